@@ -1,0 +1,1 @@
+"""Train a large model by training its parts."""

@@ -1,0 +1,1 @@
+"""The idea: axes, parts, the fold, state, streams, protocols and one round."""

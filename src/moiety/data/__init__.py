@@ -1,0 +1,1 @@
+"""Data sets, files of the user, and their partition over workers."""

@@ -1,0 +1,1 @@
+"""Named choices, one file each, with its paper and its demo problem."""

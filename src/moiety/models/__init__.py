@@ -1,0 +1,1 @@
+"""Models with named axes, gates, and the adapter for any module."""

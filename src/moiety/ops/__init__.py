@@ -1,0 +1,1 @@
+"""Mathematics without opinions: trees and optimisers."""

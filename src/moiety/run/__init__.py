@@ -1,0 +1,1 @@
+"""The run: loop, roster, checkpoints, ledger, command line."""
