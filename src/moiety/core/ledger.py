@@ -1,0 +1,185 @@
+"""The record of a run: one JSON object a line, typed and versioned; reports read nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run is, written once as its first line.
+
+    ``seen`` and ``unseen`` hold rows per class for every worker, [workers][classes], or are empty
+    where the population is too large to list. ``reference`` marks a run that never trains.
+    """
+
+    kind: ClassVar[str] = "start"
+    recipe: str
+    method: str
+    seed: int
+    engine: str
+    device: str
+    rounds: int
+    command: str
+    time: str
+    config: Mapping[str, Any]
+    environment: Mapping[str, str]
+    classes: Sequence[str]
+    num_seen: int
+    num_unseen: int
+    seen: Sequence[Sequence[int]]
+    unseen: Sequence[Sequence[int]]
+    num_parameters: int
+    constant_bytes: int
+    version: int = VERSION
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one worker did in one round; losses are means over a batch, bytes what crossed the wire."""
+
+    worker: int
+    role: str
+    part: Mapping[str, Sequence[int]]
+    down_bytes: int
+    up_bytes: int
+    steps: int
+    rows: int
+    loss_first: float
+    loss_last: float
+    loss_mean: float
+    born: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """One commit. ``gate_load`` is the share of workers that held each index of the gated axis."""
+
+    kind: ClassVar[str] = "round"
+    round: int
+    stage: int
+    seconds: float
+    down_bytes: int
+    up_bytes: int
+    loss_mean: float
+    workers: Sequence[Work]
+    gate_load: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """The evaluation of one group of workers; one entry a worker, in the order of ``workers``."""
+
+    workers: Sequence[int]
+    accuracy: Sequence[float]
+    rows: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy after ``round`` rounds; ``routes[e][c]`` counts rows of class c sent to expert e."""
+
+    kind: ClassVar[str] = "evaluation"
+    round: int
+    seconds: float
+    groups: Mapping[str, Group]
+    routes: Sequence[Sequence[int]] = ()
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended: ``finished``, ``interrupted`` or ``failed``."""
+
+    kind: ClassVar[str] = "end"
+    round: int
+    seconds: float
+    status: str
+    reason: str = ""
+
+
+Entry = Start | Round | Evaluation | End
+KINDS: Mapping[str, type] = {entry.kind: entry for entry in (Start, Round, Evaluation, End)}
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A ledger that was read: its start, rounds, evaluations and, where it ended, its end."""
+
+    start: Start
+    rounds: Sequence[Round] = ()
+    evaluations: Sequence[Evaluation] = ()
+    end: End | None = None
+    path: Path = field(default_factory=Path)
+
+
+def encode(entry: Entry) -> str:
+    """Write an entry as one line of JSON, without the line's end.
+
+    >>> encode(End(round=3, seconds=0.5, status="finished"))
+    '{"kind": "end", "round": 3, "seconds": 0.5, "status": "finished", "reason": ""}'
+    """
+    return json.dumps({"kind": entry.kind, **asdict(entry)})
+
+
+def decode(line: str) -> Entry:
+    """Read one line; unknown kinds, versions and fields are refused by name.
+
+    >>> decode('{"kind": "end", "round": 3, "seconds": 0.5, "status": "finished", "reason": ""}')
+    End(round=3, seconds=0.5, status='finished', reason='')
+    """
+    raw = json.loads(line)
+    kind = raw.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"ledger line of unknown kind {kind!r}; this reader knows {sorted(KINDS)}")
+    if kind == "start" and raw.get("version") != VERSION:
+        raise ValueError(
+            f"ledger of version {raw.get('version')!r}, but this reader knows {VERSION}; "
+            "use the release of moiety that wrote it"
+        )
+    record = KINDS[kind]
+    names = {item.name for item in fields(record)}
+    if not raw.keys() <= names:
+        raise ValueError(f"ledger line of kind {kind!r} has unknown fields {sorted(raw - names)}")
+    if kind == "round":
+        raw["workers"] = [Work(**work) for work in raw["workers"]]
+    if kind == "evaluation":
+        raw["groups"] = {name: Group(**group) for name, group in raw["groups"].items()}
+    return record(**raw)
+
+
+def entries(path: Path) -> Iterator[Entry]:
+    """Read a ledger line by line; a last line that was cut short (no line end) is left out."""
+    with path.open(encoding="utf8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                return
+            try:
+                yield decode(line)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+
+
+def read(path: Path) -> Ledger:
+    """Read a whole ledger file.
+
+    Raises:
+        ValueError: if the file has no start or holds a line this version cannot read.
+    """
+    found = list(entries(path))
+    starts = [entry for entry in found if isinstance(entry, Start)]
+    if not starts:
+        raise ValueError(f"{path} has no 'start' line; it is not the ledger of a run")
+    return Ledger(
+        start=starts[0],
+        rounds=[entry for entry in found if isinstance(entry, Round)],
+        evaluations=[entry for entry in found if isinstance(entry, Evaluation)],
+        end=next((entry for entry in reversed(found) if isinstance(entry, End)), None),
+        path=path,
+    )

@@ -1,0 +1,95 @@
+"""A worker's data, opened where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from moiety.core.types import Batch
+
+
+class Rows(Protocol):
+    """Rows that a worker can read by position."""
+
+    @property
+    def size(self) -> int: ...
+
+    def take(self, ids: Tensor, /) -> Batch: ...
+
+
+Open = Callable[[int], Rows]
+"""Opens the rows of a worker by its number."""
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Some rows of a table held in memory; the table is shared, never copied.
+
+    Args:
+        table: columns, each [N, ...].
+        index: positions of these rows in the table, [size].
+
+    >>> rows = TableRows({"x": torch.arange(10.0)}, torch.tensor([7, 3, 5]))
+    >>> rows.size, rows.take(torch.tensor([0, 2]))["x"].tolist()
+    (3, [7.0, 5.0])
+    """
+
+    table: Mapping[str, Tensor]
+    index: Tensor
+
+    @property
+    def size(self) -> int:
+        return len(self.index)
+
+    def take(self, ids: Tensor, /) -> Batch:
+        where = self.index[ids]
+        return {name: column[where.to(column.device)] for name, column in self.table.items()}
+
+
+def all_rows(rows: Rows, limit: int | None = None) -> Batch:
+    """Take every row, or the first ``limit``."""
+    return rows.take(torch.arange(rows.size if limit is None else min(limit, rows.size)))
+
+
+def chunks(rows: Rows, size: int) -> list[Tensor]:
+    """Positions of all rows, in order, in chunks of at most ``size``."""
+    return list(torch.arange(rows.size).split(size))
+
+
+@dataclass
+class Seen:
+    """Rows seen through a frozen function, computed once per worker and kept.
+
+    The cache is a pure function of the data, so it is no state: losing it changes no number.
+
+    Args:
+        open: opens the rows beneath.
+        view: adds columns to a batch, e.g. the embedding of the frozen common expert.
+        most: number of workers whose columns are kept.
+    """
+
+    open: Open
+    view: Callable[[Batch], Batch]
+    most: int = 4096
+    kept: dict[int, Rows] = field(default_factory=dict)
+
+    def __call__(self, worker: int) -> Rows:
+        if worker not in self.kept:
+            while len(self.kept) >= self.most:
+                self.kept.pop(next(iter(self.kept)))
+            self.kept[worker] = look(self.open(worker), self.view)
+        return self.kept[worker]
+
+
+def look(rows: Rows, view: Callable[[Batch], Batch], size: int = 1024) -> Rows:
+    """See all rows through ``view`` at once, ``size`` rows at a time."""
+    if not rows.size:
+        return rows
+    with torch.no_grad():
+        seen = [dict(view(rows.take(ids))) for ids in chunks(rows, size)]
+    table = {name: torch.cat([part[name] for part in seen]) for name in seen[0]}
+    return TableRows(table, torch.arange(rows.size))

@@ -1,0 +1,15 @@
+"""The few types that everything speaks."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+Params: TypeAlias = Mapping[str, Tensor]
+"""Tensors by dotted name."""
+
+Batch: TypeAlias = Mapping[str, Tensor]
+"""Rows by column; the first dim of every entry counts rows."""
+
+Carry: TypeAlias = Mapping[str, Any]
+"""What a solver carries from step to step: mappings of tensors, nested at will."""
