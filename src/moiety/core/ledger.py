@@ -43,7 +43,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Work:
-    """What one worker did in one round; losses are means over a batch, bytes what crossed the wire."""
+    """What one worker did in one round: losses are batch means, bytes what crossed the wire."""
 
     worker: int
     role: str
