@@ -60,6 +60,16 @@ def chunks(rows: Rows, size: int) -> list[Tensor]:
     return list(torch.arange(rows.size).split(size))
 
 
+def split_rows(batch: Batch, count: int, dim: int = 0) -> list[Batch]:
+    """Cut a batch into at most ``count`` smaller ones along its rows; ``seed`` goes to each."""
+    if count == 1:
+        return [batch]
+    shared = {name: batch[name] for name in ("seed",) if name in batch}
+    split = {name: column.chunk(count, dim) for name, column in batch.items() if name not in shared}
+    num = len(next(iter(split.values())))
+    return [{**{n: c[i] for n, c in split.items()}, **shared} for i in range(num)]
+
+
 @dataclass
 class Seen:
     """Rows seen through a frozen function, computed once per worker and kept.

@@ -13,3 +13,6 @@ Batch: TypeAlias = Mapping[str, Tensor]
 
 Carry: TypeAlias = Mapping[str, Any]
 """What a solver carries from step to step: mappings of tensors, nested at will."""
+
+Memory: TypeAlias = Mapping[str, Params]
+"""What a worker keeps between rounds, by section; never sent."""

@@ -1,0 +1,13 @@
+"""Errors that say where in a run they happened."""
+
+
+class WorkerError(RuntimeError):
+    """A worker failed; the message names worker, round and, where one was made, the step."""
+
+    def __init__(self, worker: int, round_index: int, step: int | None, cause: str) -> None:
+        at = "" if step is None else f", step {step}"
+        super().__init__(f"worker {worker}, round {round_index}{at}: {cause}")
+        self.worker, self.round, self.step, self.cause = worker, round_index, step, cause
+
+    def __reduce__(self) -> tuple[type, tuple[int, int, int | None, str]]:
+        return WorkerError, (self.worker, self.round, self.step, self.cause)

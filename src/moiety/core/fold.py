@@ -1,0 +1,118 @@
+"""The precision-weighted fold: two sums, streamed, that make pieces a model again.
+
+    theta = (sum_w P_w' H_w P_w)^+  sum_w P_w' H_w theta_w
+
+with diagonal H_w. What nobody held keeps its value. Design, section 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from moiety.core.axes import Along, Axes, Part, add_cut, along, cuts
+from moiety.core.types import Params
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How well a worker knows its piece; the factors that are given multiply.
+
+    Args:
+        scalar: one number for the whole piece (a sample count, a staleness weight).
+        axes: axis -> one number per kept index, [kept] (how much each expert was used).
+        diagonal: parameter -> one number per entry (an empirical Fisher).
+    """
+
+    scalar: float = 1.0
+    axes: Mapping[str, Tensor] = field(default_factory=dict)
+    diagonal: Params = field(default_factory=dict)
+
+    def of(self, name: str, piece: Tensor, entries: tuple[Along | None, ...]) -> Tensor:
+        """Spread the precision of one tensor of a piece; it broadcasts against the tensor."""
+        spread = torch.full([1] * piece.ndim, self.scalar, dtype=acc(piece), device=piece.device)
+        if name in self.diagonal:
+            spread = spread * self.diagonal[name].to(spread.device)
+        for dim, entry in enumerate(entries):
+            if entry is not None and entry.axis in self.axes:
+                along_dim = self.axes[entry.axis].to(spread)
+                along_dim = along_dim.repeat_interleave(entry.block).repeat(entry.repeat)
+                spread = spread * along_dim.reshape(
+                    [-1 if d == dim else 1 for d in range(piece.ndim)]
+                )
+        return spread
+
+
+def acc(tensor: Tensor) -> torch.dtype:
+    """Choose the dtype to add in: its own from float32 up, else float32; float64 for integers."""
+    if not tensor.is_floating_point():
+        return torch.float64
+    return torch.float32 if tensor.element_size() < 4 else tensor.dtype
+
+
+@dataclass
+class Total:
+    """The two sums of a fold. The mass of a parameter is as small as what was added allows."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    mass: dict[str, Tensor] = field(default_factory=dict)
+
+
+def lift(
+    total: Total, params: Params, axes: Axes, part: Part, piece: Params, know: Precision
+) -> None:
+    """Add one piece to the two sums, in place.
+
+    Args:
+        total: the sums so far.
+        params: the whole model; only its shapes are read.
+        axes: the axes of the model.
+        part: which part the piece is.
+        piece: absolute values, shaped as ``take(params, axes, part)``.
+        know: the precision of the piece.
+    """
+    for name, tensor in piece.items():
+        whole = params[name]
+        where = list(cuts(axes, part, name, whole))
+        weight = know.of(name, tensor, tuple(along(entry) for entry in axes.get(name, ())))
+        if name not in total.sums:
+            total.sums[name] = torch.zeros_like(whole, dtype=acc(whole))
+            total.mass[name] = torch.zeros([1] * whole.ndim, dtype=acc(whole), device=whole.device)
+        add_cut(total.sums[name], where, tensor * weight)
+        total.mass[name] = add_mass(total.mass[name], where, weight, whole)
+
+
+def add_mass(
+    mass: Tensor, where: list[tuple[int, Tensor]], weight: Tensor, whole: Tensor
+) -> Tensor:
+    """Add a weight to a mass, which grows only along the dims that need it."""
+    cut = {dim for dim, _ in where}
+    need = [
+        full if dim in cut or weight.shape[dim] > 1 or mass.shape[dim] > 1 else 1
+        for dim, full in enumerate(whole.shape)
+    ]
+    grown = mass.expand(need).clone() if list(mass.shape) != need else mass
+    shape = [len(dict(where)[dim]) if dim in cut else size for dim, size in enumerate(need)]
+    add_cut(grown, where, weight.expand(shape))
+    return grown
+
+
+def close(total: Total, params: Params) -> tuple[Params, Params]:
+    """Divide the sums.
+
+    Returns:
+        The merged parameters, where nobody's coordinate keeps its value, and for every
+        parameter that somebody held a mask that broadcasts against it, True where held.
+    """
+    merged, held = dict(params), {}
+    for name, mass in total.mass.items():
+        some = mass > 0
+        mean = total.sums[name] / torch.where(some, mass, 1.0)
+        old = params[name]
+        mean = mean.round() if not old.is_floating_point() else mean
+        merged[name] = torch.where(some, mean.to(old.dtype), old)
+        held[name] = some
+    return merged, held

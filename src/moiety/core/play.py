@@ -1,0 +1,72 @@
+"""One round, written once: ask, split, cut, solve, fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from moiety.core.axes import Part
+from moiety.core.protocols import Engine, Method, Roster
+from moiety.core.state import Job, Reply, Share, State, Turn
+from moiety.core.streams import SERVER, stream
+from moiety.core.types import Params
+
+
+def begin(method: Method) -> State:
+    """Give the state before the first round."""
+    return State(method.model.params if method.first is None else method.first)
+
+
+def questions(method: Method, state: State, roster: Roster, seed: int) -> Iterator[Job]:
+    """Cut the jobs of the probe; none where there is no probe or a worker's part is fixed."""
+    if method.probe is not None:
+        share = Share(method.probe.part)
+        piece = method.store(state.params, method.model.axes).take(share.part)
+        for worker in roster:
+            if worker not in method.probe.spare:
+                yield Job(seed, state.round, worker, share, piece)
+
+
+def dispatch(
+    method: Method, state: State, roster: Roster, hints: Mapping[int, Params], seed: int
+) -> Iterator[Job]:
+    """Split and cut, lazily, the jobs of one round; what the probe brought is not sent again."""
+    rng = stream(seed, state.round, SERVER, "split")
+    shares = method.split(state, Turn(state.round, tuple(roster), hints, rng))
+    asked = method.probe.part if method.probe is not None else Part(names=())
+    store = method.store(state.params, method.model.axes)
+    for worker, share in shares.items():
+        piece = store.take(share.part)
+        known = frozenset(filter(asked.holds, piece)) if worker in hints else frozenset()
+        yield Job(seed, state.round, worker, share, piece, known=known)
+
+
+def commit(method: Method, state: State, replies: Iterable[Reply]) -> State:
+    """Fold replies, in job order, into the next state."""
+    merged = method.merge(method.store(state.params, method.model.axes), replies)
+    params, outer = method.outer(state.params, merged.params, merged.held, state.outer)
+    frozen = {
+        name: state.params[name] if rule == "keep" else merged.params[name]
+        for name, rule in method.model.buffers.items()
+    }
+    extra = state.extra if merged.extra is None else merged.extra
+    return replace(
+        state, round=state.round + 1, params={**params, **frozen}, outer=outer, extra=extra
+    )
+
+
+def play(method: Method, engine: Engine, state: State, roster: Roster, seed: int) -> State:
+    """Play a synchronous round.
+
+    Args:
+        method: the choices.
+        engine: runs the jobs.
+        state: where the run stands.
+        roster: workers that take part, without repeats.
+        seed: of the run; every draw is addressed by it, the round and the worker.
+    """
+    asked = questions(method, state, roster, seed)
+    probe = method.probe
+    hints = {r.worker: r.hint for r in engine.map(probe.solve, asked)} if probe else {}
+    jobs = dispatch(method, state, roster, hints, seed)
+    return commit(method, state, engine.map(method.solve, jobs))

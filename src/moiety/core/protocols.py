@@ -1,0 +1,210 @@
+"""The shapes of the choices that make a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from moiety.core.axes import Axes, Part
+from moiety.core.rows import Rows
+from moiety.core.state import Job, Plan, Reply, Share, State, Turn, Update
+from moiety.core.store import Local, Store
+from moiety.core.types import Batch, Carry, Memory, Params
+
+Kept = Mapping[str, Tensor]
+"""Axis -> the indices at hand, [kept], for models that must know which they are."""
+
+
+class Model(Protocol):
+    """Initial parameters, their axes, and pure functions that run on any piece of them."""
+
+    @property
+    def params(self) -> Params: ...
+    @property
+    def axes(self) -> Axes: ...
+    @property
+    def buffers(self) -> Mapping[str, str]:
+        """Entries of ``params`` that are not trained -> how they merge: ``mean`` or ``keep``."""
+        ...
+
+    def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
+        """Score the classes for use, [B, C]."""
+        ...
+
+    def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        """Score the classes in training, [B, C]; and new values of buffers."""
+        ...
+
+
+class Solve(Protocol):
+    """What a worker does with its piece; all but ``plan`` is pure and draws nothing."""
+
+    @property
+    def batched(self) -> bool:
+        """Whether ``start``, ``step`` and ``finish`` may run under ``vmap`` over workers."""
+        ...
+
+    @property
+    def tallies(self) -> bool:
+        """Whether ``tally`` is to be summed over all rows before ``finish``."""
+        ...
+
+    def plan(self, size: int, job: Job, /) -> Plan: ...
+    def start(self, job: Job, memory: Memory, /) -> Carry: ...
+    def step(
+        self, carry: Carry, batch: Batch, lr: Tensor | float, role: str, /
+    ) -> tuple[Carry, Tensor]:
+        """Make one step; ``batch`` has ``weight`` [B], and ``seed`` [] where noise is drawn."""
+        ...
+
+    def tally(self, carry: Carry, batch: Batch, role: str, /) -> Params: ...
+    def finish(self, job: Job, carry: Carry, tally: Params, /) -> Update: ...
+
+
+Loss = tuple[Tensor, Params]
+
+
+@runtime_checkable
+class Descent(Solve, Protocol):
+    """A solver whose step is ``move`` after the gradient of ``loss``; engines may fuse the two."""
+
+    @property
+    def couples(self) -> bool:
+        """Whether rows of a batch see each other (batch norm), so that none may be padded."""
+        ...
+
+    @property
+    def accumulate(self) -> int:
+        """In how many pieces the gradient of a batch is added up."""
+        ...
+
+    def loss(self, params: Params, carry: Carry, batch: Batch, role: str, /) -> Loss:
+        """Give the loss at ``params`` and the new values of what is not trained."""
+        ...
+
+    def move(self, carry: Carry, grads: Params, lr: Tensor | float, /) -> Carry: ...
+    def move_in_place(self, carry: Carry, grads: Params, lr: float, /) -> None: ...
+
+
+class Split(Protocol):
+    """Who gets what; the indices of a part are sorted."""
+
+    def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]: ...
+
+
+class Merge(Protocol):
+    """How parts become a model."""
+
+    def __call__(self, store: Store, replies: Iterable[Reply], /) -> Merged: ...
+
+
+class Outer(Protocol):
+    """The server's optimiser; it moves only what somebody held."""
+
+    def __call__(
+        self, params: Params, merged: Params, held: Params, memory: Params, /
+    ) -> tuple[Params, Params]: ...
+
+
+class Serve(Protocol):
+    """How a worker, new or known, uses the whole: no labels, no training."""
+
+    def choose(self, params: Params, rows: Rows, /) -> Part:
+        """Choose the part that serves these rows; inputs only are looked at."""
+        ...
+
+    def scores(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor:
+        """Give log-probabilities, [B, C]."""
+        ...
+
+    def routes(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor | None:
+        """Say which index of the gated axis answered for each row, [B], if any axis is gated."""
+        ...
+
+
+class Engine(Protocol):
+    """Runs jobs where the data live; knows no method."""
+
+    @property
+    def memory(self) -> MutableMapping[int, Memory]:
+        """What workers keep between rounds; part of a checkpoint."""
+        ...
+
+    def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]: ...
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The outcome of a merge; ``held`` masks broadcast against the parameters somebody held."""
+
+    params: Params
+    held: Params
+    extra: Params | None = None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question to workers before the split.
+
+    Args:
+        solve: answers in the ``hint`` of its update.
+        part: what it needs; by name, or the whole model would travel.
+        spare: workers that are not asked, because their part is fixed.
+    """
+
+    solve: Solve
+    part: Part
+    spare: frozenset[int] = frozenset()
+
+
+def jump(params: Params, merged: Params, held: Params, memory: Params, /) -> tuple[Params, Params]:
+    """Move all the way to what was merged: the outer step of FedAvg."""
+    del params, held
+    return merged, memory
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method is a record of choices; the round is written once, for all.
+
+    Args:
+        name: what the ledger and the reports call it.
+        model: parameters, axes, functions.
+        split: who gets what.
+        solve: what a worker does.
+        merge: how parts become a model.
+        serve: how a worker uses the result.
+        outer: the server's optimiser.
+        probe: asked before the split.
+        view: adds frozen columns to rows, once per worker, e.g. embeddings.
+        first: where the parameters start, if not where the model says.
+        gated: the axis whose load the ledger shows.
+        store: where the whole lives during a round.
+        constants: what every worker downloads once and nobody trains.
+    """
+
+    name: str
+    model: Model
+    split: Split
+    solve: Solve
+    merge: Merge
+    serve: Serve
+    outer: Outer = jump
+    probe: Probe | None = None
+    view: View | None = None
+    gated: str | None = None
+    first: Params | None = None
+    store: Callable[[Params, Axes], Store] = Local
+    constants: Params = field(default_factory=dict)
+
+
+class View(Protocol):
+    """A frozen function of a row."""
+
+    def __call__(self, batch: Batch, /) -> Batch: ...
+
+
+Roster = Sequence[int]

@@ -1,0 +1,153 @@
+"""What survives a round, and what passes between server and worker within one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from moiety.core.axes import Part
+from moiety.core.fold import Precision
+from moiety.core.types import Memory, Params
+
+
+@dataclass(frozen=True)
+class State:
+    """All that survives a round at the server; a value.
+
+    Args:
+        params: the whole model, buffers included.
+        outer: memory of the server's optimiser.
+        extra: what else a method keeps at the server, e.g. control variates.
+        round: commits so far.
+        stage: which stage of the run is being played.
+    """
+
+    params: Params
+    outer: Params = field(default_factory=dict)
+    extra: Params = field(default_factory=dict)
+    round: int = 0
+    stage: int = 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a split gives a worker: a part, and the role it plays with it."""
+
+    part: Part = field(default_factory=Part)
+    role: str = ""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a split may look at besides the state: who is there, what they hinted, its stream."""
+
+    round: int
+    roster: tuple[int, ...]
+    hints: Mapping[int, Params]
+    rng: Generator
+
+
+@dataclass(frozen=True)
+class Job:
+    """One worker's work of one round; ``(seed, round, worker)`` addresses its randomness.
+
+    Args:
+        piece: the tensors of the part, as the server has them.
+        brief: what the worker is told besides its piece.
+        known: parameter names that the worker already has from the probe, not sent again.
+    """
+
+    seed: int
+    round: int
+    worker: int
+    share: Share
+    piece: Params
+    brief: Params = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
+
+    @property
+    def down_bytes(self) -> int:
+        """Bytes that this job costs on the way to its worker."""
+        sent = {name: t for name, t in self.piece.items() if name not in self.known}
+        return count_bytes(sent) + count_bytes(self.brief)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What every reply tells about its making; losses are means over a batch, NaN if unknown."""
+
+    steps: int = 0
+    rows: int = 0
+    loss_first: float = float("nan")
+    loss_last: float = float("nan")
+    loss_mean: float = float("nan")
+    born: int = 0
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a solver makes of a job: absolute piece, new memory, precision, hint for the server."""
+
+    piece: Params
+    memory: Memory = field(default_factory=dict)
+    precision: Precision = field(default_factory=Precision)
+    hint: Params = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a worker sends back."""
+
+    worker: int
+    share: Share
+    piece: Params
+    precision: Precision = field(default_factory=Precision)
+    hint: Params = field(default_factory=dict)
+    record: Record = field(default_factory=Record)
+
+    @property
+    def up_bytes(self) -> int:
+        """Bytes that this reply costs on the way to the server; a scalar weight counts as none."""
+        know = count_bytes(self.precision.axes) + count_bytes(self.precision.diagonal)
+        return count_bytes(self.piece) + count_bytes(self.hint) + know
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All randomness of a job, as tensors.
+
+    Args:
+        rows: positions of the rows of each step, [steps, batch].
+        weights: weight of each row in its step, [steps, batch]; sums to 1 in a step. Rows of
+            weight 0 pad a short batch; they stand at its end.
+        lr: factor on the learning rates, [steps].
+        seeds: seed of the noise inside a step, e.g. dropout, [steps].
+    """
+
+    rows: Tensor
+    weights: Tensor
+    lr: Tensor
+    seeds: Tensor
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return len(self.lr)
+
+
+def no_plan() -> Plan:
+    """Plan no step at all, as a probe does that only looks."""
+    none = torch.zeros(0, 1)
+    return Plan(none.long(), none, torch.zeros(0), torch.zeros(0, dtype=torch.long))
+
+
+def count_bytes(params: Params) -> int:
+    """Count the bytes of some tensors.
+
+    >>> count_bytes({"w": torch.zeros(3, 2), "i": torch.zeros(2, dtype=torch.int32)})
+    32
+    """
+    return sum(tensor.numel() * tensor.element_size() for tensor in params.values())

@@ -1,0 +1,30 @@
+"""Random streams with an address: the same draw wherever, whenever and in whatever order."""
+
+import hashlib
+
+import torch
+
+SERVER = -1
+"""The worker number of the server's own draws."""
+
+
+def address(seed: int, *path: int | str) -> int:
+    """Fold an address into 63 bits.
+
+    >>> address(0, 3, 7, "plan") == address(0, 3, 7, "plan")
+    True
+    >>> address(0, 3, 7, "plan") == address(0, 37, "plan")
+    False
+    """
+    text = repr((int(seed), *path)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def stream(seed: int, *path: int | str) -> torch.Generator:
+    """Open the stream of an address, usually ``(seed, round, worker, purpose)``.
+
+    >>> torch.equal(torch.rand(2, generator=stream(1, 0, 4, "plan")),
+    ...             torch.rand(2, generator=stream(1, 0, 4, "plan")))
+    True
+    """
+    return torch.Generator().manual_seed(address(seed, *path))

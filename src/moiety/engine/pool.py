@@ -1,0 +1,226 @@
+"""Workers spread over the cores, each stepping in place with ordinary autograd."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, MutableMapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moiety.core.protocols import Solve
+from moiety.core.rows import Open
+from moiety.core.state import Job, Reply
+from moiety.core.types import Memory
+from moiety.engine.work import one_thread, walk_in_place, work
+
+AHEAD = 2
+"""Jobs in flight per process: one at work, one waiting, so that none idles on the wire."""
+
+
+def cores() -> int:
+    """Count the cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass
+class Pool:
+    """Run jobs on several processes; the numbers are those of ``Serial``, bit for bit.
+
+    Args:
+        open: opens the rows of a worker.
+        memory: what workers kept.
+        processes: number of processes; None takes one per core, 1 stays in this process.
+    """
+
+    open: Open
+    memory: MutableMapping[int, Memory] = field(default_factory=dict)
+    processes: int | None = None
+    teams: dict[int, Team] = field(default_factory=dict)
+
+    def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
+        count = self.processes or cores()
+        replies = self.here(solve, jobs) if count == 1 else self.there(solve, jobs, count)
+        for reply, after in replies:
+            if after:
+                self.memory[reply.worker] = after
+            yield reply
+
+    def here(self, solve: Solve, jobs: Iterable[Job]) -> Iterator[tuple[Reply, Memory]]:
+        """Run jobs in this process."""
+        with one_thread():
+            for job in jobs:
+                kept = self.memory.get(job.worker, {})
+                yield work(solve, job, self.open(job.worker), kept, walk_in_place)
+
+    def there(
+        self, solve: Solve, jobs: Iterable[Job], count: int
+    ) -> Iterator[tuple[Reply, Memory]]:
+        """Run jobs on the processes of this solver, started when first needed."""
+        if id(solve) not in self.teams:
+            lines = [line for team in self.teams.values() for line in team.lines]
+            self.teams[id(solve)] = Team.hire(solve, self.open, count, lines)
+        with_memory = ((job, self.memory.get(job.worker, {})) for job in jobs)
+        yield from self.teams[id(solve)].map(with_memory)
+
+    def close(self) -> None:
+        """End the processes."""
+        for team in self.teams.values():
+            team.dismiss()
+        self.teams.clear()
+
+
+@dataclass
+class Team:
+    """Processes that know one solver and the data; holding ``solve`` keeps its id its own."""
+
+    solve: Solve
+    lines: list[Connection]
+    members: list[BaseProcess]
+
+    @staticmethod
+    def hire(solve: Solve, open_rows: Open, count: int, known: list[Connection]) -> Team:
+        """Start the processes, by fork where the system has it, so that data are shared.
+
+        A forked process must close the parent's ends of all lines, those ``known`` from other
+        teams too, or no process would notice that the parent is gone.
+        """
+        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        lines: list[Connection] = []
+        members = []
+        with warnings.catch_warnings():
+            # A fork of a process with threads is warned of; the child only computes, in one thread.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for _ in range(count):
+                near, far = context.Pipe()
+                others = [*known, *lines, near]
+                member = context.Process(
+                    target=serve, args=(solve, open_rows, far, others), daemon=True
+                )
+                member.start()
+                far.close()
+                lines.append(near)
+                members.append(member)
+        return Team(solve, lines, members)
+
+    def map(self, jobs: Iterable[tuple[Job, Memory]]) -> Iterator[tuple[Reply, Memory]]:
+        """Run jobs; replies in the order of the jobs."""
+        queue = enumerate(jobs)
+        done: dict[int, Any] = {}
+        busy = dict.fromkeys(range(len(self.lines)), 0)
+        for member in list(busy) * AHEAD:
+            self.give(queue, member, busy)
+        place = 0
+        while any(busy.values()):
+            for member in self.ready(busy):
+                number, done[number] = self.hear(member)
+                busy[member] -= 1
+                self.give(queue, member, busy)
+            while place in done:
+                answer = done.pop(place)
+                place += 1
+                if isinstance(answer, BaseException):
+                    self.drain(busy)
+                    raise answer
+                yield answer
+
+    def ready(self, busy: dict[int, int]) -> list[int]:
+        """Wait until some of the busy processes have answered, and name them."""
+        lines = {id(self.lines[member]): member for member, count in busy.items() if count}
+        found = wait([self.lines[member] for member in lines.values()])
+        return [lines[id(line)] for line in found]
+
+    def give(
+        self, queue: Iterator[tuple[int, tuple[Job, Memory]]], member: int, busy: dict[int, int]
+    ) -> None:
+        """Give a process its next job, if there is one."""
+        item = next(queue, None)
+        if item is not None:
+            self.lines[member].send_bytes(dump(item))
+            busy[member] += 1
+
+    def hear(self, member: int) -> tuple[int, Any]:
+        """Read one answer."""
+        try:
+            return pickle.loads(self.lines[member].recv_bytes())
+        except (EOFError, ConnectionError) as error:
+            code = self.members[member].exitcode
+            raise RuntimeError(
+                f"a process of the pool died (exit code {code}); if the system is short of memory, "
+                "use fewer processes or engine='serial'"
+            ) from error
+
+    def drain(self, busy: dict[int, int]) -> None:
+        """Wait for the answers still under way, so that the next round starts with quiet lines."""
+        for member, count in busy.items():
+            for _ in range(count):
+                self.hear(member)
+
+    def dismiss(self) -> None:
+        """End the processes."""
+        for line in self.lines:
+            line.close()
+        for member in self.members:
+            member.join(timeout=5)
+
+
+def serve(solve: Solve, open_rows: Open, line: Connection, others: list[Connection]) -> None:
+    """Answer jobs until the line closes. The terminal's Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for other in others:
+        other.close()
+    torch.set_num_threads(1)
+    inbox: SimpleQueue[bytes | None] = SimpleQueue()
+    threading.Thread(target=listen, args=(line, inbox), daemon=True).start()
+    while (raw := inbox.get()) is not None:
+        number, (job, memory) = pickle.loads(raw)
+        answer: Any
+        try:
+            answer = work(solve, job, open_rows(job.worker), memory, walk_in_place)
+        except Exception as error:
+            answer = error
+        line.send_bytes(dump((number, answer)))
+
+
+def listen(line: Connection, inbox: SimpleQueue[bytes | None]) -> None:
+    """Read jobs while others are at work, so that the parent never waits to send one."""
+    try:
+        while True:
+            inbox.put(line.recv_bytes())
+    except (EOFError, OSError):
+        inbox.put(None)
+
+
+def dump(value: Any) -> bytes:
+    """Pickle for a process of our own, tensors as plain bytes (no shared file handles)."""
+    out = io.BytesIO()
+    pickler = pickle.Pickler(out, protocol=5)
+    pickler.dispatch_table = {Tensor: reduce_tensor}
+    pickler.dump(value)
+    return out.getvalue()
+
+
+def reduce_tensor(tensor: Tensor) -> tuple[Any, tuple[np.ndarray, torch.dtype, torch.Size]]:
+    """Reduce a tensor to its bytes."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return rebuild_tensor, (flat.numpy(), tensor.dtype, tensor.shape)
+
+
+def rebuild_tensor(raw: np.ndarray, dtype: torch.dtype, shape: torch.Size) -> Tensor:
+    """Rebuild a tensor from its bytes."""
+    return torch.from_numpy(raw).view(dtype).reshape(shape)

@@ -1,0 +1,35 @@
+"""One worker after the other, one step after the other: the definition of right."""
+
+from collections.abc import Iterable, Iterator, MutableMapping
+from dataclasses import dataclass, field
+
+from moiety.core.protocols import Solve
+from moiety.core.rows import Open
+from moiety.core.state import Job, Reply
+from moiety.core.types import Memory
+from moiety.engine.work import one_thread, walk, work
+
+
+@dataclass
+class Serial:
+    """Run jobs in a loop.
+
+    Args:
+        open: opens the rows of a worker.
+        memory: what workers kept.
+    """
+
+    open: Open
+    memory: MutableMapping[int, Memory] = field(default_factory=dict)
+
+    def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
+        with one_thread():
+            for job in jobs:
+                kept = self.memory.get(job.worker, {})
+                reply, after = work(solve, job, self.open(job.worker), kept, walk)
+                if after:
+                    self.memory[job.worker] = after
+                yield reply
+
+    def close(self) -> None:
+        """Hold nothing open."""

@@ -1,0 +1,239 @@
+"""Workers of equal shape stacked into one batch: the simulator for small parts and for GPUs.
+
+Letters: W workers, T steps, B rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moiety.core.errors import WorkerError
+from moiety.core.protocols import Descent, Solve
+from moiety.core.rows import Open, Rows
+from moiety.core.state import Job, Plan, Reply, count_bytes
+from moiety.core.types import Batch, Carry, Memory, Params
+from moiety.engine.feed import pad
+from moiety.engine.work import describe, gradient, one_thread, tally_rows, walk, work
+
+AT_ONCE_BYTES = 1 << 27
+"""Bytes of rows gathered at once for a stack."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """All that one worker of a group needs."""
+
+    job: Job
+    rows: Rows
+    plan: Plan
+    carry: Carry
+
+
+def nested(function: Callable[..., Any], *trees: Any) -> Any:
+    """Apply a function to the tensors of mappings nested alike."""
+    if isinstance(trees[0], Mapping):
+        return {key: nested(function, *(tree[key] for tree in trees)) for key in trees[0]}
+    return function(*trees)
+
+
+def together(*tensors: Tensor) -> Tensor:
+    """Stack tensors."""
+    return torch.stack(tensors)
+
+
+def shapes(tree: Any) -> Any:
+    """Describe mappings nested at will by names, shapes and types, hashably."""
+    if isinstance(tree, Mapping):
+        return tuple((key, shapes(value)) for key, value in tree.items())
+    return tuple(tree.shape), tree.dtype
+
+
+@dataclass
+class Vectorized:
+    """Run the jobs of a round as few batched programs.
+
+    Workers whose pieces have equal shapes are stacked. Short batches are padded with rows of
+    weight zero, which changes no gradient; where rows of a batch see each other, only workers
+    with the same batch sizes are stacked. A worker that is done leaves the stack.
+
+    Args:
+        open: opens the rows of a worker.
+        memory: what workers kept.
+        most: workers in a stack.
+    """
+
+    open: Open
+    memory: MutableMapping[int, Memory] = field(default_factory=dict)
+    most: int = 256
+
+    def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
+        jobs = iter(jobs)
+        with one_thread():
+            while window := list(islice(jobs, self.most)):
+                done = self.window(solve, window)
+                yield from (done[place] for place in range(len(window)))
+
+    def close(self) -> None:
+        """Hold nothing open."""
+
+    def window(self, solve: Solve, jobs: Sequence[Job]) -> dict[int, Reply]:
+        """Run some jobs; replies by place."""
+        done: dict[int, Reply] = {}
+        groups: dict[Any, list[tuple[int, Desk]]] = {}
+        for place, job in enumerate(jobs):
+            desk = self.sit(solve, job)
+            if desk is None:
+                done[place] = self.alone(solve, job)
+            else:
+                groups.setdefault(alike(solve, desk), []).append((place, desk))
+        for group in groups.values():
+            group.sort(key=lambda item: -item[1].plan.steps)
+            desks = [desk for _, desk in group]
+            carries, losses = run(solve, desks)
+            for number, (place, desk) in enumerate(group):
+                mine = losses[: desk.plan.steps, number]
+                done[place] = self.rise(solve, desk, carries[number], list(mine))
+        return done
+
+    def sit(self, solve: Solve, job: Job) -> Desk | None:
+        """Open a worker's rows and plan; None if it cannot be stacked."""
+        if not solve.batched:
+            return None
+        rows = self.open(job.worker)
+        try:
+            plan = solve.plan(rows.size, job)
+            carry = solve.start(job, self.memory.get(job.worker, {}))
+        except ValueError as error:
+            raise WorkerError(job.worker, job.round, None, str(error)) from error
+        return Desk(job, rows, plan, carry) if plan.steps else None
+
+    def alone(self, solve: Solve, job: Job) -> Reply:
+        """Run a job that is not stacked."""
+        kept = self.memory.get(job.worker, {})
+        reply, after = work(solve, job, self.open(job.worker), kept, walk)
+        if after:
+            self.memory[job.worker] = after
+        return reply
+
+    def rise(self, solve: Solve, desk: Desk, carry: Carry, losses: list[Tensor]) -> Reply:
+        """Finish one worker of a stack."""
+        job = desk.job
+        record = describe(job, desk.rows.size, losses)
+        tally = tally_rows(solve, carry, desk.rows, job.share.role) if solve.tallies else {}
+        update = solve.finish(job, carry, tally)
+        if update.memory:
+            self.memory[job.worker] = update.memory
+        return Reply(job.worker, job.share, update.piece, update.precision, update.hint, record)
+
+
+def alike(solve: Solve, desk: Desk) -> Any:
+    """Say what must be equal for two workers to be stacked."""
+    row = shapes(desk.rows.take(torch.zeros(1, dtype=torch.long)))
+    key = (desk.job.share.role, shapes(desk.carry), row)
+    if isinstance(solve, Descent) and solve.couples:
+        return (*key, desk.plan.weights.numpy().tobytes())
+    return key
+
+
+def run(solve: Solve, desks: Sequence[Desk]) -> tuple[list[Carry], Tensor]:
+    """Run a stack, longest plan first.
+
+    Returns:
+        The carry of every worker, and the losses [T, W] (zero after a worker's last step).
+    """
+    role, counts = desks[0].job.share.role, [desk.plan.steps for desk in desks]
+    carry = nested(together, *(desk.carry for desk in desks))
+    step = stepper(solve)
+    gone: list[Carry] = []
+    losses = []
+    for t, (batch, rates) in enumerate(stacked(desks)):
+        active = sum(count > t for count in counts)
+        carry, left = leave(carry, active)
+        gone = left + gone
+        here = {name: column[:active] for name, column in batch.items()}
+        carry, loss = step(carry, here, rates[:active], role)
+        losses.append(torch.nn.functional.pad(loss.detach(), (0, len(desks) - active)))
+    return leave(carry, 0)[1] + gone, torch.stack(losses).cpu()
+
+
+def stacked(desks: Sequence[Desk]) -> Iterator[tuple[Batch, Tensor]]:
+    """Give the batches [W, B, ...] and rate factors [W] of each step, gathered many at a time."""
+    plans, longest = [desk.plan for desk in desks], desks[0].plan.steps
+    width = max(plan.rows.shape[1] for plan in plans)
+    row = desks[0].rows.take(torch.zeros(1, dtype=torch.long))
+    stride = max(1, AT_ONCE_BYTES // (count_bytes(row) * width * len(desks)))
+    rates = torch.zeros(longest, len(desks))
+    for place, plan in enumerate(plans):
+        rates[: plan.steps, place] = plan.lr
+    rates = rates.to(next(iter(row.values())).device)
+    for first in range(0, longest, stride):
+        last = min(first + stride, longest)
+        tables = [pad(desk.rows, desk.plan, width, first, last) for desk in desks]
+        block = {name: torch.stack([t[name] for t in tables], 1) for name in tables[0]}
+        for t in range(last - first):
+            yield {name: column[t] for name, column in block.items()}, rates[first + t]
+
+
+def leave(carry: Carry, active: int) -> tuple[Carry, list[Carry]]:
+    """Let the workers from ``active`` on leave the stack; none if all stay."""
+    size = len(next(iter(carry["params"].values())))
+    if active == size:
+        return carry, []
+    cut = nested(lambda t: t[active:].unbind(0), carry)
+    gone = [at(cut, place) for place in range(size - active)]
+    return nested(lambda t: t[:active], carry), gone
+
+
+def at(tree: Any, place: int) -> Any:
+    """Take one worker's tensors out of unbound ones."""
+    if isinstance(tree, Mapping):
+        return {key: at(value, place) for key, value in tree.items()}
+    return tree[place]
+
+
+def stepper(solve: Solve) -> Callable[[Carry, Batch, Tensor, str], tuple[Carry, Tensor]]:
+    """Choose how a stack steps: fused where the solver says what it descends on, else ``vmap``."""
+
+    def plain(carry: Carry, batch: Batch, lr: Tensor, role: str) -> tuple[Carry, Tensor]:
+        return torch.vmap(lambda c, b, r: solve.step(c, b, r, role))(carry, batch, lr)
+
+    return Fused(solve) if isinstance(solve, Descent) else plain
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A step of a stack: one ordinary backward pass for all workers, then ``move`` of each."""
+
+    solve: Descent
+
+    def __call__(self, carry: Carry, batch: Batch, lr: Tensor, role: str) -> tuple[Carry, Tensor]:
+        leaves = {name: t.detach().requires_grad_() for name, t in carry["params"].items()}
+        grads, (loss, frozen) = gradient(
+            Stack(self.solve), {**carry, "params": leaves}, batch, role, 1
+        )
+        with torch.no_grad():
+            after = {**carry, "frozen": frozen}
+            return torch.vmap(self.solve.move)(after, grads, lr), loss
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The loss of every worker of a stack, [W]."""
+
+    solve: Descent
+
+    @property
+    def accumulate(self) -> int:
+        return self.solve.accumulate
+
+    def loss(
+        self, params: Params, carry: Carry, batch: Batch, role: str, /
+    ) -> tuple[Tensor, Params]:
+        one = torch.vmap(lambda p, c, b: self.solve.loss(p, c, b, role))
+        return one(params, carry, batch)

@@ -1,0 +1,163 @@
+"""One job, start to finish, as every engine that runs workers one by one does it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from moiety.core.errors import WorkerError
+from moiety.core.protocols import Descent, Solve
+from moiety.core.rows import Rows, chunks, split_rows
+from moiety.core.state import Job, Record, Reply
+from moiety.core.types import Batch, Carry, Memory, Params
+from moiety.engine.feed import feed
+from moiety.ops.trees import tree_map
+
+Steps = Iterator[tuple[Batch, float]]
+Walk = Callable[[Solve, Carry, Steps, str], tuple[Carry, list[Tensor]]]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Give torch one thread: workers are the parallelism, and threads of both fight."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def walk(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, list[Tensor]]:
+    """Step through a plan, purely: the definition of right."""
+    losses = []
+    for batch, lr in steps:
+        carry, loss = solve.step(carry, batch, lr, role)
+        losses.append(loss.detach())
+    return carry, losses
+
+
+def walk_in_place(
+    solve: Solve, carry: Carry, steps: Steps, role: str
+) -> tuple[Carry, list[Tensor]]:
+    """Step through a plan with ordinary autograd, moving a copy of the parameters in place."""
+    if not isinstance(solve, Descent):
+        return walk(solve, carry, steps, role)
+    params = {name: t.clone().requires_grad_() for name, t in carry["params"].items()}
+    slots = {n: {k: t.clone() for k, t in slot.items()} for n, slot in carry["slots"].items()}
+    carry = {**carry, "params": params, "slots": slots}
+    losses = []
+    for batch, lr in steps:
+        grads, loss = gradient(solve, carry, batch, role)
+        carry = {**carry, "frozen": loss[1]}
+        with torch.no_grad():
+            solve.move_in_place(carry, grads, lr)
+        losses.append(loss[0])
+    return {**carry, "params": {n: t.detach() for n, t in params.items()}}, losses
+
+
+class Sloped(Protocol):
+    """What ``gradient`` needs of a solver."""
+
+    @property
+    def accumulate(self) -> int: ...
+    def loss(
+        self, params: Params, carry: Carry, batch: Batch, role: str, /
+    ) -> tuple[Tensor, Params]: ...
+
+
+def gradient(
+    solve: Sloped, carry: Carry, batch: Batch, role: str, dim: int = 0
+) -> tuple[dict[str, Tensor], tuple[Tensor, Params]]:
+    """Give gradients, loss and untrained values by autograd; ``dim`` counts the rows.
+
+    With stacked workers the loss is one number a worker, and since workers do not see each
+    other, the gradient of the sum is every worker's own.
+    """
+    params = carry["params"]
+    grads: dict[str, Tensor] = {}
+    total: Tensor | None = None
+    for some in split_rows(batch, solve.accumulate, dim):
+        loss, frozen = solve.loss(params, carry, some, role)
+        found = torch.autograd.grad(loss.sum(), list(params.values()), materialize_grads=True)
+        slope = dict(zip(params, found, strict=True))
+        grads = tree_map(torch.add, grads, slope) if grads else slope
+        total = loss.detach() if total is None else total + loss.detach()
+        carry = {**carry, "frozen": {name: t.detach() for name, t in frozen.items()}}
+    assert total is not None
+    return grads, (total, carry["frozen"])
+
+
+def work(solve: Solve, job: Job, rows: Rows, memory: Memory, go: Walk) -> tuple[Reply, Memory]:
+    """Do one job.
+
+    Args:
+        solve: what to do.
+        job: with which piece.
+        rows: the worker's data.
+        memory: what the worker kept.
+        go: how to step through the plan.
+
+    Returns:
+        The reply, and what the worker keeps now.
+
+    Raises:
+        WorkerError: naming worker, round and step, whatever went wrong.
+    """
+    role, done = job.share.role, 0
+    try:
+        plan = solve.plan(rows.size, job)
+
+        def counted() -> Steps:
+            nonlocal done
+            for step in feed(rows, plan, noisy=not solve.batched):
+                yield step
+                done += 1
+
+        carry, losses = go(solve, solve.start(job, memory), counted(), role)
+        record = describe(job, rows.size, losses)
+        tally = tally_rows(solve, carry, rows, role) if solve.tallies else {}
+        update = solve.finish(job, carry, tally)
+    except WorkerError:
+        raise
+    except Exception as error:
+        raise WorkerError(
+            job.worker, job.round, done, f"{type(error).__name__}: {error}"
+        ) from error
+    reply = Reply(job.worker, job.share, update.piece, update.precision, update.hint, record)
+    return reply, update.memory
+
+
+def describe(job: Job, size: int, losses: list[Tensor]) -> Record:
+    """Sum up the losses of a job.
+
+    Raises:
+        WorkerError: at the first loss that is not finite.
+    """
+    if not losses:
+        return Record(rows=size, born=job.round)
+    values = torch.stack(losses).double().tolist()
+    for step, value in enumerate(values):
+        if not -float("inf") < value < float("inf"):
+            cause = f"the loss is {value}; lower the learning rate, clip gradients, or look for NaN"
+            raise WorkerError(job.worker, job.round, step, cause)
+    mean = sum(values) / len(values)
+    return Record(len(values), size, values[0], values[-1], mean, job.round)
+
+
+def tally_rows(solve: Solve, carry: Carry, rows: Rows, role: str) -> Params:
+    """Sum a solver's tally over all rows of a worker, 1,024 at a time."""
+    total: Params = {}
+    for ids in chunks(rows, 1024):
+        batch = rows.take(ids)
+        device = next(iter(batch.values())).device
+        with torch.no_grad():
+            part = solve.tally(
+                carry, {**batch, "weight": torch.ones(len(ids), device=device)}, role
+            )
+        total = tree_map(torch.add, total, part) if total else part
+    return total

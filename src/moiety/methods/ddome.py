@@ -1,0 +1,96 @@
+"""DDOME (FedJETs): federated experts, of which a gate gives each worker a few.
+
+Farhat et al., *Learning to Specialize: Joint Gating-Expert Training for Adaptive MoEs in
+Decentralized Settings*, arXiv:2306.08586.
+"""
+
+from torch import Generator
+
+from moiety.core.axes import Part
+from moiety.core.protocols import Method, Probe
+from moiety.core.streams import stream
+from moiety.methods.demo import Demo, two_classes
+from moiety.methods.task import Task
+from moiety.models.gated import EXPERT, GatedExperts, gated_experts
+from moiety.models.serve import Routed
+from moiety.ops.optim import SGD
+from moiety.solve.mixture import AnchorLoss, MixtureLoss
+from moiety.solve.score import TopScores
+from moiety.split.gated import ANCHOR, Gated
+
+
+def ddome(
+    task: Task,
+    *,
+    experts: int = 5,
+    k: int = 2,
+    loss: str = "probs",
+    serve: str = "top1",
+    gate_lr: float = 0.05,
+    gate_hidden: int = 64,
+    teach: bool = True,
+    random: bool = False,
+    from_common: bool = False,
+    capacity: int = 0,
+) -> Method:
+    """Send each worker the k experts its gate prefers; train experts and gate jointly.
+
+    Args:
+        task: what is to be learnt; needs ``common``, and has ``anchors`` or none.
+        experts: how many experts there are.
+        k: how many a worker holds.
+        loss: of the mixture: ``probs``, ``logits``, ``logits_full`` or ``sumloss``.
+        serve: ``top1`` answers by the best expert at hand, ``soft`` mixes those at hand.
+        gate_lr: learning rate of the gate (plain SGD).
+        gate_hidden: hidden units of the gate.
+        teach: anchors teach the gate which rows are their expert's.
+        random: control: workers without an anchor get k experts at random.
+        from_common: experts start as the common expert instead of at random.
+        capacity: the most workers of a round that may hold one expert; 0 for any number.
+    """
+    if not 1 <= k <= experts:
+        raise ValueError(f"{k=} experts per worker, but the model has {experts}; choose fewer")
+    wrong = {worker: e for worker, e in task.anchors.items() if not 0 <= e < experts}
+    if wrong:
+        raise ValueError(f"anchors {wrong} name experts that are not among 0..{experts - 1}")
+    model = mixture(task, experts, gate_hidden, from_common=from_common)
+    probe = TopScores(model, k, full=capacity > 0)
+    return Method(
+        name="ddome",
+        model=model,
+        probe=None if random else Probe(probe, Part(names=("gate.*",)), frozenset(task.anchors)),
+        split=Gated(EXPERT, k, task.anchors, capacity or None, random, experts),
+        solve=task.local.solver(
+            {"": MixtureLoss(model, loss), ANCHOR: AnchorLoss(model, teach)},
+            task.rounds,
+            model=task.model,
+            rules=(("gate.*", SGD(gate_lr)),),
+            frozen=model.buffers,
+        ),
+        merge=task.merge(),
+        serve=Routed(model, k, serve),
+        view=model.common,
+        gated=EXPERT,
+        constants=model.common.constants(),
+    )
+
+
+def mixture(task: Task, experts: int, hidden: int, *, from_common: bool) -> GatedExperts:
+    """Build the model: fresh experts, fresh gate, frozen common expert."""
+    if task.common is None:
+        raise ValueError(
+            "ddome needs a common expert: Task(common=common_expert(model, trained, rows)); "
+            "the recipes train one on rows set apart"
+        )
+    starts = [
+        task.common.params if from_common else task.model.redraw(stream(task.seed, "expert", place))
+        for place in range(experts)
+    ]
+    rng = stream(task.seed, "gate")
+    return gated_experts(task.model, task.common, starts, rng, hidden=hidden)
+
+
+def demo(rng: Generator) -> Demo:
+    """Learn digits that differ between workers."""
+    task, data = two_classes(rng)
+    return Demo(ddome(task, experts=3), data)

@@ -1,0 +1,32 @@
+"""Federated averaging: everyone trains the whole model, the server averages.
+
+McMahan et al., *Communication-Efficient Learning of Deep Networks from Decentralized Data*,
+arXiv:1602.05629.
+"""
+
+from torch import Generator
+
+from moiety.core.protocols import Method
+from moiety.methods.demo import Demo, two_classes
+from moiety.methods.task import Task
+from moiety.models.serve import Plain
+from moiety.split.whole import Whole
+
+
+def fedavg(task: Task) -> Method:
+    """Train the whole model at every worker and average."""
+    return Method(
+        name="fedavg",
+        model=task.model,
+        split=Whole(),
+        solve=task.solver(),
+        merge=task.merge(),
+        serve=Plain(task.model),
+        first=task.start,
+    )
+
+
+def demo(rng: Generator) -> Demo:
+    """Learn digits that differ between workers."""
+    task, data = two_classes(rng)
+    return Demo(fedavg(task), data)

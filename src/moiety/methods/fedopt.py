@@ -1,0 +1,44 @@
+"""Federated averaging with an adaptive optimiser at the server: FedAdam, FedYogi, FedAdagrad.
+
+Reddi et al., *Adaptive Federated Optimization*, arXiv:2003.00295.
+"""
+
+from dataclasses import replace
+
+from torch import Generator
+
+from moiety.core.protocols import Method
+from moiety.methods.demo import Demo, two_classes
+from moiety.methods.fedavg import fedavg
+from moiety.methods.task import Task
+from moiety.outer.fedopt import Adagrad, Adam, Momentum, Outer, Pull, Yogi
+
+
+def fedopt(
+    task: Task, *, server: str = "adam", server_lr: float = 0.01, tau: float = 1e-3
+) -> Method:
+    """Average, and let the server's optimiser take the step.
+
+    Args:
+        task: what is to be learnt.
+        server: ``adam``, ``yogi``, ``adagrad``, or ``momentum`` and ``nesterov`` (then a
+            ``server_lr`` near 1 is usual).
+        server_lr: learning rate of the server.
+        tau: adaptivity; the larger, the nearer to plain averaging with a rate.
+    """
+    pulls: dict[str, Pull] = {
+        "adam": Adam(server_lr, tau=tau),
+        "yogi": Yogi(server_lr, tau=tau),
+        "adagrad": Adagrad(server_lr, tau=tau),
+        "momentum": Momentum(server_lr),
+        "nesterov": Momentum(server_lr, nesterov=True),
+    }
+    if server not in pulls:
+        raise ValueError(f"server optimiser {server!r}; choose one of {sorted(pulls)}")
+    return replace(fedavg(task), name="fedopt", outer=Outer(pulls[server]))
+
+
+def demo(rng: Generator) -> Demo:
+    """Learn digits that differ between workers."""
+    task, data = two_classes(rng)
+    return Demo(fedopt(task), data)

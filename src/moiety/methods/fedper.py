@@ -1,0 +1,44 @@
+"""Federated averaging of the body; the head is each worker's own and never leaves it.
+
+Arivazhagan et al., *Federated Learning with Personalization Layers*, arXiv:1912.00818.
+"""
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from torch import Generator
+
+from moiety.core.axes import Part
+from moiety.core.protocols import Method
+from moiety.methods.demo import Demo, two_classes
+from moiety.methods.fedavg import fedavg
+from moiety.methods.task import Task
+from moiety.split.whole import Whole
+
+
+def fedper(task: Task, *, head: tuple[str, ...] = ()) -> Method:
+    """Share the body, keep the head.
+
+    A worker that was never seen has no head of its own: it is served with the head's first
+    values, so this method is for the workers it trains.
+
+    Args:
+        task: what is to be learnt.
+        head: patterns of the parameters that stay; by default the last two (weight and bias of
+            the last layer).
+    """
+    names = list(task.model.params)
+    patterns = head or tuple(names[-2:])
+    own = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    shared = tuple(name for name in names if name not in own)
+    if not own or not shared:
+        raise ValueError(f"head={patterns} leaves {len(shared)} of {len(names)} parameters shared")
+    first = task.start or task.model.params
+    solve = replace(task.solver(), own={name: first[name] for name in own})
+    return replace(fedavg(task), name="fedper", split=Whole(Part(names=shared)), solve=solve)
+
+
+def demo(rng: Generator) -> Demo:
+    """Learn digits that differ between workers."""
+    task, data = two_classes(rng)
+    return Demo(fedper(task), data)

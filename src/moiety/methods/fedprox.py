@@ -1,0 +1,31 @@
+"""Federated averaging whose workers stay near what they were sent.
+
+Li et al., *Federated Optimization in Heterogeneous Networks*, arXiv:1812.06127.
+"""
+
+from dataclasses import replace
+
+from torch import Generator
+
+from moiety.core.protocols import Method
+from moiety.methods.demo import Demo, two_classes
+from moiety.methods.fedavg import fedavg
+from moiety.methods.task import Task
+from moiety.solve.objectives import Proximal
+
+
+def fedprox(task: Task, *, mu: float = 0.1) -> Method:
+    """Train the whole model with a proximal term and average.
+
+    Args:
+        task: what is to be learnt.
+        mu: weight of half the squared distance to the model that was sent.
+    """
+    solve = replace(task.solver(), terms=(Proximal(mu),))
+    return replace(fedavg(task), name="fedprox", solve=solve)
+
+
+def demo(rng: Generator) -> Demo:
+    """Learn digits that differ between workers."""
+    task, data = two_classes(rng)
+    return Demo(fedprox(task), data)

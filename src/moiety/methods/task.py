@@ -1,0 +1,131 @@
+"""What a method is given: the model to learn, how workers train, and who is who."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from moiety.core.protocols import Merge
+from moiety.core.types import Params
+from moiety.merge.overlap import overlap, overlap_by_rows
+from moiety.models.gated import Base, Common
+from moiety.models.module import ModuleModel
+from moiety.ops.optim import SGD, Adam, Rule
+from moiety.solve.objectives import CrossEntropy, Losses
+from moiety.solve.schedule import Cosine, Schedule, constant
+from moiety.solve.sgd import LocalSGD
+
+
+@dataclass(frozen=True)
+class Local:
+    """How workers train.
+
+    Args:
+        optimizer: ``sgd``, ``adam`` or ``adamw``.
+        lr: learning rate.
+        momentum: of SGD.
+        nesterov: whether SGD looks ahead.
+        weight_decay: decay of weights.
+        batch: rows in a step.
+        epochs: passes over a worker's rows in a round.
+        steps: a cap on the steps of a round; 0 for none.
+        clip: the largest norm of a gradient; 0 for none.
+        accumulate: pieces that a batch is computed in.
+        schedule: ``constant``, or ``cosine`` over all rounds.
+        warmup: rounds of linear warm-up of the cosine schedule.
+        bfloat16: compute losses in bfloat16.
+        by_rows: weigh replies by the number of rows.
+        carry: workers keep the optimiser's memory between rounds.
+    """
+
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    batch: int = 32
+    epochs: int = 1
+    steps: int = 0
+    clip: float = 0.0
+    accumulate: int = 1
+    schedule: str = "constant"
+    warmup: float = 0.0
+    bfloat16: bool = False
+    by_rows: bool = False
+    carry: bool = False
+
+    def rule(self) -> Rule:
+        """Build the optimiser."""
+        if self.optimizer == "sgd":
+            return SGD(self.lr, self.momentum, self.nesterov, self.weight_decay)
+        if self.optimizer in ("adam", "adamw"):
+            decoupled = self.optimizer == "adamw"
+            return Adam(self.lr, weight_decay=self.weight_decay, decoupled=decoupled)
+        raise ValueError(f"optimizer {self.optimizer!r}; choose 'sgd', 'adam' or 'adamw'")
+
+    def course(self, rounds: int) -> Schedule:
+        """Build the schedule."""
+        if self.schedule == "constant":
+            return constant
+        if self.schedule == "cosine":
+            return Cosine(rounds, self.warmup)
+        raise ValueError(f"schedule {self.schedule!r}; choose 'constant' or 'cosine'")
+
+    def solver(
+        self,
+        losses: Mapping[str, Losses],
+        rounds: int,
+        *,
+        model: Base,
+        rules: tuple[tuple[str, Rule], ...] = (),
+        frozen: Iterable[str] = (),
+    ) -> LocalSGD:
+        """Build the solver; ``rules`` come before the optimiser of all other parameters."""
+        module = model if isinstance(model, ModuleModel) else None
+        return LocalSGD(
+            losses=losses,
+            rules=(*rules, ("*", self.rule())),
+            batch=self.batch,
+            epochs=self.epochs,
+            steps=self.steps or None,
+            schedule=self.course(rounds),
+            clip=self.clip or None,
+            accumulate=self.accumulate,
+            frozen=frozenset(frozen),
+            carry=self.carry,
+            bfloat16=self.bfloat16,
+            noisy=module is not None and module.noisy,
+            couples=module is not None and module.couples,
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learnt.
+
+    Args:
+        model: the network of a worker: FedAvg's model, DDOME's expert.
+        local: how workers train.
+        rounds: of the whole run, for schedules.
+        seed: of the run; it addresses first values.
+        common: the frozen common expert, for methods with a gate.
+        start: where methods with one model start; by default ``model.params``.
+        anchors: worker -> its expert, for methods that have anchors.
+    """
+
+    model: Base
+    local: Local = field(default_factory=Local)
+    rounds: int = 100
+    seed: int = 0
+    common: Common | None = None
+    start: Params | None = None
+    anchors: Mapping[int, int] = field(default_factory=dict)
+
+    def solver(self) -> LocalSGD:
+        """Build the plain solver: cross-entropy on the model."""
+        losses = {"": CrossEntropy(self.model.forward)}
+        return self.local.solver(losses, self.rounds, model=self.model, frozen=self.model.buffers)
+
+    def merge(self) -> Merge:
+        """Choose how replies are weighed."""
+        return overlap_by_rows if self.local.by_rows else overlap

@@ -1,0 +1,61 @@
+"""Models as plain data, so that a saved one can be built again without running saved code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from moiety.core.types import Params
+from moiety.models.cnn import cnn
+from moiety.models.gated import Base, Common, GatedExperts, gated_experts
+from moiety.models.mlp import mlp
+from moiety.models.serve import Plain, Routed
+
+
+def rebuild(config: Mapping[str, Any], module: Base | None = None) -> Base:
+    """Build a model from its ``config()``; values are set by whoever loads.
+
+    Args:
+        config: as a model gave it.
+        module: the user's own model, where the saved one was made of a module.
+
+    Raises:
+        ValueError: if the kind is unknown, or a module is needed.
+    """
+    rng = torch.Generator().manual_seed(0)
+    kind = config.get("kind")
+    if kind == "mlp":
+        return mlp(config["widths"], rng)
+    if kind == "cnn":
+        shape, classes = config["shape"], config["classes"]
+        return cnn(shape, classes, rng, channels=config["channels"], hidden=config["hidden"])
+    if kind == "module":
+        if module is None:
+            raise ValueError(
+                f"this model was made of your module {config.get('class')!r}; give it again: "
+                "load(path, module=from_module(...))"
+            )
+        return module
+    raise ValueError(f"unknown model kind {kind!r}; this version knows mlp, cnn, gated, module")
+
+
+def rebuild_gated(
+    config: Mapping[str, Any], constants: Params, module: Base | None = None
+) -> GatedExperts:
+    """Build a mixture from its ``config()`` and the tensors of its common expert."""
+    named = {name.removeprefix("common."): t for name, t in constants.items()}
+    mean, std = named.pop("mean"), named.pop("std")
+    common = Common(rebuild(config["common"], module), named, mean, std)
+    expert = rebuild(config["expert"], module)
+    rng = torch.Generator().manual_seed(0)
+    starts = [expert.params] * config["experts"]
+    return gated_experts(expert, common, starts, rng, hidden=config["hidden"])
+
+
+def rebuild_serve(config: Mapping[str, Any], model: Base | GatedExperts) -> Plain | Routed:
+    """Build how a model is served."""
+    if config["kind"] == "routed" and isinstance(model, GatedExperts):
+        return Routed(model, config["k"], config["mode"])
+    return Plain(model)

@@ -1,0 +1,179 @@
+"""Experts of one shape, a whole gate over them, and the frozen common expert that feeds it.
+
+Letters: B rows, D width of the embedding, H hidden units of the gate, E experts, K experts at
+hand, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from moiety.core.axes import Axes
+from moiety.core.protocols import Kept, Model
+from moiety.core.types import Batch, Params
+from moiety.models.init import uniform
+
+EXPERT = "expert"
+PREFIX = "expert."
+
+
+class Base(Model, Protocol):
+    """A model with a last hidden layer: what an expert and the common expert must be."""
+
+    def features(self, params: Params, batch: Batch, /) -> Tensor: ...
+    def redraw(self, rng: Generator, /) -> Params: ...
+    def config(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Common:
+    """The frozen common expert: its last hidden layer, standardised, is what the gate reads.
+
+    Args:
+        model: of any architecture.
+        params: trained elsewhere, never again.
+        mean: of each feature over the rows it was trained on, [D].
+        std: likewise, [D].
+    """
+
+    model: Base
+    params: Params
+    mean: Tensor
+    std: Tensor
+
+    def __call__(self, batch: Batch, /) -> Batch:
+        """Add the column ``embed`` [B, D]."""
+        return {**batch, "embed": self.embed(batch)}
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Embed rows, [B, D]."""
+        return (self.model.features(self.params, batch) - self.mean) / self.std
+
+    def constants(self) -> Params:
+        """Give what every worker downloads once."""
+        named = {f"common.{name}": t for name, t in self.params.items()}
+        return {**named, "common.mean": self.mean, "common.std": self.std}
+
+
+def common_expert(model: Base, params: Params, x: Tensor) -> Common:
+    """Freeze a trained model; ``x`` are the rows that standardise its features."""
+    with torch.no_grad():
+        features = model.features(params, {"x": x})
+    std = features.std(0, correction=0)
+    return Common(model, params, features.mean(0), torch.where(std > 1e-6, std, 1.0))
+
+
+@dataclass(frozen=True)
+class GatedExperts:
+    """A mixture of experts whose experts lie on the axis ``expert`` and whose gate is whole.
+
+    The gate always scores all experts. A worker that holds K of them is told which: ``kept``.
+
+    Args:
+        params: ``expert.*`` stacked [E, ...], ``gate.*``.
+        axes: the expert's own axes, behind ``expert``.
+        expert: the model of one expert.
+        common: the common expert; its embedding is the column ``embed`` of a batch.
+        buffers: those of the experts.
+    """
+
+    params: Params
+    axes: Axes
+    expert: Base
+    common: Common
+    buffers: Mapping[str, str]
+
+    def config(self) -> Mapping[str, Any]:
+        """Say how to build this model again."""
+        return {
+            "kind": "gated",
+            "expert": self.expert.config(),
+            "common": self.common.model.config(),
+            "experts": len(next(t for n, t in self.params.items() if n.startswith(PREFIX))),
+            "hidden": len(self.params["gate.layer1.w"]),
+        }
+
+    def log_gate(self, params: Params, batch: Batch, /) -> Tensor:
+        """Give the log of the gate's scores over all experts, [B, E]."""
+        hidden_BH = F.linear(batch["embed"], params["gate.layer1.w"], params["gate.layer1.b"])
+        scores_BE = F.linear(F.relu(hidden_BH), params["gate.layer2.w"], params["gate.layer2.b"])
+        return scores_BE.float().log_softmax(-1)
+
+    def one(self, params: Params, place: int) -> Params:
+        """Take one of the experts at hand."""
+        return {n.removeprefix(PREFIX): t[place] for n, t in params.items() if n.startswith(PREFIX)}
+
+    def held(self, params: Params) -> int:
+        """Count the experts at hand."""
+        return len(next(t for name, t in params.items() if name.startswith(PREFIX)))
+
+    def answers(self, params: Params, batch: Batch, /) -> Tensor:
+        """Ask every expert at hand, for use: logits [K, B, C]."""
+        count = range(self.held(params))
+        return torch.stack([self.expert.logits(self.one(params, k), batch, {}) for k in count])
+
+    def lessons(self, params: Params, batch: Batch, /) -> tuple[Tensor, Params]:
+        """Ask every expert at hand, in training: logits [K, B, C] and new values of buffers."""
+        told = [
+            self.expert.forward(self.one(params, k), batch, {}) for k in range(self.held(params))
+        ]
+        after = {
+            PREFIX + name: torch.stack([buffers[name] for _, buffers in told])
+            for name in told[0][1]
+        }
+        return torch.stack([logits for logits, _ in told]), after
+
+    def mixed(self, params: Params, batch: Batch, logits_KBC: Tensor, kept: Kept, /) -> Tensor:
+        """Mix experts at hand by the gate, renormalised over them: log-probabilities [B, C]."""
+        log_BK = at_hand(self.log_gate(params, batch), kept).log_softmax(-1)
+        log_KBC = logits_KBC.float().log_softmax(-1)
+        return torch.logsumexp(log_BK.T[:, :, None] + log_KBC, 0)
+
+    def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
+        return self.mixed(params, batch, self.answers(params, batch), kept)
+
+    def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        logits_KBC, after = self.lessons(params, batch)
+        return self.mixed(params, batch, logits_KBC, kept), after
+
+
+def at_hand(scores_BE: Tensor, kept: Kept) -> Tensor:
+    """Gather the scores of the experts at hand, [B, K]; all of them where none was cut away."""
+    if EXPERT not in kept:
+        return scores_BE
+    return scores_BE.index_select(-1, kept[EXPERT].to(scores_BE.device))
+
+
+def gated_experts(
+    expert: Base, common: Common, starts: Sequence[Params], rng: Generator, *, hidden: int = 64
+) -> GatedExperts:
+    """Make a mixture.
+
+    Args:
+        expert: the model of one expert.
+        common: the frozen common expert.
+        starts: first values of every expert; as many experts as these.
+        rng: the stream of the gate's first values.
+        hidden: units of the gate.
+    """
+    experts = len(starts)
+    width = len(common.mean)
+    params = {PREFIX + name: torch.stack([start[name] for start in starts]) for name in starts[0]}
+    axes: Axes = {
+        PREFIX + name: (EXPERT, *expert.axes.get(name, (None,) * tensor.ndim))
+        for name, tensor in starts[0].items()
+    }
+    gate = {
+        "gate.layer1.w": uniform((hidden, width), width, rng),
+        "gate.layer1.b": uniform((hidden,), width, rng),
+        "gate.layer2.w": uniform((experts, hidden), hidden, rng),
+        "gate.layer2.b": uniform((experts,), hidden, rng),
+    }
+    buffers = {PREFIX + name: rule for name, rule in expert.buffers.items()}
+    return GatedExperts({**params, **gate}, axes, expert, common, buffers)

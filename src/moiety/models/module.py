@@ -1,0 +1,196 @@
+"""Any ``torch.nn.Module`` as a model, by ``functional_call``."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+
+from moiety.core.axes import Axes, lengths
+from moiety.core.protocols import Kept
+from moiety.core.types import Batch, Params
+
+REFUSE: Mapping[type[nn.Module], str] = {
+    nn.LayerNorm: "its normalized_shape is fixed",
+    nn.RMSNorm: "its normalized_shape is fixed",
+    nn.MultiheadAttention: "its embed_dim and num_heads are fixed",
+    nn.RNNBase: "its hidden_size is fixed",
+    nn.RNNCellBase: "its hidden_size is fixed",
+    nn.TransformerEncoderLayer: "its widths are fixed",
+    nn.TransformerDecoderLayer: "its widths are fixed",
+    nn.Bilinear: "its widths are fixed",
+}
+"""Stock layers that keep their widths beside their weights, so that a slice does not fit them."""
+
+NOISY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+COUPLED = (nn.modules.batchnorm._BatchNorm,)  # noqa: SLF001  (the one base of all batch norms)
+
+
+@dataclass(frozen=True)
+class ModuleModel:
+    """A module as a model: parameters and buffers outside, the module only computes.
+
+    Made by ``from_module``. Its flags say what a solver must know: ``noisy`` (dropout),
+    ``couples`` (batch norm).
+    """
+
+    module: nn.Module
+    params: Params
+    axes: Axes
+    buffers: Mapping[str, str]
+    call: Callable[[nn.Module, Batch], Tensor] | None = None
+    noisy: bool = False
+    couples: bool = False
+
+    def config(self) -> Mapping[str, Any]:
+        """Name the module; its code is the user's and must be given again to load a run."""
+        return {"kind": "module", "class": type(self.module).__qualname__}
+
+    def redraw(self, rng: Generator, /) -> Params:
+        """Draw fresh first values with the layers' own ``reset_parameters``."""
+        again = copy.deepcopy(self.module)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.set_state(rng.get_state())
+            for layer in again.modules():
+                if isinstance(layer, Resets):
+                    layer.reset_parameters()
+        return {
+            **dict(again.named_buffers()),
+            **{n: p.detach() for n, p in again.named_parameters()},
+        }
+
+    def run(self, params: Params, batch: Batch, *, train: bool) -> tuple[Tensor, Params]:
+        """Call the module on any values; nothing of the module itself changes."""
+        held = {name: t.clone() if name in self.buffers else t for name, t in params.items()}
+        # The mode is set for the call alone: it is part of the call, not state of the model.
+        self.module.train(train)
+        call = Caller(self.module, self.call)
+        named = {f"module.{name}": t for name, t in held.items()}
+        if self.noisy and train and "seed" in batch:
+            with torch.random.fork_rng(devices=devices(params)):
+                torch.default_generator.manual_seed(int(batch["seed"]))
+                out = functional_call(call, named, (batch,))
+        else:
+            out = functional_call(call, named, (batch,))
+        return out, {name: held[name] for name in self.buffers}
+
+    def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
+        return self.run(params, batch, train=False)[0]
+
+    def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        return self.run(params, batch, train=True)
+
+    def features(self, params: Params, batch: Batch, /) -> Tensor:
+        """Give what the last linear layer reads, [B, D]."""
+        caught: list[Tensor] = []
+        layer = [m for m in self.module.modules() if isinstance(m, nn.Linear)][-1:]
+        if not layer:
+            raise ValueError(
+                f"{type(self.module).__name__} has no linear layer whose inputs could be its "
+                "features; use one of moiety.models as the common expert"
+            )
+        hook = layer[0].register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+        try:
+            self.logits(params, batch, {})
+        finally:
+            hook.remove()
+        return caught[-1].flatten(1)
+
+
+@runtime_checkable
+class Resets(Protocol):
+    """A layer that can draw its own first values."""
+
+    def reset_parameters(self) -> None: ...
+
+
+class Caller(nn.Module):
+    """Lets ``functional_call`` reach a module through a function of the batch."""
+
+    def __init__(
+        self, module: nn.Module, call: Callable[[nn.Module, Batch], Tensor] | None
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.call = call
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Call the module on column ``x``, or as the user says."""
+        return self.call(self.module, batch) if self.call else self.module(batch["x"])
+
+
+def devices(params: Params) -> list[torch.device]:
+    """List the accelerators that parameters lie on."""
+    return list({t.device for t in params.values() if t.device.type == "cuda"})
+
+
+def from_module(
+    module: nn.Module,
+    axes: Axes | None = None,
+    *,
+    call: Callable[[nn.Module, Batch], Tensor] | None = None,
+    buffers: str | Mapping[str, str] = "mean",
+) -> ModuleModel:
+    """Make a model of any module.
+
+    Args:
+        module: gives logits [B, C] for inputs [B, ...].
+        axes: parameter name -> one axis name or None per dim, for methods that cut along axes.
+        call: how to call it on a batch; by default ``module(batch["x"])``.
+        buffers: how buffers (running statistics) merge: ``mean`` over workers, or ``keep`` the
+            server's; one word for all or a mapping from buffer names.
+
+    Raises:
+        ValueError: if an axis cuts a layer that refuses slices, or fits no parameter.
+
+    >>> model = from_module(nn.Linear(3, 2), {"weight": ("out", None), "bias": ("out",)})
+    >>> model.logits(model.params, {"x": torch.zeros(4, 3)}, {}).shape
+    torch.Size([4, 2])
+    """
+    params = {name: t.detach().clone() for name, t in module.named_parameters()}
+    kept = {name: t.detach().clone() for name, t in module.named_buffers()}
+    rules = dict.fromkeys(kept, buffers) if isinstance(buffers, str) else dict(buffers)
+    wrong = {name: rule for name, rule in rules.items() if rule not in ("mean", "keep")}
+    if wrong or rules.keys() != kept.keys():
+        raise ValueError(
+            f"buffers need a rule 'mean' or 'keep' each, got {rules} for {sorted(kept)}"
+        )
+    axes = dict(axes or {})
+    refuse(module, axes)
+    lengths({**params, **kept}, axes)
+    return ModuleModel(
+        module,
+        {**params, **kept},
+        axes,
+        rules,
+        call,
+        noisy=any(isinstance(m, NOISY) and m.p > 0 for m in module.modules()),
+        couples=any(isinstance(m, COUPLED) for m in module.modules()),
+    )
+
+
+def refuse(module: nn.Module, axes: Axes) -> None:
+    """Refuse axes on layers that cannot run on slices of their weights."""
+    layers = dict(module.named_modules())
+    for name, entries in axes.items():
+        path = name.split(".")[:-1]
+        above = [".".join(path[:depth]) for depth in range(len(path) + 1)]
+        rigid = [(where, why) for where in above if (why := rigidity(layers.get(where)))]
+        if rigid and any(entry is not None for entry in entries):
+            where, why = rigid[0]
+            raise ValueError(
+                f"axes cut {name!r} along {entries}, but layer {where or 'itself'!r} is a "
+                f"{type(layers[where]).__name__} and cannot run on a slice: {why}. Leave it whole "
+                "(None for its dims), or write it with torch.nn.functional from its own "
+                "weights, reading widths off the tensors"
+            )
+
+
+def rigidity(layer: nn.Module | None) -> str | None:
+    """Say why a layer cannot run on slices of its weights; None if it can."""
+    return next((why for kind, why in REFUSE.items() if isinstance(layer, kind)), None)

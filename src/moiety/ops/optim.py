@@ -1,0 +1,126 @@
+"""SGD, momentum, Adam and AdamW as values: pure, and once more in place for the fast engines.
+
+Both ways make the same floating-point operations in the same order, so they agree bit for bit,
+and both agree with ``torch.optim``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Slots = Mapping[str, Tensor]
+
+
+def descend(param: Tensor, step: Tensor, rate: Tensor | float) -> Tensor:
+    """Subtract a step, rounded as ``sub_`` in place rounds it where the rate is a number."""
+    if isinstance(rate, Tensor):
+        return param - step * rate.to(step.dtype)
+    return torch.sub(param, step, alpha=rate)
+
+
+class Rule(Protocol):
+    """How a parameter moves along its gradient; ``lr`` is a factor on the rule's own rate."""
+
+    def start(self, param: Tensor, /) -> Slots:
+        """Make the memory of one parameter."""
+        ...
+
+    def update(
+        self, param: Tensor, grad: Tensor, slots: Slots, lr: Tensor | float, /
+    ) -> tuple[Tensor, Slots]:
+        """Move one parameter; nothing is changed in place."""
+        ...
+
+    def update_in_place(self, param: Tensor, grad: Tensor, slots: Slots, lr: float, /) -> None:
+        """Move one parameter and its memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent, with momentum as in ``torch.optim.SGD`` (dampening 0)."""
+
+    lr: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.lr < 0 or not 0 <= self.momentum < 1:
+            raise ValueError(f"SGD needs lr >= 0 and 0 <= momentum < 1, got {self}")
+        if self.nesterov and not self.momentum:
+            raise ValueError(f"Nesterov momentum needs momentum > 0, got {self}")
+
+    def start(self, param: Tensor, /) -> Slots:
+        return {"velocity": torch.zeros_like(param)} if self.momentum else {}
+
+    def update(
+        self, param: Tensor, grad: Tensor, slots: Slots, lr: Tensor | float, /
+    ) -> tuple[Tensor, Slots]:
+        if self.weight_decay:
+            grad = grad + param * self.weight_decay
+        if not self.momentum:
+            return descend(param, grad, lr * self.lr), slots
+        velocity = slots["velocity"] * self.momentum + grad
+        grad = grad + velocity * self.momentum if self.nesterov else velocity
+        return descend(param, grad, lr * self.lr), {"velocity": velocity}
+
+    def update_in_place(self, param: Tensor, grad: Tensor, slots: Slots, lr: float, /) -> None:
+        if self.weight_decay:
+            grad = grad + param * self.weight_decay
+        if self.momentum:
+            velocity = slots["velocity"].mul_(self.momentum).add_(grad)
+            grad = grad + velocity * self.momentum if self.nesterov else velocity
+        param.sub_(grad, alpha=lr * self.lr)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam, or AdamW where the decay is decoupled; as in ``torch.optim`` without AMSGrad."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.lr < 0 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"Adam needs lr >= 0 and 0 <= betas < 1, got {self}")
+
+    def start(self, param: Tensor, /) -> Slots:
+        # The two products stay scalars of the parameter, so that they stack over workers.
+        one = torch.ones((), dtype=param.dtype, device=param.device)
+        zero = torch.zeros_like(param)
+        return {"mean": zero, "square": zero.clone(), "left1": one, "left2": one.clone()}
+
+    def update(
+        self, param: Tensor, grad: Tensor, slots: Slots, lr: Tensor | float, /
+    ) -> tuple[Tensor, Slots]:
+        (b1, b2), rate = self.betas, lr * self.lr
+        if self.weight_decay and self.decoupled:
+            param = param - param * (rate * self.weight_decay)
+        elif self.weight_decay:
+            grad = grad + param * self.weight_decay
+        mean = slots["mean"] * b1 + grad * (1 - b1)
+        square = slots["square"] * b2 + grad * grad * (1 - b2)
+        left1, left2 = slots["left1"] * b1, slots["left2"] * b2
+        step = (mean / (1 - left1)) / ((square / (1 - left2)).sqrt() + self.eps)
+        moved = {"mean": mean, "square": square, "left1": left1, "left2": left2}
+        return descend(param, step, rate), moved
+
+    def update_in_place(self, param: Tensor, grad: Tensor, slots: Slots, lr: float, /) -> None:
+        moved, after = self.update(param, grad, slots, lr)
+        param.copy_(moved)
+        for name, tensor in after.items():
+            slots[name].copy_(tensor)
+
+
+def adamw(lr: float, weight_decay: float = 0.01, betas: tuple[float, float] = (0.9, 0.999)) -> Adam:
+    """Choose AdamW: Adam with decoupled weight decay. Loshchilov and Hutter, arXiv:1711.05101."""
+    return Adam(lr, betas, weight_decay=weight_decay, decoupled=True)

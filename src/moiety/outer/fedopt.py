@@ -1,0 +1,132 @@
+"""The server's optimiser: what was merged, less what was there, is a gradient to descend on.
+
+Reddi et al., *Adaptive Federated Optimization*, arXiv:2003.00295, algorithm 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from moiety.core.types import Params
+
+
+class Pull(Protocol):
+    """How far to move, given the difference and the optimiser's memory of one parameter."""
+
+    @property
+    def slots(self) -> Mapping[str, float]:
+        """Name the memories this rule keeps, each the shape of the parameter, with their start."""
+        ...
+
+    def __call__(self, delta: Tensor, slots: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
+        """Give the step, then the new memories."""
+        ...
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """SGD on the differences, heavy ball or Nesterov (as DiLoCo uses, arXiv:2311.08105)."""
+
+    lr: float = 1.0
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    @property
+    def slots(self) -> Mapping[str, float]:
+        return {"velocity": 0.0}
+
+    def __call__(self, delta: Tensor, slots: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
+        velocity = slots[0] * self.momentum + delta
+        ahead = delta + velocity * self.momentum if self.nesterov else velocity
+        return ahead * self.lr, velocity
+
+
+@dataclass(frozen=True)
+class Adagrad:
+    """FedAdagrad: the second moment only grows."""
+
+    lr: float = 0.01
+    beta1: float = 0.0
+    tau: float = 1e-3
+
+    @property
+    def slots(self) -> Mapping[str, float]:
+        return {"mean": 0.0, "square": self.tau**2}
+
+    def __call__(self, delta: Tensor, slots: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
+        mean = slots[0] * self.beta1 + delta * (1 - self.beta1)
+        square = slots[1] + delta.square()
+        return self.lr * mean / (square.sqrt() + self.tau), mean, square
+
+
+@dataclass(frozen=True)
+class Adam:
+    """FedAdam, without bias correction as in the paper."""
+
+    lr: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+
+    @property
+    def slots(self) -> Mapping[str, float]:
+        return {"mean": 0.0, "square": self.tau**2}
+
+    def __call__(self, delta: Tensor, slots: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
+        mean = slots[0] * self.beta1 + delta * (1 - self.beta1)
+        square = slots[1] * self.beta2 + delta.square() * (1 - self.beta2)
+        return self.lr * mean / (square.sqrt() + self.tau), mean, square
+
+
+@dataclass(frozen=True)
+class Yogi:
+    """FedYogi: the second moment moves by at most one squared difference at a time."""
+
+    lr: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+
+    @property
+    def slots(self) -> Mapping[str, float]:
+        return {"mean": 0.0, "square": self.tau**2}
+
+    def __call__(self, delta: Tensor, slots: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
+        mean = slots[0] * self.beta1 + delta * (1 - self.beta1)
+        sign = torch.sign(slots[1] - delta.square())
+        square = slots[1] - (1 - self.beta2) * delta.square() * sign
+        return self.lr * mean / (square.sqrt() + self.tau), mean, square
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Apply a rule to what somebody held; other coordinates and their memory stay.
+
+    Args:
+        pull: the rule.
+    """
+
+    pull: Pull
+
+    def __call__(
+        self, params: Params, merged: Params, held: Params, memory: Params, /
+    ) -> tuple[Params, Params]:
+        moved, kept = dict(params), dict(memory)
+        for name, mask in held.items():
+            old = params[name]
+            if not old.is_floating_point():
+                moved[name] = merged[name]
+                continue
+            keys = [f"{slot}/{name}" for slot in self.pull.slots]
+            fresh = [torch.full_like(old, start) for start in self.pull.slots.values()]
+            before = tuple(memory.get(k, new) for k, new in zip(keys, fresh, strict=True))
+            step, *after = self.pull(merged[name] - old, before)
+            moved[name] = torch.where(mask, old + step, old)
+            for key, was, now in zip(keys, before, after, strict=True):
+                kept[key] = torch.where(mask, now, was)
+        return moved, kept

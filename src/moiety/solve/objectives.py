@@ -1,0 +1,75 @@
+"""What a worker minimises: one loss a row, and terms that look at parameters alone.
+
+Letters: B rows, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from moiety.core.protocols import Kept
+from moiety.core.types import Batch, Params
+
+
+class Losses(Protocol):
+    """One loss a row, and new values of buffers where the model has some."""
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]: ...
+
+
+class Forward(Protocol):
+    """Outputs in training, [B, C], and new values of buffers: a model's ``forward``."""
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]: ...
+
+
+class Term(Protocol):
+    """A penalty on the parameters, given where they started and what the worker was told."""
+
+    def __call__(self, params: Params, origin: Params, brief: Params, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of the logits with the labels in column ``y``."""
+
+    forward: Forward
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        logits_BC, after = self.forward(params, batch, kept)
+        return F.cross_entropy(logits_BC.float(), batch["y"], reduction="none"), after
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """Squared distance of the output to column ``y``, summed over outputs."""
+
+    forward: Forward
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        out, after = self.forward(params, batch, kept)
+        return (out.float() - batch["y"]).square().flatten(1).sum(1), after
+
+
+@dataclass(frozen=True)
+class Proximal:
+    """``mu / 2 * |params - origin|^2``, which keeps a worker near what it was sent.
+
+    Li et al., *Federated Optimization in Heterogeneous Networks*, arXiv:1812.06127, eq. 2.
+    """
+
+    mu: float
+
+    def __post_init__(self) -> None:
+        if self.mu < 0:
+            raise ValueError(f"mu={self.mu} would push a worker away; choose mu >= 0")
+
+    def __call__(self, params: Params, origin: Params, brief: Params, /) -> Tensor:
+        del brief
+        apart = [(param - origin[name]).square().sum() for name, param in params.items()]
+        return 0.5 * self.mu * torch.stack(apart).sum()

@@ -1,0 +1,56 @@
+"""What a probe does: look at all rows, answer in a few numbers.
+
+Letters: B rows, E experts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from moiety.core.state import Job, Plan, Update, no_plan
+from moiety.core.types import Batch, Carry, Memory, Params
+from moiety.models.gated import GatedExperts
+from moiety.models.serve import best
+
+
+@dataclass(frozen=True)
+class TopScores:
+    """Hint the k experts whose scores, summed over all rows, are highest. Labels are not read.
+
+    Args:
+        model: whose gate scores.
+        k: how many.
+        full: hint all mean scores [E] instead, for a server that chooses under a capacity.
+    """
+
+    model: GatedExperts
+    k: int
+    full: bool = False
+    batched: bool = True
+    tallies: bool = True
+
+    def plan(self, size: int, job: Job, /) -> Plan:
+        if size == 0:
+            raise ValueError("the worker has no rows; leave it out of the roster or give it data")
+        return no_plan()
+
+    def start(self, job: Job, memory: Memory, /) -> Carry:
+        return {"params": dict(job.piece)}
+
+    def step(
+        self, carry: Carry, batch: Batch, lr: Tensor | float, role: str, /
+    ) -> tuple[Carry, Tensor]:
+        return carry, torch.zeros(())
+
+    def tally(self, carry: Carry, batch: Batch, role: str, /) -> Params:
+        score_BE = self.model.log_gate(carry["params"], batch).exp()
+        return {"score": score_BE.sum(0), "rows": batch["weight"].sum()}
+
+    def finish(self, job: Job, carry: Carry, tally: Params, /) -> Update:
+        mean_E = tally["score"] / tally["rows"]
+        if self.full:
+            return Update({}, hint={"score": mean_E.cpu()})
+        return Update({}, hint={"ids": best(mean_E, self.k).int()})

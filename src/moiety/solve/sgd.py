@@ -1,0 +1,171 @@
+"""Local descent: some epochs or steps of minibatches on a worker's own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor
+
+from moiety.core.rows import split_rows
+from moiety.core.state import Job, Plan, Update
+from moiety.core.streams import address, stream
+from moiety.core.types import Batch, Carry, Memory, Params
+from moiety.ops.optim import Rule
+from moiety.ops.trees import clip, tree_map
+from moiety.solve.objectives import Losses, Term
+from moiety.solve.plan import shuffled
+from moiety.solve.schedule import Schedule, constant
+
+OWN = "own"
+"""The section of worker memory that holds personal parameters."""
+
+
+@dataclass(frozen=True)
+class LocalSGD:
+    """Descend on the worker's own rows; the server gets absolute values back.
+
+    Args:
+        losses: role -> one loss a row. A worker without a role has the role ``""``.
+        rules: patterns of parameter names -> how they move; the first that fits counts.
+        batch: rows in a step; the last of an epoch may be short.
+        epochs: passes over the rows.
+        steps: a cap on steps in a round, or None.
+        terms: penalties added to the loss.
+        schedule: factor on the learning rates, by round.
+        clip: the largest norm of a gradient, or None.
+        accumulate: pieces that a batch is computed in, to save memory; changes no number
+            beyond rounding.
+        frozen: names that travel but are not trained (buffers).
+        own: first values of the parameters that never leave the worker.
+        carry: keep the optimiser's memory at the worker instead of starting it afresh.
+        bfloat16: compute the loss in bfloat16 by autocast; parameters stay as they are.
+        noisy: the model draws noise inside a step (dropout), from the step's seed.
+        couples: rows of a batch see each other (batch norm).
+    """
+
+    losses: Mapping[str, Losses]
+    rules: tuple[tuple[str, Rule], ...]
+    batch: int = 32
+    epochs: int = 1
+    steps: int | None = None
+    terms: tuple[Term, ...] = ()
+    schedule: Schedule = constant
+    clip: float | None = None
+    accumulate: int = 1
+    frozen: frozenset[str] = frozenset()
+    own: Params = field(default_factory=dict)
+    carry: bool = False
+    bfloat16: bool = False
+    noisy: bool = False
+    couples: bool = False
+    tallies: bool = False
+
+    def __post_init__(self) -> None:
+        least = min(self.batch, self.epochs, self.accumulate, self.steps or 1)
+        if least < 1:
+            raise ValueError(
+                f"batch={self.batch}, epochs={self.epochs}, steps={self.steps} and "
+                f"accumulate={self.accumulate} must be at least 1"
+            )
+
+    @property
+    def batched(self) -> bool:
+        return not self.noisy
+
+    def plan(self, size: int, job: Job, /) -> Plan:
+        if size == 0:
+            raise ValueError("the worker has no rows; leave it out of the roster or give it data")
+        rng = stream(job.seed, job.round, job.worker, "plan")
+        rows, weights = shuffled(size, self.batch, self.epochs, rng)
+        steps = min(len(rows), self.steps or len(rows))
+        rates = [self.schedule(job.round + step / steps) for step in range(steps)]
+        first = address(job.seed, job.round, job.worker, "noise") // 2
+        lr = torch.tensor(rates, dtype=torch.float64)
+        return Plan(rows[:steps], weights[:steps], lr, first + torch.arange(steps))
+
+    def rule(self, name: str) -> Rule:
+        """Find the rule of a parameter."""
+        for pattern, rule in self.rules:
+            if fnmatchcase(name, pattern):
+                return rule
+        raise ValueError(f"no optimiser rule fits parameter {name!r}; add a last rule ('*', ...)")
+
+    def start(self, job: Job, memory: Memory, /) -> Carry:
+        if self.carry and job.share.part.axes:
+            raise ValueError(
+                f"carry=True keeps optimiser memory of the whole, but worker {job.worker} holds a "
+                f"part cut along {sorted(job.share.part.axes)}; use carry=False"
+            )
+        params = {**job.piece, **self.own, **memory.get(OWN, {})}
+        moving = {name: t for name, t in params.items() if name not in self.frozen}
+        slots = {name: dict(self.rule(name).start(t)) for name, t in moving.items()}
+        for section, tensors in memory.items():
+            if self.carry and section != OWN:
+                for name, tensor in tensors.items():
+                    slots[name][section] = tensor
+        return {
+            "params": moving,
+            "frozen": {name: t for name, t in params.items() if name in self.frozen},
+            "slots": slots,
+            "origin": moving if self.terms else {},
+            "brief": dict(job.brief),
+            "kept": dict(job.share.part.axes),
+        }
+
+    def loss(
+        self, params: Params, carry: Carry, batch: Batch, role: str, /
+    ) -> tuple[Tensor, Params]:
+        device = next(iter(params.values())).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.bfloat16):
+            losses_B, after = self.losses[role]({**params, **carry["frozen"]}, batch, carry["kept"])
+        value = (losses_B * batch["weight"]).sum()
+        for term in self.terms:
+            share = batch["weight"].sum()  # a piece of a batch bears its share of the penalty
+            value = value + share * term(params, carry["origin"], carry["brief"])
+        return value, {**carry["frozen"], **after}
+
+    def step(
+        self, carry: Carry, batch: Batch, lr: Tensor | float, role: str, /
+    ) -> tuple[Carry, Tensor]:
+        slope = torch.func.grad_and_value(self.loss, has_aux=True)
+        total, grads = torch.zeros(()), {}
+        for piece in split_rows(batch, self.accumulate):
+            grad, (value, frozen) = slope(carry["params"], carry, piece, role)
+            grads = tree_map(torch.add, grads, grad) if grads else grad
+            total = total.to(value) + value
+            carry = {**carry, "frozen": frozen}
+        return self.move(carry, grads, lr), total
+
+    def move(self, carry: Carry, grads: Params, lr: Tensor | float, /) -> Carry:
+        if self.clip is not None:
+            grads = clip(grads, self.clip)
+        params, slots = {}, {}
+        for name, param in carry["params"].items():
+            params[name], slots[name] = self.rule(name).update(
+                param, grads[name], carry["slots"][name], lr
+            )
+        return {**carry, "params": params, "slots": slots}
+
+    def move_in_place(self, carry: Carry, grads: Params, lr: float, /) -> None:
+        if self.clip is not None:
+            grads = clip(grads, self.clip)
+        for name, param in carry["params"].items():
+            self.rule(name).update_in_place(param, grads[name], carry["slots"][name], lr)
+
+    def tally(self, carry: Carry, batch: Batch, role: str, /) -> Params:
+        raise NotImplementedError("tallies is False")
+
+    def finish(self, job: Job, carry: Carry, tally: Params, /) -> Update:
+        del tally
+        params = {**carry["params"], **carry["frozen"]}
+        memory: dict[str, dict[str, Tensor]] = {}
+        if self.own:
+            memory[OWN] = {name: params[name] for name in self.own}
+        if self.carry:
+            for name, slots in carry["slots"].items():
+                for section, tensor in slots.items():
+                    memory.setdefault(section, {})[name] = tensor
+        return Update({name: params[name] for name in job.piece}, memory)

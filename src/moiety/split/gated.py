@@ -1,0 +1,95 @@
+"""Each worker gets the indices of an axis that the gate prefers for its rows.
+
+Letters: W workers, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from moiety.core.axes import Part
+from moiety.core.state import Share, State, Turn
+
+ANCHOR = "anchor"
+"""The role of a worker that is tied to one index and teaches the gate."""
+
+
+@dataclass(frozen=True)
+class Gated:
+    """Give each worker k indices of an axis, by what it hinted.
+
+    A hint holds the chosen ``ids`` [k], or all ``score`` [E] where the server is to choose under
+    a capacity. Workers with an anchor get their one index and are not asked.
+
+    Args:
+        axis: the axis to cut.
+        k: indices per worker.
+        anchors: worker -> its index.
+        capacity: the most workers of a round that may hold an index, or None.
+        random: choose k at random for workers that hinted nothing.
+        size: length of the axis; needed to choose at random.
+    """
+
+    axis: str
+    k: int
+    anchors: Mapping[int, int] = field(default_factory=dict)
+    capacity: int | None = None
+    random: bool = False
+    size: int = 0
+
+    def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
+        del state
+        held = self.choose(turn)
+        return {
+            worker: Share(Part({self.axis: torch.tensor([self.anchors[worker]])}), ANCHOR)
+            if worker in self.anchors
+            else Share(Part({self.axis: held[worker].long().sort().values}))
+            for worker in turn.roster
+        }
+
+    def choose(self, turn: Turn) -> Mapping[int, Tensor]:
+        """Choose for the workers without an anchor."""
+        free = [worker for worker in turn.roster if worker not in self.anchors]
+        if self.random:
+            return {w: torch.randperm(self.size, generator=turn.rng)[: self.k] for w in free}
+        if self.capacity is None:
+            return {worker: turn.hints[worker]["ids"] for worker in free}
+        if not free:
+            return {}
+        score_WE = torch.stack([turn.hints[worker]["score"] for worker in free])
+        kept = fill(score_WE, self.k, self.capacity)
+        return dict(zip(free, kept, strict=True))
+
+
+def fill(score_WE: Tensor, k: int, capacity: int) -> list[Tensor]:
+    """Give each worker k indices, best scores first, no index to more than ``capacity``.
+
+    Whoever would be left with fewer than k takes the least loaded of the rest.
+
+    >>> fill(torch.tensor([[0.9, 0.1], [0.8, 0.2]]), 1, 1)
+    [tensor([0]), tensor([1])]
+    """
+    workers, size = score_WE.shape
+    if workers * k > size * capacity:
+        raise ValueError(
+            f"{workers} workers with {k=} need {workers * k} places, but {size} indices with "
+            f"{capacity=} have {size * capacity}; raise the capacity or lower k"
+        )
+    given: list[list[int]] = [[] for _ in range(workers)]
+    load = [0] * size
+    order = score_WE.flatten().argsort(descending=True, stable=True).tolist()
+    for place in order:
+        worker, index = divmod(place, size)
+        if len(given[worker]) < k and load[index] < capacity:
+            given[worker].append(index)
+            load[index] += 1
+    for mine in given:
+        while len(mine) < k:
+            index = min((i for i in range(size) if i not in mine), key=lambda i: load[i])
+            mine.append(index)
+            load[index] += 1
+    return [torch.tensor(mine) for mine in given]
