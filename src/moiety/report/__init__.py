@@ -1,1 +1,39 @@
-"""Ledger in, tables and pictures out."""
+"""Ledger in, tables and pictures out: ``write`` a page, print a ``table``, return a ``summary``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from moiety.report.text import summary, table
+
+__all__ = ["summary", "table", "write"]
+
+EXTRA = ("matplotlib", "jinja2")
+
+
+def write(runs: Sequence[Path], out: Path) -> Path:
+    """Write one self-contained HTML page that compares runs.
+
+    Args:
+        runs: run folders (each with a ``ledger.jsonl``), or folders that contain run folders.
+        out: the file to write; a folder that exists gets ``report.html``.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        ValueError: if there is no run, a path holds no ledger, or no ledger holds an evaluation.
+        ImportError: if the extra ``report`` is not installed.
+    """
+    try:
+        from moiety.report.page import render
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in EXTRA:
+            raise
+        raise ImportError(
+            f'a report needs {error.name}, which is missing: pip install "moiety[report]"'
+        ) from error
+    from moiety.report.files import load, save
+
+    return save(render(load(runs)), out)

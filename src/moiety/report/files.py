@@ -1,0 +1,43 @@
+"""Find ledgers in folders; write a page whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from moiety.core.ledger import Ledger, read
+
+NAME = "ledger.jsonl"
+
+
+def find(runs: Sequence[Path]) -> list[Path]:
+    """List the ledgers of run folders and of folders that contain run folders, each once.
+
+    Raises:
+        ValueError: if there is no path, or a path has no ledger in or below it.
+    """
+    if not runs:
+        raise ValueError("no runs to report on; name at least one run folder")
+    found: dict[Path, Path] = {}
+    for run in runs:
+        here = run if run.is_file() else run / NAME
+        ledgers = [here] if here.is_file() else sorted(run.rglob(NAME))
+        if not ledgers:
+            raise ValueError(f"{run} has no {NAME} in or below it; name the folder of a run")
+        for ledger in ledgers:
+            found.setdefault(ledger.resolve(), ledger)
+    return list(found.values())
+
+
+def load(runs: Sequence[Path]) -> list[Ledger]:
+    """Read the ledgers of run folders and of folders that contain run folders."""
+    return [read(path) for path in find(runs)]
+
+
+def save(text: str, out: Path) -> Path:
+    """Write the text to a file beside ``out``, then rename it, so no half page is ever seen."""
+    path = out / "report.html" if out.is_dir() else out
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".part")
+    fresh.write_text(text, encoding="utf8")
+    return fresh.replace(path)

@@ -1,0 +1,212 @@
+"""Tables of numbers from ledgers; every figure and every sentence is made from one of these."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from moiety.core.ledger import Evaluation, Group, Ledger
+from moiety.report.series import Series, status
+
+ORDER = ("seen", "unseen")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values over seeds: mean, sample standard deviation (none for one seed), extremes, count."""
+
+    mean: float
+    std: float | None
+    low: float
+    high: float
+    n: int
+
+
+def spread(values: Iterable[float]) -> Spread | None:
+    """Summarise values; those that are not finite are left out, and none gives None.
+
+    >>> spread([1.0, 2.0, 3.0])
+    Spread(mean=2.0, std=1.0, low=1.0, high=3.0, n=3)
+    """
+    kept = [float(value) for value in values if math.isfinite(value)]
+    if not kept:
+        return None
+    std = statistics.stdev(kept) if len(kept) > 1 else None
+    return Spread(statistics.fmean(kept), std, min(kept), max(kept), len(kept))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a curve: a series at a round, over its seeds."""
+
+    label: str
+    round: int
+    value: Spread
+
+
+@dataclass(frozen=True)
+class Score:
+    """The accuracy of one worker at the last evaluation of a run."""
+
+    label: str
+    seed: int
+    group: str
+    worker: int
+    accuracy: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The last evaluation and the costs of a series, over its seeds.
+
+    ``down_bytes`` and ``up_bytes`` are means per worker and round; ``total_bytes`` adds what is
+    sent once to every worker that took part. ``worst`` is over the workers of all groups.
+    """
+
+    label: str
+    method: str
+    reference: bool
+    seeds: Sequence[int]
+    status: Sequence[str]
+    rounds: Sequence[int]
+    groups: dict[str, Spread]
+    worst: Spread | None
+    worst_workers: Sequence[Score]
+    down_bytes: Spread | None
+    up_bytes: Spread | None
+    total_bytes: Spread | None
+    seconds: Spread | None
+
+
+def scores(group: Group) -> Iterator[tuple[int, float, int]]:
+    """Yield worker, accuracy and rows of the workers that have rows to be judged on."""
+    for worker, value, rows in zip(group.workers, group.accuracy, group.rows, strict=True):
+        if rows > 0 and math.isfinite(value):
+            yield worker, value, rows
+
+
+def mean_accuracy(group: Group) -> float:
+    """Average accuracy over workers, each counting the same; NaN where none has rows."""
+    values = [value for _, value, _ in scores(group)]
+    return statistics.fmean(values) if values else math.nan
+
+
+def group_names(series: Sequence[Series]) -> list[str]:
+    """List the groups that any evaluation holds: seen, unseen, then others by name."""
+    found = {
+        name
+        for one in series
+        for ledger in one.ledgers
+        for evaluation in ledger.evaluations
+        for name, group in evaluation.groups.items()
+        if group.workers
+    }
+    return [name for name in ORDER if name in found] + sorted(found.difference(ORDER))
+
+
+def _points(label: str, found: Iterable[tuple[int, float]]) -> list[Point]:
+    by_round: dict[int, list[float]] = defaultdict(list)
+    for at, value in found:
+        by_round[at].append(value)
+    spreads = ((at, spread(by_round[at])) for at in sorted(by_round))
+    return [Point(label, at, value) for at, value in spreads if value is not None]
+
+
+def accuracy(series: Sequence[Series], group: str) -> list[Point]:
+    """Tabulate the mean accuracy of a group's workers after every round evaluated."""
+    return [
+        point for one in series for point in _points(one.label, _accuracies(one.ledgers, group))
+    ]
+
+
+def _accuracies(ledgers: Sequence[Ledger], group: str) -> Iterator[tuple[int, float]]:
+    for ledger in ledgers:
+        for evaluation in ledger.evaluations:
+            if group in evaluation.groups:
+                yield evaluation.round, mean_accuracy(evaluation.groups[group])
+
+
+def loss(series: Sequence[Series]) -> list[Point]:
+    """Tabulate the training loss of every round."""
+    return [
+        point
+        for one in series
+        for point in _points(
+            one.label, ((r.round, r.loss_mean) for ledger in one.ledgers for r in ledger.rounds)
+        )
+    ]
+
+
+def workers(series: Sequence[Series]) -> list[Score]:
+    """Tabulate the accuracy of every worker at the last evaluation of every run."""
+    return [score for one in series for ledger in one.ledgers for score in _scores(one, ledger)]
+
+
+def _scores(one: Series, ledger: Ledger) -> Iterator[Score]:
+    for name, group in last(ledger).groups.items():
+        for worker, value, rows in scores(group):
+            yield Score(one.label, ledger.start.seed, name, worker, value, rows)
+
+
+def last(ledger: Ledger) -> Evaluation:
+    """Return the last evaluation of a run that has one."""
+    return ledger.evaluations[-1]
+
+
+def per_worker(ledger: Ledger) -> tuple[float, float]:
+    """Average bytes down and up per worker and round; NaN where no worker took part."""
+    taken = sum(len(entry.workers) for entry in ledger.rounds)
+    if not taken:
+        return math.nan, math.nan
+    down = sum(entry.down_bytes for entry in ledger.rounds)
+    return down / taken, sum(entry.up_bytes for entry in ledger.rounds) / taken
+
+
+def total_bytes(ledger: Ledger) -> int:
+    """Add the bytes of all rounds and what every worker that took part is sent once."""
+    distinct = {work.worker for entry in ledger.rounds for work in entry.workers}
+    rounds = sum(entry.down_bytes + entry.up_bytes for entry in ledger.rounds)
+    return rounds + ledger.start.constant_bytes * len(distinct)
+
+
+def seconds(ledger: Ledger) -> float:
+    """Return the seconds of a run: those at its end or, where it has none, those of its rounds."""
+    return ledger.end.seconds if ledger.end else sum(entry.seconds for entry in ledger.rounds)
+
+
+def summaries(series: Sequence[Series]) -> list[Summary]:
+    """Tabulate the last evaluation and the costs of every series."""
+    return [_summary(one) for one in series]
+
+
+def _summary(one: Series) -> Summary:
+    final = [last(ledger) for ledger in one.ledgers]
+    groups = {
+        name: value
+        for name in group_names([one])
+        if (value := spread(mean_accuracy(e.groups[name]) for e in final if name in e.groups))
+    }
+    found = [list(_scores(one, ledger)) for ledger in one.ledgers]
+    worst = [
+        min(found_here, key=lambda score: score.accuracy) for found_here in found if found_here
+    ]
+    costs = [per_worker(ledger) for ledger in one.ledgers]
+    return Summary(
+        label=one.label,
+        method=one.method,
+        reference=one.reference,
+        seeds=[ledger.start.seed for ledger in one.ledgers],
+        status=[status(ledger) for ledger in one.ledgers],
+        rounds=[evaluation.round for evaluation in final],
+        groups=groups,
+        worst=spread(score.accuracy for score in worst),
+        worst_workers=worst,
+        down_bytes=spread(down for down, _ in costs),
+        up_bytes=spread(up for _, up in costs),
+        total_bytes=spread(total_bytes(ledger) for ledger in one.ledgers),
+        seconds=spread(seconds(ledger) for ledger in one.ledgers),
+    )

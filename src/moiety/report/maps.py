@@ -1,0 +1,148 @@
+"""Tables over two axes: routes, gate load, bytes by round, and the partition of rows."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from moiety.core.ledger import Ledger
+from moiety.report.frames import Spread, spread
+from moiety.report.series import Series
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Where the rows of each class went at the last evaluation of one run.
+
+    ``share[e][c]`` is the share of the rows of class c that the gate sent to expert e; a class
+    without rows has None. Experts are numbered afresh in every run, so seeds are never summed.
+    """
+
+    label: str
+    seed: int
+    classes: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    share: Sequence[Sequence[float | None]]
+
+
+@dataclass(frozen=True)
+class Load:
+    """The share of workers that held each expert, [rounds][experts], in one run."""
+
+    label: str
+    seed: int
+    rounds: Sequence[int]
+    share: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of one round over the rounds and seeds of a series, down and up."""
+
+    label: str
+    down: Spread
+    up: Spread
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Rows per class of every worker, [workers][classes]; those seen come first."""
+
+    seed: int
+    classes: Sequence[str]
+    seen: Sequence[Sequence[int]]
+    unseen: Sequence[Sequence[int]]
+
+
+def normalised(counts: Sequence[Sequence[int]]) -> list[list[float | None]]:
+    """Divide every column by its sum; a column of zeros has no shares.
+
+    >>> normalised([[1, 0], [3, 0]])
+    [[0.25, None], [0.75, None]]
+    """
+    totals = [sum(column) for column in zip(*counts, strict=True)]
+    return [
+        [value / total if total else None for value, total in zip(row, totals, strict=True)]
+        for row in counts
+    ]
+
+
+def routes(one: Series) -> list[Routes]:
+    """Tabulate expert by class for every run of a series that routed rows."""
+    return [
+        Routes(
+            one.label,
+            ledger.start.seed,
+            _classes(ledger, len(found[-1][0])),
+            found[-1],
+            normalised(found[-1]),
+        )
+        for ledger in one.ledgers
+        if (found := [e.routes for e in ledger.evaluations if e.routes])
+    ]
+
+
+def _classes(ledger: Ledger, width: int) -> list[str]:
+    names = [str(name) for name in ledger.start.classes]
+    return names if len(names) == width else [str(index) for index in range(width)]
+
+
+def loads(one: Series) -> list[Load]:
+    """Tabulate the gate load by round for every run of a series that has one."""
+    found = [[entry for entry in ledger.rounds if entry.gate_load] for ledger in one.ledgers]
+    return [
+        Load(
+            one.label,
+            ledger.start.seed,
+            [entry.round for entry in rounds],
+            [list(entry.gate_load) for entry in rounds],
+        )
+        for ledger, rounds in zip(one.ledgers, found, strict=True)
+        if rounds
+    ]
+
+
+def mean_load(load: Load) -> list[float]:
+    """Average the load of each expert over rounds."""
+    return [statistics.fmean(column) for column in zip(*load.share, strict=True)]
+
+
+def traffic(series: Sequence[Series]) -> list[Traffic]:
+    """Tabulate the bytes of a round, over all rounds and seeds; references send none."""
+    found = []
+    for one in series:
+        rounds = [entry for ledger in one.ledgers for entry in ledger.rounds]
+        down, up = spread(r.down_bytes for r in rounds), spread(r.up_bytes for r in rounds)
+        if down is not None and up is not None:
+            found.append(Traffic(one.label, down, up))
+    return found
+
+
+def partitions(series: Sequence[Series]) -> list[Partition]:
+    """List the different partitions that the runs were made on, each with its first seed."""
+    found: list[Partition] = []
+    for ledger in (ledger for one in series for ledger in one.ledgers):
+        start = ledger.start
+        rows = [*start.seen, *start.unseen]
+        known = any((p.seen, p.unseen) == (start.seen, start.unseen) for p in found)
+        if rows and not known:
+            names = _classes(ledger, len(rows[0]))
+            found.append(Partition(start.seed, names, start.seen, start.unseen))
+    return found
+
+
+def unlike(series: Sequence[Series]) -> list[int]:
+    """List the seeds for which not all series were run on the same partition."""
+    by_seed: dict[int, list[Ledger]] = {}
+    for one in series:
+        for ledger in one.ledgers:
+            by_seed.setdefault(ledger.start.seed, []).append(ledger)
+    return [
+        seed
+        for seed, group in sorted(by_seed.items())
+        if any(
+            (other.start.seen, other.start.unseen) != (group[0].start.seen, group[0].start.unseen)
+            for other in group
+        )
+    ]

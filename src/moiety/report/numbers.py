@@ -1,0 +1,74 @@
+"""How numbers are written: percent, points, bytes and seconds, with their spread."""
+
+from __future__ import annotations
+
+from moiety.report.frames import Spread
+
+NONE = "none"
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def percent(value: float) -> str:
+    """Write a share as a percentage.
+
+    >>> percent(0.8125)
+    '81.2 %'
+    """
+    return f"{100 * value:.1f} %"
+
+
+def points(value: float) -> str:
+    """Write a difference of shares in percentage points.
+
+    >>> points(0.021)
+    '2.1 points'
+    """
+    return f"{100 * value:.1f} points"
+
+
+def as_percent(value: Spread | None) -> str:
+    """Write a share with its sample standard deviation over seeds."""
+    if value is None:
+        return NONE
+    if value.std is None:
+        return percent(value.mean)
+    return f"{100 * value.mean:.1f} ± {100 * value.std:.1f} %"
+
+
+def in_bytes(value: float) -> str:
+    """Write a number of bytes in decimal units.
+
+    >>> in_bytes(999), in_bytes(1500), in_bytes(25_600_000)
+    ('999 B', '1.50 kB', '25.6 MB')
+    """
+    scale, unit = _unit(value)
+    return f"{_short(value / scale)} {unit}" if scale > 1 else f"{value:.0f} B"
+
+
+def as_bytes(value: Spread | None) -> str:
+    """Write bytes with their sample standard deviation, where they vary."""
+    if value is None:
+        return NONE
+    if not value.std:
+        return in_bytes(value.mean)
+    scale, unit = _unit(value.mean)
+    return f"{_short(value.mean / scale)} ± {_short(value.std / scale)} {unit}"
+
+
+def as_seconds(value: Spread | None) -> str:
+    """Write seconds with their sample standard deviation over seeds."""
+    if value is None:
+        return NONE
+    return f"{value.mean:.1f} s" if value.std is None else f"{value.mean:.1f} ± {value.std:.1f} s"
+
+
+def _unit(value: float) -> tuple[float, str]:
+    power = 0
+    while power < len(UNITS) - 1 and value >= 999.5 * 1000.0**power:
+        power += 1
+    return 1000.0**power, UNITS[power]
+
+
+def _short(value: float) -> str:
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f}"

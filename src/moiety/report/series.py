@@ -1,0 +1,103 @@
+"""Runs that differ in their seed alone form a series; everything is compared by series."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moiety.core.ledger import Ledger, Start
+
+PER_RUN = ("seed", "seeds", "out")  # fields of a configuration that do not make another series
+SHOWN = 3  # fields in a label at most
+
+
+@dataclass(frozen=True)
+class Series:
+    """Runs of one method and configuration, by seed; ``reference`` where nothing was trained."""
+
+    label: str
+    method: str
+    reference: bool
+    ledgers: Sequence[Ledger]
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Flatten nested fields to dotted names.
+
+    >>> list(flat({"a": {"b": 1}, "c": "x"}))
+    [('a.b', '1'), ('c', 'x')]
+    """
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
+
+
+def traits(start: Start) -> dict[str, str]:
+    """What tells one series of a method from another: the recipe and the configuration."""
+    fields = {name: value for name, value in flat(start.config) if name not in PER_RUN}
+    return {"recipe": start.recipe, **fields}
+
+
+def series(ledgers: Sequence[Ledger]) -> list[Series]:
+    """Group ledgers into series, in the order in which they first appear.
+
+    A seed that appears twice with the same configuration opens another series, so that a run
+    given twice never narrows a spread.
+
+    Raises:
+        ValueError: if there is no ledger, or no ledger holds an evaluation.
+    """
+    if not ledgers:
+        raise ValueError("no ledgers to report on; name at least one run")
+    evaluated = [ledger for ledger in ledgers if ledger.evaluations]
+    if not evaluated:
+        names = ", ".join(str(ledger.path) for ledger in ledgers)
+        raise ValueError(f"no evaluation in {names}; a report needs a run with at least one")
+    grouped: dict[tuple[str, str, int], list[Ledger]] = {}
+    for ledger in evaluated:
+        kind = json.dumps(sorted(traits(ledger.start).items()))
+        turn = 0
+        while any(
+            ledger.start.seed == other.start.seed
+            for other in grouped.get((ledger.start.method, kind, turn), ())
+        ):
+            turn += 1
+        grouped.setdefault((ledger.start.method, kind, turn), []).append(ledger)
+    groups = [sorted(group, key=lambda one: one.start.seed) for group in grouped.values()]
+    names = labels([group[0].start for group in groups])
+    return [_series(name, group) for name, group in zip(names, groups, strict=True)]
+
+
+def _series(label: str, group: Sequence[Ledger]) -> Series:
+    trained = any(ledger.rounds for ledger in group)
+    return Series(label, group[0].start.method, not trained, tuple(group))
+
+
+def labels(starts: Sequence[Start]) -> list[str]:
+    """Name every series by its method and, where methods repeat, by the fields that differ."""
+    names = [_label(start, starts) for start in starts]
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return unique
+
+
+def _label(start: Start, starts: Sequence[Start]) -> str:
+    same = [traits(other) for other in starts if other.method == start.method]
+    mine = traits(start)
+    varying = [name for name in mine if len({other.get(name) for other in same}) > 1]
+    if not varying:
+        return start.method
+    shown = [f"{name}={mine[name]}" for name in varying[:SHOWN]]
+    return f"{start.method} ({', '.join(shown)}{', ...' if len(varying) > SHOWN else ''})"
+
+
+def status(ledger: Ledger) -> str:
+    """Name how a run ended; a ledger without an end is ``unfinished``: running, or cut off."""
+    return "unfinished" if ledger.end is None else ledger.end.status

@@ -1,0 +1,118 @@
+"""Numbers as text, the table of the terminal and the records of ``--json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from textwrap import wrap
+from typing import Any
+
+from moiety.core.ledger import Ledger
+from moiety.report.findings import headline, warnings
+from moiety.report.frames import ORDER, Spread, Summary, summaries
+from moiety.report.numbers import NONE, as_bytes, as_percent, as_seconds
+from moiety.report.series import series
+
+WIDTH = 88  # columns of the sentences below the table
+
+HEAD = (
+    "method",
+    "seen workers",
+    "unseen workers",
+    "worst worker",
+    "bytes down",
+    "bytes up",
+    "bytes in all",
+    "time",
+    "seeds",
+    "status",
+)
+SHORT = {"seen workers": "seen", "unseen workers": "unseen", "worst worker": "worst"}
+READING = (
+    "Accuracy at the last evaluation, averaged over workers, each counting the same; the worst "
+    "worker is over the workers of all groups. Bytes down and up are per worker and round."
+)
+
+
+def cells(found: Summary) -> list[str]:
+    """Write the row of a series, one cell for each name in ``HEAD``."""
+    return [
+        found.label,
+        *(as_percent(found.groups.get(name)) for name in ORDER),
+        as_percent(found.worst),
+        as_bytes(found.down_bytes),
+        as_bytes(found.up_bytes),
+        as_bytes(found.total_bytes),
+        as_seconds(found.seconds),
+        str(len(found.seeds)),
+        how(found),
+    ]
+
+
+def how(found: Summary) -> str:
+    """Name how the runs of a series ended, with counts where they differ.
+
+    A series that never trained says so, since its costs are not those of training.
+    """
+    names = sorted(set(found.status))
+    if len(names) == 1:
+        text = names[0]
+    else:
+        text = ", ".join(f"{found.status.count(name)} {name}" for name in names)
+    return f"{text}, not trained" if found.reference else text
+
+
+def table(ledgers: Sequence[Ledger]) -> str:
+    """Write the summary as aligned plain text, the finding and any warning below it.
+
+    Accuracies are means over workers at the last evaluation, each worker counting the same, then
+    mean and sample standard deviation over seeds; the worst worker is over seen and unseen ones.
+
+    Raises:
+        ValueError: if there is no ledger, or no ledger holds an evaluation.
+    """
+    found = series(ledgers)
+    rows = summaries(found)
+    short = [SHORT.get(name, name) for name in HEAD]
+    lines = align([short, *(cells(row) for row in rows)])
+    sentences = [READING, headline(rows), *warnings(ledgers, found)]
+    return "\n".join([*lines, "", *(line for text in sentences for line in wrap(text, WIDTH))])
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Pad cells to columns: the first and last to the left, the others to the right.
+
+    >>> align([["a", "b", "c"], ["long", "1", "d"]])
+    ['a     b  c', 'long  1  d']
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    end = len(widths) - 1
+    return [
+        "  ".join(
+            cell.ljust(width) if at in (0, end) else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def summary(ledgers: Sequence[Ledger]) -> list[dict[str, Any]]:
+    """Return the summary of every series as plain values, exact and without units in text.
+
+    Raises:
+        ValueError: if there is no ledger, or no ledger holds an evaluation.
+    """
+    return [asdict(row) for row in summaries(series(ledgers))]
+
+
+def worst_text(found: Summary) -> str:
+    """Say which worker was worst in each run.
+
+    Returns ``none`` where no worker had rows to be judged on.
+    """
+    named = [
+        f"seed {score.seed}: {score.group} worker {score.worker} "
+        f"({as_percent(Spread(score.accuracy, None, score.accuracy, score.accuracy, 1))})"
+        for score in found.worst_workers
+    ]
+    return "; ".join(named) or NONE

@@ -1,0 +1,283 @@
+"""Figures of a page: a picture, what it shows in words, and its numbers as a table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from moiety.report import curves, frames, heat, maps
+from moiety.report.frames import Point, Score
+from moiety.report.numbers import as_percent, in_bytes, percent
+from moiety.report.series import Series
+
+STRIPS = 16  # experts that have room for a strip each
+LISTED = 2000  # rows of a table at most; the ledger has them all
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text; ``words`` columns come first and are set to the left."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int = 1
+
+
+@dataclass(frozen=True)
+class View:
+    """A figure: its finding, how to read it, the picture and its numbers."""
+
+    key: str
+    title: str
+    finding: str
+    reading: str
+    svg: str
+    grids: Sequence[Grid]
+
+
+def views(series: Sequence[Series]) -> list[View]:
+    """Make all figures that the ledgers have numbers for."""
+    groups = reversed(frames.group_names(series))
+    found = [_accuracy(series, group) for group in groups]
+    found += [_workers(series), *_loss(series)]
+    for at, one in enumerate(series):
+        found += [*_routes(at, one), *_load(at, one)]
+    return [*found, *_traffic(series), *_partition(series)]
+
+
+def _trim(number: float) -> str:
+    return f"{number:.4g}"
+
+
+def _curve_grid(caption: str, points: Sequence[Point], *, share: bool) -> Grid:
+    scale = 100 if share else 1
+    rows = [
+        [p.label, str(p.round), *(_number(v, scale) for v in _stats(p)), str(p.value.n)]
+        for p in points
+    ]
+    return Grid(caption, ["method", "round", "mean", "std", "least", "most", "seeds"], rows)
+
+
+def _stats(point: Point) -> tuple[float, float | None, float, float]:
+    value = point.value
+    return value.mean, value.std, value.low, value.high
+
+
+def _number(value: float | None, scale: float) -> str:
+    if value is None:
+        return "none"
+    return f"{scale * value:.2f}" if scale == 100 else f"{value:.4f}"
+
+
+def _ends(points: Sequence[Point]) -> list[Point]:
+    return list({point.label: point for point in points}.values())
+
+
+def _accuracy(series: Sequence[Series], group: str) -> View:
+    points = frames.accuracy(series, group)
+    said = "; ".join(
+        f"{point.label} {as_percent(point.value)}"
+        for point in sorted(_ends(points), key=lambda point: -point.value.mean)
+    )
+    key, title = f"accuracy-{group}", f"Accuracy on the {group} workers by round"
+    finding = f"At the last evaluation: {said}."
+    reading = (
+        "Mean over workers, each counting the same; lines are means over seeds, bands one sample "
+        "standard deviation to either side. A run that was never trained is a dashed level."
+    )
+    picture = curves.accuracy(series, points, group, (key, title, finding))
+    caption = f"Accuracy on the {group} workers (%), over seeds"
+    return View(key, title, finding, reading, picture, [_curve_grid(caption, points, share=True)])
+
+
+def _loss(series: Sequence[Series]) -> list[View]:
+    points = frames.loss(series)
+    if not points:
+        return []
+    first: dict[str, Point] = {}
+    for point in points:
+        first.setdefault(point.label, point)
+    said = "; ".join(
+        f"{end.label} from {_trim(first[end.label].value.mean)} to {_trim(end.value.mean)}"
+        for end in _ends(points)
+    )
+    title, finding = "Training loss by round", f"From the first round to the last: {said}."
+    reading = (
+        "Mean of the workers' batch losses, with all terms of the method's loss; so compare the "
+        "shape of curves, not their heights. Lines are means over seeds, bands one sample standard "
+        "deviation to either side."
+    )
+    picture = curves.loss(series, points, ("loss", title, finding))
+    grid = _curve_grid("Training loss, over seeds", points, share=False)
+    return [View("loss", title, finding, reading, picture, [grid])]
+
+
+def _workers(series: Sequence[Series]) -> View:
+    scores = frames.workers(series)
+    rows: list[tuple[str, int, list[Score]]] = []
+    said = []
+    for at, one in enumerate(series):
+        for group in frames.group_names([one]):
+            mine = [s for s in scores if s.label == one.label and s.group == group]
+            if mine:
+                rows.append((f"{one.label}, {group}", at, mine))
+                middle = statistics.median(score.accuracy for score in mine)
+                least = min(score.accuracy for score in mine)
+                said.append(f"{rows[-1][0]}: {percent(middle)}, worst {percent(least)}")
+    title = "Accuracy of every worker"
+    finding = f"Median over workers and seeds: {'; '.join(said)}."
+    reading = (
+        "A dot is a worker of one seed at the last evaluation, its height only keeps dots apart; "
+        "the upright bar is the median."
+    )
+    picture = curves.workers(rows, ("workers", title, finding))
+    return View("workers", title, finding, reading, picture, [_worker_grid(scores)])
+
+
+def _worker_grid(scores: Sequence[Score]) -> Grid:
+    by_place: dict[tuple[int, str, int], dict[str, Score]] = {}
+    for score in scores:
+        by_place.setdefault((score.seed, score.group, score.worker), {})[score.label] = score
+    names = list(dict.fromkeys(score.label for score in scores))
+    rows = []
+    for (seed, group, worker), found in sorted(by_place.items())[:LISTED]:
+        held = [_number(found[name].accuracy if name in found else None, 100) for name in names]
+        rows.append([str(seed), group, str(worker), str(next(iter(found.values())).rows), *held])
+    left = len(by_place) - len(rows)
+    more = f"; {left} more are in the ledgers" if left else ""
+    head = ["seed", "group", "worker", "rows", *names]
+    return Grid(f"Accuracy of every worker (%){more}", head, rows, words=3)
+
+
+def _routes(at: int, one: Series) -> list[View]:
+    found = maps.routes(one)
+    if not found:
+        return []
+    first = found[0]
+    key, title = f"routes-{at}", f"Which expert gets which class: {one.label}, seed {first.seed}"
+    finding = f"Classes by the expert that gets most of their rows: {_favourites(first)}."
+    reading = (
+        "Share of the rows of a class (%) that the gate sends to an expert at the last evaluation; "
+        "a column adds up to 100. Experts are numbered afresh for every seed, so seeds are not "
+        "averaged: the picture is of the first, the numbers are of all."
+    )
+    grids = [
+        Grid(
+            f"Rows sent to each expert by class (share of the class, %), seed {route.seed}",
+            ["expert", *route.classes],
+            [
+                [str(expert), *(_cell(n, s) for n, s in zip(counts, shares, strict=True))]
+                for expert, (counts, shares) in enumerate(
+                    zip(route.counts, route.share, strict=True)
+                )
+            ],
+        )
+        for route in found
+    ]
+    return [View(key, title, finding, reading, heat.routes(first, (key, title, finding)), grids)]
+
+
+def _favourites(found: maps.Routes) -> str:
+    held: list[list[str]] = [[] for _ in found.share]
+    for place, name in enumerate(found.classes):
+        column = [row[place] or 0.0 for row in found.share]
+        if any(column):
+            held[column.index(max(column))].append(f"class {name} ({percent(max(column))})")
+    return "; ".join(
+        f"expert {expert}: {', '.join(names) or 'none'}" for expert, names in enumerate(held)
+    )
+
+
+def _cell(count: int, share: float | None) -> str:
+    return str(count) if share is None else f"{count} ({100 * share:.1f})"
+
+
+def _load(at: int, one: Series) -> list[View]:
+    found = maps.loads(one)
+    if not found:
+        return []
+    first = found[0]
+    mean = maps.mean_load(first)
+    most, least = mean.index(max(mean)), mean.index(min(mean))
+    key, title = f"load-{at}", f"Gate load by round: {one.label}, seed {first.seed}"
+    finding = (
+        f"Averaged over rounds, expert {most} was held by the largest share of workers "
+        f"({percent(mean[most])}), expert {least} by the smallest ({percent(mean[least])})."
+    )
+    reading = (
+        "Share of a round's workers that held each expert. The picture is of the first seed, the "
+        "numbers are of all."
+    )
+    draw = curves.load if len(mean) <= STRIPS else heat.load
+    grids = [
+        Grid(
+            f"Share of workers that held each expert (%), seed {load.seed}",
+            ["round", *(f"expert {expert}" for expert in range(len(load.share[0])))],
+            [
+                [str(number), *(_number(value, 100) for value in row)]
+                for number, row in zip(load.rounds, load.share, strict=True)
+            ],
+        )
+        for load in found
+    ]
+    return [View(key, title, finding, reading, draw(first, (key, title, finding)), grids)]
+
+
+def _traffic(series: Sequence[Series]) -> list[View]:
+    places = {one.label: at for at, one in enumerate(series)}
+    rows = [(places[row.label], row) for row in maps.traffic(series)]
+    if not rows:
+        return []
+    said = "; ".join(
+        f"{row.label} {in_bytes(row.down.mean)} down and {in_bytes(row.up.mean)} up"
+        for _, row in rows
+    )
+    title, finding = "Bytes per round", f"A round sends on average: {said}."
+    reading = "All workers of a round together, averaged over rounds and seeds; up is hatched."
+    picture = curves.traffic(rows, ("traffic", title, finding))
+    head = ["method", "direction", "mean", "least", "most"]
+    numbers = [
+        [row.label, way, f"{value.mean:.1f}", f"{value.low:.0f}", f"{value.high:.0f}"]
+        for _, row in rows
+        for way, value in (("down", row.down), ("up", row.up))
+    ]
+    grid = Grid("Bytes in a round, over rounds and seeds", head, numbers, words=2)
+    return [View("traffic", title, finding, reading, picture, [grid])]
+
+
+def _partition(series: Sequence[Series]) -> list[View]:
+    found = maps.partitions(series)
+    if not found:
+        return []
+    first = found[0]
+    rows = [*first.seen, *first.unseen]
+    held = [sum(row) for row in rows]
+    kinds = statistics.median(sum(1 for count in row if count) for row in rows)
+    title = f"Rows of each class at each worker: seed {first.seed}"
+    finding = (
+        f"{len(first.seen)} workers seen and {len(first.unseen)} unseen hold from {min(held)} to "
+        f"{max(held)} rows (median {statistics.median(held):g}), of {kinds:g} classes (median)."
+    )
+    reading = "Area, or shade where workers are many, tells the number of rows." + (
+        f" The runs used {len(found)} partitions, one for each seed or setting; the picture is of "
+        "the first, the numbers are of all."
+        if len(found) > 1
+        else ""
+    )
+    picture = heat.partition(first, ("partition", title, finding))
+    grids = [_rows_grid(one) for one in found]
+    return [View("partition", title, finding, reading, picture, grids)]
+
+
+def _rows_grid(found: maps.Partition) -> Grid:
+    sides = [("seen", row) for row in found.seen] + [("unseen", row) for row in found.unseen]
+    rows = [
+        [str(worker), side, *(str(count) for count in row), str(sum(row))]
+        for worker, (side, row) in enumerate(sides[:LISTED])
+    ]
+    left = len(sides) - len(rows)
+    more = f"; {left} more are in the ledgers" if left else ""
+    head = ["worker", "group", *found.classes, "all"]
+    return Grid(f"Rows per class of every worker, seed {found.seed}{more}", head, rows, words=2)

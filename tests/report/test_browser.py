@@ -1,0 +1,77 @@
+"""The page as seen: headless Chromium at the widths of a desk and of a phone."""
+
+import shutil
+
+import pytest
+
+from moiety import report
+from moiety.report.files import load
+from moiety.report.frames import summaries
+from moiety.report.series import series
+from moiety.report.text import cells
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER), reason="no chromium with chromedriver on PATH"
+)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver")
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield browser
+    browser.quit()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_page_renders(driver, rich, tmp_path, width, height):
+    page = report.write([rich], tmp_path / "report.html")
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    driver.get(page.as_uri())
+
+    assert driver.get_log("browser") == []
+    assert driver.execute_script("return innerWidth") == width
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    sizes = driver.execute_script(
+        "return [...document.querySelectorAll('figure svg')].map(svg => {"
+        "const box = svg.getBoundingClientRect(); return [box.width, box.height, box.right]})"
+    )
+    assert len(sizes) == 8
+    assert all(w > 300 and h > 100 and right <= width for w, h, right in sizes)
+
+    shown = driver.execute_script(
+        "return [...document.querySelectorAll('#summary tbody tr')].map(row =>"
+        "[row.querySelector('.label').innerText,"
+        " ...[...row.querySelectorAll('td')].map(cell => cell.innerText)])"
+    )
+    assert shown == [cells(row) for row in summaries(series(load([rich])))]
+
+    # with every table open, the page still does not scroll sideways
+    driver.execute_script("document.querySelectorAll('details').forEach(one => {one.open = true})")
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    small = driver.execute_script(
+        "return Math.min(...[...document.querySelectorAll('figure svg text')]"
+        ".map(text => text.getBoundingClientRect()).map(box => Math.max(box.width, box.height)))"
+    )
+    assert small > 0
