@@ -1,1 +1,44 @@
-"""Train a large model by training its parts."""
+"""Train a large model by training its parts, wherever the data live.
+
+A model is split into parts, workers solve the parts, the parts are merged into a model.
+"""
+
+from moiety.core.axes import Along, Part, add_at, take
+from moiety.core.play import begin, commit, dispatch, play
+from moiety.core.protocols import Method
+from moiety.core.rows import TableRows
+from moiety.core.state import State
+from moiety.core.streams import stream
+from moiety.engine.choose import make as engine
+from moiety.methods import METHODS
+from moiety.methods.task import Local, Task
+from moiety.models.cnn import cnn
+from moiety.models.gated import common_expert
+from moiety.models.mlp import linear, mlp
+from moiety.models.module import from_module
+from moiety.run.final import load
+
+__all__ = [
+    "METHODS",
+    "Along",
+    "Local",
+    "Method",
+    "Part",
+    "State",
+    "TableRows",
+    "Task",
+    "add_at",
+    "begin",
+    "cnn",
+    "commit",
+    "common_expert",
+    "dispatch",
+    "engine",
+    "from_module",
+    "linear",
+    "load",
+    "mlp",
+    "play",
+    "stream",
+    "take",
+]

@@ -1,1 +1,24 @@
-"""Complete runs as typed records."""
+"""Complete runs as typed records, by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from moiety.recipes import ddome, quickstart
+from moiety.recipes.record import Federation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A record and what it shows."""
+
+    record: Federation
+    about: str
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "quickstart": Recipe(quickstart.quickstart(), "digits; DDOME beside FedAvg and FedProx"),
+    "yours": Recipe(quickstart.yours(), "FedAvg and DDOME on data of your own: --data FILE"),
+    "ddome-modes": Recipe(ddome.modes(), "where small experts win (synthetic, 100 workers)"),
+    "ddome-modes-wide": Recipe(ddome.modes_wide(), "where they lose: one model fits all labels"),
+    "ddome-fashion": Recipe(ddome.fashion(), "Fashion-MNIST, 100 workers, experts of 16 units"),
+}

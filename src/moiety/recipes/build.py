@@ -1,0 +1,213 @@
+"""From a record to everything a run needs: data dealt, common expert trained, method made."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moiety.core.protocols import Method
+from moiety.core.rows import Open, Rows, Seen, TableRows
+from moiety.core.streams import stream
+from moiety.core.types import Params
+from moiety.data import files, sets
+from moiety.data.dataset import Dataset, Scale, fit_scale
+from moiety.data.partition import counts
+from moiety.methods import METHODS
+from moiety.methods.fedavg import fedavg
+from moiety.methods.task import Task
+from moiety.models.cnn import cnn
+from moiety.models.gated import Base, Common
+from moiety.models.mlp import mlp
+from moiety.recipes.common import freeze, nearest_anchors, train_common
+from moiety.recipes.fields import nearest
+from moiety.recipes.options import make
+from moiety.recipes.population import Places, place, with_anchors
+from moiety.recipes.record import Federation, Net
+
+REFERENCE = "common"
+"""Not a method: the common expert alone, which never trains."""
+
+LISTED = 1000
+"""Populations up to this size have their rows per class written in the ledger."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What methods of one seed share: scaled data, who holds what, the common expert."""
+
+    data: Dataset
+    scale: Scale
+    places: Places
+    net: Base
+    trained: Params
+    common: Common
+    reached: float
+
+
+@dataclass(frozen=True)
+class Built:
+    """A run, ready but for its engine and folder."""
+
+    method: Method
+    rounds: int
+    open: Open
+    groups: Mapping[str, Mapping[int, Rows]]
+    anchors: Mapping[int, int]
+    num_seen: int
+    num_unseen: int
+    per_round: int
+    seen_counts: Sequence[Sequence[int]]
+    unseen_counts: Sequence[Sequence[int]]
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    scale: Scale
+    reached: float
+
+
+def read_data(name: str, target: str) -> Dataset:
+    """Load a data set by name, or a user's own file or folder."""
+    if name in sets.SETS:
+        return sets.load(name)
+    if Path(name).exists() or Path(name).suffix or "/" in name:
+        return files.read(Path(name), target=target or None)
+    raise ValueError(
+        f"no data set or file {name!r}{nearest(name, sets.SETS)} Files are CSV, Parquet, npz or a "
+        "folder of images"
+    )
+
+
+def network(net: Net, shape: Sequence[int], classes: int, seed: int) -> Base:
+    """Make the network of a worker."""
+    rng = stream(seed, "net")
+    if net.kind == "cnn":
+        if len(shape) != 3:
+            raise ValueError(f"a CNN needs images, but rows have shape {tuple(shape)}; use 'mlp'")
+        return cnn(shape, classes, rng, channels=net.channels, hidden=net.hidden[0])
+    width = int(torch.tensor(shape).prod())
+    if net.kind == "mlp":
+        return mlp((width, *net.hidden, classes), rng)
+    if net.kind == "linear":
+        return mlp((width, classes), rng)
+    raise ValueError(f"network {net.kind!r}; choose 'mlp', 'cnn' or 'linear'")
+
+
+@functools.lru_cache(maxsize=2)
+def ground(record: Federation, seed: int) -> Ground:
+    """Prepare what all methods of one seed share. A pure function, kept for the next method."""
+    data = read_data(record.data, record.target)
+    places = place(data, record.population, seed)
+    known = places.public if len(places.public) else torch.cat(list(places.train.values()))
+    scale = fit_scale(data.x, known)
+    x, y = scale.apply(data.x).to(record.device), data.y
+    assert y is not None
+    y = y.to(record.device)
+    data = replace(data, x=x, y=y)
+    net = network(record.net, data.x.shape[1:], len(data.classes), seed)
+    net = on_device(net, record.device)
+    held = places.validation if len(places.validation) else known
+    trained, reached = net.params, 0.0
+    if len(places.public):
+        public, validation = (x[known], y[known]), (x[held], y[held])
+        trained, reached = train_common(net, record.common, public, validation, seed)
+    common = freeze(net, trained, x[known])
+    count = record.population.anchors
+    if count and not places.anchors:
+        anchors = nearest_anchors(common, x, places.train, count, seed)
+        places = with_anchors(places, anchors)
+    return Ground(data, scale, places, net, trained, common, reached)
+
+
+def on_device(net: Base, device: str) -> Base:
+    """Move a model's first values."""
+    params = {name: t.to(device) for name, t in net.params.items()}
+    record: Any = net  # every model is a record with params
+    return replace(record, params=params)
+
+
+def key(record: Federation) -> Federation:
+    """Leave out of a record what does not change the ground."""
+    plain = Federation()
+    return replace(
+        plain,
+        data=record.data,
+        target=record.target,
+        device=record.device,
+        population=record.population,
+        net=record.net,
+        common=record.common,
+    )
+
+
+def build(record: Federation, method: str, seed: int) -> Built:
+    """Build the run of one method and seed.
+
+    Raises:
+        ValueError: for a choice that does not fit, with the value and the remedy.
+    """
+    if method not in METHODS and method != REFERENCE:
+        raise ValueError(f"unknown method {method!r}{nearest(method, [*METHODS, REFERENCE])}")
+    base = ground(key(record), seed)
+    if method in ("ddome", REFERENCE) and not len(base.places.public):
+        raise ValueError(
+            f"{method} needs a common expert, but population.public is 0; set some rows apart"
+        )
+    task = Task(
+        model=base.net,
+        local=record.local,
+        rounds=record.rounds,
+        seed=seed,
+        common=base.common,
+        start=base.trained,
+        anchors=base.places.anchors,
+    )
+    made = (
+        replace(fedavg(task), name=REFERENCE)
+        if method == REFERENCE
+        else make(method, task, record.options)
+    )
+    return assemble(record, base, made, 0 if method == REFERENCE else record.rounds)
+
+
+def assemble(record: Federation, base: Ground, method: Method, rounds: int) -> Built:
+    """Open the rows of every worker, through the method's view."""
+    table = base.data.table()
+    train = {w: TableRows(table, rows) for w, rows in base.places.train.items()}
+    open_rows: Open = train.__getitem__
+    groups = {
+        name: {w: TableRows(table, rows) for w, rows in group.items()}
+        for name, group in base.places.groups.items()
+    }
+    if method.view is not None:
+        open_rows = Seen(open_rows, method.view)
+        seen = {name: Seen(group.__getitem__, method.view) for name, group in groups.items()}
+        groups = {name: {w: seen[name](w) for w in group} for name, group in groups.items()}
+    size = min(record.turnout.size, len(train))
+    return Built(
+        method=method,
+        rounds=rounds,
+        open=open_rows,
+        groups=groups,
+        anchors=base.places.anchors,
+        num_seen=len(train),
+        num_unseen=len(groups.get("unseen", {})),
+        per_round=size,
+        seen_counts=table_of(base, base.places.train),
+        unseen_counts=table_of(base, base.places.groups.get("unseen", {})),
+        classes=base.data.classes,
+        shape=tuple(base.data.x.shape[1:]),
+        scale=base.scale,
+        reached=base.reached,
+    )
+
+
+def table_of(base: Ground, hands: Mapping[int, Tensor]) -> list[list[int]]:
+    """Count rows per class and worker, for populations small enough to list."""
+    if len(hands) > LISTED or not hands or base.data.y is None:
+        return []
+    return counts(base.data.y.cpu(), list(hands.values()), len(base.data.classes))

@@ -1,0 +1,96 @@
+"""The frozen common expert, and anchors found with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from moiety.core.streams import address, stream
+from moiety.core.types import Params
+from moiety.data.extras import need
+from moiety.models.gated import Base, Common, common_expert
+from moiety.ops.optim import SGD
+from moiety.recipes.record import CommonExpert
+from moiety.solve.plan import shuffled
+
+
+def train_common(
+    net: Base,
+    choice: CommonExpert,
+    public: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor],
+    seed: int,
+) -> tuple[Params, float]:
+    """Train on the public rows until the validation accuracy reaches the target.
+
+    Args:
+        net: of any architecture; starts at its own values.
+        choice: how.
+        public: inputs and labels.
+        validation: inputs and labels, disjoint from the public ones.
+        seed: of the run.
+
+    Returns:
+        Parameters, and the validation accuracy reached.
+    """
+    x, y = public
+    rule, accuracy = SGD(choice.lr, momentum=0.9), 0.0
+    params = {name: t.clone().requires_grad_() for name, t in net.params.items()}
+    names = [name for name in params if name not in net.buffers]
+    slots = {name: rule.start(params[name].detach()) for name in names}
+    for epoch in range(choice.epochs):
+        rows, weights = shuffled(len(x), choice.batch, 1, stream(seed, "common", epoch))
+        for ids, weight in zip(rows.to(x.device), weights.to(x.device), strict=True):
+            logits, after = net.forward(params, {"x": x[ids]}, {})
+            loss = (F.cross_entropy(logits, y[ids], reduction="none") * weight).sum()
+            grads = torch.autograd.grad(loss, [params[name] for name in names])
+            with torch.no_grad():
+                for name, grad in zip(names, grads, strict=True):
+                    rule.update_in_place(params[name], grad, slots[name], 1.0)
+            params = {**params, **{name: t.detach() for name, t in after.items()}}
+        accuracy = score(net, params, validation)
+        if accuracy >= choice.target:
+            break
+    return {name: t.detach() for name, t in params.items()}, accuracy
+
+
+def score(net: Base, params: Params, rows: tuple[Tensor, Tensor]) -> float:
+    """Give the accuracy on some rows."""
+    with torch.no_grad():
+        guess = [net.logits(params, {"x": part}, {}).argmax(-1) for part in rows[0].split(2048)]
+    return (torch.cat(guess) == rows[1]).double().mean().item()
+
+
+def freeze(net: Base, params: Params, x: Tensor) -> Common:
+    """Freeze the common expert, standardised on its own training rows."""
+    return common_expert(net, params, x)
+
+
+def nearest_anchors(
+    common: Common, x: Tensor, hands: Mapping[int, Tensor], count: int, seed: int
+) -> Mapping[int, int]:
+    """Name as anchors the workers nearest to the centres of k-means over their mean embeddings.
+
+    No label is read; what a worker would reveal is its mean embedding.
+
+    Args:
+        common: embeds rows.
+        x: inputs of the data set.
+        hands: worker -> positions of its rows.
+        count: number of anchors.
+        seed: of the run.
+    """
+    with torch.no_grad():
+        mean = [common.embed({"x": x[rows]}).mean(0) for rows in hands.values()]
+    points, workers = torch.stack(mean).numpy(), list(hands)
+    cluster = need("sklearn.cluster", "anchors by k-means")
+    state = address(seed, "anchors") % 2**32
+    found = cluster.KMeans(count, n_init=10, random_state=state).fit(points)
+    anchors: dict[int, int] = {}
+    for expert, centre in enumerate(found.cluster_centers_):
+        order = ((points - centre) ** 2).sum(1).argsort()
+        anchors[next(workers[i] for i in order if workers[i] not in anchors)] = expert
+    return anchors

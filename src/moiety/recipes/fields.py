@@ -1,0 +1,100 @@
+"""Records as plain data and back: files of fields, resolved configurations, nearest names."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+FLAT = "options"
+"""The field whose own fields stand beside the others, as on the command line."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known names are nearest, or all of them if they are few.
+
+    >>> nearest("ruonds", ["rounds", "seed"])
+    "; did you mean 'rounds'?"
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return "; did you mean " + " or ".join(repr(one) for one in close) + "?"
+    return f"; known are {', '.join(known)}" if known else ""
+
+
+def to_plain(record: Any) -> Any:
+    """Turn a record into mappings and lists."""
+    if is_dataclass(record):
+        flat: dict[str, Any] = {}
+        for item in fields(record):
+            value = to_plain(getattr(record, item.name))
+            flat.update(value if item.name == FLAT else {item.name: value})
+        return flat
+    return [to_plain(one) for one in record] if isinstance(record, tuple | list) else record
+
+
+def override(record: T, changes: Mapping[str, Any], where: str = "") -> T:
+    """Replace fields of a record, nested at will.
+
+    Args:
+        record: a frozen dataclass.
+        changes: field -> value, or a mapping for a nested record.
+        where: the path so far, for messages.
+
+    Raises:
+        ValueError: for an unknown field (with the nearest names) or a value of another type.
+    """
+    known: dict[str, Any] = {item.name: getattr(record, item.name) for item in fields(record)}  # type: ignore[arg-type]
+    beside = known.pop(FLAT, None)
+    inner = {item.name for item in fields(beside)} if beside is not None else set()
+    made: dict[str, Any] = {}
+    for name, value in changes.items():
+        path = f"{where}{name}"
+        if name in inner:
+            beside = override(beside, {name: value}, where)
+        elif name not in known:
+            raise ValueError(f"unknown field {path!r}{nearest(name, [*known, *inner])}")
+        elif is_dataclass(known[name]):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"field {path!r} holds a record, got {value!r}; give its fields")
+            made[name] = override(known[name], value, f"{path}.")
+        else:
+            made[name] = fit(path, known[name], value)
+    if inner:
+        made[FLAT] = beside
+    return replace(record, **made)  # type: ignore[type-var]
+
+
+def fit(path: str, old: Any, value: Any) -> Any:
+    """Fit a value to the type of the one it replaces."""
+    if isinstance(old, tuple) and isinstance(value, list | tuple):
+        return tuple(value)
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(old) is not type(value):
+        raise ValueError(
+            f"field {path!r} is a {type(old).__name__} ({old!r}), got {value!r}; change the value"
+        )
+    return value
+
+
+def read_fields(path: Path) -> Mapping[str, Any]:
+    """Read fields from a TOML file, or from the ``config.json`` of a run.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf8")
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read fields from {path}: {error}") from error
+    return typing.cast("Mapping[str, Any]", found.get("fields", found))

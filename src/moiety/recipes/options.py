@@ -1,0 +1,65 @@
+"""The options of every registered method, read off its keyword arguments.
+
+``moiety run RECIPE --ddome.k 3`` works because ``ddome`` has a keyword argument ``k``; a new
+method needs nothing here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, field, make_dataclass
+from typing import Any
+
+from moiety.core.protocols import Method
+from moiety.methods import METHODS
+from moiety.methods.task import Task
+
+
+def record_of(name: str, make: Callable[..., Method]) -> type:
+    """Make a frozen record of a method's keyword arguments, with its own documentation."""
+    hints = typing.get_type_hints(make)
+    fields = [
+        (option.name, hints[option.name], field(default=option.default))
+        for option in inspect.signature(make).parameters.values()
+        if option.kind is option.KEYWORD_ONLY
+    ]
+    record = make_dataclass(name.capitalize(), fields, frozen=True)
+    record.__doc__ = inspect.getdoc(make)
+    return record
+
+
+RECORDS: Mapping[str, type] = {
+    name: record
+    for name, entry in METHODS.items()
+    if (record := record_of(name, entry.make)).__dataclass_fields__
+}
+
+if typing.TYPE_CHECKING:
+
+    class Options:
+        """One record of options per method that has some."""
+else:
+    Options = make_dataclass(
+        "Options",
+        [(name, record, field(default_factory=record)) for name, record in RECORDS.items()],
+        frozen=True,
+    )
+    Options.__doc__ = "One record of options per method that has some."
+
+
+def options_of(options: Options, name: str) -> Mapping[str, Any]:
+    """Give the options of one method as keyword arguments."""
+    return asdict(getattr(options, name)) if name in RECORDS else {}
+
+
+def make(name: str, task: Task, options: Options) -> Method:
+    """Make a method by name, with its options."""
+    return METHODS[name].make(task, **options_of(options, name))
+
+
+def with_options(**chosen: Mapping[str, Any]) -> Options:
+    """Choose options by method: ``with_options(ddome={"k": 3})``."""
+    made: Any = Options
+    return made(**{name: RECORDS[name](**values) for name, values in chosen.items()})

@@ -1,0 +1,44 @@
+"""The first run: real digits, workers of two classes, and workers that training never sees."""
+
+from dataclasses import replace
+
+from moiety.methods.task import Local
+from moiety.recipes.record import CommonExpert, Federation, Keeping, Net, Population, Turnout
+
+
+def quickstart() -> Federation:
+    """Choose small experts on purpose: then one model cannot fit all labels, and several can."""
+    return Federation(
+        methods=("ddome", "fedavg", "fedprox", "common"),
+        data="digits",
+        rounds=150,
+        evaluate_every=10,
+        seeds=3,
+        population=Population(scheme="labels", workers=24, unseen=6, classes=2, anchors=5, rows=80),
+        turnout=Turnout(size=12, anchors=5),
+        net=Net("mlp", hidden=(3,)),
+        common=CommonExpert(target=0.6),
+        local=Local(lr=0.02, batch=16),
+        keep=Keeping(every=50),
+        note=(
+            "The experts are small on purpose (3 hidden units): where one model of their size "
+            "cannot fit all labels, several experts and a gate can; docs/methods/ddome.md maps "
+            "where this wins and where it loses."
+        ),
+    )
+
+
+def yours() -> Federation:
+    """Start from this for data of your own: one wide model, and experts of the same width."""
+    return replace(
+        quickstart(),
+        methods=("fedavg", "ddome"),
+        rounds=50,
+        seeds=1,
+        population=Population(scheme="dirichlet", workers=10, unseen=2, alpha=0.5, anchors=0),
+        turnout=Turnout(size=5),
+        net=Net("mlp", hidden=(64,)),
+        common=CommonExpert(target=0.95, epochs=50),
+        keep=Keeping(every=10),
+        note="",
+    )

@@ -1,0 +1,147 @@
+"""The record of a federated run: typed, frozen, complete; the command line overrides its fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from moiety.methods.task import Local
+from moiety.recipes.options import Options
+
+SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "natural")
+
+
+@dataclass(frozen=True)
+class Net:
+    """The network of a worker: FedAvg's model, DDOME's expert.
+
+    Args:
+        kind: ``mlp``, ``cnn`` or ``linear``.
+        hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN.
+        channels: channels of the two convolutions of a CNN.
+    """
+
+    kind: str = "mlp"
+    hidden: tuple[int, ...] = (64,)
+    channels: tuple[int, int] = (16, 32)
+
+
+@dataclass(frozen=True)
+class CommonExpert:
+    """How the common expert is trained, on rows set apart that no worker holds.
+
+    Args:
+        target: training stops at the first epoch with this accuracy on the validation rows.
+        epochs: and after this many at the latest.
+        lr: learning rate of SGD with momentum 0.9.
+        batch: rows in a step.
+    """
+
+    target: float = 0.6
+    epochs: int = 200
+    lr: float = 0.02
+    batch: int = 32
+
+
+@dataclass(frozen=True)
+class Population:
+    """Who holds which rows.
+
+    Args:
+        scheme: ``labels`` (anchors with blocks of labels, others with label sets of their own,
+            unseen workers with sets that nobody trains on), ``classes``, ``dirichlet``, ``iid``,
+            ``shards`` or ``natural`` (a worker for each id that comes with the data).
+        workers: workers that train, anchors among them; ``natural`` may find more.
+        unseen: workers that training never sees.
+        classes: labels of a worker (``labels``, ``classes``).
+        anchors: workers that are anchors, one an expert; 0 for none. Of schemes other than
+            ``labels`` they are the workers nearest to the centres of k-means over mean embeddings.
+        rows: rows of a worker, drawn with replacement from those of its labels (``labels``); 0
+            deals every row once.
+        alpha: concentration of the Dirichlet distribution.
+        shards: shards of a worker.
+        public: share of the rows set apart for the common expert.
+        validation: share of the rows for choosing among runs and checkpoints.
+        test: share of the rows for testing, where the data come without a test part.
+    """
+
+    scheme: str = "labels"
+    workers: int = 24
+    unseen: int = 6
+    classes: int = 2
+    anchors: int = 5
+    rows: int = 0
+    alpha: float = 0.1
+    shards: int = 2
+    public: float = 0.15
+    validation: float = 0.05
+    test: float = 0.25
+
+
+@dataclass(frozen=True)
+class Turnout:
+    """Who takes part in a round.
+
+    Args:
+        size: workers a round.
+        anchors: of these, how many are anchors (where there are some); -1 draws blindly.
+        chance: chance that a worker is available in a round; below 1, fewer may take part.
+        fixed: the same workers in every round: the first ``size``.
+    """
+
+    size: int = 12
+    anchors: int = -1
+    chance: float = 1.0
+    fixed: bool = False
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Checkpoints.
+
+    Args:
+        every: rounds between checkpoints.
+        last: how many of the last are kept; the best by validation accuracy is kept besides.
+    """
+
+    every: int = 10
+    last: int = 2
+
+
+@dataclass(frozen=True)
+class Federation:
+    """A federated run, or several beside each other: one for each method and seed.
+
+    Args:
+        methods: names of methods (see ``moiety list``); ``common`` is the common expert alone.
+        data: the name of a data set (see ``moiety list``), or a CSV, Parquet or npz file or an
+            image folder of your own.
+        target: the column of labels in a file of your own; found by its name if empty.
+        rounds: rounds of training.
+        evaluate_every: rounds between evaluations.
+        seed: the first seed.
+        seeds: number of seeds; the report shows the spread.
+        engine: ``auto``, ``serial``, ``vectorized`` or ``pool``.
+        device: ``cpu`` or ``cuda``.
+        note: said in the report.
+    """
+
+    methods: tuple[str, ...] = ("ddome", "fedavg", "fedprox", "common")
+    data: str = "digits"
+    target: str = ""
+    rounds: int = 100
+    evaluate_every: int = 10
+    seed: int = 0
+    seeds: int = 1
+    engine: str = "auto"
+    device: str = "cpu"
+    note: str = ""
+    population: Population = field(default_factory=Population)
+    turnout: Turnout = field(default_factory=Turnout)
+    net: Net = field(default_factory=Net)
+    common: CommonExpert = field(default_factory=CommonExpert)
+    local: Local = field(default_factory=Local)
+    keep: Keeping = field(default_factory=Keeping)
+    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)

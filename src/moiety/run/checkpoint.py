@@ -1,0 +1,123 @@
+"""Checkpoints: state, worker memory and the ledger's position; atomic, checked, never unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from moiety.core.state import State
+from moiety.core.types import Memory
+from moiety.run.errors import RunError
+from moiety.run.files import from_tensors, read_json, replace_folder, to_json, to_tensors
+
+VERSION = 1
+TENSORS, INDEX = "tensors.safetensors", "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on.
+
+    Args:
+        state: the server's.
+        memory: the workers'.
+        ledger_bytes: length of the ledger when this was written.
+        score: validation accuracy of the last evaluation, by which the best is kept; or None.
+        mark: what run this belongs to.
+    """
+
+    state: State
+    memory: Mapping[int, Memory]
+    ledger_bytes: int
+    score: float | None
+    mark: str
+
+
+def flatten(checkpoint: Checkpoint) -> list[tuple[list[str | int], Tensor]]:
+    """List every tensor with its path."""
+    state = checkpoint.state
+    sections = {"params": state.params, "outer": state.outer, "extra": state.extra}
+    found: list[tuple[list[str | int], Tensor]] = [
+        ([section, name], t) for section, tree in sections.items() for name, t in tree.items()
+    ]
+    for worker, memory in checkpoint.memory.items():
+        for section, tree in memory.items():
+            found += [(["memory", worker, section, name], t) for name, t in tree.items()]
+    return found
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint; it is there whole or not at all."""
+    paths = flatten(checkpoint)
+    tensors = to_tensors({str(number): t for number, (_, t) in enumerate(paths)})
+    index = {
+        "version": VERSION,
+        "mark": checkpoint.mark,
+        "round": checkpoint.state.round,
+        "stage": checkpoint.state.stage,
+        "ledger_bytes": checkpoint.ledger_bytes,
+        "score": checkpoint.score,
+        "sha256": hashlib.sha256(tensors).hexdigest(),
+        "paths": [path for path, _ in paths],
+    }
+    where = folder / f"{checkpoint.state.round:08d}"
+    replace_folder(where, {TENSORS: tensors, INDEX: to_json(index)})
+    return where
+
+
+def found(folder: Path) -> list[Path]:
+    """List the checkpoints of a run, oldest first."""
+    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
+
+
+def read(where: Path, mark: str) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        RunError: if it is cut short or changed, of an older format, or from another recipe.
+    """
+    index = read_json(where / INDEX)
+    others = [path.name for path in found(where.parent) if path != where]
+    instead = f"; resume from another with --at ({', '.join(others)})" if others else ""
+    if index.get("version") != VERSION:
+        raise RunError(
+            f"{where} has checkpoint format {index.get('version')!r}, this version of moiety reads "
+            f"{VERSION}; go on with the version that wrote it, or start anew"
+        )
+    if index["mark"] != mark:
+        raise RunError(f"{where} belongs to another recipe (its fields differ){instead}")
+    path = where / TENSORS
+    data = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(data).hexdigest() != index["sha256"]:
+        raise RunError(f"{where} is damaged: {TENSORS} was cut short or changed{instead}")
+    return assemble(index, from_tensors(data, path))
+
+
+def assemble(index: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
+    """Put tensors back where their paths say."""
+    root: dict[Any, Any] = {"params": {}, "outer": {}, "extra": {}, "memory": {}}
+    for number, path in enumerate(index["paths"]):
+        place = root
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+        place[path[-1]] = tensors[str(number)]
+    state = State(root["params"], root["outer"], root["extra"], index["round"], index["stage"])
+    return Checkpoint(state, root["memory"], index["ledger_bytes"], index["score"], index["mark"])
+
+
+def prune(folder: Path, last: int) -> None:
+    """Keep the last few checkpoints and the one with the best score (the earliest of equals)."""
+    paths = found(folder)
+    scores = {path: read_json(path / INDEX)["score"] for path in paths}
+    scored = [path for path in paths if scores[path] is not None]
+    keep: Sequence[Path] = paths[-last:]
+    best = max(scored, key=lambda path: scores[path], default=None)
+    for path in paths:
+        if path not in keep and path != best:
+            shutil.rmtree(path)

@@ -1,0 +1,71 @@
+"""The command line: ``moiety COMMAND ...``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+
+from moiety.run.errors import RunError, UsageError
+from moiety.run.say import say, warn
+
+COMMANDS: Mapping[str, str] = {
+    "run": "play a recipe",
+    "sweep": "try values of fields and choose by validation accuracy",
+    "resume": "go on with a run that stopped",
+    "list": "list methods, recipes, engines and data sets",
+    "report": "write one page from several runs",
+    "predict": "use a finished model on a file of rows",
+    "personalize": "make a small model for one worker from unlabelled rows",
+}
+
+HELP = """usage: moiety COMMAND ...
+
+Train a large model by training its parts, wherever the data live.
+
+commands:
+{commands}
+
+examples:
+  moiety run quickstart
+  moiety run quickstart --help
+  moiety list
+
+moiety COMMAND --help says more.
+"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; 0 on success, 1 on failure, 2 on wrong usage, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if words is None else words)
+    if not words or words[0] in ("-h", "--help", "help"):
+        lines = "\n".join(f"  {name:12} {about}" for name, about in COMMANDS.items())
+        say(HELP.format(commands=lines))
+        return 0 if words else 2
+    if words[0] == "--version":
+        say(version("moiety"))
+        return 0
+    try:
+        return command(words[0])(words[1:])
+    except UsageError as error:
+        warn(f"moiety: {error}")
+        return 2
+    except (RunError, ValueError, ImportError, OSError) as error:
+        warn(f"moiety: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def command(name: str):  # noqa: ANN201
+    """Find a command by name, importing what it needs and no more."""
+    if name not in COMMANDS:
+        from moiety.recipes.fields import nearest
+
+        raise UsageError(f"unknown command {name!r}{nearest(name, COMMANDS)}")
+    return importlib.import_module(f"moiety.run.commands.{name}").main
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from moiety.methods import METHODS
+from moiety.recipes import RECIPES, Recipe
+from moiety.recipes.build import REFERENCE
+from moiety.recipes.fields import nearest, override, read_fields
+from moiety.recipes.record import Federation
+from moiety.run.errors import RunError, UsageError
+from moiety.run.say import say, warn
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], words: Sequence[str], *, prog: str, about: str, default: Any = None) -> T:
+    """Parse words into a record; prints help and exits by itself, with 2 where they do not fit."""
+    extra = {} if default is None else {"default": default}
+    return tyro.cli(
+        kind,
+        args=list(words),
+        prog=f"moiety {prog}",
+        description=about,
+        config=(tyro.conf.HelptextFromCommentsOff,),
+        **extra,
+    )
+
+
+def recipe_of(words: Sequence[str], command: str) -> tuple[str, Recipe, list[str]]:
+    """Take the recipe's name off the words."""
+    if not words or words[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:18} {recipe.about}" for name, recipe in RECIPES.items())
+        say(f"usage: moiety {command} RECIPE [--field value ...]\n\nrecipes:\n{lines}\n")
+        say(f"moiety {command} RECIPE --help lists the fields of a recipe.")
+        raise SystemExit(0 if words else 2)
+    if words[0] not in RECIPES:
+        raise UsageError(f"unknown recipe {words[0]!r}{nearest(words[0], RECIPES)}")
+    return words[0], RECIPES[words[0]], list(words[1:])
+
+
+def with_file(record: Federation, words: Sequence[str]) -> tuple[Federation, list[str]]:
+    """Apply the file named by ``--config``, before the words that override it."""
+    rest, words = [], list(words)
+    while words:
+        word = words.pop(0)
+        name, eq, value = word.partition("=")
+        if name != "--config":
+            rest.append(word)
+            continue
+        if not eq and not words:
+            raise UsageError("--config needs a TOML file of fields")
+        try:
+            record = override(record, read_fields(Path(value if eq else words.pop(0))))
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    return record, rest
+
+
+def check(record: Federation) -> Federation:
+    """Check names and numbers before anything is built."""
+    for method in record.methods:
+        if method not in METHODS and method != REFERENCE:
+            raise UsageError(f"unknown method {method!r}{nearest(method, [*METHODS, REFERENCE])}")
+    if len(set(record.methods)) < len(record.methods) or not record.methods:
+        raise UsageError(f"methods {record.methods}: name at least one, each once")
+    if min(record.rounds, record.seeds, record.evaluate_every) < 1:
+        raise UsageError(
+            f"rounds={record.rounds}, seeds={record.seeds} and evaluate_every="
+            f"{record.evaluate_every} must be at least 1"
+        )
+    return record
+
+
+def report_of(runs: Sequence[Path], out: Path) -> Path | None:
+    """Write the report beside the runs; say what is missing where the extra is not installed."""
+    try:
+        from moiety.report import write  # heavy, and an extra
+    except ImportError as error:
+        warn(f"no report: {error}")
+        return None
+    try:
+        return write(runs, out)
+    except ImportError as error:
+        warn(f"no report: {error}")
+        return None
+
+
+def existing(folder: Path) -> Path:
+    """Refuse a folder that is not there."""
+    if not folder.exists():
+        raise RunError(f"{folder} does not exist; moiety run writes runs to ./runs")
+    return folder
+
+
+def one_seed(record: Federation, method: str, seed: int) -> Federation:
+    """Narrow a record to one run."""
+    return replace(record, methods=(method,), seed=seed, seeds=1)

@@ -1,0 +1,52 @@
+"""``moiety list``: methods, recipes, engines, data sets."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from moiety.data.sets import SETS
+from moiety.engine.choose import ENGINES
+from moiety.methods import METHODS
+from moiety.recipes import RECIPES
+from moiety.run.commands.common import parse
+from moiety.run.say import columns, say, say_json
+
+
+@dataclass(frozen=True)
+class Words:
+    """What can be said behind ``moiety list``.
+
+    Args:
+        json: print as JSON.
+    """
+
+    json: bool = False
+
+
+def catalogue() -> Mapping[str, Mapping[str, str]]:
+    """Say what there is, by kind and name."""
+    return {
+        "methods": {
+            name: (inspect.getdoc(entry.make) or "").partition("\n")[0]
+            for name, entry in METHODS.items()
+        },
+        "recipes": {name: recipe.about for name, recipe in RECIPES.items()},
+        "engines": {"auto": "whichever is faster for the model and device", **ENGINES},
+        "data sets": {name: f"{entry.about} (needs {entry.needs})" for name, entry in SETS.items()},
+    }
+
+
+def main(words: Sequence[str]) -> int:
+    """List."""
+    said = parse(Words, words, prog="list", about="List methods, recipes, engines and data sets.")
+    found = catalogue()
+    if said.json:
+        say_json(found)
+        return 0
+    for kind, entries in found.items():
+        say(f"{kind}:")
+        say(columns([[f"  {name}", about] for name, about in entries.items()]))
+        say("")
+    return 0

@@ -1,0 +1,59 @@
+"""``moiety report``: one page from the ledgers of several runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from moiety.core.ledger import read
+from moiety.run.commands.common import existing, parse
+from moiety.run.errors import RunError
+from moiety.run.group import members
+from moiety.run.loop import LEDGER
+from moiety.run.say import say, say_json
+
+
+@dataclass(frozen=True)
+class Words:
+    """What can be said behind ``moiety report``.
+
+    Args:
+        runs: folders of runs or groups, to compare.
+        out: where to write the page; by default report.html in the first folder.
+        json: print the summary as JSON.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    out: Path | None = None
+    json: bool = False
+
+
+ABOUT = """Write one self-contained page that compares runs.
+
+examples:
+  moiety report runs/quickstart
+  moiety report runs/quickstart runs/mine --out both.html
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Report."""
+    from moiety.report import summary, table, write  # an extra may be missing
+
+    said = parse(Words, words, prog="report", about=ABOUT)
+    if not said.runs:
+        raise RunError("name at least one run: moiety report runs/quickstart")
+    runs = [run for folder in said.runs for run in members(existing(folder))]
+    runs = [run for run in runs if (run / LEDGER).exists()]
+    if not runs:
+        raise RunError(f"no run in {', '.join(map(str, said.runs))} has started; resume it first")
+    page = write(runs, said.out or said.runs[0] / "report.html")
+    ledgers = [read(run / LEDGER) for run in runs]
+    if said.json:
+        say_json({"report": str(page), "summary": summary(ledgers)})
+    else:
+        say(f"{table(ledgers)}\n\nreport: {page}")
+    return 0

@@ -1,0 +1,194 @@
+"""``moiety sweep``: try values of fields, choose by validation accuracy."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from moiety.core.ledger import Ledger, read
+from moiety.recipes.fields import override
+from moiety.recipes.record import Federation
+from moiety.run.commands.common import check, parse, recipe_of, report_of, with_file
+from moiety.run.errors import RunError, UsageError
+from moiety.run.evaluate import mean_accuracy
+from moiety.run.files import replace_file, to_json
+from moiety.run.group import finished, fresh_folder, start_group
+from moiety.run.loop import LEDGER
+from moiety.run.say import columns, say, say_json
+
+EXAMPLES = """
+examples:
+  moiety sweep quickstart --methods ddome --try local.lr=0.01,0.02,0.05 --try ddome.k=1,2,3
+  moiety sweep quickstart --methods fedprox --try fedprox.mu=1,0.1,0.01 --seeds 3
+  moiety sweep ddome-modes --methods ddome --try local.lr=0.001,0.1 --search tpe --trials 20
+"""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What can be said behind ``moiety sweep RECIPE``.
+
+    Args:
+        record: the recipe's fields; name one method.
+        tries: FIELD=V1,V2,... the values of a field; may be given several times. With a search
+            other than grid, two numbers are the ends of a range.
+        search: ``grid`` tries all combinations; ``random`` and ``tpe`` need the extra ``sweep``.
+        trials: combinations to try, unless grid.
+        out: folder to write to.
+        config: a TOML file of fields, applied before the others.
+        json: print the table as JSON.
+    """
+
+    record: Annotated[Federation, tyro.conf.arg(name="")] = field(default_factory=Federation)
+    tries: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="try")] = ()
+    search: str = "grid"
+    trials: int = 10
+    out: Path | None = None
+    config: Path | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination and how good it was."""
+
+    values: Mapping[str, Any]
+    validation: float
+    runs: Sequence[Path]
+
+
+def main(words: Sequence[str]) -> int:
+    """Sweep."""
+    name, recipe, rest = recipe_of(words, "sweep")
+    record, rest = with_file(recipe.record, rest)
+    about = f"Choose fields by validation accuracy.\n{EXAMPLES}"
+    said = parse(Words, rest, prog=f"sweep {name}", about=about, default=Words(record))
+    record = check(said.record)
+    if len(record.methods) != 1 or not said.tries:
+        raise UsageError("a sweep needs one method and values: --methods ddome --try ddome.k=1,2")
+    values = dict(parse_try(text, record) for text in said.tries)
+    folder = fresh_folder(said.out, f"sweep-{name}")
+    trials: list[Trial] = []
+
+    def play(chosen: Mapping[str, Any]) -> float:
+        trials.append(attempt(name, record, chosen, folder / f"trial-{len(trials)}"))
+        say(f"trial {len(trials)}: {dict(chosen)}: validation {trials[-1].validation:.4f}")
+        return trials[-1].validation
+
+    search(said, values, play, record.seed)
+    finish(trials, folder, json_wanted=said.json)
+    return 0
+
+
+def parse_try(text: str, record: Federation) -> tuple[str, list[Any]]:
+    """Parse ``field=v1,v2``; values are fitted to the field's type."""
+    path, eq, raw = text.partition("=")
+    if not eq or not raw:
+        raise UsageError(f"--try {text!r}; write FIELD=V1,V2,..., e.g. local.lr=0.01,0.1")
+    values = [plain(one) for one in raw.split(",")]
+    try:
+        for value in values:
+            override(record, nest(path, value))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return path, values
+
+
+def plain(word: str) -> Any:
+    """Read a number, true or false; else a word."""
+    try:
+        return json.loads(word)
+    except json.JSONDecodeError:
+        return word
+
+
+def nest(path: str, value: Any) -> Mapping[str, Any]:
+    """Nest a value by its dotted path.
+
+    >>> nest("local.lr", 0.1)
+    {'local': {'lr': 0.1}}
+    """
+    for name in reversed(path.replace("-", "_").split(".")):
+        value = {name: value}
+    return value
+
+
+def attempt(name: str, record: Federation, chosen: Mapping[str, Any], folder: Path) -> Trial:
+    """Play one combination over all seeds."""
+    for path, value in chosen.items():
+        record = override(record, nest(path, value))
+    runs = start_group(name, record, folder)
+    scores = [validation(read(run / LEDGER)) for run in runs if finished(run)]
+    return Trial(chosen, sum(scores) / len(scores), runs)
+
+
+def validation(ledger: Ledger) -> float:
+    """Give the accuracy on the validation rows after the last round."""
+    score = mean_accuracy(ledger.evaluations[-1], "validation")
+    if score is None:
+        raise RunError("no validation rows to choose by; set population.validation above 0")
+    return score
+
+
+def search(
+    said: Words,
+    values: Mapping[str, list[Any]],
+    play: Callable[[Mapping[str, Any]], float],
+    seed: int,
+) -> None:
+    """Try combinations: all of a grid, or as many as asked for of a library's choosing."""
+    if said.search == "grid":
+        for combination in itertools.product(*values.values()):
+            play(dict(zip(values, combination, strict=True)))
+        return
+    if said.search not in ("random", "tpe"):
+        raise UsageError(f"--search {said.search!r}; choose grid, random or tpe")
+    try:
+        import optuna
+    except ImportError as error:
+        raise RunError(
+            f'--search {said.search} needs optuna: pip install "moiety[sweep]"'
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    kinds = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}
+    study = optuna.create_study(direction="maximize", sampler=kinds[said.search](seed=seed))
+    study.optimize(
+        lambda trial: play({path: suggest(trial, path, some) for path, some in values.items()}),
+        n_trials=said.trials,
+    )
+
+
+def suggest(trial: Any, path: str, values: list[Any]) -> Any:
+    """Suggest a value: of a range where two numbers are given, else of the list."""
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    if len(values) != 2 or not numbers:
+        return trial.suggest_categorical(path, values)
+    low, high = sorted(values)
+    if all(isinstance(v, int) for v in values):
+        return trial.suggest_int(path, low, high)
+    return trial.suggest_float(path, low, high, log=low > 0)
+
+
+def finish(trials: Sequence[Trial], folder: Path, *, json_wanted: bool) -> None:
+    """Name the best, write the sweep down, report its runs."""
+    order = sorted(trials, key=lambda trial: -trial.validation)
+    table = [
+        {"values": dict(t.values), "validation": t.validation, "runs": [str(run) for run in t.runs]}
+        for t in order
+    ]
+    replace_file(folder / "sweep.json", to_json(table))
+    page = report_of(order[0].runs, folder / "report.html")
+    if json_wanted:
+        say_json({"out": str(folder), "report": str(page) if page else None, "trials": table})
+        return
+    names = list(order[0].values)
+    rows = [[*names, "validation accuracy"]]
+    rows += [[*(str(t.values[n]) for n in names), f"{t.validation:.4f}"] for t in order]
+    say("\n" + columns(rows))
+    say(f"\nbest first; report of the best: {page}" if page else f"\nruns: {folder}")

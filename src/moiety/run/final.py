@@ -1,0 +1,181 @@
+"""Finished models: written as safetensors and plain data, loaded by one function, used by rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moiety.core.axes import Part, take
+from moiety.core.protocols import Kept, Method, Serve
+from moiety.core.rows import Rows, TableRows, chunks
+from moiety.core.types import Params
+from moiety.data.dataset import Scale
+from moiety.models.config import rebuild, rebuild_gated, rebuild_serve
+from moiety.models.gated import EXPERT, Base, GatedExperts
+from moiety.models.serve import Routed
+from moiety.run.errors import RunError
+from moiety.run.files import from_tensors, read_json, replace_folder, to_json, to_tensors
+
+VERSION = 1
+MODEL, CONFIG = "model.safetensors", "config.json"
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a model takes: the shape of a row, its scale, and the names of the classes."""
+
+    shape: tuple[int, ...]
+    scale: Scale
+    classes: tuple[str, ...]
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Check and scale inputs, [N, ...].
+
+        Raises:
+            ValueError: if the width is wrong or a value is not finite.
+        """
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(
+                f"rows have shape {tuple(x.shape[1:])}, but the model was trained on "
+                f"{self.shape}; give the same columns in the same order"
+            )
+        bad = ~torch.isfinite(x).flatten(1).all(1)
+        if bad.any():
+            raise ValueError(f"row {int(bad.nonzero()[0])} holds NaN or infinity; clean the data")
+        return self.scale.apply(x)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model ready for use. ``predict`` needs no labels and trains nothing.
+
+    Args:
+        params: of the model, whole.
+        model: runs on them.
+        serve: how a worker uses it.
+        intake: what it takes.
+        note: where it came from.
+    """
+
+    params: Params
+    model: Base | GatedExperts
+    serve: Serve
+    intake: Intake
+    note: Mapping[str, Any]
+
+    def open(self, x: Tensor) -> Rows:
+        """Make rows of inputs, [N, ...]."""
+        return TableRows({"x": self.intake.rows(x)}, torch.arange(len(x)))
+
+    def predict_log_proba(self, x: Tensor) -> Tensor:
+        """Give log-probabilities of the classes, [N, C]. All of ``x`` is taken as one worker's."""
+        rows = self.open(x)
+        with torch.no_grad():
+            part = self.serve.choose(self.params, rows)
+            piece = take(self.params, self.model.axes, part)
+            told = [
+                self.serve.scores(piece, self.see(rows, ids), part.axes)
+                for ids in chunks(rows, 2048)
+            ]
+        return torch.cat(told)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Give the class of each row, [N], as its number in ``intake.classes``."""
+        return self.predict_log_proba(x).argmax(-1)
+
+    def see(self, rows: Rows, ids: Tensor) -> Mapping[str, Tensor]:
+        """Take rows, with the embedding where the model reads one."""
+        batch = rows.take(ids)
+        return self.model.common(batch) if isinstance(self.model, GatedExperts) else batch
+
+    def personal(self, x: Tensor, experts: int) -> Served:
+        """Make the small model of one worker: the experts its rows choose, and no others.
+
+        The gate keeps the rows of these experts, so that each row is answered as by the whole
+        model restricted to them.
+        """
+        model = self.model
+        if not isinstance(model, GatedExperts) or not isinstance(self.serve, Routed):
+            raise RunError("this run has no gated experts to choose among; personalize a DDOME run")
+        count = model.held(self.params)
+        if not 1 <= experts <= count:
+            raise RunError(f"--experts {experts}, but the model has {count}; choose 1 to {count}")
+        part = replace(self.serve, k=experts).choose(self.params, self.open(x))
+        piece = dict(take(self.params, model.axes, part))
+        kept = part.axes[EXPERT]
+        for name in ("gate.layer2.w", "gate.layer2.b"):
+            piece[name] = piece[name][kept]
+        small = replace(model, params=piece)
+        note = {**self.note, "experts": kept.tolist()}
+        return Served(piece, small, Routed(small, None, self.serve.mode), self.intake, note)
+
+
+def serve_method(method: Method, params: Params, intake: Intake, note: Mapping[str, Any]) -> Served:
+    """Make a finished method ready for use."""
+    model: Any = method.model
+    return Served(params, model, method.serve, intake, note)
+
+
+def write(served: Served, folder: Path) -> None:
+    """Write a model as ``model.safetensors`` and ``config.json``."""
+    model, constants = served.model, {}
+    if isinstance(model, GatedExperts):
+        model, constants = replace(model, params=served.params), model.common.constants()
+    serve: Any = served.serve
+    config = {
+        "version": VERSION,
+        "model": model.config(),
+        "serve": serve.config(),
+        "shape": list(served.intake.shape),
+        "scale": served.intake.scale.to_json(),
+        "classes": list(served.intake.classes),
+        "note": dict(served.note),
+    }
+    tensors = to_tensors({**served.params, **constants})
+    replace_folder(folder, {MODEL: tensors, CONFIG: to_json(config)})
+
+
+def load(path: str | Path, module: Base | None = None) -> Served:
+    """Load a finished model: a run's folder, its ``final`` folder, or a personal model's.
+
+    Args:
+        path: the folder.
+        module: your own model, ``from_module(...)``, where the run was made of one.
+
+    Raises:
+        RunError: if there is no model, or it is damaged, a pickle, or of another version.
+    """
+    folder = Path(path)
+    folder = folder / "final" if (folder / "final").is_dir() else folder
+    config = read_json(folder / CONFIG)
+    if config.get("version") != VERSION:
+        raise RunError(
+            f"{folder} has model format {config.get('version')!r}, this version reads {VERSION}; "
+            "load it with the version of moiety that wrote it"
+        )
+    if not (folder / MODEL).exists():
+        raise RunError(f"{folder} has no {MODEL}; the run has not finished")
+    tensors = from_tensors((folder / MODEL).read_bytes(), folder / MODEL)
+    constants = {name: t for name, t in tensors.items() if name.startswith("common.")}
+    params = {name: t for name, t in tensors.items() if name not in constants}
+    gated = config["model"]["kind"] == "gated"
+    model = (
+        rebuild_gated(config["model"], constants, module)
+        if gated
+        else rebuild(config["model"], module)
+    )
+    intake = Intake(
+        tuple(config["shape"]), Scale.from_json(config["scale"]), tuple(config["classes"])
+    )
+    serve = rebuild_serve(config["serve"], model)
+    return Served(params, model, serve, intake, config["note"])
+
+
+def kept_of(part: Part) -> Kept:
+    """Name the indices a part keeps."""
+    return part.axes

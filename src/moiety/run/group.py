@@ -1,0 +1,172 @@
+"""Runs on disk: one folder each, several beside each other in a group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from moiety.core.ledger import read
+from moiety.core.stage import Stage
+from moiety.core.state import State
+from moiety.engine.choose import make
+from moiety.recipes.build import Built, build
+from moiety.recipes.fields import to_plain
+from moiety.recipes.record import Federation
+from moiety.run import checkpoint as checkpoints
+from moiety.run.errors import RunError
+from moiety.run.files import read_json, replace_file, to_json
+from moiety.run.final import Intake, serve_method, write
+from moiety.run.loop import CHECKPOINTS, LEDGER, Keep, Run, execute
+from moiety.run.roster import Available, Fixed, Roster, Strata, Uniform
+from moiety.run.spec import Spec, resolve, start_of
+from moiety.run.watch import Progress, boards
+
+CONFIG, GROUP, VERSION = "config.json", "group.json", 1
+
+
+def roster_of(record: Federation, built: Built) -> Roster:
+    """Choose who takes part."""
+    turnout, count = record.turnout, built.num_seen
+    size = min(turnout.size, count)
+    if turnout.fixed:
+        return Fixed(tuple(range(size)))
+    if turnout.chance < 1:
+        return Available(count, size, lambda _: turnout.chance)
+    if turnout.anchors >= 0 and built.anchors:
+        anchors = tuple(sorted(built.anchors))
+        others = tuple(worker for worker in range(count) if worker not in built.anchors)
+        some = min(turnout.anchors, len(anchors), size)
+        return Strata((anchors, others), (some, min(size - some, len(others))))
+    return Uniform(count, size)
+
+
+def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> State:
+    """Play one run in its folder, from its newest checkpoint if it has one."""
+    record = spec.record
+    engine = make(record.engine, built.open)
+    run = Run(
+        stages=[Stage(built.method, built.rounds)],
+        engine=engine,
+        roster=roster_of(record, built),
+        groups=built.groups,
+        start=start_of(spec, built),
+        seed=spec.seed,
+        evaluate_every=record.evaluate_every,
+        keep=Keep(record.keep.every, record.keep.last),
+        mark=spec.mark,
+    )
+    done = [int(path.name) for path in checkpoints.found(folder / CHECKPOINTS)]
+    begun = max(done, default=0) if at is None else at
+    label = f"{spec.method}, seed {spec.seed}"
+    watch = [Progress(label, built.rounds, begun), *boards(folder / "tensorboard", begun)]
+    try:
+        state = execute(run, folder, watch, at)
+    finally:
+        engine.close()
+    intake = Intake(built.shape, built.scale, built.classes)
+    note = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed, "round": state.round}
+    write(serve_method(built.method, state.params, intake, note), folder / "final")
+    return state
+
+
+def start_run(spec: Spec, built: Built, folder: Path) -> State:
+    """Make a run's folder and play it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / CONFIG, to_json(spec.to_json()))
+    return play_run(spec, built, folder)
+
+
+def fresh_folder(out: Path | None, name: str) -> Path:
+    """Choose a folder that holds nothing yet.
+
+    Raises:
+        RunError: if the one that was asked for holds something.
+    """
+    if out is not None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RunError(
+                f"{out} already holds something; choose another --out, or go on with it: "
+                f"moiety resume {out}"
+            )
+        return out
+    number = 1
+    while (folder := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return folder
+
+
+def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
+    """Play a record: one run for each method and seed, in folders beside each other."""
+    names = [
+        (method, record.seed + place) for place in range(record.seeds) for method in record.methods
+    ]
+    if len(names) == 1:
+        spec, built = resolve(recipe, record, *names[0])
+        start_run(spec, built, folder)
+        return [folder]
+    build(record, record.methods[0], record.seed)  # a choice that does not fit ends here
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = [f"{method}-seed{seed}" for method, seed in names]
+    group = {"version": VERSION, "recipe": recipe, "fields": to_plain(record), "runs": runs}
+    replace_file(folder / GROUP, to_json(group))
+    for (method, seed), name in zip(names, runs, strict=True):
+        spec, built = resolve(recipe, record, method, seed)
+        start_run(spec, built, folder / name)
+    return [folder / name for name in runs]
+
+
+def members(folder: Path) -> list[Path]:
+    """List the runs of a folder: itself, or those of the group it is."""
+    if (folder / GROUP).exists():
+        return [folder / name for name in read_json(folder / GROUP)["runs"]]
+    if not (folder / CONFIG).exists():
+        raise RunError(f"{folder} is no run: it has neither {CONFIG} nor {GROUP}")
+    return [folder]
+
+
+def read_spec(folder: Path) -> Spec:
+    """Read what the run in a folder is."""
+    return Spec.from_json(read_json(folder / CONFIG), folder / CONFIG)
+
+
+def finished(folder: Path) -> bool:
+    """Say whether a run is over."""
+    if not (folder / LEDGER).exists() or not (folder / "final").is_dir():
+        return False
+    end = read(folder / LEDGER).end
+    return end is not None and end.status == "finished"
+
+
+def resume_run(folder: Path, at: int | None) -> State:
+    """Go on with the run in a folder, bit for bit as if it had not stopped."""
+    spec = read_spec(folder)
+    return play_run(spec, build(spec.record, spec.method, spec.seed), folder, at)
+
+
+def resume(folder: Path, at: int | None = None) -> list[Path]:
+    """Go on with a run, or with every run of a group that is not over.
+
+    Returns:
+        The runs that were played.
+    """
+    played = []
+    runs = members(folder)
+    if at is not None and len(runs) > 1:
+        raise RunError(f"--at needs one run, but {folder} holds {len(runs)}; name one of them")
+    for run in runs:
+        if at is None and finished(run):
+            continue
+        if (run / CONFIG).exists():
+            resume_run(run, at)
+        else:
+            begin_member(folder, run)
+        played.append(run)
+    return played
+
+
+def begin_member(folder: Path, run: Path) -> None:
+    """Start a run of a group that had not started when the group was stopped."""
+    group = read_json(folder / GROUP)
+    method, _, seed = run.name.rpartition("-seed")
+    whole = Spec.from_json({**group, "method": method, "seed": int(seed)}, folder / GROUP)
+    spec, built = resolve(group["recipe"], whole.record, method, int(seed))
+    start_run(spec, built, run)

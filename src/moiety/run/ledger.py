@@ -1,0 +1,110 @@
+"""Writes the ledger, and measures what crosses the wire while jobs and replies stream by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from moiety.core.axes import lengths
+from moiety.core.ledger import Entry, Round, Work, encode
+from moiety.core.protocols import Method
+from moiety.core.state import Job, Reply, State
+from moiety.run.errors import RunError
+
+
+def append(path: Path, entry: Entry) -> int:
+    """Add a line, through to the disk; give the new length in bytes."""
+    try:
+        with path.open("ab") as file:
+            file.write(encode(entry).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            return file.tell()
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; free some space, then resume"
+        ) from error
+
+
+def cut(path: Path, length: int) -> None:
+    """Forget what was written after a checkpoint."""
+    if path.stat().st_size < length:
+        raise RunError(
+            f"{path} is shorter than its checkpoint says ({length} bytes); it was changed"
+        )
+    with path.open("rb+") as file:
+        file.truncate(length)
+
+
+@dataclass
+class Meter:
+    """Counts the bytes of one round; wraps the streams, holds no piece."""
+
+    down: dict[int, int] = field(default_factory=dict)
+    up: dict[int, int] = field(default_factory=dict)
+    works: list[Reply] = field(default_factory=list)
+
+    def sent(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """Count what goes down."""
+        for job in jobs:
+            self.down[job.worker] = self.down.get(job.worker, 0) + job.down_bytes
+            yield job
+
+    def got(self, replies: Iterable[Reply]) -> Iterator[Reply]:
+        """Count what comes up."""
+        for reply in replies:
+            self.up[reply.worker] = self.up.get(reply.worker, 0) + reply.up_bytes
+            yield reply
+
+    def done(self, replies: Iterable[Reply]) -> Iterator[Reply]:
+        """Count what comes up, and remember what each worker did, without its tensors."""
+        for reply in self.got(replies):
+            self.works.append(Reply(reply.worker, reply.share, {}, record=reply.record))
+            yield reply
+
+    def entry(self, method: Method, state: State, seconds: float) -> Round:
+        """Write the round down; ``state`` is the one after it."""
+        works = [self.work(reply) for reply in self.works]
+        losses = [work.loss_mean for work in works]
+        return Round(
+            round=state.round,
+            stage=state.stage,
+            seconds=seconds,
+            down_bytes=sum(self.down.values()),
+            up_bytes=sum(self.up.values()),
+            loss_mean=sum(losses) / max(1, len(losses)),
+            workers=works,
+            gate_load=load(method, state, works),
+        )
+
+    def work(self, reply: Reply) -> Work:
+        """Write one worker down."""
+        record = reply.record
+        return Work(
+            worker=reply.worker,
+            role=reply.share.role,
+            part={axis: kept.tolist() for axis, kept in reply.share.part.axes.items()},
+            down_bytes=self.down.get(reply.worker, 0),
+            up_bytes=self.up.get(reply.worker, 0),
+            steps=record.steps,
+            rows=record.rows,
+            loss_first=record.loss_first,
+            loss_last=record.loss_last,
+            loss_mean=record.loss_mean,
+            born=record.born,
+        )
+
+
+def load(method: Method, state: State, works: list[Work]) -> list[float]:
+    """Give the share of a round's workers that held each index of the gated axis."""
+    if method.gated is None or not works:
+        return []
+    size = lengths(state.params, method.model.axes)[method.gated]
+    held = torch.zeros(size, dtype=torch.float64)
+    for work in works:
+        held[list(work.part.get(method.gated, range(size)))] += 1
+    return (held / len(works)).tolist()

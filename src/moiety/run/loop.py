@@ -1,0 +1,222 @@
+"""The loop of one run: rounds, evaluations, checkpoints; it can stop at any moment and go on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from moiety.core.errors import WorkerError
+from moiety.core.ledger import End, Entry, Evaluation, Start
+from moiety.core.play import begin, commit, dispatch, questions
+from moiety.core.protocols import Engine, Method
+from moiety.core.rows import Rows
+from moiety.core.stage import Stage, current
+from moiety.core.state import State
+from moiety.run import checkpoint as checkpoints
+from moiety.run.checkpoint import Checkpoint
+from moiety.run.errors import RunError
+from moiety.run.evaluate import evaluate, mean_accuracy
+from moiety.run.ledger import Meter, append, cut
+from moiety.run.roster import Roster
+
+LEDGER, CHECKPOINTS = "ledger.jsonl", "checkpoints"
+
+
+class Watcher(Protocol):
+    """Sees every entry of the ledger as it is written: a progress line, TensorBoard."""
+
+    def __call__(self, entry: Entry, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class Keep:
+    """When to write checkpoints and how many to keep.
+
+    Args:
+        every: rounds between checkpoints.
+        last: how many of the last to keep; the best by validation accuracy is kept besides.
+    """
+
+    every: int = 10
+    last: int = 2
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.last < 1:
+            raise ValueError(f"keep needs every >= 1 and last >= 1, got {self}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that one run is made of.
+
+    Args:
+        stages: methods and their rounds.
+        engine: runs the jobs.
+        roster: who takes part.
+        groups: group -> worker -> labelled rows to evaluate on.
+        start: the first line of the ledger.
+        seed: of the run.
+        evaluate_every: rounds between evaluations.
+        keep: of checkpoints.
+        mark: what tells this recipe from others.
+    """
+
+    stages: Sequence[Stage]
+    engine: Engine
+    roster: Roster
+    groups: Mapping[str, Mapping[int, Rows]]
+    start: Start
+    seed: int
+    evaluate_every: int
+    keep: Keep
+    mark: str
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of all stages."""
+        return sum(stage.rounds for stage in self.stages)
+
+
+def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | None = None) -> State:
+    """Play a run, from its newest checkpoint if it has one.
+
+    Args:
+        run: what to play.
+        folder: of the run.
+        watch: sees the ledger's entries.
+        at: resume from the checkpoint of this round instead of the newest.
+
+    Returns:
+        The final state.
+
+    Raises:
+        RunError: for what a user can mend, with the state of the last checkpoint kept.
+        KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
+    """
+    state, best = restore(run, folder, at)
+    ledger = folder / LEDGER
+
+    def note(entry: Entry) -> int:
+        size = append(ledger, entry)
+        for watcher in watch:
+            watcher(entry)
+        return size
+
+    if not ledger.exists():
+        note(run.start)
+        if run.keep.every <= run.rounds:
+            save(run, folder, state, ledger.stat().st_size, None)
+    begun = time.perf_counter()
+    try:
+        with stopping() as asked:
+            state = play_on(run, folder, state, best, note, asked)
+    except WorkerError as error:
+        note(End(state.round, time.perf_counter() - begun, "failed", str(error)))
+        raise RunError(f"{error}. The last checkpoint is kept in {folder}") from error
+    except KeyboardInterrupt:
+        raise
+    note(End(state.round, time.perf_counter() - begun, "finished"))
+    return state
+
+
+def restore(run: Run, folder: Path, at: int | None) -> tuple[State, float | None]:
+    """Find where the run stands: its checkpoint, or the beginning."""
+    paths = checkpoints.found(folder / CHECKPOINTS)
+    if at is not None:
+        paths = [path for path in paths if int(path.name) == at]
+        if not paths:
+            have = [int(path.name) for path in checkpoints.found(folder / CHECKPOINTS)]
+            raise RunError(f"{folder} has no checkpoint of round {at}; it has {have}")
+    if not paths:
+        if (folder / LEDGER).exists():
+            (folder / LEDGER).unlink()
+        return begin(run.stages[0].method), None
+    kept = checkpoints.read(paths[-1], run.mark)
+    cut(folder / LEDGER, kept.ledger_bytes)
+    run.engine.memory.clear()
+    run.engine.memory.update(kept.memory)
+    return kept.state, kept.score
+
+
+def play_on(
+    run: Run,
+    folder: Path,
+    state: State,
+    score: float | None,
+    note: Callable[[Entry], int],
+    asked: Callable[[], bool],
+) -> State:
+    """Play the rounds that are left."""
+    if not run.rounds and not state.round:
+        note(judge(run, run.stages[0].method, state))
+    while True:
+        stage, state = current(run.stages, state)
+        if stage is None:
+            return state
+        state, size = play_round(run, stage.method, state, note)
+        last = state.round == run.rounds
+        if last or state.round % run.evaluate_every == 0:
+            entry = judge(run, stage.method, state)
+            score = mean_accuracy(entry, "validation")
+            size = note(entry)
+        if last or asked() or state.round % run.keep.every == 0:
+            save(run, folder, state, size, score)
+        if asked() and not last:
+            note(End(state.round, 0.0, "interrupted", "stopped by the user"))
+            raise KeyboardInterrupt
+
+
+def play_round(
+    run: Run, method: Method, state: State, note: Callable[[Entry], int]
+) -> tuple[State, int]:
+    """Play one round, metered; the round of ``core.play`` with its streams counted."""
+    begun, meter = time.perf_counter(), Meter()
+    roster = run.roster(state.round, run.seed)
+    hints = {}
+    if method.probe is not None:
+        asked = meter.sent(questions(method, state, roster, run.seed))
+        told = meter.got(run.engine.map(method.probe.solve, asked))
+        hints = {reply.worker: reply.hint for reply in told}
+    jobs = meter.sent(dispatch(method, state, roster, hints, run.seed))
+    state = commit(method, state, meter.done(run.engine.map(method.solve, jobs)))
+    return state, note(meter.entry(method, state, time.perf_counter() - begun))
+
+
+def judge(run: Run, method: Method, state: State) -> Evaluation:
+    """Evaluate where the run stands."""
+    return evaluate(method, state, run.engine.memory, run.groups, len(run.start.classes))
+
+
+def save(run: Run, folder: Path, state: State, size: int, score: float | None) -> None:
+    """Write a checkpoint, then drop those that are not kept."""
+    where = folder / CHECKPOINTS
+    checkpoints.write(where, Checkpoint(state, run.engine.memory, size, score, run.mark))
+    checkpoints.prune(where, run.keep.last)
+
+
+@contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Let a first Ctrl-C ask for a stop after the round, a second stop at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

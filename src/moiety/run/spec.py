@@ -1,0 +1,135 @@
+"""What a run is, resolved: enough to build it again anywhere, and to say the command that does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from moiety.core.ledger import Start
+from moiety.engine.choose import choose
+from moiety.recipes import RECIPES
+from moiety.recipes.build import Built, build
+from moiety.recipes.fields import override, to_plain
+from moiety.recipes.record import Federation
+from moiety.run.environment import describe
+from moiety.run.errors import RunError
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a run is, resolved: enough to build it again anywhere."""
+
+    recipe: str
+    record: Federation
+    method: str
+    seed: int
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Write as plain data."""
+        fields = to_plain(self.record)
+        return {
+            "version": VERSION,
+            "recipe": self.recipe,
+            "method": self.method,
+            "seed": self.seed,
+            "fields": fields,
+        }
+
+    @staticmethod
+    def from_json(raw: Mapping[str, Any], where: object) -> Spec:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            RunError: if it is of another version, or has fields this version does not know.
+        """
+        if raw.get("version") != VERSION:
+            raise RunError(
+                f"{where} has format {raw.get('version')!r}, this version of moiety reads "
+                f"{VERSION}; use the version that wrote it"
+            )
+        try:
+            record = override(Federation(), raw["fields"])
+        except (ValueError, KeyError) as error:
+            raise RunError(f"{where} is not the configuration of a run: {error}") from error
+        return Spec(raw["recipe"], record, raw["method"], raw["seed"])
+
+    @property
+    def mark(self) -> str:
+        """Tell this run from others by its fields."""
+        text = json.dumps(self.to_json(), sort_keys=True).encode()
+        return hashlib.sha256(text).hexdigest()[:16]
+
+    @property
+    def command(self) -> str:
+        """Say what repeats this run."""
+        base = to_plain(RECIPES[self.recipe].record) if self.recipe in RECIPES else {}
+        mine = to_plain(self.record)
+        words = ["moiety", "run", self.recipe, "--methods", self.method, "--seed", str(self.seed)]
+        for path, value in differences(base, mine):
+            if path not in ("methods", "seed", "seeds", "note", "engine"):
+                words += flag(path, value)
+        return shlex.join([*words, "--engine", self.record.engine])
+
+
+def differences(base: Mapping[str, Any], mine: Mapping[str, Any], where: str = "") -> list[Any]:
+    """List the fields in which plain records differ, by dotted path."""
+    found: list[Any] = []
+    for name, value in mine.items():
+        path = f"{where}{name}"
+        if isinstance(value, Mapping):
+            found += differences(base.get(name, {}), value, f"{path}.")
+        elif base.get(name) != value:
+            found.append((path, value))
+    return found
+
+
+def flag(path: str, value: Any) -> list[str]:
+    """Write a field as words of a command line."""
+    name = "--" + path.replace("_", "-")
+    if isinstance(value, bool):
+        head, dot, tail = path.rpartition(".")
+        off = f"--{head}{dot}no-{tail}".replace("_", "-")
+        return [name if value else off]
+    values = value if isinstance(value, list) else [value]
+    return [name, *map(str, values)]
+
+
+def resolve(recipe: str, record: Federation, method: str, seed: int) -> tuple[Spec, Built]:
+    """Build a run, and write the engine's choice into its record."""
+    built = build(record, method, seed)
+    engine = record.engine
+    if engine == "auto":
+        engine = choose(built.method, record.device, built.per_round)
+    chosen = override(record, {"engine": engine, "methods": [method], "seed": seed, "seeds": 1})
+    return Spec(recipe, chosen, method, seed), built
+
+
+def start_of(spec: Spec, built: Built) -> Start:
+    """Write the first line of a ledger."""
+    return Start(
+        recipe=spec.recipe,
+        method=built.method.name,
+        seed=spec.seed,
+        engine=spec.record.engine,
+        device=spec.record.device,
+        rounds=built.rounds,
+        command=spec.command,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=to_plain(spec.record),
+        environment=describe(),
+        classes=list(built.classes),
+        num_seen=built.num_seen,
+        num_unseen=built.num_unseen,
+        seen=built.seen_counts,
+        unseen=built.unseen_counts,
+        num_parameters=sum(t.numel() for t in built.method.model.params.values()),
+        constant_bytes=sum(t.numel() * t.element_size() for t in built.method.constants.values()),
+        note=spec.record.note,
+    )

@@ -1,0 +1,102 @@
+"""Those who look on while a run writes its ledger: a progress line, TensorBoard."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from moiety.core.ledger import End, Entry, Evaluation, Round
+from moiety.run.evaluate import mean_accuracy
+
+
+@dataclass
+class Progress:
+    """A bar with the time left on a terminal, a line a round elsewhere.
+
+    Args:
+        label: of the run.
+        rounds: of the whole run.
+        done: rounds played before.
+        out: where to write.
+    """
+
+    label: str
+    rounds: int
+    done: int = 0
+    out: TextIO = field(default_factory=lambda: sys.stderr)
+    bar: Any = None
+    last: str = ""
+
+    def __call__(self, entry: Entry, /) -> None:
+        if isinstance(entry, Evaluation):
+            self.last = describe(entry)
+        if not self.out.isatty():
+            self.line(entry)
+        elif isinstance(entry, Round):
+            if self.bar is None:
+                self.bar = tqdm(
+                    total=self.rounds,
+                    initial=self.done,
+                    desc=self.label,
+                    file=self.out,
+                    unit="round",
+                )
+            self.bar.set_postfix_str(self.last, refresh=False)
+            self.bar.update(1)
+        elif isinstance(entry, End) and self.bar is not None:
+            self.bar.set_postfix_str(self.last)
+            self.bar.close()
+
+    def line(self, entry: Entry) -> None:
+        """Write a line for an entry."""
+        if isinstance(entry, Round):
+            text = f"loss {entry.loss_mean:.4f}, {entry.seconds:.2f} s"
+            print(f"{self.label}: round {entry.round}/{self.rounds}, {text}", file=self.out)
+        elif isinstance(entry, Evaluation):
+            print(f"{self.label}: after round {entry.round}, {self.last}", file=self.out)
+
+
+def describe(entry: Evaluation) -> str:
+    """Say the mean accuracy of each group."""
+    means = {name: mean_accuracy(entry, name) for name in entry.groups}
+    return ", ".join(f"{name} {mean:.3f}" for name, mean in means.items() if mean is not None)
+
+
+@dataclass
+class Board:
+    """Writes TensorBoard events, where tensorboardX is installed."""
+
+    folder: Path
+    done: int
+    writer: Any = None
+
+    def __call__(self, entry: Entry, /) -> None:
+        if self.writer is None:
+            self.writer = importlib.import_module("tensorboardX").SummaryWriter(
+                str(self.folder), purge_step=self.done + 1, flush_secs=5
+            )
+        if isinstance(entry, Round):
+            for name in ("loss_mean", "seconds", "down_bytes", "up_bytes"):
+                self.writer.add_scalar(f"round/{name}", getattr(entry, name), entry.round)
+        elif isinstance(entry, Evaluation):
+            for group in entry.groups:
+                mean = mean_accuracy(entry, group)
+                if mean is not None:
+                    self.writer.add_scalar(f"accuracy/{group}", mean, entry.round)
+        elif isinstance(entry, End):
+            self.writer.close()
+
+
+def boards(folder: Path, done: int) -> Sequence[Board]:
+    """Give the TensorBoard writer, or none where the extra is not installed."""
+    with suppress(ImportError):
+        importlib.import_module("tensorboardX")
+        return [Board(folder, done)]
+    return []
