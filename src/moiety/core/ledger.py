@@ -146,7 +146,9 @@ def decode(line: str) -> Entry:
     record = KINDS[kind]
     names = {item.name for item in fields(record)}
     if not raw.keys() <= names:
-        raise ValueError(f"ledger line of kind {kind!r} has unknown fields {sorted(raw - names)}")
+        raise ValueError(
+            f"ledger line of kind {kind!r} has unknown fields {sorted(raw.keys() - names)}"
+        )
     if kind == "round":
         raw["workers"] = [Work(**work) for work in raw["workers"]]
     if kind == "evaluation":

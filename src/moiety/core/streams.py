@@ -16,7 +16,9 @@ def address(seed: int, *path: int | str) -> int:
     >>> address(0, 3, 7, "plan") == address(0, 37, "plan")
     False
     """
-    text = repr((int(seed), *path)).encode()
+    # Numbers may come as numpy's or torch's, which print otherwise than Python's own.
+    plain = [step if isinstance(step, str) else int(step) for step in (seed, *path)]
+    text = repr(tuple(plain)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
