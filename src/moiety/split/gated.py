@@ -68,12 +68,15 @@ class Gated:
 def fill(score_WE: Tensor, k: int, capacity: int) -> list[Tensor]:
     """Give each worker k indices, best scores first, no index to more than ``capacity``.
 
-    Whoever would be left with fewer than k takes the least loaded of the rest.
+    Whoever would be left with fewer than k takes a full index over from a worker that can take
+    another instead.
 
     >>> fill(torch.tensor([[0.9, 0.1], [0.8, 0.2]]), 1, 1)
     [tensor([0]), tensor([1])]
     """
     workers, size = score_WE.shape
+    if k > size:
+        raise ValueError(f"{k=} indices per worker, but the axis has {size}; lower k")
     if workers * k > size * capacity:
         raise ValueError(
             f"{workers} workers with {k=} need {workers * k} places, but {size} indices with "
@@ -87,9 +90,37 @@ def fill(score_WE: Tensor, k: int, capacity: int) -> list[Tensor]:
         if len(given[worker]) < k and load[index] < capacity:
             given[worker].append(index)
             load[index] += 1
-    for mine in given:
-        while len(mine) < k:
-            index = min((i for i in range(size) if i not in mine), key=lambda i: load[i])
-            mine.append(index)
-            load[index] += 1
+    for worker in range(workers):
+        while len(given[worker]) < k:
+            swap(worker, given, load, score_WE, capacity)
     return [torch.tensor(mine) for mine in given]
+
+
+def swap(
+    worker: int, given: list[list[int]], load: list[int], score_WE: Tensor, capacity: int
+) -> None:
+    """Give a worker, in place, a full index whose holder takes one with room instead.
+
+    An index with room is the worker's already, or it had got it. Fewer workers hold that one
+    than a full one, so some holder of a full one lacks it: a swap is always there. The one that
+    costs the least score is made.
+    """
+    room = [index for index, count in enumerate(load) if count < capacity]
+    gain, other, wanted, left = max(
+        (
+            (
+                float(score_WE[worker, full] - score_WE[holder, full] + score_WE[holder, free]),
+                holder, full, free,
+            )
+            for holder, mine in enumerate(given)
+            for full in mine
+            for free in room
+            if full not in given[worker] and free not in mine
+        ),
+        key=lambda found: found[0],
+    )  # fmt: skip
+    del gain
+    given[other].remove(wanted)
+    given[other].append(left)
+    given[worker].append(wanted)
+    load[left] += 1
