@@ -152,11 +152,13 @@ def run(solve: Solve, desks: Sequence[Desk]) -> tuple[list[Carry], Tensor]:
     step = stepper(solve)
     gone: list[Carry] = []
     losses = []
+    couples = isinstance(solve, Descent) and solve.couples
     for t, (batch, rates) in enumerate(stacked(desks)):
         active = sum(count > t for count in counts)
         carry, left = leave(carry, active)
         gone = left + gone
-        here = {name: column[:active] for name, column in batch.items()}
+        full = int((desks[0].plan.weights[t] > 0).sum()) if couples else None
+        here = {name: column[:active, :full] for name, column in batch.items()}
         carry, loss = step(carry, here, rates[:active], role)
         losses.append(torch.nn.functional.pad(loss.detach(), (0, len(desks) - active)))
     return leave(carry, 0)[1] + gone, torch.stack(losses).cpu()
