@@ -1,0 +1,93 @@
+"""What is asked, sent, drawn and kept."""
+
+from dataclasses import replace
+
+import torch
+
+from moiety.core.axes import take
+from moiety.core.state import Job, Plan
+
+
+def size_of(model, name: str, part) -> int:
+    """Bytes of the slice of a parameter that a part holds, from shapes alone."""
+    tensor = model.params[name]
+    count = 1
+    entries = model.axes.get(name, (None,) * tensor.ndim)
+    for size, entry in zip(tensor.shape, entries, strict=True):
+        count *= len(part.axes[entry]) if entry in part.axes else size
+    return count * tensor.element_size()
+
+
+def test_bytes_are_those_of_the_shapes(case, kind):
+    """Down: what is held, less what the probe brought. Up: all that is held, and the hints."""
+    engine, state, model = case.engine(kind), case.begin(), case.method.model
+    for roster in case.rosters(3):
+        asked, told = case.asked(engine, state, roster)
+        probed = {}
+        for job in asked:
+            probed[job.worker] = set(job.piece)
+            assert job.down_bytes == sum(size_of(model, n, job.share.part) for n in job.piece)
+        for reply in told:
+            assert reply.piece == {}
+            assert reply.up_bytes == sum(t.numel() * t.element_size() for t in reply.hint.values())
+        jobs = case.jobs(engine, state, roster)
+        for job in jobs:
+            held = {name for name in model.params if job.share.part.holds(name)}
+            assert set(job.piece) == held
+            fresh = held - probed.get(job.worker, set())
+            assert job.down_bytes == sum(size_of(model, n, job.share.part) for n in fresh)
+        for job, reply in zip(jobs, engine.map(case.method.solve, jobs), strict=True):
+            assert set(reply.piece) == set(job.piece)
+            assert reply.up_bytes == sum(size_of(model, n, job.share.part) for n in job.piece)
+        state = case.play(engine, state, 1)
+
+
+def test_choices_need_no_labels(case, near):
+    """The probe and the serving choose the same when there are no labels to look at."""
+    engine, state = case.engine("serial"), case.begin()
+    state = case.play(engine, state, 2)
+    bare = case.without_labels()
+    wanted, found = case.jobs(engine, state), bare.jobs(bare.engine("serial"), state)
+    for a, b in zip(found, wanted, strict=True):
+        near(a.share.part.axes, b.share.part.axes)
+    for worker in case.roster:
+        choose = case.method.serve.choose
+        with_labels = choose(state.params, case.open()(worker))
+        without = choose(state.params, bare.open()(worker))
+        near(without.axes, with_labels.axes)
+        scores = case.method.serve.scores(
+            take(state.params, case.method.model.axes, without),
+            bare.open()(worker).take(torch.arange(3)),
+            without.axes,
+        )
+        torch.testing.assert_close(scores.exp().sum(-1), torch.ones(3))
+
+
+def planned(case, job: Job) -> Plan:
+    return case.method.solve.plan(case.data[job.worker].size, job)
+
+
+def test_every_round_worker_and_seed_draws_afresh(case):
+    engine = case.engine("serial")
+    job = case.jobs(engine, case.begin())[0]
+    size = case.data[job.worker].size
+    plan = planned(case, job)
+    assert torch.equal(plan.rows, planned(case, job).rows)
+    for other in (replace(job, round=1), replace(job, worker=77), replace(job, seed=4)):
+        changed = case.method.solve.plan(size, other)
+        assert not torch.equal(changed.rows, plan.rows)
+        assert not set(changed.seeds.tolist()) & set(plan.seeds.tolist())
+
+
+def test_a_worker_keeps_only_what_it_never_sends(case, kind):
+    """Unless its solver says that it carries the optimiser's memory; names are those trained."""
+    engine = case.engine(kind)
+    state = case.play(engine, case.begin(), 2)
+    jobs = case.jobs(engine, state)
+    replies = list(engine.map(case.method.solve, jobs))
+    for reply in replies:
+        for section, tensors in engine.memory.get(reply.worker, {}).items():
+            assert case.method.solve.carry or not set(tensors) & set(reply.piece), section
+            assert set(tensors) <= set(case.method.model.params)
+    expected = set(case.roster) if case.name in ("fedper", "busy") else set()
+    assert set(engine.memory) == expected

@@ -1,0 +1,165 @@
+"""Cutting, putting back and folding."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from moiety.core.axes import Part, add_at, take
+from moiety.core.fold import Precision
+from moiety.core.play import commit
+from moiety.core.protocols import jump
+from moiety.core.state import Reply
+from moiety.core.streams import stream
+
+
+def parts(case, rounds: int = 3) -> list[Part]:
+    """Collect the parts that the split really gives, and the probe's."""
+    engine, state, found = case.engine("serial"), case.begin(), []
+    if case.method.probe is not None:
+        found.append(case.method.probe.part)
+    for roster in case.rosters(rounds):
+        found += [job.share.part for job in case.jobs(engine, state, roster)]
+        state = case.play(engine, state, 1)
+    return found
+
+
+def doubles(params, rng: torch.Generator) -> dict[str, torch.Tensor]:
+    """Draw double-precision values of the shapes of some parameters."""
+    return {n: torch.randn(t.shape, generator=rng, dtype=torch.double) for n, t in params.items()}
+
+
+def inner(a, b) -> float:
+    return float(sum((a[name] * b[name]).sum() for name in a))
+
+
+def test_take_and_add_at_are_adjoint(case):
+    rng, axes = stream(0, "adjoint"), case.method.model.axes
+    for part in parts(case):
+        p, z = (doubles(case.method.model.params, rng) for _ in range(2))
+        q = doubles(take(p, axes, part), rng)
+        total = {name: tensor.clone() for name, tensor in z.items()}
+        add_at(total, axes, part, q)
+        wanted = inner(take(p, axes, part), q) + inner(p, z)
+        assert abs(inner(p, total) - wanted) <= 1e-9 * (1 + abs(wanted))
+
+
+def test_parts_are_sorted_and_inside(case):
+    """Sorted, without repeats, int64, within the axis; every worker of the roster has one."""
+    sizes = {
+        entry: size
+        for name, entries in case.method.model.axes.items()
+        for size, entry in zip(case.method.model.params[name].shape, entries, strict=True)
+        if isinstance(entry, str)
+    }
+    engine, state = case.engine("serial"), case.begin()
+    for roster in case.rosters(6):
+        jobs = case.jobs(engine, state, roster)
+        assert [job.worker for job in jobs] == list(roster)
+        for job in jobs:
+            for axis, kept in job.share.part.axes.items():
+                assert kept.dtype == torch.int64
+                assert len(kept) >= 1
+                assert (kept.diff() > 0).all(), f"{axis}: {kept.tolist()}"
+                assert int(kept[0]) >= 0
+                assert int(kept[-1]) < sizes[axis]
+        state = case.play(engine, state, 1)
+
+
+def weighed(case, reply: Reply, rng: torch.Generator) -> Reply:
+    """Give a reply a random precision: a scalar, and one number per kept index."""
+    axes = {
+        axis: torch.rand(len(kept), generator=rng) + 0.1
+        for axis, kept in reply.share.part.axes.items()
+    }
+    know = Precision(float(torch.rand((), generator=rng)) * 5 + 0.1, axes)
+    return replace(reply, precision=know)
+
+
+def echo(case, job) -> Reply:
+    """Send back what was sent."""
+    rows = case.data[job.worker].size
+    reply = Reply(job.worker, job.share, job.piece)
+    return replace(reply, record=replace(reply.record, rows=rows))
+
+
+def test_an_untouched_merge_changes_nothing(case, near):
+    """Whatever the precisions."""
+    rng, state = stream(0, "untouched"), case.begin()
+    echoes = [echo(case, job) for job in case.jobs(case.engine("serial"), state)]
+    for replies in (echoes, [weighed(case, reply, rng) for reply in echoes], echoes[:1]):
+        after = commit(case.method, state, replies)
+        near(after.params, state.params, 1e-6)
+        assert after.round == state.round + 1
+
+
+def obvious(case, state, replies) -> dict[str, np.ndarray]:
+    """Fold coordinate by coordinate: the mean over those who held it, else the old value."""
+    model, merged = case.method.model, {}
+    by_rows = case.name == "busy"
+    for name, old in state.params.items():
+        flat = old.double().flatten().numpy()
+        total, mass = np.zeros_like(flat), np.zeros_like(flat)
+        ids = torch.arange(old.numel()).reshape(old.shape)
+        for reply in replies:
+            if name in reply.piece:
+                where = take({name: ids}, model.axes, reply.share.part)[name].flatten().numpy()
+                weight = reply.record.rows if by_rows else 1
+                np.add.at(total, where, weight * reply.piece[name].double().flatten().numpy())
+                np.add.at(mass, where, weight)
+        mean = np.where(mass > 0, total / np.maximum(mass, 1), flat)
+        merged[name] = (mean if old.is_floating_point() else mean.round()).reshape(old.shape)
+    return merged
+
+
+def test_any_replies_will_do(case):
+    """For one, some and all replies: the obvious fold's values; nobody's coordinates stay."""
+    engine, state = case.engine("serial"), case.begin()
+    state = case.play(engine, state, 1)
+    replies = list(engine.map(case.method.solve, case.jobs(engine, state)))
+    plain = replace(case.method, outer=jump)
+    for some in ([0], [5], [1, 4], [0, 2, 3], [5, 4, 3, 2, 1], list(range(6))):
+        here = [replies[place] for place in some]
+        after = commit(plain, state, here)
+        for name, wanted in obvious(case, state, here).items():
+            found = after.params[name]
+            assert found.dtype == state.params[name].dtype
+            np.testing.assert_allclose(found.double().numpy(), wanted, rtol=1e-5, atol=1e-6)
+        held = {name for reply in here for name in reply.piece}
+        moved = commit(case.method, state, here)
+        for name in state.params:
+            assert moved.params[name].isfinite().all()
+            if name not in held:
+                assert torch.equal(moved.params[name], state.params[name])
+
+
+def test_what_nobody_held_stays_to_the_bit(case):
+    """Also under the server's optimiser, and its memory of them stays too."""
+    engine, state = case.engine("serial"), case.begin()
+    state = case.play(engine, state, 1)
+    reply = next(iter(engine.map(case.method.solve, case.jobs(engine, state, [5]))))
+    after = commit(case.method, state, [reply])
+    for name, old in state.params.items():
+        mask = torch.ones_like(old, dtype=torch.bool)
+        if name in reply.piece:
+            ids = torch.arange(old.numel()).reshape(old.shape)
+            held = take({name: ids}, case.method.model.axes, reply.share.part)[name]
+            mask.view(-1)[held.flatten()] = False
+        assert torch.equal(after.params[name][mask], old[mask])
+        for key, memory in state.outer.items():
+            if key.endswith(f"/{name}"):
+                assert torch.equal(after.outer[key][mask], memory[mask])
+
+
+def test_reply_order_is_irrelevant(case, near):
+    rng = stream(0, "order")
+    engine, state = case.engine("serial"), case.begin()
+    state = case.play(engine, state, 1)
+    replies = list(engine.map(case.method.solve, case.jobs(engine, state)))
+    replies = [weighed(case, reply, rng) for reply in replies]
+    first = commit(case.method, state, replies)
+    for _ in range(3):
+        order = torch.randperm(len(replies), generator=rng).tolist()
+        shuffled = commit(case.method, state, [replies[place] for place in order])
+        near(shuffled.params, first.params, 1e-6)
+        near(shuffled.outer, first.outer, 1e-6)
