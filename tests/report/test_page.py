@@ -151,6 +151,17 @@ def test_a_run_cut_short_is_told(make, tmp_path):
     assert "there is no other to compare with" in text
 
 
+def test_findings_equal_the_summary_where_seeds_end_at_different_rounds(make, tmp_path):
+    make.run(tmp_path / "runs" / "0", make.small("ddome", 0, 0.0))  # ends at unseen 0.4
+    early = [entry for entry in make.small("ddome", 1, 0.0) if getattr(entry, "round", 0) < 2]
+    make.run(tmp_path / "runs" / "1", early)  # ends at unseen 0.1, before its first round
+    text = report.write([tmp_path / "runs"], tmp_path).read_text(encoding="utf8")
+    # the mean of 0.4 and 0.1 is 0.25; their sample deviation 0.3 / sqrt(2) = 0.2121
+    assert text.count("25.0 ± 21.2 %") >= 2
+    assert "At the last evaluation of each run: ddome 25.0 ± 21.2 %." in text
+    assert "ddome after 0, 2" in text
+
+
 def test_many_workers_experts_and_classes_are_drawn(make, tmp_path):
     rows = [[1 + (worker + place) % 3 for place in range(30)] for worker in range(500)]
     load = [0.1] * 20

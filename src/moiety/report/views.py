@@ -77,15 +77,16 @@ def _ends(points: Sequence[Point]) -> list[Point]:
 
 def _accuracy(series: Sequence[Series], group: str) -> View:
     points = frames.accuracy(series, group)
-    said = "; ".join(
-        f"{point.label} {as_percent(point.value)}"
-        for point in sorted(_ends(points), key=lambda point: -point.value.mean)
-    )
+    # every seed's own last evaluation, as in the summary: a run cut short has no later point
+    final = [(row.label, row.groups.get(group)) for row in frames.summaries(series)]
+    ends = sorted(((label, end) for label, end in final if end), key=lambda pair: -pair[1].mean)
+    said = "; ".join(f"{label} {as_percent(end)}" for label, end in ends)
     key, title = f"accuracy-{group}", f"Accuracy on the {group} workers by round"
-    finding = f"At the last evaluation: {said}."
+    finding = f"At the last evaluation of each run: {said}."
     reading = (
         "Mean over workers, each counting the same; lines are means over seeds, bands one sample "
-        "standard deviation to either side. A run that was never trained is a dashed level."
+        "standard deviation to either side. A run that was never trained is a dashed level. "
+        "Where runs end at different rounds, later points are of fewer seeds."
     )
     picture = curves.accuracy(series, points, group, (key, title, finding))
     caption = f"Accuracy on the {group} workers (%), over seeds"
