@@ -103,7 +103,9 @@ def ground(record: Federation, seed: int) -> Ground:
     data = read_data(record.data, record.target)
     places = place(data, record.population, seed)
     known = places.public if len(places.public) else torch.cat(list(places.train.values()))
-    scale = fit_scale(data.x, known)
+    if record.net.kind != "cnn":
+        data = replace(data, x=data.x.flatten(1))
+    scale = level(fit_scale(data.x, known))
     x, y = scale.apply(data.x).to(record.device), data.y
     assert y is not None
     y = y.to(record.device)
@@ -121,6 +123,11 @@ def ground(record: Federation, seed: int) -> Ground:
         anchors = nearest_anchors(common, x, places.train, count, seed)
         places = with_anchors(places, anchors)
     return Ground(data, scale, places, net, trained, common, reached)
+
+
+def level(scale: Scale) -> Scale:
+    """Keep features that hardly vary (a corner pixel) from being stretched without bound."""
+    return Scale(scale.mean, scale.std.clamp_min(0.1 * float(scale.std.max())))
 
 
 def on_device(net: Base, device: str) -> Base:

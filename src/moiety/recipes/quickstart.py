@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from moiety.methods.task import Local
+from moiety.recipes.options import with_options
 from moiety.recipes.record import CommonExpert, Federation, Keeping, Net, Population, Turnout
 
 
@@ -11,15 +12,16 @@ def quickstart() -> Federation:
     return Federation(
         methods=("ddome", "fedavg", "fedprox", "common"),
         data="digits",
-        rounds=150,
-        evaluate_every=10,
+        rounds=200,
+        evaluate_every=20,
         seeds=3,
         population=Population(scheme="labels", workers=24, unseen=6, classes=2, anchors=5, rows=80),
-        turnout=Turnout(size=12, anchors=5),
+        turnout=Turnout(size=14, anchors=5),
         net=Net("mlp", hidden=(3,)),
         common=CommonExpert(target=0.6),
-        local=Local(lr=0.02, batch=16),
+        local=Local(lr=0.05, batch=16),
         keep=Keeping(every=50),
+        options=with_options(ddome={"gate_lr": 0.1}),
         note=(
             "The experts are small on purpose (3 hidden units): where one model of their size "
             "cannot fit all labels, several experts and a gate can; docs/methods/ddome.md maps "
