@@ -97,6 +97,22 @@ def test_workers_without_rows_do_not_count(make):
     assert row["worst_workers"][0]["worker"] == 0
 
 
+def test_validation_is_not_judged_for_the_worst_worker(make):
+    entries = make.small("ddome", 0, 0.0)
+    groups = entries[4].groups
+    low = make.replace(groups["seen"], accuracy=[0.0, 0.0])
+    entries[4] = make.replace(entries[4], groups={"validation": low, **groups})
+    (row,) = summary([make.ledger(entries)])
+    assert row["worst"]["mean"] == 0.4
+    assert list(row["groups"]) == ["seen", "unseen", "validation"]
+
+
+def test_seconds_of_a_resumed_run_include_its_rounds(make):
+    entries = make.small("ddome", 0, 0.0)
+    entries[-1] = make.replace(entries[-1], seconds=0.1)
+    assert summary([make.ledger(entries)])[0]["seconds"]["mean"] == pytest.approx(1.2)
+
+
 def headline_of(make, one, other, seeds=(0, 1)):
     """``one`` and ``other``: accuracy on the unseen worker by seed."""
     ledgers = []
@@ -168,7 +184,7 @@ def test_runs_that_did_not_finish_are_named(make):
     assert said[0] == "ddome, seed 0: failed after 2 of 2 rounds: worker 3, round 2: loss is nan."
     assert said[1] == "fedavg, seed 0: unfinished after 2 of 2 rounds: its ledger has no end."
     assert said[3] == "fedprox, seed 0: left out of the comparison, for it holds no evaluation."
-    assert summary(ledgers)[1]["seconds"]["mean"] == 1.0  # two rounds of half a second
+    assert summary(ledgers)[1]["seconds"]["mean"] == pytest.approx(1.2)  # 2 rounds, 2 evaluations
 
 
 def test_unlike_partitions_and_rounds_are_named(make):

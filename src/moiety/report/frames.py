@@ -64,7 +64,7 @@ class Summary:
     """The last evaluation and the costs of a series, over its seeds.
 
     ``down_bytes`` and ``up_bytes`` are means per worker and round; ``total_bytes`` adds what is
-    sent once to every worker that took part. ``worst`` is over the workers of all groups.
+    sent once to every worker that took part. ``worst`` is over seen and unseen workers.
     """
 
     label: str
@@ -174,8 +174,12 @@ def total_bytes(ledger: Ledger) -> int:
 
 
 def seconds(ledger: Ledger) -> float:
-    """Return the seconds of a run: those at its end or, where it has none, those of its rounds."""
-    return ledger.end.seconds if ledger.end else sum(entry.seconds for entry in ledger.rounds)
+    """Return the seconds of a run: those at its end, but no less than its rounds and evaluations.
+
+    A run that was resumed ends with the seconds since it was resumed alone.
+    """
+    spent = sum(entry.seconds for entry in (*ledger.rounds, *ledger.evaluations))
+    return max(spent, ledger.end.seconds) if ledger.end else spent
 
 
 def summaries(series: Sequence[Series]) -> list[Summary]:
@@ -190,7 +194,9 @@ def _summary(one: Series) -> Summary:
         for name in group_names([one])
         if (value := spread(mean_accuracy(e.groups[name]) for e in final if name in e.groups))
     }
-    found = [list(_scores(one, ledger)) for ledger in one.ledgers]
+    found = [
+        [score for score in _scores(one, ledger) if score.group in ORDER] for ledger in one.ledgers
+    ]
     worst = [
         min(found_here, key=lambda score: score.accuracy) for found_here in found if found_here
     ]

@@ -30,7 +30,7 @@ HEAD = (
 SHORT = {"seen workers": "seen", "unseen workers": "unseen", "worst worker": "worst"}
 READING = (
     "Accuracy at the last evaluation, averaged over workers, each counting the same; the worst "
-    "worker is over the workers of all groups. Bytes down and up are per worker and round."
+    "worker is over seen and unseen ones. Bytes down and up are per worker and round."
 )
 
 
