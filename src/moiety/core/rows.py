@@ -47,7 +47,11 @@ class TableRows:
 
     def take(self, ids: Tensor, /) -> Batch:
         where = self.index[ids]
-        return {name: column[where.to(column.device)] for name, column in self.table.items()}
+        # index_select copies whole rows, several times faster than indexing does.
+        return {
+            name: column.index_select(0, where.to(column.device))
+            for name, column in self.table.items()
+        }
 
 
 def all_rows(rows: Rows, limit: int | None = None) -> Batch:

@@ -1,15 +1,22 @@
 """The batches of a plan, gathered many steps at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
-from moiety.core.rows import Rows
-from moiety.core.state import Plan
+from moiety.core.rows import Rows, TableRows
+from moiety.core.state import Plan, count_bytes
 from moiety.core.types import Batch
 
 AT_ONCE = 4096
 """Rows gathered at once: few enough to stay small beside a model, enough to make a gather cheap."""
+
+AT_ONCE_BYTES = 1 << 27
+"""Bytes of rows gathered at once for a stack whose workers must be asked one by one."""
+
+NEAR_BYTES = 1 << 20
+"""Bytes of rows gathered at once for a stack on one table: they should still be in the cache."""
 
 
 def feed(rows: Rows, plan: Plan, *, noisy: bool = False) -> Iterator[tuple[Batch, float]]:
@@ -39,16 +46,67 @@ def feed(rows: Rows, plan: Plan, *, noisy: bool = False) -> Iterator[tuple[Batch
             yield batch, rates[first + place]
 
 
-def pad(rows: Rows, plan: Plan, width: int, first: int, last: int) -> Batch:
-    """Gather some steps of a plan, padded: columns [last - first, width, ...].
+def together(desks: Sequence[tuple[Rows, Plan]]) -> Iterator[tuple[Batch, Tensor]]:
+    """Give each step of a stack its batches [W, B, ...], padded, and rate factors [W].
 
-    A plan that is over before ``last`` repeats its first row with weight zero.
+    Args:
+        desks: rows and plan of every worker, longest plan first. A plan that is over repeats its
+            worker's first row with weight zero, as the padding of a short batch does.
     """
-    ids, weights = plan.rows[first:last], plan.weights[first:last]
-    more = (0, width - ids.shape[1], 0, last - first - len(ids))
-    if any(more):
-        ids = torch.nn.functional.pad(ids, more)
-        weights = torch.nn.functional.pad(weights, more)
-    columns = rows.take(ids.flatten())
-    batch = {name: c.reshape(*ids.shape, *c.shape[1:]) for name, c in columns.items()}
-    return {**batch, "weight": weights.to(next(iter(columns.values())).device)}
+    crew, plans = [rows for rows, _ in desks], [plan for _, plan in desks]
+    row = crew[0].take(torch.zeros(1, dtype=torch.long))
+    device = next(iter(row.values())).device
+    width = max(plan.rows.shape[1] for plan in plans)
+    step_bytes = count_bytes(row) * width * len(desks)
+    stride = max(1, AT_ONCE_BYTES // step_bytes)
+    for first in range(0, plans[0].steps, stride):
+        ids, weights, rates = table(plans, width, first, min(first + stride, plans[0].steps))
+        weights, rates = weights.to(device), rates.to(device)
+        some = max(1, NEAR_BYTES // step_bytes) if one_table(crew) else len(ids)
+        for begin in range(0, len(ids), some):
+            block = gather(crew, ids[begin : begin + some])
+            for place in range(len(next(iter(block.values())))):
+                batch = {name: column[place] for name, column in block.items()}
+                yield {**batch, "weight": weights[begin + place]}, rates[begin + place]
+
+
+def table(
+    plans: Sequence[Plan], width: int, first: int, last: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay some steps of plans side by side: rows and weights [T, W, B], rate factors [T, W]."""
+    ids = torch.zeros(last - first, len(plans), width, dtype=torch.long)
+    weights, rates = torch.zeros(ids.shape), torch.zeros(ids.shape[:2])
+    for place, plan in enumerate(plans):
+        count = min(plan.steps, last) - first
+        if count > 0:
+            wide = plan.rows.shape[1]
+            ids[:count, place, :wide] = plan.rows[first:last]
+            weights[:count, place, :wide] = plan.weights[first:last]
+            rates[:count, place] = plan.lr[first:last]
+    return ids, weights, rates
+
+
+def gather(crew: Sequence[Rows], ids_TWB: Tensor) -> Batch:
+    """Take rows of each of W workers: columns [T, W, B, ...].
+
+    Rows of one table are taken in one go, which spares a stack of many workers half its time.
+    """
+    some = ids_TWB.unbind(1)
+    if one_table(crew):
+        index = [rows.index for rows in crew if isinstance(rows, TableRows)]
+        where = torch.stack([i[ids] for i, ids in zip(index, some, strict=True)], 1)
+        whole = crew[0].table if isinstance(crew[0], TableRows) else {}
+        columns = {n: c.index_select(0, where.flatten().to(c.device)) for n, c in whole.items()}
+        return {name: c.reshape(*where.shape, *c.shape[1:]) for name, c in columns.items()}
+    taken = [rows.take(ids.flatten()) for rows, ids in zip(crew, some, strict=True)]
+    stacked = {name: [batch[name] for batch in taken] for name in taken[0]}
+    return {
+        name: torch.stack([c.reshape(*some[0].shape, *c.shape[1:]) for c in columns], 1)
+        for name, columns in stacked.items()
+    }
+
+
+def one_table(crew: Sequence[Rows]) -> bool:
+    """Say whether the rows of all workers lie in one table in memory."""
+    tables = {id(rows.table) if isinstance(rows, TableRows) else None for rows in crew}
+    return len(tables) == 1 and None not in tables

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -17,14 +15,13 @@ from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from moiety.core.protocols import Solve
 from moiety.core.rows import Open
 from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
+from moiety.engine.line import Line
 from moiety.engine.work import one_thread, walk_in_place, work
 
 AHEAD = 2
@@ -73,7 +70,7 @@ class Pool:
     ) -> Iterator[tuple[Reply, Memory]]:
         """Run jobs on the processes of this solver, started when first needed."""
         if id(solve) not in self.teams:
-            lines = [line for team in self.teams.values() for line in team.lines]
+            lines = [line.end for team in self.teams.values() for line in team.lines]
             self.teams[id(solve)] = Team.hire(solve, self.open, count, lines)
         with_memory = ((job, self.memory.get(job.worker, {})) for job in jobs)
         yield from self.teams[id(solve)].map(with_memory)
@@ -90,7 +87,7 @@ class Team:
     """Processes that know one solver and the data; holding ``solve`` keeps its id its own."""
 
     solve: Solve
-    lines: list[Connection]
+    lines: list[Line]
     members: list[BaseProcess]
 
     @staticmethod
@@ -101,20 +98,20 @@ class Team:
         teams too, or no process would notice that the parent is gone.
         """
         context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        lines: list[Connection] = []
+        lines: list[Line] = []
         members = []
         with warnings.catch_warnings():
             # A fork of a process with threads is warned of; the child only computes, in one thread.
             warnings.simplefilter("ignore", DeprecationWarning)
             for _ in range(count):
                 near, far = context.Pipe()
-                others = [*known, *lines, near]
+                others = [*known, *(line.end for line in lines), near]
                 member = context.Process(
                     target=serve, args=(solve, open_rows, far, others), daemon=True
                 )
                 member.start()
                 far.close()
-                lines.append(near)
+                lines.append(Line(near))
                 members.append(member)
         return Team(solve, lines, members)
 
@@ -141,9 +138,9 @@ class Team:
 
     def ready(self, busy: dict[int, int]) -> list[int]:
         """Wait until some of the busy processes have answered, and name them."""
-        lines = {id(self.lines[member]): member for member, count in busy.items() if count}
-        found = wait([self.lines[member] for member in lines.values()])
-        return [lines[id(line)] for line in found]
+        ends = {id(self.lines[member].end): member for member, count in busy.items() if count}
+        found = wait([self.lines[member].end for member in ends.values()])
+        return [ends[id(end)] for end in found]
 
     def give(
         self, queue: Iterator[tuple[int, tuple[Job, Memory]]], member: int, busy: dict[int, int]
@@ -151,13 +148,13 @@ class Team:
         """Give a process its next job, if there is one."""
         item = next(queue, None)
         if item is not None:
-            self.lines[member].send_bytes(dump(item))
+            self.lines[member].send(item)
             busy[member] += 1
 
     def hear(self, member: int) -> tuple[int, Any]:
         """Read one answer."""
         try:
-            return pickle.loads(self.lines[member].recv_bytes())
+            return self.lines[member].recv()
         except (EOFError, ConnectionError) as error:
             code = self.members[member].exitcode
             raise RuntimeError(
@@ -179,48 +176,30 @@ class Team:
             member.join(timeout=5)
 
 
-def serve(solve: Solve, open_rows: Open, line: Connection, others: list[Connection]) -> None:
+def serve(solve: Solve, open_rows: Open, end: Connection, others: list[Connection]) -> None:
     """Answer jobs until the line closes. The terminal's Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for other in others:
         other.close()
     torch.set_num_threads(1)
-    inbox: SimpleQueue[bytes | None] = SimpleQueue()
+    line, inbox = Line(end), SimpleQueue()
     threading.Thread(target=listen, args=(line, inbox), daemon=True).start()
-    while (raw := inbox.get()) is not None:
-        number, (job, memory) = pickle.loads(raw)
+    while (item := inbox.get()) is not None:
+        number, (job, memory) = item
         answer: Any
         try:
             answer = work(solve, job, open_rows(job.worker), memory, walk_in_place)
         except Exception as error:
             answer = error
-        line.send_bytes(dump((number, answer)))
+        line.send((number, answer))
 
 
-def listen(line: Connection, inbox: SimpleQueue[bytes | None]) -> None:
+def listen(line: Line, inbox: SimpleQueue[Any]) -> None:
     """Read jobs while others are at work, so that the parent never waits to send one."""
     try:
         while True:
-            inbox.put(line.recv_bytes())
+            inbox.put(line.recv())
     except (EOFError, OSError):
+        pass
+    finally:
         inbox.put(None)
-
-
-def dump(value: Any) -> bytes:
-    """Pickle for a process of our own, tensors as plain bytes (no shared file handles)."""
-    out = io.BytesIO()
-    pickler = pickle.Pickler(out, protocol=5)
-    pickler.dispatch_table = {Tensor: reduce_tensor}
-    pickler.dump(value)
-    return out.getvalue()
-
-
-def reduce_tensor(tensor: Tensor) -> tuple[Any, tuple[np.ndarray, torch.dtype, torch.Size]]:
-    """Reduce a tensor to its bytes."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return rebuild_tensor, (flat.numpy(), tensor.dtype, tensor.shape)
-
-
-def rebuild_tensor(raw: np.ndarray, dtype: torch.dtype, shape: torch.Size) -> Tensor:
-    """Rebuild a tensor from its bytes."""
-    return torch.from_numpy(raw).view(dtype).reshape(shape)

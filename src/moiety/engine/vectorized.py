@@ -15,14 +15,11 @@ from torch import Tensor
 
 from moiety.core.errors import WorkerError
 from moiety.core.protocols import Descent, Solve
-from moiety.core.rows import Open, Rows
-from moiety.core.state import Job, Plan, Reply, count_bytes
+from moiety.core.rows import Open, Rows, TableRows
+from moiety.core.state import Job, Plan, Reply
 from moiety.core.types import Batch, Carry, Memory, Params
-from moiety.engine.feed import pad
+from moiety.engine.feed import together
 from moiety.engine.work import describe, gradient, one_thread, tally_rows, walk, work
-
-AT_ONCE_BYTES = 1 << 27
-"""Bytes of rows gathered at once for a stack."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def nested(function: Callable[..., Any], *trees: Any) -> Any:
     return function(*trees)
 
 
-def together(*tensors: Tensor) -> Tensor:
+def pile(*tensors: Tensor) -> Tensor:
     """Stack tensors."""
     return torch.stack(tensors)
 
@@ -86,19 +83,21 @@ class Vectorized:
         """Run some jobs; replies by place."""
         done: dict[int, Reply] = {}
         groups: dict[Any, list[tuple[int, Desk]]] = {}
+        forms: dict[int, Any] = {}
+        couples = isinstance(solve, Descent) and solve.couples
         for place, job in enumerate(jobs):
             desk = self.sit(solve, job)
             if desk is None:
                 done[place] = self.alone(solve, job)
             else:
-                groups.setdefault(alike(solve, desk), []).append((place, desk))
+                groups.setdefault(alike(desk, forms, couples=couples), []).append((place, desk))
         for group in groups.values():
             group.sort(key=lambda item: -item[1].plan.steps)
             desks = [desk for _, desk in group]
             carries, losses = run(solve, desks)
             for number, (place, desk) in enumerate(group):
-                mine = losses[: desk.plan.steps, number]
-                done[place] = self.rise(solve, desk, carries[number], list(mine))
+                mine = losses[number, : desk.plan.steps]
+                done[place] = self.rise(solve, desk, carries[number], mine)
         return done
 
     def sit(self, solve: Solve, job: Job) -> Desk | None:
@@ -121,7 +120,7 @@ class Vectorized:
             self.memory[job.worker] = after
         return reply
 
-    def rise(self, solve: Solve, desk: Desk, carry: Carry, losses: list[Tensor]) -> Reply:
+    def rise(self, solve: Solve, desk: Desk, carry: Carry, losses: Tensor) -> Reply:
         """Finish one worker of a stack."""
         job = desk.job
         record = describe(job, desk.rows.size, losses)
@@ -132,28 +131,34 @@ class Vectorized:
         return Reply(job.worker, job.share, update.piece, update.precision, update.hint, record)
 
 
-def alike(solve: Solve, desk: Desk) -> Any:
-    """Say what must be equal for two workers to be stacked."""
-    row = shapes(desk.rows.take(torch.zeros(1, dtype=torch.long)))
-    key = (desk.job.share.role, shapes(desk.carry), row)
-    if isinstance(solve, Descent) and solve.couples:
-        return (*key, desk.plan.weights.numpy().tobytes())
-    return key
+def alike(desk: Desk, forms: dict[int, Any], *, couples: bool) -> Any:
+    """Say what must be equal for two workers to be stacked.
+
+    Args:
+        desk: the worker.
+        forms: rows already described, by the table they lie in.
+        couples: whether rows of a batch see each other, so that batch sizes must be equal too.
+    """
+    place = id(desk.rows.table if isinstance(desk.rows, TableRows) else desk.rows)
+    if place not in forms:
+        forms[place] = shapes(desk.rows.take(torch.zeros(1, dtype=torch.long)))
+    key = (desk.job.share.role, shapes(desk.carry), forms[place])
+    return (*key, desk.plan.weights.numpy().tobytes()) if couples else key
 
 
 def run(solve: Solve, desks: Sequence[Desk]) -> tuple[list[Carry], Tensor]:
     """Run a stack, longest plan first.
 
     Returns:
-        The carry of every worker, and the losses [T, W] (zero after a worker's last step).
+        The carry of every worker, and the losses [W, T] (zero after a worker's last step).
     """
     role, counts = desks[0].job.share.role, [desk.plan.steps for desk in desks]
-    carry = nested(together, *(desk.carry for desk in desks))
+    carry = nested(pile, *(desk.carry for desk in desks))
     step = stepper(solve)
     gone: list[Carry] = []
     losses = []
     couples = isinstance(solve, Descent) and solve.couples
-    for t, (batch, rates) in enumerate(stacked(desks)):
+    for t, (batch, rates) in enumerate(together([(desk.rows, desk.plan) for desk in desks])):
         active = sum(count > t for count in counts)
         carry, left = leave(carry, active)
         gone = left + gone
@@ -161,25 +166,7 @@ def run(solve: Solve, desks: Sequence[Desk]) -> tuple[list[Carry], Tensor]:
         here = {name: column[:active, :full] for name, column in batch.items()}
         carry, loss = step(carry, here, rates[:active], role)
         losses.append(torch.nn.functional.pad(loss.detach(), (0, len(desks) - active)))
-    return leave(carry, 0)[1] + gone, torch.stack(losses).cpu()
-
-
-def stacked(desks: Sequence[Desk]) -> Iterator[tuple[Batch, Tensor]]:
-    """Give the batches [W, B, ...] and rate factors [W] of each step, gathered many at a time."""
-    plans, longest = [desk.plan for desk in desks], desks[0].plan.steps
-    width = max(plan.rows.shape[1] for plan in plans)
-    row = desks[0].rows.take(torch.zeros(1, dtype=torch.long))
-    stride = max(1, AT_ONCE_BYTES // (count_bytes(row) * width * len(desks)))
-    rates = torch.zeros(longest, len(desks))
-    for place, plan in enumerate(plans):
-        rates[: plan.steps, place] = plan.lr
-    rates = rates.to(next(iter(row.values())).device)
-    for first in range(0, longest, stride):
-        last = min(first + stride, longest)
-        tables = [pad(desk.rows, desk.plan, width, first, last) for desk in desks]
-        block = {name: torch.stack([t[name] for t in tables], 1) for name in tables[0]}
-        for t in range(last - first):
-            yield {name: column[t] for name, column in block.items()}, rates[first + t]
+    return leave(carry, 0)[1] + gone, torch.stack(losses, 1).cpu()
 
 
 def leave(carry: Carry, active: int) -> tuple[Carry, list[Carry]]:

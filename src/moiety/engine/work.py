@@ -18,7 +18,7 @@ from moiety.engine.feed import feed
 from moiety.ops.trees import tree_map
 
 Steps = Iterator[tuple[Batch, float]]
-Walk = Callable[[Solve, Carry, Steps, str], tuple[Carry, list[Tensor]]]
+Walk = Callable[[Solve, Carry, Steps, str], tuple[Carry, Tensor | None]]
 
 
 @contextlib.contextmanager
@@ -32,18 +32,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def walk(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, list[Tensor]]:
+def walk(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, Tensor | None]:
     """Step through a plan, purely: the definition of right."""
     losses = []
     for batch, lr in steps:
         carry, loss = solve.step(carry, batch, lr, role)
         losses.append(loss.detach())
-    return carry, losses
+    return carry, torch.stack(losses) if losses else None
 
 
 def walk_in_place(
     solve: Solve, carry: Carry, steps: Steps, role: str
-) -> tuple[Carry, list[Tensor]]:
+) -> tuple[Carry, Tensor | None]:
     """Step through a plan with ordinary autograd, moving a copy of the parameters in place."""
     if not isinstance(solve, Descent):
         return walk(solve, carry, steps, role)
@@ -56,8 +56,10 @@ def walk_in_place(
         carry = {**carry, "frozen": loss[1]}
         with torch.no_grad():
             solve.move_in_place(carry, grads, lr)
+        del grads  # or the next ones come to lie in other, colder memory
         losses.append(loss[0])
-    return {**carry, "params": {n: t.detach() for n, t in params.items()}}, losses
+    carry = {**carry, "params": {n: t.detach() for n, t in params.items()}}
+    return carry, torch.stack(losses) if losses else None
 
 
 class Sloped(Protocol):
@@ -83,7 +85,8 @@ def gradient(
     total: Tensor | None = None
     for some in split_rows(batch, solve.accumulate, dim):
         loss, frozen = solve.loss(params, carry, some, role)
-        found = torch.autograd.grad(loss.sum(), list(params.values()), materialize_grads=True)
+        whole = loss.sum() if loss.ndim else loss
+        found = torch.autograd.grad(whole, list(params.values()), materialize_grads=True)
         slope = dict(zip(params, found, strict=True))
         grads = tree_map(torch.add, grads, slope) if grads else slope
         total = loss.detach() if total is None else total + loss.detach()
@@ -132,15 +135,15 @@ def work(solve: Solve, job: Job, rows: Rows, memory: Memory, go: Walk) -> tuple[
     return reply, update.memory
 
 
-def describe(job: Job, size: int, losses: list[Tensor]) -> Record:
+def describe(job: Job, size: int, losses: Tensor | None) -> Record:
     """Sum up the losses of a job.
 
     Raises:
         WorkerError: at the first loss that is not finite.
     """
-    if not losses:
+    if losses is None:
         return Record(rows=size, born=job.round)
-    values = torch.stack(losses).double().tolist()
+    values = losses.double().tolist()
     for step, value in enumerate(values):
         if not -float("inf") < value < float("inf"):
             cause = f"the loss is {value}; lower the learning rate, clip gradients, or look for NaN"

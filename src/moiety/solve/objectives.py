@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
+from moiety.ops.loss import cross_entropy
 
 
 class Losses(Protocol):
@@ -42,7 +42,7 @@ class CrossEntropy:
 
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         logits_BC, after = self.forward(params, batch, kept)
-        return F.cross_entropy(logits_BC.float(), batch["y"], reduction="none"), after
+        return cross_entropy(logits_BC.float(), batch["y"]), after
 
 
 @dataclass(frozen=True)

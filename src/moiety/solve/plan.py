@@ -1,5 +1,7 @@
 """The randomness of local training, drawn at once, as tensors."""
 
+from functools import lru_cache
+
 import torch
 from torch import Generator, Tensor
 
@@ -26,6 +28,12 @@ def shuffled(size: int, batch: int, epochs: int, rng: Generator) -> tuple[Tensor
     order = torch.zeros(epochs, steps * width, dtype=torch.long)
     for epoch in range(epochs):
         order[epoch, :size] = torch.randperm(size, generator=rng)
+    return order.reshape(-1, width), equal(size, width, epochs)
+
+
+@lru_cache(maxsize=64)
+def equal(size: int, width: int, epochs: int) -> Tensor:
+    """Weigh the rows of a batch alike, [steps, width]; computed once for workers of one size."""
+    steps = -(-size // width)
     weight = (torch.arange(steps * width) < size).float().reshape(steps, width)
-    weight = weight / weight.sum(1, keepdim=True)
-    return order.reshape(-1, width), weight.repeat(epochs, 1)
+    return (weight / weight.sum(1, keepdim=True)).repeat(epochs, 1)

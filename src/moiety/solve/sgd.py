@@ -89,7 +89,7 @@ class LocalSGD:
     def rule(self, name: str) -> Rule:
         """Find the rule of a parameter."""
         for pattern, rule in self.rules:
-            if fnmatchcase(name, pattern):
+            if pattern == "*" or fnmatchcase(name, pattern):
                 return rule
         raise ValueError(f"no optimiser rule fits parameter {name!r}; add a last rule ('*', ...)")
 
@@ -118,14 +118,22 @@ class LocalSGD:
     def loss(
         self, params: Params, carry: Carry, batch: Batch, role: str, /
     ) -> tuple[Tensor, Params]:
-        device = next(iter(params.values())).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.bfloat16):
-            losses_B, after = self.losses[role]({**params, **carry["frozen"]}, batch, carry["kept"])
-        value = (losses_B * batch["weight"]).sum()
+        losses_B, after = self.each(params, carry, batch, role)
+        value = torch.dot(losses_B, batch["weight"].to(losses_B.dtype))
         for term in self.terms:
             share = batch["weight"].sum()  # a piece of a batch bears its share of the penalty
             value = value + share * term(params, carry["origin"], carry["brief"])
         return value, {**carry["frozen"], **after}
+
+    def each(
+        self, params: Params, carry: Carry, batch: Batch, role: str, /
+    ) -> tuple[Tensor, Params]:
+        """Give the loss of each row, [B], and new values of buffers."""
+        whole = {**params, **carry["frozen"]}
+        if not self.bfloat16:  # entering autocast costs as much as a small layer
+            return self.losses[role](whole, batch, carry["kept"])
+        with torch.autocast(next(iter(params.values())).device.type, torch.bfloat16):
+            return self.losses[role](whole, batch, carry["kept"])
 
     def step(
         self, carry: Carry, batch: Batch, lr: Tensor | float, role: str, /

@@ -1,0 +1,65 @@
+"""Which engine, by sizes alone, so that the same run chooses alike on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from difflib import get_close_matches
+
+from moiety.core.protocols import Engine, Method
+from moiety.core.rows import Open
+from moiety.core.types import Memory
+from moiety.engine.pool import Pool
+from moiety.engine.serial import Serial
+from moiety.engine.vectorized import Vectorized
+
+ENGINES: Mapping[str, str] = {
+    "serial": "one worker after the other, one step after the other: the definition of right",
+    "vectorized": "workers of equal shape stacked and stepped at once: small parts, and GPUs",
+    "pool": "workers spread over the cores, each stepping in place: wide parts and convolutions",
+}
+
+MAKE: Mapping[str, Callable[..., Engine]] = {
+    "serial": Serial,
+    "vectorized": Vectorized,
+    "pool": Pool,
+}
+
+SMALL = 4096
+SMALL_STACK = 8
+MANY = 64
+
+
+def choose(method: Method, device: str, num_workers: int) -> str:
+    """Choose the engine that is expected to be the fastest.
+
+    Cores are not counted: ``pool`` uses those there are, with the same numbers on any.
+
+    Args:
+        method: what is run; the size of the whole model stands for that of its parts.
+        device: ``cpu``, ``cuda`` or ``cuda:0``.
+        num_workers: workers in a round.
+    """
+    if not device.startswith("cpu"):
+        return "vectorized" if method.solve.batched else "serial"
+    params = method.model.params.values()
+    size = sum(tensor.numel() for tensor in params)
+    convolves = any(tensor.ndim == 4 for tensor in params)
+    stacks = num_workers >= SMALL_STACK and size <= SMALL
+    return "vectorized" if method.solve.batched and stacks and not convolves else "pool"
+
+
+def make(name: str, open_rows: Open, memory: MutableMapping[int, Memory] | None = None) -> Engine:
+    """Build an engine by its name.
+
+    Args:
+        name: one of ``ENGINES``.
+        open_rows: opens the rows of a worker.
+        memory: what workers kept, in a run that goes on.
+
+    >>> type(make("serial", lambda worker: None)).__name__
+    'Serial'
+    """
+    if name not in MAKE:
+        near = get_close_matches(name, MAKE, n=3, cutoff=0) or list(MAKE)
+        raise ValueError(f"no engine {name!r}; the nearest names are {', '.join(near)}")
+    return MAKE[name](open_rows, {} if memory is None else memory)

@@ -1,0 +1,106 @@
+"""A line between two processes of our own that carries tensors as plain bytes.
+
+No shared file handles: they run out with many tensors. A large tensor that the last message in
+the same direction had as well is not sent again, so that a model which goes to every worker of a
+round crosses to each process once.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LARGE = 1 << 14
+"""Bytes from which a tensor travels on its own, uncopied, rather than within the pickle."""
+
+
+@dataclass
+class Line:
+    """One end of a line.
+
+    Args:
+        end: the connection.
+        sent: id -> tensor and its version, of the large tensors of the last message sent.
+        heard: the same tensors by the other end's ids, of the last message received.
+    """
+
+    end: Connection
+    sent: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
+    heard: dict[int, Tensor] = field(default_factory=dict)
+
+    def send(self, value: Any) -> None:
+        """Send a value."""
+        held: dict[int, tuple[Tensor, int]] = {}
+        fresh: dict[int, Tensor] = {}
+
+        def identify(item: Any) -> int | None:
+            if not isinstance(item, Tensor) or item.numel() * item.element_size() < LARGE:
+                return None
+            key, now = id(item), version(item)
+            if key not in held:
+                held[key] = item, now
+                before = self.sent.get(key)
+                if before is None or before[0] is not item or before[1] != now:
+                    fresh[key] = item
+            return key
+
+        out = io.BytesIO()
+        pickler = pickle.Pickler(out, protocol=5)
+        pickler.dispatch_table = {Tensor: reduce_tensor}
+        pickler.persistent_id = identify
+        pickler.dump(value)
+        forms = [(key, item.dtype, item.shape) for key, item in fresh.items()]
+        self.end.send_bytes(pickle.dumps((out.getvalue(), forms)))
+        for item in fresh.values():
+            self.end.send_bytes(raw(item))
+        self.sent = held
+
+    def recv(self) -> Any:
+        """Wait for a value."""
+        body, forms = pickle.loads(self.end.recv_bytes())
+        known = self.heard
+        for key, dtype, shape in forms:
+            space = torch.empty(shape, dtype=dtype)
+            self.end.recv_bytes_into(raw(space))
+            known[key] = space
+        held: dict[int, Tensor] = {}
+
+        def recall(key: int) -> Tensor:
+            held[key] = known[key]
+            return held[key]
+
+        unpickler = pickle.Unpickler(io.BytesIO(body))
+        unpickler.persistent_load = recall
+        value = unpickler.load()
+        self.heard = held
+        return value
+
+    def close(self) -> None:
+        """Close this end."""
+        self.end.close()
+
+
+def version(tensor: Tensor) -> int:
+    """Count the changes made to a tensor in place; ours are values, but a user's may not be."""
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001
+
+
+def raw(tensor: Tensor) -> Any:
+    """View the bytes of a tensor; those of a contiguous one on the CPU are its own."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def reduce_tensor(tensor: Tensor) -> tuple[Any, tuple[Any, torch.dtype, torch.Size]]:
+    """Reduce a small tensor to its bytes."""
+    return rebuild_tensor, (raw(tensor), tensor.dtype, tensor.shape)
+
+
+def rebuild_tensor(flat: Any, dtype: torch.dtype, shape: torch.Size) -> Tensor:
+    """Rebuild a tensor from its bytes."""
+    return torch.from_numpy(flat).view(dtype).reshape(shape)
