@@ -1,0 +1,121 @@
+"""The user's own data: CSV, Parquet, npz, or a folder of images."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moiety.data.dataset import Dataset
+from moiety.data.images import read_images
+from moiety.data.tables import Columns, encode, read_csv, read_parquet
+
+
+def read(
+    path: str | Path,
+    *,
+    target: str | None = None,
+    group: str | None = None,
+    labels: bool = True,
+) -> Dataset:
+    """Read a CSV, Parquet or npz file, or a folder of images.
+
+    Args:
+        path: ``.csv``, ``.parquet`` or ``.pq`` (numeric columns are features), ``.npz`` (arrays
+            ``x`` and, optionally, ``y``), or a folder of PNG or JPEG images: a folder per class, or
+            images alone.
+        target: the column of labels; by default the one named y, label, target or class, if any.
+        group: the column of natural workers; by default the one named worker, if any.
+        labels: False drops labels unread, also where the file has them.
+
+    Returns:
+        The rows; ``y`` is None where no labels were found or wanted.
+
+    Raises:
+        ValueError: if the data cannot be used; says where and what to do.
+        ImportError: if the library for this kind of file is missing; says which.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return read_images(path, labels=labels)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; give a CSV, Parquet or npz file or a folder")
+    readers = {".csv": read_csv, ".parquet": read_parquet, ".pq": read_parquet, ".npz": read_npz}
+    suffix = path.suffix.lower()
+    if suffix not in readers:
+        known = ", ".join(readers)
+        raise ValueError(
+            f"{path} ends in {suffix!r}; give a file that ends in {known}, or a folder"
+        )
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty; give a file with at least one row")
+    return readers[suffix](path, Columns(target, group, labels))
+
+
+def read_npz(path: Path, columns: Columns) -> Dataset:
+    """Read the arrays ``x``, optionally labels (``y``) and workers; pickles are never opened."""
+    try:
+        opened = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is no npz file; write it with numpy.savez(path, x=x, y=y)"
+        ) from error
+    if not isinstance(opened, np.lib.npyio.NpzFile):  # the file is wrong, not a type
+        message = f"{path} holds one bare array; write it with numpy.savez(path, x=x, y=y)"
+        raise ValueError(message)  # noqa: TRY004
+    with opened:
+        if "x" not in opened.files:
+            raise ValueError(f"{path} has arrays {opened.files}, but no 'x'; name the features 'x'")
+        label, group = columns.choose(path, [name for name in opened.files if name != "x"], ("y",))
+        x = features(path, array(path, opened, "x"))
+        y, classes = (None, ()) if label is None else named(path, opened, label)
+        groups = None if group is None else named(path, opened, group)[0]
+    for name, column in ((label, y), (group, groups)):
+        if column is not None and len(column) != len(x):
+            raise ValueError(f"{path}: {name!r} has {len(column)} rows, but 'x' has {len(x)}")
+    return Dataset(path.stem, x, y, classes, groups, source=str(path.name))
+
+
+def array(path: Path, opened: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    """Read one array; arrays of Python objects and damaged arrays are refused."""
+    try:
+        return opened[name]
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path}: array {name!r} is damaged or holds Python objects, which are never "
+            "unpickled; save plain numbers (or strings, for labels)"
+        ) from error
+
+
+def named(path: Path, opened: np.lib.npyio.NpzFile, name: str) -> tuple[Tensor, tuple[str, ...]]:
+    """Read an array of labels or workers, [N]."""
+    values = array(path, opened, name)
+    if values.ndim != 1:
+        raise ValueError(f"{path}: {name!r} has shape {list(values.shape)}; give one number a row")
+    return encode(path, name, values)
+
+
+def features(path: Path, raw: np.ndarray) -> Tensor:
+    """Check ``x`` and bring it to float32: tables [N, D], images [N, C, H, W], bytes to 0..1."""
+    if raw.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: 'x' has dtype {raw.dtype}; save it as numbers, e.g. float32")
+    shape = list(raw.shape)
+    if raw.ndim not in (2, 3, 4) or not raw.size:
+        raise ValueError(f"{path}: 'x' has shape {shape}; give [N, D] or [N, C, H, W], N >= 1")
+    if raw.ndim == 4 and raw.shape[1] > 4 >= raw.shape[3]:
+        raise ValueError(f"{path}: 'x' has shape {shape}; transpose images to [N, C, H, W]")
+    with np.errstate(over="ignore"):
+        x = raw.astype(np.float32)
+    if raw.ndim > 2 and raw.dtype == np.uint8:
+        x /= 255
+    bad = np.argwhere(~np.isfinite(x))
+    if len(bad):
+        row, *place = bad[0].tolist()
+        raise ValueError(
+            f"{path}: 'x' is {raw[tuple(bad[0])]} in row {row + 1} at {place}; "
+            "fill in or drop such rows"
+        )
+    return torch.from_numpy(x[:, None] if raw.ndim == 3 else x)

@@ -1,0 +1,201 @@
+"""Who holds which labels, and the rows dealt to them.
+
+The quantity-based label imbalance of DDOME (arXiv:2306.08586, appendix A): anchors with disjoint
+blocks of labels, other workers with L random labels, and unseen workers whose combination of
+labels no worker of the training has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
+import torch
+from torch import Generator, Tensor
+
+Labels = tuple[int, ...]
+"""The labels of a worker, sorted."""
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """The labels of every worker: anchors, normal workers, and workers unseen in training."""
+
+    anchors: tuple[Labels, ...]
+    normals: tuple[Labels, ...]
+    unseen: tuple[Labels, ...]
+
+
+def draw_sets(
+    num_classes: int, size: int, count: int, taken: Collection[Labels], rng: Generator
+) -> list[Labels]:
+    """Draw distinct sets of labels, none of them taken, every choice equally likely.
+
+    Raises:
+        ValueError: if fewer than ``count`` sets are free.
+    """
+    used = set(taken)
+    if comb(num_classes, size) <= 4 * (len(used) + count):
+        free = [own for own in combinations(range(num_classes), size) if own not in used]
+        if len(free) < count:
+            raise ValueError(
+                f"{count} sets of {size} of {num_classes} labels, {len(free)} are free"
+            )
+        return [free[i] for i in torch.randperm(len(free), generator=rng)[:count].tolist()]
+    drawn: list[Labels] = []
+    while len(drawn) < count:  # ends: each draw is new with a chance of at least 3/4
+        own = tuple(sorted(torch.randperm(num_classes, generator=rng)[:size].tolist()))
+        if own not in used:
+            used.add(own)
+            drawn.append(own)
+    return drawn
+
+
+def blocks(num_classes: int, count: int, rng: Generator) -> tuple[Labels, ...]:
+    """Deal all labels into ``count`` disjoint blocks whose sizes differ by at most one."""
+    if not count:
+        return ()
+    if count > num_classes:
+        raise ValueError(f"{count} anchors, but {num_classes} classes; choose fewer anchors")
+    dealt = torch.randperm(num_classes, generator=rng).tensor_split(count)
+    return tuple(tuple(sorted(block.tolist())) for block in dealt)
+
+
+def label_sets(
+    num_classes: int,
+    rng: Generator,
+    *,
+    anchors: int,
+    normals: int,
+    unseen: int,
+    per_worker: int,
+) -> LabelSets:
+    """Draw the labels of every worker.
+
+    Anchors share all labels out in disjoint blocks. Normal and unseen workers have ``per_worker``
+    labels each, no two of them the same, and none the same as an anchor's.
+
+    Args:
+        num_classes: number of labels.
+        rng: the stream to draw from.
+        anchors: number of anchors; 0 for none.
+        normals: number of other workers in training.
+        unseen: number of workers that training never sees.
+        per_worker: labels of a normal or unseen worker.
+
+    Raises:
+        ValueError: if there are fewer combinations of labels than are asked for.
+
+    References:
+        DDOME, arXiv:2306.08586, appendix A, "quantity-based label imbalance".
+    """
+    if min(anchors, normals, unseen) < 0 or not 1 <= per_worker <= num_classes:
+        raise ValueError(
+            f"{anchors=}, {normals=}, {unseen=}, {per_worker=}, {num_classes=}; "
+            "choose counts of 0 or more and per_worker from 1 to num_classes"
+        )
+    block = blocks(num_classes, anchors, rng)
+    taken = {labels for labels in block if len(labels) == per_worker}
+    space = comb(num_classes, per_worker)
+    asked = len(taken) + normals + unseen
+    if asked > space:
+        raise ValueError(
+            f"{per_worker=} of {num_classes=} labels make {space} combinations, but {normals=} "
+            f"and {unseen=} workers and {len(taken)} anchors of that size ask for {asked}; "
+            "choose fewer normals or unseen, or another per_worker"
+        )
+    drawn = draw_sets(num_classes, per_worker, normals + unseen, taken, rng)
+    return LabelSets(block, tuple(drawn[:normals]), tuple(drawn[normals:]))
+
+
+def rows_of(labels: Tensor, label: int) -> Tensor:
+    """Positions of the rows of a label; at least one.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    rows = (labels == label).nonzero()[:, 0]
+    if not len(rows):
+        raise ValueError(f"a worker holds label {label}, but no row has it; give it another label")
+    return rows
+
+
+def holders(sets: Sequence[Labels]) -> Iterator[tuple[int, list[int]]]:
+    """Yield every label that somebody holds, in order, with those who do."""
+    for label in sorted({label for labels in sets for label in labels}):
+        yield label, [worker for worker, labels in enumerate(sets) if label in labels]
+
+
+def all_of(labels: Tensor, sets: Sequence[Labels]) -> list[Tensor]:
+    """Give every worker all rows of its labels, sorted int64; workers share them."""
+    known = {label: rows_of(labels, label) for label, _ in holders(sets)}
+    return [torch.cat([known[label] for label in own]).sort().values for own in sets]
+
+
+def quotas(rows_per_worker: int, labels: Labels, rng: Generator) -> dict[int, int]:
+    """Spread a worker's rows evenly over its labels; chance decides who has one more."""
+    base, extra = divmod(rows_per_worker, len(labels))
+    lucky = set(torch.randperm(len(labels), generator=rng)[:extra].tolist())
+    return {label: base + (place in lucky) for place, label in enumerate(labels)}
+
+
+def deal(
+    labels: Tensor,
+    sets: Sequence[Labels],
+    rng: Generator,
+    *,
+    rows_per_worker: int | None = None,
+    replace: bool = False,
+) -> list[Tensor]:
+    """Deal rows to workers with given labels, each label evenly among those who hold it.
+
+    Args:
+        labels: class of each row, int64 [N].
+        sets: the labels of each worker, at least one each.
+        rng: the stream to draw from.
+        rows_per_worker: rows of every worker, spread evenly over its labels; by default each
+            label's rows are shared out whole, and the sizes of workers follow.
+        replace: draw rows with replacement, as DDOME does: rows may repeat, also within a worker.
+
+    Returns:
+        Sorted positions of each worker's rows, int64; disjoint unless ``replace``.
+
+    Raises:
+        ValueError: if a label has no rows, or too few for ``rows_per_worker`` without replacement.
+    """
+    if any(not own for own in sets) or (rows_per_worker is not None and rows_per_worker < 1):
+        raise ValueError(
+            f"{rows_per_worker=}, {sets=}; give at least one row and one label to each"
+        )
+    wanted = [{} if rows_per_worker is None else quotas(rows_per_worker, own, rng) for own in sets]
+    parts: list[list[Tensor]] = [[] for _ in sets]
+    for label, held in holders(sets):
+        rows = rows_of(labels, label)
+        # Chance decides who has one row more, or it would always be the first workers.
+        held = [held[i] for i in torch.randperm(len(held), generator=rng).tolist()]
+        sizes = [wanted[worker].get(label, -1) for worker in held]
+        if rows_per_worker is None:
+            base, extra = divmod(len(rows), len(held))
+            sizes = [base + (place < extra) for place in range(len(held))]
+        for worker, mine in zip(held, cut(rows, sizes, label, rng, replace=replace), strict=True):
+            parts[worker].append(mine)
+    return [torch.cat(own).sort().values for own in parts]
+
+
+def cut(
+    rows: Tensor, sizes: Sequence[int], label: int, rng: Generator, *, replace: bool
+) -> Sequence[Tensor]:
+    """Draw rows of one label in portions of the given sizes."""
+    total = sum(sizes)
+    if replace:
+        drawn = rows[torch.randint(len(rows), (total,), generator=rng)]
+    elif total > len(rows):
+        raise ValueError(
+            f"label {label} has {len(rows)} rows, but its {len(sizes)} workers ask for {total}; "
+            "choose a smaller rows_per_worker, or replace=True"
+        )
+    else:
+        drawn = rows[torch.randperm(len(rows), generator=rng)[:total]]
+    return drawn.split(list(sizes))

@@ -1,0 +1,125 @@
+"""Data sets read from the folder that the environment variable MOIETY_DATA names."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moiety.data.dataset import Dataset
+from moiety.data.extras import need
+
+VARIABLE = "MOIETY_DATA"
+
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
+CLOTHES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+THINGS = ("airplane", "automobile", "bird", "cat", "deer")
+THINGS += ("dog", "frog", "horse", "ship", "truck")
+CHARACTERS = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+
+
+def find(file: str) -> Path:
+    """Find a file in the folder that MOIETY_DATA names.
+
+    Raises:
+        ValueError: if the variable is not set or the file is not there; says the remedy.
+    """
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        raise ValueError(
+            f"{file} is needed, but the environment variable {VARIABLE} is not set; "
+            f"set it to the folder that holds {file} (docs/data.md lists the files)"
+        )
+    path = Path(folder) / file
+    if not path.is_file():
+        raise ValueError(
+            f"{path} does not exist; put {file} there, or set the environment variable "
+            f"{VARIABLE} to the folder that holds it (docs/data.md lists the files)"
+        )
+    return path
+
+
+def unit(pixels: np.ndarray) -> Tensor:
+    """Bring bytes to 0..1 in float32."""
+    return torch.from_numpy(np.array(pixels)).float().div_(255)
+
+
+def idx(file: str) -> np.ndarray:
+    """Read an xz-packed file in the idx format of MNIST."""
+    raw = lzma.decompress(find(file).read_bytes())
+    dims = raw[3]
+    shape = np.frombuffer(raw, ">i4", dims, 4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(shape)
+
+
+def fashion_mnist() -> Dataset:
+    """Load Fashion-MNIST, [70000, 1, 28, 28]; the last 10,000 are the official test split."""
+    parts = ("train", "t10k")
+    x = np.concatenate([idx(f"fashion-mnist_{part}-images-idx3-ubyte.xz") for part in parts])
+    y = np.concatenate([idx(f"fashion-mnist_{part}-labels-idx1-ubyte.xz") for part in parts])
+    return Dataset(
+        name="fashion-mnist",
+        x=unit(x)[:, None],
+        y=torch.from_numpy(y).long(),
+        classes=CLOTHES,
+        test=torch.arange(len(y)) >= 60_000,
+        source="Xiao, Rasul and Vollgraf 2017, Zalando",
+        licence="MIT",
+    )
+
+
+def strips(file: str) -> np.ndarray:
+    """Read lossless strips of 32x32 images in a zip, [N, 32, 32, 3] of bytes."""
+    image: Any = need("PIL.Image", "the data set 'cifar10'")
+    with zipfile.ZipFile(find(file)) as packed:
+        found = [
+            np.asarray(image.open(io.BytesIO(packed.read(name))).convert("RGB"))
+            for name in sorted(packed.namelist())
+        ]
+    return np.concatenate([strip.reshape(-1, 32, 32, 3) for strip in found])
+
+
+def cifar10() -> Dataset:
+    """Load CIFAR-10, [40000, 3, 32, 32]; the last 10,000 are the official test split.
+
+    The training rows are the first three of the five official batches.
+    """
+    files = ("cifar10_train_1.zip", "cifar10_train_2.zip", "cifar10_train_3.zip")
+    with np.load(find("cifar10_labels.npz"), allow_pickle=False) as labels:
+        y = np.concatenate([labels["train"][:30_000], labels["test"]])
+    x = np.concatenate([strips(file) for file in (*files, "cifar10_test.zip")])
+    return Dataset(
+        name="cifar10",
+        x=unit(x.transpose(0, 3, 1, 2)),
+        y=torch.from_numpy(y).long(),
+        classes=THINGS,
+        test=torch.arange(len(y)) >= 30_000,
+        source="Krizhevsky, Nair and Hinton 2009",
+        licence="no explicit licence; free to use with citation",
+    )
+
+
+def femnist() -> Dataset:
+    """Load a sample of FEMNIST, [18796, 1, 28, 28] on white (1), grouped by writer.
+
+    The test split has later rows of writers seen in training and all rows of 79 further writers.
+    """
+    with np.load(find("femnist_sample.npz"), allow_pickle=False) as raw:
+        x, y, writer, split = raw["x"], raw["y"], raw["writer"], raw["split"]
+    return Dataset(
+        name="femnist",
+        x=unit(x)[:, None],
+        y=torch.from_numpy(y).long(),
+        classes=CHARACTERS,
+        groups=torch.from_numpy(writer).long(),
+        test=torch.from_numpy(split) > 0,
+        source="LEAF, Caldas et al. 2018, from NIST Special Database 19",
+        licence="BSD-2 (LEAF); data of the US government",
+    )

@@ -1,0 +1,183 @@
+"""Tables of the user: which columns are what, and their values in tensors."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moiety.data.dataset import Dataset
+from moiety.data.extras import need
+
+TARGETS = ("y", "label", "target", "class")
+WORKER = "worker"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the user said of columns: the target, the group, and whether labels are wanted."""
+
+    target: str | None = None
+    group: str | None = None
+    labels: bool = True
+
+    def choose(
+        self, path: Path, names: Sequence[str], usual: Sequence[str] = TARGETS
+    ) -> tuple[str | None, str | None]:
+        """Choose the columns of labels (None where unwanted or absent) and of workers."""
+        group = self.group or (WORKER if WORKER in names else None)
+        self.check(path, names, "group", self.group)
+        if not self.labels:
+            return None, group
+        self.check(path, names, "target", self.target)
+        found = [name for name in usual if name in names]
+        if self.target is None and len(found) > 1:
+            raise ValueError(f"{path} has columns {found}; say which is the label by target=...")
+        return self.target or (found[0] if found else None), group
+
+    def check(self, path: Path, names: Sequence[str], role: str, name: str | None) -> None:
+        """Refuse a named column that is not there."""
+        if name is not None and name not in names:
+            raise ValueError(f"{path} has no column {role}={name!r}; it has {list(names)}")
+
+    def kept(self, path: Path, names: Sequence[str]) -> tuple[list[str], str | None, str | None]:
+        """Choose the columns of features, the label and the group; unwanted labels are left out."""
+        check_names(path, names)
+        label, group = self.choose(path, names)
+        never = {label, group, self.target} | (set() if self.labels or self.target else {*TARGETS})
+        features = [name for name in names if name not in never]
+        if not features:
+            raise ValueError(f"{path} has columns {list(names)}, none of them features; add some")
+        return features, label, group
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Refuse columns without a name of their own."""
+    twins = sorted({name for name in names if list(names).count(name) > 1})
+    if twins:
+        raise ValueError(f"{path} has several columns named {twins}; give each its own name")
+    if any(not name.strip() or name.startswith("__index_level_") for name in names):
+        raise ValueError(
+            f"{path} has columns {list(names)}, one without a name (pandas writes its index so); "
+            "write it with index=False, or name it"
+        )
+
+
+def encode(path: Path, name: str, values: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
+    """Number labels along their sorted distinct values, int64 [N], and name the values."""
+    missing = np.array([value is None or value != value for value in values.tolist()], dtype=bool)
+    if values.dtype.kind in "OUT":
+        missing |= np.array([value == "" for value in values.tolist()], dtype=bool)
+    if missing.any():
+        row = int(missing.argmax()) + 1
+        raise ValueError(f"{path}: {name!r} is missing in row {row}; fill in or drop such rows")
+    if values.dtype.kind == "f":
+        broken = values != np.round(values)
+        if broken.any():
+            row = int(broken.argmax())
+            raise ValueError(
+                f"{path}: {name!r} is {values[row]} in row {row + 1}, but must name classes; "
+                "give whole numbers or text"
+            )
+        values = values.astype(np.int64)
+    if values.dtype.kind == "O":
+        values = np.array([str(value) for value in values.tolist()])
+    known, index = np.unique(values, return_inverse=True)
+    return torch.from_numpy(index.astype(np.int64)), tuple(str(value) for value in known.tolist())
+
+
+def read_csv(path: Path, columns: Columns) -> Dataset:
+    """Read comma-separated values with a header; unwanted labels are not converted."""
+    arrow: Any = need("pyarrow", "reading CSV files")
+    arrow_csv: Any = need("pyarrow.csv", "reading CSV files")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            names = next(csv.reader(file), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not CSV in UTF-8 ({error}); save it so") from error
+    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+        raise ValueError(f"{path} has the one column {names[0]!r}; separate columns by commas")
+    features, label, group = columns.kept(path, names)
+    chosen = [*features, *(name for name in (label, group) if name is not None)]
+    options = arrow_csv.ConvertOptions(include_columns=chosen)
+    try:
+        table = arrow_csv.read_csv(path, convert_options=options)
+    except arrow.ArrowException as error:
+        raise ValueError(f"{path} cannot be read as CSV: {error}; mend that line") from error
+    return dataset(path, table, features, label, group)
+
+
+def read_parquet(path: Path, columns: Columns) -> Dataset:
+    """Read Parquet; only the wanted columns are read."""
+    arrow: Any = need("pyarrow", "reading Parquet files")
+    parquet: Any = need("pyarrow.parquet", "reading Parquet files")
+    try:
+        with parquet.ParquetFile(path) as file:
+            features, label, group = columns.kept(path, file.schema_arrow.names)
+            chosen = [*features, *(name for name in (label, group) if name is not None)]
+            table = file.read(columns=chosen)
+    except (arrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {error}; write it anew") from error
+    return dataset(path, table, features, label, group)
+
+
+def dataset(
+    path: Path, table: Any, features: Sequence[str], label: str | None, group: str | None
+) -> Dataset:
+    """Bring a table of Arrow to tensors."""
+    if not table.num_rows:
+        raise ValueError(f"{path} has a header but no rows; give at least one row")
+    refuse_text(path, table, features)
+    x = np.stack([numbers(path, table, name) for name in features], axis=1)
+    y, classes = None, ()
+    if label is not None:
+        y, classes = encode(path, label, values_of(table, label))
+    groups = None if group is None else encode(path, group, values_of(table, group))[0]
+    return Dataset(path.stem, torch.from_numpy(x), y, classes, groups, source=path.name)
+
+
+def values_of(table: Any, name: str) -> np.ndarray:
+    """Values of a column of labels, as numpy has them."""
+    column = table.column(name)
+    if str(column.type).startswith("dictionary"):
+        column = column.cast(column.type.value_type)
+    return column.to_numpy()
+
+
+def is_number(kind: Any) -> bool:
+    """Tell whether a type of Arrow can be a feature; an empty column has the type null."""
+    types: Any = need("pyarrow", "reading tables").types
+    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
+    return any(test(kind) for test in tests)
+
+
+def refuse_text(path: Path, table: Any, features: Sequence[str]) -> None:
+    """Refuse features that are not numbers, all of them at once."""
+    text = [name for name in features if not is_number(table.column(name).type)]
+    if text:
+        raise ValueError(
+            f"{path}: columns {text} are not numeric; encode or drop them, or, if one holds the "
+            "labels, say so by target=..."
+        )
+
+
+def numbers(path: Path, table: Any, name: str) -> np.ndarray:
+    """Values of one feature, float32 [N]; a missing, NaN or infinite one is refused."""
+    column = table.column(name)
+    exact = np.array([np.nan if v is None else float(v) for v in column.to_pylist()])
+    with np.errstate(over="ignore"):
+        values = exact.astype(np.float32)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(
+            f"{path}: column {name!r} is {exact[row]} or missing in row {row + 1} (the header is "
+            "not counted); fill in or drop such rows"
+        )
+    return values

@@ -1,0 +1,88 @@
+import os
+
+import pytest
+import torch
+
+from moiety.data.modes import shifted, templates
+from moiety.data.sets import SETS, load
+from moiety.data.shelf import VARIABLE
+
+shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is not set")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "num_classes"),
+    [
+        ("digits", (1797, 1, 8, 8), 10),
+        ("wine", (178, 13), 3),
+        ("breast-cancer", (569, 30), 2),
+        ("modes", (12000, 1, 12, 12), 10),
+        pytest.param("fashion-mnist", (70000, 1, 28, 28), 10, marks=shelf),
+        pytest.param("femnist", (18796, 1, 28, 28), 62, marks=shelf),
+        pytest.param("cifar10", (40000, 3, 32, 32), 10, marks=shelf),
+    ],
+)
+def test_sets_have_their_shape(name, shape, num_classes):
+    data = load(name)
+    assert data.name == name
+    assert data.x.shape == shape
+    assert data.x.dtype == torch.float32
+    assert len(data.classes) == num_classes
+    assert data.y is not None
+    assert data.y.unique().tolist() == list(range(num_classes))
+    assert data.source
+    assert data.licence
+    if data.x.ndim == 4 and name != "modes":
+        assert float(data.x.min()) == 0
+        assert float(data.x.max()) == 1
+
+
+@shelf
+def test_official_splits_and_writers():
+    femnist = load("femnist")
+    assert femnist.test is not None
+    assert femnist.groups is not None
+    assert int(femnist.test.sum()) == 1685 + 2403
+    assert len(femnist.groups.unique()) == 184
+    clothes = load("fashion-mnist")
+    assert clothes.test is not None
+    assert clothes.y is not None
+    assert clothes.y[~clothes.test].bincount().tolist() == [6000] * 10
+    assert clothes.y[clothes.test].bincount().tolist() == [1000] * 10
+
+
+def test_modes_are_fixed_and_balanced():
+    data = load("modes")
+    assert data.y is not None
+    assert data.test is not None
+    assert torch.equal(data.x, load("modes").x)
+    assert data.y[data.test].bincount().tolist() == [200] * 10
+    # A template varies by 1 around its mean, and noise on 144 pixels by 143/144.
+    assert float(data.x.var((1, 2, 3), correction=0).mean()) == pytest.approx(2 - 1 / 144, rel=0.01)
+
+
+def test_shift_agrees_with_roll():
+    x = templates(3, torch.Generator().manual_seed(0))
+    shift = torch.tensor([[1, 0], [-1, 1], [0, -1]])
+    done = shifted(x, shift)
+    for image, by, moved in zip(x, shift.tolist(), done, strict=True):
+        assert torch.equal(image.roll(by, (0, 1)), moved)
+    assert torch.allclose(x.std((1, 2), correction=0), torch.ones(3))
+
+
+def test_unknown_name_says_the_nearest():
+    with pytest.raises(ValueError, match="nearest: cifar10"):
+        load("cifar-10")
+
+
+def test_missing_folder_and_file_say_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(ValueError, match="MOIETY_DATA is not set; set it to the folder"):
+        load("femnist")
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    with pytest.raises(ValueError, match=r"femnist_sample.npz does not exist; put .* there"):
+        load("femnist")
+
+
+def test_every_entry_says_what_it_is():
+    assert all(entry.about and entry.needs for entry in SETS.values())
