@@ -31,6 +31,10 @@ class Precision:
     axes: Mapping[str, Tensor] = field(default_factory=dict)
     diagonal: Params = field(default_factory=dict)
 
+    def flat(self, name: str) -> bool:
+        """Say whether the precision of a parameter is certainly the one number."""
+        return not self.axes and name not in self.diagonal
+
     def of(self, name: str, piece: Tensor, entries: tuple[Along | None, ...]) -> Tensor:
         """Spread the precision of one tensor of a piece; it broadcasts against the tensor."""
         spread = torch.full([1] * piece.ndim, self.scalar, dtype=acc(piece), device=piece.device)
@@ -60,6 +64,18 @@ class Total:
     sums: dict[str, Tensor] = field(default_factory=dict)
     mass: dict[str, Tensor] = field(default_factory=dict)
 
+    def open(self, name: str, whole: Tensor) -> None:
+        """Start the sums of a parameter at nothing."""
+        self.sums[name] = torch.zeros_like(whole, dtype=acc(whole))
+        self.mass[name] = torch.zeros([1] * whole.ndim, dtype=acc(whole), device=whole.device)
+
+    def add_whole(self, name: str, whole: Tensor, tensor: Tensor, scalar: float) -> None:
+        """Add a whole parameter of which all entries are known equally well."""
+        if name not in self.sums:
+            self.open(name, whole)
+        self.sums[name].add_(tensor if scalar == 1.0 else tensor * scalar)
+        self.mass[name].add_(scalar)
+
 
 def lift(
     total: Total, params: Params, axes: Axes, part: Part, piece: Params, know: Precision
@@ -77,10 +93,12 @@ def lift(
     for name, tensor in piece.items():
         whole = params[name]
         where = list(cuts(axes, part, name, whole))
+        if not where and know.flat(name):
+            total.add_whole(name, whole, tensor, know.scalar)
+            continue
         weight = know.of(name, tensor, tuple(along(entry) for entry in axes.get(name, ())))
         if name not in total.sums:
-            total.sums[name] = torch.zeros_like(whole, dtype=acc(whole))
-            total.mass[name] = torch.zeros([1] * whole.ndim, dtype=acc(whole), device=whole.device)
+            total.open(name, whole)
         add_cut(total.sums[name], where, tensor * weight)
         total.mass[name] = add_mass(total.mass[name], where, weight, whole)
 

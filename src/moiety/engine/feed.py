@@ -62,12 +62,8 @@ def together(desks: Sequence[tuple[Rows, Plan]]) -> Iterator[tuple[Batch, Tensor
     for first in range(0, plans[0].steps, stride):
         ids, weights, rates = table(plans, width, first, min(first + stride, plans[0].steps))
         weights, rates = weights.to(device), rates.to(device)
-        some = max(1, NEAR_BYTES // step_bytes) if one_table(crew) else len(ids)
-        for begin in range(0, len(ids), some):
-            block = gather(crew, ids[begin : begin + some])
-            for place in range(len(next(iter(block.values())))):
-                batch = {name: column[place] for name, column in block.items()}
-                yield {**batch, "weight": weights[begin + place]}, rates[begin + place]
+        for place, batch in enumerate(gather(crew, ids, max(1, NEAR_BYTES // step_bytes))):
+            yield {**batch, "weight": weights[place]}, rates[place]
 
 
 def table(
@@ -86,24 +82,39 @@ def table(
     return ids, weights, rates
 
 
-def gather(crew: Sequence[Rows], ids_TWB: Tensor) -> Batch:
-    """Take rows of each of W workers: columns [T, W, B, ...].
+def gather(crew: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Batch]:
+    """Take rows of each of W workers: columns [W, B, ...] for each of T steps.
 
-    Rows of one table are taken in one go, which spares a stack of many workers half its time.
+    Rows of one table are taken for all workers in one go, ``near`` steps at a time, which spares
+    a stack of many workers half its time.
     """
     some = ids_TWB.unbind(1)
+    columns: Batch
     if one_table(crew):
         index = [rows.index for rows in crew if isinstance(rows, TableRows)]
-        where = torch.stack([i[ids] for i, ids in zip(index, some, strict=True)], 1)
+        where_TWB = torch.stack([i[ids] for i, ids in zip(index, some, strict=True)], 1)
         whole = crew[0].table if isinstance(crew[0], TableRows) else {}
-        columns = {n: c.index_select(0, where.flatten().to(c.device)) for n, c in whole.items()}
-        return {name: c.reshape(*where.shape, *c.shape[1:]) for name, c in columns.items()}
-    taken = [rows.take(ids.flatten()) for rows, ids in zip(crew, some, strict=True)]
-    stacked = {name: [batch[name] for batch in taken] for name in taken[0]}
-    return {
-        name: torch.stack([c.reshape(*some[0].shape, *c.shape[1:]) for c in columns], 1)
-        for name, columns in stacked.items()
-    }
+        for where in where_TWB.split(near):
+            flat = where.flatten()
+            columns = {
+                name: c.index_select(0, flat.to(c.device)).reshape(*where.shape, *c.shape[1:])
+                for name, c in whole.items()
+            }
+            yield from steps(columns)
+    else:
+        taken = [rows.take(ids.flatten()) for rows, ids in zip(crew, some, strict=True)]
+        shape = some[0].shape
+        columns = {
+            name: torch.stack([batch[name].reshape(*shape, *c.shape[1:]) for batch in taken], 1)
+            for name, c in taken[0].items()
+        }
+        yield from steps(columns)
+
+
+def steps(columns: Batch) -> Iterator[Batch]:
+    """Give the columns of one step after the other."""
+    for place in range(len(next(iter(columns.values())))):
+        yield {name: column[place] for name, column in columns.items()}
 
 
 def one_table(crew: Sequence[Rows]) -> bool:
