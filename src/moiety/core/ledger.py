@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -16,7 +17,8 @@ class Start:
     """What a run is, written once as its first line.
 
     ``seen`` and ``unseen`` hold rows per class for every worker, [workers][classes], or are empty
-    where the population is too large to list. ``reference`` marks a run that never trains.
+    where the population is too large to list; unseen workers are numbered behind the seen ones.
+    A run of 0 ``rounds`` is a reference that never trains.
     """
 
     kind: ClassVar[str] = "start"
@@ -84,7 +86,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy after ``round`` rounds; ``routes[e][c]`` counts rows of class c sent to expert e."""
+    """Accuracy after ``round`` rounds, and how many seconds it took to find.
+
+    ``routes[e][c]`` counts rows of class c sent to expert e.
+    """
 
     kind: ClassVar[str] = "evaluation"
     round: int
@@ -95,7 +100,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class End:
-    """How a run ended: ``finished``, ``interrupted`` or ``failed``."""
+    """How a run ended: ``finished``, ``interrupted`` or ``failed``.
+
+    ``seconds`` are those since it was started or last resumed.
+    """
 
     kind: ClassVar[str] = "end"
     round: int
@@ -110,7 +118,7 @@ KINDS: Mapping[str, type] = {entry.kind: entry for entry in (Start, Round, Evalu
 
 @dataclass(frozen=True)
 class Ledger:
-    """A ledger that was read: its start, rounds, evaluations and, where it ended, its end."""
+    """A ledger that was read: its start, rounds, evaluations and, if it is over, its end."""
 
     start: Start
     rounds: Sequence[Round] = ()
@@ -125,7 +133,24 @@ def encode(entry: Entry) -> str:
     >>> encode(End(round=3, seconds=0.5, status="finished"))
     '{"kind": "end", "round": 3, "seconds": 0.5, "status": "finished", "reason": ""}'
     """
-    return json.dumps({"kind": entry.kind, **asdict(entry)})
+    return json.dumps({"kind": entry.kind, **strict(asdict(entry))}, allow_nan=False)
+
+
+def strict(value: Any) -> Any:
+    """Write numbers that JSON does not know (NaN, infinity) as null."""
+    if isinstance(value, Mapping):
+        return {key: strict(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+LOST = dict.fromkeys(("loss_first", "loss_last", "loss_mean"), math.nan)
+
+
+def known(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what was written as null."""
+    return {key: value for key, value in raw.items() if value is not None}
 
 
 def decode(line: str) -> Entry:
@@ -150,7 +175,8 @@ def decode(line: str) -> Entry:
             f"ledger line of kind {kind!r} has unknown fields {sorted(raw.keys() - names)}"
         )
     if kind == "round":
-        raw["workers"] = [Work(**work) for work in raw["workers"]]
+        raw["workers"] = [Work(**{**LOST, **known(work)}) for work in raw["workers"]]
+        raw["loss_mean"] = math.nan if raw["loss_mean"] is None else raw["loss_mean"]
     if kind == "evaluation":
         raw["groups"] = {name: Group(**group) for name, group in raw["groups"].items()}
     return record(**raw)
@@ -182,6 +208,6 @@ def read(path: Path) -> Ledger:
         start=starts[0],
         rounds=[entry for entry in found if isinstance(entry, Round)],
         evaluations=[entry for entry in found if isinstance(entry, Evaluation)],
-        end=next((entry for entry in reversed(found) if isinstance(entry, End)), None),
+        end=found[-1] if isinstance(found[-1], End) else None,
         path=path,
     )
