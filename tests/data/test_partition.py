@@ -243,3 +243,18 @@ def test_all_of_gives_every_row_of_a_label():
     assert [p.tolist() for p in all_of(labels, [(0, 2), (2,)])] == [[0, 1, 2], [0, 2]]
     with pytest.raises(ValueError, match="label 7"):
         all_of(labels, [(7,)])
+
+
+def test_deal_refuses_a_worker_without_rows():
+    with pytest.raises(ValueError, match="choose fewer workers or more rows"):
+        deal(torch.tensor([0, 1]), [(0,), (0,)], rng())
+
+
+def test_nothing_to_deal_leaves_everyone_empty_where_allowed():
+    nothing = torch.zeros(0, dtype=torch.int64)
+    for parts in (
+        dirichlet(nothing, 3, rng(), alpha=0.1, min_rows=0),
+        shards(nothing, 3, rng(), allow_empty=True),
+        iid(0, 3, rng(), allow_empty=True),
+    ):
+        assert [len(part) for part in parts] == [0, 0, 0]

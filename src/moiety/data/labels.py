@@ -72,10 +72,9 @@ def label_sets(
     unseen: int,
     per_worker: int,
 ) -> LabelSets:
-    """Draw the labels of every worker.
+    """Draw the labels of every worker: of anchors, disjoint blocks; of others, distinct sets.
 
-    Anchors share all labels out in disjoint blocks. Normal and unseen workers have ``per_worker``
-    labels each, no two of them the same, and none the same as an anchor's.
+    No normal or unseen worker has the same labels as another or as an anchor.
 
     Args:
         num_classes: number of labels.
@@ -87,24 +86,20 @@ def label_sets(
 
     Raises:
         ValueError: if there are fewer combinations of labels than are asked for.
-
-    References:
-        DDOME, arXiv:2306.08586, appendix A, "quantity-based label imbalance".
     """
     if min(anchors, normals, unseen) < 0 or not 1 <= per_worker <= num_classes:
         raise ValueError(
-            f"{anchors=}, {normals=}, {unseen=}, {per_worker=}, {num_classes=}; "
-            "choose counts of 0 or more and per_worker from 1 to num_classes"
+            f"{anchors=}, {normals=}, {unseen=}, {per_worker=}; choose counts >= 0, "
+            f"and per_worker from 1 to {num_classes}"
         )
     block = blocks(num_classes, anchors, rng)
     taken = {labels for labels in block if len(labels) == per_worker}
-    space = comb(num_classes, per_worker)
-    asked = len(taken) + normals + unseen
+    space, asked = comb(num_classes, per_worker), len(taken) + normals + unseen
     if asked > space:
         raise ValueError(
-            f"{per_worker=} of {num_classes=} labels make {space} combinations, but {normals=} "
-            f"and {unseen=} workers and {len(taken)} anchors of that size ask for {asked}; "
-            "choose fewer normals or unseen, or another per_worker"
+            f"{per_worker=} of {num_classes=} labels make {space} combinations, but {normals=}, "
+            f"{unseen=} and {len(taken)} anchors of that size ask for {asked}; choose fewer "
+            "normals or unseen, or another per_worker"
         )
     drawn = draw_sets(num_classes, per_worker, normals + unseen, taken, rng)
     return LabelSets(block, tuple(drawn[:normals]), tuple(drawn[normals:]))
@@ -155,15 +150,14 @@ def deal(
         labels: class of each row, int64 [N].
         sets: the labels of each worker, at least one each.
         rng: the stream to draw from.
-        rows_per_worker: rows of every worker, spread evenly over its labels; by default each
-            label's rows are shared out whole, and the sizes of workers follow.
+        rows_per_worker: spread evenly over a worker's labels; by default all rows are shared out.
         replace: draw rows with replacement, as DDOME does: rows may repeat, also within a worker.
 
     Returns:
         Sorted positions of each worker's rows, int64; disjoint unless ``replace``.
 
     Raises:
-        ValueError: if a label has no rows, or too few for ``rows_per_worker`` without replacement.
+        ValueError: if rows are too few for a worker, or for ``rows_per_worker``.
     """
     if any(not own for own in sets) or (rows_per_worker is not None and rows_per_worker < 1):
         raise ValueError(
@@ -171,17 +165,25 @@ def deal(
         )
     wanted = [{} if rows_per_worker is None else quotas(rows_per_worker, own, rng) for own in sets]
     parts: list[list[Tensor]] = [[] for _ in sets]
-    for label, held in holders(sets):
+    for label, everyone in holders(sets):
         rows = rows_of(labels, label)
         # Chance decides who has one row more, or it would always be the first workers.
-        held = [held[i] for i in torch.randperm(len(held), generator=rng).tolist()]
+        held = [everyone[i] for i in torch.randperm(len(everyone), generator=rng).tolist()]
         sizes = [wanted[worker].get(label, -1) for worker in held]
         if rows_per_worker is None:
             base, extra = divmod(len(rows), len(held))
             sizes = [base + (place < extra) for place in range(len(held))]
         for worker, mine in zip(held, cut(rows, sizes, label, rng, replace=replace), strict=True):
             parts[worker].append(mine)
-    return [torch.cat(own).sort().values for own in parts]
+    return [joined(worker, own) for worker, own in enumerate(parts)]
+
+
+def joined(worker: int, parts: Sequence[Tensor]) -> Tensor:
+    """Join and sort a worker's rows; refuse a worker without any."""
+    rows = torch.cat(list(parts)).sort().values
+    if not len(rows):
+        raise ValueError(f"no row is left for worker {worker}; choose fewer workers or more rows")
+    return rows
 
 
 def cut(

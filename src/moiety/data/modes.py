@@ -46,8 +46,7 @@ def modes(
 ) -> Dataset:
     """Draw noisy, shifted templates; a class is a mixture of ``num_modes`` of them.
 
-    A sample is a template of its class, shifted by -1, 0 or 1 along each side, plus normal noise
-    on every pixel. Unlike photographs, pixels are not bound to 0..1.
+    A template is shifted by -1, 0 or 1 along each side. Pixels are not bound to 0..1.
 
     Args:
         rng: the stream to draw from.
@@ -71,7 +70,7 @@ def modes(
         name="modes",
         x=x[:, None],
         y=y,
-        classes=tuple(str(label) for label in range(num_classes)),
+        classes=tuple(map(str, range(num_classes))),
         test=torch.arange(size) >= num_classes * train,
         source="drawn from a fixed seed",
         licence="none needed",

@@ -96,8 +96,7 @@ def dirichlet(
 ) -> list[Tensor]:
     """Share every class out by proportions drawn from Dirichlet(alpha, ..., alpha).
 
-    All rows are dealt. A draw that leaves a worker fewer than ``min_rows`` is drawn again; after
-    ``tries`` draws single rows move from the largest workers to those with too few.
+    All rows are dealt. After ``tries`` draws single rows move to workers with too few.
 
     Args:
         labels: class of each row, int64 [N].
@@ -113,13 +112,9 @@ def dirichlet(
     References:
         Yurochkin et al., arXiv:1905.12022; Hsu, Qi and Brown, arXiv:1909.06335.
     """
-    if not 1e-6 <= alpha <= 1e6:
-        raise ValueError(f"{alpha=}; choose between 1e-6 and 1e6")
-    if min_rows < 0 or tries < 1:
-        raise ValueError(f"{min_rows=}, {tries=}; choose at least 0 and 1")
+    if not 1e-6 <= alpha <= 1e6 or min_rows < 0 or tries < 1:
+        raise ValueError(f"{alpha=}, {min_rows=}, {tries=}; choose 1e-6 to 1e6, >= 0 and >= 1")
     check(len(labels), workers, min_rows, "choose fewer workers or a smaller min_rows")
-    if not len(labels):
-        return [torch.zeros(0, dtype=torch.int64) for _ in range(workers)]
     order = shuffled_by_class(labels, rng)
     totals = labels.unique(return_counts=True)[1]
     counts = dirichlet_counts(totals, workers, alpha, rng)
@@ -129,7 +124,7 @@ def dirichlet(
         counts = dirichlet_counts(totals, workers, alpha, rng)
     counts = share_out(counts, min_rows)
     owner = torch.arange(workers).repeat(len(totals)).repeat_interleave(counts.flatten())
-    return settled([order[owner == worker] for worker in range(workers)])
+    return settled(order[owner.argsort(stable=True)].split(counts.sum(0).tolist()))
 
 
 def degrees(caps: Sequence[int], total: int, rng: Generator) -> list[int]:
@@ -172,6 +167,12 @@ def exchange(one: Labels, two: Labels, rng: Generator) -> tuple[Labels, Labels]:
 
 def set_apart(sets: Sequence[Labels], num_classes: int, rng: Generator) -> list[Labels]:
     """Make all sets differ by exchanges, which keep classes even; else draw them anew."""
+    space = comb(num_classes, len(sets[0]))
+    if space < len(sets):
+        raise ValueError(
+            f"per_worker={len(sets[0])} of {num_classes} classes make {space} combinations, but "
+            f"workers={len(sets)}; choose fewer workers or distinct=False"
+        )
     held, result = Counter(sets), list(sets)
     for twin in range(len(result)):
         for _ in range(100):
@@ -234,18 +235,10 @@ def classes(
     most = 1 if disjoint else workers
     caps = [min(total, most) for total in totals]
     check_classes(totals, workers, per_worker, caps)
-    if distinct and comb(len(names), per_worker) < workers:
-        raise ValueError(
-            f"{per_worker=} of {len(names)} classes make {comb(len(names), per_worker)} "
-            f"combinations, but {workers=}; choose fewer workers or distinct=False"
-        )
     sets = even_sets(caps, workers, per_worker, rng)
     if distinct:
         sets = set_apart(sets, len(names), rng)
-    parts = deal(labels, [tuple(names[i] for i in own) for own in sets], rng)
-    if not all(len(part) for part in parts):
-        raise ValueError(f"{workers=} with distinct classes leave one without rows; choose fewer")
-    return parts
+    return deal(labels, [tuple(names[i] for i in own) for own in sets], rng)
 
 
 def shards(
