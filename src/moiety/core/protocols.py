@@ -44,7 +44,7 @@ class Solve(Protocol):
 
     @property
     def batched(self) -> bool:
-        """Whether ``start``, ``step`` and ``finish`` may run under ``vmap`` over workers."""
+        """Whether ``step``, of a ``Descent`` ``loss`` and ``move``, may run under ``vmap``."""
         ...
 
     @property

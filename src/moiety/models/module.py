@@ -27,8 +27,9 @@ REFUSE: Mapping[type[nn.Module], str] = {
 }
 """Stock layers that keep their widths beside their weights, so that a slice does not fit them."""
 
-NOISY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-COUPLED = (nn.modules.batchnorm._BatchNorm,)  # noqa: SLF001  (the one base of all batch norms)
+NOISY = (nn.modules.dropout._DropoutNd, nn.RReLU)  # noqa: SLF001  (the one base of all dropouts)
+DROPPING = (nn.MultiheadAttention, nn.RNNBase)
+COUPLED = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001  (batch and instance norms)
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,16 @@ def from_module(
         axes,
         rules,
         call,
-        noisy=any(isinstance(m, NOISY) and m.p > 0 for m in module.modules()),
-        couples=any(isinstance(m, COUPLED) for m in module.modules()),
+        noisy=any(draws(layer) for layer in module.modules()),
+        couples=any(isinstance(layer, COUPLED) for layer in module.modules()),
     )
+
+
+def draws(layer: nn.Module) -> bool:
+    """Say whether a layer draws noise in training."""
+    if isinstance(layer, DROPPING):
+        return layer.dropout > 0
+    return isinstance(layer, NOISY) and getattr(layer, "p", 1.0) > 0
 
 
 def refuse(module: nn.Module, axes: Axes) -> None:

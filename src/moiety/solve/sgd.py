@@ -138,13 +138,17 @@ class LocalSGD:
     def step(
         self, carry: Carry, batch: Batch, lr: Tensor | float, role: str, /
     ) -> tuple[Carry, Tensor]:
-        slope = torch.func.grad_and_value(self.loss, has_aux=True)
+        # Ordinary autograd, as the fast engines use it: torch.func differentiates some layers
+        # (group norm) by other formulas, whose last bits differ.
+        leaves = {name: t.detach().requires_grad_() for name, t in carry["params"].items()}
         total, grads = torch.zeros(()), {}
         for piece in split_rows(batch, self.accumulate):
-            grad, (value, frozen) = slope(carry["params"], carry, piece, role)
+            value, frozen = self.loss(leaves, carry, piece, role)
+            found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+            grad = dict(zip(leaves, found, strict=True))
             grads = tree_map(torch.add, grads, grad) if grads else grad
-            total = total.to(value) + value
-            carry = {**carry, "frozen": frozen}
+            total = total.to(value) + value.detach()
+            carry = {**carry, "frozen": {name: t.detach() for name, t in frozen.items()}}
         return self.move(carry, grads, lr), total
 
     def move(self, carry: Carry, grads: Params, lr: Tensor | float, /) -> Carry:
