@@ -1,0 +1,177 @@
+"""What DDOME must keep: specification, sections 3 and 9.1."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from moiety.core.play import begin, commit, dispatch, play, questions
+from moiety.core.rows import Seen
+from moiety.core.state import count_bytes
+from moiety.core.streams import stream
+from moiety.engine.serial import Serial
+from moiety.methods.ddome import ddome
+from moiety.methods.demo import two_classes
+
+FREE = [3, 4, 5]
+ANCHORS = {0: 0, 1: 1, 2: 2}
+
+
+def made(anchors=ANCHORS, **choices):
+    """Make the method with 5 experts on the demo problem, an engine and the first state."""
+    task, data = two_classes(stream(0, "demo"))
+    method = ddome(replace(task, anchors=anchors), **{"experts": 5, **choices})
+    return method, Serial(Seen(data.__getitem__, method.view)), begin(method)
+
+
+def exchange(method, engine, state, roster):
+    """Play a round message by message."""
+    asked = list(questions(method, state, roster, 0))
+    told = list(engine.map(method.probe.solve, asked)) if method.probe else []
+    hints = {reply.worker: reply.hint for reply in told}
+    jobs = list(dispatch(method, state, roster, hints, 0))
+    return asked, told, jobs, list(engine.map(method.solve, jobs))
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("roster", [[0, 3, 1, 4], [3, 4, 5], [0, 1, 2]])
+def test_bytes_are_the_papers_formula(k, roster):
+    """N_c (2 P_r + 2 K P_e + K eps) + N_a (2 P_r + 2 P_e), section 3.5; an index has 4 bytes."""
+    method, engine, state = made(k=k)
+    asked, told, jobs, replies = exchange(method, engine, state, roster)
+    gate = 4 * (64 * 6 + 64 + 5 * 64 + 5)
+    expert = 4 * (6 * 8 + 6 + 6 * 6 + 6)
+    normals = sum(worker not in ANCHORS for worker in roster)
+    bound = len(roster) - normals
+    down = sum(job.down_bytes for job in (*asked, *jobs))
+    up = sum(reply.up_bytes for reply in (*told, *replies))
+    assert down == normals * (gate + k * expert) + bound * (gate + expert)
+    assert up == normals * (gate + k * expert + 4 * k) + bound * (gate + expert)
+
+
+def test_bytes_do_not_depend_on_the_number_of_experts():
+    """But for the gate's last layer, one row an expert."""
+    sums = []
+    for experts in (5, 9):
+        method, engine, state = made(experts=experts)
+        asked, _, jobs, _ = exchange(method, engine, state, FREE)
+        gate = count_bytes({n: t for n, t in state.params.items() if n.startswith("gate.")})
+        sums.append(sum(job.down_bytes for job in (*asked, *jobs)) - 3 * gate)
+    assert sums[0] == sums[1]
+
+
+def test_anchors_are_never_asked_and_hold_their_expert():
+    method, engine, state = made()
+    asked, _, jobs, _ = exchange(method, engine, state, [2, 3, 0, 5])
+    assert [job.worker for job in asked] == [3, 5]
+    assert all(
+        set(job.piece) == {n for n in state.params if n.startswith("gate.")} for job in asked
+    )
+    parts = {job.worker: job.share for job in jobs}
+    assert parts[2].part.axes["expert"].tolist() == [2]
+    assert parts[0].part.axes["expert"].tolist() == [0]
+    assert [parts[w].role for w in (2, 0, 3, 5)] == ["anchor", "anchor", "", ""]
+
+
+def test_hints_are_the_ids_with_the_highest_summed_scores():
+    method, engine, state = made()
+    _, told, _, _ = exchange(method, engine, state, FREE)
+    for reply in told:
+        rows = engine.open(reply.worker)
+        batch = rows.take(torch.arange(rows.size))
+        total = method.model.log_gate(state.params, batch).exp().sum(0)
+        wanted = total.argsort(descending=True)[:2].tolist()
+        assert reply.hint["ids"].tolist() == wanted
+        assert reply.hint["ids"].dtype == torch.int32
+
+
+@pytest.mark.parametrize("roster", [FREE, [0], [0, 4]])
+def test_untouched_experts_are_bit_identical(roster):
+    method, engine, state = made()
+    _, _, jobs, replies = exchange(method, engine, state, roster)
+    held = {e for job in jobs for e in job.share.part.axes["expert"].tolist()}
+    assert len(held) < 5
+    after = commit(method, state, replies)
+    for name, old in state.params.items():
+        if name.startswith("expert."):
+            for expert in range(5):
+                same = torch.equal(after.params[name][expert], old[expert])
+                assert same == (expert not in held), (name, expert)
+
+
+def test_the_common_expert_never_changes():
+    method, engine, state = made()
+    before = {name: t.clone() for name, t in method.constants.items()}
+    assert not set(method.constants) & set(state.params)
+    for _ in range(3):
+        state = play(method, engine, state, range(6), 0)
+    for name, old in before.items():
+        assert torch.equal(method.model.common.constants()[name], old)
+
+
+def test_no_anchors_is_a_method_too():
+    """Everyone is asked, and it still trains."""
+    method, engine, state = made(anchors={})
+    asked, _, jobs, replies = exchange(method, engine, state, [0, 1, 5])
+    assert [job.worker for job in asked] == [0, 1, 5]
+    assert all(job.share.role == "" for job in jobs)
+    after = commit(method, state, replies)
+    assert not torch.equal(after.params["gate.layer2.w"], state.params["gate.layer2.w"])
+
+
+def test_all_experts_for_everyone():
+    """M = K selects all."""
+    method, engine, state = made(k=5)
+    _, _, jobs, _ = exchange(method, engine, state, FREE)
+    assert all(job.share.part.axes["expert"].tolist() == [0, 1, 2, 3, 4] for job in jobs)
+
+
+def test_one_expert_without_anchors_leaves_the_gate():
+    """K = 1 under a renormalised loss: nobody moves the gate, to the bit."""
+    method, engine, state = made(anchors={}, k=1)
+    for reply in exchange(method, engine, state, FREE)[-1]:
+        for name, tensor in reply.piece.items():
+            assert torch.equal(tensor, state.params[name]) or name.startswith("expert.")
+
+
+def test_anchors_that_do_not_teach_leave_the_gate():
+    for teach in (True, False):
+        method, engine, state = made(teach=teach)
+        for reply in exchange(method, engine, state, [0, 1, 2])[-1]:
+            same = torch.equal(reply.piece["gate.layer2.w"], state.params["gate.layer2.w"])
+            assert same == (not teach)
+
+
+def test_a_server_that_chooses_keeps_the_capacity():
+    method, engine, state = made(anchors={}, capacity=2, k=1)
+    _, told, jobs, _ = exchange(method, engine, state, range(6))
+    assert all(reply.hint["score"].shape == (5,) for reply in told)
+    chosen = [job.share.part.axes["expert"].item() for job in jobs]
+    assert max(chosen.count(expert) for expert in range(5)) <= 2
+
+
+def test_the_random_control_asks_nobody_and_pays_the_gate_in_the_job():
+    method, engine, state = made(random=True)
+    asked, _, jobs, _ = exchange(method, engine, state, FREE)
+    assert asked == []
+    assert all(job.down_bytes == count_bytes(job.piece) for job in jobs)
+    assert all(len(job.share.part.axes["expert"]) == 2 for job in jobs)
+
+
+def test_experts_start_apart_or_from_the_common_expert():
+    apart = made()[2].params["expert.layer1.w"]
+    method, _, state = made(from_common=True)
+    together = state.params["expert.layer1.w"]
+    assert not torch.equal(apart[0], apart[1])
+    for expert in together:
+        assert torch.equal(expert, method.model.common.params["layer1.w"])
+
+
+def test_impossible_choices_are_refused():
+    task, _ = two_classes(stream(0, "demo"))
+    with pytest.raises(ValueError, match="k=6 experts per worker, but the model has 5"):
+        ddome(task, k=6)
+    with pytest.raises(ValueError, match=r"anchors \{2: 2\} name experts"):
+        ddome(task, experts=2)
+    with pytest.raises(ValueError, match="needs a common expert"):
+        ddome(replace(task, common=None))
