@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,9 @@ def train_common(
 ) -> tuple[Params, float]:
     """Train on the public rows until the validation accuracy reaches the target.
 
+    Where it never does, training ends after ``choice.patience`` epochs without a better one, and
+    the best epoch counts.
+
     Args:
         net: of any architecture; starts at its own values.
         choice: how.
@@ -36,8 +39,23 @@ def train_common(
     Returns:
         Parameters, and the validation accuracy reached.
     """
-    x, y = public
-    rule, accuracy = SGD(choice.lr, momentum=0.9), 0.0
+    best, reached, since = net.params, -1.0, 0
+    for params in epochs(net, choice, public, seed):
+        accuracy = score(net, params, validation)
+        since = 0 if accuracy > reached else since + 1
+        if accuracy > reached:
+            best = {name: t.detach().clone() for name, t in params.items()}
+            reached = accuracy
+        if reached >= choice.target or since >= choice.patience:
+            break
+    return best, reached
+
+
+def epochs(
+    net: Base, choice: CommonExpert, public: tuple[Tensor, Tensor], seed: int
+) -> Iterator[Params]:
+    """Train epoch by epoch; the same tensors move on."""
+    (x, y), rule = public, SGD(choice.lr, momentum=0.9)
     params = {name: t.clone().requires_grad_() for name, t in net.params.items()}
     names = [name for name in params if name not in net.buffers]
     slots = {name: rule.start(params[name].detach()) for name in names}
@@ -51,10 +69,7 @@ def train_common(
                 for name, grad in zip(names, grads, strict=True):
                     rule.update_in_place(params[name], grad, slots[name], 1.0)
             params = {**params, **{name: t.detach() for name, t in after.items()}}
-        accuracy = score(net, params, validation)
-        if accuracy >= choice.target:
-            break
-    return {name: t.detach() for name, t in params.items()}, accuracy
+        yield params
 
 
 def score(net: Base, params: Params, rows: tuple[Tensor, Tensor]) -> float:

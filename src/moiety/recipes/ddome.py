@@ -25,7 +25,7 @@ def modes() -> Federation:
             classes=4,
             anchors=5,
             rows=200,
-            public=0.2,
+            public=0.6,
             validation=0.05,
         ),
         turnout=Turnout(size=10, anchors=5),

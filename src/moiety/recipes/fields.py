@@ -76,7 +76,7 @@ def override(record: T, changes: Mapping[str, Any], where: str = "") -> T:
 def fit(path: str, old: Any, value: Any) -> Any:
     """Fit a value to the type of the one it replaces."""
     if isinstance(old, tuple) and isinstance(value, list | tuple):
-        return tuple(value)
+        return tuple(fit(path, old[0], one) for one in value) if old else tuple(value)
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(old) is not type(value):

@@ -35,12 +35,14 @@ class CommonExpert:
     Args:
         target: training stops at the first epoch with this accuracy on the validation rows.
         epochs: and after this many at the latest.
+        patience: and after this many epochs without a better one; the best counts.
         lr: learning rate of SGD with momentum 0.9.
         batch: rows in a step.
     """
 
     target: float = 0.6
     epochs: int = 200
+    patience: int = 20
     lr: float = 0.02
     batch: int = 32
 
