@@ -88,7 +88,7 @@ def populations(turns: int) -> Figures:
 def network_gates(book: Book, kind: str, name: str, *, quick: bool) -> list[Gate]:
     """Compare with the plain loop on one network."""
     slack = QUICK_SLACK if quick else 1.0
-    turns, rounds = (5, 2) if quick else ((15, 3) if kind == "mlp" else (9, 1))
+    turns, rounds = (5, 2) if quick else {"mlp": (15, 3), "cnn": (9, 1), "wide": (5, 1)}[kind]
     full = not quick and kind != "wide"
     key = f"{kind}{', quick' if quick else ''}"
     found = book.measure(key, lambda: networks(kind, turns, rounds, all_engines=full))
