@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,15 @@ from torch import Tensor
 from moiety.core.state import State
 from moiety.core.types import Memory
 from moiety.run.errors import RunError
-from moiety.run.files import from_tensors, read_json, replace_folder, to_json, to_tensors
+from moiety.run.files import (
+    PICKLE,
+    from_tensors,
+    read_json,
+    remove_folder,
+    replace_folder,
+    to_json,
+    to_tensors,
+)
 
 VERSION = 1
 TENSORS, INDEX = "tensors.safetensors", "checkpoint.json"
@@ -66,9 +75,16 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         "sha256": hashlib.sha256(tensors).hexdigest(),
         "paths": [path for path, _ in paths],
     }
+    index["check"] = digest(index)
     where = folder / f"{checkpoint.state.round:08d}"
     replace_folder(where, {TENSORS: tensors, INDEX: to_json(index)})
     return where
+
+
+def digest(index: Mapping[str, Any]) -> str:
+    """Sum up all else that an index says."""
+    rest = {name: value for name, value in index.items() if name != "check"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def found(folder: Path) -> list[Path]:
@@ -82,20 +98,32 @@ def read(where: Path, mark: str) -> Checkpoint:
     Raises:
         RunError: if it is cut short or changed, of an older format, or from another recipe.
     """
-    index = read_json(where / INDEX)
-    others = [path.name for path in found(where.parent) if path != where]
-    instead = f"; resume from another with --at ({', '.join(others)})" if others else ""
-    if index.get("version") != VERSION:
+    others = [int(path.name) for path in found(where.parent) if path != where]
+    instead = (
+        f"resume from another with --at ({', '.join(map(str, others))})"
+        if others
+        else "there is no other: start the run anew"
+    )
+    try:
+        index = read_json(where / INDEX)
+    except RunError as error:
+        raise RunError(f"{error}; {instead}") from error
+    version = index.get("version") if isinstance(index, dict) else None
+    if version != VERSION:
         raise RunError(
-            f"{where} has checkpoint format {index.get('version')!r}, this version of moiety reads "
+            f"{where} has checkpoint format {version!r}, this version of moiety reads "
             f"{VERSION}; go on with the version that wrote it, or start anew"
         )
+    if index.get("check") != digest(index):
+        raise RunError(f"{where} is damaged: {INDEX} was changed; {instead}")
     if index["mark"] != mark:
-        raise RunError(f"{where} belongs to another recipe (its fields differ){instead}")
+        raise RunError(f"{where} belongs to another recipe (its fields differ); {instead}")
     path = where / TENSORS
     data = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(data).hexdigest() != index["sha256"]:
-        raise RunError(f"{where} is damaged: {TENSORS} was cut short or changed{instead}")
+        if data.startswith(PICKLE):
+            from_tensors(data, path)
+        raise RunError(f"{where} is damaged: {TENSORS} was cut short or changed; {instead}")
     return assemble(index, from_tensors(data, path))
 
 
@@ -114,10 +142,26 @@ def assemble(index: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpo
 def prune(folder: Path, last: int) -> None:
     """Keep the last few checkpoints and the one with the best score (the earliest of equals)."""
     paths = found(folder)
-    scores = {path: read_json(path / INDEX)["score"] for path in paths}
-    scored = [path for path in paths if scores[path] is not None]
+    scores = {path: score for path in paths if (score := score_of(path)) is not None}
     keep: Sequence[Path] = paths[-last:]
-    best = max(scored, key=lambda path: scores[path], default=None)
+    best = max(scores, key=lambda path: scores[path], default=None)
     for path in paths:
         if path not in keep and path != best:
-            shutil.rmtree(path)
+            remove_folder(path)
+
+
+def score_of(where: Path) -> float | None:
+    """Read the score of a checkpoint; None where it has none, or is damaged."""
+    try:
+        return read_json(where / INDEX)["score"]
+    except (RunError, KeyError, TypeError):
+        return None
+
+
+def forget(folder: Path, after: int) -> None:
+    """Drop the checkpoints of later rounds, whose ledger is given up, and what kills left."""
+    for path in found(folder):
+        if int(path.name) > after:
+            remove_folder(path)
+    for path in folder.glob(".*"):
+        shutil.rmtree(path)

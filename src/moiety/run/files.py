@@ -18,7 +18,8 @@ from torch import Tensor
 from moiety.run.errors import RunError
 
 PICKLE = (b"\x80", b"PK\x03\x04")
-"""How pickles, and the zip files torch puts them in, begin."""
+"""How pickles, and the zip files torch puts them in, begin. So may a safetensors file: its first
+byte is the lowest of its header's length. Only what is no safetensors file is called a pickle."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -56,7 +57,7 @@ def replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
             write_bytes(beside / name, data)
         if path.exists():
-            shutil.rmtree(path)
+            remove_folder(path)
         beside.rename(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -64,6 +65,14 @@ def replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
         raise RunError(
             f"cannot write {path}: {error.strerror or error}; free some space, then resume"
         ) from error
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that it is there whole or not at all."""
+    aside = path.with_name(f".{path.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    shutil.rmtree(aside)
 
 
 def sync_folder(path: Path) -> None:
@@ -106,15 +115,19 @@ def from_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     Raises:
         RunError: if the bytes are not safetensors.
     """
-    if data[:1] == PICKLE[0] or data[:4] == PICKLE[1]:
-        raise RunError(
-            f"{path} is a pickle, which could run any code when read; moiety reads safetensors "
-            "only. Convert it where you trust it: safetensors.torch.save_file(state_dict, path)"
-        )
     try:
         return parse(data)
     except (SafetensorError, ValueError) as error:
-        raise RunError(f"{path} is not a whole safetensors file ({error})") from error
+        if data.startswith(PICKLE):
+            raise RunError(
+                f"{path} is a pickle, which could run any code when read; moiety reads "
+                "safetensors only. Convert it where you trust it: "
+                "safetensors.torch.save_file(state_dict, path)"
+            ) from None
+        raise RunError(
+            f"{path} is not a whole safetensors file ({error}); it was cut short or changed: "
+            "copy it again from where it is whole"
+        ) from error
 
 
 def to_device(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:

@@ -153,14 +153,27 @@ def load(path: str | Path, module: Base | None = None) -> Served:
     folder = Path(path)
     folder = folder / "final" if (folder / "final").is_dir() else folder
     config = read_json(folder / CONFIG)
-    if config.get("version") != VERSION:
+    found = config.get("version") if isinstance(config, dict) else None
+    if found != VERSION:
         raise RunError(
-            f"{folder} has model format {config.get('version')!r}, this version reads {VERSION}; "
+            f"{folder} has model format {found!r}, this version reads {VERSION}; "
             "load it with the version of moiety that wrote it"
         )
     if not (folder / MODEL).exists():
         raise RunError(f"{folder} has no {MODEL}; the run has not finished")
     tensors = from_tensors((folder / MODEL).read_bytes(), folder / MODEL)
+    try:
+        return assemble(config, tensors, module)
+    except (KeyError, TypeError, StopIteration) as error:
+        raise RunError(
+            f"{folder / CONFIG} does not describe {MODEL} ({error!r}); copy both again from the run"
+        ) from error
+
+
+def assemble(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], module: Base | None
+) -> Served:
+    """Build a model as its configuration says, with the tensors that were read."""
     constants = {name: t for name, t in tensors.items() if name.startswith("common.")}
     params = {name: t for name, t in tensors.items() if name not in constants}
     gated = config["model"]["kind"] == "gated"
@@ -173,6 +186,9 @@ def load(path: str | Path, module: Base | None = None) -> Served:
         tuple(config["shape"]), Scale.from_json(config["scale"]), tuple(config["classes"])
     )
     serve = rebuild_serve(config["serve"], model)
+    for name, value in model.params.items():
+        if params[name].shape != value.shape:
+            raise TypeError(f"{name} is {list(params[name].shape)}, not {list(value.shape)}")
     return Served(params, model, serve, intake, config["note"])
 
 

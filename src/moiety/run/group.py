@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from moiety.core.ledger import read
 from moiety.core.stage import Stage
@@ -42,7 +43,7 @@ def roster_of(record: Federation, built: Built) -> Roster:
 def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> State:
     """Play one run in its folder, from its newest checkpoint if it has one."""
     record = spec.record
-    engine = make(record.engine, built.open)
+    engine: Any = make(record.engine, built.open)
     run = Run(
         stages=[Stage(built.method, built.rounds)],
         engine=engine,
@@ -103,7 +104,8 @@ def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
         spec, built = resolve(recipe, record, *names[0])
         start_run(spec, built, folder)
         return [folder]
-    build(record, record.methods[0], record.seed)  # a choice that does not fit ends here
+    for method in record.methods:  # a choice that does not fit ends here
+        build(record, method, record.seed)
     folder.mkdir(parents=True, exist_ok=True)
     runs = [f"{method}-seed{seed}" for method, seed in names]
     group = {"version": VERSION, "recipe": recipe, "fields": to_plain(record), "runs": runs}

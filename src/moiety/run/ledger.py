@@ -32,9 +32,12 @@ def append(path: Path, entry: Entry) -> int:
 
 def cut(path: Path, length: int) -> None:
     """Forget what was written after a checkpoint."""
+    if not path.exists():
+        raise RunError(f"{path} is missing, and the run cannot go on without; start it anew")
     if path.stat().st_size < length:
         raise RunError(
-            f"{path} is shorter than its checkpoint says ({length} bytes); it was changed"
+            f"{path} is shorter than its checkpoint says ({length} bytes); it was changed: "
+            "resume from an earlier checkpoint with --at, or start the run anew"
         )
     with path.open("rb+") as file:
         file.truncate(length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -111,7 +112,7 @@ def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | Non
 
     if not ledger.exists():
         note(run.start)
-        if run.keep.every <= run.rounds:
+        if run.rounds:
             save(run, folder, state, ledger.stat().st_size, None)
     begun = time.perf_counter()
     try:
@@ -120,8 +121,6 @@ def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | Non
     except WorkerError as error:
         note(End(state.round, time.perf_counter() - begun, "failed", str(error)))
         raise RunError(f"{error}. The last checkpoint is kept in {folder}") from error
-    except KeyboardInterrupt:
-        raise
     note(End(state.round, time.perf_counter() - begun, "finished"))
     return state
 
@@ -139,6 +138,8 @@ def restore(run: Run, folder: Path, at: int | None) -> tuple[State, float | None
             (folder / LEDGER).unlink()
         return begin(run.stages[0].method), None
     kept = checkpoints.read(paths[-1], run.mark)
+    # In this order: a kill in between must not leave checkpoints ahead of the ledger.
+    checkpoints.forget(folder / CHECKPOINTS, kept.state.round)
     cut(folder / LEDGER, kept.ledger_bytes)
     run.engine.memory.clear()
     run.engine.memory.update(kept.memory)
@@ -168,7 +169,7 @@ def play_on(
             size = note(entry)
         if last or asked() or state.round % run.keep.every == 0:
             save(run, folder, state, size, score)
-        if asked() and not last:
+        if asked():
             note(End(state.round, 0.0, "interrupted", "stopped by the user"))
             raise KeyboardInterrupt
 
@@ -214,6 +215,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
+        os.write(2, b"\nstopping after this round; Ctrl-C again to stop at once\n")
 
     before = signal.signal(signal.SIGINT, ask)
     try:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+
 from moiety.core.streams import SERVER, address, stream
 from moiety.ops.sample import sample
 
@@ -88,7 +90,9 @@ class Available:
     def __call__(self, round_index: int, seed: int, /) -> tuple[int, ...]:
         rng = stream(seed, round_index, SERVER, "roster")
         order = sample(self.population, min(self.population, 64 * self.size), rng)
-        here = [w for w in order if self.is_available(w, round_index, seed)]
+        # What is drawn is a fair set, but in no fair order.
+        mixed = torch.randperm(len(order), generator=rng).tolist()
+        here = [order[i] for i in mixed if self.is_available(order[i], round_index, seed)]
         if not here:
             raise ValueError(
                 f"no worker is available in round {round_index}; raise the chance of availability"

@@ -49,16 +49,19 @@ class Spec:
         Raises:
             RunError: if it is of another version, or has fields this version does not know.
         """
-        if raw.get("version") != VERSION:
+        found = raw.get("version") if isinstance(raw, Mapping) else None
+        if found != VERSION:
             raise RunError(
-                f"{where} has format {raw.get('version')!r}, this version of moiety reads "
+                f"{where} has format {found!r}, this version of moiety reads "
                 f"{VERSION}; use the version that wrote it"
             )
         try:
             record = override(Federation(), raw["fields"])
+            return Spec(raw["recipe"], record, raw["method"], raw["seed"])
         except (ValueError, KeyError) as error:
-            raise RunError(f"{where} is not the configuration of a run: {error}") from error
-        return Spec(raw["recipe"], record, raw["method"], raw["seed"])
+            raise RunError(
+                f"{where} is not the configuration of a run ({error}); start the run anew"
+            ) from error
 
     @property
     def mark(self) -> str:

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import tyro
 
+from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
 from moiety.recipes import RECIPES, Recipe
 from moiety.recipes.build import REFERENCE
@@ -68,6 +70,10 @@ def check(record: Federation) -> Federation:
     for method in record.methods:
         if method not in METHODS and method != REFERENCE:
             raise UsageError(f"unknown method {method!r}{nearest(method, [*METHODS, REFERENCE])}")
+    if record.engine not in ENGINES and record.engine != "auto":
+        near = nearest(record.engine, ["auto", *ENGINES])
+        raise UsageError(f"unknown engine {record.engine!r}{near}")
+    check_device(record.device)
     if len(set(record.methods)) < len(record.methods) or not record.methods:
         raise UsageError(f"methods {record.methods}: name at least one, each once")
     if min(record.rounds, record.seeds, record.evaluate_every) < 1:
@@ -76,6 +82,27 @@ def check(record: Federation) -> Federation:
             f"{record.evaluate_every} must be at least 1"
         )
     return record
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not there."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device {name!r}; choose 'cpu' or 'cuda'")
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= count:
+        raise RunError(f"device {name!r}, but this machine has {count} GPUs; choose 'cpu'")
+
+
+def stopped(folder: Path) -> None:
+    """Say how to go on after Ctrl-C."""
+    if folder.exists():
+        warn(f"\nstopped; go on from the last checkpoint with: moiety resume {folder}")
+    else:
+        warn("\nstopped before the first round; nothing is written")
 
 
 def report_of(runs: Sequence[Path], out: Path) -> Path | None:

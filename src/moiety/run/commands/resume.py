@@ -8,10 +8,10 @@ from pathlib import Path
 
 import tyro
 
-from moiety.run.commands.common import existing, parse
+from moiety.run.commands.common import existing, parse, stopped
 from moiety.run.commands.run import finish
 from moiety.run.group import members, resume
-from moiety.run.say import say, warn
+from moiety.run.say import warn
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def main(words: Sequence[str]) -> int:
     try:
         played = resume(folder, said.at)
     except KeyboardInterrupt:
-        say(f"\nstopped; a checkpoint is written. Go on with: moiety resume {folder}")
+        stopped(folder)
         raise
     if not played:
         warn(f"{folder} is over; nothing to resume")

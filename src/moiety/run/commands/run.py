@@ -11,7 +11,14 @@ import tyro
 
 from moiety.core.ledger import read
 from moiety.recipes.record import Federation
-from moiety.run.commands.common import check, parse, recipe_of, report_of, with_file
+from moiety.run.commands.common import (
+    check,
+    parse,
+    recipe_of,
+    report_of,
+    stopped,
+    with_file,
+)
 from moiety.run.group import fresh_folder, start_group
 from moiety.run.loop import LEDGER
 from moiety.run.say import say, say_json
@@ -53,7 +60,7 @@ def main(words: Sequence[str]) -> int:
     try:
         runs = start_group(name, record, folder)
     except KeyboardInterrupt:
-        say(f"\nstopped; a checkpoint is written. Go on with: moiety resume {folder}")
+        stopped(folder)
         raise
     finish(runs, folder, json=said.json)
     return 0

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from moiety.core.errors import WorkerError
 from moiety.core.ledger import Ledger, read
 from moiety.recipes.fields import override
 from moiety.recipes.record import Federation
@@ -20,7 +21,7 @@ from moiety.run.evaluate import mean_accuracy
 from moiety.run.files import replace_file, to_json
 from moiety.run.group import finished, fresh_folder, start_group
 from moiety.run.loop import LEDGER
-from moiety.run.say import columns, say, say_json
+from moiety.run.say import columns, say, say_json, warn
 
 EXAMPLES = """
 examples:
@@ -56,10 +57,10 @@ class Words:
 
 @dataclass(frozen=True)
 class Trial:
-    """One combination and how good it was."""
+    """One combination and how good it was; None where training failed, e.g. diverged."""
 
     values: Mapping[str, Any]
-    validation: float
+    validation: float | None
     runs: Sequence[Path]
 
 
@@ -78,10 +79,14 @@ def main(words: Sequence[str]) -> int:
 
     def play(chosen: Mapping[str, Any]) -> float:
         trials.append(attempt(name, record, chosen, folder / f"trial-{len(trials)}"))
-        say(f"trial {len(trials)}: {dict(chosen)}: validation {trials[-1].validation:.4f}")
-        return trials[-1].validation
+        warn(f"trial {len(trials)}: {dict(chosen)}: validation {told(trials[-1])}")
+        return trials[-1].validation or 0.0
 
-    search(said, values, play, record.seed)
+    try:
+        search(said, values, play, record.seed)
+    except KeyboardInterrupt:
+        warn(f"\nstopped; what {len(trials)} trials gave is in {folder}")
+        raise
     finish(trials, folder, json_wanted=said.json)
     return 0
 
@@ -123,9 +128,20 @@ def attempt(name: str, record: Federation, chosen: Mapping[str, Any], folder: Pa
     """Play one combination over all seeds."""
     for path, value in chosen.items():
         record = override(record, nest(path, value))
-    runs = start_group(name, record, folder)
+    try:
+        runs = start_group(name, check(record), folder)
+    except RunError as error:
+        if not isinstance(error.__cause__, WorkerError):
+            raise
+        warn(str(error))
+        return Trial(chosen, None, ())
     scores = [validation(read(run / LEDGER)) for run in runs if finished(run)]
     return Trial(chosen, sum(scores) / len(scores), runs)
+
+
+def told(trial: Trial) -> str:
+    """Say how good a trial was."""
+    return "failed" if trial.validation is None else f"{trial.validation:.4f}"
 
 
 def validation(ledger: Ledger) -> float:
@@ -177,18 +193,20 @@ def suggest(trial: Any, path: str, values: list[Any]) -> Any:
 
 def finish(trials: Sequence[Trial], folder: Path, *, json_wanted: bool) -> None:
     """Name the best, write the sweep down, report its runs."""
-    order = sorted(trials, key=lambda trial: -trial.validation)
+    order = sorted(trials, key=lambda trial: -(trial.validation or 0.0))
     table = [
         {"values": dict(t.values), "validation": t.validation, "runs": [str(run) for run in t.runs]}
         for t in order
     ]
     replace_file(folder / "sweep.json", to_json(table))
+    if order[0].validation is None:
+        raise RunError(f"all {len(order)} trials failed; see {folder} and try other values")
     page = report_of(order[0].runs, folder / "report.html")
     if json_wanted:
         say_json({"out": str(folder), "report": str(page) if page else None, "trials": table})
         return
     names = list(order[0].values)
     rows = [[*names, "validation accuracy"]]
-    rows += [[*(str(t.values[n]) for n in names), f"{t.validation:.4f}"] for t in order]
+    rows += [[*(str(t.values[n]) for n in names), told(t)] for t in order]
     say("\n" + columns(rows))
     say(f"\nbest first; report of the best: {page}" if page else f"\nruns: {folder}")

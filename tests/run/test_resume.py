@@ -1,0 +1,138 @@
+"""A run that was killed at any moment goes on bit for bit as if it had not been."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from safetensors import safe_open
+
+from moiety.run import checkpoint, files
+from moiety.run.group import read_spec
+from moiety.run.loop import CHECKPOINTS, LEDGER
+
+KILLS = 22
+
+
+def slowly(path, data):
+    """Write in two halves with a pause, so that many kills fall between them."""
+    with path.open("wb") as file:
+        file.write(data[: len(data) // 2])
+        file.flush()
+        time.sleep(0.004)
+        file.write(data[len(data) // 2 :])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def length(folder) -> int:
+    path = folder / LEDGER
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def kill_later(child: int, folder, rng: random.Random) -> bool:
+    """Kill a child some lines and some milliseconds from now; False where it was over first."""
+    before, lines = length(folder), rng.randrange(5)
+    patience = time.monotonic() + 20
+    while time.monotonic() < patience:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert status == 0, f"the child failed by itself, status {status}"
+            return False
+        # A life begins by cutting the ledger to its checkpoint, so lines may also go away.
+        if length(folder) >= before + lines or length(folder) < before:
+            break
+        time.sleep(0.001)
+    time.sleep(rng.random() * 0.012)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def check_whole(folder) -> None:
+    """Read every checkpoint there is."""
+    mark = read_spec(folder).mark
+    for path in checkpoint.found(folder / CHECKPOINTS):
+        kept = checkpoint.read(path, mark)
+        assert kept.state.round == int(path.name)
+        with safe_open(path / checkpoint.TENSORS, "pt") as file:
+            assert len(file.keys()) == len(checkpoint.flatten(kept))
+
+
+CASES = {
+    "ddome, vectorized": ("ddome", {"engine": "vectorized"}),
+    "ddome, pool": ("ddome", {"engine": "pool"}),
+    "fedper, vectorized": ("fedper", {"engine": "vectorized"}),
+    "fedper, pool": ("fedper", {"engine": "pool"}),
+    "fedavg that carries momentum, serial": ("fedavg", {"local": {"carry": True}}),
+    "fedopt with the server's memory, serial": ("fedopt", {}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_kills_leave_no_trace(name, lab, tiny, final, lines, forked, monkeypatch):
+    method, changes = CASES[name]
+    record = tiny(rounds=40, evaluate_every=7, keep={"every": 2}, **changes)
+    whole = lab.play(record, method, "whole")
+    monkeypatch.setattr(files, "write_bytes", slowly)
+    rng, kills, runs = random.Random(name), 0, 0
+    while kills < KILLS:
+        folder = lab.lay(record, method, f"killed-{runs}")
+        runs += 1
+        while True:
+            child = forked(lambda folder=folder: lab.resume(folder))
+            if kills >= KILLS:
+                assert os.waitpid(child, 0)[1] == 0
+                break
+            if not kill_later(child, folder, rng):
+                break
+            kills += 1
+            check_whole(folder)
+        assert final(folder) == final(whole)
+        assert lines(folder) == lines(whole)
+    assert kills >= KILLS
+
+
+def test_a_kill_between_the_checkpoint_and_the_model_is_mended(lab, tiny, final, lines):
+    whole = lab.play(tiny(), name="whole")
+    folder = lab.play(tiny(), name="cut")
+    for path in (folder / "final").iterdir():
+        path.unlink()
+    (folder / "final").rmdir()
+    lab.resume(folder)
+    assert final(folder) == final(whole)
+    assert lines(folder) == lines(whole)
+
+
+def test_memory_of_workers_is_kept_and_matters(lab, tiny, final):
+    plain = lab.play(tiny(), name="plain")
+    carried = lab.play(tiny(local={"carry": True}), name="carried")
+    assert final(plain) != final(carried)
+    newest = checkpoint.found(carried / CHECKPOINTS)[-1]
+    kept = checkpoint.read(newest, read_spec(carried).mark)
+    assert set(kept.memory) <= set(range(6))
+    assert kept.memory
+    none = checkpoint.found(plain / CHECKPOINTS)[-1]
+    assert not checkpoint.read(none, read_spec(plain).mark).memory
+
+
+@pytest.mark.parametrize("at", [2, 4])
+def test_going_back_to_a_checkpoint_gives_the_same_end(at, lab, tiny, final, lines):
+    record = tiny(keep={"every": 2, "last": 4})
+    whole, folder = lab.play(record, "ddome", "whole"), lab.play(record, "ddome", "back")
+    lab.resume(folder, at=at)
+    assert final(folder) == final(whole)
+    assert lines(folder) == lines(whole)
+
+
+def test_a_stop_after_going_back_goes_on_from_there(lab, tiny, final, lines, forked):
+    record = tiny(rounds=12, keep={"every": 2, "last": 9})
+    whole, folder = lab.play(record, name="whole"), lab.play(record, name="back")
+    child = forked(lambda: lab.resume(folder, at=2))
+    while not (folder / LEDGER).read_text().count('"kind": "round"') < 12:
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    lab.resume(folder)
+    assert final(folder) == final(whole)
+    assert lines(folder) == lines(whole)
