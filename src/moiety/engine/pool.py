@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -120,21 +121,22 @@ class Team:
         queue = enumerate(jobs)
         done: dict[int, Any] = {}
         busy = dict.fromkeys(range(len(self.lines)), 0)
-        for member in list(busy) * AHEAD:
-            self.give(queue, member, busy)
         place = 0
-        while any(busy.values()):
-            for member in self.ready(busy):
-                number, done[number] = self.hear(member)
-                busy[member] -= 1
+        try:
+            for member in list(busy) * AHEAD:
                 self.give(queue, member, busy)
-            while place in done:
-                answer = done.pop(place)
-                place += 1
-                if isinstance(answer, BaseException):
-                    self.drain(busy)
-                    raise answer
-                yield answer
+            while any(busy.values()):
+                for member in self.ready(busy):
+                    number, done[number] = self.hear(member, busy)
+                    self.give(queue, member, busy)
+                while place in done:
+                    answer = done.pop(place)
+                    place += 1
+                    if isinstance(answer, BaseException):
+                        raise answer
+                    yield answer
+        finally:
+            self.drain(busy)
 
     def ready(self, busy: dict[int, int]) -> list[int]:
         """Wait until some of the busy processes have answered, and name them."""
@@ -148,29 +150,42 @@ class Team:
         """Give a process its next job, if there is one."""
         item = next(queue, None)
         if item is not None:
-            self.lines[member].send(item)
+            try:
+                self.lines[member].send(item)
+            except ConnectionError as error:
+                raise self.lost(member) from error
             busy[member] += 1
 
-    def hear(self, member: int) -> tuple[int, Any]:
+    def hear(self, member: int, busy: dict[int, int]) -> tuple[int, Any]:
         """Read one answer."""
         try:
-            return self.lines[member].recv()
+            answer = self.lines[member].recv()
         except (EOFError, ConnectionError) as error:
-            code = self.members[member].exitcode
-            raise RuntimeError(
-                f"a process of the pool died (exit code {code}); if the system is short of memory, "
-                "use fewer processes or engine='serial'"
-            ) from error
+            busy[member] = 0
+            raise self.lost(member) from error
+        busy[member] -= 1
+        return answer
+
+    def lost(self, member: int) -> RuntimeError:
+        """Say that a process is gone."""
+        self.members[member].join(timeout=1)
+        code = self.members[member].exitcode
+        return RuntimeError(
+            f"a process of the pool died (exit code {code}); if the system is short of memory, "
+            "use fewer processes or engine='serial'"
+        )
 
     def drain(self, busy: dict[int, int]) -> None:
         """Wait for the answers still under way, so that the next round starts with quiet lines."""
-        for member, count in busy.items():
-            for _ in range(count):
-                self.hear(member)
+        for member in busy:
+            while busy[member]:
+                self.hear(member, busy)
 
     def dismiss(self) -> None:
-        """End the processes."""
+        """End the processes. They are told: processes forked later may hold our lines open."""
         for line in self.lines:
+            with contextlib.suppress(OSError):
+                line.send(None)
             line.close()
         for member in self.members:
             member.join(timeout=5)

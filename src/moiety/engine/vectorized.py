@@ -94,7 +94,10 @@ class Vectorized:
         for group in groups.values():
             group.sort(key=lambda item: -item[1].plan.steps)
             desks = [desk for _, desk in group]
-            carries, losses = run(solve, desks)
+            try:
+                carries, losses = run(solve, desks)
+            except Exception as error:
+                raise self.blame(solve, desks) from error
             for number, (place, desk) in enumerate(group):
                 mine = losses[number, : desk.plan.steps]
                 done[place] = self.rise(solve, desk, carries[number], mine)
@@ -111,6 +114,18 @@ class Vectorized:
         except ValueError as error:
             raise WorkerError(job.worker, job.round, None, str(error)) from error
         return Desk(job, rows, plan, carry) if plan.steps else None
+
+    def blame(self, solve: Solve, desks: Sequence[Desk]) -> Exception:
+        """Find the worker for which a stack failed, by running its workers one by one."""
+        for desk in desks:
+            try:
+                work(solve, desk.job, desk.rows, self.memory.get(desk.job.worker, {}), walk)
+            except WorkerError as error:
+                return error
+        return RuntimeError(
+            f"workers {[desk.job.worker for desk in desks]} run one by one but not stacked; use "
+            "engine='serial' or engine='pool'"
+        )
 
     def alone(self, solve: Solve, job: Job) -> Reply:
         """Run a job that is not stacked."""
