@@ -190,6 +190,8 @@ def assemble(record: Federation, base: Ground, method: Method, rounds: int) -> B
         name: {w: TableRows(table, rows) for w, rows in group.items()}
         for name, group in base.places.groups.items()
     }
+    first = method.first or method.model.params
+    method = replace(method, first={name: t.to(record.device) for name, t in first.items()})
     if method.view is not None:
         open_rows = Seen(open_rows, method.view)
         seen = {name: Seen(group.__getitem__, method.view) for name, group in groups.items()}
