@@ -43,7 +43,7 @@ def table(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(table: Path) -> Callable[..., Federation]:
     """Make a record of a run that takes a fraction of a second; changes are nested fields."""
 
@@ -102,6 +102,13 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def played(tiny, tmp_path_factory) -> Path:
+    """Play a run of ten rounds once; whoever changes it takes a copy."""
+    record = tiny(rounds=10, evaluate_every=2)
+    return Lab(tmp_path_factory.mktemp("played")).play(record, "ddome")
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from moiety.core.errors import WorkerError
-from moiety.core.ledger import End, Entry, Evaluation, Start
+from moiety.core.ledger import End, Entry, Evaluation, Round, Start
 from moiety.core.play import begin, commit, dispatch, questions
 from moiety.core.protocols import Engine, Method
 from moiety.core.rows import Rows
@@ -102,10 +101,11 @@ def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | Non
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
     """
     state, best = restore(run, folder, at)
-    ledger = folder / LEDGER
+    ledger, place = folder / LEDGER, state.round
 
     def note(entry: Entry) -> int:
-        size = append(ledger, entry)
+        nonlocal place
+        place, size = entry.round if isinstance(entry, Round) else place, append(ledger, entry)
         for watcher in watch:
             watcher(entry)
         return size
@@ -118,8 +118,8 @@ def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | Non
     try:
         with stopping() as asked:
             state = play_on(run, folder, state, best, note, asked)
-    except WorkerError as error:
-        note(End(state.round, time.perf_counter() - begun, "failed", str(error)))
+    except RuntimeError as error:  # of a worker, or of the engine itself
+        note(End(place, time.perf_counter() - begun, "failed", str(error)))
         raise RunError(f"{error}. The last checkpoint is kept in {folder}") from error
     note(End(state.round, time.perf_counter() - begun, "finished"))
     return state

@@ -131,7 +131,7 @@ def attempt(name: str, record: Federation, chosen: Mapping[str, Any], folder: Pa
     try:
         runs = start_group(name, check(record), folder)
     except RunError as error:
-        if not isinstance(error.__cause__, WorkerError):
+        if not isinstance(error.__cause__, WorkerError):  # the choice itself may still be good
             raise
         warn(str(error))
         return Trial(chosen, None, ())
