@@ -23,6 +23,7 @@ from moiety.methods.demo import Demo, two_classes
 from moiety.methods.fedavg import fedavg
 from moiety.methods.fedopt import fedopt
 from moiety.methods.task import Local, Task
+from moiety.models.mlp import mlp
 from moiety.models.module import from_module
 from moiety.solve.sgd import OWN
 from moiety.split.nested import Nested
@@ -41,9 +42,10 @@ def vary(change: Callable[[Task], Method]) -> Callable[[torch.Generator], Demo]:
 
 
 def nested(task: Task) -> Method:
-    """Give workers of unequal means unequal widths, as HeteroFL does."""
-    split = Nested({"h1": 6}, lambda worker: (0.34, 0.5, 1.0)[worker % 3])
-    return replace(fedavg(task), split=split)
+    """Give workers of unequal means unequal widths, as HeteroFL does; two axes cut one tensor."""
+    model = mlp((8, 6, 5, 6), stream(task.seed, "first"))
+    split = Nested({"h1": 6, "h2": 5}, lambda worker: (0.34, 0.5, 1.0)[worker % 3])
+    return replace(fedavg(replace(task, model=model)), split=split)
 
 
 def busy(task: Task) -> Method:
