@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import torch
@@ -71,6 +71,11 @@ def fixed_modes() -> Dataset:
     return modes(stream(0, "modes"))
 
 
+def noisy_modes() -> Dataset:
+    """Draw the easier shapes in heavier noise: four templates a class, [12000, 1, 12, 12]."""
+    return replace(modes(stream(0, "modes"), num_modes=4, noise=1.5), name="modes-noisy")
+
+
 SHIPPED = 'pip install "moiety[data]"'
 SHELF = f"files in the folder named by {shelf.VARIABLE}"
 
@@ -79,6 +84,9 @@ SETS: Mapping[str, Entry] = {
     "wine": Entry(wine, "178 wines, 13 measurements, 3 classes", SHIPPED),
     "breast-cancer": Entry(breast_cancer, "569 tumours, 30 measurements, 2 classes", SHIPPED),
     "modes": Entry(fixed_modes, "synthetic, 10 classes of 6 noisy templates, 12x12", "nothing"),
+    "modes-noisy": Entry(
+        noisy_modes, "the same with 4 templates and half as much noise again", "nothing"
+    ),
     "fashion-mnist": Entry(
         shelf.fashion_mnist, "60,000 + 10,000 pieces of clothing, 28x28, 10 classes", SHELF
     ),
