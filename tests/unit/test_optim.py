@@ -63,7 +63,10 @@ def test_pure_updates_change_nothing_and_follow_the_factor(name):
     for grad in grads:
         param.grad = grad.clone()
         optimizer.step()
-        pure, slots = rule.update(pure, grad, slots, 0.5)
+        kept = {key: t.clone() for key, t in slots.items()}
+        pure, after = rule.update(pure, grad, slots, 0.5)
+        assert all(torch.equal(slots[key], kept[key]) for key in kept)
+        slots = after
         other, more = rule.update(other, grad, more, torch.tensor(0.5, dtype=torch.double))
         torch.testing.assert_close(pure, param.detach(), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(other, pure, rtol=1e-6, atol=1e-7)
