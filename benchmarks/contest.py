@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -45,6 +47,32 @@ def auto(work: Work, processes: int) -> Engine:
     """Build the engine that ``auto`` takes, on so many processes where it is the pool."""
     name = choose(work.method, "cpu", work.num_chosen)
     return Pool(work.open, processes=processes) if name == "pool" else make(name, work.open)
+
+
+def apart(work: Work) -> Round:
+    """Play half a round each on two processes that tell each other nothing: the most to be had."""
+    context, lines = multiprocessing.get_context("fork"), []
+    for half in range(2):
+        near, far = context.Pipe()
+        context.Process(target=obey, args=(work, half, far), daemon=True).start()
+        lines.append(near)
+
+    def one(index: int) -> None:
+        for line in lines:
+            line.send(index)
+        for line in lines:
+            line.recv()
+
+    return one
+
+
+def obey(work: Work, half: int, line: Connection) -> None:
+    """Play every second worker of the rounds named, until the process is ended."""
+    torch.set_num_threads(1)
+    while True:
+        some = work.roster(line.recv())[half::2]
+        plain.play(work.net, work.table, [work.index[worker] for worker in some])
+        line.send(None)
 
 
 def contest(

@@ -21,7 +21,7 @@ EXPERT_BYTES, GATE_BYTES, INDEX_BYTES = 4 * 1250, 4 * (64 * 8 + 64 + 5 * 64 + 5)
 """Of ``ddome-modes``: float32 experts 144-8-10, a float32 gate 8-64-5, int32 indices."""
 
 QUICK = Trial("DDOME", "ddome", changes={"rounds": 60, "evaluate_every": 60}, seeds=(0,))
-QUICK_FLOOR = 10.0
+QUICK_FLOOR = 40.0
 """Percent that seed 0 must reach on unseen workers in 60 rounds of ``ddome-modes``."""
 
 
@@ -124,7 +124,6 @@ def theorem_gates(book: Book, numbers: Sequence[int], key: str) -> list[Gate]:
 
     apart = each("apart", lambda seed: theorem.apart(20, 5, seed))
     joint = each("joint", lambda seed: theorem.together(20, 5, seed))
-    mixed = each("mixed", lambda seed: theorem.together(20, 5, seed, theorem.of_mixture))
     far = each("distance", lambda seed: theorem.distance(100, 5, seed))
     name = "Theorem 1, {}: loss left, over that of answering 0"
     return [
@@ -134,8 +133,17 @@ def theorem_gates(book: Book, numbers: Sequence[int], key: str) -> list[Gate]:
              listed(joint, "{:.2f}"), max(joint) <= 0.15),
         Gate("Theorem 1: least squared distance of an expert to a true one", "at least 0.5",
              listed(far, "{:.2f}"), min(far) >= 0.5),
-        Gate(name.format("fitted jointly on the mixed answer"), "-", listed(mixed, "{:.2f}")),
     ]  # fmt: skip
+
+
+def mixed_answer(book: Book) -> Gate:
+    """Show joint fitting with the loss of the mixed answer, which sticks on some seeds."""
+    take = theorem.together
+    found = book.measure(
+        "theorem, mixed", lambda: [take(20, 5, seed, theorem.of_mixture) for seed in SEEDS]
+    )
+    name = "Theorem 1, fitted jointly on the mixed answer: loss left"
+    return Gate(name, "-", listed(found, "{:.2f}"))
 
 
 def quickstart_gate(book: Book) -> Gate:
@@ -179,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
     if told.quick:
         return report(quick(book), book, told, machine())
     gates = [*modes_gates(book), *theorem_gates(book, SEEDS, "theorem"), quickstart_gate(book)]
-    return report([*gates, *rows(book)], book, told, machine())
+    return report([*gates, mixed_answer(book), *rows(book)], book, told, machine())
 
 
 if __name__ == "__main__":
