@@ -111,7 +111,8 @@ class Served:
         for name in ("gate.layer2.w", "gate.layer2.b"):
             piece[name] = piece[name][kept]
         small = replace(model, params=piece)
-        note = {**self.note, "experts": kept.tolist()}
+        names = self.note.get("experts", range(count))  # a personal model may be cut once more
+        note = {**self.note, "experts": [names[place] for place in kept.tolist()]}
         return Served(piece, small, Routed(small, None, self.serve.mode), self.intake, note)
 
 

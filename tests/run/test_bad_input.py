@@ -1,0 +1,273 @@
+"""What a user can get wrong: a clear message with the remedy, or the right result."""
+
+import csv
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from moiety import load
+from moiety.core.ledger import read
+from moiety.core.rows import TableRows
+from moiety.recipes.build import build
+from moiety.run.errors import RunError
+from moiety.run.final import CONFIG, MODEL
+from moiety.run.loop import CHECKPOINTS, LEDGER
+
+ENGINES = ("serial", "vectorized", "pool")
+
+
+def give(rows_of_one):
+    """Change the rows of worker 3 behind the reader's back."""
+
+    def change(built):
+        def rows_of(worker):
+            rows = built.open(worker)
+            return rows_of_one(rows) if worker == 3 else rows
+
+        return replace(built, open=rows_of)
+
+    return change
+
+
+def poisoned(rows):
+    """Put one NaN among the inputs."""
+    batch = {name: t.clone() for name, t in rows.take(torch.arange(rows.size)).items()}
+    batch["x"][-1, 0] = float("nan")
+    return TableRows(batch, torch.arange(rows.size))
+
+
+def without(rows):
+    return TableRows(rows.take(torch.arange(rows.size)), torch.arange(0))
+
+
+def cut(rows):
+    return TableRows(rows.take(torch.arange(rows.size)), torch.arange(1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nan_in_the_data_of_a_worker(lab, tiny, lines, engine):
+    run = lab.lay(tiny(engine=engine, turnout={"size": 6, "anchors": -1}))
+    with pytest.raises(RunError, match=r"worker 3, round 0, step \d+: the loss is nan"):
+        lab.go(run, give(poisoned))
+    end = lines(run)[-1]
+    assert (end["status"], end["round"]) == ("failed", 0)
+    assert "worker 3" in end["reason"]
+    assert (run / CHECKPOINTS / "00000000").is_dir()
+    assert not (run / "final").exists()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_worker_without_rows(lab, tiny, lines, engine):
+    run = lab.lay(tiny(engine=engine, turnout={"size": 6, "anchors": -1}))
+    with pytest.raises(RunError, match=r"worker 3, round 0.*(row|empty)"):
+        lab.go(run, give(without))
+    assert lines(run)[-1]["status"] == "failed"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_worker_with_one_row_takes_part(lab, tiny, engine):
+    run = lab.lay(tiny(engine=engine, turnout={"size": 6, "anchors": -1}))
+    lab.go(run, give(cut))
+    works = [w for entry in read(run / LEDGER).rounds for w in entry.workers if w.worker == 3]
+    assert [(work.rows, work.steps) for work in works] == [(1, 1)] * 6
+    assert all(np.isfinite(work.loss_last) for work in works)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_batch_larger_than_the_data_is_all_the_data(lab, tiny, tensors, engine):
+    """One step of gradient descent on all rows, by hand, of the single worker of a round."""
+    record = tiny(
+        engine=engine, rounds=1, local={"batch": 10_000, "momentum": 0.0},
+        turnout={"size": 1, "fixed": True},
+    )  # fmt: skip
+    run, built = lab.play(record), build(record, "fedavg", 0)
+    rows, model = built.open(0), built.method.model
+    first = {name: t.clone().requires_grad_() for name, t in (built.method.first or
+             model.params).items()}  # fmt: skip
+    batch = rows.take(torch.arange(rows.size))
+    loss = torch.nn.functional.cross_entropy(model.logits(first, batch, {}), batch["y"])
+    grads = torch.autograd.grad(loss, list(first.values()))
+    after = tensors(run)
+    for (name, value), grad in zip(first.items(), grads, strict=True):
+        torch.testing.assert_close(after[name], (value - 0.1 * grad).detach())
+    [work] = read(run / LEDGER).rounds[0].workers
+    assert (work.worker, work.steps, work.rows) == (0, 1, rows.size)
+    assert work.loss_first == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
+    said = moiety("run", "yours", *small, "--ddome.k", 4, "--out", "mine")
+    assert said.code == 1
+    assert "k=4 experts per worker, but the model has 3; choose fewer" in said.err
+    assert not (tmp_path / "mine").exists()  # FedAvg, the first of the two, did not start either
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["--population.scheme", "lables"], "'lables'"),
+    (["--population.workers", "1"], "workers=1 with anchors=2"),
+    (["--population.unseen", "50"], "choose fewer"),
+    (["--population.public", "0.9"], "choose smaller shares"),
+    (["--population.public", "0"], "set some rows apart"),
+    (["--population.scheme", "natural"], "no natural workers"),
+    (["--population.scheme", "iid", "--population.workers", "5000"], "choose fewer workers"),
+    (["--net.kind", "cnn"], "a CNN needs images"),
+    (["--net.kind", "tree"], "'tree'; choose 'mlp', 'cnn' or 'linear'"),
+    (["--local.optimizer", "sgdd"], "'sgdd'; choose 'sgd', 'adam' or 'adamw'"),
+    (["--local.schedule", "cosin"], "'cosin'; choose 'constant' or 'cosine'"),
+    (["--ddome.serve", "top2"], "'top2'"),
+    (["--keep.every", "0"], "every >= 1"),
+    (["--turnout.size", "0", "--turnout.anchors", "-1"], "0 workers a round of 6"),
+])  # fmt: skip
+def test_choices_that_do_not_fit(moiety, small, words, said):
+    found = moiety("run", "yours", *small, "--methods", "ddome", *words, "--out", "mine")
+    assert found.code == 1
+    assert said in found.err
+    assert "Traceback" not in found.err
+
+
+def write(path, rows, header=("a", "b", "label")):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+@pytest.mark.parametrize(("rows", "said"), [
+    ([[1, "nan", "u"], [2, 3, "v"]], "row 1"),
+    ([[1, 2, "u"], [2, "", "v"]], "row 2"),
+    ([[1, 2, "u"], [2, "inf", "v"]], "row 2"),
+    ([], "row"),
+])  # fmt: skip
+def test_a_table_with_holes(moiety, tmp_path, rows, said):
+    write(tmp_path / "holes.csv", rows)
+    found = moiety("run", "yours", "--data", "holes.csv", "--out", "mine")
+    assert found.code == 1
+    assert "holes.csv" in found.err
+    assert said in found.err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_table_without_labels(moiety, tmp_path):
+    write(tmp_path / "bare.csv", [[1, 2], [3, 4]], ("a", "b"))
+    found = moiety("run", "yours", "--data", "bare.csv", "--out", "mine")
+    assert found.code == 1
+    assert "bare has no labels, and training needs them" in found.err
+
+
+@pytest.mark.parametrize("command", ["predict", "personalize"])
+def test_rows_of_another_width(moiety, played, tmp_path, command):
+    np.savez(tmp_path / "wide.npz", x=np.zeros((3, 7), np.float32))
+    out = ["--out", "mine"] if command == "personalize" else []
+    found = moiety(command, played, "--data", "wide.npz", *out)
+    assert found.code == 1
+    assert "rows have shape (7,), but the model was trained on (6,)" in found.err
+    assert "same columns in the same order" in found.err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_rows_with_nan_at_predict(moiety, played, tmp_path):
+    x = np.zeros((3, 6), np.float32)
+    x[1, 4] = np.nan
+    np.savez(tmp_path / "nan.npz", x=x)
+    found = moiety("predict", played, "--data", "nan.npz")
+    assert found.code == 1
+    assert "row 2" in found.err
+    with pytest.raises(ValueError, match="row 1 holds NaN or infinity; clean the data"):
+        load(played).predict(torch.from_numpy(x))  # in Python rows are counted from 0
+
+
+def test_labels_that_the_model_does_not_know(moiety, played, tmp_path):
+    np.savez(tmp_path / "odd.npz", x=np.zeros((2, 6), np.float32), y=np.array(["red", "pink"]))
+    found = moiety("predict", played, "--data", "odd.npz")
+    assert found.code == 1
+    assert "labels ['pink'] are not among the model's classes" in found.err
+
+
+@pytest.fixture
+def model(played, tmp_path):
+    """Copy a finished model."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in (MODEL, CONFIG):
+        (folder / name).write_bytes((played / "final" / name).read_bytes())
+    return folder
+
+
+class Trap:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("kind", ["raw", "zip"])
+def test_a_model_that_is_a_pickle(moiety, model, table, tmp_path, kind):
+    trap = Trap(tmp_path / "sprung")
+    if kind == "raw":
+        (model / MODEL).write_bytes(pickle.dumps({"w": trap}))
+    else:
+        torch.save({"w": trap}, model / MODEL)
+    found = moiety("predict", model, "--data", table)
+    assert found.code == 1
+    assert f"{model / MODEL} is a pickle" in found.err
+    assert "safetensors.torch.save_file" in found.err
+    assert not trap.path.exists()
+
+
+@pytest.mark.parametrize("length", [0, 4, 100, -1])
+def test_a_model_cut_short(moiety, model, table, length):
+    (model / MODEL).write_bytes((model / MODEL).read_bytes()[:length])
+    found = moiety("predict", model, "--data", table)
+    assert found.code == 1
+    assert f"{model / MODEL} is not a whole safetensors file" in found.err
+    assert "copy it again" in found.err
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("{", "not JSON"),
+    ("[]", "model format None"),
+    ('{"version": 0}', "model format 0"),
+    ('{"version": 1}', "does not describe"),
+])  # fmt: skip
+def test_a_model_whose_configuration_is_none(moiety, model, table, text, said):
+    (model / CONFIG).write_text(text)
+    found = moiety("predict", model, "--data", table)
+    assert found.code == 1
+    assert said in found.err
+    assert str(model) in found.err
+
+
+def test_tensors_of_another_model(moiety, lab, tiny, model, table):
+    other = lab.play(tiny(ddome={"experts": 4}), "ddome", "other")
+    (model / MODEL).write_bytes((other / "final" / MODEL).read_bytes())
+    found = moiety("predict", model, "--data", table)
+    assert found.code == 1
+    assert "does not describe model.safetensors" in found.err
+
+
+def test_a_run_without_a_finished_model(moiety, lab, tiny, table):
+    run = lab.lay(tiny())
+    found = moiety("predict", run, "--data", table)
+    assert found.code == 1
+    assert f"{run} has no finished model; go on with: moiety resume {run}" in found.err
+    found = moiety("report", run)
+    assert found.code == 1
+    assert "has started; resume it first" in found.err
+
+
+@pytest.mark.parametrize("experts", [0, 4, -1])
+def test_a_personal_model_of_too_many_experts(moiety, played, table, tmp_path, experts):
+    found = moiety("personalize", played, "--data", table, "--experts", experts, "--out", "mine")
+    assert found.code == 1
+    assert f"--experts {experts}, but the model has 3; choose 1 to 3" in found.err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_personal_model_of_a_run_without_experts(moiety, lab, tiny, table):
+    found = moiety("personalize", lab.play(tiny()), "--data", table, "--out", "mine")
+    assert found.code == 1
+    assert "no gated experts" in found.err

@@ -1,0 +1,102 @@
+"""Every recipe builds and plays a round."""
+
+import os
+
+import pytest
+
+from moiety.core.ledger import read
+from moiety.data.sets import SETS
+from moiety.recipes import RECIPES
+from moiety.recipes.build import build
+from moiety.recipes.fields import override, to_plain
+from moiety.recipes.options import make, with_options
+from moiety.recipes.record import Federation
+from moiety.run.group import start_run
+from moiety.run.loop import LEDGER
+from moiety.run.spec import Spec, flag, resolve
+
+HERE = ("digits", "modes")
+
+
+def small(name: str) -> Federation:
+    return override(RECIPES[name].record, {"rounds": 1, "seeds": 1, "common": {"epochs": 1}})
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_plays_a_round_of_each_of_its_methods(name, tmp_path):
+    record = small(name)
+    if record.data not in HERE and not os.environ.get("MOIETY_DATA"):
+        pytest.skip(f"{name} needs {record.data}, and MOIETY_DATA is not set")
+    for method in record.methods:
+        spec, built = resolve(name, record, method, 0)
+        start_run(spec, built, tmp_path / method)
+        ledger = read(tmp_path / method / LEDGER)
+        assert ledger.end.status == "finished"
+        assert len(ledger.rounds) == (method != "common")
+        assert ledger.start.num_seen == record.population.workers
+        assert ledger.start.num_unseen == record.population.unseen
+        for entry in ledger.rounds:
+            assert len(entry.workers) == record.turnout.size
+        groups = ledger.evaluations[-1].groups
+        assert {"seen", "unseen", "validation"} <= groups.keys()
+        assert all(0 <= one <= 1 for group in groups.values() for one in group.accuracy)
+
+
+def test_recipes_name_data_sets_that_are_known():
+    assert all(recipe.record.data in SETS for recipe in RECIPES.values())
+    assert all(recipe.about for recipe in RECIPES.values())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_specification_survives_its_json(name):
+    record = small(name)
+    spec = Spec(name, record, "ddome", 3)
+    again = Spec.from_json(spec.to_json(), "here")
+    assert to_plain(again.record) == to_plain(record)
+    assert again.mark == spec.mark
+    other = Spec(name, override(record, {"local": {"lr": 0.123}}), "ddome", 3)
+    assert other.mark != spec.mark
+    assert "--local.lr 0.123" in other.command
+    assert "--local.lr" not in spec.command
+
+
+def test_what_is_left_to_the_recipe_is_not_in_the_command():
+    spec = Spec("quickstart", RECIPES["quickstart"].record, "ddome", 0)
+    assert spec.command == "moiety run quickstart --methods ddome --seed 0 --engine auto"
+
+
+def test_fields_as_words():
+    assert flag("local.lr", 0.5) == ["--local.lr", "0.5"]
+    assert flag("net.hidden", [8, 4]) == ["--net.hidden", "8", "4"]
+    assert flag("local.by_rows", True) == ["--local.by-rows"]
+    assert flag("local.by_rows", False) == ["--local.no-by-rows"]
+
+
+def test_options_reach_the_method(tiny):
+    record = tiny(ddome={"experts": 4, "k": 3})
+    method = build(record, "ddome", 0).method
+    assert method.model.params["gate.layer2.b"].shape == (4,)
+    assert len(build(tiny(), "ddome", 0).method.model.params["gate.layer2.b"]) == 3
+    chosen = with_options(fedprox={"mu": 7.0})
+    assert chosen.fedprox.mu == 7.0
+    with pytest.raises(TypeError, match="mue"):
+        with_options(fedprox={"mue": 7.0})
+    assert make.__doc__
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"rounds": 1.5}, "field 'rounds' is a int"),
+    ({"rounds": None}, "field 'rounds' is a int"),
+    ({"nett": {}}, "unknown field 'nett'; did you mean 'net'"),
+    ({"net": {"hidden": [1.5]}}, "field 'net.hidden' is a int"),
+    ({"methods": [1]}, "field 'methods' is a str"),
+    ({"local": {"carry": 1}}, "field 'local.carry' is a bool"),
+])  # fmt: skip
+def test_values_of_another_type(changes, said):
+    with pytest.raises(ValueError, match=said):
+        override(Federation(), changes)
+
+
+def test_whole_numbers_do_for_fractions():
+    assert override(Federation(), {"local": {"lr": 1}}).local.lr == 1.0
+    assert override(Federation(), {"net": {"hidden": []}}).net.hidden == ()

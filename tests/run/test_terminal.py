@@ -1,0 +1,168 @@
+"""Ctrl-C, the progress bar, and exit codes, in processes of their own."""
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import sys
+import termios
+import time
+
+import pytest
+
+from moiety.run import checkpoint, cli
+from moiety.run.commands import run
+from moiety.run.loop import CHECKPOINTS, LEDGER
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch):
+    """Reports take longer than these runs, and are tested elsewhere."""
+    monkeypatch.setattr(run, "report_of", lambda runs, out: None)
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch, forked):
+    """Start a command in a child process that writes what it prints to a file."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*words: str) -> int:
+        def work() -> int:
+            handle = os.open(tmp_path / "printed.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(handle, 1)
+            os.dup2(handle, 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+            try:
+                return cli.main(words)
+            finally:
+                sys.stdout.flush()
+
+        return forked(work)
+
+    return start
+
+
+def wait_for_rounds(ledger, count: int) -> None:
+    patience = time.monotonic() + 30
+    while time.monotonic() < patience:
+        if ledger.exists() and ledger.read_text().count('"kind": "round"') >= count:
+            return
+        time.sleep(0.002)
+    raise AssertionError(f"{ledger} has not {count} rounds after 30 s")
+
+
+def code_of(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(
+    started, small, tmp_path, lab, final, lines
+):
+    """Stopped twice, once in a run and once in its resumption, the end is that of no stop."""
+    words = ["run", "yours", *small, "--methods", "fedavg", "--rounds", "60", "--keep.every", "50"]
+    assert code_of(started(*words, "--out", "whole")) == 0
+    stopped = tmp_path / "stopped"
+    child = started(*words, "--out", "stopped")
+    for least, command in ((5, ("resume", "stopped")), (25, ("resume", "stopped"))):
+        wait_for_rounds(stopped / LEDGER, least)
+        os.kill(child, signal.SIGINT)
+        assert code_of(child) == 130
+        end = lines(stopped)[-1]
+        assert (end["kind"], end["status"]) == ("end", "interrupted")
+        assert 60 > end["round"] >= least
+        assert int(checkpoint.found(stopped / CHECKPOINTS)[-1].name) == end["round"]
+        printed = (tmp_path / "printed.txt").read_text()
+        assert "stopping after this round; Ctrl-C again to stop at once" in printed
+        assert "go on from the last checkpoint with: moiety resume stopped" in printed
+        assert not (stopped / "final").exists()
+        child = started(*command)
+    assert code_of(child) == 0
+    assert final(stopped) == final(tmp_path / "whole")
+    assert lines(stopped)[1:] == lines(tmp_path / "whole")[1:]
+
+
+def test_a_second_ctrl_c_stops_at_once(started, small, tmp_path, monkeypatch):
+    """The second falls into a round that would take a minute."""
+    from moiety.run import loop
+
+    plain = loop.play_round
+
+    def slow(run, method, state, note):
+        if state.round == 3:
+            (tmp_path / "inside").touch()
+            time.sleep(60)
+        return plain(run, method, state, note)
+
+    monkeypatch.setattr(loop, "play_round", slow)
+    child = started("run", "yours", *small, "--methods", "fedavg", "--out", "stopped")
+    begun = time.monotonic()
+    while not (tmp_path / "inside").exists():
+        time.sleep(0.01)
+        assert time.monotonic() < begun + 30
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        os.kill(child, signal.SIGINT)
+        time.sleep(0.2)
+        assert time.monotonic() < begun + 50
+    kept = checkpoint.found(tmp_path / "stopped" / CHECKPOINTS)
+    assert [int(path.name) for path in kept] == [0, 2]
+    assert "moiety resume stopped" in (tmp_path / "printed.txt").read_text()
+
+
+def test_ctrl_c_ends_a_group_and_not_one_run_of_it(started, small, tmp_path):
+    child = started("run", "yours", *small, "--methods", "fedavg", "ddome", "--rounds", "60",
+                    "--out", "both")  # fmt: skip
+    wait_for_rounds(tmp_path / "both" / "fedavg-seed0" / LEDGER, 5)
+    os.kill(child, signal.SIGINT)
+    assert code_of(child) == 130
+    assert not (tmp_path / "both" / "ddome-seed0").exists()
+    assert "moiety resume both" in (tmp_path / "printed.txt").read_text()
+
+
+def test_a_run_that_diverges_names_worker_round_and_step(started, small, tmp_path, lines):
+    child = started("run", "yours", *small, "--methods", "fedavg", "--local.lr", "1e30",
+                    "--out", "wild")  # fmt: skip
+    assert code_of(child) == 1
+    printed = (tmp_path / "printed.txt").read_text()
+    said = re.search(r"moiety: (worker \d+, round 0, step \d+: .*loss is (nan|inf).*)", printed)
+    assert said
+    assert "lower the learning rate" in said[1]
+    assert "last checkpoint is kept in wild" in said[1]
+    assert "Traceback" not in printed
+    end = lines(tmp_path / "wild")[-1]
+    assert (end["kind"], end["status"], end["round"]) == ("end", "failed", 0)
+    assert end["reason"] in said[1]
+    kept = checkpoint.found(tmp_path / "wild" / CHECKPOINTS)
+    assert [int(path.name) for path in kept] == [0]
+
+
+def test_a_bar_on_a_terminal(tmp_path, small, monkeypatch):
+    """On a terminal one bar is drawn with rounds done, time left and accuracy; no line a round."""
+    monkeypatch.chdir(tmp_path)
+    child, handle = pty.fork()
+    if not child:
+        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+        code = 1
+        try:
+            words = ["run", "yours", *small, "--methods", "fedavg", "--out", "mine"]
+            code = cli.main(words)
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+    shown = b""
+    while True:
+        try:
+            some = os.read(handle, 4096)
+        except OSError:  # the other end was closed
+            break
+        if not some:
+            break
+        shown += some
+    os.close(handle)
+    assert code_of(child) == 0
+    text = shown.decode()
+    assert re.search(r"fedavg, seed 0: 100%\|.*\| 4/4 \[\d\d:\d\d<\d\d:\d\d", text)
+    assert "unseen 0." in text
+    assert "round 1/4" not in text
