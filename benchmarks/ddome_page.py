@@ -1,27 +1,26 @@
 """Write what was measured into the documentation: ``python -m benchmarks.ddome_page``.
 
 Reads ``docs/results/ddome.json``, which ``python -m benchmarks.ddome --json`` writes, fills the
-tables of two pages between their marks, and draws the map.
+tables of two pages between their marks, and draws the map. What was not measured is shown as such.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.contest import ROOT
+from benchmarks.ddome import judged, mixed_answer, rows
 from benchmarks.ddome_trials import (
     CLASSES,
     ELSEWHERE,
     GATED,
-    MAP,
     QUICKSTART,
     SHOWN,
     WIDTHS,
     final,
+    known,
     on_map,
     score,
 )
@@ -31,13 +30,6 @@ from benchmarks.trial import Figures, Trial
 RESULTS = ROOT / "docs" / "results"
 PAGES = (RESULTS / "ddome.md", ROOT / "docs" / "methods" / "ddome.md")
 PICTURE = ROOT / "docs" / "methods" / "ddome-map.svg"
-
-
-def known(book: Book, name: str, trial: Trial) -> list[Figures]:
-    """Look up a trial; empty unless every seed was measured."""
-    keys = [f"{name}, seed {seed}" for seed in trial.seeds]
-    found = [book.figures[key] for key in keys if key in book.figures]
-    return found if len(found) == len(keys) else []
 
 
 def with_spread(values: Sequence[float]) -> str:
@@ -58,7 +50,7 @@ def accuracies(book: Book, trials: Mapping[str, Trial], of: Callable[[Figures], 
     """Write a line a trial: accuracies in percent, seconds, and the command."""
     lines = []
     for name, trial in trials.items():
-        found = known(book, name, trial)
+        found = known(book, name)
         told = ["not run"] * 4
         if found:
             seen = [list(one["seen"].values())[-1] for one in found]
@@ -71,8 +63,7 @@ def accuracies(book: Book, trials: Mapping[str, Trial], of: Callable[[Figures], 
 
 def in_cell(book: Book, width: int, classes: int, method: str) -> list[Figures]:
     """Look up a cell of the map."""
-    name = on_map(width, classes, method)
-    return known(book, name, MAP[name])
+    return known(book, on_map(width, classes, method))
 
 
 def margins(book: Book, width: int, classes: int) -> list[float]:
@@ -150,11 +141,10 @@ def fill(text: str, tables: Mapping[str, str]) -> str:
     return text
 
 
-def tables(book: Book, gates: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def tables(book: Book, gates: Sequence[Gate]) -> dict[str, str]:
     """Write all tables by the name of their mark."""
-    judged = [Gate(**gate) for gate in gates if gate["ok"] is not None]
     return {
-        "gates": table(judged),
+        "gates": table(gates),
         "modes": accuracies(book, {**GATED, **SHOWN}, score),
         "quickstart": accuracies(book, QUICKSTART, final),
         "elsewhere": accuracies(book, ELSEWHERE, score),
@@ -164,9 +154,10 @@ def tables(book: Book, gates: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def main() -> None:
     """Fill both pages and draw."""
-    path = RESULTS / "ddome.json"
-    book = Book.open(path)
-    written = tables(book, json.loads(path.read_text())["gates"])
+    book = Book.open(RESULTS / "ddome.json")
+    gates = [*judged(book), mixed_answer(book)]
+    book.write([*gates, *rows(book)])
+    written = tables(book, gates)
     for page in PAGES:
         page.write_text(fill(page.read_text(), written))
     draw(book, PICTURE)

@@ -28,6 +28,10 @@ GATED: Mapping[str, Trial] = {
     "k3": ddome("DDOME, K = 3", k=3),
     "random": ddome("DDOME, random routing in training", random=True),
     "untaught": ddome("DDOME, anchors do not teach the gate", teach=False),
+    "sumloss": ddome("DDOME, sumloss", loss="sumloss"),
+    "sumloss untaught": ddome(
+        "DDOME, sumloss, anchors do not teach the gate", loss="sumloss", teach=False
+    ),
     "no anchors": Trial("DDOME, no anchors", "ddome", changes={"population": {"anchors": 0}}),
 }
 """Trials that a gate reads."""
@@ -44,7 +48,6 @@ DIRICHLET = {"population": {"scheme": "dirichlet"}}
 SHOWN: Mapping[str, Trial] = {
     "fedprox": Trial("FedProx", "fedprox"),
     "soft": ddome("DDOME, soft serving", serve="soft"),
-    "sumloss": ddome("DDOME, sumloss", loss="sumloss"),
     "from common": ddome("DDOME, experts start as the common expert", from_common=True),
     "k5": ddome("DDOME, K = 5", k=5),
     "dirichlet ddome": Trial("Dirichlet 0.1: DDOME", "ddome", changes=DIRICHLET),
@@ -91,13 +94,20 @@ MAP: Mapping[str, Trial] = {
 ALL: Mapping[str, Trial] = {**GATED, **MAP, **QUICKSTART, **SHOWN, **ELSEWHERE}
 
 
-def seeds(book: Book, name: str, trials: Mapping[str, Trial] = ALL) -> list[Figures]:
+def seeds(book: Book, name: str) -> list[Figures]:
     """Measure every seed of a trial that was not measured before."""
-    trial = trials[name]
+    trial = ALL[name]
     return [
         book.measure(f"{name}, seed {seed}", lambda seed=seed: played(trial, seed))
         for seed in trial.seeds
     ]
+
+
+def known(book: Book, name: str) -> list[Figures]:
+    """Look up a trial; empty unless every seed was measured."""
+    keys = [f"{name}, seed {seed}" for seed in ALL[name].seeds]
+    found = [book.figures[key] for key in keys if key in book.figures]
+    return found if len(found) == len(keys) else []
 
 
 def score(found: Figures, rounds: Sequence[str] = LATE) -> float:

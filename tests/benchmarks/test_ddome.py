@@ -1,6 +1,8 @@
 """The gates of DDOME on figures made by hand, and the simulation's parts; no timings."""
 
 import json
+import shlex
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,12 +19,15 @@ from benchmarks.ddome import (
     rising,
 )
 from benchmarks.ddome_page import atlas, cell, draw, fill, margins, tables
-from benchmarks.ddome_trials import ALL, GATED, QUICKSTART, final, on_map, score
-from benchmarks.gates import Book
+from benchmarks.ddome_trials import ALL, GATED, QUICKSTART, SHOWN, final, on_map, score
+from benchmarks.gates import Book, Gate
 from benchmarks.trial import Trial, owners, played
 from moiety.core.streams import stream
 from moiety.methods import METHODS
+from moiety.recipes import RECIPES
 from moiety.recipes.build import REFERENCE
+from moiety.run.commands.common import parse
+from moiety.run.commands.run import Words
 
 SMALL = {
     "rounds": 2,
@@ -124,6 +129,16 @@ def test_every_trial_is_a_recipe_that_exists():
     )
 
 
+@pytest.mark.parametrize("name", [*GATED, *QUICKSTART, *SHOWN, "map 2 4 ddome"])
+def test_the_command_of_a_trial_gives_its_record(name):
+    trial = ALL[name]
+    words = shlex.split(trial.command)
+    assert words[:3] == ["moiety", "run", trial.recipe]
+    default = Words(RECIPES[trial.recipe].record)
+    said = parse(Words, words[3:], prog="run", about="", default=default)
+    assert said.record == replace(trial.record, methods=(trial.method,))
+
+
 def test_the_map_holds_the_quickstart():
     assert on_map(3, 2, "ddome") == "quickstart ddome"
     assert ALL["quickstart ddome"].record.net.hidden == (3,)
@@ -143,8 +158,7 @@ def test_pages_are_filled_from_figures(tmp_path):
     book = book_of(**values)
     assert margins(book, 2, 2) == [10.0, 11.0, 12.0]
     assert "| 2 | **+11.0 ± 1.0** | 61.0 ± 1.0 | 50.0 ± 0.0 | not run |" in atlas(book)
-    gates = [{"name": "a", "asked": "b", "measured": "c", "ok": True}]
-    written = tables(book, gates)
+    written = tables(book, [Gate("a", "b", "c", ok=True)])
     assert "| a | b | c | yes |" in written["gates"]
     assert written["modes"].count("not run") == 4 * (len(written["modes"].splitlines()) - 2)
     text = fill("x\n<!-- gates -->\n<!-- end gates -->\ny\n", written)
@@ -212,7 +226,7 @@ def test_fitting_apart_leaves_the_experts_alone(monkeypatch):
 def test_quick_says_what_it_leaves_out(monkeypatch, capsys):
     made_quick = {**made(60.0), "traffic": [[5, 5, 111_040, 111_080]]}
     figures = {"quick": made_quick, "theorem, quick, apart": [0.6], "theorem, quick, joint": [0.1],
-               "theorem, quick, mixed": [0.1], "theorem, quick, distance": [0.7]}  # fmt: skip
+               "theorem, quick, distance": [0.7]}  # fmt: skip
     monkeypatch.setattr(Book, "open", staticmethod(lambda path: Book(figures=figures)))
     assert main(["--quick", "--check"]) == 0
     told = capsys.readouterr().out
