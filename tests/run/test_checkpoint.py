@@ -5,6 +5,7 @@ import os
 import pickle
 import resource
 import shutil
+import sys
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from moiety.core.errors import WorkerError
 from moiety.core.ledger import End
 from moiety.core.ledger import read as read_ledger
 from moiety.core.state import State
-from moiety.run import checkpoint, files
+from moiety.run import checkpoint, cli, files
 from moiety.run.checkpoint import INDEX, TENSORS, Checkpoint
 from moiety.run.errors import RunError
 from moiety.run.group import read_spec
@@ -305,3 +306,19 @@ def test_a_ledger_on_a_device_that_is_full(tmp_path):
     path.symlink_to("/dev/full")
     with pytest.raises(RunError, match=r"ledger\.jsonl: No space left on device; free some space"):
         append(path, End(3, 0.5, "finished"))
+
+
+def test_a_full_disk_ends_the_command_with_1(forked, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def play():
+        with (tmp_path / "printed.txt").open("w") as printed:
+            sys.stderr = printed
+            limited(4000)
+            return cli.main(["run", "yours", *small, "--methods", "fedavg", "--out", "mine"])
+
+    assert os.waitstatus_to_exitcode(os.waitpid(forked(play), 0)[1]) == 1
+    said = (tmp_path / "printed.txt").read_text()
+    assert "cannot write mine" in said
+    assert "File too large; free some space" in said
+    assert "Traceback" not in said

@@ -6,6 +6,7 @@ import pytest
 
 from moiety.core.ledger import read
 from moiety.data.sets import SETS
+from moiety.data.shelf import VARIABLE
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build
 from moiety.recipes.fields import override, to_plain
@@ -15,8 +16,6 @@ from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
 from moiety.run.spec import Spec, flag, resolve
 
-HERE = ("digits", "modes")
-
 
 def small(name: str) -> Federation:
     return override(RECIPES[name].record, {"rounds": 1, "seeds": 1, "common": {"epochs": 1}})
@@ -25,8 +24,8 @@ def small(name: str) -> Federation:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_plays_a_round_of_each_of_its_methods(name, tmp_path):
     record = small(name)
-    if record.data not in HERE and not os.environ.get("MOIETY_DATA"):
-        pytest.skip(f"{name} needs {record.data}, and MOIETY_DATA is not set")
+    if VARIABLE in SETS[record.data].needs and not os.environ.get(VARIABLE):
+        pytest.skip(f"{name} needs {record.data}, and {VARIABLE} is not set")
     for method in record.methods:
         spec, built = resolve(name, record, method, 0)
         start_run(spec, built, tmp_path / method)

@@ -72,7 +72,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_kills_leave_no_trace(name, lab, tiny, final, lines, forked, monkeypatch):
     method, changes = CASES[name]
-    record = tiny(rounds=40, evaluate_every=7, keep={"every": 2}, **changes)
+    record = tiny(rounds=30, evaluate_every=7, keep={"every": 2}, **changes)
     whole = lab.play(record, method, "whole")
     monkeypatch.setattr(files, "write_bytes", slowly)
     rng, kills, runs = random.Random(name), 0, 0

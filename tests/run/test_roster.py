@@ -96,10 +96,14 @@ def test_a_million_workers_cost_no_more_than_a_thousand(make):
     for population in (1000, 10**6):
         roster = make(population)
         roster(0, 0)
+        times = []
+        for place in range(20):
+            begun = time.perf_counter()
+            roster(place, 0)
+            times.append(time.perf_counter() - begun)
+        seconds.append(min(times))  # the least disturbed
         tracemalloc.start()
-        begun = time.perf_counter()
         drawn = [roster(place, 0) for place in range(20)]
-        seconds.append(time.perf_counter() - begun)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert all(len(workers) == 10 for workers in drawn)
