@@ -53,7 +53,10 @@ class ModuleModel:
         return {"kind": "module", "class": type(self.module).__qualname__}
 
     def redraw(self, rng: Generator, /) -> Params:
-        """Draw fresh first values with the layers' own ``reset_parameters``."""
+        """Draw fresh first values with the layers' own ``reset_parameters``.
+
+        Parameters of layers that have none keep their values.
+        """
         again = copy.deepcopy(self.module)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.set_state(rng.get_state())
@@ -136,6 +139,7 @@ def from_module(
     *,
     call: Callable[[nn.Module, Batch], Tensor] | None = None,
     buffers: str | Mapping[str, str] = "mean",
+    noisy: bool | None = None,
 ) -> ModuleModel:
     """Make a model of any module.
 
@@ -145,6 +149,8 @@ def from_module(
         call: how to call it on a batch; by default ``module(batch["x"])``.
         buffers: how buffers (running statistics) merge: ``mean`` over workers, or ``keep`` the
             server's; one word for all or a mapping from buffer names.
+        noisy: whether it draws noise in training; by default read off its layers. Say True where
+            ``forward`` calls ``torch.nn.functional.dropout`` itself.
 
     Raises:
         ValueError: if an axis cuts a layer that refuses slices, or fits no parameter.
@@ -170,7 +176,7 @@ def from_module(
         axes,
         rules,
         call,
-        noisy=any(draws(layer) for layer in module.modules()),
+        noisy=any(draws(layer) for layer in module.modules()) if noisy is None else noisy,
         couples=any(isinstance(layer, COUPLED) for layer in module.modules()),
     )
 
