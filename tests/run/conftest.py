@@ -118,9 +118,10 @@ def final() -> Callable[[Path], bytes]:
 
 
 def timeless(value):
-    """Leave out what the clock decides."""
+    """Leave out what the clock decides, and the revision: somebody may commit in between."""
     if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "time")}
+        left_out = ("seconds", "time", "revision")
+        return {name: timeless(one) for name, one in value.items() if name not in left_out}
     return [timeless(one) for one in value] if isinstance(value, list) else value
 
 
