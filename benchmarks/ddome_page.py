@@ -126,18 +126,23 @@ def draw(book: Book, path: Path) -> None:
 def fill(text: str, tables: Mapping[str, str]) -> str:
     r"""Put tables between their marks.
 
-    >>> print(fill("a\n<!-- x -->\nold\n<!-- end x -->\nb", {"x": "new"}))
+    >>> print(fill("a\n<!-- x -->\n<!-- end x -->\nb", {"x": "new"}))
     a
     <!-- x -->
     new
     <!-- end x -->
     b
+
+    Raises:
+        ValueError: if a mark has no end.
     """
     for name, new in tables.items():
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- end {name} -->"
+        begin, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
         if begin in text:
             before, _, rest = text.partition(begin)
-            text = before + begin + new + end + rest.partition(end)[2]
+            if end not in rest:
+                raise ValueError(f"no {end!r} behind {begin!r}; write it into the page")
+            text = f"{before}{begin}{new}\n{end}{rest.partition(end)[2]}"
     return text
 
 

@@ -163,7 +163,10 @@ def test_pages_are_filled_from_figures(tmp_path):
     assert written["modes"].count("not run") == 4 * (len(written["modes"].splitlines()) - 2)
     text = fill("x\n<!-- gates -->\n<!-- end gates -->\ny\n", written)
     assert text.startswith("x\n<!-- gates -->\n| gate |")
+    assert text.endswith("\n<!-- end gates -->\ny\n")
     assert fill(text, written) == text
+    with pytest.raises(ValueError, match="end gates"):
+        fill("<!-- gates -->\nlost\n", written)
     pytest.importorskip("matplotlib")
     draw(book, tmp_path / "map.svg")
     assert "</svg>" in (tmp_path / "map.svg").read_text()
