@@ -1,8 +1,9 @@
 """What DDOME reaches: ``python -m benchmarks.ddome [--quick] [--check] [--json FILE]``.
 
-Gates are those of its specification on the recipe ``ddome-modes``, Theorem 1 in simulation, and
-the quickstart's margin; accuracies are means over three seeds, on workers that training never saw.
-A full run takes about an hour on one core, and goes on where it stopped if it keeps a file.
+Gates are margins and the gate's health on the recipe ``ddome-modes``, Theorem 1 in simulation, and
+the quickstart's margin, all set before the code was written; accuracies are means over three seeds,
+on workers that training never saw. A full run takes about an hour on a shared core, and goes on
+where it stopped if it keeps a file.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def rising(name: str, steps: Sequence[Sequence[float]]) -> Gate:
 
 
 def exact_bytes(anchors: int, normals: int, k: int) -> tuple[int, int]:
-    """Give the bytes of a round, down and up, by section 3.5 of the specification.
+    """Give the bytes of a round, down and up, as docs/methods/ddome.md says.
 
     Both ways a worker moves the gate and its experts, an anchor one of them; up go K indices too.
 
