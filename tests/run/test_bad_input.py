@@ -50,7 +50,7 @@ def cut(rows):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_nan_in_the_data_of_a_worker(lab, tiny, lines, engine):
     run = lab.lay(tiny(engine=engine, turnout={"size": 6, "anchors": -1}))
-    with pytest.raises(RunError, match=r"worker 3, round 0, step \d+: the loss is nan"):
+    with pytest.raises(RunError, match=r"worker 3, round 1, step \d+: the loss is nan"):
         lab.go(run, give(poisoned))
     end = lines(run)[-1]
     assert (end["status"], end["round"]) == ("failed", 0)
@@ -62,7 +62,7 @@ def test_nan_in_the_data_of_a_worker(lab, tiny, lines, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_worker_without_rows(lab, tiny, lines, engine):
     run = lab.lay(tiny(engine=engine, turnout={"size": 6, "anchors": -1}))
-    with pytest.raises(RunError, match=r"worker 3, round 0.*(row|empty)"):
+    with pytest.raises(RunError, match=r"worker 3, round 1.*(row|empty)"):
         lab.go(run, give(without))
     assert lines(run)[-1]["status"] == "failed"
 
@@ -271,3 +271,9 @@ def test_a_personal_model_of_a_run_without_experts(moiety, lab, tiny, table):
     found = moiety("personalize", lab.play(tiny()), "--data", table, "--out", "mine")
     assert found.code == 1
     assert "no gated experts" in found.err
+
+
+def test_a_recipe_for_your_data_asks_for_them(moiety):
+    found = moiety("run", "yours")
+    assert found.code == 1
+    assert "say --data FILE" in found.err

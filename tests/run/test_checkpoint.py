@@ -235,7 +235,7 @@ def test_a_failed_worker_keeps_the_checkpoint_before(lab, tiny, lines, final, mo
 
         return type(built)(**{**vars(built), "open": rows_of})
 
-    with pytest.raises(RunError, match=r"worker \d, round 3, step 0: the loss is nan"):
+    with pytest.raises(RunError, match=r"worker \d, round 4, step 0: the loss is nan"):
         lab.go(run, poisoned)
     assert kept_rounds(run)[-1] == 3
     end = lines(run)[-1]

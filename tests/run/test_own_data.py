@@ -50,10 +50,26 @@ def test_the_same_rows_in_any_file_give_the_same_model(
     assert said.code == 0
     assert moiety("run", "yours", *small, "--methods", "ddome", "--out", "same").code == 0
     assert final(tmp_path / "own") == final(tmp_path / "same")
-    told = json.loads(moiety("predict", "own", "--data", data, *words, "--json").out)
+    told = json.loads(moiety("predict", "own", "--data", data, "--json").out)  # target remembered
     assert told["rows"] == 400
     assert told["accuracy"] > 0.2
     assert load("own").intake.classes == ("black", "blue", "green", "red", "white")
+
+
+def test_the_target_of_training_is_left_out_of_unlabelled_use(moiety, small, rows, tmp_path):
+    """The column that was the label is neither a feature nor read; a file without it will do."""
+    x, y = rows
+    data, words = as_csv(tmp_path, x, y)
+    assert moiety("run", "yours", "--data", data, *small[2:], *words, "--methods", "ddome",
+                  "--out", "own").code == 0  # fmt: skip
+    made = {}
+    for name, label in (("one", y), ("two", np.roll(y, 1))):
+        data, _ = as_csv(tmp_path, x, label)
+        assert moiety("personalize", "own", "--data", data, "--out", name).code == 0
+        made[name] = (tmp_path / name / "model.safetensors").read_bytes()
+    assert made["one"] == made["two"]
+    np.savez(tmp_path / "bare.npz", x=x)
+    assert moiety("predict", "own", "--data", "bare.npz").code == 0
 
 
 def test_a_folder_of_images(moiety, small, tmp_path):

@@ -125,7 +125,7 @@ def test_a_run_that_diverges_names_worker_round_and_step(started, small, tmp_pat
                     "--out", "wild")  # fmt: skip
     assert code_of(child) == 1
     printed = (tmp_path / "printed.txt").read_text()
-    said = re.search(r"moiety: (worker \d+, round 0, step \d+: .*loss is (nan|inf).*)", printed)
+    said = re.search(r"moiety: (worker \d+, round 1, step \d+: .*loss is (nan|inf).*)", printed)
     assert said
     assert "lower the learning rate" in said[1]
     assert "last checkpoint is kept in wild" in said[1]

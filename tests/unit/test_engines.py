@@ -96,7 +96,7 @@ def test_small_stacks_change_nothing(most):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_worker_without_rows_is_named(start, kind):
     data = {0: rows_of(0, 5), 1: rows_of(1, 0), 2: rows_of(2, 5)}
-    with pytest.raises(WorkerError, match=r"worker 1, round 7.*no rows; leave it out") as caught:
+    with pytest.raises(WorkerError, match=r"worker 1, round 8.*no rows; leave it out") as caught:
         list(start(kind, data).map(solver(), jobs(3, 7)))
     assert (caught.value.worker, caught.value.round) == (1, 7)
 
@@ -110,7 +110,7 @@ def test_nan_in_data_names_worker_round_and_step(start, kind):
     bad = {name: column.clone() for name, column in data[2].table.items()}
     bad["x"][plan.rows[1, 0], 3] = float("nan")
     data[2] = TableRows(bad, torch.arange(10))
-    with pytest.raises(WorkerError, match="worker 2, round 5, step 1: the loss is nan") as caught:
+    with pytest.raises(WorkerError, match="worker 2, round 6, step 1: the loss is nan") as caught:
         list(start(kind, data).map(solve, jobs(3, 5)))
     error = caught.value
     assert (error.worker, error.round, error.step) == (2, 5, 1)
@@ -120,7 +120,7 @@ def test_nan_in_data_names_worker_round_and_step(start, kind):
 def test_a_loss_that_explodes_is_named(start, kind):
     data = {worker: rows_of(worker, 10) for worker in range(2)}
     wild = LocalSGD({"": CrossEntropy(MODEL.forward)}, (("*", SGD(1e30)),), 4, 4)
-    with pytest.raises(WorkerError, match=r"worker 0, round 0, step .*lower the learning rate"):
+    with pytest.raises(WorkerError, match=r"worker 0, round 1, step .*lower the learning rate"):
         list(start(kind, data).map(wild, jobs(2)))
 
 
@@ -128,7 +128,7 @@ def test_a_loss_that_explodes_is_named(start, kind):
 def test_wrong_widths_are_named(start, kind):
     x = torch.zeros(4, 6)
     data = {0: TableRows({"x": x, "y": torch.zeros(4).long()}, torch.arange(4))}
-    with pytest.raises(WorkerError, match="worker 0, round 3"):
+    with pytest.raises(WorkerError, match="worker 0, round 4"):
         list(start(kind, data).map(solver(), jobs(1, 3)))
 
 
@@ -234,5 +234,5 @@ def test_no_jobs_are_no_replies(start, kind):
 
 def test_errors_survive_a_pickle():
     error = pickle.loads(pickle.dumps(WorkerError(3, 4, None, "why")))
-    assert str(error) == "worker 3, round 4: why"
+    assert str(error) == "worker 3, round 5: why"
     assert (error.worker, error.round, error.step) == (3, 4, None)

@@ -2,11 +2,11 @@
 
 
 class WorkerError(RuntimeError):
-    """A worker failed; the message names worker, round and, where one was made, the step."""
+    """A worker failed; the message names worker, round (from 1, as progress does) and step."""
 
     def __init__(self, worker: int, round_index: int, step: int | None, cause: str) -> None:
         at = "" if step is None else f", step {step}"
-        super().__init__(f"worker {worker}, round {round_index}{at}: {cause}")
+        super().__init__(f"worker {worker}, round {round_index + 1}{at}: {cause}")
         self.worker, self.round, self.step, self.cause = worker, round_index, step, cause
 
     def __reduce__(self) -> tuple[type, tuple[int, int, int | None, str]]:

@@ -134,6 +134,9 @@ class Engine(Protocol):
         ...
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]: ...
+    def close(self) -> None:
+        """Let go of what is held open."""
+        ...
 
 
 @dataclass(frozen=True)

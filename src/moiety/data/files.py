@@ -20,6 +20,7 @@ def read(
     target: str | None = None,
     group: str | None = None,
     labels: bool = True,
+    likely: str | None = None,
 ) -> Dataset:
     """Read a CSV, Parquet or npz file, or a folder of images.
 
@@ -30,6 +31,7 @@ def read(
         target: the column of labels; by default the one named y, label, target or class, if any.
         group: the column of natural workers; by default the one named worker, if any.
         labels: False drops labels unread, also where the file has them.
+        likely: the column of labels where it is there; a file without it is unlabelled.
 
     Returns:
         The rows; ``y`` is None where no labels were found or wanted.
@@ -52,7 +54,7 @@ def read(
         )
     if not path.stat().st_size:
         raise ValueError(f"{path} is empty; give a file with at least one row")
-    return readers[suffix](path, Columns(target, group, labels))
+    return readers[suffix](path, Columns(target, group, labels, likely))
 
 
 def read_npz(path: Path, columns: Columns) -> Dataset:

@@ -21,11 +21,15 @@ WORKER = "worker"
 
 @dataclass(frozen=True)
 class Columns:
-    """What the user said of columns: the target, the group, and whether labels are wanted."""
+    """What the user said of columns: the target, the group, and whether labels are wanted.
+
+    ``likely`` is the target where it is there, and nothing is amiss where it is not.
+    """
 
     target: str | None = None
     group: str | None = None
     labels: bool = True
+    likely: str | None = None
 
     def choose(
         self, path: Path, names: Sequence[str], usual: Sequence[str] = TARGETS
@@ -37,6 +41,7 @@ class Columns:
             return None, group
         self.check(path, names, "target", self.target)
         found = [name for name in usual if name in names]
+        found = [self.likely] if self.likely in names else found
         if self.target is None and len(found) > 1:
             raise ValueError(f"{path} has columns {found}; say which is the label by target=...")
         return self.target or (found[0] if found else None), group
@@ -50,7 +55,9 @@ class Columns:
         """Choose the columns of features, the label and the group; unwanted labels are left out."""
         check_names(path, names)
         label, group = self.choose(path, names)
-        never = {label, group, self.target} | (set() if self.labels or self.target else {*TARGETS})
+        never = {label, group, self.target, self.likely} | (
+            set() if self.labels or self.target else {*TARGETS}
+        )
         features = [name for name in names if name not in never]
         if not features:
             raise ValueError(f"{path} has columns {list(names)}, none of them features; add some")

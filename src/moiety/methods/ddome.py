@@ -48,11 +48,7 @@ def ddome(
         from_common: experts start as the common expert instead of at random.
         capacity: the most workers of a round that may hold one expert; 0 for any number.
     """
-    if not 1 <= k <= experts:
-        raise ValueError(f"{k=} experts per worker, but the model has {experts}; choose fewer")
-    wrong = {worker: e for worker, e in task.anchors.items() if not 0 <= e < experts}
-    if wrong:
-        raise ValueError(f"anchors {wrong} name experts that are not among 0..{experts - 1}")
+    check(task, experts, k)
     model = mixture(task, experts, gate_hidden, from_common=from_common)
     probe = TopScores(model, k, full=capacity > 0)
     return Method(
@@ -73,6 +69,20 @@ def ddome(
         gated=EXPERT,
         constants=model.common.constants(),
     )
+
+
+def check(task: Task, experts: int, k: int) -> None:
+    """Refuse numbers that do not fit each other."""
+    if not 1 <= k <= experts:
+        raise ValueError(f"{k=} experts per worker, but the model has {experts}; choose fewer")
+    if task.local.carry:
+        raise ValueError(
+            "carry=True keeps a worker's optimiser memory for a fixed part, but ddome deals "
+            "other experts each round; use carry=False"
+        )
+    wrong = {worker: e for worker, e in task.anchors.items() if not 0 <= e < experts}
+    if wrong:
+        raise ValueError(f"anchors {wrong} name experts that are not among 0..{experts - 1}")
 
 
 def mixture(task: Task, experts: int, hidden: int, *, from_common: bool) -> GatedExperts:

@@ -72,6 +72,8 @@ class Built:
 
 def read_data(name: str, target: str) -> Dataset:
     """Load a data set by name, or a user's own file or folder."""
+    if not name:
+        raise ValueError("this recipe has no data of its own: say --data FILE or --data DIR")
     if name in sets.SETS:
         return sets.load(name)
     if Path(name).exists() or Path(name).suffix or "/" in name:

@@ -35,6 +35,7 @@ def yours() -> Federation:
     return replace(
         quickstart(),
         methods=("fedavg", "ddome"),
+        data="",
         rounds=50,
         seeds=1,
         population=Population(scheme="dirichlet", workers=10, unseen=2, alpha=0.5, anchors=0),

@@ -43,7 +43,7 @@ def roster_of(record: Federation, built: Built) -> Roster:
 def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> State:
     """Play one run in its folder, from its newest checkpoint if it has one."""
     record = spec.record
-    engine: Any = make(record.engine, built.open)
+    engine = make(record.engine, built.open)
     run = Run(
         stages=[Stage(built.method, built.rounds)],
         engine=engine,
@@ -64,7 +64,8 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
     finally:
         engine.close()
     intake = Intake(built.shape, built.scale, built.classes)
-    note = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed, "round": state.round}
+    note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
+    note = {**note, "round": state.round, "target": record.target or None}
     write(serve_method(built.method, state.params, intake, note), folder / "final")
     return state
 

@@ -17,17 +17,22 @@ from moiety.run.errors import RunError
 
 
 def append(path: Path, entry: Entry) -> int:
-    """Add a line, through to the disk; give the new length in bytes."""
+    """Add a line; give the new length in bytes. ``settle`` makes it last."""
     try:
         with path.open("ab") as file:
             file.write(encode(entry).encode() + b"\n")
             file.flush()
-            os.fsync(file.fileno())
             return file.tell()
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror or error}; free some space, then resume"
         ) from error
+
+
+def settle(path: Path) -> None:
+    """Write the ledger through to the disk, so that no checkpoint is ahead of it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def cut(path: Path, length: int) -> None:

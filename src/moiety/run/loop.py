@@ -23,7 +23,7 @@ from moiety.run import checkpoint as checkpoints
 from moiety.run.checkpoint import Checkpoint
 from moiety.run.errors import RunError
 from moiety.run.evaluate import evaluate, mean_accuracy
-from moiety.run.ledger import Meter, append, cut
+from moiety.run.ledger import Meter, append, cut, settle
 from moiety.run.roster import Roster
 
 LEDGER, CHECKPOINTS = "ledger.jsonl", "checkpoints"
@@ -198,6 +198,7 @@ def judge(run: Run, method: Method, state: State) -> Evaluation:
 def save(run: Run, folder: Path, state: State, size: int, score: float | None) -> None:
     """Write a checkpoint, then drop those that are not kept."""
     where = folder / CHECKPOINTS
+    settle(folder / LEDGER)
     checkpoints.write(where, Checkpoint(state, run.engine.memory, size, score, run.mark))
     checkpoints.prune(where, run.keep.last)
 

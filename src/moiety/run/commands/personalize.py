@@ -28,7 +28,7 @@ class Words:
         data: CSV, Parquet, npz, or a folder of images; labels are not read even if there are some.
         out: folder to write the personal model to.
         experts: how many experts it keeps.
-        target: the column of labels, to leave it out where it is not found by its name.
+        target: the column of labels, to leave it out where it has another name than in training.
         json: print as JSON.
     """
 
@@ -55,12 +55,13 @@ def main(words: Sequence[str]) -> int:
     served = open_model(said.run)
     if said.out.exists() and (not said.out.is_dir() or any(said.out.iterdir())):
         raise RunError(f"{said.out} already holds something; choose another --out")
-    data = read(said.data, target=said.target or None, labels=False)
+    known = served.note.get("target")
+    data = read(said.data, target=said.target or None, labels=False, likely=known)
     x = shaped(served, data)
     mine = served.personal(x, said.experts)
     write(mine, said.out)
     share_C = mine.predict_log_proba(x).exp().mean(0)
-    known = seen_by(said.run, mine.note["experts"])
+    routed = seen_by(said.run, mine.note["experts"])
     size = (said.out / MODEL).stat().st_size
     if said.json:
         say_json(
@@ -69,14 +70,14 @@ def main(words: Sequence[str]) -> int:
                 "experts": mine.note["experts"],
                 "bytes": size,
                 "coverage": coverage(mine, share_C),
-                "routed": known,
+                "routed": routed,
             }
         )
         return 0
     say(f"experts {mine.note['experts']} of {len_of(served)}; {size} bytes in {said.out}\n")
     rows = [["class", "expected share", "rows routed to these experts in the last evaluation"]]
     for name, share in coverage(mine, share_C).items():
-        rows.append([name, f"{share:.3f}", str(known.get(name, "")) if known else "unknown"])
+        rows.append([name, f"{share:.3f}", str(routed.get(name, "")) if routed else "unknown"])
     say(columns(rows))
     return 0
 

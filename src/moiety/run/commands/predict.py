@@ -26,7 +26,7 @@ class Words:
     Args:
         run: folder of a finished run, or of a personal model.
         data: CSV, Parquet, npz, or a folder of images; all rows are taken as one worker's.
-        target: the column of labels, if the file has one that is not found by its name.
+        target: the column of labels, if the file has one under another name than in training.
         out: a CSV file to write the class and probability of every row to.
         json: print as JSON.
     """
@@ -70,7 +70,7 @@ def main(words: Sequence[str]) -> int:
     """Predict."""
     said = parse(Words, words, prog="predict", about=ABOUT)
     served = open_model(said.run)
-    data = read(said.data, target=said.target or None)
+    data = read(said.data, target=said.target or None, likely=served.note.get("target"))
     log_proba = served.predict_log_proba(shaped(served, data))
     guess = log_proba.argmax(-1)
     names = [served.intake.classes[place] for place in guess.tolist()]
