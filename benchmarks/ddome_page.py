@@ -16,6 +16,7 @@ from benchmarks.ddome_trials import (
     CLASSES,
     ELSEWHERE,
     GATED,
+    MORE,
     QUICKSTART,
     SHOWN,
     WIDTHS,
@@ -153,6 +154,7 @@ def tables(book: Book, gates: Sequence[Gate]) -> dict[str, str]:
         "modes": accuracies(book, {**GATED, **SHOWN}, score),
         "quickstart": accuracies(book, QUICKSTART, final),
         "elsewhere": accuracies(book, ELSEWHERE, score),
+        "more": accuracies(book, MORE, final),
         "map": atlas(book),
     }
 

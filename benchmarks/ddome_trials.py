@@ -71,6 +71,18 @@ ELSEWHERE: Mapping[str, Trial] = {
 """Other recipes, reported."""
 
 
+WIDE = {"net": {"hidden": [16]}, "population": {"classes": 4}}
+
+MORE: Mapping[str, Trial] = {
+    "map 16 4, k3": Trial("DDOME, K = 3", "ddome", "quickstart", {**WIDE, "ddome": {"k": 3}}),
+    "map 16 4, k5": Trial("DDOME, K = 5", "ddome", "quickstart", {**WIDE, "ddome": {"k": 5}}),
+    "map 16 4, soft": Trial(
+        "DDOME, soft serving", "ddome", "quickstart", {**WIDE, "ddome": {"serve": "soft"}}
+    ),
+}
+"""Whether more experts a worker mend a loss on the map: 16 hidden units, four classes a worker."""
+
+
 def on_map(width: int, classes: int, method: str) -> str:
     """Name a cell of the map; one of them is the quickstart."""
     here = (width, classes) == (3, 2)
@@ -91,7 +103,7 @@ MAP: Mapping[str, Trial] = {
     for method in ("ddome", "fedavg")
 }
 
-ALL: Mapping[str, Trial] = {**GATED, **MAP, **QUICKSTART, **SHOWN, **ELSEWHERE}
+ALL: Mapping[str, Trial] = {**GATED, **MAP, **QUICKSTART, **SHOWN, **ELSEWHERE, **MORE}
 
 
 def seeds(book: Book, name: str) -> list[Figures]:
