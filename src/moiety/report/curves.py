@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from moiety.report import plots
-from moiety.report.frames import Point, Score
+from moiety.report.frames import Point, Score, crowd
 from moiety.report.maps import Load, Traffic
 from moiety.report.numbers import in_bytes
 from moiety.report.plots import Named
@@ -28,7 +28,7 @@ def accuracy(series: Sequence[Series], points: Sequence[Point], group: str, name
             else:
                 _line(axes, at, mine)
         plots.rounds_axis(axes)
-        plots.percent_axis(axes, f"accuracy, {group} workers")
+        plots.percent_axis(axes, f"accuracy, {crowd(group)}")
         plots.grid(axes, "y")
         plots.legend(figure, axes)
         return plots.svg(figure, *named)

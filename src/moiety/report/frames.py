@@ -95,6 +95,15 @@ def mean_accuracy(group: Group) -> float:
     return statistics.fmean(values) if values else math.nan
 
 
+def crowd(group: str) -> str:
+    """Say who is in a group: the workers seen or unseen, or rows set apart.
+
+    >>> crowd("unseen"), crowd("validation")
+    ('unseen workers', 'validation rows')
+    """
+    return f"{group} workers" if group in ORDER else f"{group} rows"
+
+
 def group_names(series: Sequence[Series]) -> list[str]:
     """List the groups that any evaluation holds: seen, unseen, then others by name."""
     found = {

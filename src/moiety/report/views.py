@@ -39,7 +39,8 @@ class View:
 
 def views(series: Sequence[Series]) -> list[View]:
     """Make all figures that the ledgers have numbers for."""
-    groups = reversed(frames.group_names(series))
+    groups = frames.group_names(series)
+    groups.sort(key=lambda group: group != "unseen")  # the figure that decides comes first
     found = [_accuracy(series, group) for group in groups]
     found += [_workers(series), *_loss(series)]
     for at, one in enumerate(series):
@@ -81,7 +82,7 @@ def _accuracy(series: Sequence[Series], group: str) -> View:
     final = [(row.label, row.groups.get(group)) for row in frames.summaries(series)]
     ends = sorted(((label, end) for label, end in final if end), key=lambda pair: -pair[1].mean)
     said = "; ".join(f"{label} {as_percent(end)}" for label, end in ends)
-    key, title = f"accuracy-{group}", f"Accuracy on the {group} workers by round"
+    key, title = f"accuracy-{group}", f"Accuracy on the {frames.crowd(group)} by round"
     finding = f"At the last evaluation of each run: {said}."
     reading = (
         "Mean over workers, each counting the same; lines are means over seeds, bands one sample "
@@ -89,7 +90,7 @@ def _accuracy(series: Sequence[Series], group: str) -> View:
         "Where runs end at different rounds, later points are of fewer seeds."
     )
     picture = curves.accuracy(series, points, group, (key, title, finding))
-    caption = f"Accuracy on the {group} workers (%), over seeds"
+    caption = f"Accuracy on the {frames.crowd(group)} (%), over seeds"
     return View(key, title, finding, reading, picture, [_curve_grid(caption, points, share=True)])
 
 
@@ -120,7 +121,7 @@ def _workers(series: Sequence[Series]) -> View:
     rows: list[tuple[str, int, list[Score]]] = []
     said = []
     for at, one in enumerate(series):
-        for group in frames.group_names([one]):
+        for group in [name for name in frames.group_names([one]) if name != "validation"]:
             mine = [s for s in scores if s.label == one.label and s.group == group]
             if mine:
                 rows.append((f"{one.label}, {group}", at, mine))
