@@ -1,0 +1,89 @@
+"""Fit from several starts. Letters: N rows, D columns with the constant, K experts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from moiety.ops.mixture.em import Fit, Prior, climb, tally
+from moiety.ops.mixture.experts import blank
+from moiety.ops.mixture.logit import Array
+from moiety.ops.mixture.model import Mixture
+from moiety.ops.mixture.start import features, from_labels, kmeans_labels, random_labels
+
+STARTS = {"kmeans": kmeans_labels, "random": random_labels}
+Rows = tuple[Array, Array, Array]
+Map = Callable[[Callable[..., Fit], Iterable[Mixture]], Iterable[Fit]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How many starts, how made, how far the first look goes, and when EM stops."""
+
+    num_experts: int
+    classes: int = 0
+    num_starts: int = 5
+    start: str = "kmeans"
+    looks: int = 10
+    kept: int = 2
+    tol: float = 1e-8
+    max_iter: int = 500
+    prior: Prior = Prior()
+
+
+def sample_size(rows: int, parameters: int) -> int:
+    """Give the rows on which starts are compared: a sixteenth, or 40 per parameter if more."""
+    return min(rows, max(rows // 16, 40 * parameters, 4000))
+
+
+def sampled(rows: Rows, size: int, rng: np.random.Generator) -> Rows:
+    """Draw rows without replacement, or take all."""
+    if size >= len(rows[0]):
+        return rows
+    taken = np.sort(rng.choice(len(rows[0]), size, replace=False))
+    return rows[0][taken], rows[1][taken], rows[2][taken]
+
+
+def draw_starts(rows: Rows, search: Search, rng: np.random.Generator) -> list[Mixture]:
+    """Make the mixtures to begin from, each from its own stream."""
+    x_ND, y, weights = rows
+    zero = blank(x_ND.shape[1], search.num_experts, search.classes)
+    joined = features(x_ND, y, search.classes)
+    return [
+        from_labels(zero, x_ND, y, weights, STARTS[search.start](joined, weights, search.num_experts, own))
+        for own in rng.spawn(search.num_starts)
+    ]
+
+
+def best_start(
+    rows: Rows, starts: Sequence[Mixture], search: Search, each: Map = map
+) -> Mixture:
+    """Run all starts a little, the best ones to the end, and keep the best."""
+    prior = search.prior
+
+    def run(start: Mixture, max_iter: int) -> Fit:
+        sums = partial(tally, blocks=[rows])
+        return climb(sums, start, prior, tol=search.tol, max_iter=max_iter)
+
+    looked = list(each(partial(run, max_iter=search.looks), starts))
+    looked.sort(key=lambda fit: -fit.trace[-1])
+    ahead = [fit.mixture for fit in looked[: search.kept]]
+    ended = list(each(partial(run, max_iter=search.max_iter), ahead))
+    return max(ended, key=lambda fit: fit.trace[-1]).mixture
+
+
+def fit_rows(rows: Rows, search: Search, rng: np.random.Generator, each: Map = map) -> Fit:
+    """Fit standardised rows ``(x_ND, y, weights)`` in memory from several starts."""
+    parameters = blank(rows[0].shape[1], search.num_experts, search.classes).size()
+    few = sampled(rows, sample_size(len(rows[0]), 2 * parameters), rng)
+    start = best_start(few, draw_starts(few, search, rng), search, each)
+    return fit_from(rows, start, search)
+
+
+def fit_from(rows: Rows, start: Mixture, search: Search) -> Fit:
+    """Fit from one start to the end."""
+    sums = partial(tally, blocks=[rows])
+    return climb(sums, start, search.prior, tol=search.tol, max_iter=search.max_iter)
