@@ -1,0 +1,87 @@
+"""Which expert of one mixture is which of another. Letters: S support rows, M mixtures, K experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from moiety.ops.mixture.cost import Cost
+from moiety.ops.mixture.experts import Categorical, Gaussian
+from moiety.ops.mixture.logit import Array
+from moiety.ops.mixture.model import E, Mixture, gate_proba, reorder
+
+
+def assignment(cost_KK: Array) -> Array:
+    """Give the column of each row so that the sum of costs is least; shortest augmenting paths.
+
+    >>> assignment(np.array([[4.0, 1.0], [2.0, 3.0]])).tolist()
+    [1, 0]
+    """
+    size = len(cost_KK)
+    row_of, offset, price = np.full(size + 1, -1), np.zeros(size), np.zeros(size + 1)
+    for row in range(size):
+        row_of[size] = row
+        column, reach = size, np.full(size, np.inf)
+        came, seen = np.full(size, size), np.zeros(size + 1, bool)
+        while row_of[column] >= 0:
+            seen[column] = True
+            here = row_of[column]
+            slack = cost_KK[here] - offset[here] - price[:size]
+            nearer = ~seen[:size] & (slack < reach)
+            reach[nearer], came[nearer] = slack[nearer], column
+            following = int(np.argmin(np.where(seen[:size], np.inf, reach)))
+            rise = reach[following]
+            offset[row_of[seen]] += rise
+            price[seen] -= rise
+            reach[~seen[:size]] -= rise
+            column = following
+        while column != size:
+            row_of[column] = row_of[came[column]]
+            column = int(came[column])
+        row_of[size] = -1
+    return np.argsort(row_of[:size])
+
+
+def pairwise(x_SD: Array, u_S: Array, first: Mixture[E], experts: E, cost: Cost[E]) -> Array:
+    """Give the mean cost of carrying each expert of a mixture to each of others, [K, K']."""
+    mass = u_S[:, None] * gate_proba(first, x_SD)
+    paid = np.einsum("sl,slk->lk", mass, cost.between(x_SD, first.experts, experts))
+    return paid / np.maximum(mass.sum(0), 1e-12)[:, None]
+
+
+def order_like(x_SD: Array, u_S: Array, mixture: Mixture[E], experts: E, cost: Cost[E]) -> Array:
+    """Give the order in which a mixture's experts match others one to one."""
+    return np.argsort(assignment(pairwise(x_SD, u_S, mixture, experts, cost)))
+
+
+def divergence(x_SD: Array, u_S: Array, first: Mixture[E], second: Mixture[E], cost: Cost) -> float:
+    """Give the least cost of carrying the first mixture's experts to the second's."""
+    paid = cost.between(x_SD, first.experts, second.experts).min(-1)
+    return float((u_S[:, None] * gate_proba(first, x_SD) * paid).sum())
+
+
+def divergences(x_SD: Array, u_S: Array, mixtures: Sequence[Mixture[E]], cost: Cost[E]) -> Array:
+    """Give all divergences, from row to column, [M, M]."""
+    return np.array(
+        [[divergence(x_SD, u_S, first, second, cost) for second in mixtures] for first in mixtures]
+    )
+
+
+def average(mixtures: Sequence[Mixture[E]], weights_M: Array) -> Mixture[E]:
+    """Average the parameters of mixtures whose experts are in one order."""
+    share = weights_M / weights_M.sum()
+    gate = sum(s * m.gate for s, m in zip(share, mixtures, strict=True))
+    coef = sum(s * m.experts.coef for s, m in zip(share, mixtures, strict=True))
+    first = mixtures[0].experts
+    if isinstance(first, Categorical):
+        return Mixture(gate, type(first)(coef))
+    variances = sum(s * m.experts.variances for s, m in zip(share, mixtures, strict=True))
+    return Mixture(gate, Gaussian(coef, variances))
+
+
+def aligned(
+    x_SD: Array, u_S: Array, mixtures: Sequence[Mixture[E]], experts: E, cost: Cost[E]
+) -> list[Mixture[E]]:
+    """Put every mixture's experts in the order of the experts given."""
+    return [reorder(m, order_like(x_SD, u_S, m, experts, cost)) for m in mixtures]

@@ -1,0 +1,253 @@
+"""Many fitted mixtures to one. Letters: S support rows, D columns with the constant, M mixtures,
+K experts of the result, J = K - 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic
+
+import numpy as np
+
+from moiety.ops.mixture import gates
+from moiety.ops.mixture.align import aligned, average, divergence, divergences, order_like
+from moiety.ops.mixture.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS, Cost
+from moiety.ops.mixture.experts import Categorical, Experts
+from moiety.ops.mixture.logit import Array
+from moiety.ops.mixture.model import (
+    E,
+    Mixture,
+    canonical,
+    centring,
+    design,
+    gate_proba,
+    mapped,
+    reorder,
+    uncentring,
+)
+from moiety.ops.mixture.screen import middle, screened
+from moiety.ops.mixture.starts import like_one, spread_out
+from moiety.ops.mixture.transport import Carried, Problem, carry, joined
+
+GATES = ("information", "average", "projection", "posterior")
+LOOK = 256  # support rows on which mixtures are compared with each other
+
+
+@dataclass(frozen=True)
+class Local(Generic[E]):
+    """What one machine sends: a fitted mixture, its rows, and what it knows of its gate.
+
+    ``information`` is minus the Hessian of the gate's log-likelihood, [J * D, J * D], in the units of
+    the mixture; where a machine did not send it, it is evaluated on the support.
+    """
+
+    mixture: Mixture[E]
+    rows: float
+    information: Array | None = None
+
+
+@dataclass(frozen=True)
+class Support:
+    """Covariates on which experts are compared [S, d], their weights, and maybe responses."""
+
+    x: Array
+    weights: Array
+    y: Array | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How many experts, the cost, the gate, k-means starts beside the two others, and screening."""
+
+    num_experts: int
+    cost: str = "kl"
+    gate: str = "information"
+    num_starts: int = 3
+    screen: bool = True
+
+
+@dataclass(frozen=True)
+class Reduced(Generic[E]):
+    """The result, the objective at every step, machines' divergences from it, and who was kept."""
+
+    mixture: Mixture[E]
+    trace: tuple[float, ...]
+    divergence: Array
+    kept: Array
+
+
+@dataclass(frozen=True)
+class Scene(Generic[E]):
+    """Local fits in the support's standardised units, on support rows with weights of sum 1."""
+
+    x_SD: Array
+    u_S: Array
+    locals: tuple[Local[E], ...]
+    cost: Cost
+    back: Array
+
+    @property
+    def mixtures(self) -> list[Mixture[E]]:
+        """Give the mixtures."""
+        return [local.mixture for local in self.locals]
+
+    @property
+    def rows_M(self) -> Array:
+        """Give the rows of each machine."""
+        return np.array([local.rows for local in self.locals], float)
+
+    @property
+    def share_M(self) -> Array:
+        """Give the part of all rows that each machine has."""
+        return self.rows_M / self.rows_M.sum()
+
+
+def cost_named(experts: Experts, name: str) -> Cost:
+    """Find a cost that fits the experts."""
+    known = CATEGORICAL_COSTS if isinstance(experts, Categorical) else GAUSSIAN_COSTS
+    if name not in known:
+        raise ValueError(f"cost={name!r} does not fit these experts; choose from {sorted(known)}")
+    return known[name]
+
+
+def scene_of(locals_: Sequence[Local[E]], support: Support, cost: str) -> Scene[E]:
+    """Express local fits and support in the support's standardised units."""
+    u_S = support.weights / support.weights.sum()
+    mean = u_S @ support.x
+    spread = np.sqrt(u_S @ (support.x - mean) ** 2)
+    spread = np.where(spread > 0, spread, 1.0)
+    there, back = centring(mean, spread), uncentring(mean, spread)
+    moved = tuple(
+        Local(mapped(one.mixture, there), one.rows, _moved(one.information, back))
+        for one in locals_
+    )
+    x_SD = design((support.x - mean) / spread)
+    return Scene(x_SD, u_S, moved, cost_named(locals_[0].mixture.experts, cost), back)
+
+
+def _moved(information: Array | None, back: Array) -> Array | None:
+    if information is None or not information.size:
+        return information
+    lift = np.kron(np.eye(len(information) // len(back)), back)
+    return lift.T @ information @ lift
+
+
+def problem_of(scene: Scene[E]) -> Problem[E]:
+    """Lay the weighted average of all mixtures out as one with the experts of all."""
+    mass = [s * gate_proba(m, scene.x_SD) for s, m in zip(scene.share_M, scene.mixtures, strict=True)]
+    whole = joined(m.experts for m in scene.mixtures)
+    return Problem(scene.x_SD, scene.u_S[:, None] * np.concatenate(mass, 1), whole, scene.cost)
+
+
+def look(scene: Scene) -> Array:
+    """Compare all fits with each other on some support rows, [M, M]."""
+    step = max(1, len(scene.x_SD) // LOOK)
+    u_S = scene.u_S[::step]
+    with np.errstate(all="ignore"):
+        return divergences(scene.x_SD[::step], u_S / u_S.sum(), scene.mixtures, scene.cost)
+
+
+def narrowed(scene: Scene[E], kept: Array) -> Scene[E]:
+    """Leave machines out."""
+    left = tuple(local for local, keep in zip(scene.locals, kept, strict=True) if keep)
+    return Scene(scene.x_SD, scene.u_S, left, scene.cost, scene.back)
+
+
+def best_carried(
+    scene: Scene[E], distance_MM: Array, recipe: Recipe, rng: np.random.Generator
+) -> Carried[E]:
+    """Carry from several starts and keep the lowest objective."""
+    problem, size = problem_of(scene), recipe.num_experts
+    if problem.experts.coef.shape[1] < size:
+        raise ValueError(
+            f"the local fits hold {problem.experts.coef.shape[1]} experts in all, fewer than the "
+            f"{size} asked for; choose a smaller n_experts"
+        )
+    starts = [spread_out(problem, size, own) for own in rng.spawn(recipe.num_starts)]
+    alike = np.array([m.num_experts == size for m in scene.mixtures])
+    if alike.any():
+        far = np.where(alike, scene.share_M @ distance_MM, np.inf)
+        pattern = scene.mixtures[int(far.argmin())]
+        starts = like_one(problem, scene.mixtures, scene.share_M, pattern) + starts
+    return min((carry(problem, start) for start in starts), key=lambda done: done.objective)
+
+
+def gate_of(scene: Scene, carried: Carried, recipe: Recipe, y_S: Array | None) -> Array:
+    """Make the gate that the recipe names, [D, K]."""
+    alike = all(m.num_experts == recipe.num_experts for m in scene.mixtures)
+    if not alike:
+        start = np.zeros((scene.x_SD.shape[1], recipe.num_experts))
+        return gates.projected(scene.x_SD, carried.mass_SK, start)
+    x_SD, u_S = scene.x_SD, scene.u_S
+    orders = [order_like(x_SD, u_S, m, carried.experts, scene.cost) for m in scene.mixtures]
+    ordered = [reorder(m, order) for m, order in zip(scene.mixtures, orders, strict=True)]
+    start = gates.averaged(ordered, scene.share_M)
+    if recipe.gate == "projection":
+        return gates.projected(x_SD, carried.mass_SK, start)
+    if recipe.gate == "posterior":
+        if y_S is None:
+            raise ValueError("gate='posterior' needs responses at the support; pass them, or choose "
+                             "gate='information'")
+        return gates.posterior(x_SD, y_S, carried.mass_SK, start, carried.experts)
+    if recipe.gate == "average":
+        return start
+    known = [
+        gates.reordered_information(_information(scene, local), order)
+        for local, order in zip(scene.locals, orders, strict=True)
+    ]
+    return gates.informed(ordered, known, scene.share_M)
+
+
+def _information(scene: Scene, local: Local) -> Array:
+    if local.information is not None:
+        return local.information
+    return local.rows * gates.information_at(local.mixture, scene.x_SD, scene.u_S)
+
+
+def reduce_mixtures(
+    locals_: Sequence[Local[E]], support: Support, recipe: Recipe, rng: np.random.Generator
+) -> Reduced[E]:
+    """Reduce local fits to one mixture by transport.
+
+    Args:
+        locals_: what the machines sent, in any order; their numbers of experts may differ.
+        support: covariates on which experts are compared.
+        recipe: the choices; where numbers of experts differ, the gate is the projected one.
+        rng: draws the k-means starts.
+
+    Raises:
+        ValueError: for an unknown cost or gate, or if no local fit is usable.
+
+    References:
+        Chamroukhi and Pham, arXiv:2312.09877, with the exact variance update and other gates.
+    """
+    if recipe.gate not in GATES:
+        raise ValueError(f"gate={recipe.gate!r} is not known; choose from {list(GATES)}")
+    scene = scene_of(locals_, support, recipe.cost)
+    distance = look(scene)
+    finite = np.isfinite(distance).any(1)
+    kept = screened(distance, scene.rows_M) if recipe.screen else finite
+    if not kept.any():
+        raise ValueError("no local fit is finite; refit the machines with other starts")
+    left = narrowed(scene, kept)
+    carried = best_carried(left, distance[np.ix_(kept, kept)], recipe, rng)
+    gate = gate_of(left, carried, recipe, support.y)
+    result = Mixture(gate, carried.experts)
+    apart = [divergence(scene.x_SD, scene.u_S, m, result, scene.cost) for m in scene.mixtures]
+    plain = canonical(mapped(result, scene.back))
+    return Reduced(plain, carried.trace, np.array(apart), kept)
+
+
+def middle_mixture(locals_: Sequence[Local[E]], support: Support, cost: str = "kl") -> Mixture[E]:
+    """Give the local fit with the least weighted divergence from all."""
+    scene = scene_of(locals_, support, cost)
+    return locals_[middle(look(scene), scene.share_M)].mixture
+
+
+def average_mixture(locals_: Sequence[Local[E]], support: Support, cost: str = "kl") -> Mixture[E]:
+    """Average all parameters after matching every fit's experts with the middle fit's."""
+    scene = scene_of(locals_, support, cost)
+    pattern = scene.mixtures[middle(look(scene), scene.share_M)]
+    ordered = aligned(scene.x_SD, scene.u_S, scene.mixtures, pattern.experts, scene.cost)
+    return canonical(mapped(average(ordered, scene.share_M), scene.back))
