@@ -10,6 +10,7 @@ from moiety.ops.mixture.cost import Cost
 from moiety.ops.mixture.experts import Categorical, Gaussian
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import E, Mixture, gate_proba, reorder
+from moiety.ops.mixture.transport import joined
 
 
 def assignment(cost_KK: Array) -> Array:
@@ -46,7 +47,7 @@ def assignment(cost_KK: Array) -> Array:
 def pairwise(x_SD: Array, u_S: Array, first: Mixture[E], experts: E, cost: Cost[E]) -> Array:
     """Give the mean cost of carrying each expert of a mixture to each of others, [K, K']."""
     mass = u_S[:, None] * gate_proba(first, x_SD)
-    paid = np.einsum("sl,slk->lk", mass, cost.between(x_SD, first.experts, experts))
+    paid = (mass * cost.between(x_SD, first.experts, experts)).sum(1).T
     return paid / np.maximum(mass.sum(0), 1e-12)[:, None]
 
 
@@ -57,15 +58,20 @@ def order_like(x_SD: Array, u_S: Array, mixture: Mixture[E], experts: E, cost: C
 
 def divergence(x_SD: Array, u_S: Array, first: Mixture[E], second: Mixture[E], cost: Cost) -> float:
     """Give the least cost of carrying the first mixture's experts to the second's."""
-    paid = cost.between(x_SD, first.experts, second.experts).min(-1)
+    paid = cost.between(x_SD, first.experts, second.experts).min(0)
     return float((u_S[:, None] * gate_proba(first, x_SD) * paid).sum())
 
 
 def divergences(x_SD: Array, u_S: Array, mixtures: Sequence[Mixture[E]], cost: Cost[E]) -> Array:
     """Give all divergences, from row to column, [M, M]."""
-    return np.array(
-        [[divergence(x_SD, u_S, first, second, cost) for second in mixtures] for first in mixtures]
-    )
+    whole = joined(m.experts for m in mixtures)
+    mass = u_S[:, None] * np.concatenate([gate_proba(m, x_SD) for m in mixtures], 1)
+    starts = np.cumsum([0] + [m.num_experts for m in mixtures[:-1]])
+    columns = [
+        np.add.reduceat((mass * cost.between(x_SD, whole, m.experts).min(0)).sum(0), starts)
+        for m in mixtures
+    ]
+    return np.stack(columns, 1)
 
 
 def average(mixtures: Sequence[Mixture[E]], weights_M: Array) -> Mixture[E]:

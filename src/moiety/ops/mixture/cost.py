@@ -22,35 +22,36 @@ class Cost(Protocol[X]):
     """A divergence between experts at every support row, and the experts nearest to a plan."""
 
     def between(self, x_SD: Array, local: X, reduced: X, /) -> Array:
-        """Give the cost of carrying l to k at s, [S, L, K]."""
+        """Give the cost of carrying l to k at s, [K, S, L]."""
         ...
 
-    def update(self, x_SD: Array, plan_SLK: Array, local: X, reduced: X, /) -> X:
+    def update(self, x_SD: Array, plan_KSL: Array, local: X, reduced: X, /) -> X:
         """Give the reduced experts of least cost under a plan; one without mass stays."""
         ...
 
 
 def gaps(x_SD: Array, local: Experts, reduced: Experts) -> Array:
-    """Give the squared distances of means, [S, L, K]."""
-    return (local.lines(x_SD)[:, :, None] - reduced.lines(x_SD)[:, None, :]) ** 2
+    """Give the squared distances of means, [K, S, L]."""
+    return (local.lines(x_SD) - reduced.lines(x_SD).T[:, :, None]) ** 2
 
 
-def regress(x_SD: Array, weights_SLK: Array, local: Gaussian, reduced: Gaussian) -> Array:
+def regress(x_SD: Array, weights_KSL: Array, local: Gaussian, reduced: Gaussian) -> Array:
     """Fit each reduced mean to the local means by weighted least squares, [D, K].
 
     The step from the present coefficients is solved for, so that what the support cannot tell stays.
     """
-    means, old = local.lines(x_SD), reduced.lines(x_SD)
-    pull = np.einsum("slk,sl->sk", weights_SLK, means) - weights_SLK.sum(1) * old
-    grams, right = weighted_grams(x_SD, weights_SLK.sum(1)), x_SD.T @ pull
+    mass_SK = weights_KSL.sum(-1).T
+    sent_SK = (weights_KSL * local.lines(x_SD)).sum(-1).T
+    right = x_SD.T @ (sent_SK - mass_SK * reduced.lines(x_SD))
+    grams = weighted_grams(x_SD, mass_SK)
     steps = [solve(gram, right[:, k]) for k, gram in enumerate(grams)]
     return reduced.coef + np.stack(steps, 1)
 
 
-def mean_over(weights_SLK: Array, values: Array, fallback: Array) -> Array:
-    """Average values [S, L, K] or [L, 1] under weights, per k; without mass, the fallback."""
-    mass = weights_SLK.sum((0, 1))
-    mean = (weights_SLK * values).sum((0, 1)) / np.where(mass > 0, mass, 1.0)
+def mean_over(weights_KSL: Array, values: Array, fallback: Array) -> Array:
+    """Average values [K, S, L] or [L] under weights, per k; without mass, the fallback."""
+    mass = weights_KSL.sum((1, 2))
+    mean = (weights_KSL * values).sum((1, 2)) / np.where(mass > 0, mass, 1.0)
     return np.where(mass > 0, mean, fallback)
 
 
@@ -66,18 +67,19 @@ class ForwardKL:
 
     def between(self, x_SD: Array, local: Gaussian, reduced: Gaussian, /) -> Array:
         """Give the divergences."""
-        ratio = local.variances[:, None] / reduced.variances
-        gap = gaps(x_SD, local, reduced) / reduced.variances
+        variances = reduced.variances[:, None, None]
+        ratio = local.variances / variances
+        gap = gaps(x_SD, local, reduced) / variances
         return 0.5 * (ratio - 1 - np.log(ratio) + gap)
 
     def update(
-        self, x_SD: Array, plan_SLK: Array, local: Gaussian, reduced: Gaussian, /
+        self, x_SD: Array, plan_KSL: Array, local: Gaussian, reduced: Gaussian, /
     ) -> Gaussian:
         """Give weighted least squares, and the mean variance plus the spread of the means."""
-        moved = Gaussian(regress(x_SD, plan_SLK, local, reduced), reduced.variances)
+        moved = Gaussian(regress(x_SD, plan_KSL, local, reduced), reduced.variances)
         spread = gaps(x_SD, local, moved) if self.exact else 0.0
-        values = local.variances[:, None] + spread
-        return Gaussian(moved.coef, mean_over(plan_SLK, values, reduced.variances))
+        values = local.variances + spread
+        return Gaussian(moved.coef, mean_over(plan_KSL, values, reduced.variances))
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,16 @@ class ReverseKL:
 
     def between(self, x_SD: Array, local: Gaussian, reduced: Gaussian, /) -> Array:
         """Give the divergences."""
-        ratio = reduced.variances / local.variances[:, None]
-        gap = gaps(x_SD, local, reduced) / local.variances[:, None]
+        ratio = reduced.variances[:, None, None] / local.variances
+        gap = gaps(x_SD, local, reduced) / local.variances
         return 0.5 * (ratio - 1 - np.log(ratio) + gap)
 
     def update(
-        self, x_SD: Array, plan_SLK: Array, local: Gaussian, reduced: Gaussian, /
+        self, x_SD: Array, plan_KSL: Array, local: Gaussian, reduced: Gaussian, /
     ) -> Gaussian:
         """Give least squares with weights over variances, and the harmonic mean variance."""
-        precise = plan_SLK / local.variances[:, None]
-        inverse = mean_over(plan_SLK, 1 / local.variances[:, None], 1 / reduced.variances)
+        precise = plan_KSL / local.variances
+        inverse = mean_over(plan_KSL, 1 / local.variances, 1 / reduced.variances)
         return Gaussian(regress(x_SD, precise, local, reduced), 1 / inverse)
 
 
@@ -105,15 +107,15 @@ class Wasserstein:
 
     def between(self, x_SD: Array, local: Gaussian, reduced: Gaussian, /) -> Array:
         """Give the squared distances."""
-        roots = np.sqrt(local.variances)[:, None] - np.sqrt(reduced.variances)
+        roots = np.sqrt(local.variances) - np.sqrt(reduced.variances)[:, None, None]
         return gaps(x_SD, local, reduced) + roots**2
 
     def update(
-        self, x_SD: Array, plan_SLK: Array, local: Gaussian, reduced: Gaussian, /
+        self, x_SD: Array, plan_KSL: Array, local: Gaussian, reduced: Gaussian, /
     ) -> Gaussian:
         """Give weighted least squares and the mean standard deviation."""
-        root = mean_over(plan_SLK, np.sqrt(local.variances)[:, None], np.sqrt(reduced.variances))
-        return Gaussian(regress(x_SD, plan_SLK, local, reduced), root**2)
+        root = mean_over(plan_KSL, np.sqrt(local.variances), np.sqrt(reduced.variances))
+        return Gaussian(regress(x_SD, plan_KSL, local, reduced), root**2)
 
 
 @dataclass(frozen=True)
@@ -125,14 +127,14 @@ class CategoricalKL:
         logs = local.lines(x_SD)
         probs = np.exp(logs)
         own = (probs * logs).sum(-1)
-        return own[:, :, None] - np.einsum("slg,skg->slk", probs, reduced.lines(x_SD))
+        return own - np.einsum("slg,skg->ksl", probs, reduced.lines(x_SD))
 
     def update(
-        self, x_SD: Array, plan_SLK: Array, local: Categorical, reduced: Categorical, /
+        self, x_SD: Array, plan_KSL: Array, local: Categorical, reduced: Categorical, /
     ) -> Categorical:
         """Fit a weighted logit to the class probabilities carried to each expert."""
-        carried = np.einsum("slk,slg->skg", plan_SLK, np.exp(local.lines(x_SD)))
-        mass, coef = plan_SLK.sum(1), reduced.coef.copy()
+        carried = np.einsum("ksl,slg->skg", plan_KSL, np.exp(local.lines(x_SD)))
+        mass, coef = plan_KSL.sum(-1).T, reduced.coef.copy()
         for k in np.flatnonzero(mass.sum(0) > 0):
             rows = mass[:, k] > 0
             target = carried[rows, k] / mass[rows, k, None]

@@ -131,8 +131,8 @@ def objective(mixture: Mixture, sums: Sums, prior: Prior) -> float:
 def climb(
     tally: Callable[[Mixture[E]], Sums],
     start: Mixture[E],
-    prior: Prior,
     *,
+    prior: Prior = Prior(),
     tol: float = 1e-8,
     max_iter: int = 500,
 ) -> Fit[E]:

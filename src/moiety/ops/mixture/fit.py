@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 
 import numpy as np
 
@@ -12,9 +13,14 @@ from moiety.ops.mixture.em import Fit, Prior, climb, tally
 from moiety.ops.mixture.experts import blank
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture
-from moiety.ops.mixture.start import features, from_labels, kmeans_labels, random_labels
+from moiety.ops.mixture.start import features, from_labels, kmeans_labels, slab_labels
 
-STARTS = {"kmeans": kmeans_labels, "random": random_labels}
+STARTS = {
+    "mixed": (kmeans_labels, slab_labels),
+    "kmeans": (kmeans_labels,),
+    "random": (slab_labels,),
+}
+ROUGH = 1e-6  # the gain per row at which a start that only competes has come far enough
 Rows = tuple[Array, Array, Array]
 Map = Callable[[Callable[..., Fit], Iterable[Mixture]], Iterable[Fit]]
 
@@ -25,10 +31,10 @@ class Search:
 
     num_experts: int
     classes: int = 0
-    num_starts: int = 5
-    start: str = "kmeans"
-    looks: int = 10
-    kept: int = 2
+    num_starts: int = 6
+    start: str = "mixed"
+    looks: int = 15
+    kept: int = 3
     tol: float = 1e-8
     max_iter: int = 500
     prior: Prior = Prior()
@@ -51,23 +57,17 @@ def draw_starts(rows: Rows, search: Search, rng: np.random.Generator) -> list[Mi
     """Make the mixtures to begin from, each from its own stream."""
     x_ND, y, weights = rows
     zero = blank(x_ND.shape[1], search.num_experts, search.classes)
-    joined = features(x_ND, y, search.classes)
+    joined, makers = features(x_ND, y, search.classes), cycle(STARTS[search.start])
     return [
-        from_labels(zero, x_ND, y, weights, STARTS[search.start](joined, weights, search.num_experts, own))
-        for own in rng.spawn(search.num_starts)
+        from_labels(zero, x_ND, y, weights, make(joined, weights, search.num_experts, own))
+        for own, make in zip(rng.spawn(search.num_starts), makers, strict=False)
     ]
 
 
-def best_start(
-    rows: Rows, starts: Sequence[Mixture], search: Search, each: Map = map
-) -> Mixture:
-    """Run all starts a little, the best ones to the end, and keep the best."""
-    prior = search.prior
-
-    def run(start: Mixture, max_iter: int) -> Fit:
-        sums = partial(tally, blocks=[rows])
-        return climb(sums, start, prior, tol=search.tol, max_iter=max_iter)
-
+def best_start(rows: Rows, starts: Sequence[Mixture], search: Search, each: Map = map) -> Mixture:
+    """Run all starts a little, the best ones nearly to the end, and keep the best."""
+    sums = partial(tally, blocks=[rows])
+    run = partial(climb, sums, prior=search.prior, tol=max(search.tol, ROUGH))
     looked = list(each(partial(run, max_iter=search.looks), starts))
     looked.sort(key=lambda fit: -fit.trace[-1])
     ahead = [fit.mixture for fit in looked[: search.kept]]
@@ -86,4 +86,4 @@ def fit_rows(rows: Rows, search: Search, rng: np.random.Generator, each: Map = m
 def fit_from(rows: Rows, start: Mixture, search: Search) -> Fit:
     """Fit from one start to the end."""
     sums = partial(tally, blocks=[rows])
-    return climb(sums, start, search.prior, tol=search.tol, max_iter=search.max_iter)
+    return climb(sums, start, prior=search.prior, tol=search.tol, max_iter=search.max_iter)

@@ -28,7 +28,7 @@ from moiety.ops.mixture.model import (
 )
 from moiety.ops.mixture.screen import middle, screened
 from moiety.ops.mixture.starts import like_one, spread_out
-from moiety.ops.mixture.transport import Carried, Problem, carry, joined
+from moiety.ops.mixture.transport import Carried, Problem, carry, joined, thinned
 
 GATES = ("information", "average", "projection", "posterior")
 LOOK = 256  # support rows on which mixtures are compared with each other
@@ -140,9 +140,15 @@ def problem_of(scene: Scene[E]) -> Problem[E]:
     return Problem(scene.x_SD, scene.u_S[:, None] * np.concatenate(mass, 1), whole, scene.cost)
 
 
+def thinning(scene: Scene) -> int:
+    """Give the stride that leaves a few hundred support rows, and several per column."""
+    rows, columns = scene.x_SD.shape
+    return max(1, rows // max(LOOK, 8 * columns))
+
+
 def look(scene: Scene) -> Array:
     """Compare all fits with each other on some support rows, [M, M]."""
-    step = max(1, len(scene.x_SD) // LOOK)
+    step = thinning(scene)
     u_S = scene.u_S[::step]
     with np.errstate(all="ignore"):
         return divergences(scene.x_SD[::step], u_S / u_S.sum(), scene.mixtures, scene.cost)
@@ -157,7 +163,7 @@ def narrowed(scene: Scene[E], kept: Array) -> Scene[E]:
 def best_carried(
     scene: Scene[E], distance_MM: Array, recipe: Recipe, rng: np.random.Generator
 ) -> Carried[E]:
-    """Carry from several starts and keep the lowest objective."""
+    """Carry from several starts on few support rows, and from the best of them on all."""
     problem, size = problem_of(scene), recipe.num_experts
     if problem.experts.coef.shape[1] < size:
         raise ValueError(
@@ -170,7 +176,9 @@ def best_carried(
         far = np.where(alike, scene.share_M @ distance_MM, np.inf)
         pattern = scene.mixtures[int(far.argmin())]
         starts = like_one(problem, scene.mixtures, scene.share_M, pattern) + starts
-    return min((carry(problem, start) for start in starts), key=lambda done: done.objective)
+    few = thinned(problem, thinning(scene))
+    tried = (carry(few, start) for start in starts)
+    return carry(problem, min(tried, key=lambda done: done.objective).experts)
 
 
 def gate_of(scene: Scene, carried: Carried, recipe: Recipe, y_S: Array | None) -> Array:

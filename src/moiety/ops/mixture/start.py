@@ -45,7 +45,7 @@ def kmeans_labels(
     return lloyd(features_NF, weights_N, labels, parts, 20)
 
 
-def random_labels(
+def slab_labels(
     features_NF: Array, weights_N: Array, parts: int, rng: np.random.Generator
 ) -> Array:
     """Cut along a random direction only."""

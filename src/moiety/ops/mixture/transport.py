@@ -34,6 +34,12 @@ class Problem(Generic[E]):
     cost: Cost[E]
 
 
+def thinned(problem: Problem[E], step: int) -> Problem[E]:
+    """Keep every ``step``-th support row."""
+    x_SD, mass_SL = problem.x_SD[::step], problem.mass_SL[::step]
+    return Problem(x_SD, mass_SL / mass_SL.sum(), problem.experts, problem.cost)
+
+
 @dataclass(frozen=True)
 class Carried(Generic[E]):
     """Reduced experts, the mass that each support row sends them [S, K], and R at every step."""
@@ -65,15 +71,25 @@ def plan(problem: Problem[E], reduced: E) -> Plan:
     for at in range(0, rows, step):
         part = slice(at, at + step)
         cost = problem.cost.between(problem.x_SD[part], problem.experts, reduced)
-        choice[part] = cost.argmin(-1)
-        paid[part] = np.take_along_axis(cost, choice[part, :, None].astype(int), -1)[..., 0]
+        choice[part], paid[part] = cheapest(cost)
     return Plan(choice, problem.mass_SL * paid)
 
 
+def cheapest(cost_KSL: Array) -> tuple[Array, Array]:
+    """Give the lowest k of least cost, and that cost, [S, L]; faster than argmin for few k."""
+    least = cost_KSL[0].copy()
+    choice = np.zeros(least.shape, np.int16)
+    for k, cost in enumerate(cost_KSL[1:], 1):
+        better = cost < least
+        choice[better] = k
+        np.minimum(least, cost, out=least)
+    return choice, least
+
+
 def spread(problem: Problem, found: Plan, size: int) -> Array:
-    """Lay a plan out as mass, [S, L, K]."""
-    chosen = found.choice_SL[:, :, None] == np.arange(size)
-    return chosen * problem.mass_SL[:, :, None]
+    """Lay a plan out as mass, [K, S, L]."""
+    chosen = found.choice_SL == np.arange(size)[:, None, None]
+    return chosen * problem.mass_SL
 
 
 def carry(problem: Problem[E], start: E, *, max_iter: int = 500, tol: float = 1e-10) -> Carried[E]:
@@ -97,12 +113,12 @@ def carry(problem: Problem[E], start: E, *, max_iter: int = 500, tol: float = 1e
         same = (found.choice_SL == before.choice_SL).all() and not refilled
         if same and trace[-2] - trace[-1] <= tol * abs(trace[-2]):
             break
-    return Carried(reduced, spread(problem, found, size).sum(1), tuple(trace))
+    return Carried(reduced, spread(problem, found, size).sum(-1).T, tuple(trace))
 
 
 def refill(problem: Problem[E], reduced: E, masses: Array, found: Plan) -> tuple[E, bool]:
     """Give reduced experts without mass the local experts that pay most."""
-    empty = np.flatnonzero(masses.sum((0, 1)) == 0)
+    empty = np.flatnonzero(masses.sum((1, 2)) == 0)
     if not len(empty) or found.paid_SL.sum() <= 0:
         return reduced, False
     costly = np.argsort(-found.paid_SL.sum(0), kind="stable")[: len(empty)]
