@@ -14,7 +14,6 @@ import numpy as np
 from moiety.ops.mixture.experts import Categorical, Experts, Gaussian
 from moiety.ops.mixture.logit import Array, fit_logit, solve, weighted_grams
 
-
 X = TypeVar("X", Gaussian, Categorical)
 
 

@@ -54,9 +54,7 @@ class Experts(Protocol):
         """Give the columns whose sums over rows make the M-step."""
         ...
 
-    def advance(
-        self: Self, grams: Array, slopes: Array, squares: Array, push: Push, /
-    ) -> Self:
+    def advance(self: Self, grams: Array, slopes: Array, squares: Array, push: Push, /) -> Self:
         """Make the M-step from the sums of a pull."""
         ...
 

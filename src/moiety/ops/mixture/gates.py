@@ -10,7 +10,7 @@ import numpy as np
 
 from moiety.ops.mixture.experts import Experts
 from moiety.ops.mixture.logit import Array, assemble, curvature, fit_logit, solve, weighted_grams
-from moiety.ops.mixture.model import Mixture, gate_proba, log_joint
+from moiety.ops.mixture.model import Mixture, gate_proba
 
 
 def averaged(mixtures: Sequence[Mixture], weights_M: Array) -> Array:
@@ -60,9 +60,7 @@ def reordered_information(information: Array, order: Array) -> Array:
     return taken.reshape((size - 1) * columns, -1)
 
 
-def informed(
-    mixtures: Sequence[Mixture], informations: Sequence[Array], weights_M: Array
-) -> Array:
+def informed(mixtures: Sequence[Mixture], informations: Sequence[Array], weights_M: Array) -> Array:
     """Average the gates of aligned mixtures, each weighed by how well it knows each direction.
 
     What no machine knows stays at the plain average.

@@ -54,11 +54,13 @@ def assemble(blocks: Array, size: int) -> Array:
 
 
 def solve(matrix: Array, right: Array) -> Array:
-    """Solve a symmetric system; where it is singular, give the solution of least norm."""
+    """Solve a symmetric system; where it is all but singular, give the solution of least norm."""
     try:
-        np.linalg.cholesky(matrix)
+        pivots = np.diag(np.linalg.cholesky(matrix))
     except np.linalg.LinAlgError:
-        return np.linalg.pinv(matrix, rcond=1e-10, hermitian=True) @ right
+        pivots = np.zeros(1)
+    if pivots.min(initial=1.0) <= 1e-6 * pivots.max(initial=0.0):
+        return np.linalg.pinv(matrix, rcond=1e-11, hermitian=True) @ right
     return np.linalg.solve(matrix, right)
 
 

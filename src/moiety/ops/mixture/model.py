@@ -1,6 +1,6 @@
 """A mixture of experts with a softmax gate. Letters: N rows, D columns with the constant, K experts.
 
-    f(y | x) = sum_k pi_k(x) phi_k(y | x),   pi(x) = softmax(x' gate),   the last gate column 0.
+f(y | x) = sum_k pi_k(x) phi_k(y | x),   pi(x) = softmax(x' gate),   the last gate column 0.
 """
 
 from __future__ import annotations
@@ -66,11 +66,16 @@ def reorder(mixture: Mixture[E], order: Array) -> Mixture[E]:
     return Mixture(gate - gate[:, -1:], mixture.experts.pick(order))
 
 
-def canonical(mixture: Mixture[E]) -> Mixture[E]:
+def canonical_order(mixture: Mixture) -> Array:
     """Order the experts by intercept, then by the next coefficients, so that labels are settled."""
     coef = mixture.experts.coef
     keys = coef.reshape(coef.shape[0], mixture.num_experts, -1)[:, :, 0]
-    return reorder(mixture, np.lexsort(keys[::-1]))
+    return np.lexsort(keys[::-1])
+
+
+def canonical(mixture: Mixture[E]) -> Mixture[E]:
+    """Put the experts in canonical order."""
+    return reorder(mixture, canonical_order(mixture))
 
 
 def mapped(mixture: Mixture[E], matrix_DD: Array) -> Mixture[E]:

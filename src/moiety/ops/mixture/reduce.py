@@ -135,7 +135,9 @@ def _moved(information: Array | None, back: Array) -> Array | None:
 
 def problem_of(scene: Scene[E]) -> Problem[E]:
     """Lay the weighted average of all mixtures out as one with the experts of all."""
-    mass = [s * gate_proba(m, scene.x_SD) for s, m in zip(scene.share_M, scene.mixtures, strict=True)]
+    mass = [
+        s * gate_proba(m, scene.x_SD) for s, m in zip(scene.share_M, scene.mixtures, strict=True)
+    ]
     whole = joined(m.experts for m in scene.mixtures)
     return Problem(scene.x_SD, scene.u_S[:, None] * np.concatenate(mass, 1), whole, scene.cost)
 
@@ -195,8 +197,10 @@ def gate_of(scene: Scene, carried: Carried, recipe: Recipe, y_S: Array | None) -
         return gates.projected(x_SD, carried.mass_SK, start)
     if recipe.gate == "posterior":
         if y_S is None:
-            raise ValueError("gate='posterior' needs responses at the support; pass them, or choose "
-                             "gate='information'")
+            raise ValueError(
+                "gate='posterior' needs responses at the support; pass them, or choose "
+                "gate='information'"
+            )
         return gates.posterior(x_SD, y_S, carried.mass_SK, start, carried.experts)
     if recipe.gate == "average":
         return start
