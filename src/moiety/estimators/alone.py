@@ -1,4 +1,7 @@
-"""Fitting on one machine: whole, from the last solution, or chunk by chunk. Letters: N rows, d covariates."""
+"""Fitting on one machine: whole, from the last solution, or chunk by chunk.
+
+Letters: N rows, d covariates.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ class Single(MixtureEstimator):
         return self._publish(learned)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, classes: Any = None) -> Any:
-        """Learn from the next chunk of a stream: the first is fitted whole, each later one moves once.
+        """Learn from the next chunk of a stream: the first is fitted, later ones move it once.
 
         Args:
             X: covariates, [N, d].
@@ -97,7 +100,7 @@ class Single(MixtureEstimator):
         if most < search.num_experts:
             warnings.warn(
                 f"{len(rows[0])} rows are too few for n_experts={search.num_experts} with "
-                f"{columns - 1} covariates; {most} fitted instead. Choose fewer, or bring more rows",
+                f"{columns - 1} covariates; {most} fitted instead; choose fewer, or add rows",
                 UserWarning,
                 stacklevel=3,
             )

@@ -1,4 +1,7 @@
-"""What the estimators have in common. Letters: N rows, d covariates, D = d + 1 columns, K experts."""
+"""What the estimators have in common.
+
+Letters: N rows, d covariates, D = d + 1 columns, K experts.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def entropy(mixture: Mixture, rows: Rows, *, hard: bool = False) -> float:
 
 
 def standard_errors(mixture: Mixture, rows: Rows) -> dict[str, Array]:
-    """Give standard errors: ``gate`` [D, K - 1], ``experts`` as their coefficients, ``log_variances``.
+    """Give standard errors: ``gate`` [D, K - 1], ``experts``, and ``log_variances`` [K].
 
     Categorical coefficients of the last class are 0 by definition and have none.
     """

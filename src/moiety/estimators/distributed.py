@@ -1,10 +1,14 @@
-"""Mixtures of experts fitted on many machines and reduced to one. Letters: M machines, K experts."""
+"""Mixtures of experts fitted on many machines and reduced to one.
+
+Letters: M machines, K experts.
+"""
 
 from __future__ import annotations
 
 import time
 import warnings
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -38,7 +42,8 @@ class Distributed(MixtureEstimator):
         Args:
             shards: one shard per machine: ``(X, y)`` or ``(X, y, weights)``, the path of a Parquet,
                 CSV or npy file, a frame, or a partition with ``compute()`` or ``to_pandas()``. Rows
-                with names hold the response in the column ``target``; an npy file in its last column.
+                with names hold the response in the column ``target``; an npy file in its last
+                column.
             y: not used; each shard has its own responses.
         """
         del y
@@ -49,7 +54,9 @@ class Distributed(MixtureEstimator):
         self._agree(opened)
         task = self._task(opened)
         streams = generator(self.random_state).spawn(len(opened) + 1)
-        jobs = [delayed(fit_shard)(*each) for each in zip(opened, [task] * len(opened), streams)]
+        jobs = [
+            delayed(fit_shard)(*each) for each in zip(opened, repeat(task), streams, strict=False)
+        ]
         sent = list(Parallel(n_jobs=self.n_jobs)(jobs))
         self._report(sent)
         return self._reduce(sent, streams[-1], opened)
@@ -163,8 +170,8 @@ class Distributed(MixtureEstimator):
         dropped = np.flatnonzero(~done.kept).tolist()
         if dropped:
             warnings.warn(
-                f"the fits of machines {dropped} stand far from the others and were left out; refit "
-                "them from the result, or pass screen=False",
+                f"the fits of machines {dropped} stand far from the others and were left out; "
+                "refit them from the result, or pass screen=False",
                 UserWarning,
                 stacklevel=4,
             )

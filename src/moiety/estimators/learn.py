@@ -1,4 +1,7 @@
-"""Fit a mixture to the rows of one machine. Letters: N rows, d covariates, D = d + 1 columns."""
+"""Fit a mixture to the rows of one machine.
+
+Letters: N rows, d covariates, D = d + 1 columns.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The two distributed estimators. Letters: M machines, K experts, G classes."""
+"""The two distributed estimators.
+
+Letters: M machines, K experts, G classes.
+"""
 
 from __future__ import annotations
 
@@ -84,8 +87,8 @@ class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
 class DistributedMixtureOfExpertsClassifier(CategoricalPart, Distributed):
     """Mixtures of multinomial logits fitted on many machines and reduced to one by transport.
 
-    A class may be missing on a machine. The classes are agreed on before the fits: give them, or the
-    shards are read once more for them.
+    A class may be missing on a machine. The classes are agreed on before the fits: give them, or
+    the shards are read once more for them.
 
     Args:
         n_experts: the number of experts of every local fit and of the result.

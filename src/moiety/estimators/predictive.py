@@ -1,4 +1,7 @@
-"""What a mixture of Gaussian experts predicts at given rows. Letters: N rows, K experts."""
+"""What a mixture of Gaussian experts predicts at given rows.
+
+Letters: N rows, K experts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the server does with the machines' answers. Letters: M machines, K experts."""
+"""What the server does with the machines' answers.
+
+Letters: M machines, K experts.
+"""
 
 from __future__ import annotations
 

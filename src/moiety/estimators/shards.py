@@ -128,8 +128,8 @@ def open_shard(shard: Any, place: int, target: str) -> Shard:
     """Find out what a shard is.
 
     Args:
-        shard: ``(X, y)``, ``(X, y, weights)``, a path, a frame, or a partition that can ``compute()``
-            or become a frame by ``to_pandas()``.
+        shard: ``(X, y)``, ``(X, y, weights)``, a path, a frame, or a partition that can
+            ``compute()`` or become a frame by ``to_pandas()``.
         place: its place among the shards, for messages.
         target: the name of the response where rows have names.
     """

@@ -1,4 +1,7 @@
-"""Mixtures of experts on one machine. Letters: N rows, d covariates, K experts, G classes."""
+"""Mixtures of experts on one machine.
+
+Letters: N rows, d covariates, K experts, G classes.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,7 @@ class MixtureOfExpertsRegressor(GaussianPart, Single):
         log_likelihoods_: the log-likelihood before every step, and at the end.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
         self,
         n_experts: int = 3,
         *,
@@ -148,7 +151,7 @@ class MixtureOfExpertsClassifier(CategoricalPart, Single):
 
     variance_floor = 1e-6  # no variance here; the search asks for one
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
         self,
         n_experts: int = 2,
         *,

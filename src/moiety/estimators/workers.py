@@ -1,4 +1,7 @@
-"""What one machine does with its shard. Letters: N rows, d covariates, D = d + 1 columns, K experts."""
+"""What one machine does with its shard.
+
+Letters: N rows, d covariates, D = d + 1 columns, K experts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which expert of one mixture is which of another. Letters: S support rows, M mixtures, K experts."""
+"""Which expert of one mixture is which of another.
+
+Letters: S support rows, M mixtures, K experts.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What it costs to carry one expert to another. Letters: S support rows, D columns with the constant,
-L local experts, K reduced experts, G classes.
+"""What it costs to carry one expert to another.
+
+Letters: S support rows, D columns with the constant, L local experts, K reduced experts, G
+classes.
 
 Each cost knows its exact minimiser for a given plan, so that a transport step never loses.
 """
@@ -37,7 +39,8 @@ def gaps(x_SD: Array, local: Experts, reduced: Experts) -> Array:
 def regress(x_SD: Array, weights_KSL: Array, local: Gaussian, reduced: Gaussian) -> Array:
     """Fit each reduced mean to the local means by weighted least squares, [D, K].
 
-    The step from the present coefficients is solved for, so that what the support cannot tell stays.
+    The step from the present coefficients is solved for, so that what the support cannot tell
+    stays.
     """
     mass_SK = weights_KSL.sum(-1).T
     sent_SK = (weights_KSL * local.lines(x_SD)).sum(-1).T

@@ -1,9 +1,11 @@
-"""EM from sums over rows. Letters: N rows, D columns with the constant, K experts, J = K - 1.
+"""EM from sums over rows.
+
+Letters: N rows, D columns with the constant, K experts, J = K - 1.
 
 One function touches the rows: :func:`tally` gives the log-likelihood and what an M-step needs, and
-its results add. So the same fit runs on an array, on blocks of a file, and on machines that send sums.
-The gate makes one Newton step per M-step (a generalised EM); a step that would lower the penalised
-likelihood is halved.
+its results add. So the same fit runs on an array, on blocks of a file, and on machines that send
+sums. The gate makes one Newton step per M-step (a generalised EM); a step that would lower the
+penalised likelihood is halved.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Fit(Generic[E]):
-    """A fitted mixture, the log-likelihood before every M-step and at the end, and the last sums."""
+    """A fitted mixture, the log-likelihoods around every M-step, and the last sums."""
 
     mixture: Mixture[E]
     trace: tuple[float, ...]
@@ -128,11 +130,14 @@ def objective(mixture: Mixture, sums: Sums, prior: Prior) -> float:
     return float(sums["loglik"]) - gate - mixture.experts.penalty(ridge)
 
 
+DEFAULT = Prior()
+
+
 def climb(
     tally: Callable[[Mixture[E]], Sums],
     start: Mixture[E],
     *,
-    prior: Prior = Prior(),
+    prior: Prior = DEFAULT,
     tol: float = 1e-8,
     max_iter: int = 500,
 ) -> Fit[E]:

@@ -1,4 +1,6 @@
-"""The two families of experts. Letters: N rows, D columns with the constant, K experts, G classes.
+"""The two families of experts.
+
+Letters: N rows, D columns with the constant, K experts, G classes.
 
 An M-step of either family is one Newton step from sums over the rows; for Gaussian experts the
 Newton step is exact: it is the weighted least squares solution.

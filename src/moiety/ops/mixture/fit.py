@@ -1,4 +1,7 @@
-"""Fit from several starts. Letters: N rows, D columns with the constant, K experts."""
+"""Fit from several starts.
+
+Letters: N rows, D columns with the constant, K experts.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from itertools import cycle
 
 import numpy as np
 
-from moiety.ops.mixture.em import Fit, Prior, climb, tally
+from moiety.ops.mixture.em import DEFAULT, Fit, Prior, climb, tally
 from moiety.ops.mixture.experts import blank
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture
@@ -20,6 +23,7 @@ STARTS = {
     "kmeans": (kmeans_labels,),
     "random": (slab_labels,),
 }
+
 ROUGH = 1e-6  # the gain per row at which a start that only competes has come far enough
 Rows = tuple[Array, Array, Array]
 Map = Callable[[Callable[..., Fit], Iterable[Mixture]], Iterable[Fit]]
@@ -37,7 +41,7 @@ class Search:
     kept: int = 3
     tol: float = 1e-8
     max_iter: int = 500
-    prior: Prior = Prior()
+    prior: Prior = DEFAULT
 
 
 def sample_size(rows: int, parameters: int) -> int:

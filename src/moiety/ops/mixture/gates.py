@@ -1,5 +1,6 @@
-"""Four gates for reduced experts. Letters: S support rows, D columns with the constant, M mixtures,
-K experts, J = K - 1.
+"""Four gates for reduced experts.
+
+Letters: S support rows, D columns with the constant, M mixtures, K experts, J = K - 1.
 """
 
 from __future__ import annotations

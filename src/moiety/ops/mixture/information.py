@@ -1,9 +1,11 @@
-"""Standard errors from the observed information. Letters: N rows, D columns with the constant,
-K experts, J = K - 1, P parameters.
+"""Standard errors from the observed information.
 
-Louis' identity: the observed information is the complete-data information less what the unknown labels
-take away, E[s s'] - E[s] E[s'] of the complete-data score s given the data. Parameters in order: gate
-columns, then expert by expert its coefficients and, for Gaussian ones, its log variance.
+Letters: N rows, D columns with the constant, K experts, J = K - 1, P parameters.
+
+Louis' identity: the observed information is the complete-data information less what the unknown
+labels take away, E[s s'] - E[s] E[s'] of the complete-data score s given the data. Parameters in
+order: gate columns, then expert by expert its coefficients and, for Gaussian ones, its log
+variance.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Multinomial logits by Newton steps. Letters: N rows, D columns with the constant, C classes.
+"""Multinomial logits by Newton steps.
+
+Letters: N rows, D columns with the constant, C classes.
 
 A logit is kept as a matrix [D, C] whose last column is 0, the reference class; J = C - 1.
 """
@@ -6,11 +8,12 @@ A logit is kept as a matrix [D, C] whose last column is 0, the reference class; 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 def log_sum(scores: Array) -> Array:
@@ -29,7 +32,7 @@ def log_softmax(scores: Array) -> Array:
 
 
 def curvature(probs: Array) -> Array:
-    """Give p_j (1[j=k] - p_k) for the pairs j <= k of the free classes, [..., J] -> [..., pairs]."""
+    """Give p_j (1[j=k] - p_k) for the pairs j <= k of the free classes, [..., pairs]."""
     first, second = np.triu_indices(probs.shape[-1])
     product = -probs[..., first] * probs[..., second]
     product[..., first == second] += probs

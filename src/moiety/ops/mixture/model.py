@@ -1,4 +1,6 @@
-"""A mixture of experts with a softmax gate. Letters: N rows, D columns with the constant, K experts.
+"""A mixture of experts with a softmax gate.
+
+Letters: N rows, D columns with the constant, K experts.
 
 f(y | x) = sum_k pi_k(x) phi_k(y | x),   pi(x) = softmax(x' gate),   the last gate column 0.
 """

@@ -1,5 +1,7 @@
-"""Many fitted mixtures to one. Letters: S support rows, D columns with the constant, M mixtures,
-K experts of the result, J = K - 1.
+"""Many fitted mixtures to one.
+
+Letters: S support rows, D columns with the constant, M mixtures, K experts of the result, J = K -
+1.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ LOOK = 256  # support rows on which mixtures are compared with each other
 class Local(Generic[E]):
     """What one machine sends: a fitted mixture, its rows, and what it knows of its gate.
 
-    ``information`` is minus the Hessian of the gate's log-likelihood, [J * D, J * D], in the units of
-    the mixture; where a machine did not send it, it is evaluated on the support.
+    ``information`` is minus the Hessian of the gate's log-likelihood, [J * D, J * D], in the units
+    of the mixture; where a machine did not send it, it is evaluated on the support.
     """
 
     mixture: Mixture[E]
@@ -81,8 +83,8 @@ class Reduced(Generic[E]):
 class Scene(Generic[E]):
     """Local fits in the support's standardised units, on support rows with weights of sum 1."""
 
-    x_SD: Array
-    u_S: Array
+    x: Array
+    weights: Array
     locals: tuple[Local[E], ...]
     cost: Cost
     back: Array
@@ -93,14 +95,14 @@ class Scene(Generic[E]):
         return [local.mixture for local in self.locals]
 
     @property
-    def rows_M(self) -> Array:
+    def rows(self) -> Array:
         """Give the rows of each machine."""
         return np.array([local.rows for local in self.locals], float)
 
     @property
-    def share_M(self) -> Array:
+    def share(self) -> Array:
         """Give the part of all rows that each machine has."""
-        return self.rows_M / self.rows_M.sum()
+        return self.rows / self.rows.sum()
 
 
 def cost_named(experts: Experts, name: str) -> Cost:
@@ -135,31 +137,29 @@ def _moved(information: Array | None, back: Array) -> Array | None:
 
 def problem_of(scene: Scene[E]) -> Problem[E]:
     """Lay the weighted average of all mixtures out as one with the experts of all."""
-    mass = [
-        s * gate_proba(m, scene.x_SD) for s, m in zip(scene.share_M, scene.mixtures, strict=True)
-    ]
+    mass = [s * gate_proba(m, scene.x) for s, m in zip(scene.share, scene.mixtures, strict=True)]
     whole = joined(m.experts for m in scene.mixtures)
-    return Problem(scene.x_SD, scene.u_S[:, None] * np.concatenate(mass, 1), whole, scene.cost)
+    return Problem(scene.x, scene.weights[:, None] * np.concatenate(mass, 1), whole, scene.cost)
 
 
 def thinning(scene: Scene) -> int:
     """Give the stride that leaves a few hundred support rows, and several per column."""
-    rows, columns = scene.x_SD.shape
+    rows, columns = scene.x.shape
     return max(1, rows // max(LOOK, 8 * columns))
 
 
 def look(scene: Scene) -> Array:
     """Compare all fits with each other on some support rows, [M, M]."""
     step = thinning(scene)
-    u_S = scene.u_S[::step]
+    u_S = scene.weights[::step]
     with np.errstate(all="ignore"):
-        return divergences(scene.x_SD[::step], u_S / u_S.sum(), scene.mixtures, scene.cost)
+        return divergences(scene.x[::step], u_S / u_S.sum(), scene.mixtures, scene.cost)
 
 
 def narrowed(scene: Scene[E], kept: Array) -> Scene[E]:
     """Leave machines out."""
     left = tuple(local for local, keep in zip(scene.locals, kept, strict=True) if keep)
-    return Scene(scene.x_SD, scene.u_S, left, scene.cost, scene.back)
+    return Scene(scene.x, scene.weights, left, scene.cost, scene.back)
 
 
 def best_carried(
@@ -175,9 +175,9 @@ def best_carried(
     starts = [spread_out(problem, size, own) for own in rng.spawn(recipe.num_starts)]
     alike = np.array([m.num_experts == size for m in scene.mixtures])
     if alike.any():
-        far = np.where(alike, scene.share_M @ distance_MM, np.inf)
+        far = np.where(alike, scene.share @ distance_MM, np.inf)
         pattern = scene.mixtures[int(far.argmin())]
-        starts = like_one(problem, scene.mixtures, scene.share_M, pattern) + starts
+        starts = like_one(problem, scene.mixtures, scene.share, pattern) + starts
     few = thinned(problem, thinning(scene))
     tried = (carry(few, start) for start in starts)
     return carry(problem, min(tried, key=lambda done: done.objective).experts)
@@ -187,34 +187,34 @@ def gate_of(scene: Scene, carried: Carried, recipe: Recipe, y_S: Array | None) -
     """Make the gate that the recipe names, [D, K]."""
     alike = all(m.num_experts == recipe.num_experts for m in scene.mixtures)
     if not alike:
-        start = np.zeros((scene.x_SD.shape[1], recipe.num_experts))
-        return gates.projected(scene.x_SD, carried.mass_SK, start)
-    x_SD, u_S = scene.x_SD, scene.u_S
+        start = np.zeros((scene.x.shape[1], recipe.num_experts))
+        return gates.projected(scene.x, carried.mass, start)
+    x_SD, u_S = scene.x, scene.weights
     orders = [order_like(x_SD, u_S, m, carried.experts, scene.cost) for m in scene.mixtures]
     ordered = [reorder(m, order) for m, order in zip(scene.mixtures, orders, strict=True)]
-    start = gates.averaged(ordered, scene.share_M)
+    start = gates.averaged(ordered, scene.share)
     if recipe.gate == "projection":
-        return gates.projected(x_SD, carried.mass_SK, start)
+        return gates.projected(x_SD, carried.mass, start)
     if recipe.gate == "posterior":
         if y_S is None:
             raise ValueError(
                 "gate='posterior' needs responses at the support; pass them, or choose "
                 "gate='information'"
             )
-        return gates.posterior(x_SD, y_S, carried.mass_SK, start, carried.experts)
+        return gates.posterior(x_SD, y_S, carried.mass, start, carried.experts)
     if recipe.gate == "average":
         return start
     known = [
         gates.reordered_information(_information(scene, local), order)
         for local, order in zip(scene.locals, orders, strict=True)
     ]
-    return gates.informed(ordered, known, scene.share_M)
+    return gates.informed(ordered, known, scene.share)
 
 
 def _information(scene: Scene, local: Local) -> Array:
     if local.information is not None:
         return local.information
-    return local.rows * gates.information_at(local.mixture, scene.x_SD, scene.u_S)
+    return local.rows * gates.information_at(local.mixture, scene.x, scene.weights)
 
 
 def reduce_mixtures(
@@ -239,14 +239,14 @@ def reduce_mixtures(
     scene = scene_of(locals_, support, recipe.cost)
     distance = look(scene)
     finite = np.isfinite(distance).any(1)
-    kept = screened(distance, scene.rows_M) if recipe.screen else finite
+    kept = screened(distance, scene.rows) if recipe.screen else finite
     if not kept.any():
         raise ValueError("no local fit is finite; refit the machines with other starts")
     left = narrowed(scene, kept)
     carried = best_carried(left, distance[np.ix_(kept, kept)], recipe, rng)
     gate = gate_of(left, carried, recipe, support.y)
     result = Mixture(gate, carried.experts)
-    apart = [divergence(scene.x_SD, scene.u_S, m, result, scene.cost) for m in scene.mixtures]
+    apart = [divergence(scene.x, scene.weights, m, result, scene.cost) for m in scene.mixtures]
     plain = canonical(mapped(result, scene.back))
     return Reduced(plain, carried.trace, np.array(apart), kept)
 
@@ -254,12 +254,12 @@ def reduce_mixtures(
 def middle_mixture(locals_: Sequence[Local[E]], support: Support, cost: str = "kl") -> Mixture[E]:
     """Give the local fit with the least weighted divergence from all."""
     scene = scene_of(locals_, support, cost)
-    return locals_[middle(look(scene), scene.share_M)].mixture
+    return locals_[middle(look(scene), scene.share)].mixture
 
 
 def average_mixture(locals_: Sequence[Local[E]], support: Support, cost: str = "kl") -> Mixture[E]:
     """Average all parameters after matching every fit's experts with the middle fit's."""
     scene = scene_of(locals_, support, cost)
-    pattern = scene.mixtures[middle(look(scene), scene.share_M)]
-    ordered = aligned(scene.x_SD, scene.u_S, scene.mixtures, pattern.experts, scene.cost)
-    return canonical(mapped(average(ordered, scene.share_M), scene.back))
+    pattern = scene.mixtures[middle(look(scene), scene.share)]
+    ordered = aligned(scene.x, scene.weights, scene.mixtures, pattern.experts, scene.cost)
+    return canonical(mapped(average(ordered, scene.share), scene.back))

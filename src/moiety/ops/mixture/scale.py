@@ -1,4 +1,7 @@
-"""Standardised covariates and response. Letters: N rows, d covariates, D = d + 1 columns."""
+"""Standardised covariates and response.
+
+Letters: N rows, d covariates, D = d + 1 columns.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from moiety.ops.mixture.model import Mixture, centring, design, mapped, uncentri
 
 @dataclass(frozen=True)
 class Moments:
-    """Weighted row count, means [d + 1] and centred sums of squares [d + 1]; the response is last."""
+    """Weighted row count, means [d + 1] and centred sums of squares [d + 1], the response last."""
 
     rows: float
     mean: Array

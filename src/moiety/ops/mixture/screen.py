@@ -1,4 +1,7 @@
-"""Find local fits that went wrong. Letters: M machines."""
+"""Find local fits that went wrong.
+
+Letters: M machines.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from moiety.ops.mixture.logit import Array
 def screened(distance_MM: Array, rows_M: Array) -> Array:
     """Tell which fits stand among the others, [M].
 
-    The divergence of two good fits shrinks as 1/rows of one plus 1/rows of the other, so it is divided
-    by that before fits are compared. A fit is dropped when its divergence to and from the middle fit
-    is not finite, or above the median by more than eight median deviations and above three times the
-    median. Of one or two fits, nobody can tell which is wrong.
+    The divergence of two good fits shrinks as 1/rows of one plus 1/rows of the other, so it is
+    divided by that before fits are compared. A fit is dropped when its divergence to and from the
+    middle fit is not finite, or above the median by more than eight median deviations and above
+    three times the median. Of one or two fits, nobody can tell which is wrong.
     """
     spread = 1 / rows_M[:, None] + 1 / rows_M
     both = (distance_MM + distance_MM.T) / spread

@@ -1,7 +1,9 @@
-"""Where EM begins. Letters: N rows, D columns with the constant, K experts, F features.
+"""Where EM begins.
 
-No start draws a row by its place: directions are drawn in the space of the features, so that a row of
-weight two and the same row twice begin alike, in any order.
+Letters: N rows, D columns with the constant, K experts, F features.
+
+No start draws a row by its place: directions are drawn in the space of the features, so that a row
+of weight two and the same row twice begin alike, in any order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Where the transport begins. Letters: L local experts, M mixtures, K reduced experts."""
+"""Where the transport begins.
+
+Letters: L local experts, M mixtures, K reduced experts.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from moiety.ops.mixture.transport import Problem
 def spread_out(problem: Problem[E], size: int, rng: np.random.Generator) -> E:
     """Take local experts far apart by k-means++ on the coefficients, then by Lloyd's steps."""
     coef = np.moveaxis(problem.experts.coef, 1, 0)
-    points, mass = coef.reshape(len(coef), -1), problem.mass_SL.sum(0)
+    points, mass = coef.reshape(len(coef), -1), problem.mass.sum(0)
     chosen = [int(rng.choice(len(points), p=mass / mass.sum()))]
     while len(chosen) < size:
         far = ((points[:, None] - points[chosen]) ** 2).sum(-1).min(1) * mass
@@ -41,8 +44,8 @@ def like_one(
     problem: Problem[E], mixtures: Sequence[Mixture[E]], weights_M: Array, pattern: Mixture[E]
 ) -> list[E]:
     """Start at one of the mixtures, and at the average of those aligned with it."""
-    x_SD, size = problem.x_SD, pattern.num_experts
-    u_S = problem.mass_SL.sum(1)
+    x_SD, size = problem.x, pattern.num_experts
+    u_S = problem.mass.sum(1)
     alike = [m.num_experts == size for m in mixtures]
     chosen = [m for m, use in zip(mixtures, alike, strict=True) if use]
     ordered = aligned(x_SD, u_S, chosen, pattern.experts, problem.cost)

@@ -1,8 +1,9 @@
-"""Carry many experts to few by majorisation and minimisation. Letters: S support rows,
-D columns with the constant, L local experts, K reduced experts.
+"""Carry many experts to few by majorisation and minimisation.
 
-For given reduced experts the best plan sends each local expert, at each support row, to the cheapest
-reduced one; for a given plan each cost has its exact minimiser. So the objective
+Letters: S support rows, D columns with the constant, L local experts, K reduced experts.
+
+For given reduced experts the best plan sends each local expert, at each support row, to the
+cheapest reduced one; for a given plan each cost has its exact minimiser. So the objective
 
     R = sum_s u_s sum_l w_l(x_s) min_k c(local l, reduced k at x_s)
 
@@ -26,17 +27,17 @@ CELLS = 1 << 21  # entries of a cost tensor held at once
 
 @dataclass(frozen=True)
 class Problem(Generic[E]):
-    """Support rows, the mass u_s w_l(x_s) of each local expert there, all local experts, the cost."""
+    """Support rows, the mass u_s w_l(x_s) there, all local experts, and the cost."""
 
-    x_SD: Array
-    mass_SL: Array
+    x: Array
+    mass: Array
     experts: E
     cost: Cost[E]
 
 
 def thinned(problem: Problem[E], step: int) -> Problem[E]:
     """Keep every ``step``-th support row."""
-    x_SD, mass_SL = problem.x_SD[::step], problem.mass_SL[::step]
+    x_SD, mass_SL = problem.x[::step], problem.mass[::step]
     return Problem(x_SD, mass_SL / mass_SL.sum(), problem.experts, problem.cost)
 
 
@@ -45,7 +46,7 @@ class Carried(Generic[E]):
     """Reduced experts, the mass that each support row sends them [S, K], and R at every step."""
 
     experts: E
-    mass_SK: Array
+    mass: Array
     trace: tuple[float, ...]
 
     @property
@@ -58,21 +59,21 @@ class Carried(Generic[E]):
 class Plan:
     """Where each local expert goes at each row [S, L], and what that costs [S, L]."""
 
-    choice_SL: Array
-    paid_SL: Array
+    choice: Array
+    paid: Array
 
 
 def plan(problem: Problem[E], reduced: E) -> Plan:
     """Send every local expert to the cheapest reduced one at every row; ties to the lowest."""
-    rows, local = problem.mass_SL.shape
+    rows, local = problem.mass.shape
     step = max(1, CELLS // (local * reduced.coef.shape[1]))
     choice = np.empty((rows, local), np.int16)
     paid = np.empty((rows, local))
     for at in range(0, rows, step):
         part = slice(at, at + step)
-        cost = problem.cost.between(problem.x_SD[part], problem.experts, reduced)
+        cost = problem.cost.between(problem.x[part], problem.experts, reduced)
         choice[part], paid[part] = cheapest(cost)
-    return Plan(choice, problem.mass_SL * paid)
+    return Plan(choice, problem.mass * paid)
 
 
 def cheapest(cost_KSL: Array) -> tuple[Array, Array]:
@@ -88,12 +89,12 @@ def cheapest(cost_KSL: Array) -> tuple[Array, Array]:
 
 def spread(problem: Problem, found: Plan, size: int) -> Array:
     """Lay a plan out as mass, [K, S, L]."""
-    chosen = found.choice_SL == np.arange(size)[:, None, None]
-    return chosen * problem.mass_SL
+    chosen = found.choice == np.arange(size)[:, None, None]
+    return chosen * problem.mass
 
 
 def carry(problem: Problem[E], start: E, *, max_iter: int = 500, tol: float = 1e-10) -> Carried[E]:
-    """Alternate plan and experts until no assignment changes, or R falls by less than ``tol`` of it.
+    """Alternate plan and experts until no assignment changes, or R hardly falls.
 
     Args:
         problem: what is carried.
@@ -103,14 +104,14 @@ def carry(problem: Problem[E], start: E, *, max_iter: int = 500, tol: float = 1e
     """
     reduced, size = start, start.coef.shape[1]
     found = plan(problem, reduced)
-    trace = [float(found.paid_SL.sum())]
+    trace = [float(found.paid.sum())]
     for _ in range(max_iter):
         masses = spread(problem, found, size)
-        reduced = problem.cost.update(problem.x_SD, masses, problem.experts, reduced)
+        reduced = problem.cost.update(problem.x, masses, problem.experts, reduced)
         reduced, refilled = refill(problem, reduced, masses, found)
         before, found = found, plan(problem, reduced)
-        trace.append(float(found.paid_SL.sum()))
-        same = (found.choice_SL == before.choice_SL).all() and not refilled
+        trace.append(float(found.paid.sum()))
+        same = (found.choice == before.choice).all() and not refilled
         if same and trace[-2] - trace[-1] <= tol * abs(trace[-2]):
             break
     return Carried(reduced, spread(problem, found, size).sum(-1).T, tuple(trace))
@@ -119,9 +120,9 @@ def carry(problem: Problem[E], start: E, *, max_iter: int = 500, tol: float = 1e
 def refill(problem: Problem[E], reduced: E, masses: Array, found: Plan) -> tuple[E, bool]:
     """Give reduced experts without mass the local experts that pay most."""
     empty = np.flatnonzero(masses.sum((1, 2)) == 0)
-    if not len(empty) or found.paid_SL.sum() <= 0:
+    if not len(empty) or found.paid.sum() <= 0:
         return reduced, False
-    costly = np.argsort(-found.paid_SL.sum(0), kind="stable")[: len(empty)]
+    costly = np.argsort(-found.paid.sum(0), kind="stable")[: len(empty)]
     return replaced(reduced, empty, problem.experts.pick(costly)), True
 
 
