@@ -46,6 +46,8 @@ def _labelled(scale: Scale, ready: Rows, labels: Array, search: Search) -> Mixtu
 class Single(MixtureEstimator):
     """The fits of an estimator whose rows are on one machine."""
 
+    warm_start: bool
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Fit by EM from several starts.
 

@@ -45,6 +45,15 @@ def weighed(rows: Rows) -> Rows:
 class MixtureEstimator(Criteria, BaseEstimator):
     """The part of an estimator that does not depend on the kind of response."""
 
+    n_experts: int
+    n_init: int
+    max_iter: int
+    tol: float
+    ridge: float
+    variance_floor: float
+    init: Any
+    random_state: Any
+    n_jobs: int | None
     mixture_: Mixture
 
     def _classes(self) -> int:
@@ -115,7 +124,7 @@ class MixtureEstimator(Criteria, BaseEstimator):
 
     def _design(self, X: Any) -> Array:
         check_is_fitted(self)
-        return design(validate_data(self, X, reset=False, dtype=np.float64))
+        return design(np.asarray(validate_data(self, X, reset=False, dtype=np.float64)))
 
     def _seen(self, X: Any, y: Any, sample_weight: Any = None) -> Rows:
         check_is_fitted(self)

@@ -33,8 +33,21 @@ from moiety.ops.mixture.reduce import Local, Recipe, Support
 from moiety.ops.mixture.scale import Scale
 
 
+def side_by_side(n_jobs: int | None, jobs: Iterable[Any]) -> list[Any]:
+    """Run jobs by joblib's back end, and give their results in order."""
+    return list(Parallel(n_jobs=n_jobs)(jobs))
+
+
 class Distributed(MixtureEstimator):
     """Local fits side by side, one exchange, a reduction, and as many refining rounds as asked."""
+
+    cost: str
+    gate: str
+    refine_rounds: int
+    reduction: str
+    screen: bool
+    n_support: int | None
+    target: str
 
     def fit(self, shards: Iterable[Any], y: Any = None) -> Any:
         """Fit the shards.
@@ -57,7 +70,7 @@ class Distributed(MixtureEstimator):
         jobs = [
             delayed(fit_shard)(*each) for each in zip(opened, repeat(task), streams, strict=False)
         ]
-        sent = list(Parallel(n_jobs=self.n_jobs)(jobs))
+        sent = side_by_side(self.n_jobs, jobs)
         self._report(sent)
         return self._reduce(sent, streams[-1], opened)
 
@@ -186,7 +199,7 @@ class Distributed(MixtureEstimator):
 
         def ask(mixture: Mixture, scale: Scale) -> list[Sums]:
             jobs = [delayed(tally_shard)(shard, classes, mixture, scale) for shard in opened]
-            sums = list(Parallel(n_jobs=self.n_jobs)(jobs))
+            sums = side_by_side(self.n_jobs, jobs)
             counted.append(sum(map(sums_bytes, sums)))
             return sums
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
-from moiety.estimators.distributed import Distributed
+from moiety.estimators.distributed import Distributed, side_by_side
 from moiety.estimators.shards import Shard
 from moiety.estimators.single import CategoricalPart, GaussianPart
 from moiety.estimators.workers import classes_of
@@ -157,8 +157,8 @@ class DistributedMixtureOfExpertsClassifier(CategoricalPart, Distributed):
 
     def _agree(self, opened: list[Shard]) -> None:
         if self.classes is None:
-            found = Parallel(n_jobs=self.n_jobs)(delayed(classes_of)(shard) for shard in opened)
-            self.classes_ = np.unique(np.concatenate(list(found)))
+            found = side_by_side(self.n_jobs, (delayed(classes_of)(shard) for shard in opened))
+            self.classes_ = np.unique(np.concatenate(found))
         else:
             self.classes_ = np.unique(np.asarray(self.classes))
         if len(self.classes_) < 2:

@@ -47,11 +47,16 @@ def select_experts(
     numbers = list(numbers)
     if not numbers:
         raise ValueError("no numbers of experts; give some, such as range(1, 6)")
-    tried = [clone(estimator).set_params(n_experts=number) for number in numbers]
+    tried = [_with(estimator, number) for number in numbers]
     fitted = list(Parallel(n_jobs=n_jobs)(delayed(_fit)(one, X, y) for one in tried))
     values = [float(getattr(one, criterion)(X, y)) for one in fitted]
     best = fitted[values.index(min(values))]
     return Selection(best, dict(zip(numbers, values, strict=True)))
+
+
+def _with(estimator: Any, number: int) -> Any:
+    fresh: Any = clone(estimator)
+    return fresh.set_params(n_experts=number)
 
 
 def _fit(estimator: Any, X: Any, y: Any) -> Any:

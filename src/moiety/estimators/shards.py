@@ -150,7 +150,8 @@ def open_shard(shard: Any, place: int, target: str) -> Shard:
             f"{name} is a {type(shard).__name__}; give (X, y), a path, a frame or a partition"
         )
     others = _without(name, tuple(map(str, names)), target)
-    return Held(checked(name, shard[list(others)], shard[target]), others)
+    frame: Any = shard
+    return Held(checked(name, frame[list(others)], frame[target]), others)
 
 
 def _without(origin: Any, names: tuple[str, ...], target: str) -> tuple[str, ...]:

@@ -82,7 +82,8 @@ def fit_shard(shard: Shard, task: Task, rng: np.random.Generator) -> Sent:
     def blocks() -> Iterator[Rows]:
         return (encoded(task.classes, block) for block in shard.blocks())
 
-    begin = None if task.start is None else lambda scale, _: rescaled(task.start, scale)
+    start = task.start
+    begin = None if start is None else lambda scale, _: rescaled(start, scale)
     if shard.in_memory:
         rows = next(blocks())
         search = capped(task.search, rows[0].shape[1] + 1, rows[2].sum())

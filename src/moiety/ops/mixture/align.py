@@ -5,12 +5,11 @@ Letters: S support rows, M mixtures, K experts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from moiety.ops.mixture.cost import Cost
-from moiety.ops.mixture.experts import Categorical, Gaussian
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import E, Mixture, gate_proba, reorder
 from moiety.ops.mixture.transport import joined
@@ -80,13 +79,13 @@ def divergences(x_SD: Array, u_S: Array, mixtures: Sequence[Mixture[E]], cost: C
 def average(mixtures: Sequence[Mixture[E]], weights_M: Array) -> Mixture[E]:
     """Average the parameters of mixtures whose experts are in one order."""
     share = weights_M / weights_M.sum()
-    gate = sum(s * m.gate for s, m in zip(share, mixtures, strict=True))
-    coef = sum(s * m.experts.coef for s, m in zip(share, mixtures, strict=True))
+
+    def blend(values: Iterable[Array]) -> Array:
+        return np.tensordot(share, np.stack(list(values)), 1)
+
     first = mixtures[0].experts
-    if isinstance(first, Categorical):
-        return Mixture(gate, type(first)(coef))
-    variances = sum(s * m.experts.variances for s, m in zip(share, mixtures, strict=True))
-    return Mixture(gate, Gaussian(coef, variances))
+    fields = {name: blend(getattr(m.experts, name) for m in mixtures) for name in vars(first)}
+    return Mixture(blend(m.gate for m in mixtures), type(first)(**fields))
 
 
 def aligned(

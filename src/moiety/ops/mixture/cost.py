@@ -9,24 +9,23 @@ Each cost knows its exact minimiser for a given plan, so that a transport step n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
 from moiety.ops.mixture.experts import Categorical, Experts, Gaussian
 from moiety.ops.mixture.logit import Array, fit_logit, solve, weighted_grams
+from moiety.ops.mixture.model import E
 
-X = TypeVar("X", Gaussian, Categorical)
 
-
-class Cost(Protocol[X]):
+class Cost(Protocol[E]):
     """A divergence between experts at every support row, and the experts nearest to a plan."""
 
-    def between(self, x_SD: Array, local: X, reduced: X, /) -> Array:
+    def between(self, x_SD: Array, local: E, reduced: E, /) -> Array:
         """Give the cost of carrying l to k at s, [K, S, L]."""
         ...
 
-    def update(self, x_SD: Array, plan_KSL: Array, local: X, reduced: X, /) -> X:
+    def update(self, x_SD: Array, plan_KSL: Array, local: E, reduced: E, /) -> E:
         """Give the reduced experts of least cost under a plan; one without mass stays."""
         ...
 

@@ -239,7 +239,7 @@ def reduce_mixtures(
     scene = scene_of(locals_, support, recipe.cost)
     distance = look(scene)
     finite = np.isfinite(distance).any(1)
-    kept = screened(distance, scene.rows) if recipe.screen else finite
+    kept = np.asarray(screened(distance, scene.rows) if recipe.screen else finite)
     if not kept.any():
         raise ValueError("no local fit is finite; refit the machines with other starts")
     left = narrowed(scene, kept)
