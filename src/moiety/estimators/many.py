@@ -60,7 +60,7 @@ class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
         n_init: int = 6,
         max_iter: int = 500,
         tol: float = 1e-8,
-        ridge: float = 1e-6,
+        ridge: float = 1e-7,
         variance_floor: float = 1e-6,
         init: Any = "mixed",
         random_state: Any = None,

@@ -108,7 +108,7 @@ class MixtureOfExpertsRegressor(GaussianPart, Single):
         n_init: int = 6,
         max_iter: int = 500,
         tol: float = 1e-8,
-        ridge: float = 1e-6,
+        ridge: float = 1e-7,
         variance_floor: float = 1e-6,
         init: Any = "mixed",
         warm_start: bool = False,

@@ -39,7 +39,7 @@ Block = tuple[Array, Array, Array]
 class Prior:
     """What keeps a fit finite: a ridge per row, and the least variance."""
 
-    ridge: float = 1e-6
+    ridge: float = 1e-7
     floor: float = 1e-6
 
 
