@@ -12,7 +12,7 @@ from benchmarks.mixtures_parts.gate import Gate, Section, not_run
 from moiety.estimators import DistributedMixtureOfExpertsRegressor, MixtureOfExpertsRegressor
 
 MAXIMA = {"S": -11026.9702, "P": -87994.4536}
-CHOICES = {
+CHOICES: dict[str, dict[str, object]] = {
     "information": {},
     "information, one refining round": {"refine_rounds": 1},
     "average gate": {"gate": "average"},
@@ -26,32 +26,46 @@ CHOICES = {
 }
 
 
-def fitted(data: Simulated, experts: int, machines: int, **choice: object) -> dict[str, object]:
-    """Fit on shards, and measure on training and test rows."""
-    model = DistributedMixtureOfExpertsRegressor(experts, random_state=0, **choice)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.fit(data.shards(machines))
+def shown(model: DistributedMixtureOfExpertsRegressor, data: Simulated) -> dict[str, object]:
+    """Measure on training and test rows."""
     return {
         "train": model.log_likelihood(data.x, data.y),
         "test": model.log_likelihood(data.test_x, data.test_y),
-        "unreduced_train": float(model.unreduced_log_density(data.x, data.y).sum()),
         "dropped": int((~model.kept_).sum()),
-        "learning_s": model.ledger_.learning_s,
-        "reduction_s": model.ledger_.reduction_s,
-        "up_bytes": model.ledger_.up_bytes,
-        "support_bytes": model.ledger_.support_bytes,
-        "rounds": model.ledger_.rounds,
     }
+
+
+def fitted(data: Simulated, experts: int, machines: int, choices: list[str]) -> dict[str, object]:
+    """Fit on shards, once for each thing that machines are asked, and reduce in every way."""
+    found: dict[str, object] = {}
+    asked: dict[str, DistributedMixtureOfExpertsRegressor] = {}
+    for choice in choices:
+        options = CHOICES[choice]
+        rounds, gate = options.get("refine_rounds", 0), options.get("gate") == "posterior"
+        key = f"{rounds} {gate}"
+        if key not in asked:
+            model = DistributedMixtureOfExpertsRegressor(experts, random_state=0, **options)
+            asked[key] = model.fit(data.shards(machines))
+            found[f"{choice}: ledger"] = {
+                **vars(model.ledger_),
+                "learning_s": model.ledger_.learning_s,
+            }
+        model = asked[key] if rounds else asked[key].reduce_again(**options)
+        found[choice] = shown(model, data)
+    density = asked["0 False"].unreduced_log_density
+    found["unreduced average"] = {
+        "train": float(density(data.x, data.y).sum()),
+        "test": float(density(data.test_x, data.test_y).sum()),
+    }
+    return found
 
 
 def table(name: str, experts: int, machines: list[int], choices: list[str]) -> dict[str, object]:
     """Fit every choice on every number of machines."""
     data = simulated(name)
-    return {
-        str(count): {choice: fitted(data, experts, count, **CHOICES[choice]) for choice in choices}
-        for count in machines
-    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {str(count): fitted(data, experts, count, choices) for count in machines}
 
 
 def large(rows: int, machines: int) -> dict[str, float]:

@@ -58,7 +58,9 @@ def test_the_sums_agree_with_a_loop_over_rows():
 def test_sums_of_blocks_add():
     mixture = gaussian_mixture(1)
     x, y, weights = block(mixture, rows=2500)
-    parts = [(x[at : at + 700], y[at : at + 700], weights[at : at + 700]) for at in range(0, 2500, 700)]
+    parts = [
+        (x[at : at + 700], y[at : at + 700], weights[at : at + 700]) for at in range(0, 2500, 700)
+    ]
     whole, added = tally(mixture, [(x, y, weights)]), tally(mixture, parts)
     for name in whole:
         np.testing.assert_allclose(whole[name], added[name], rtol=1e-10, atol=1e-9)

@@ -73,9 +73,14 @@ def test_an_update_is_the_minimum_for_its_plan(cost):
 
 
 def test_costs_at_one_row_by_hand():
-    one, two = Gaussian(np.array([[1.0]]), np.array([1.0])), Gaussian(np.array([[3.0]]), np.array([4.0]))
+    one, two = (
+        Gaussian(np.array([[1.0]]), np.array([1.0])),
+        Gaussian(np.array([[3.0]]), np.array([4.0])),
+    )
     x = np.ones((1, 1))
-    found = {name: float(GAUSSIAN_COSTS[name].between(x, one, two)[0, 0, 0]) for name in GAUSSIAN_COSTS}
+    found = {
+        name: float(GAUSSIAN_COSTS[name].between(x, one, two)[0, 0, 0]) for name in GAUSSIAN_COSTS
+    }
     assert found["kl"] == pytest.approx(0.5 * (np.log(4) + 1 / 4 - 1 + 4 / 4))
     assert found["reverse_kl"] == pytest.approx(0.5 * (-np.log(4) + 4 - 1 + 4))
     assert found["w2"] == pytest.approx(4 + 1)
@@ -104,8 +109,12 @@ def optimal_plan(cost, left, right):
     size = len(left)
     rows = [np.kron(np.eye(size)[i], np.ones(size)) for i in range(size)]
     columns = [np.kron(np.ones(size), np.eye(size)[i]) for i in range(size)]
-    done = linprog(cost.ravel(), A_eq=np.array(rows + columns[:-1]),
-                   b_eq=np.concatenate([left, right[:-1]]), bounds=(0, None))
+    done = linprog(
+        cost.ravel(),
+        A_eq=np.array(rows + columns[:-1]),
+        b_eq=np.concatenate([left, right[:-1]]),
+        bounds=(0, None),
+    )
     return done.fun
 
 
@@ -143,7 +152,9 @@ def near(seed, noise=0.05):
 
 def merged(mixtures, rows, gate="information"):
     locals_ = [Local(m, n) for m, n in zip(mixtures, rows, strict=True)]
-    return reduce_mixtures(locals_, support(), Recipe(3, gate=gate), np.random.default_rng(0)).mixture
+    return reduce_mixtures(
+        locals_, support(), Recipe(3, gate=gate), np.random.default_rng(0)
+    ).mixture
 
 
 @pytest.mark.parametrize("gate", ["projection", "average", "information"])
@@ -173,8 +184,9 @@ def test_weights_of_the_support_count():
     twice = Support(np.concatenate([few.x, few.x[:50]]), np.ones(250))
     heavy = Support(few.x, np.concatenate([np.full(50, 2.0), np.ones(150)]))
     found = [
-        reduce_mixtures([Local(m, 1.0) for m in fits], s, Recipe(3, gate="projection"),
-                        np.random.default_rng(0)).mixture
+        reduce_mixtures(
+            [Local(m, 1.0) for m in fits], s, Recipe(3, gate="projection"), np.random.default_rng(0)
+        ).mixture
         for s in (twice, heavy)
     ]
     np.testing.assert_allclose(found[0].experts.coef, found[1].experts.coef, atol=1e-8)
@@ -201,8 +213,9 @@ def test_a_small_machine_is_not_strange():
 
 def test_local_fits_may_have_other_numbers_of_experts():
     fits = [gaussian_mixture(8), gaussian_mixture(8, experts=2), gaussian_mixture(8, experts=4)]
-    done = reduce_mixtures([Local(m, 1.0) for m in fits], support(), Recipe(3, screen=False),
-                           np.random.default_rng(0))
+    done = reduce_mixtures(
+        [Local(m, 1.0) for m in fits], support(), Recipe(3, screen=False), np.random.default_rng(0)
+    )
     assert done.mixture.num_experts == 3
     assert np.isfinite(done.mixture.gate).all()
 
@@ -216,10 +229,15 @@ def test_middle_and_average_of_equal_fits_are_the_fit():
     np.testing.assert_allclose(average_mixture(locals_, support()).gate, fit.gate, atol=1e-12)
 
 
-@pytest.mark.parametrize(("recipe", "word"), [
-    (Recipe(3, cost="tv"), "cost='tv'"), (Recipe(3, gate="x"), "gate='x'"),
-    (Recipe(9), "smaller n_experts"), (Recipe(3, gate="posterior"), "responses"),
-])
+@pytest.mark.parametrize(
+    ("recipe", "word"),
+    [
+        (Recipe(3, cost="tv"), "cost='tv'"),
+        (Recipe(3, gate="x"), "gate='x'"),
+        (Recipe(9), "smaller n_experts"),
+        (Recipe(3, gate="posterior"), "responses"),
+    ],
+)
 def test_a_wrong_recipe_is_refused(recipe, word):
     with pytest.raises(ValueError, match=word):
         reduce_mixtures([Local(near(0), 1)], support(), recipe, np.random.default_rng(0))

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.base import MixtureEstimator, generator
 from moiety.estimators.server import (
@@ -107,6 +109,23 @@ class Distributed(MixtureEstimator):
         ]
         return self._finish(locals_, Support(x, np.ones(len(x))), generator(self.random_state))
 
+    def reduce_again(self, **choices: Any) -> Any:
+        """Reduce the same local fits in another way, with nothing sent again.
+
+        Args:
+            choices: parameters to change: ``cost``, ``gate``, ``reduction``, ``screen`` or
+                ``n_experts``. No refining rounds are made.
+
+        Returns:
+            Another estimator; this one stays as it is.
+        """
+        check_is_fitted(self)
+        other: Any = clone(self).set_params(**choices)
+        for name in ("classes_", "n_features_in_", "feature_names_in_"):
+            if name in vars(self):
+                setattr(other, name, getattr(self, name))
+        return other._finish(self.locals_, self.support_, generator(self.random_state))  # noqa: SLF001
+
     def _adopt(self, estimators: Sequence[Any]) -> None:
         """Take over what fitted estimators agree on."""
 
@@ -188,7 +207,7 @@ class Distributed(MixtureEstimator):
                 UserWarning,
                 stacklevel=4,
             )
-        self.locals_, self.kept_ = locals_, done.kept
+        self.locals_, self.support_, self.kept_ = locals_, support, done.kept
         self.objective_, self.divergences_ = np.array(done.trace), done.divergence
         return self._show(done.mixture)
 

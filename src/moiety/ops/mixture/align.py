@@ -12,7 +12,7 @@ import numpy as np
 from moiety.ops.mixture.cost import Cost
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import E, Mixture, gate_proba, reorder
-from moiety.ops.mixture.transport import joined
+from moiety.ops.mixture.transport import cheapest, joined
 
 
 def assignment(cost_KK: Array) -> Array:
@@ -64,15 +64,25 @@ def divergence(x_SD: Array, u_S: Array, first: Mixture[E], second: Mixture[E], c
     return float((u_S[:, None] * gate_proba(first, x_SD) * paid).sum())
 
 
-def divergences(x_SD: Array, u_S: Array, mixtures: Sequence[Mixture[E]], cost: Cost[E]) -> Array:
-    """Give all divergences, from row to column, [M, M]."""
+def apart(x_SD: Array, u_S: Array, mixtures: Sequence[Mixture[E]], cost: Cost[E]) -> Array:
+    """Give how far each mixture is from each other one, gates included, from row to column, [M, M].
+
+    Each expert goes to the nearest one of the other mixture; to what that costs is added the KL
+    divergence of the gate so carried from the other gate. For the KL cost, the chain rule makes
+    this a bound on the KL divergence of the two mixtures.
+    """
     whole = joined(m.experts for m in mixtures)
-    mass = u_S[:, None] * np.concatenate([gate_proba(m, x_SD) for m in mixtures], 1)
-    starts = np.cumsum([0] + [m.num_experts for m in mixtures[:-1]])
-    columns = [
-        np.add.reduceat((mass * cost.between(x_SD, whole, m.experts).min(0)).sum(0), starts)
-        for m in mixtures
-    ]
+    gates = [gate_proba(m, x_SD) for m in mixtures]
+    mass, starts = np.concatenate(gates, 1), np.cumsum([0] + [g.shape[1] for g in gates[:-1]])
+    columns = []
+    for mixture, gate in zip(mixtures, gates, strict=True):
+        choice, least = cheapest(cost.between(x_SD, whole, mixture.experts))
+        paid = np.add.reduceat(u_S @ (mass * least), starts)
+        for k in range(mixture.num_experts):
+            sent = np.add.reduceat(mass * (choice == k), starts, axis=1)
+            ratio = np.maximum(sent, 1e-300) / np.maximum(gate[:, [k]], 1e-300)
+            paid = paid + u_S @ (sent * np.log(ratio))
+        columns.append(paid)
     return np.stack(columns, 1)
 
 

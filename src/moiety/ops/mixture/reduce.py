@@ -13,7 +13,7 @@ from typing import Generic
 import numpy as np
 
 from moiety.ops.mixture import gates
-from moiety.ops.mixture.align import aligned, average, divergence, divergences, order_like
+from moiety.ops.mixture.align import aligned, apart, average, divergence, order_like
 from moiety.ops.mixture.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS, Cost
 from moiety.ops.mixture.experts import Categorical, Experts
 from moiety.ops.mixture.logit import Array
@@ -149,11 +149,12 @@ def thinning(scene: Scene) -> int:
 
 
 def look(scene: Scene) -> Array:
-    """Compare all fits with each other on some support rows, [M, M]."""
+    """Compare all fits with each other by KL on some support rows, [M, M]."""
+    kl = cost_named(scene.mixtures[0].experts, "kl")
     step = thinning(scene)
     u_S = scene.weights[::step]
     with np.errstate(all="ignore"):
-        return divergences(scene.x[::step], u_S / u_S.sum(), scene.mixtures, scene.cost)
+        return apart(scene.x[::step], u_S / u_S.sum(), scene.mixtures, kl)
 
 
 def narrowed(scene: Scene[E], kept: Array) -> Scene[E]:
@@ -246,9 +247,9 @@ def reduce_mixtures(
     carried = best_carried(left, distance[np.ix_(kept, kept)], recipe, rng)
     gate = gate_of(left, carried, recipe, support.y)
     result = Mixture(gate, carried.experts)
-    apart = [divergence(scene.x, scene.weights, m, result, scene.cost) for m in scene.mixtures]
+    far = [divergence(scene.x, scene.weights, m, result, scene.cost) for m in scene.mixtures]
     plain = canonical(mapped(result, scene.back))
-    return Reduced(plain, carried.trace, np.array(apart), kept)
+    return Reduced(plain, carried.trace, np.array(far), kept)
 
 
 def middle_mixture(locals_: Sequence[Local[E]], support: Support, cost: str = "kl") -> Mixture[E]:
