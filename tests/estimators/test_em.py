@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from tests.estimators.worlds import categorical_mixture, data_folder, draw, gaussian_mixture
 
 from moiety.estimators import MixtureOfExpertsRegressor
 from moiety.ops.mixture.em import Prior, advance, climb, objective, revive, tally
@@ -13,6 +12,7 @@ from moiety.ops.mixture.information import observed_information
 from moiety.ops.mixture.logit import fit_logit, solve
 from moiety.ops.mixture.model import Mixture, design, log_density, responsibilities
 from moiety.ops.mixture.scale import moments, pooled, rescaled, scale_of, scaled, unscaled
+from tests.estimators.worlds import categorical_mixture, data_folder, draw, gaussian_mixture
 
 
 def block(mixture, rows=300, seed=0):

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
-from tests.estimators.worlds import categorical_mixture, gaussian_mixture
 
 from moiety.ops.mixture import gates
 from moiety.ops.mixture.align import assignment, divergence
@@ -23,6 +22,7 @@ from moiety.ops.mixture.reduce import (
 )
 from moiety.ops.mixture.screen import screened
 from moiety.ops.mixture.transport import Problem, carry, joined, plan, spread
+from tests.estimators.worlds import categorical_mixture, gaussian_mixture
 
 EXACT = [("kl", 0), ("reverse_kl", 0), ("w2", 0), ("kl", 3)]
 

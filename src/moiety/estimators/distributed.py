@@ -120,7 +120,8 @@ class Distributed(MixtureEstimator):
             Another estimator; this one stays as it is.
         """
         check_is_fitted(self)
-        other: Any = clone(self).set_params(**choices)
+        copy: Any = clone(self)
+        other = copy.set_params(**choices)
         for name in ("classes_", "n_features_in_", "feature_names_in_"):
             if name in vars(self):
                 setattr(other, name, getattr(self, name))

@@ -132,7 +132,7 @@ class DistributedMixtureOfExpertsClassifier(CategoricalPart, Distributed):
         target: str = "y",
         n_init: int = 6,
         max_iter: int = 500,
-        tol: float = 1e-8,
+        tol: float = 1e-6,
         ridge: float = 1e-4,
         init: Any = "mixed",
         random_state: Any = None,

@@ -62,7 +62,7 @@ class CategoricalPart(ClassifierMixin, MixtureEstimator):
         strange = np.asarray(y)[self.classes_[places] != y]
         if len(strange):
             raise ValueError(
-                f"class {strange[0]!r} is not among {list(self.classes_)}; name all "
+                f"class {strange[0]} is not among {self.classes_.tolist()}; name all "
                 "classes when fitting"
             )
         return places.astype(np.float64)
@@ -157,7 +157,7 @@ class MixtureOfExpertsClassifier(CategoricalPart, Single):
         *,
         n_init: int = 6,
         max_iter: int = 500,
-        tol: float = 1e-8,
+        tol: float = 1e-6,
         ridge: float = 1e-4,
         init: Any = "mixed",
         warm_start: bool = False,

@@ -32,12 +32,19 @@ def fed(stream: Stream, rows: Rows, prior: Prior) -> Stream:
     """Take one step on a chunk; for one Gaussian expert it is recursive least squares, exactly.
 
     The past has no slope where it was left, so only the chunk pulls; the past's Gram matrices hold.
+    A step that makes the chunk itself less likely is halved.
     """
-    fresh = tally(stream.mixture, [ready_rows(stream.scale, rows)])
+    ready = [ready_rows(stream.scale, rows)]
+    fresh = tally(stream.mixture, ready)
     both = dict(add(stream.sums, fresh))
     both["slopes"] = fresh["slopes"]
     share = float(fresh["rows"] / both["rows"])
-    moved = advance(stream.mixture, both, Prior(prior.ridge * share, prior.floor))
+    less = Prior(prior.ridge * share, prior.floor)
+    moved = stream.mixture
+    for halving in range(10):
+        moved = advance(stream.mixture, both, less, pace=0.5**halving)
+        if float(tally(moved, ready)["loglik"]) >= float(fresh["loglik"]):
+            break
     if isinstance(moved.experts, Gaussian):
         both["squares"] = moved.experts.variances * both["mass"]
     both["slopes"] = np.zeros_like(fresh["slopes"])

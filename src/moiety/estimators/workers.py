@@ -67,7 +67,9 @@ def encoded(classes: Any, block: Raw) -> Rows:
         places = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
         strange = y[classes[places] != y]
         if len(strange):
-            raise ValueError(f"class {strange[0]!r} is not among {list(classes)}; name all classes")
+            raise ValueError(
+                f"class {strange[0]} is not among {classes.tolist()}; name all classes"
+            )
         y = places
     held = weights > 0
     if not held.all():

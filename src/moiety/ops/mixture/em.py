@@ -10,7 +10,7 @@ penalised likelihood is halved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic
 
@@ -29,7 +29,7 @@ from moiety.ops.mixture.logit import (
 )
 from moiety.ops.mixture.model import E, Mixture
 
-BLOCK = 1024  # rows whose weighted copies stay in the second-level cache
+CELLS = 32_768  # entries of a block of covariates; its weighted copies stay near the processor
 ROUNDING = 1e-12  # a fall of the objective, relative, that is no fall
 Sums = Mapping[str, Array]
 Block = tuple[Array, Array, Array]
@@ -90,13 +90,18 @@ def total(parts: Iterable[Sums]) -> Sums:
     return result
 
 
+def pieces(block: Block) -> Iterator[Block]:
+    """Cut a block into pieces that fit the processor's cache."""
+    rows, columns = block[0].shape
+    step = max(512, CELLS // columns)
+    for at in range(0, rows, step):
+        part = slice(at, at + step)
+        yield block[0][part], block[1][part], block[2][part]
+
+
 def tally(mixture: Mixture, blocks: Iterable[Block]) -> Sums:
     """Sum over blocks ``(x_ND, y, weights)`` of any length."""
-    return total(
-        tally_block(mixture, x[at : at + BLOCK], y[at : at + BLOCK], weights[at : at + BLOCK])
-        for x, y, weights in blocks
-        for at in range(0, len(x), BLOCK)
-    )
+    return total(tally_block(mixture, *part) for block in blocks for part in pieces(block))
 
 
 def gate_information(mixture: Mixture, sums: Sums) -> Array:

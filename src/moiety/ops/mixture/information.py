@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from moiety.ops.mixture.em import BLOCK, Block
+from moiety.ops.mixture.em import Block, pieces
 from moiety.ops.mixture.experts import Categorical, Gaussian
 from moiety.ops.mixture.logit import (
     Array,
@@ -109,10 +109,6 @@ def _laid_out(gate_blocks: Array, experts: Array) -> Array:
 def observed_information(mixture: Mixture, blocks: Iterable[Block]) -> Array:
     """Give minus the Hessian of the log-likelihood at a mixture, [P, P]."""
     return np.sum(
-        [
-            block_information(mixture, x[at : at + BLOCK], y[at : at + BLOCK], u[at : at + BLOCK])
-            for x, y, u in blocks
-            for at in range(0, len(x), BLOCK)
-        ],
+        [block_information(mixture, *part) for block in blocks for part in pieces(block)],
         0,
     )
