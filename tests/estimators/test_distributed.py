@@ -39,7 +39,7 @@ def test_one_exchange_comes_near_the_maximum(rows, best, reduced):
 
 
 def test_the_bytes_are_counted(reduced):
-    """By hand: gate 3 * 2 + experts 3 * 3 + variances 3 + information 6 * 7 / 2 + rows + value = 41."""
+    """By hand: gate 6 + experts 9 + variances 3 + information 6 * 7 / 2 + rows + value = 41."""
     ledger = reduced.ledger_
     assert ledger.rounds == 1
     assert ledger.up_bytes == 4 * 8 * 41
@@ -242,8 +242,8 @@ def test_a_column_constant_on_one_machine_is_named(rows):
 
 def test_a_small_machine_brings_fewer_experts(rows):
     x, y = rows
+    model = DistributedMixtureOfExpertsRegressor(3, random_state=0, screen=False)
     with pytest.warns(UserWarning, match="shard 1 has 10 rows"):
-        model = DistributedMixtureOfExpertsRegressor(3, random_state=0, screen=False)
         model.fit([(x[10:], y[10:]), (x[:10], y[:10])])
     assert model.n_experts_ == 3
 

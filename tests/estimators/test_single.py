@@ -105,7 +105,7 @@ def test_the_predictive_distribution(regression, fitted):
     np.testing.assert_allclose(found.cdf(high) - found.cdf(low), 0.8, atol=1e-9)
     np.testing.assert_allclose(found.cdf(found.quantile(0.3)), 0.3, atol=1e-9)
     np.testing.assert_allclose(fitted.predict(x), found.mean())
-    with pytest.raises(ValueError, match="level=1.5"):
+    with pytest.raises(ValueError, match=r"level=1\.5"):
         found.quantile(1.5)
 
 
