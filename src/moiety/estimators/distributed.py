@@ -176,9 +176,9 @@ class Distributed(MixtureEstimator):
     def _reduce(self, sent: list[Sent], rng: np.random.Generator, opened: list[Shard]) -> Any:
         locals_ = [one.local for one in sent]
         support = support_of(sent)
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.thread_time()
         self._finish(locals_, support, rng)
-        seconds = time.perf_counter() - began
+        seconds, cpu_s = time.perf_counter() - began, time.thread_time() - began_cpu
         self.local_log_likelihoods_ = np.array([one.log_likelihood for one in sent])
         self.n_iter_ = max(one.iterations for one in sent)
         self.converged_ = all(one.converged for one in sent)
@@ -193,6 +193,8 @@ class Distributed(MixtureEstimator):
             sum(one.support_bytes for one in sent),
             max(one.seconds for one in sent),
             seconds,
+            max(one.cpu_s for one in sent),
+            cpu_s,
         )
         return self
 

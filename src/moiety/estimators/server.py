@@ -33,7 +33,8 @@ Ask = Callable[[Mixture, Scale], Sequence[Sums]]
 class Ledger:
     """What was sent: rounds, bytes up and down, bytes of support rows, and the learning time.
 
-    ``learning_s`` is the longest local fit plus the reduction, as if the machines ran side by side.
+    ``learning_s`` is the longest local fit plus the reduction, as if the machines ran side by side;
+    ``learning_cpu_s`` is the same in time of the processor, which a busy machine does not stretch.
     """
 
     rounds: int
@@ -42,11 +43,18 @@ class Ledger:
     support_bytes: int
     longest_fit_s: float
     reduction_s: float
+    longest_fit_cpu_s: float
+    reduction_cpu_s: float
 
     @property
     def learning_s(self) -> float:
         """Give the longest local fit plus the reduction."""
         return self.longest_fit_s + self.reduction_s
+
+    @property
+    def learning_cpu_s(self) -> float:
+        """Give the longest local fit plus the reduction, in time of the processor."""
+        return self.longest_fit_cpu_s + self.reduction_cpu_s
 
 
 def support_of(sent: Sequence[Sent]) -> Support:

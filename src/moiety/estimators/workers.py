@@ -45,6 +45,7 @@ class Sent:
     converged: bool
     constant: Array
     seconds: float
+    cpu_s: float
 
     @property
     def sent_bytes(self) -> int:
@@ -79,7 +80,7 @@ def encoded(classes: Any, block: Raw) -> Rows:
 
 def fit_shard(shard: Shard, task: Task, rng: np.random.Generator) -> Sent:
     """Fit one machine's rows, and draw its share of the support."""
-    begun = time.perf_counter()
+    begun = time.perf_counter(), time.thread_time()
 
     def blocks() -> Iterator[Rows]:
         return (encoded(task.classes, block) for block in shard.blocks())
@@ -98,10 +99,10 @@ def fit_shard(shard: Shard, task: Task, rng: np.random.Generator) -> Sent:
         learned = learn_stream(blocks, found, search, rng, begin=begin)
         seen, taken = found.few, np.arange(min(task.support, len(found.few[0])))
     support = (seen[0][taken], seen[1][taken], seen[2][taken])
-    return _sent(learned, support, task, time.perf_counter() - begun)
+    return _sent(learned, support, task, begun)
 
 
-def _sent(learned: Learned, support: Rows, task: Task, seconds: float) -> Sent:
+def _sent(learned: Learned, support: Rows, task: Task, begun: tuple[float, float]) -> Sent:
     return Sent(
         learned.local(),
         support,
@@ -110,7 +111,8 @@ def _sent(learned: Learned, support: Rows, task: Task, seconds: float) -> Sent:
         len(learned.trace) - 1,
         learned.fit.converged,
         ~learned.scale.kept,
-        seconds,
+        time.perf_counter() - begun[0],
+        time.thread_time() - begun[1],
     )
 
 
