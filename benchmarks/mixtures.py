@@ -15,12 +15,13 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from benchmarks.mixtures_parts import consistency, large, many, one, real, robust
+from benchmarks.mixtures_parts import consistency, large, many, one, real, robust, speed
 from benchmarks.mixtures_parts.gate import Gate
 
 SECTIONS = {
     "one": one.run,
     "many": many.run,
+    "speed": speed.run,
     "consistency": consistency.run,
     "robust": robust.run,
     "real": real.run,

@@ -21,7 +21,7 @@ from moiety.estimators import (
 )
 
 SETS = ("protein", "kin40k", "flights", "california")
-GP_ROWS = 1500
+GP_ROWS = 1000
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -110,19 +110,19 @@ def measured(name: str) -> dict[str, object]:
     x, y = rows[:2]
     few = slice(0, 12_000)
     chosen = select_experts(
-        MixtureOfExpertsRegressor(random_state=0, n_init=4, max_iter=100, tol=1e-6),
-        (2, 4, 8, 12),
+        MixtureOfExpertsRegressor(random_state=0, n_init=4, max_iter=100, tol=1e-5),
+        (2, 4, 8),
         x[few],
         y[few],
     ).n_experts
     found: dict[str, object] = {"rows": len(y), "covariates": x.shape[1], "experts": chosen}
-    options = {"random_state": 0, "max_iter": 300, "tol": 1e-7}
+    options = {"random_state": 0, "n_init": 4, "max_iter": 100, "tol": 1e-5}
     found["global"] = mixture(MixtureOfExpertsRegressor(chosen, **options), rows, 0)
     for machines in (4, 16):
         model = DistributedMixtureOfExpertsRegressor(chosen, **options)
         found[f"{machines} machines"] = mixture(model, rows, machines)
-        model = DistributedMixtureOfExpertsRegressor(chosen, refine_rounds=5, **options)
-        found[f"{machines} machines, 5 refining rounds"] = mixture(model, rows, machines)
+    model = DistributedMixtureOfExpertsRegressor(chosen, refine_rounds=5, **options)
+    found["16 machines, 5 refining rounds"] = mixture(model, rows, 16)
     found["linear"] = plain(LinearRegression(), rows)
     found["gradient boosting"] = plain(HistGradientBoostingRegressor(random_state=0), rows)
     found[f"Gaussian process, {GP_ROWS} rows"] = gaussian_process(rows)

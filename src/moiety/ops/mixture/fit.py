@@ -45,8 +45,8 @@ class Search:
 
 
 def sample_size(rows: int, parameters: int) -> int:
-    """Give the rows on which starts are compared: a sixteenth, or 40 per parameter if more."""
-    return min(rows, max(rows // 16, 40 * parameters, 4000))
+    """Give the rows on which starts are compared: a sixteenth, or 25 per parameter if more."""
+    return min(rows, max(rows // 16, 25 * parameters, 4000))
 
 
 def sampled(rows: Rows, size: int, rng: np.random.Generator) -> Rows:
@@ -81,8 +81,10 @@ def best_start(rows: Rows, starts: Sequence[Mixture], search: Search, each: Map 
 
 def fit_rows(rows: Rows, search: Search, rng: np.random.Generator, each: Map = map) -> Fit:
     """Fit standardised rows ``(x_ND, y, weights)`` in memory from several starts."""
-    parameters = blank(rows[0].shape[1], search.num_experts, search.classes).size()
-    few = sampled(rows, sample_size(len(rows[0]), 2 * parameters), rng)
+    columns = rows[0].shape[1]
+    parameters = blank(columns, search.num_experts, search.classes).size()
+    parameters += columns * (search.num_experts - 1)
+    few = sampled(rows, sample_size(len(rows[0]), parameters), rng)
     start = best_start(few, draw_starts(few, search, rng), search, each)
     return fit_from(rows, start, search)
 
