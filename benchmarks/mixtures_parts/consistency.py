@@ -72,7 +72,7 @@ def slopes(by_rows: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[st
 def run(*, quick: bool) -> Section:
     """Run the section."""
     sizes = [2000, 8000, 32000] if quick else [2000, 4000, 8000, 16000, 32000, 64000]
-    times = 10 if quick else 20
+    times = 20
     by_rows = {str(rows): averaged(rows, 4, times) for rows in sizes}
     found = slopes(by_rows)
     numbers: dict[str, object] = {"by_rows": by_rows, "slopes": found, "replications": times}
