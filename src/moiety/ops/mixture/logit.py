@@ -19,8 +19,8 @@ Array = NDArray[Any]
 def log_sum(scores: Array) -> Array:
     """Give log(sum(exp(scores))) over the last dim, without overflow.
 
-    >>> float(log_sum(np.array([1000.0, 1000.0])) - 1000.0) == float(np.log(2.0))
-    True
+    >>> round(float(log_sum(np.array([1000.0, 1000.0]))) - 1000.0, 6)
+    0.693147
     """
     columns = np.moveaxis(scores, -1, 0)
     top = columns[0].copy()
