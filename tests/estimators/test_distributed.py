@@ -12,6 +12,12 @@ from moiety.estimators import (
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
 )
+from moiety.estimators.server import common_scale, refine
+from moiety.estimators.shards import open_shard
+from moiety.estimators.workers import tally_shard
+from moiety.ops.mixture.em import Prior
+from moiety.ops.mixture.model import Mixture, canonical, design
+from moiety.ops.mixture.reduce import Support
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture, shards
 
 
@@ -255,3 +261,18 @@ def test_rows_of_weight_zero_are_not_seen(rows):
     heavy = DistributedMixtureOfExpertsRegressor(3, random_state=0).fit([(x, spoilt, weights)])
     plain = DistributedMixtureOfExpertsRegressor(3, random_state=0).fit([(x[:2000], y[:2000])])
     np.testing.assert_allclose(heavy.coef_, plain.coef_, rtol=1e-9)
+
+
+def test_a_saturated_gate_does_not_run_away(rows):
+    """From a gate with log-odds of hundreds Newton alone would leave the world."""
+    x = rows[0]
+    mild = canonical(gaussian_mixture(11))
+    steep = Mixture(60 * mild.gate, mild.experts)
+    scale = common_scale(steep, Support(x, np.ones(len(x))))
+
+    def ask(mixture, scale):
+        return [tally_shard(open_shard(rows, 0, "y"), None, mixture, scale)]
+
+    found = refine(steep, scale, ask, 1, prior=Prior(), x=x)
+    change = np.abs(design(x) @ (found.gate - steep.gate))
+    assert np.sqrt((change**2).mean(0)).max() <= 3.0 + 1e-9

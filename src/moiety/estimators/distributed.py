@@ -226,7 +226,8 @@ class Distributed(MixtureEstimator):
             return sums
 
         prior = Prior(self.ridge, self.variance_floor)
-        self._show(refine(self.mixture_, scale, ask, self.refine_rounds, prior))
+        rounds = self.refine_rounds
+        self._show(refine(self.mixture_, scale, ask, rounds, prior=prior, x=support.x))
         return sum(counted)
 
     def unreduced_log_density(self, X: Any, y: Any) -> Array:

@@ -24,7 +24,7 @@ from moiety.ops.mixture.reduce import (
     middle_mixture,
     reduce_mixtures,
 )
-from moiety.ops.mixture.scale import Scale, rescaled, unscaled
+from moiety.ops.mixture.scale import Scale, rescaled, scaled, unscaled
 
 Ask = Callable[[Mixture, Scale], Sequence[Sums]]
 
@@ -102,11 +102,19 @@ def common_scale(mixture: Mixture, support: Support) -> Scale:
     return Scale(mean[spread > 0], spread[spread > 0], spread > 0, 0.0, factor)
 
 
-def refine(mixture: Mixture, scale: Scale, ask: Ask, rounds: int, prior: Prior) -> Mixture:
+STRIDE = 3.0  # the largest typical change of a log-odds that one round may make
+
+
+def refine(
+    mixture: Mixture, scale: Scale, ask: Ask, rounds: int, *, prior: Prior, x: Array
+) -> Mixture:
     """Make pooled EM steps: in each round the machines send sums and the server moves.
 
-    A move that turns out, in the next round, to have lowered the likelihood is halved.
+    A move that turns out, in the next round, to have lowered the likelihood is halved. Nobody looks
+    after the last one, so no move may change the gate's log-odds at the support ``x`` by more than
+    a stride: where gates saturate, their information vanishes and Newton's step goes anywhere.
     """
+    x_SD = scaled(scale, x, np.zeros(len(x)))[0]
     current, best = rescaled(mixture, scale), None
     for _ in range(rounds):
         sums = total(ask(current, scale))
@@ -116,7 +124,10 @@ def refine(mixture: Mixture, scale: Scale, ask: Ask, rounds: int, prior: Prior) 
             current, sums, value = best[0], best[1], best[2]
             pace = 0.5 * best[3]
         best = (current, sums, value, pace)
-        current = advance(current, sums, prior, pace=pace)
+        whole = advance(current, sums, prior, pace=pace)
+        change = np.sqrt(np.mean((x_SD @ (whole.gate - current.gate)) ** 2, 0)).max()
+        short = pace * min(1.0, STRIDE / max(change, 1e-300))
+        current = whole if short == pace else advance(current, sums, prior, pace=short)
     return canonical(unscaled(current, scale))
 
 
