@@ -14,7 +14,7 @@ import numpy as np
 
 from moiety.ops.mixture.logit import Array
 
-PIECE = 65_536  # rows of a file read at once
+PIECE = 16_384  # rows of a file read at once
 Raw = tuple[Array, Any, Array]
 
 
@@ -62,8 +62,9 @@ class ParquetFile:
         """Give pieces."""
         import pyarrow.parquet
 
-        with pyarrow.parquet.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(PIECE, columns=[*self.columns, self.target]):
+        names = [*self.columns, self.target]
+        with pyarrow.parquet.ParquetFile(self.path, pre_buffer=False) as file:
+            for batch in file.iter_batches(PIECE, columns=names, use_threads=False):
                 x = np.column_stack([batch.column(name).to_numpy() for name in self.columns])
                 y = batch.column(self.target).to_numpy(zero_copy_only=False)
                 yield checked(self.path, x, y)
