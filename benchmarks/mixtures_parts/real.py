@@ -1,0 +1,141 @@
+"""Section 5: real data, against scikit-learn's regressors. It only reports."""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import train_test_split
+
+from benchmarks.mixtures_parts.data import folder
+from benchmarks.mixtures_parts.gate import Gate, Section, not_run
+from moiety.estimators import (
+    DistributedMixtureOfExpertsRegressor,
+    MixtureOfExpertsRegressor,
+    select_experts,
+)
+
+SETS = ("protein", "kin40k", "flights", "california")
+GP_ROWS = 1000
+Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def split(name: str) -> Split:
+    """Read a set, and give training and test rows with standardised covariates and response."""
+    if name in ("protein", "kin40k"):
+        data = np.load(folder() / f"reg_{name}.npz")
+        x, y, test = data["x"].astype(float), data["y"].astype(float), data["fold"] == 0
+    elif name == "flights":
+        data = np.load(folder() / "reg_flights200k.npz")
+        x = np.column_stack([data["distance"], data["time"]]).astype(float)
+        y, test = data["delay"].astype(float), None
+    else:
+        x, y = california()
+        test = None
+    if test is None:
+        test = np.random.default_rng(0).random(len(y)) < 0.1
+    order = np.random.default_rng(1).permutation(np.flatnonzero(~test))
+    centre, spread = x[order].mean(0), x[order].std(0)
+    x, y = (x - centre) / spread, (y - y[order].mean()) / y[order].std()
+    return x[order], y[order], x[test], y[test]
+
+
+def california() -> tuple[np.ndarray, np.ndarray]:
+    """Read California housing: missing bedrooms by the median, one indicator per place but one."""
+    import pandas as pd
+
+    frame = pd.read_csv(folder() / "reg_california_housing.csv.gz")
+    frame["total_bedrooms"] = frame["total_bedrooms"].fillna(frame["total_bedrooms"].median())
+    y = frame.pop("median_house_value").to_numpy(float)
+    places = pd.get_dummies(frame.pop("ocean_proximity")).drop(columns=["ISLAND"], errors="ignore")
+    counts = frame.columns[frame.min() > 0]
+    frame[counts] = np.log(frame[counts])
+    return np.column_stack([frame, places.iloc[:, 1:]]).astype(float), y
+
+
+def normal(y: np.ndarray, mean: np.ndarray, spread: float | np.ndarray) -> float:
+    """Give the mean log density under normal predictions."""
+    return float(np.mean(-0.5 * ((y - mean) / spread) ** 2 - np.log(spread * np.sqrt(2 * np.pi))))
+
+
+def score(y: np.ndarray, mean: np.ndarray, density: float, seconds: float) -> dict[str, float]:
+    """Collect what is reported."""
+    rmse = float(np.sqrt(np.mean((y - mean) ** 2)))
+    return {"log_density": density, "rmse": rmse, "seconds": seconds}
+
+
+def plain(model: object, rows: Split) -> dict[str, float]:
+    """Fit a regressor; its density is normal with the spread of residuals on rows kept apart."""
+    x, y, test_x, test_y = rows
+    begun = time.perf_counter()
+    fit_x, apart_x, fit_y, apart_y = train_test_split(x, y, test_size=0.1, random_state=0)
+    model.fit(fit_x, fit_y)  # type: ignore[attr-defined]
+    spread = float(np.sqrt(np.mean((apart_y - model.predict(apart_x)) ** 2)))  # type: ignore[attr-defined]
+    mean = model.predict(test_x)  # type: ignore[attr-defined]
+    return score(test_y, mean, normal(test_y, mean, spread), time.perf_counter() - begun)
+
+
+def gaussian_process(rows: Split) -> dict[str, float]:
+    """Fit a Gaussian process to the first rows, as many as it can take."""
+    x, y, test_x, test_y = rows
+    begun = time.perf_counter()
+    kernel = ConstantKernel(1.0) * RBF(np.ones(x.shape[1])) + WhiteKernel(0.1)
+    model = GaussianProcessRegressor(kernel).fit(x[:GP_ROWS], y[:GP_ROWS])
+    mean, spread = model.predict(test_x, return_std=True)
+    return score(test_y, mean, normal(test_y, mean, spread), time.perf_counter() - begun)
+
+
+def mixture(model: object, rows: Split, shards: int) -> dict[str, float]:
+    """Fit a mixture, globally or on shards."""
+    x, y, test_x, test_y = rows
+    begun = time.perf_counter()
+    if shards:
+        parts = np.array_split(np.arange(len(y)), shards)
+        model.fit([(x[part], y[part]) for part in parts])  # type: ignore[attr-defined]
+    else:
+        model.fit(x, y)  # type: ignore[attr-defined]
+    seconds = time.perf_counter() - begun
+    found = model.predict_dist(test_x)  # type: ignore[attr-defined]
+    return score(test_y, found.mean(), float(found.logpdf(test_y).mean()), seconds)
+
+
+def measured(name: str) -> dict[str, object]:
+    """Measure one set."""
+    rows = split(name)
+    x, y = rows[:2]
+    few = slice(0, 12_000)
+    chosen = select_experts(
+        MixtureOfExpertsRegressor(random_state=0, n_init=4, max_iter=100, tol=1e-5),
+        (2, 4, 8),
+        x[few],
+        y[few],
+    ).n_experts
+    found: dict[str, object] = {"rows": len(y), "covariates": x.shape[1], "experts": chosen}
+    options = {"random_state": 0, "n_init": 4, "max_iter": 100, "tol": 1e-5}
+    found["global"] = mixture(MixtureOfExpertsRegressor(chosen, **options), rows, 0)
+    for machines in (4, 16):
+        model = DistributedMixtureOfExpertsRegressor(chosen, **options)
+        found[f"{machines} machines"] = mixture(model, rows, machines)
+    model = DistributedMixtureOfExpertsRegressor(chosen, refine_rounds=5, **options)
+    found["16 machines, 5 refining rounds"] = mixture(model, rows, 16)
+    found["linear"] = plain(LinearRegression(), rows)
+    found["gradient boosting"] = plain(HistGradientBoostingRegressor(random_state=0), rows)
+    found[f"Gaussian process, {GP_ROWS} rows"] = gaussian_process(rows)
+    return found
+
+
+def run(*, quick: bool) -> Section:
+    """Run the section."""
+    asked = "held-out log density and RMSE beside three baselines on four sets"
+    if quick:
+        return Section([not_run("5 real data", asked, "quick")], {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        numbers = {name: measured(name) for name in SETS}
+    gate = Gate("5 real data", asked, f"{len(numbers)} sets, see the table", passed=True)
+    return Section([gate], dict(numbers))

@@ -1,0 +1,145 @@
+"""Fitting on one machine: whole, from the last solution, or chunk by chunk.
+
+Letters: N rows, d covariates.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.exceptions import ConvergenceWarning
+
+from moiety.estimators.base import MixtureEstimator, generator, weighed
+from moiety.estimators.learn import Learned, affordable, learn
+from moiety.estimators.stream import begun, fed, shown
+from moiety.ops.mixture.em import Fit
+from moiety.ops.mixture.experts import blank
+from moiety.ops.mixture.fit import Rows, Search
+from moiety.ops.mixture.logit import Array
+from moiety.ops.mixture.model import Mixture
+from moiety.ops.mixture.scale import Scale, rescaled
+from moiety.ops.mixture.start import from_labels, softened
+
+
+def _fresh(mixture: Mixture) -> Mixture:
+    """Raise the variances of a mixture to what EM can start from."""
+    return Mixture(mixture.gate, softened(mixture.experts))
+
+
+def _labelled(scale: Scale, ready: Rows, labels: Array, search: Search) -> Mixture:
+    """Start from the user's labels."""
+    del scale
+    places = np.unique(labels, return_inverse=True)[1]
+    if places.max() >= search.num_experts:
+        raise ValueError(
+            f"init has {places.max() + 1} labels for {search.num_experts} experts; give as many"
+        )
+    zero = blank(ready[0].shape[1], search.num_experts, search.classes)
+    return from_labels(zero, *ready, places)
+
+
+class Single(MixtureEstimator):
+    """The fits of an estimator whose rows are on one machine."""
+
+    warm_start: bool
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Fit by EM from several starts.
+
+        Args:
+            X: covariates, [N, d].
+            y: responses, [N].
+            sample_weight: weights, [N]; a row of weight two is the same row twice.
+        """
+        earlier = self.mixture_ if self.warm_start and "mixture_" in vars(self) else None
+        X, y, weights = self._rows(X, y, sample_weight, reset=True)
+        X, y, weights = weighed((X, y, weights))
+        self._learn_classes(y)
+        rows = (X, self._encoded(y), weights)
+        search = self._capped(rows)
+        learned = learn(
+            rows,
+            search,
+            generator(self.random_state),
+            each=self._each,
+            begin=self._begin(earlier, rows, search),
+        )
+        return self._publish(learned)
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, classes: Any = None) -> Any:
+        """Learn from the next chunk of a stream: the first is fitted, later ones move it once.
+
+        Args:
+            X: covariates, [N, d].
+            y: responses, [N].
+            sample_weight: weights, [N].
+            classes: all classes that will come, for classifiers, with the first chunk.
+        """
+        first = "stream_" not in vars(self)
+        X, y, weights = self._rows(X, y, sample_weight, reset=first)
+        X, y, weights = weighed((X, y, weights))
+        if first:
+            self._learn_classes(y if classes is None else np.asarray(classes))
+        rows = (X, self._encoded(y), weights)
+        if first:
+            learned = learn(rows, self._capped(rows), generator(self.random_state), each=self._each)
+            self._publish(learned)
+            self.stream_ = begun(learned)
+            return self
+        if self.stream_ is None:
+            self.stream_ = begun(self.learned_)
+        self.stream_ = fed(self.stream_, rows, self._search().prior)
+        return self._show(shown(self.stream_))
+
+    def _capped(self, rows: Rows) -> Search:
+        search, columns = self._search(), rows[0].shape[1] + 1
+        most = affordable(search.num_experts, columns, search.classes, rows[2].sum())
+        if most < search.num_experts:
+            warnings.warn(
+                f"{len(rows[0])} rows are too few for n_experts={search.num_experts} with "
+                f"{columns - 1} covariates; {most} fitted instead; choose fewer, or add rows",
+                UserWarning,
+                stacklevel=3,
+            )
+        return replace(search, num_experts=most)
+
+    def _each(self, function: Any, items: Iterable[Mixture]) -> Iterable[Fit]:
+        """Run starts side by side on threads; the matrix products release the lock."""
+        if self.n_jobs is None:
+            return map(function, items)
+        jobs = Parallel(n_jobs=self.n_jobs, prefer="threads")
+        return jobs(delayed(function)(item) for item in items)  # type: ignore[return-value]
+
+    def _begin(self, earlier: Mixture | None, rows: Rows, search: Search) -> Any:
+        """Give what makes the only start, where the user named one."""
+        known = self._known_start() if earlier is None else earlier
+        if known is not None:
+            return lambda scale, _: _fresh(rescaled(known, scale))
+        if isinstance(self.init, str):
+            return None
+        labels = np.asarray(self.init)
+        if labels.shape != rows[1].shape:
+            raise ValueError(
+                f"init has shape {labels.shape}, but {len(rows[1])} rows have weight; "
+                "give one label per row"
+            )
+        return lambda scale, ready: _labelled(scale, ready, labels, search)
+
+    def _publish(self, learned: Learned) -> Any:
+        """Set what a fit leaves behind."""
+        self.learned_, self.stream_ = learned, None
+        self.n_iter_ = len(learned.trace) - 1
+        self.converged_ = learned.fit.converged
+        self.log_likelihoods_ = np.array(learned.trace)
+        if not self.converged_:
+            warnings.warn(
+                f"EM did not converge in max_iter={self.max_iter} steps; raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self._show(learned.mixture)

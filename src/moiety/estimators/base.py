@@ -1,0 +1,151 @@
+"""What the estimators have in common.
+
+Letters: N rows, d covariates, D = d + 1 columns, K experts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from moiety.estimators.criteria import Criteria
+from moiety.ops.mixture.em import Prior
+from moiety.ops.mixture.experts import Gaussian
+from moiety.ops.mixture.fit import STARTS, Rows, Search
+from moiety.ops.mixture.logit import Array
+from moiety.ops.mixture.model import (
+    Mixture,
+    design,
+    gate_proba,
+    log_density,
+    responsibilities,
+    size,
+)
+
+
+def generator(random_state: Any) -> np.random.Generator:
+    """Make a generator from a seed, a generator, or an old-style random state."""
+    if isinstance(random_state, np.random.RandomState):
+        random_state = int(random_state.randint(2**31))
+    return np.random.default_rng(random_state)
+
+
+def weighed(rows: Rows) -> Rows:
+    """Leave out rows of weight zero, and let the weights count at least the rows."""
+    held = rows[2] > 0
+    if not held.any():
+        raise ValueError("all sample weights are zero; give some rows a positive weight")
+    x, y, weights = rows if held.all() else tuple(part[held] for part in rows)
+    return x, y, weights * max(1.0, len(weights) / weights.sum())
+
+
+class MixtureEstimator(Criteria, BaseEstimator):
+    """The part of an estimator that does not depend on the kind of response."""
+
+    n_experts: int
+    n_init: int
+    max_iter: int
+    tol: float
+    ridge: float
+    variance_floor: float
+    init: Any
+    random_state: Any
+    n_jobs: int | None
+    mixture_: Mixture
+
+    def _classes(self) -> int:
+        """Give the number of classes; 0 where the response is a number."""
+        return 0
+
+    def _encoded(self, y: Any) -> Array:
+        """Turn a response into what the experts see."""
+        raise NotImplementedError
+
+    def _search(self) -> Search:
+        if isinstance(self.init, str) and self.init not in STARTS:
+            raise ValueError(
+                f"init={self.init!r} is not known; choose from {sorted(STARTS)}, labels, "
+                "or a fitted mixture"
+            )
+        for name in ("n_experts", "n_init", "max_iter"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, np.integer)) and value >= 1):
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+        start = self.init if isinstance(self.init, str) else "mixed"
+        return Search(
+            int(self.n_experts),
+            classes=self._classes(),
+            num_starts=int(self.n_init),
+            start=start,
+            tol=self.tol,
+            max_iter=int(self.max_iter),
+            prior=Prior(self.ridge, self.variance_floor),
+        )
+
+    def _rows(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Rows:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            reset=reset,
+            dtype=np.float64,
+            ensure_min_samples=2 if reset else 1,
+            y_numeric=not self._classifies(),
+        )
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        return X, y, weights
+
+    def _classifies(self) -> bool:
+        return False
+
+    def _learn_classes(self, y: Any) -> None:
+        """Take note of the classes, where there are any."""
+
+    def _known_start(self) -> Mixture | None:
+        """Give the mixture that the user starts from, if any."""
+        if isinstance(self.init, MixtureEstimator):
+            check_is_fitted(self.init)
+            return self.init.mixture_
+        return self.init if isinstance(self.init, Mixture) else None
+
+    def _show(self, mixture: Mixture) -> Any:
+        """Set what a fitted mixture shows."""
+        self.mixture_, self.n_experts_ = mixture, mixture.num_experts
+        self.n_parameters_ = size(mixture)
+        self.gate_coef_, self.gate_intercept_ = mixture.gate[1:].T, mixture.gate[0]
+        self.coef_ = np.moveaxis(mixture.experts.coef[1:], 0, -1)
+        self.intercept_ = mixture.experts.coef[0]
+        if isinstance(mixture.experts, Gaussian):
+            self.variances_ = mixture.experts.variances
+        return self
+
+    def _design(self, X: Any) -> Array:
+        check_is_fitted(self)
+        return design(np.asarray(validate_data(self, X, reset=False, dtype=np.float64)))
+
+    def _seen(self, X: Any, y: Any, sample_weight: Any = None) -> Rows:
+        check_is_fitted(self)
+        X, y, weights = self._rows(X, y, sample_weight, reset=False)
+        return design(X), self._encoded(y), weights
+
+    def gate_proba(self, X: Any) -> Array:
+        """Give the probability of each expert before y is seen, [N, K]."""
+        return gate_proba(self.mixture_, self._design(X))
+
+    def responsibilities(self, X: Any, y: Any) -> Array:
+        """Give the probability of each expert once y is seen, [N, K]."""
+        x_ND, y, _ = self._seen(X, y)
+        return responsibilities(self.mixture_, x_ND, y)
+
+    def log_density(self, X: Any, y: Any) -> Array:
+        """Give log f(y | x), [N]."""
+        x_ND, y, _ = self._seen(X, y)
+        return log_density(self.mixture_, x_ND, y)
+
+    def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Give the weighted sum of log f(y | x)."""
+        x_ND, y, weights = self._seen(X, y, sample_weight)
+        return float(weights @ log_density(self.mixture_, x_ND, y))

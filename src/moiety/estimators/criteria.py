@@ -1,0 +1,115 @@
+"""Information criteria, standard errors and a summary of a fitted mixture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from moiety.ops.mixture.fit import Rows
+from moiety.ops.mixture.information import observed_information
+from moiety.ops.mixture.logit import Array, log_softmax
+from moiety.ops.mixture.model import Mixture, log_density, log_joint, size
+
+
+def entropy(mixture: Mixture, rows: Rows, *, hard: bool = False) -> float:
+    """Give the weighted entropy of the responsibilities, or minus the log of the largest."""
+    logs = log_softmax(log_joint(mixture, rows[0], rows[1]))
+    each = -logs.max(1) if hard else -(np.exp(logs) * logs).sum(1)
+    return float(rows[2] @ each)
+
+
+def standard_errors(mixture: Mixture, rows: Rows) -> dict[str, Array]:
+    """Give standard errors: ``gate`` [D, K - 1], ``experts``, and ``log_variances`` [K].
+
+    Categorical coefficients of the last class are 0 by definition and have none.
+    """
+    covariance = np.linalg.pinv(observed_information(mixture, [rows]), hermitian=True)
+    spread = np.sqrt(np.maximum(np.diag(covariance), 0))
+    columns, experts = mixture.gate.shape
+    cut = columns * (experts - 1)
+    gate, rest = spread[:cut].reshape(experts - 1, columns).T, spread[cut:].reshape(experts, -1)
+    if mixture.experts.coef.ndim == 2:
+        return {"gate": gate, "experts": rest[:, :-1].T, "log_variances": rest[:, -1]}
+    return {"gate": gate, "experts": rest.reshape(experts, -1, columns).transpose(2, 0, 1)}
+
+
+def table(mixture: Mixture, names: list[str], errors: dict[str, Array] | None) -> list[str]:
+    """Lay coefficients out as lines of text, with errors and z where they are known."""
+    lines = []
+    blocks = [("gate", mixture.gate[:, :-1, None])]
+    coef = mixture.experts.coef
+    blocks.append(("experts", coef[..., None] if coef.ndim == 2 else coef[..., :-1]))
+    for block, values in blocks:
+        spread = None if errors is None else errors[block].reshape(values.shape)
+        for at in np.ndindex(values.shape[1:]):
+            label = f"{block[:-1] if block == 'experts' else block} {at[0]}"
+            lines.append(label if values.shape[2] == 1 else f"{label}, class {at[1]}")
+            for row, name in enumerate(names):
+                value = values[(row, *at)]
+                line = f"  {name:<24}{value:>14.6g}"
+                if spread is not None:
+                    error = spread[(row, *at)]
+                    line += f"{error:>14.4g}{value / error if error else np.nan:>10.2f}"
+                lines.append(line)
+    return lines
+
+
+class Criteria:
+    """Methods of a fitted estimator that judge it on rows."""
+
+    mixture_: Mixture
+
+    def _seen(self, X: Any, y: Any, sample_weight: Any = None) -> Rows:
+        raise NotImplementedError
+
+    def bic(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Give -2 log-likelihood + parameters * log(rows); lower is better."""
+        rows = self._seen(X, y, sample_weight)
+        value = rows[2] @ log_density(self.mixture_, rows[0], rows[1])
+        return float(-2 * value + size(self.mixture_) * np.log(rows[2].sum()))
+
+    def aic(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Give -2 log-likelihood + 2 * parameters; lower is better."""
+        rows = self._seen(X, y, sample_weight)
+        value = rows[2] @ log_density(self.mixture_, rows[0], rows[1])
+        return float(-2 * value + 2 * size(self.mixture_))
+
+    def icl(self, X: Any, y: Any, sample_weight: Any = None, *, hard: bool = True) -> float:
+        """Give BIC plus twice the entropy of the labels: of the likeliest ones, or of all."""
+        rows = self._seen(X, y, sample_weight)
+        return self.bic(X, y, sample_weight) + 2 * entropy(self.mixture_, rows, hard=hard)
+
+    def standard_errors(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, Array]:
+        """Give standard errors from the observed information on these rows.
+
+        Returns:
+            ``gate`` [D, K - 1] and ``experts`` [D, K] or [D, K, G - 1], intercepts first, and for
+            regressors ``log_variances`` [K].
+        """
+        return standard_errors(self.mixture_, self._seen(X, y, sample_weight))
+
+    def summary(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> str:
+        """Describe the fit; with rows, also standard errors, z values and criteria on them."""
+        names = list(getattr(self, "feature_names_in_", []))
+        names = names or [f"x{i}" for i in range(self.mixture_.gate.shape[0] - 1)]
+        lines = [
+            f"{type(self).__name__}: {self.mixture_.num_experts} experts, "
+            f"{size(self.mixture_)} parameters"
+        ]
+        errors = None
+        if X is not None:
+            errors = self.standard_errors(X, y, sample_weight)
+            rows = self._seen(X, y, sample_weight)
+            value = float(rows[2] @ log_density(self.mixture_, rows[0], rows[1]))
+            lines.append(
+                f"log-likelihood {value:.4f}   BIC {self.bic(X, y, sample_weight):.2f}   "
+                f"AIC {self.aic(X, y, sample_weight):.2f}   "
+                f"ICL {self.icl(X, y, sample_weight):.2f}"
+            )
+            lines.append(f"  {'':<24}{'estimate':>14}{'std. error':>14}{'z':>10}")
+        lines += table(self.mixture_, ["intercept", *map(str, names)], errors)
+        variances = getattr(self.mixture_.experts, "variances", None)
+        if variances is not None:
+            lines.append("variances  " + "  ".join(f"{value:.6g}" for value in variances))
+        return "\n".join(lines)

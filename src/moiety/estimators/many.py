@@ -1,0 +1,177 @@
+"""The two distributed estimators.
+
+Letters: M machines, K experts, G classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from joblib import delayed
+
+from moiety.estimators.distributed import Distributed, side_by_side
+from moiety.estimators.shards import Shard
+from moiety.estimators.single import CategoricalPart, GaussianPart
+from moiety.estimators.workers import classes_of
+
+
+class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
+    """Mixtures of regressions fitted on many machines and reduced to one by optimal transport.
+
+    Args:
+        n_experts: the number of experts of every local fit and of the result.
+        cost: ``"kl"``, ``"reverse_kl"``, ``"w2"``, or ``"kl_reference"``, which drops the spread of
+            the local means from the variance as the published code does.
+        gate: ``"information"``, ``"average"``, ``"projection"``, or ``"posterior"``, which asks the
+            machines for responses as well.
+        refine_rounds: pooled EM steps after the reduction, each one more exchange.
+        reduction: ``"transport"``, or the baselines ``"middle"`` and ``"average"``.
+        screen: leave out local fits that stand far from the others.
+        n_support: support rows in all; by default 50 per column, at least 2,000.
+        target: the response's column where rows have names.
+        n_init: the number of starts that compete on each machine.
+        max_iter: the most EM steps on a machine.
+        tol: EM stops when a row's mean log-likelihood gains at most this per step.
+        ridge: penalty per row on the gate's slopes.
+        variance_floor: the least variance of an expert, as a part of the variance of y.
+        init: ``"mixed"``, ``"kmeans"``, ``"random"``, or a fitted mixture from which all start.
+        random_state: seed; every machine has its own stream.
+        n_jobs: machines worked on at once, by joblib's back end.
+
+    Attributes:
+        ledger_: rounds, bytes up and down, and the learning time.
+        locals_: what the machines sent; ``kept_`` [M] tells which fits were used.
+        objective_: the transport objective at every step; ``divergences_`` [M] from the result.
+    """
+
+    def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
+        self,
+        n_experts: int = 3,
+        *,
+        cost: str = "kl",
+        gate: str = "information",
+        refine_rounds: int = 0,
+        reduction: str = "transport",
+        screen: bool = True,
+        n_support: int | None = None,
+        target: str = "y",
+        n_init: int = 6,
+        max_iter: int = 500,
+        tol: float = 1e-8,
+        ridge: float = 1e-7,
+        variance_floor: float = 1e-6,
+        init: Any = "mixed",
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_experts = n_experts
+        self.cost = cost
+        self.gate = gate
+        self.refine_rounds = refine_rounds
+        self.reduction = reduction
+        self.screen = screen
+        self.n_support = n_support
+        self.target = target
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.ridge = ridge
+        self.variance_floor = variance_floor
+        self.init = init
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+
+class DistributedMixtureOfExpertsClassifier(CategoricalPart, Distributed):
+    """Mixtures of multinomial logits fitted on many machines and reduced to one by transport.
+
+    A class may be missing on a machine. The classes are agreed on before the fits: give them, or
+    the shards are read once more for them.
+
+    Args:
+        n_experts: the number of experts of every local fit and of the result.
+        classes: all classes; by default those found on the shards.
+        cost: ``"kl"``.
+        gate: ``"information"``, ``"average"``, ``"projection"``, or ``"posterior"``, which asks the
+            machines for responses as well.
+        refine_rounds: pooled EM steps after the reduction, each one more exchange.
+        reduction: ``"transport"``, or the baselines ``"middle"`` and ``"average"``.
+        screen: leave out local fits that stand far from the others.
+        n_support: support rows in all; by default 50 per column, at least 2,000.
+        target: the response's column where rows have names.
+        n_init: the number of starts that compete on each machine.
+        max_iter: the most EM steps on a machine.
+        tol: EM stops when a row's mean log-likelihood gains at most this per step.
+        ridge: penalty per row on the gate's slopes and the experts' weights.
+        init: ``"mixed"``, ``"kmeans"``, ``"random"``, or a fitted mixture from which all start.
+        random_state: seed; every machine has its own stream.
+        n_jobs: machines worked on at once, by joblib's back end.
+
+    Attributes:
+        classes_: the classes, [G].
+        ledger_: rounds, bytes up and down, and the learning time.
+        locals_: what the machines sent; ``kept_`` [M] tells which fits were used.
+        objective_: the transport objective at every step; ``divergences_`` [M] from the result.
+    """
+
+    variance_floor = 1e-6  # no variance here; the search asks for one
+
+    def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
+        self,
+        n_experts: int = 2,
+        *,
+        classes: Any = None,
+        cost: str = "kl",
+        gate: str = "information",
+        refine_rounds: int = 0,
+        reduction: str = "transport",
+        screen: bool = True,
+        n_support: int | None = None,
+        target: str = "y",
+        n_init: int = 6,
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        ridge: float = 1e-4,
+        init: Any = "mixed",
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_experts = n_experts
+        self.classes = classes
+        self.cost = cost
+        self.gate = gate
+        self.refine_rounds = refine_rounds
+        self.reduction = reduction
+        self.screen = screen
+        self.n_support = n_support
+        self.target = target
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.ridge = ridge
+        self.init = init
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def _agree(self, opened: list[Shard]) -> None:
+        if self.classes is None:
+            found = side_by_side(self.n_jobs, (delayed(classes_of)(shard) for shard in opened))
+            self.classes_ = np.unique(np.concatenate(found))
+        else:
+            self.classes_ = np.unique(np.asarray(self.classes))
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"the shards have one class only, {self.classes_[0]!r}; a classifier needs two"
+            )
+
+    def _adopt(self, estimators: Sequence[Any]) -> None:
+        known = [one.classes_ for one in estimators if "classes_" in vars(one)]
+        known = known or [np.unique(np.asarray(self.classes))]
+        if any(list(classes) != list(known[0]) for classes in known):
+            raise ValueError(
+                f"the estimators know the classes {[list(c) for c in known]}; fit all "
+                "with the same classes"
+            )
+        self.classes_ = known[0]

@@ -1,0 +1,175 @@
+"""Mixtures of experts on one machine.
+
+Letters: N rows, d covariates, K experts, G classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+
+from moiety.estimators.alone import Single
+from moiety.estimators.base import MixtureEstimator
+from moiety.estimators.predictive import Predictive
+from moiety.ops.mixture.experts import Categorical, Gaussian
+from moiety.ops.mixture.logit import Array
+from moiety.ops.mixture.model import Mixture, gate_proba
+
+
+class GaussianPart(RegressorMixin, MixtureEstimator):
+    """What a mixture of Gaussian experts predicts."""
+
+    mixture_: Mixture[Gaussian]
+
+    def _encoded(self, y: Any) -> Array:
+        return np.asarray(y, dtype=np.float64)
+
+    def predict_dist(self, X: Any) -> Predictive:
+        """Give the whole predictive distribution of every row: density, quantiles, intervals."""
+        x_ND, mixture = self._design(X), self.mixture_
+        means = mixture.experts.lines(x_ND)
+        return Predictive(gate_proba(mixture, x_ND), means, np.sqrt(mixture.experts.variances))
+
+    def predict(self, X: Any) -> Array:
+        """Give the predictive means, [N]."""
+        return self.predict_dist(X).mean()
+
+
+class CategoricalPart(ClassifierMixin, MixtureEstimator):
+    """What a mixture of multinomial logits predicts."""
+
+    mixture_: Mixture[Categorical]
+    classes_: Array
+
+    def _classifies(self) -> bool:
+        return True
+
+    def _classes(self) -> int:
+        return len(self.classes_)
+
+    def _learn_classes(self, y: Any) -> None:
+        check_classification_targets(y)
+        self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs two")
+
+    def _encoded(self, y: Any) -> Array:
+        places = np.searchsorted(self.classes_, y)
+        places = np.minimum(places, len(self.classes_) - 1)
+        strange = np.asarray(y)[self.classes_[places] != y]
+        if len(strange):
+            raise ValueError(
+                f"class {strange[0]} is not among {self.classes_.tolist()}; name all "
+                "classes when fitting"
+            )
+        return places.astype(np.float64)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Give the class probabilities, [N, G]."""
+        x_ND = self._design(X)
+        probs = np.exp(self.mixture_.experts.lines(x_ND))
+        return np.einsum("nk,nkg->ng", gate_proba(self.mixture_, x_ND), probs)
+
+    def predict(self, X: Any) -> Array:
+        """Give the likeliest classes, [N]."""
+        likeliest = self.predict_proba(X).argmax(1)
+        return self.classes_[likeliest]
+
+
+class MixtureOfExpertsRegressor(GaussianPart, Single):
+    """Linear regressions with Gaussian noise, mixed by a softmax gate, fitted by EM.
+
+    Args:
+        n_experts: the number of experts.
+        n_init: the number of starts that compete.
+        max_iter: the most EM steps.
+        tol: EM stops when a row's mean log-likelihood gains at most this per step.
+        ridge: penalty per row on the gate's slopes, on standardised covariates.
+        variance_floor: the least variance of an expert, as a part of the variance of y.
+        init: ``"mixed"``, ``"kmeans"``, ``"random"``, one label per row, or a fitted mixture.
+        warm_start: start at the present solution where there is one.
+        random_state: seed of the starts.
+        n_jobs: threads over which the starts are spread.
+
+    Attributes:
+        mixture_: the fitted mixture as a value.
+        coef_: slopes of the experts, [K, d]; ``intercept_`` [K]; ``variances_`` [K].
+        gate_coef_: slopes of the gate, [K, d], the last row 0; ``gate_intercept_`` [K].
+        log_likelihoods_: the log-likelihood before every step, and at the end.
+    """
+
+    def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
+        self,
+        n_experts: int = 3,
+        *,
+        n_init: int = 6,
+        max_iter: int = 500,
+        tol: float = 1e-8,
+        ridge: float = 1e-7,
+        variance_floor: float = 1e-6,
+        init: Any = "mixed",
+        warm_start: bool = False,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_experts = n_experts
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.ridge = ridge
+        self.variance_floor = variance_floor
+        self.init = init
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+
+class MixtureOfExpertsClassifier(CategoricalPart, Single):
+    """Multinomial logits, mixed by a softmax gate, fitted by EM.
+
+    Args:
+        n_experts: the number of experts.
+        n_init: the number of starts that compete.
+        max_iter: the most EM steps.
+        tol: EM stops when a row's mean log-likelihood gains at most this per step.
+        ridge: penalty per row on the gate's slopes and the experts' weights, on standardised
+            covariates; it keeps separable classes finite.
+        init: ``"mixed"``, ``"kmeans"``, ``"random"``, one label per row, or a fitted mixture.
+        warm_start: start at the present solution where there is one.
+        random_state: seed of the starts.
+        n_jobs: threads over which the starts are spread.
+
+    Attributes:
+        classes_: the classes, [G].
+        mixture_: the fitted mixture as a value.
+        coef_: weights of the experts, [K, G, d], the last class 0; ``intercept_`` [K, G].
+        gate_coef_: slopes of the gate, [K, d], the last row 0; ``gate_intercept_`` [K].
+    """
+
+    variance_floor = 1e-6  # no variance here; the search asks for one
+
+    def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
+        self,
+        n_experts: int = 2,
+        *,
+        n_init: int = 6,
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        ridge: float = 1e-4,
+        init: Any = "mixed",
+        warm_start: bool = False,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_experts = n_experts
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.ridge = ridge
+        self.init = init
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs

@@ -1,0 +1,1 @@
+"""Statistical mixtures of experts: the model, its fit, and the reduction of many to one."""
