@@ -6,9 +6,10 @@ A model is split into parts, workers solve the parts, the parts are merged into 
 from moiety.core.axes import Along, Part, add_at, take
 from moiety.core.play import begin, commit, dispatch, play
 from moiety.core.protocols import Method
-from moiety.core.rows import TableRows
+from moiety.core.rows import Seen, TableRows
 from moiety.core.state import State
 from moiety.core.streams import stream
+from moiety.engine.choose import choose
 from moiety.engine.choose import make as engine
 from moiety.methods import METHODS
 from moiety.methods.task import Local, Task
@@ -17,18 +18,22 @@ from moiety.models.gated import common_expert
 from moiety.models.mlp import linear, mlp
 from moiety.models.module import from_module
 from moiety.run.final import load
+from moiety.run.train import Conduct, train
 
 __all__ = [
     "METHODS",
     "Along",
+    "Conduct",
     "Local",
     "Method",
     "Part",
+    "Seen",
     "State",
     "TableRows",
     "Task",
     "add_at",
     "begin",
+    "choose",
     "cnn",
     "commit",
     "common_expert",
@@ -41,4 +46,5 @@ __all__ = [
     "play",
     "stream",
     "take",
+    "train",
 ]

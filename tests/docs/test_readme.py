@@ -70,6 +70,13 @@ def test_the_personal_model_covers_the_classes_of_its_rows(played):
     assert float(share["3"]) + float(share["8"]) > 0.5
 
 
+def test_the_python_of_the_page_on_modules_runs(tmp_path):
+    text = (ROOT / "docs" / "modules.md").read_text(encoding="utf8")
+    code = "\n".join(block for kind, block in blocks(text) if kind == "python")
+    run([sys.executable, "-c", code], tmp_path)
+    assert (tmp_path / "runs" / "own" / "final" / "model.safetensors").exists()
+
+
 def test_the_example_file_is_the_readme_s():
     python = [block for kind, block in blocks((ROOT / "README.md").read_text()) if kind == "python"]
     example = (ROOT / "examples" / "module.py").read_text(encoding="utf8")

@@ -76,7 +76,7 @@ def test_all_available_are_taken_where_they_are_few():
         here = {w for w in range(6) if address(0, place, w, "available") / 2**63 < 0.5}
         if here:
             assert set(roster(place, 0)) == here
-    with pytest.raises(ValueError, match="no worker is available in round 4; raise the chance"):
+    with pytest.raises(ValueError, match="no worker is available in round 5; raise the chance"):
         Available(6, 2, lambda worker: 0.0)(4, 0)
 
 

@@ -14,7 +14,9 @@ from moiety.core.state import Job, Reply, Share
 from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized
+from moiety.methods.demo import two_classes
 from moiety.methods.fedavg import fedavg
+from moiety.methods.fedper import fedper
 from moiety.methods.task import Local, Task
 from moiety.models.config import rebuild
 from moiety.models.module import from_module
@@ -325,3 +327,37 @@ def test_a_saved_module_must_be_given_again():
     assert rebuild(model.config(), model) is model
     with pytest.raises(ValueError, match="your module 'Linear'; give it again"):
         rebuild(model.config())
+
+
+def test_layers_that_are_frozen_stay_as_they_are():
+    net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 6))
+    net[0].requires_grad_(requires_grad=False)
+    model = from_module(net)
+    task, data = two_classes(torch.Generator().manual_seed(0))
+    method = fedavg(replace(task, model=model))
+    state = play(method, Serial(data.__getitem__), begin(method), range(3), 0)
+    assert torch.equal(state.params["0.weight"], model.params["0.weight"])
+    assert not torch.equal(state.params["2.weight"], model.params["2.weight"])
+
+
+def test_the_module_given_is_left_alone():
+    net = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6)).eval()
+    model = from_module(net)
+    model.forward(model.params, {"x": torch.ones(4, 8)}, {})
+    assert not net.training
+    assert net[1].num_batches_tracked == 0
+
+
+def test_a_lone_last_row_joins_its_batch_where_rows_are_coupled():
+    net = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6))
+    task, data = two_classes(torch.Generator().manual_seed(0))
+    rows = TableRows(data[0].table, torch.arange(33))
+    method = fedavg(replace(task, model=from_module(net), local=Local(batch=16)))
+    state = play(method, Serial({0: rows}.__getitem__), begin(method), [0], 0)
+    assert all(torch.isfinite(tensor).all() for tensor in state.params.values())
+
+
+def test_fedper_keeps_the_last_trained_parameters():
+    net = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, 6))
+    task, _ = two_classes(torch.Generator().manual_seed(0))
+    assert set(fedper(replace(task, model=from_module(net))).solve.own) == {"2.weight", "2.bias"}

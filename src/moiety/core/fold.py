@@ -73,7 +73,8 @@ class Total:
         """Add a whole parameter of which all entries are known equally well."""
         if name not in self.sums:
             self.open(name, whole)
-        self.sums[name].add_(tensor if scalar == 1.0 else tensor * scalar)
+        wide = tensor.to(self.sums[name].dtype)  # before it is weighed, or half precision overflows
+        self.sums[name].add_(wide if scalar == 1.0 else wide * scalar)
         self.mass[name].add_(scalar)
 
 
@@ -99,7 +100,7 @@ def lift(
         weight = know.of(name, tensor, tuple(along(entry) for entry in axes.get(name, ())))
         if name not in total.sums:
             total.open(name, whole)
-        add_cut(total.sums[name], where, tensor * weight)
+        add_cut(total.sums[name], where, tensor.to(weight.dtype) * weight)
         total.mass[name] = add_mass(total.mass[name], where, weight, whole)
 
 

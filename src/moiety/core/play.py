@@ -65,6 +65,8 @@ def play(method: Method, engine: Engine, state: State, roster: Roster, seed: int
         roster: workers that take part, without repeats.
         seed: of the run; every draw is addressed by it, the round and the worker.
     """
+    if not roster:
+        raise ValueError("nobody is in the roster; a round needs at least one worker")
     asked = questions(method, state, roster, seed)
     probe = method.probe
     hints = {r.worker: r.hint for r in engine.map(probe.solve, asked)} if probe else {}

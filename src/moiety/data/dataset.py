@@ -28,6 +28,7 @@ class Dataset:
         test: rows of an official test split, bool [N], or None.
         source: where the data come from.
         licence: under which terms.
+        columns: names of the features of a table, or nothing.
 
     Raises:
         ValueError: if a column has another length than ``x``, or a class has no name.
@@ -41,6 +42,7 @@ class Dataset:
     test: Tensor | None = None
     source: str = ""
     licence: str = ""
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.x.ndim < 2:

@@ -146,7 +146,9 @@ def dataset(
     if label is not None:
         y, classes = encode(path, label, values_of(table, label))
     groups = None if group is None else encode(path, group, values_of(table, group))[0]
-    return Dataset(path.stem, torch.from_numpy(x), y, classes, groups, source=path.name)
+    names = tuple(features)
+    rows = torch.from_numpy(x)
+    return Dataset(path.stem, rows, y, classes, groups, source=path.name, columns=names)
 
 
 def values_of(table: Any, name: str) -> np.ndarray:

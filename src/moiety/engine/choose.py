@@ -68,5 +68,6 @@ def make(name: str, open_rows: Open, memory: MutableMapping[int, Memory] | None 
     """
     if name not in MAKE:
         near = get_close_matches(name, MAKE, n=3, cutoff=0) or list(MAKE)
-        raise ValueError(f"no engine {name!r}; the nearest names are {', '.join(near)}")
+        auto = "; 'auto' is resolved by choose(method, device, workers)" if name == "auto" else ""
+        raise ValueError(f"no engine {name!r}; the nearest names are {', '.join(near)}{auto}")
     return MAKE[name](open_rows, {} if memory is None else memory)

@@ -101,6 +101,6 @@ def mixture(task: Task, experts: int, hidden: int, *, from_common: bool) -> Gate
 
 
 def demo(rng: Generator) -> Demo:
-    """Learn digits that differ between workers."""
+    """Learn blobs of which each worker has two classes."""
     task, data = two_classes(rng)
     return Demo(ddome(task, experts=3), data)

@@ -27,6 +27,6 @@ def fedavg(task: Task) -> Method:
 
 
 def demo(rng: Generator) -> Demo:
-    """Learn digits that differ between workers."""
+    """Learn blobs of which each worker has two classes."""
     task, data = two_classes(rng)
     return Demo(fedavg(task), data)

@@ -39,6 +39,6 @@ def fedopt(
 
 
 def demo(rng: Generator) -> Demo:
-    """Learn digits that differ between workers."""
+    """Learn blobs of which each worker has two classes."""
     task, data = two_classes(rng)
     return Demo(fedopt(task), data)

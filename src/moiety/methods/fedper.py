@@ -24,11 +24,11 @@ def fedper(task: Task, *, head: tuple[str, ...] = ()) -> Method:
 
     Args:
         task: what is to be learnt.
-        head: patterns of the parameters that stay; by default the last two (weight and bias of
-            the last layer).
+        head: patterns of the parameters that stay; by default the last two that are trained
+            (weight and bias of the last layer).
     """
     names = list(task.model.params)
-    patterns = head or tuple(names[-2:])
+    patterns = head or tuple(name for name in names if name not in task.model.buffers)[-2:]
     own = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
     shared = tuple(name for name in names if name not in own)
     if not own or not shared:
@@ -39,6 +39,6 @@ def fedper(task: Task, *, head: tuple[str, ...] = ()) -> Method:
 
 
 def demo(rng: Generator) -> Demo:
-    """Learn digits that differ between workers."""
+    """Learn blobs of which each worker has two classes."""
     task, data = two_classes(rng)
     return Demo(fedper(task), data)

@@ -26,6 +26,6 @@ def fedprox(task: Task, *, mu: float = 0.1) -> Method:
 
 
 def demo(rng: Generator) -> Demo:
-    """Learn digits that differ between workers."""
+    """Learn blobs of which each worker has two classes."""
     task, data = two_classes(rng)
     return Demo(fedprox(task), data)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from moiety.core.protocols import Merge
 from moiety.core.types import Params
 from moiety.merge.overlap import overlap, overlap_by_rows
@@ -120,6 +122,12 @@ class Task:
     common: Common | None = None
     start: Params | None = None
     anchors: Mapping[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, nn.Module):
+            raise TypeError(
+                f"the model is a {type(self.model).__name__}; wrap it: from_module(module)"
+            )
 
     def solver(self) -> LocalSGD:
         """Build the plain solver: cross-entropy on the model."""

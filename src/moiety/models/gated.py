@@ -101,6 +101,11 @@ class GatedExperts:
 
     def log_gate(self, params: Params, batch: Batch, /) -> Tensor:
         """Give the log of the gate's scores over all experts, [B, E]."""
+        if "embed" not in batch:
+            raise ValueError(
+                "the gate reads the column 'embed', which these rows lack; open them through "
+                "moiety.Seen(open, method.view)"
+            )
         hidden_BH = F.linear(batch["embed"], params["gate.layer1.w"], params["gate.layer1.b"])
         scores_BE = F.linear(F.relu(hidden_BH), params["gate.layer2.w"], params["gate.layer2.b"])
         return scores_BE.float().log_softmax(-1)

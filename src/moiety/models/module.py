@@ -148,7 +148,8 @@ def from_module(
         axes: parameter name -> one axis name or None per dim, for methods that cut along axes.
         call: how to call it on a batch; by default ``module(batch["x"])``.
         buffers: how buffers (running statistics) merge: ``mean`` over workers, or ``keep`` the
-            server's; one word for all or a mapping from buffer names.
+            server's; one word for all or a mapping from buffer names. Parameters that do not
+            require a gradient are kept as they are.
         noisy: whether it draws noise in training; by default read off its layers. Say True where
             ``forward`` calls ``torch.nn.functional.dropout`` itself.
 
@@ -161,6 +162,7 @@ def from_module(
     """
     params = {name: t.detach().clone() for name, t in module.named_parameters()}
     kept = {name: t.detach().clone() for name, t in module.named_buffers()}
+    still = [name for name, t in module.named_parameters() if not t.requires_grad]
     rules = dict.fromkeys(kept, buffers) if isinstance(buffers, str) else dict(buffers)
     wrong = {name: rule for name, rule in rules.items() if rule not in ("mean", "keep")}
     if wrong or rules.keys() != kept.keys():
@@ -171,10 +173,10 @@ def from_module(
     refuse(module, axes)
     lengths({**params, **kept}, axes)
     return ModuleModel(
-        module,
+        copy.deepcopy(module),
         {**params, **kept},
         axes,
-        rules,
+        {**rules, **dict.fromkeys(still, "keep")},
         call,
         noisy=any(draws(layer) for layer in module.modules()) if noisy is None else noisy,
         couples=any(isinstance(layer, COUPLED) for layer in module.modules()),

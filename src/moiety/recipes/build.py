@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,7 @@ class Ground:
     trained: Params
     common: Common
     reached: float
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Built:
     shape: tuple[int, ...]
     scale: Scale
     reached: float
+    columns: tuple[str, ...]
+    fingerprint: str
 
 
 def read_data(name: str, target: str) -> Dataset:
@@ -82,6 +86,13 @@ def read_data(name: str, target: str) -> Dataset:
         f"no data set or file {name!r}{nearest(name, sets.SETS)} Files are CSV, Parquet, npz or a "
         "folder of images"
     )
+
+
+def located(name: str) -> str:
+    """Say where a file of the user's is for good, so that a run can go on from elsewhere."""
+    if not name or name in sets.SETS or not Path(name).exists():
+        return name
+    return str(Path(name).resolve())
 
 
 def network(net: Net, shape: Sequence[int], classes: int, seed: int) -> Base:
@@ -99,15 +110,32 @@ def network(net: Net, shape: Sequence[int], classes: int, seed: int) -> Base:
     raise ValueError(f"network {net.kind!r}; choose 'mlp', 'cnn' or 'linear'")
 
 
-@functools.lru_cache(maxsize=2)
+def stamp(name: str) -> tuple[int, int]:
+    """Tell a file from what it was before: when it changed and how long it is."""
+    path = Path(name)
+    if not name or name in sets.SETS or not path.exists():
+        return 0, 0
+    return path.stat().st_mtime_ns, path.stat().st_size
+
+
 def ground(record: Federation, seed: int) -> Ground:
-    """Prepare what all methods of one seed share. A pure function, kept for the next method."""
+    """Prepare what all methods of one seed share; kept for the next method."""
+    return prepare(key(record), seed, stamp(record.data))
+
+
+@functools.lru_cache(maxsize=2)
+def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
+    """Prepare: a pure function of a record, a seed and the data file as it is ``now``."""
+    del now
     data = read_data(record.data, record.target)
     places = place(data, record.population, seed)
+    mark = fingerprint(data)
     known = places.public if len(places.public) else torch.cat(list(places.train.values()))
+    pictures = data.x.ndim > 2
     if record.net.kind != "cnn":
         data = replace(data, x=data.x.flatten(1))
-    scale = level(fit_scale(data.x, known))
+    scale = fit_scale(data.x, known)
+    scale = level(scale) if pictures else scale
     x, y = scale.apply(data.x).to(record.device), data.y
     assert y is not None
     y = y.to(record.device)
@@ -124,11 +152,23 @@ def ground(record: Federation, seed: int) -> Ground:
     if count and not places.anchors:
         anchors = nearest_anchors(common, x, places.train, count, seed)
         places = with_anchors(places, anchors)
-    return Ground(data, scale, places, net, trained, common, reached)
+    return Ground(data, scale, places, net, trained, common, reached, mark)
+
+
+def fingerprint(data: Dataset) -> str:
+    """Tell data from other data, so that a run does not go on with changed ones."""
+    digest = hashlib.blake2b(digest_size=8)
+    for column in (data.x, data.y):
+        if column is not None:
+            digest.update(column.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def level(scale: Scale) -> Scale:
-    """Keep features that hardly vary (a corner pixel) from being stretched without bound."""
+    """Keep pixels that hardly vary (a corner) from being stretched without bound.
+
+    Only for pixels, which share a unit: columns of a table differ by as much as they like.
+    """
     return Scale(scale.mean, scale.std.clamp_min(0.1 * float(scale.std.max())))
 
 
@@ -161,7 +201,7 @@ def build(record: Federation, method: str, seed: int) -> Built:
     """
     if method not in METHODS and method != REFERENCE:
         raise ValueError(f"unknown method {method!r}{nearest(method, [*METHODS, REFERENCE])}")
-    base = ground(key(record), seed)
+    base = ground(record, seed)
     if method in ("ddome", REFERENCE) and not len(base.places.public):
         raise ValueError(
             f"{method} needs a common expert, but population.public is 0; set some rows apart"
@@ -214,6 +254,8 @@ def assemble(record: Federation, base: Ground, method: Method, rounds: int) -> B
         shape=tuple(base.data.x.shape[1:]),
         scale=base.scale,
         reached=base.reached,
+        columns=base.data.columns,
+        fingerprint=base.fingerprint,
     )
 
 

@@ -39,6 +39,8 @@ def train_common(
     Returns:
         Parameters, and the validation accuracy reached.
     """
+    if min(choice.batch, choice.epochs, choice.patience) < 1:
+        raise ValueError(f"{choice}: batch, epochs and patience must be at least 1")
     best, reached, since = net.params, -1.0, 0
     for params in epochs(net, choice, public, seed):
         accuracy = score(net, params, validation)
@@ -100,7 +102,7 @@ def nearest_anchors(
     """
     with torch.no_grad():
         mean = [common.embed({"x": x[rows]}).mean(0) for rows in hands.values()]
-    points, workers = torch.stack(mean).numpy(), list(hands)
+    points, workers = torch.stack(mean).cpu().numpy(), list(hands)
     cluster = need("sklearn.cluster", "anchors by k-means")
     state = address(seed, "anchors") % 2**32
     found = cluster.KMeans(count, n_init=10, random_state=state).fit(points)

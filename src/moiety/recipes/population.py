@@ -45,6 +45,8 @@ def place(data: Dataset, population: Population, seed: int) -> Places:
     """
     if population.scheme not in SCHEMES:
         raise ValueError(f"population scheme {population.scheme!r}; choose one of {SCHEMES}")
+    if not 0 < population.test < 1:
+        raise ValueError(f"population.test={population.test}; choose a share between 0 and 1")
     if data.y is None:
         raise ValueError(f"{data.name} has no labels, and training needs them")
     least = population.anchors if population.scheme == "labels" else 1
@@ -142,7 +144,8 @@ def by_partition(
     groups = {"seen": seen, "unseen": number(hands[trained:], trained)}
     if len(sets["validation"]):
         # Workers of these schemes have no labels of their own: one group speaks for all.
-        groups["validation"] = {0: sets["validation"]}
+        # It is nobody's own, so it has a number that no worker has.
+        groups["validation"] = {-1: sets["validation"]}
     groups = {name: group for name, group in groups.items() if group}
     return Places(sets["public"], sets["validation"], train, groups, {})
 

@@ -66,7 +66,8 @@ class Population:
         shards: shards of a worker.
         public: share of the rows set apart for the common expert.
         validation: share of the rows for choosing among runs and checkpoints.
-        test: share of the rows for testing, where the data come without a test part.
+        test: share of the rows for testing. An official test part is used by ``labels`` alone;
+            other schemes deal all rows and test each worker on a share of its own.
     """
 
     scheme: str = "labels"

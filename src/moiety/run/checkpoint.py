@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from moiety.run.files import (
     read_json,
     remove_folder,
     replace_folder,
+    to_device,
     to_json,
     to_tensors,
 )
@@ -137,6 +138,19 @@ def assemble(index: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpo
         place[path[-1]] = tensors[str(number)]
     state = State(root["params"], root["outer"], root["extra"], index["round"], index["stage"])
     return Checkpoint(state, root["memory"], index["ledger_bytes"], index["score"], index["mark"])
+
+
+def move(kept: Checkpoint, device: str) -> Checkpoint:
+    """Move all tensors of a checkpoint, which were read to the CPU, to a device."""
+    state = kept.state
+    params, outer, extra = (to_device(t, device) for t in (state.params, state.outer, state.extra))
+    memory = {
+        worker: {section: to_device(tree, device) for section, tree in own.items()}
+        for worker, own in kept.memory.items()
+    }
+    return replace(
+        kept, state=replace(state, params=params, outer=outer, extra=extra), memory=memory
+    )
 
 
 def prune(folder: Path, last: int) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moiety.core.axes import Part, take
-from moiety.core.protocols import Kept, Method, Serve
+from moiety.core.axes import take
+from moiety.core.protocols import Method, Serve
 from moiety.core.rows import Rows, TableRows, chunks
 from moiety.core.types import Params
 from moiety.data.dataset import Scale
@@ -27,11 +27,27 @@ MODEL, CONFIG = "model.safetensors", "config.json"
 
 @dataclass(frozen=True)
 class Intake:
-    """What a model takes: the shape of a row, its scale, and the names of the classes."""
+    """What a model takes: the shape of a row, its scale, names of classes and columns."""
 
     shape: tuple[int, ...]
     scale: Scale
     classes: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+
+    def order(self, x: Tensor, columns: tuple[str, ...]) -> Tensor:
+        """Bring columns of a table [N, D] into the order of training, by their names.
+
+        Raises:
+            ValueError: if one is missing.
+        """
+        if not self.columns or not columns or x.ndim != 2:
+            return x
+        missing = [name for name in self.columns if name not in columns]
+        if missing:
+            raise ValueError(
+                f"columns {missing} are missing; the model was trained on {list(self.columns)}"
+            )
+        return x[:, [columns.index(name) for name in self.columns]]
 
     def rows(self, x: Tensor) -> Tensor:
         """Check and scale inputs, [N, ...].
@@ -135,6 +151,7 @@ def write(served: Served, folder: Path) -> None:
         "shape": list(served.intake.shape),
         "scale": served.intake.scale.to_json(),
         "classes": list(served.intake.classes),
+        "columns": list(served.intake.columns),
         "note": dict(served.note),
     }
     tensors = to_tensors({**served.params, **constants})
@@ -184,15 +201,13 @@ def assemble(
         else rebuild(config["model"], module)
     )
     intake = Intake(
-        tuple(config["shape"]), Scale.from_json(config["scale"]), tuple(config["classes"])
+        tuple(config["shape"]),
+        Scale.from_json(config["scale"]),
+        tuple(config["classes"]),
+        tuple(config["columns"]),
     )
     serve = rebuild_serve(config["serve"], model)
     for name, value in model.params.items():
         if params[name].shape != value.shape:
             raise TypeError(f"{name} is {list(params[name].shape)}, not {list(value.shape)}")
     return Served(params, model, serve, intake, config["note"])
-
-
-def kept_of(part: Part) -> Kept:
-    """Name the indices a part keeps."""
-    return part.axes

@@ -9,8 +9,8 @@ from moiety.core.ledger import read
 from moiety.core.stage import Stage
 from moiety.core.state import State
 from moiety.engine.choose import make
-from moiety.recipes.build import Built, build
-from moiety.recipes.fields import to_plain
+from moiety.recipes.build import Built, build, located
+from moiety.recipes.fields import override, to_plain
 from moiety.recipes.record import Federation
 from moiety.run import checkpoint as checkpoints
 from moiety.run.errors import RunError
@@ -20,6 +20,7 @@ from moiety.run.loop import CHECKPOINTS, LEDGER, Keep, Run, execute
 from moiety.run.roster import Available, Fixed, Roster, Strata, Uniform
 from moiety.run.spec import Spec, resolve, start_of
 from moiety.run.watch import Progress, boards
+from moiety.solve.sgd import LocalSGD
 
 CONFIG, GROUP, VERSION = "config.json", "group.json", 1
 
@@ -63,17 +64,24 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
         state = execute(run, folder, watch, at)
     finally:
         engine.close()
-    intake = Intake(built.shape, built.scale, built.classes)
+    intake = Intake(built.shape, built.scale, built.classes, built.columns)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
-    note = {**note, "round": state.round, "target": record.target or None}
+    note = {**note, "round": state.round, "target": record.target or None, "own": own(built)}
     write(serve_method(built.method, state.params, intake, note), folder / "final")
     return state
+
+
+def own(built: Built) -> list[str]:
+    """Name the parameters that stayed with the workers, and so are not in the final model."""
+    solve = built.method.solve
+    return list(solve.own) if isinstance(solve, LocalSGD) else []
 
 
 def start_run(spec: Spec, built: Built, folder: Path) -> State:
     """Make a run's folder and play it."""
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / CONFIG, to_json(spec.to_json()))
+    config = {**spec.to_json(), "data": built.fingerprint}
+    replace_file(folder / CONFIG, to_json(config))
     return play_run(spec, built, folder)
 
 
@@ -98,6 +106,7 @@ def fresh_folder(out: Path | None, name: str) -> Path:
 
 def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
     """Play a record: one run for each method and seed, in folders beside each other."""
+    record = override(record, {"data": located(record.data)})
     names = [
         (method, record.seed + place) for place in range(record.seeds) for method in record.methods
     ]
@@ -142,7 +151,14 @@ def finished(folder: Path) -> bool:
 def resume_run(folder: Path, at: int | None) -> State:
     """Go on with the run in a folder, bit for bit as if it had not stopped."""
     spec = read_spec(folder)
-    return play_run(spec, build(spec.record, spec.method, spec.seed), folder, at)
+    built = build(spec.record, spec.method, spec.seed)
+    before = read_json(folder / CONFIG).get("data", built.fingerprint)
+    if before != built.fingerprint:
+        raise RunError(
+            f"the data of {folder} ({spec.record.data}) are not those it began with; bring them "
+            "back, or start a run anew"
+        )
+    return play_run(spec, built, folder, at)
 
 
 def resume(folder: Path, at: int | None = None) -> list[Path]:

@@ -118,7 +118,7 @@ def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | Non
     try:
         with stopping() as asked:
             state = play_on(run, folder, state, best, note, asked)
-    except RuntimeError as error:  # of a worker, or of the engine itself
+    except (RuntimeError, ValueError) as error:  # of a worker, the engine, or a choice
         note(End(place, time.perf_counter() - begun, "failed", str(error)))
         raise RunError(f"{error}. The last checkpoint is kept in {folder}") from error
     note(End(state.round, time.perf_counter() - begun, "finished"))
@@ -141,6 +141,7 @@ def restore(run: Run, folder: Path, at: int | None) -> tuple[State, float | None
     # In this order: a kill in between must not leave checkpoints ahead of the ledger.
     checkpoints.forget(folder / CHECKPOINTS, kept.state.round)
     cut(folder / LEDGER, kept.ledger_bytes)
+    kept = checkpoints.move(kept, run.start.device)
     run.engine.memory.clear()
     run.engine.memory.update(kept.memory)
     return kept.state, kept.score

@@ -95,7 +95,7 @@ class Available:
         here = [order[i] for i in mixed if self.is_available(order[i], round_index, seed)]
         if not here:
             raise ValueError(
-                f"no worker is available in round {round_index}; raise the chance of availability"
+                f"no worker is available in round {round_index + 1}; raise the chance of it"
             )
         return tuple(sorted(here[: self.size]))
 

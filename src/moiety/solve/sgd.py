@@ -37,7 +37,7 @@ class LocalSGD:
         schedule: factor on the learning rates, by round.
         clip: the largest norm of a gradient, or None.
         accumulate: pieces that a batch is computed in, to save memory; changes no number
-            beyond rounding.
+            beyond rounding, but for layers that draw noise or couple rows.
         frozen: names that travel but are not trained (buffers).
         own: first values of the parameters that never leave the worker.
         carry: keep the optimiser's memory at the worker instead of starting it afresh.
@@ -71,6 +71,9 @@ class LocalSGD:
                 f"accumulate={self.accumulate} must be at least 1"
             )
 
+        if self.clip is not None and self.clip <= 0:
+            raise ValueError(f"clip={self.clip} would turn gradients round; choose a norm above 0")
+
     @property
     def batched(self) -> bool:
         return not self.noisy
@@ -79,7 +82,10 @@ class LocalSGD:
         if size == 0:
             raise ValueError("the worker has no rows; leave it out of the roster or give it data")
         rng = stream(job.seed, job.round, job.worker, "plan")
-        rows, weights = shuffled(size, self.batch, self.epochs, rng)
+        width = self.batch
+        while self.couples and size > 1 and size % width == 1:
+            width += 1  # batch norm knows no statistics of a single row
+        rows, weights = shuffled(size, width, self.epochs, rng)
         steps = min(len(rows), self.steps or len(rows))
         rates = [self.schedule(job.round + step / steps) for step in range(steps)]
         first = address(job.seed, job.round, job.worker, "noise") // 2

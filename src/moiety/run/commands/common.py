@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,6 +73,8 @@ def check(record: Federation) -> Federation:
         near = nearest(record.engine, ["auto", *ENGINES])
         raise UsageError(f"unknown engine {record.engine!r}{near}")
     check_device(record.device)
+    if record.engine == "pool" and record.device != "cpu":
+        raise UsageError(f"engine 'pool' is for the CPU, not {record.device!r}; say 'vectorized'")
     if len(set(record.methods)) < len(record.methods) or not record.methods:
         raise UsageError(f"methods {record.methods}: name at least one, each once")
     if min(record.rounds, record.seeds, record.evaluate_every) < 1:
@@ -124,8 +125,3 @@ def existing(folder: Path) -> Path:
     if not folder.exists():
         raise RunError(f"{folder} does not exist; moiety run writes runs to ./runs")
     return folder
-
-
-def one_seed(record: Federation, method: str, seed: int) -> Federation:
-    """Narrow a record to one run."""
-    return replace(record, methods=(method,), seed=seed, seeds=1)

@@ -16,7 +16,7 @@ from moiety.run.commands.common import existing, parse
 from moiety.run.errors import RunError
 from moiety.run.final import Served, load
 from moiety.run.group import GROUP
-from moiety.run.say import columns, say, say_json
+from moiety.run.say import columns, say, say_json, warn
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,22 @@ def open_model(folder: Path) -> Served:
 
 
 def shaped(served: Served, data: Dataset) -> torch.Tensor:
-    """Give the rows in the shape of the model where only the layout differs (flat images)."""
+    """Give the rows as the model takes them: columns by name, images flat where it is so."""
     shape = served.intake.shape
     size = int(torch.tensor(shape).prod())
-    flat = data.x.flatten(1)
-    return data.x.reshape(-1, *shape) if flat.shape[1] == size else data.x
+    x = served.intake.order(data.x, data.columns)
+    return x.reshape(-1, *shape) if x.flatten(1).shape[1] == size else x
 
 
 def main(words: Sequence[str]) -> int:
     """Predict."""
     said = parse(Words, words, prog="predict", about=ABOUT)
     served = open_model(said.run)
+    if served.note.get("own"):
+        warn(
+            f"{said.run}: {', '.join(served.note['own'])} stayed with the workers that trained; "
+            "answers are by their first values"
+        )
     data = read(said.data, target=said.target or None, likely=served.note.get("target"))
     log_proba = served.predict_log_proba(shaped(served, data))
     guess = log_proba.argmax(-1)

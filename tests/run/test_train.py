@@ -1,0 +1,63 @@
+"""``moiety.train``: a run of one's own method, module and workers."""
+
+import pytest
+import torch
+from torch import nn
+
+import moiety
+from moiety.core.ledger import read
+from moiety.methods.demo import two_classes
+from moiety.run.errors import RunError
+
+
+def world():
+    task, data = two_classes(torch.Generator().manual_seed(0))
+    return task, {worker: data[worker] for worker in sorted(data)}
+
+
+def module():
+    net = nn.Sequential(nn.Linear(8, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 6))
+    rng = torch.Generator().manual_seed(1)
+    for tensor in net.parameters():
+        tensor.data = torch.randn(tensor.shape, generator=rng) * 0.3
+    return moiety.from_module(net)
+
+
+def test_a_module_of_ones_own_runs_resumes_and_loads(tmp_path):
+    _, workers = world()
+    method = moiety.METHODS["fedavg"].make(moiety.Task(module(), moiety.Local(lr=0.05, batch=16)))
+    how = moiety.Conduct(rounds=6, evaluate_every=3, seed=3)
+    whole = moiety.train(method, workers, tmp_path / "whole", how, test={"seen": workers})
+    ledger = read(tmp_path / "whole" / "ledger.jsonl")
+    assert [entry.round for entry in ledger.rounds] == [1, 2, 3, 4, 5, 6]
+    assert ledger.end.status == "finished"
+    x = workers[0].take(torch.arange(10))["x"]
+    served = moiety.load(tmp_path / "whole", module=module())
+    wanted = method.serve.scores(whole.params, {"x": x}, {}).argmax(-1)
+    assert torch.equal(served.predict(x), wanted)
+
+
+def test_ddome_sees_its_rows_through_the_common_expert(tmp_path):
+    task, workers = world()
+    method = moiety.METHODS["ddome"].make(task, experts=3, k=2)
+    how = moiety.Conduct(rounds=4, size=5)
+    state = moiety.train(method, workers, tmp_path / "run", how, test={"unseen": workers})
+    again = moiety.train(method, workers, tmp_path / "run", how, test={"unseen": workers})
+    assert all(torch.equal(state.params[name], again.params[name]) for name in state.params)
+    small = moiety.load(tmp_path / "run").personal(workers[3].take(torch.arange(20))["x"], 2)
+    assert len(small.note["experts"]) == 2
+
+
+def test_another_conduct_does_not_go_on_with_the_run(tmp_path):
+    task, workers = world()
+    method = moiety.METHODS["fedavg"].make(task)
+    moiety.train(method, workers, tmp_path / "run", moiety.Conduct(rounds=2))
+    with pytest.raises(RunError, match="another recipe"):
+        moiety.train(method, workers, tmp_path / "run", moiety.Conduct(rounds=3))
+
+
+def test_workers_are_numbered_from_zero(tmp_path):
+    task, workers = world()
+    method = moiety.METHODS["fedavg"].make(task)
+    with pytest.raises(ValueError, match="number them 0, 1, 2"):
+        moiety.train(method, {5: workers[0]}, tmp_path, moiety.Conduct(rounds=1))
