@@ -91,12 +91,12 @@ def check(task: Task, experts: int, starts: int, gate: str, support: int) -> Non
 
 
 def demo(rng: Generator) -> Demo:
-    """Learn what no single logit can: the sign of one input says what the other speaks for."""
-    x = torch.randn(480, 2, generator=rng)
-    y = (x[:, 0] * x[:, 1] > 0).long()
+    """Learn what no single logit can: the sign of one input says which other one decides."""
+    x = torch.randn(720, 3, generator=rng)
+    y = (torch.where(x[:, 0] > 0, x[:, 1], x[:, 2]) > 0).long()
     data = {
-        worker: TableRows({"x": x, "y": y}, torch.arange(worker, 480, 6)[: 55 + 5 * worker])
+        worker: TableRows({"x": x, "y": y}, torch.arange(worker, 720, 6)[: 95 + 5 * worker])
         for worker in range(6)
     }
-    task = Task(linear(2, 2, rng), shape=(2,), classes=2)
+    task = Task(linear(3, 2, rng), shape=(3,), classes=2)
     return Demo(dmoe(task, starts=3, ridge=1e-3, max_iter=60), data)

@@ -6,7 +6,6 @@ Letters: N rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -75,8 +74,9 @@ class LocalEM:
         local = learn(rows, self.search, rng, begin=first).local()
         taken = rng.choice(len(rows[0]), min(self.support, len(rows[0])), replace=False)
         assert local.information is not None
-        make = partial(hint_tensor, like=next(iter(carry["params"].values())))
-        hint = {"support": make(rows[0][taken]), "information": make(packed(local.information))}
+        hints = {"support": rows[0][taken], "information": packed(local.information)}
+        like = next(iter(carry["params"].values()))
+        hint = {name: hint_tensor(value, like) for name, value in hints.items() if value.size}
         params = to_tensors(local.mixture, carry["params"])
         return {"params": params, "hint": hint, "rows": torch.tensor(local.rows)}
 
