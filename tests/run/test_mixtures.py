@@ -26,9 +26,10 @@ def test_run_load_and_predict(moiety, tmp_path):
     torch.testing.assert_close(told.exp().sum(1), torch.ones(data.size))
     right = (told.argmax(1) == data.y).double().mean()
     assert right > 0.9
-    np.savez(tmp_path / "rows.npz", x=data.x.numpy(), y=data.y.numpy())
+    names = np.array(data.classes)[data.y.numpy()]
+    np.savez(tmp_path / "rows.npz", x=data.x.numpy(), y=names)
     found = json.loads(moiety("predict", "mine", "--data", "rows.npz", "--json").out)
-    assert abs(found["accuracy"] - float(right)) < 1e-9
+    assert abs(found["accuracy"] - float(right)) < 1e-4
 
 
 def test_every_engine_writes_the_same_model(moiety, tmp_path):

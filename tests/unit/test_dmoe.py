@@ -98,17 +98,18 @@ def test_the_merge_is_the_estimators_reduction():
 
 def test_the_round_predicts_what_the_estimator_predicts():
     """Other starts are drawn, so the same optimum is asked for, not the same bits."""
-    method, data = problem()
+    data = problem()[1]
+    method = dmoe(task(), starts=12, ridge=1e-3)
     state = play(method, Serial(data.__getitem__), begin(method), sorted(data), SEED)
     shards = [shard_of(data[worker]).rows for worker in sorted(data)]
     estimator = DistributedMixtureOfExpertsClassifier(
-        2, n_support=64 * 6, ridge=1e-3, random_state=0, screen=False
+        2, n_support=64 * 6, ridge=1e-3, n_init=12, random_state=0, screen=False
     ).fit(shards)
     x = np.concatenate([shard[0] for shard in shards])
     told = method.model.logits(state.params, {"x": torch.from_numpy(x)}, {}).exp().numpy()
     wanted = estimator.predict_proba(x)
-    assert (told.argmax(1) == wanted.argmax(1)).mean() >= 0.98
-    assert np.abs(told - wanted).mean() < 0.02
+    assert (told.argmax(1) == wanted.argmax(1)).mean() >= 0.99
+    assert np.abs(told - wanted).mean() < 0.005
 
 
 def test_probabilities_by_hand():
@@ -203,3 +204,18 @@ def test_a_worker_without_rows_is_refused():
     method, _ = problem()
     with pytest.raises(ValueError, match="no rows"):
         method.solve.plan(0, Job(0, 0, 0, Share(), {}))
+
+
+def test_two_experts_learn_what_one_cannot():
+    """One logit of x1 + x2 is right on three quarters of the rows; two and a gate on all but few."""
+    _, data = problem()
+    rows = [data[worker].take(torch.arange(data[worker].size)) for worker in data]
+    batch = {name: torch.cat([one[name] for one in rows]) for name in rows[0]}
+    right = []
+    for experts in (1, 2):
+        method = dmoe(task(), experts=experts, ridge=1e-3)
+        state = play(method, Serial(data.__getitem__), begin(method), sorted(data), SEED)
+        guess = method.model.logits(state.params, batch, {}).argmax(1)
+        right.append(float((guess == batch["y"]).double().mean()))
+    assert right[0] < 0.8
+    assert right[1] > 0.95
