@@ -207,7 +207,7 @@ def test_a_worker_without_rows_is_refused():
 
 
 def test_two_experts_learn_what_one_cannot():
-    """One logit of x1 + x2 is right on three quarters of the rows; two and a gate on all but few."""
+    """One logit of x1 + x2 is right on three quarters of the rows, two and a gate on nearly all."""
     _, data = problem()
     rows = [data[worker].take(torch.arange(data[worker].size)) for worker in data]
     batch = {name: torch.cat([one[name] for one in rows]) for name in rows[0]}
