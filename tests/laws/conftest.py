@@ -25,7 +25,7 @@ from moiety.methods.fedopt import fedopt
 from moiety.methods.task import Local, Task
 from moiety.models.mlp import mlp
 from moiety.models.module import from_module
-from moiety.outer.fedopt import Outer, Yogi
+from moiety.outer.fedopt import Outer, fedyogi
 from moiety.solve.sgd import OWN
 from moiety.split.nested import Nested
 
@@ -81,7 +81,7 @@ def redrawn(model, task: Task) -> Params:
 
 VARIANTS: Mapping[str, Callable[[torch.Generator], Demo]] = {
     "ddome-capacity": vary(lambda task: ddome(task, experts=3, capacity=2)),
-    "ddome-yogi": vary(lambda task: replace(ddome(task, experts=3), outer=Outer(Yogi(0.05)))),
+    "ddome-yogi": vary(lambda task: replace(ddome(task, experts=3), outer=Outer(fedyogi(0.05)))),
     "ddome-random": vary(lambda task: ddome(replace(task, anchors={}), experts=3, random=True)),
     "fedopt-nesterov": vary(lambda task: fedopt(task, server="nesterov", server_lr=0.3)),
     "nested": vary(nested),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from moiety.core.protocols import jump
-from moiety.outer.fedopt import Adagrad, Adam, Momentum, Outer, Yogi
+from moiety.outer.fedopt import Momentum, Outer, fedadagrad, fedadam, fedyogi
 
 DELTAS = (0.5, -0.2, 0.3)
 
@@ -37,9 +37,9 @@ def nesterov(m, v, d):
 
 
 RULES = {
-    "adam": (Adam(0.1, tau=0.01), adam),
-    "yogi": (Yogi(0.1, tau=0.01), yogi),
-    "adagrad": (Adagrad(0.1, beta1=0.5, tau=0.01), adagrad),
+    "adam": (fedadam(0.1, tau=0.01), adam),
+    "yogi": (fedyogi(0.1, tau=0.01), yogi),
+    "adagrad": (fedadagrad(0.1, beta1=0.5, tau=0.01), adagrad),
     "momentum": (Momentum(0.1), heavy),
     "nesterov": (Momentum(0.1, nesterov=True), nesterov),
 }
@@ -64,7 +64,7 @@ def test_first_step_of_adam_in_numbers():
     """m = 0.05, v = 0.99e-4 + 0.0025 = 0.002599, x = 1 + 0.1 * 0.05 / (0.0509804 + 0.01)."""
     params = {"w": torch.tensor([1.0], dtype=torch.double)}
     merged = {"w": torch.tensor([1.5], dtype=torch.double)}
-    after, _ = Outer(Adam(0.1, tau=0.01))(params, merged, {"w": torch.tensor(True)}, {})
+    after, _ = Outer(fedadam(0.1, tau=0.01))(params, merged, {"w": torch.tensor(True)}, {})
     assert after["w"].item() == pytest.approx(1.0819935, abs=1e-6)
 
 
@@ -112,6 +112,6 @@ def test_what_nobody_held_stays_with_its_memory(name):
 
 def test_counters_are_set_not_stepped():
     params, merged = {"n": torch.tensor(3)}, {"n": torch.tensor(8)}
-    after, memory = Outer(Adam(0.1))(params, merged, {"n": torch.tensor(True)}, {})
+    after, memory = Outer(fedadam(0.1))(params, merged, {"n": torch.tensor(True)}, {})
     assert after["n"].item() == 8
     assert memory == {}

@@ -11,7 +11,7 @@ from moiety.core.protocols import Method
 from moiety.methods.demo import Demo, two_classes
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
-from moiety.outer.fedopt import Adagrad, Adam, Momentum, Outer, Pull, Yogi
+from moiety.outer.fedopt import Momentum, Outer, Pull, fedadagrad, fedadam, fedyogi
 
 
 def fedopt(
@@ -27,9 +27,9 @@ def fedopt(
         tau: adaptivity; the larger, the nearer to plain averaging with a rate.
     """
     pulls: dict[str, Pull] = {
-        "adam": Adam(server_lr, tau=tau),
-        "yogi": Yogi(server_lr, tau=tau),
-        "adagrad": Adagrad(server_lr, tau=tau),
+        "adam": fedadam(server_lr, tau=tau),
+        "yogi": fedyogi(server_lr, tau=tau),
+        "adagrad": fedadagrad(server_lr, tau=tau),
         "momentum": Momentum(server_lr),
         "nesterov": Momentum(server_lr, nesterov=True),
     }

@@ -5,7 +5,7 @@ Reddi et al., *Adaptive Federated Optimization*, arXiv:2003.00295, algorithm 2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,31 +47,22 @@ class Momentum:
 
 
 @dataclass(frozen=True)
-class Adagrad:
-    """FedAdagrad: the second moment only grows."""
+class Adaptive:
+    """Divide a mean of the differences by the root of their second moment, as Adam does.
 
-    lr: float = 0.01
-    beta1: float = 0.0
-    tau: float = 1e-3
+    Without bias correction, as in the paper.
 
-    @property
-    def slots(self) -> Mapping[str, float]:
-        return {"mean": 0.0, "square": self.tau**2}
+    Args:
+        second: from the second moment and the new square of the difference, the next.
+        lr: learning rate of the server.
+        beta1: memory of the mean.
+        tau: adaptivity; the second moment starts at its square.
+    """
 
-    def __call__(self, delta: Tensor, slots: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
-        mean = slots[0] * self.beta1 + delta * (1 - self.beta1)
-        square = slots[1] + delta.square()
-        return self.lr * mean / (square.sqrt() + self.tau), mean, square
-
-
-@dataclass(frozen=True)
-class Adam:
-    """FedAdam, without bias correction as in the paper."""
-
-    lr: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.99
-    tau: float = 1e-3
+    second: Callable[[Tensor, Tensor], Tensor]
+    lr: float
+    beta1: float
+    tau: float
 
     @property
     def slots(self) -> Mapping[str, float]:
@@ -79,28 +70,29 @@ class Adam:
 
     def __call__(self, delta: Tensor, slots: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
         mean = slots[0] * self.beta1 + delta * (1 - self.beta1)
-        square = slots[1] * self.beta2 + delta.square() * (1 - self.beta2)
+        square = self.second(slots[1], delta.square())
         return self.lr * mean / (square.sqrt() + self.tau), mean, square
 
 
-@dataclass(frozen=True)
-class Yogi:
-    """FedYogi: the second moment moves by at most one squared difference at a time."""
+def fedadagrad(lr: float = 0.01, *, beta1: float = 0.0, tau: float = 1e-3) -> Adaptive:
+    """Choose FedAdagrad: the second moment only grows."""
+    return Adaptive(torch.add, lr, beta1, tau)
 
-    lr: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.99
-    tau: float = 1e-3
 
-    @property
-    def slots(self) -> Mapping[str, float]:
-        return {"mean": 0.0, "square": self.tau**2}
+def fedadam(
+    lr: float = 0.01, *, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3
+) -> Adaptive:
+    """Choose FedAdam: the second moment forgets."""
+    return Adaptive(lambda old, new: old * beta2 + new * (1 - beta2), lr, beta1, tau)
 
-    def __call__(self, delta: Tensor, slots: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
-        mean = slots[0] * self.beta1 + delta * (1 - self.beta1)
-        sign = torch.sign(slots[1] - delta.square())
-        square = slots[1] - (1 - self.beta2) * delta.square() * sign
-        return self.lr * mean / (square.sqrt() + self.tau), mean, square
+
+def fedyogi(
+    lr: float = 0.01, *, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3
+) -> Adaptive:
+    """Choose FedYogi: the second moment moves by a share of the new square at a time."""
+    return Adaptive(
+        lambda old, new: old - (1 - beta2) * new * torch.sign(old - new), lr, beta1, tau
+    )
 
 
 @dataclass(frozen=True)
