@@ -38,7 +38,9 @@ def test_bytes_are_those_of_the_shapes(case, kind):
             assert job.down_bytes == sum(size_of(model, n, job.share.part) for n in fresh)
         for job, reply in zip(jobs, engine.map(case.method.solve, jobs), strict=True):
             assert set(reply.piece) == set(job.piece)
-            assert reply.up_bytes == sum(size_of(model, n, job.share.part) for n in job.piece)
+            piece = sum(size_of(model, n, job.share.part) for n in job.piece)
+            hint = sum(t.numel() * t.element_size() for t in reply.hint.values())
+            assert reply.up_bytes == piece + hint
         state = case.play(engine, state, 1)
 
 
@@ -67,16 +69,26 @@ def planned(case, job: Job) -> Plan:
     return case.method.solve.plan(case.data[job.worker].size, job)
 
 
+def others(job: Job) -> list[Job]:
+    """Move a job to another round, another worker, and another seed."""
+    return [replace(job, round=1), replace(job, worker=77), replace(job, seed=4)]
+
+
 def test_every_round_worker_and_seed_draws_afresh(case):
-    engine = case.engine("serial")
-    job = case.jobs(engine, case.begin())[0]
-    size = case.data[job.worker].size
-    plan = planned(case, job)
+    job = case.jobs(case.engine("serial"), case.begin())[0]
+    size, plan = case.data[job.worker].size, planned(case, job)
     assert torch.equal(plan.rows, planned(case, job).rows)
-    for other in (replace(job, round=1), replace(job, worker=77), replace(job, seed=4)):
+    assert torch.equal(plan.seeds, planned(case, job).seeds)
+    for other in others(job):
         changed = case.method.solve.plan(size, other)
-        assert not torch.equal(changed.rows, plan.rows)
         assert not set(changed.seeds.tolist()) & set(plan.seeds.tolist())
+
+
+def test_every_round_worker_and_seed_shuffles_afresh(case):
+    job = case.jobs(case.engine("serial"), case.begin())[0]
+    size, plan = case.data[job.worker].size, planned(case, job)
+    for other in others(job):
+        assert not torch.equal(case.method.solve.plan(size, other).rows, plan.rows)
 
 
 def test_a_worker_keeps_only_what_it_never_sends(case, kind):

@@ -26,6 +26,7 @@ def test_every_engine_agrees_with_serial(case, kind, tolerance, near):
         assert [reply.worker for reply in found] == list(roster)
         for a, b in zip(found, wanted, strict=True):
             near(a.piece, b.piece, tolerance)
+            near(a.hint, b.hint, tolerance)
             records_agree(a.record, b.record, tolerance)
             assert a.share.role == b.share.role
             near(a.share.part.axes, b.share.part.axes)

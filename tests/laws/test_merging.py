@@ -112,25 +112,53 @@ def obvious(case, state, replies) -> dict[str, np.ndarray]:
     return merged
 
 
+SOME = ([0], [5], [1, 4], [0, 2, 3], [5, 4, 3, 2, 1], list(range(6)))
+
+
+def answered(case):
+    """Give the state after a round, and the replies of the next one."""
+    engine = case.engine("serial")
+    state = case.play(engine, case.begin(), 1)
+    return state, list(engine.map(case.method.solve, case.jobs(engine, state)))
+
+
 def test_any_replies_will_do(case):
-    """For one, some and all replies: the obvious fold's values; nobody's coordinates stay."""
-    engine, state = case.engine("serial"), case.begin()
-    state = case.play(engine, state, 1)
-    replies = list(engine.map(case.method.solve, case.jobs(engine, state)))
+    """For one, some and all replies: finite values of the same kind; what nobody sent stays."""
+    state, replies = answered(case)
+    for some in SOME:
+        here = [replies[place] for place in some]
+        held = {name for reply in here for name in reply.piece}
+        moved = commit(case.method, state, here)
+        for name in state.params:
+            assert moved.params[name].dtype == state.params[name].dtype
+            assert moved.params[name].shape == state.params[name].shape
+            assert moved.params[name].isfinite().all()
+            if name not in held:
+                assert torch.equal(moved.params[name], state.params[name])
+
+
+def test_one_reply_is_the_result(case, near):
+    """What one worker alone sent is what it becomes, where no server's optimiser intervenes."""
+    state, replies = answered(case)
     plain = replace(case.method, outer=jump)
-    for some in ([0], [5], [1, 4], [0, 2, 3], [5, 4, 3, 2, 1], list(range(6))):
+    for reply in replies:
+        after = commit(plain, state, [reply])
+        piece = take(after.params, case.method.model.axes, reply.share.part)
+        kept = {n: t for n, t in reply.piece.items() if case.method.model.buffers.get(n) != "keep"}
+        near({name: piece[name] for name in kept}, kept, 1e-6)
+
+
+def test_the_merge_is_the_obvious_fold(case):
+    """For one, some and all replies: the means of the holders; nobody's coordinates stay."""
+    state, replies = answered(case)
+    plain = replace(case.method, outer=jump)
+    for some in SOME:
         here = [replies[place] for place in some]
         after = commit(plain, state, here)
         for name, wanted in obvious(case, state, here).items():
             found = after.params[name]
             assert found.dtype == state.params[name].dtype
             np.testing.assert_allclose(found.double().numpy(), wanted, rtol=1e-5, atol=1e-6)
-        held = {name for reply in here for name in reply.piece}
-        moved = commit(case.method, state, here)
-        for name in state.params:
-            assert moved.params[name].isfinite().all()
-            if name not in held:
-                assert torch.equal(moved.params[name], state.params[name])
 
 
 def test_what_nobody_held_stays_to_the_bit(case):

@@ -15,11 +15,11 @@ from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 
 from moiety.estimators.base import MixtureEstimator, generator, weighed
-from moiety.estimators.learn import Learned, affordable, learn
 from moiety.estimators.stream import begun, fed, shown
 from moiety.ops.mixture.em import Fit
 from moiety.ops.mixture.experts import blank
 from moiety.ops.mixture.fit import Rows, Search
+from moiety.ops.mixture.learn import Learned, affordable, learn
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture
 from moiety.ops.mixture.scale import Scale, rescaled

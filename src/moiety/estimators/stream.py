@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moiety.estimators.learn import Learned, ready_rows
 from moiety.ops.mixture.em import Prior, Sums, add, advance, tally
 from moiety.ops.mixture.experts import Gaussian
 from moiety.ops.mixture.fit import Rows
+from moiety.ops.mixture.learn import Learned, ready_rows
 from moiety.ops.mixture.model import Mixture, canonical
 from moiety.ops.mixture.scale import Scale, unscaled
 

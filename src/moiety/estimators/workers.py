@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from moiety.estimators.learn import Learned, capped, learn, learn_stream, ready_rows, survey
 from moiety.estimators.shards import Raw, Shard
 from moiety.ops.mixture.em import Sums, tally
 from moiety.ops.mixture.fit import Rows, Search
+from moiety.ops.mixture.learn import Learned, capped, learn, learn_stream, ready_rows, survey
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture
 from moiety.ops.mixture.reduce import Local

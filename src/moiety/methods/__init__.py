@@ -1,25 +1,33 @@
 """Named choices, one file each, with its paper and its demo problem."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Generator
 
 from moiety.core.protocols import Method
-from moiety.methods import ddome, fedavg, fedopt, fedper, fedprox
+from moiety.methods import ddome, dmoe, fedavg, fedopt, fedper, fedprox
 from moiety.methods.demo import Demo
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered method: how to make it, and the problem on which it must learn."""
+    """A registered method.
+
+    Args:
+        make: makes it.
+        demo: the problem on which it must learn.
+        cannot: laws (in ``tests/laws``) that it cannot keep -> why; they must go on failing.
+    """
 
     make: Callable[..., Method]
     demo: Callable[[Generator], Demo]
+    cannot: Mapping[str, str] = field(default_factory=dict)
 
 
 METHODS: Mapping[str, Entry] = {
     "ddome": Entry(ddome.ddome, ddome.demo),
+    "dmoe": Entry(dmoe.dmoe, dmoe.demo, dmoe.CANNOT),
     "fedavg": Entry(fedavg.fedavg, fedavg.demo),
     "fedopt": Entry(fedopt.fedopt, fedopt.demo),
     "fedper": Entry(fedper.fedper, fedper.demo),

@@ -113,6 +113,8 @@ class Task:
         common: the frozen common expert, for methods with a gate.
         start: where methods with one model start; by default ``model.params``.
         anchors: worker -> its expert, for methods that have anchors.
+        shape: of a row, for methods that bring a model of their own.
+        classes: how many there are, likewise.
     """
 
     model: Base
@@ -122,6 +124,8 @@ class Task:
     common: Common | None = None
     start: Params | None = None
     anchors: Mapping[int, int] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    classes: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.model, nn.Module):

@@ -10,6 +10,7 @@ import torch
 from moiety.core.types import Params
 from moiety.models.cnn import cnn
 from moiety.models.gated import Base, Common, GatedExperts, gated_experts
+from moiety.models.mixture import mixture
 from moiety.models.mlp import mlp
 from moiety.models.serve import Plain, Routed
 
@@ -31,6 +32,8 @@ def rebuild(config: Mapping[str, Any], module: Base | None = None) -> Base:
     if kind == "cnn":
         shape, classes = config["shape"], config["classes"]
         return cnn(shape, classes, rng, channels=config["channels"], hidden=config["hidden"])
+    if kind == "mixture":
+        return mixture(config["inputs"], config["experts"], config["classes"])
     if kind == "module":
         if module is None:
             raise ValueError(
@@ -38,7 +41,9 @@ def rebuild(config: Mapping[str, Any], module: Base | None = None) -> Base:
                 "load(path, module=from_module(...))"
             )
         return module
-    raise ValueError(f"unknown model kind {kind!r}; this version knows mlp, cnn, gated, module")
+    raise ValueError(
+        f"unknown model kind {kind!r}; this version knows mlp, cnn, mixture, gated, module"
+    )
 
 
 def rebuild_gated(

@@ -214,6 +214,8 @@ def build(record: Federation, method: str, seed: int) -> Built:
         common=base.common,
         start=base.trained,
         anchors=base.places.anchors,
+        shape=tuple(base.data.x.shape[1:]),
+        classes=len(base.data.classes),
     )
     made = (
         replace(fedavg(task), name=REFERENCE)

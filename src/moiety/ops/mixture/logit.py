@@ -146,3 +146,20 @@ def _climb(
         if gained >= 0:
             return trial, gained
     return gate, 0.0
+
+
+def packed(matrix: Array) -> Array:
+    """Give the upper triangle of a symmetric matrix, row by row, [n (n + 1) / 2]."""
+    return matrix[np.triu_indices(len(matrix))]
+
+
+def unpacked(values: Array) -> Array:
+    """Give the symmetric matrix of an upper triangle.
+
+    >>> unpacked(np.array([1.0, 2.0, 3.0])).tolist()
+    [[1.0, 2.0], [2.0, 3.0]]
+    """
+    size = (int(np.sqrt(8 * len(values) + 1)) - 1) // 2
+    matrix = np.zeros((size, size))
+    matrix[np.triu_indices(size)] = values
+    return matrix + np.triu(matrix, 1).T

@@ -203,7 +203,7 @@ def gate_of(scene: Scene, carried: Carried, recipe: Recipe, y_S: Array | None) -
                 "gate='information'"
             )
         return gates.posterior(x_SD, y_S, carried.mass, start, carried.experts)
-    if recipe.gate == "average":
+    if recipe.gate == "average" or recipe.num_experts == 1:
         return start
     known = [
         gates.reordered_information(_information(scene, local), order)

@@ -1,0 +1,86 @@
+"""Many mixtures to one, by transport of their experts. It looks at individuals: no fold.
+
+Letters: S support rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moiety.core.protocols import Merged
+from moiety.core.state import Reply
+from moiety.core.store import Store
+from moiety.core.streams import address
+from moiety.core.types import Params
+from moiety.models.mixture import to_numpy, to_tensors
+from moiety.ops.mixture.experts import Categorical
+from moiety.ops.mixture.logit import unpacked
+from moiety.ops.mixture.reduce import Local, Recipe, Support, reduce_mixtures
+
+
+@dataclass(frozen=True)
+class Transport:
+    """Reduce replies, in the order of their workers, to the mixture nearest to their average.
+
+    One mixture, or the same one from everybody, is its own reduction. The replies' scalar
+    precisions are their weights; their hints bring ``support`` [S, d] and ``information``.
+
+    Args:
+        recipe: experts, cost, gate, starts.
+        seed: of the run; it addresses the k-means starts.
+
+    References:
+        Chamroukhi and Pham, arXiv:2312.09877.
+    """
+
+    recipe: Recipe
+    seed: int = 0
+
+    def __call__(self, store: Store, replies: Iterable[Reply], /) -> Merged:
+        found = sorted(replies, key=lambda reply: reply.worker)
+        if not found:
+            return Merged(*store.close())
+        first = found[0].piece
+        alike = all(same(reply.piece, first) for reply in found)
+        params = first if alike else self.reduce(found)
+        held = {name: torch.ones((1,) * t.ndim, dtype=torch.bool) for name, t in params.items()}
+        return Merged(params, {name: mask.to(params[name].device) for name, mask in held.items()})
+
+    def reduce(self, replies: Sequence[Reply]) -> Params:
+        """Reduce mixtures that differ."""
+        locals_ = [local_of(reply) for reply in replies]
+        rng = np.random.default_rng(address(self.seed, "transport"))
+        done = reduce_mixtures(locals_, support_of(replies), self.recipe, rng)
+        return to_tensors(done.mixture, replies[0].piece)
+
+
+def same(first: Params, second: Params) -> bool:
+    """Tell whether two pieces are equal to the bit."""
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def local_of(reply: Reply) -> Local[Categorical]:
+    """Read off a reply what the reduction needs of it."""
+    known = reply.hint.get("information")  # one expert has no gate to know of
+    information = unpacked(np.zeros(0) if known is None else array(known))
+    return Local(to_numpy(reply.piece), reply.precision.scalar, information)
+
+
+def support_of(replies: Sequence[Reply]) -> Support:
+    """Pool support rows; each stands for as many rows as its worker has per row sent."""
+    rows = [array(reply.hint["support"]) for reply in replies]
+    weights = [
+        np.full(len(x), reply.precision.scalar / len(x))
+        for x, reply in zip(rows, replies, strict=True)
+    ]
+    return Support(np.concatenate(rows), np.concatenate(weights))
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """Read a tensor."""
+    return tensor.detach().cpu().numpy()

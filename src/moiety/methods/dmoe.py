@@ -1,0 +1,102 @@
+"""Distributed mixture of experts: everyone fits its own, one exchange, a reduction by transport.
+
+Chamroukhi and Pham, *Distributed Learning of Mixtures of Experts*, arXiv:2312.09877.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator
+
+from moiety.core.protocols import Method
+from moiety.core.rows import TableRows
+from moiety.core.streams import address
+from moiety.merge.transport import Transport
+from moiety.methods.demo import Demo
+from moiety.methods.task import Task
+from moiety.models.mixture import mixture
+from moiety.models.mlp import linear
+from moiety.models.serve import Plain
+from moiety.ops.mixture.em import Prior
+from moiety.ops.mixture.fit import Search
+from moiety.ops.mixture.reduce import Recipe
+from moiety.solve.em import LocalEM
+from moiety.split.whole import Whole
+
+REDUCED_GATES = ("information", "average", "projection")
+
+CANNOT = {
+    "every_round_worker_and_seed_shuffles_afresh": (
+        "EM takes all rows at once, so that there is no order to draw; its starts are drawn afresh"
+    ),
+    "the_merge_is_the_obvious_fold": (
+        "experts of two fits have no common order, so that the mean of their coordinates is no "
+        "mixture near either; transport reduces individuals instead"
+    ),
+}
+
+
+def dmoe(
+    task: Task,
+    *,
+    experts: int = 2,
+    starts: int = 6,
+    gate: str = "information",
+    support: int = 64,
+    ridge: float = 1e-4,
+    max_iter: int = 500,
+) -> Method:
+    """Fit a mixture of multinomial logits at every worker, and reduce all of them to one.
+
+    The network and its local training play no part. A second round goes on from the first one's
+    result. All finite fits take part in the reduction.
+
+    Args:
+        task: what is to be learnt; ``shape`` and ``classes`` say how large the mixture is.
+        experts: how many experts, at every worker and in the result.
+        starts: starts of EM at each worker, of which the best counts.
+        gate: how the result's gate is made: ``information``, ``average`` or ``projection``.
+        support: rows that each worker sends, without labels, for experts to be compared on.
+        ridge: penalty per row on coefficients, in standardised units; it keeps separable rows
+            finite.
+        max_iter: the most EM steps of a fit.
+    """
+    check(task, experts, starts, gate, support)
+    model = mixture(math.prod(task.shape), experts, task.classes)
+    search = Search(experts, task.classes, starts, tol=1e-6, max_iter=max_iter, prior=Prior(ridge))
+    recipe = Recipe(experts, gate=gate, screen=False)
+    return Method(
+        name="dmoe",
+        model=model,
+        split=Whole(),
+        solve=LocalEM(search, support),
+        merge=Transport(recipe, address(task.seed, "dmoe")),
+        serve=Plain(model),
+    )
+
+
+def check(task: Task, experts: int, starts: int, gate: str, support: int) -> None:
+    """Refuse what does not fit."""
+    if not task.shape or task.classes < 2:
+        raise ValueError(
+            f"dmoe brings its own model and must know {task.shape=} and {task.classes=}; "
+            "give Task(shape=..., classes=...) with at least two classes"
+        )
+    if min(experts, starts, support) < 1:
+        raise ValueError(f"{experts=}, {starts=}, {support=}; each must be at least 1")
+    if gate not in REDUCED_GATES:
+        raise ValueError(f"gate {gate!r}; choose one of {REDUCED_GATES}")
+
+
+def demo(rng: Generator) -> Demo:
+    """Learn what no single logit can: the sign of one input says which other one decides."""
+    x = torch.randn(720, 3, generator=rng)
+    y = (torch.where(x[:, 0] > 0, x[:, 1], x[:, 2]) > 0).long()
+    data = {
+        worker: TableRows({"x": x, "y": y}, torch.arange(worker, 720, 6)[: 95 + 5 * worker])
+        for worker in range(6)
+    }
+    task = Task(linear(3, 2, rng), shape=(3,), classes=2)
+    return Demo(dmoe(task, starts=3, ridge=1e-3, max_iter=60), data)

@@ -1,0 +1,221 @@
+"""Distributed mixtures of experts as a method: against the estimators, and by hand."""
+
+import contextlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from moiety.core.fold import Precision
+from moiety.core.play import begin, dispatch, play
+from moiety.core.rows import TableRows
+from moiety.core.state import Job, Reply, Share
+from moiety.core.store import Local as Store
+from moiety.engine.pool import Pool
+from moiety.engine.serial import Serial
+from moiety.estimators import DistributedMixtureOfExpertsClassifier
+from moiety.estimators.server import support_of
+from moiety.estimators.shards import Held
+from moiety.estimators.workers import Task as Asked
+from moiety.estimators.workers import fit_shard
+from moiety.merge.transport import Transport
+from moiety.methods.dmoe import demo, dmoe
+from moiety.methods.task import Task
+from moiety.models.config import rebuild
+from moiety.models.mixture import mixture, to_numpy, to_tensors
+from moiety.models.mlp import linear
+from moiety.ops.mixture.logit import packed, unpacked
+from moiety.ops.mixture.reduce import Recipe, reduce_mixtures
+
+SEED = 4
+
+
+def task(inputs: int = 3, classes: int = 2) -> Task:
+    return Task(linear(inputs, classes, torch.Generator()), shape=(inputs,), classes=classes)
+
+
+def problem():
+    made = demo(torch.Generator().manual_seed(0))
+    return made.method, made.data
+
+
+def jobs_of(method, data, state=None) -> list[Job]:
+    return list(dispatch(method, state or begin(method), sorted(data), {}, SEED))
+
+
+def shard_of(rows: TableRows) -> Held:
+    batch = rows.take(torch.arange(rows.size))
+    x = batch["x"].double().numpy()
+    return Held((x, batch["y"].double().numpy(), np.ones(len(x))), x.shape[1])
+
+
+def fitted():
+    """Fit the demo's workers twice: by the engine, and as the estimators' machines do."""
+    method, data = problem()
+    jobs = jobs_of(method, data)
+    replies = list(Serial(data.__getitem__).map(method.solve, jobs))
+    asked = Asked(method.solve.search, np.arange(2), method.solve.support)
+    sent = [
+        fit_shard(shard_of(data[job.worker]), asked, np.random.default_rng(seed))
+        for job in jobs
+        for seed in [int(method.solve.plan(data[job.worker].size, job).seeds[0])]
+    ]
+    return method, data, replies, sent
+
+
+def test_a_worker_fits_what_the_estimators_machine_fits():
+    _, data, replies, sent = fitted()
+    for reply, one in zip(replies, sent, strict=True):
+        found = to_numpy(reply.piece)
+        np.testing.assert_allclose(found.gate, one.local.mixture.gate, rtol=1e-10, atol=1e-10)
+        wanted = one.local.mixture.experts.coef
+        np.testing.assert_allclose(found.experts.coef, wanted, rtol=1e-10, atol=1e-10)
+        information = unpacked(reply.hint["information"].numpy())
+        np.testing.assert_allclose(information, one.local.information, rtol=1e-9, atol=1e-9)
+        np.testing.assert_array_equal(reply.hint["support"].numpy(), one.support[0])
+        rows = data[reply.worker].size
+        assert reply.precision.scalar == reply.record.rows == rows
+        loss = -one.log_likelihood / rows
+        assert reply.record.loss_last == pytest.approx(loss, rel=1e-9)
+        assert reply.record.loss_first == pytest.approx(np.log(2))  # all zeros: a coin
+
+
+def test_the_merge_is_the_estimators_reduction():
+    method, _, replies, sent = fitted()
+    merged = method.merge(Store(begin(method).params, method.model.axes), replies)
+    wanted = reduce_mixtures(
+        [one.local for one in sent],
+        support_of(sent),
+        Recipe(2, screen=False),
+        np.random.default_rng(0),
+    )
+    found = to_numpy(merged.params)
+    np.testing.assert_allclose(found.gate, wanted.mixture.gate, rtol=1e-6, atol=1e-6)
+    coef = wanted.mixture.experts.coef
+    np.testing.assert_allclose(found.experts.coef, coef, rtol=1e-6, atol=1e-6)
+
+
+def test_the_round_predicts_what_the_estimator_predicts():
+    """Other starts are drawn, so the same optimum is asked for, not the same bits."""
+    data = problem()[1]
+    method = dmoe(task(), starts=12, ridge=1e-3)
+    state = play(method, Serial(data.__getitem__), begin(method), sorted(data), SEED)
+    shards = [shard_of(data[worker]).rows for worker in sorted(data)]
+    estimator = DistributedMixtureOfExpertsClassifier(
+        2, n_support=64 * 6, ridge=1e-3, n_init=12, random_state=0, screen=False
+    ).fit(shards)
+    x = np.concatenate([shard[0] for shard in shards])
+    told = method.model.logits(state.params, {"x": torch.from_numpy(x)}, {}).exp().numpy()
+    wanted = estimator.predict_proba(x)
+    assert (told.argmax(1) == wanted.argmax(1)).mean() >= 0.99
+    assert np.abs(told - wanted).mean() < 0.005
+
+
+def test_probabilities_by_hand():
+    """Gate odds 3 : 1 whatever x; the experts say 1/2 and, at x = 1, odds 4 : 1."""
+    model = mixture(1, 2, 2)
+    gate = torch.tensor([[np.log(3), 0.0], [0.0, 0.0]])
+    experts = torch.zeros(2, 2, 2, dtype=torch.double)
+    experts[1, 1, 0] = np.log(4)
+    params = {"gate": gate, "experts": experts}
+    told = model.logits(params, {"x": torch.tensor([[1.0], [0.0]])}, {}).exp()
+    wanted = torch.tensor([[0.75 * 0.5 + 0.25 * 0.8, 0.375 + 0.25 * 0.2], [0.5, 0.5]])
+    torch.testing.assert_close(told, wanted.double())
+
+
+def test_a_model_is_rebuilt_from_its_config():
+    model = mixture(3, 2, 4)
+    again = rebuild(model.config())
+    assert {n: t.shape for n, t in again.params.items()} == {
+        n: t.shape for n, t in model.params.items()
+    }
+    assert not any(t.any() for t in model.redraw(torch.Generator()).values())
+    same = to_tensors(to_numpy(model.params), model.params)
+    assert all(torch.equal(same[name], model.params[name]) for name in same)
+
+
+def test_the_same_mixture_from_everybody_is_the_result():
+    model = mixture(1, 2, 2)
+    piece = {name: torch.randn_like(tensor) for name, tensor in model.params.items()}
+    replies = [Reply(w, Share(), piece, Precision(w + 1.0)) for w in range(3)]
+    merged = Transport(Recipe(2))(Store(model.params, model.axes), replies)
+    assert all(torch.equal(merged.params[name], piece[name]) for name in piece)
+    assert all(mask.all() for mask in merged.held.values())
+    none = Transport(Recipe(2))(Store(model.params, model.axes), [])
+    assert not none.held
+    assert all(torch.equal(none.params[name], model.params[name]) for name in piece)
+
+
+def test_bytes_are_parameters_information_and_support():
+    """Four columns, two experts, two classes: 8 + 16 numbers; a 4 x 4 triangle; 64 rows of 3."""
+    method, data = problem()
+    reply = next(iter(Serial(data.__getitem__).map(method.solve, jobs_of(method, data)[:1])))
+    assert reply.up_bytes == 8 * (24 + 10 + 3 * 64)
+
+
+def test_one_expert_is_one_logit_on_every_engine():
+    """A single expert has no gate, and nothing to say of one."""
+    _, data = problem()
+    method = dmoe(task(), experts=1, starts=1)
+    results = [
+        play(method, engine, begin(method), [0, 1], SEED).params
+        for engine in (Serial(data.__getitem__), Pool(data.__getitem__, processes=1))
+    ]
+    for name in results[0]:
+        assert torch.equal(results[0][name], results[1][name])
+    with contextlib.closing(Pool(data.__getitem__, processes=2)) as pool:
+        spread = play(method, pool, begin(method), [0, 1], SEED).params
+    assert all(torch.equal(spread[name], results[0][name]) for name in spread)
+
+
+def test_a_second_round_goes_on_from_the_first():
+    method, data = problem()
+    engine, state = Serial(data.__getitem__), begin(method)
+    for _ in range(2):
+        replies = list(engine.map(method.solve, jobs_of(method, data, state)))
+        state = play(method, engine, state, sorted(data), SEED)
+    for reply in replies:
+        assert reply.record.loss_last <= reply.record.loss_first < np.log(2)
+
+
+def test_packing_is_undone():
+    matrix = np.array([[2.0, -1.0, 0.0], [-1.0, 3.0, -4.0], [0.0, -4.0, 1.0]])
+    assert packed(matrix).tolist() == [2.0, -1.0, 0.0, 3.0, -4.0, 1.0]
+    np.testing.assert_array_equal(unpacked(packed(matrix)), matrix)
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"experts": 0}, "experts=0"),
+    ({"support": 0}, "support=0"),
+    ({"gate": "posterior"}, "gate 'posterior'; choose one of"),
+])  # fmt: skip
+def test_choices_that_do_not_fit(changes, said):
+    with pytest.raises(ValueError, match=said):
+        dmoe(task(), **changes)
+
+
+def test_a_task_must_say_how_wide_it_is():
+    with pytest.raises(ValueError, match=r"give Task\(shape=..., classes=...\)"):
+        dmoe(replace(task(), shape=()))
+
+
+def test_a_worker_without_rows_is_refused():
+    method, _ = problem()
+    with pytest.raises(ValueError, match="no rows"):
+        method.solve.plan(0, Job(0, 0, 0, Share(), {}))
+
+
+def test_two_experts_learn_what_one_cannot():
+    """One logit of x1 + x2 is right on three quarters of the rows, two and a gate on nearly all."""
+    _, data = problem()
+    rows = [data[worker].take(torch.arange(data[worker].size)) for worker in data]
+    batch = {name: torch.cat([one[name] for one in rows]) for name in rows[0]}
+    right = []
+    for experts in (1, 2):
+        method = dmoe(task(), experts=experts, ridge=1e-3)
+        state = play(method, Serial(data.__getitem__), begin(method), sorted(data), SEED)
+        guess = method.model.logits(state.params, batch, {}).argmax(1)
+        right.append(float((guess == batch["y"]).double().mean()))
+    assert right[0] < 0.8
+    assert right[1] > 0.95
