@@ -17,6 +17,13 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.base import MixtureEstimator, generator
+from moiety.estimators.merging import (
+    locals_of,
+    mixtures_of,
+    names_of,
+    ready_support,
+    shares_of,
+)
 from moiety.estimators.server import (
     Ledger,
     common_scale,
@@ -81,32 +88,19 @@ class Distributed(MixtureEstimator):
 
         Args:
             estimators: fitted estimators or mixtures; their numbers of experts may differ.
-            weights: the rows that each was fitted to; equal where not given.
+            weights: the rows that each was fitted to; where not given, those that the fits know, or
+                equal ones.
             support: covariates on which experts are compared, [S, d]; public or simulated ones do.
         """
-        mixtures = [one if isinstance(one, Mixture) else one.mixture_ for one in estimators]
-        if not mixtures:
-            raise ValueError("no estimators; give at least one")
-        share = np.ones(len(mixtures)) if weights is None else np.asarray(weights, float)
-        if len(share) != len(mixtures) or (share <= 0).any():
-            raise ValueError(
-                f"{len(share)} weights for {len(mixtures)} estimators; give one positive "
-                "weight for each"
-            )
-        x = np.asarray(support, dtype=np.float64)
-        widths = {mixture.gate.shape[0] - 1 for mixture in mixtures} | {x.shape[1]}
-        if len(widths) > 1:
-            raise ValueError(
-                f"the estimators and the support have {sorted(widths)} covariates; "
-                "fit all to the same ones"
-            )
+        mixtures = mixtures_of(estimators, classifies=self._classifies())
+        share, names = shares_of(estimators, weights), names_of(estimators, support)
+        x = ready_support(mixtures, support)
         self._adopt(estimators)
         self.n_features_in_ = x.shape[1]
-        known = [getattr(one, "learned_", None) for one in estimators]
-        locals_ = [
-            Local(m, float(s), None if k is None or weights is not None else k.information)
-            for m, s, k in zip(mixtures, share, known, strict=True)
-        ]
+        vars(self).pop("feature_names_in_", None)
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
+        locals_ = locals_of(estimators, mixtures, share, informed=weights is None)
         return self._finish(locals_, Support(x, np.ones(len(x))), generator(self.random_state))
 
     def reduce_again(self, **choices: Any) -> Any:
