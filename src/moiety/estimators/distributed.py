@@ -24,6 +24,7 @@ from moiety.estimators.merging import (
     ready_support,
     shares_of,
 )
+from moiety.estimators.options import whole
 from moiety.estimators.server import (
     Ledger,
     common_scale,
@@ -36,6 +37,7 @@ from moiety.estimators.server import (
 from moiety.estimators.shards import Shard, agreed_columns, open_shard
 from moiety.estimators.workers import Sent, Task, fit_shard, tally_shard
 from moiety.ops.mixture.em import Prior, Sums
+from moiety.ops.mixture.fit import STARTS
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture, size
 from moiety.ops.mixture.reduce import Local, Recipe, Support
@@ -69,6 +71,7 @@ class Distributed(MixtureEstimator):
             y: not used; each shard has its own responses.
         """
         del y
+        self._check_options()
         opened = [open_shard(shard, at, self.target) for at, shard in enumerate(shards)]
         if not opened:
             raise ValueError("no shards; give one per machine")
@@ -120,6 +123,24 @@ class Distributed(MixtureEstimator):
             if name in vars(self):
                 setattr(other, name, getattr(self, name))
         return other._finish(self.locals_, self.support_, generator(self.random_state))  # noqa: SLF001
+
+    def _check_options(self) -> None:
+        """Refuse what cannot be meant, before anything is read."""
+        self._check_search()
+        whole(self, "refine_rounds", 0)
+        if self.n_support is not None:
+            whole(self, "n_support", 1)
+        start = self._known_start()
+        if start is None and not isinstance(self.init, str):
+            raise ValueError(
+                f"init={self.init!r} is of no use on shards; choose from {sorted(STARTS)}, or a "
+                "fitted mixture"
+            )
+        if start is not None and start.num_experts != self.n_experts:
+            raise ValueError(
+                f"init has {start.num_experts} experts, but n_experts={self.n_experts}; "
+                "give as many"
+            )
 
     def _adopt(self, estimators: Sequence[Any]) -> None:
         """Take over what fitted estimators agree on."""
