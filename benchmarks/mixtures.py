@@ -2,7 +2,8 @@
 
     python -m benchmarks.mixtures [--quick] [--check] [--json FILE] [--only NAME ...]
 
-A full run writes each section to the file as it ends, and goes on from there when started again.
+A full run writes each section to the file as it ends, and goes on from there when started again. A
+quick run writes to a file that is not there yet, and never over the results of a full one.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where results are kept, and found again")
     parser.add_argument("--only", nargs="*", choices=sorted(SECTIONS), help="sections to run")
     asked = parser.parse_args()
-    path = None if asked.quick else asked.json
-    kept, gates = load(path), []
+    if asked.quick and asked.json and asked.json.exists():
+        parser.error(f"{asked.json} holds results, which --quick would overwrite; name a new file")
+    kept, gates = load(asked.json), []
     for name, run in SECTIONS.items():
         if name not in kept:
             if asked.only and name not in asked.only:

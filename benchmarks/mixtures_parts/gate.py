@@ -8,16 +8,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Gate:
-    """One line of the report; ``passed`` is None where the gate was not run."""
+    """One line of the report; ``passed`` is None where the gate was not run or asks for no bar."""
 
     name: str
     asked: str
     measured: str
     passed: bool | None
 
+    @property
+    def state(self) -> str:
+        """Say how it went."""
+        if self.passed is None:
+            return "not run" if self.measured.startswith("not run") else "reported"
+        return "pass" if self.passed else "FALLS SHORT"
+
     def line(self) -> str:
         """Give the line to print."""
-        state = {True: "pass", False: "FALLS SHORT", None: "not run"}[self.passed]
+        state = self.state
         return f"[{state:>11}] {self.name}: asked {self.asked}; measured {self.measured}"
 
 

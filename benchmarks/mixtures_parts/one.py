@@ -15,6 +15,8 @@ from benchmarks.mixtures_parts.gate import Gate, Section, not_run
 from moiety.estimators import MixtureOfExpertsRegressor
 
 MAXIMUM = -87994.4536  # found by flexmix, by the published code and by a generic optimiser
+RACE = "1 set P, flexmix's CPU time over ours"
+ASKED = ">= 15 from the same start, both at the maximum"
 SCRIPT = """
 suppressMessages(library(flexmix))
 d <- read.csv("rows.csv")
@@ -23,9 +25,10 @@ form <- as.formula(paste("y ~", paste(setdiff(names(d), "y"), collapse = " + "))
 gate <- as.formula(paste("~", paste(setdiff(names(d), "y"), collapse = " + ")))
 t <- proc.time()
 m <- flexmix(form, data = d, cluster = labels, model = FLXMRglm(family = "gaussian"),
-             concomitant = FLXPmultinom(gate), control = list(tolerance = 1e-6, iter.max = 1000))
+             concomitant = FLXPmultinom(gate),
+             control = list(tolerance = 1e-6, iter.max = 1000, minprior = 0))
 t <- proc.time() - t
-cat(sprintf("%.6f %d %.3f\\n", as.numeric(logLik(m)), m@iter, t[1] + t[2]))
+cat(sprintf("%.6f %d %.3f %d\\n", as.numeric(logLik(m)), m@iter, t[1] + t[2], m@k))
 """
 
 
@@ -54,8 +57,25 @@ def flexmix() -> dict[str, float]:
         done = subprocess.run(
             ["Rscript", str(script)], cwd=place, capture_output=True, text=True, check=True
         )
-    value, steps, seconds = done.stdout.split()
-    return {"log_likelihood": float(value), "cpu_s": float(seconds), "steps": int(steps)}
+    value, steps, seconds, experts = done.stdout.split()
+    return {
+        "log_likelihood": float(value),
+        "cpu_s": float(seconds),
+        "steps": int(steps),
+        "experts": int(experts),
+    }
+
+
+def raced(same: dict[str, float], default: dict[str, float], other: dict[str, float]) -> Gate:
+    """Compare times; a race against a fit that ended elsewhere is no race, and falls short."""
+    ratio = other["cpu_s"] / same["cpu_s"]
+    there = other["experts"] == 4 and abs(other["log_likelihood"] - MAXIMUM) < 0.05
+    shown = (
+        f"{ratio:.1f} ({other['cpu_s']:.1f} s / {same['cpu_s']:.2f} s; with six own starts "
+        f"{default['cpu_s']:.2f} s); flexmix ends at {other['log_likelihood']:.4f} with "
+        f"{other['experts']} experts, {other['steps']} steps; R with its reference BLAS"
+    )
+    return Gate(RACE, ASKED, shown, ratio >= 15 and there)
 
 
 def run(*, quick: bool) -> Section:
@@ -71,15 +91,9 @@ def run(*, quick: bool) -> Section:
             all(abs(value - MAXIMUM) <= 0.05 for value in values),
         )
     ]
-    name, asked = "1 set P, flexmix's CPU time over ours", ">= 15 from the same start"
     if quick or shutil.which("Rscript") is None:
         why = "quick" if quick else "R is not installed"
-        return Section([*gates, not_run(name, asked, why)], numbers)
+        return Section([*gates, not_run(RACE, ASKED, why)], numbers)
     other = flexmix()
     numbers["flexmix"] = other
-    ratio = other["cpu_s"] / same["cpu_s"]
-    shown = (
-        f"{ratio:.1f} ({other['cpu_s']:.1f} s / {same['cpu_s']:.2f} s; with six own starts "
-        f"{default['cpu_s']:.2f} s)"
-    )
-    return Section([*gates, Gate(name, asked, shown, ratio >= 15)], numbers)
+    return Section([*gates, raced(same, default, other)], numbers)

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.mixtures_parts.gate import Gate
+
 PARTS = ("gate", "experts", "variances")
 
 
@@ -26,7 +28,7 @@ def gates(found: dict[str, Any]) -> list[str]:
             gate["name"],
             gate["asked"],
             gate["measured"],
-            {True: "pass", False: "**falls short**", None: "not run"}[gate["passed"]],
+            Gate(**gate).state.replace("FALLS SHORT", "**falls short**"),
         ]
         for section in found.values()
         for gate in section["gates"]

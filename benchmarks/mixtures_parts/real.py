@@ -137,5 +137,5 @@ def run(*, quick: bool) -> Section:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         numbers = {name: measured(name) for name in SETS}
-    gate = Gate("5 real data", asked, f"{len(numbers)} sets, see the table", passed=True)
+    gate = Gate("5 real data", asked, f"{len(numbers)} sets, see the table", passed=None)
     return Section([gate], dict(numbers))

@@ -41,16 +41,25 @@ def large(rows: int, machines: int) -> dict[str, float]:
 
 def run(*, quick: bool) -> Section:
     """Run the section."""
-    asked = "learning time <= 1/10 of the global fit's, held-out log-likelihood within 0.1 %"
+    asked = (
+        "learning time (processor) <= 1/10 of the global fit's, "
+        "held-out log-likelihood within 0.1 %"
+    )
     name = "2 N = 10^6, d = 20, 16 machines"
     if quick:
         return Section([not_run(name, asked, "quick")], {})
     big = large(1_000_000, 16)
+    return Section([judged(name, asked, big)], dict(big))
+
+
+def judged(name: str, asked: str, big: dict[str, float]) -> Gate:
+    """Judge by the time of the processor, and show the clock's beside it."""
     ratio = big["learning_cpu_s"] / big["global_cpu_s"]
+    clock = big["learning_s"] / big["global_s"]
     loss = 1 - big["global_test"] / big["reduced_test"]
     shown = (
-        f"{ratio:.4f} ({big['learning_cpu_s']:.2f} s / {big['global_cpu_s']:.2f} s of one core), "
-        f"{100 * loss:.4f} % below"
+        f"{ratio:.4f} of processor time ({big['learning_cpu_s']:.2f} s / "
+        f"{big['global_cpu_s']:.2f} s of one core; by the clock of the busy machine {clock:.4f}, "
+        f"{big['learning_s']:.2f} s / {big['global_s']:.2f} s), {100 * loss:.4f} % below"
     )
-    gate = Gate(name, asked, shown, ratio <= 0.1 and loss <= 0.001)
-    return Section([gate], dict(big))
+    return Gate(name, asked, shown, ratio <= 0.1 and loss <= 0.001)

@@ -1,9 +1,13 @@
 """The benchmark's own arithmetic."""
 
+import sys
+
 import pytest
 
+from benchmarks import mixtures
 from benchmarks.mixtures_parts.consistency import slopes
 from benchmarks.mixtures_parts.gate import Gate, not_run
+from benchmarks.mixtures_parts.one import MAXIMUM, raced
 
 
 def test_slopes_of_exact_laws():
@@ -20,3 +24,24 @@ def test_slopes_of_exact_laws():
 def test_a_gate_says_how_it_went():
     assert "FALLS SHORT" in Gate("g", ">= 2", "1", passed=False).line()
     assert "not run (quick)" in not_run("g", ">= 2", "quick").line()
+    assert "reported" in Gate("g", "a table", "4 sets", passed=None).line()
+
+
+def test_a_race_against_another_maximum_falls_short():
+    us = {"log_likelihood": MAXIMUM, "cpu_s": 1.0, "steps": 14}
+    there = {"log_likelihood": MAXIMUM - 0.01, "cpu_s": 30.0, "steps": 14, "experts": 4}
+    assert raced(us, us, there).passed
+    assert "-87994.4636 with 4 experts" in raced(us, us, there).measured
+    assert raced(us, us, there | {"experts": 3}).passed is False
+    assert raced(us, us, there | {"log_likelihood": MAXIMUM - 0.06}).passed is False
+    assert raced(us, us, there | {"cpu_s": 14.0}).passed is False
+
+
+def test_a_quick_run_does_not_write_over_results(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "full.json"
+    path.write_text("{}")
+    monkeypatch.setattr(sys, "argv", ["mixtures", "--quick", "--json", str(path)])
+    with pytest.raises(SystemExit):
+        mixtures.main()
+    assert "overwrite" in capsys.readouterr().err
+    assert path.read_text() == "{}"

@@ -95,6 +95,28 @@ def test_the_objective_never_falls(make, seed):
     assert best == pytest.approx(max(value for _, value in values), rel=1e-11)
 
 
+def test_a_revival_never_costs_likelihood():
+    """With 30 rows for 4 experts some empty; the end is the best place ever looked at."""
+    prior, revived = Prior(), 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        rows = (design(rng.normal(size=(30, 2))), rng.normal(size=30), np.ones(30))
+        start, values, masses = gaussian_mixture(seed, experts=4), [], []
+
+        def watched(mixture, rows=rows, values=values, masses=masses):
+            sums = tally(mixture, [rows])
+            values.append(objective(mixture, sums, prior))
+            masses.append(sums["mass"].min())
+            return sums
+
+        fit = climb(watched, start, prior=prior, max_iter=200)
+        revived += min(masses) < 4
+        assert objective(fit.mixture, fit.sums, prior) >= max(values) - 1e-9 * abs(max(values))
+        assert fit.trace[-1] == fit.sums["loglik"]
+        assert len(fit.trace) <= 201
+    assert revived > 20
+
+
 def test_a_likelihood_that_is_not_finite_is_refused():
     start = Mixture(np.zeros((2, 1)), Gaussian(np.full((2, 1), np.nan), np.ones(1)))
     rows = (np.ones((3, 2)), np.ones(3), np.ones(3))

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from moiety.estimators.criteria import Criteria
+from moiety.estimators.options import amount, whole
 from moiety.ops.mixture.em import Prior
 from moiety.ops.mixture.experts import Gaussian
 from moiety.ops.mixture.fit import STARTS, Rows, Search
@@ -64,16 +65,20 @@ class MixtureEstimator(Criteria, BaseEstimator):
         """Turn a response into what the experts see."""
         raise NotImplementedError
 
-    def _search(self) -> Search:
+    def _check_search(self) -> None:
+        """Refuse options of a search that cannot be meant."""
         if isinstance(self.init, str) and self.init not in STARTS:
             raise ValueError(
                 f"init={self.init!r} is not known; choose from {sorted(STARTS)}, labels, "
                 "or a fitted mixture"
             )
         for name in ("n_experts", "n_init", "max_iter"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, np.integer)) and value >= 1):
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+            whole(self, name, 1)
+        for name in ("tol", "ridge", "variance_floor"):
+            amount(self, name)
+
+    def _search(self) -> Search:
+        self._check_search()
         start = self.init if isinstance(self.init, str) else "mixed"
         return Search(
             int(self.n_experts),

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from moiety.estimators.errors import standard_errors
 from moiety.ops.mixture.fit import Rows
-from moiety.ops.mixture.information import observed_information
 from moiety.ops.mixture.logit import Array, log_softmax
 from moiety.ops.mixture.model import Mixture, log_density, log_joint, size
 
@@ -17,21 +17,6 @@ def entropy(mixture: Mixture, rows: Rows, *, hard: bool = False) -> float:
     logs = log_softmax(log_joint(mixture, rows[0], rows[1]))
     each = -logs.max(1) if hard else -(np.exp(logs) * logs).sum(1)
     return float(rows[2] @ each)
-
-
-def standard_errors(mixture: Mixture, rows: Rows) -> dict[str, Array]:
-    """Give standard errors: ``gate`` [D, K - 1], ``experts``, and ``log_variances`` [K].
-
-    Categorical coefficients of the last class are 0 by definition and have none.
-    """
-    covariance = np.linalg.pinv(observed_information(mixture, [rows]), hermitian=True)
-    spread = np.sqrt(np.maximum(np.diag(covariance), 0))
-    columns, experts = mixture.gate.shape
-    cut = columns * (experts - 1)
-    gate, rest = spread[:cut].reshape(experts - 1, columns).T, spread[cut:].reshape(experts, -1)
-    if mixture.experts.coef.ndim == 2:
-        return {"gate": gate, "experts": rest[:, :-1].T, "log_variances": rest[:, -1]}
-    return {"gate": gate, "experts": rest.reshape(experts, -1, columns).transpose(2, 0, 1)}
 
 
 def table(mixture: Mixture, names: list[str], errors: dict[str, Array] | None) -> list[str]:
@@ -85,7 +70,8 @@ class Criteria:
 
         Returns:
             ``gate`` [D, K - 1] and ``experts`` [D, K] or [D, K, G - 1], intercepts first, and for
-            regressors ``log_variances`` [K].
+            regressors ``log_variances`` [K]; NaN, with a warning, where the rows do not identify a
+            parameter.
         """
         return standard_errors(self.mixture_, self._seen(X, y, sample_weight))
 

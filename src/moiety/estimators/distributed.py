@@ -17,6 +17,14 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.base import MixtureEstimator, generator
+from moiety.estimators.merging import (
+    locals_of,
+    mixtures_of,
+    names_of,
+    ready_support,
+    shares_of,
+)
+from moiety.estimators.options import whole
 from moiety.estimators.server import (
     Ledger,
     common_scale,
@@ -29,6 +37,7 @@ from moiety.estimators.server import (
 from moiety.estimators.shards import Shard, agreed_columns, open_shard
 from moiety.estimators.workers import Sent, Task, fit_shard, tally_shard
 from moiety.ops.mixture.em import Prior, Sums
+from moiety.ops.mixture.fit import STARTS
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture, size
 from moiety.ops.mixture.reduce import Local, Recipe, Support
@@ -62,6 +71,7 @@ class Distributed(MixtureEstimator):
             y: not used; each shard has its own responses.
         """
         del y
+        self._check_options()
         opened = [open_shard(shard, at, self.target) for at, shard in enumerate(shards)]
         if not opened:
             raise ValueError("no shards; give one per machine")
@@ -81,32 +91,19 @@ class Distributed(MixtureEstimator):
 
         Args:
             estimators: fitted estimators or mixtures; their numbers of experts may differ.
-            weights: the rows that each was fitted to; equal where not given.
+            weights: the rows that each was fitted to; where not given, those that the fits know, or
+                equal ones.
             support: covariates on which experts are compared, [S, d]; public or simulated ones do.
         """
-        mixtures = [one if isinstance(one, Mixture) else one.mixture_ for one in estimators]
-        if not mixtures:
-            raise ValueError("no estimators; give at least one")
-        share = np.ones(len(mixtures)) if weights is None else np.asarray(weights, float)
-        if len(share) != len(mixtures) or (share <= 0).any():
-            raise ValueError(
-                f"{len(share)} weights for {len(mixtures)} estimators; give one positive "
-                "weight for each"
-            )
-        x = np.asarray(support, dtype=np.float64)
-        widths = {mixture.gate.shape[0] - 1 for mixture in mixtures} | {x.shape[1]}
-        if len(widths) > 1:
-            raise ValueError(
-                f"the estimators and the support have {sorted(widths)} covariates; "
-                "fit all to the same ones"
-            )
+        mixtures = mixtures_of(estimators, classifies=self._classifies())
+        share, names = shares_of(estimators, weights), names_of(estimators, support)
+        x = ready_support(mixtures, support)
         self._adopt(estimators)
         self.n_features_in_ = x.shape[1]
-        known = [getattr(one, "learned_", None) for one in estimators]
-        locals_ = [
-            Local(m, float(s), None if k is None or weights is not None else k.information)
-            for m, s, k in zip(mixtures, share, known, strict=True)
-        ]
+        vars(self).pop("feature_names_in_", None)
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
+        locals_ = locals_of(estimators, mixtures, share, informed=weights is None)
         return self._finish(locals_, Support(x, np.ones(len(x))), generator(self.random_state))
 
     def reduce_again(self, **choices: Any) -> Any:
@@ -126,6 +123,24 @@ class Distributed(MixtureEstimator):
             if name in vars(self):
                 setattr(other, name, getattr(self, name))
         return other._finish(self.locals_, self.support_, generator(self.random_state))  # noqa: SLF001
+
+    def _check_options(self) -> None:
+        """Refuse what cannot be meant, before anything is read."""
+        self._check_search()
+        whole(self, "refine_rounds", 0)
+        if self.n_support is not None:
+            whole(self, "n_support", 1)
+        start = self._known_start()
+        if start is None and not isinstance(self.init, str):
+            raise ValueError(
+                f"init={self.init!r} is of no use on shards; choose from {sorted(STARTS)}, or a "
+                "fitted mixture"
+            )
+        if start is not None and start.num_experts != self.n_experts:
+            raise ValueError(
+                f"init has {start.num_experts} experts, but n_experts={self.n_experts}; "
+                "give as many"
+            )
 
     def _adopt(self, estimators: Sequence[Any]) -> None:
         """Take over what fitted estimators agree on."""

@@ -24,7 +24,7 @@ from moiety.ops.mixture.reduce import (
     middle_mixture,
     reduce_mixtures,
 )
-from moiety.ops.mixture.scale import Scale, rescaled, scaled, unscaled
+from moiety.ops.mixture.scale import Scale, rescaled, scaled, unscaled, varies
 
 Ask = Callable[[Mixture, Scale], Sequence[Sums]]
 
@@ -99,7 +99,8 @@ def common_scale(mixture: Mixture, support: Support) -> Scale:
     spread = np.sqrt(u_S @ (support.x - mean) ** 2)
     gaussian = isinstance(mixture.experts, Gaussian)
     factor = float(np.sqrt(mixture.experts.variances.max())) if gaussian else 1.0
-    return Scale(mean[spread > 0], spread[spread > 0], spread > 0, 0.0, factor)
+    kept = varies(mean, spread)
+    return Scale(mean[kept], spread[kept], kept, 0.0, factor)
 
 
 STRIDE = 3.0  # the largest typical change of a log-odds that one round may make

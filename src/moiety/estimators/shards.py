@@ -65,9 +65,8 @@ class ParquetFile:
         names = [*self.columns, self.target]
         with pyarrow.parquet.ParquetFile(self.path, pre_buffer=False) as file:
             for batch in file.iter_batches(PIECE, columns=names, use_threads=False):
-                x = np.column_stack([batch.column(name).to_numpy() for name in self.columns])
-                y = batch.column(self.target).to_numpy(zero_copy_only=False)
-                yield checked(self.path, x, y)
+                *x, y = (batch.column(name).to_numpy(zero_copy_only=False) for name in names)
+                yield checked(self.path, np.column_stack(x), y, names=self.columns)
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,13 @@ class CsvFile:
         """Give pieces."""
         import pandas as pd
 
-        for frame in pd.read_csv(self.path, chunksize=PIECE):
-            yield checked(self.path, frame[list(self.columns)].to_numpy(), frame[self.target])
+        with pd.read_csv(self.path, chunksize=PIECE) as frames:
+            for frame in frames:
+                for name in self.columns:
+                    if frame[name].dtype.kind not in "iufb":
+                        _refuse_kind(self.path, name, frame[name].dtype)
+                x = frame[list(self.columns)].to_numpy()
+                yield checked(self.path, x, frame[self.target], names=self.columns)
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,9 @@ class NpyFile:
             yield checked(self.path, part[:, :-1], part[:, -1])
 
 
-def checked(origin: Any, x: Any, y: Any, weights: Any = None) -> Raw:
+def checked(
+    origin: Any, x: Any, y: Any, weights: Any = None, *, names: tuple[str, ...] = ()
+) -> Raw:
     """Make arrays, and refuse what is not finite."""
     x = np.ascontiguousarray(x, dtype=np.float64)
     y = np.asarray(y)
@@ -115,11 +121,16 @@ def checked(origin: Any, x: Any, y: Any, weights: Any = None) -> Raw:
         )
     bad = np.flatnonzero(~np.isfinite(x).all(0))
     if len(bad):
+        name = f" ({names[bad[0]]!r})" if names else ""
+        value = x[~np.isfinite(x[:, bad[0]]), bad[0]][0]
         raise ValueError(
-            f"{origin}: NaN or infinite values in covariate {bad[0]}; drop or impute them"
+            f"{origin}: NaN or infinite values in covariate {bad[0]}{name}: {value}; "
+            "drop or impute them"
         )
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError(f"{origin}: NaN or infinite responses; drop these rows")
+    if y.dtype.kind == "O" and any(value is None or value != value for value in y):
+        raise ValueError(f"{origin}: missing responses; drop these rows")
     if (weights < 0).any():
         raise ValueError(f"{origin}: negative weights; give weights of at least 0")
     return x, y, weights
@@ -161,6 +172,26 @@ def _without(origin: Any, names: tuple[str, ...], target: str) -> tuple[str, ...
     return tuple(name for name in names if name != target)
 
 
+def _refuse_kind(origin: Any, name: str, kind: Any) -> None:
+    raise ValueError(
+        f"{origin}: covariate {name!r} has the type {kind}; turn it into numbers, or leave it out"
+    )
+
+
+def _parquet_columns(path: Path, schema: Any, target: str) -> tuple[str, ...]:
+    """Give the covariates: all columns but the response and what pandas stored as an index."""
+    from pyarrow import types
+
+    stored = (schema.pandas_metadata or {}).get("index_columns", [])
+    index = {name for name in stored if isinstance(name, str) and name != target}
+    names = _without(path, tuple(name for name in schema.names if name not in index), target)
+    for name in names:
+        kind = schema.field(name).type
+        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
+            _refuse_kind(path, name, kind)
+    return names
+
+
 def open_file(path: Path, target: str) -> Shard:
     """Read a file's columns, and nothing else yet."""
     if not path.exists():
@@ -168,12 +199,19 @@ def open_file(path: Path, target: str) -> Shard:
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
-        names = tuple(pyarrow.parquet.read_schema(path).names)
-        return ParquetFile(path, target, _without(path, names, target))
+        return ParquetFile(
+            path, target, _parquet_columns(path, pyarrow.parquet.read_schema(path), target)
+        )
     if path.suffix == ".csv":
         import pandas as pd
 
         names = tuple(map(str, pd.read_csv(path, nrows=0).columns))
+        bare = [name for name in names if name.startswith("Unnamed: ")]
+        if bare:
+            raise ValueError(
+                f"{path} has a column without a name ({bare[0]!r}), such as a row index; "
+                "write it with index=False, or name the column"
+            )
         return CsvFile(path, target, _without(path, names, target))
     if path.suffix == ".npy":
         return NpyFile(path, np.load(path, mmap_mode="r").shape[1] - 1)

@@ -148,6 +148,8 @@ def climb(
 ) -> Fit[E]:
     """Repeat E- and M-steps until a row gains at most ``tol`` per step on average.
 
+    An emptied expert is revived; a climb that then ends lower goes on from where it was left.
+
     Args:
         tally: the pass over all rows; called once per step, and once more per halving.
         start: where to begin.
@@ -158,36 +160,61 @@ def climb(
     Raises:
         FloatingPointError: if the likelihood at the start is not finite.
     """
-    mixture, sums = start, tally(start)
-    value, trace, revivals = objective(start, sums, prior), [float(sums["loglik"])], 3
-    if not np.isfinite(value):
-        raise FloatingPointError(f"the log-likelihood at the start is {value}")
+    at, left, revivals = _finite(_place(tally, start, prior)), None, 3
+    trace, converged = [float(at.sums["loglik"])], max_iter == 0
     for _ in range(max_iter):
-        empty = sums["mass"].min() < mixture.gate.shape[0] + 1
-        if empty and revivals and mixture.num_experts > 1:
+        empty = at.sums["mass"].min() < start.gate.shape[0] + 1
+        if empty and revivals and start.num_experts > 1:
             revivals -= 1
-            mixture = revive(mixture, sums)
-            sums = tally(mixture)
-            value = objective(mixture, sums, prior)
-        mixture, sums, gain = _step(tally, mixture, sums, prior, value)
-        value += gain
-        trace.append(float(sums["loglik"]))
-        if gain <= tol * float(sums["rows"]):
-            return Fit(mixture, tuple(trace), sums, converged=True)
-    return Fit(mixture, tuple(trace), sums, converged=max_iter == 0)
+            left = _better(left, at)
+            at = _place(tally, revive(at.mixture, at.sums), prior)
+        at, gain = _step(tally, at, prior)
+        trace.append(float(at.sums["loglik"]))
+        if gain <= tol * float(at.sums["rows"]):
+            if left is None or left.value <= at.value:
+                converged = True
+                break
+            at, left, revivals = left, None, 0
+    ended = _better(left, at)
+    trace[-1] = float(ended.sums["loglik"])
+    return Fit(ended.mixture, tuple(trace), ended.sums, converged)
+
+
+@dataclass(frozen=True)
+class Place(Generic[E]):
+    """A mixture, its sums, and the penalised log-likelihood there."""
+
+    mixture: Mixture[E]
+    sums: Sums
+    value: float
+
+
+def _place(tally: Callable[[Mixture[E]], Sums], mixture: Mixture[E], prior: Prior) -> Place[E]:
+    sums = tally(mixture)
+    return Place(mixture, sums, objective(mixture, sums, prior))
+
+
+def _finite(at: Place[E]) -> Place[E]:
+    if not np.isfinite(at.value):
+        raise FloatingPointError(f"the log-likelihood at the start is {at.value}")
+    return at
+
+
+def _better(left: Place[E] | None, at: Place[E]) -> Place[E]:
+    """Give the best place that a revival left, or the present one if it is as good."""
+    return at if left is None or left.value <= at.value else left
 
 
 def _step(
-    tally: Callable[[Mixture[E]], Sums], mixture: Mixture[E], sums: Sums, prior: Prior, value: float
-) -> tuple[Mixture[E], Sums, float]:
+    tally: Callable[[Mixture[E]], Sums], at: Place[E], prior: Prior
+) -> tuple[Place[E], float]:
     """Make an M-step, with a shorter one for the gate while the objective falls."""
     for halving in range(8):
-        trial = advance(mixture, sums, prior, pace=0.5**halving)
-        found = tally(trial)
-        gain = objective(trial, found, prior) - value
-        if gain >= -ROUNDING * abs(value):
-            return trial, found, gain
-    return mixture, sums, 0.0
+        trial = _place(tally, advance(at.mixture, at.sums, prior, pace=0.5**halving), prior)
+        gain = trial.value - at.value
+        if gain >= -ROUNDING * abs(at.value):
+            return trial, gain
+    return at, 0.0
 
 
 def revive(mixture: Mixture[E], sums: Sums) -> Mixture[E]:

@@ -28,6 +28,7 @@ from moiety.ops.mixture.model import (
     reorder,
     uncentring,
 )
+from moiety.ops.mixture.scale import varies
 from moiety.ops.mixture.screen import middle, screened
 from moiety.ops.mixture.starts import like_one, spread_out
 from moiety.ops.mixture.transport import Carried, Problem, carry, joined, thinned
@@ -118,13 +119,15 @@ def scene_of(locals_: Sequence[Local[E]], support: Support, cost: str) -> Scene[
     u_S = support.weights / support.weights.sum()
     mean = u_S @ support.x
     spread = np.sqrt(u_S @ (support.x - mean) ** 2)
-    spread = np.where(spread > 0, spread, 1.0)
+    moving = varies(mean, spread)
+    spread = np.where(moving, spread, 1.0)
     there, back = centring(mean, spread), uncentring(mean, spread)
+    back = back * np.concatenate([[True], moving])
     moved = tuple(
         Local(mapped(one.mixture, there), one.rows, _moved(one.information, back))
         for one in locals_
     )
-    x_SD = design((support.x - mean) / spread)
+    x_SD = design(np.where(moving, (support.x - mean) / spread, 0.0))
     return Scene(x_SD, u_S, moved, cost_named(locals_[0].mixture.experts, cost), back)
 
 

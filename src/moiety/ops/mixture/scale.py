@@ -13,6 +13,8 @@ from moiety.ops.mixture.experts import Categorical, Gaussian
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture, centring, design, mapped, uncentring
 
+FLAT = 1e-12  # the spread of a constant column, relative to its value, that is rounding
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -56,10 +58,15 @@ class Scale:
         return int(self.kept.sum()) + 1
 
 
+def varies(mean: Array, spread: Array) -> Array:
+    """Tell which columns vary by more than the rounding of their values, [d]."""
+    return spread > FLAT * np.maximum(np.abs(mean), 1e-300)
+
+
 def scale_of(found: Moments, *, classes: int = 0) -> Scale:
     """Make a scale from moments; class indices are left as they are."""
     spread = np.sqrt(found.square / found.rows)
-    kept = spread[:-1] > 1e-12 * np.maximum(np.abs(found.mean[:-1]), 1e-300)
+    kept = varies(found.mean[:-1], spread[:-1])
     shift, factor = (0.0, 1.0) if classes else (float(found.mean[-1]), float(spread[-1]) or 1.0)
     return Scale(found.mean[:-1][kept], spread[:-1][kept], kept, shift, factor)
 
