@@ -18,6 +18,7 @@ from moiety.core.state import State, count_bytes
 from moiety.data.dataset import Scale
 from moiety.engine.choose import choose, make
 from moiety.run.environment import describe
+from moiety.run.evaluate import labels
 from moiety.run.final import Intake, serve_method, write
 from moiety.run.loop import Keep, Run, execute
 from moiety.run.roster import Uniform
@@ -113,7 +114,7 @@ def through(group: Mapping[int, Rows], method: Method) -> Mapping[int, Rows]:
 
 def highest(workers: Mapping[int, Rows]) -> int:
     """Find the highest label of all workers."""
-    return max(int(rows.take(torch.arange(rows.size))["y"].max()) for rows in workers.values())
+    return max(int(labels(rows).max()) for rows in workers.values())
 
 
 def mark_of(method: Method, how: Conduct, engine: str, workers: Mapping[int, Rows]) -> str:
