@@ -53,7 +53,7 @@ def busy(task: Task) -> Method:
     """Use every choice of local training at once."""
     local = Local(
         "adamw", 0.02, weight_decay=0.01, batch=16, epochs=2, steps=5, clip=1.0, accumulate=3,
-        schedule="cosine", warmup=1.0, by_rows=True, carry=True,
+        schedule="cosine", warmup=1.0, by_rows=True, moments="keep",
     )  # fmt: skip
     return fedavg(replace(task, local=local))
 

@@ -154,7 +154,7 @@ def test_momentum_starts_afresh_unless_carried():
     fresh = LocalSGD({"": CrossEntropy(model.forward)}, (("*", SGD(0.1, 0.9)),), 12)
     one, memory = reply_of(fresh, model.params)
     assert memory == {}
-    carried = replace(fresh, carry=True)
+    carried = replace(fresh, moments="keep")
     two, memory = reply_of(carried, model.params)
     assert torch.equal(two.piece["layer1.w"], one.piece["layer1.w"])
     assert set(memory) == {"velocity"}
@@ -166,9 +166,9 @@ def test_momentum_starts_afresh_unless_carried():
 
 def test_carried_memory_does_not_fit_a_part_that_changes():
     model = mlp((5, 4, 3), rng())
-    solve = LocalSGD({"": CrossEntropy(model.forward)}, (("*", Adam(0.1)),), carry=True)
+    solve = LocalSGD({"": CrossEntropy(model.forward)}, (("*", Adam(0.1)),), moments="keep")
     part = Part({"h1": torch.tensor([0, 2])})
-    with pytest.raises(ValueError, match=r"cut along \['h1'\]; use carry=False"):
+    with pytest.raises(ValueError, match=r"cut along \['h1'\]; use 'reset' or 'carry'"):
         solve.start(Job(0, 0, 3, Share(part), {}), {})
 
 

@@ -45,7 +45,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Work:
-    """What one worker did in one round: losses are batch means, bytes what crossed the wire."""
+    """What one worker did in one round: losses are batch means, bytes what crossed the wire.
+
+    ``part`` lists the indices held of short axes, ``held`` counts those of every axis cut: the
+    hands of long axes can be dealt again from the seed.
+    """
 
     worker: int
     role: str
@@ -58,6 +62,7 @@ class Work:
     loss_last: float
     loss_mean: float
     born: int
+    held: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,11 +82,16 @@ class Round:
 
 @dataclass(frozen=True)
 class Group:
-    """The evaluation of one group of workers; one entry a worker, in the order of ``workers``."""
+    """The evaluation of one group of workers; one entry a worker, in the order of ``workers``.
+
+    ``loss`` is the mean negative log-likelihood of a row (of a token, where rows are texts) in
+    nats. NaN where a worker has nothing to be scored.
+    """
 
     workers: Sequence[int]
     accuracy: Sequence[float]
     rows: Sequence[int]
+    loss: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -178,8 +188,17 @@ def decode(line: str) -> Entry:
         raw["workers"] = [Work(**{**LOST, **known(work)}) for work in raw["workers"]]
         raw["loss_mean"] = math.nan if raw["loss_mean"] is None else raw["loss_mean"]
     if kind == "evaluation":
-        raw["groups"] = {name: Group(**group) for name, group in raw["groups"].items()}
+        raw["groups"] = {name: group_of(group) for name, group in raw["groups"].items()}
     return record(**raw)
+
+
+def group_of(raw: Mapping[str, Any]) -> Group:
+    """Read a group; what was written as null is NaN."""
+    numbers = {
+        name: [math.nan if one is None else one for one in raw.get(name, ())]
+        for name in ("accuracy", "loss")
+    }
+    return Group(raw["workers"], numbers["accuracy"], raw["rows"], numbers["loss"])
 
 
 def entries(path: Path) -> Iterator[Entry]:

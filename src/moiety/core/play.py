@@ -8,13 +8,15 @@ from dataclasses import replace
 from moiety.core.axes import Part
 from moiety.core.protocols import Engine, Method, Roster
 from moiety.core.state import Job, Reply, Share, State, Turn
+from moiety.core.store import Store
 from moiety.core.streams import SERVER, stream
 from moiety.core.types import Params
 
 
 def begin(method: Method) -> State:
     """Give the state before the first round."""
-    return State(method.model.params if method.first is None else method.first)
+    first = method.model.params if method.first is None else method.first
+    return State(first, slots=method.solve.slots(first))
 
 
 def questions(method: Method, state: State, roster: Roster, seed: int) -> Iterator[Job]:
@@ -35,15 +37,33 @@ def dispatch(
     shares = method.split(state, Turn(state.round, tuple(roster), hints, rng))
     asked = method.probe.part if method.probe is not None else Part(names=())
     store = method.store(state.params, method.model.axes)
+    slots = {name: slot_store(method, tensors) for name, tensors in state.slots.items()}
     for worker, share in shares.items():
         piece = store.take(share.part)
         known = frozenset(filter(asked.holds, piece)) if worker in hints else frozenset()
-        yield Job(seed, state.round, worker, share, piece, known=known)
+        kept = {name: section.take(share.part) for name, section in slots.items()}
+        yield Job(seed, state.round, worker, share, piece, slots=kept, known=known)
+
+
+def slot_store(method: Method, tensors: Params) -> Store:
+    """Open a section of travelling memory; what has no dims (a step count) lies on no axis."""
+    axes = method.model.axes
+    return method.store(tensors, {n: axes[n] for n, t in tensors.items() if n in axes and t.ndim})
+
+
+def fold_slots(stores: Mapping[str, Store], replies: Iterable[Reply]) -> Iterator[Reply]:
+    """Fold the travelling memory of replies as they pass on their way to the merge."""
+    for reply in replies:
+        for name, tensors in reply.slots.items():
+            stores[name].add(reply.share.part, tensors, reply.precision)
+        yield reply
 
 
 def commit(method: Method, state: State, replies: Iterable[Reply]) -> State:
     """Fold replies, in job order, into the next state."""
-    merged = method.merge(method.store(state.params, method.model.axes), replies)
+    slots = {name: slot_store(method, tensors) for name, tensors in state.slots.items()}
+    passing = fold_slots(slots, replies)
+    merged = method.merge(method.store(state.params, method.model.axes), passing)
     params, outer = method.outer(state.params, merged.params, merged.held, state.outer)
     frozen = {
         name: state.params[name] if rule == "keep" else merged.params[name]
@@ -51,7 +71,12 @@ def commit(method: Method, state: State, replies: Iterable[Reply]) -> State:
     }
     extra = state.extra if merged.extra is None else merged.extra
     return replace(
-        state, round=state.round + 1, params={**params, **frozen}, outer=outer, extra=extra
+        state,
+        round=state.round + 1,
+        params={**params, **frozen},
+        outer=outer,
+        slots={name: store.close()[0] for name, store in slots.items()},
+        extra=extra,
     )
 
 

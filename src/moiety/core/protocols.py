@@ -30,6 +30,16 @@ class Model(Protocol):
         """Entries of ``params`` that are not trained -> how they merge: ``mean`` or ``keep``."""
         ...
 
+    @property
+    def noisy(self) -> bool:
+        """Whether ``forward`` draws noise, from the ``seed`` of the batch."""
+        ...
+
+    @property
+    def couples(self) -> bool:
+        """Whether rows of a batch see each other in ``forward`` (batch norm)."""
+        ...
+
     def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
         """Score the classes for use, [B, C]."""
         ...
@@ -52,6 +62,10 @@ class Solve(Protocol):
         """Whether ``tally`` is to be summed over all rows before ``finish``."""
         ...
 
+    def slots(self, params: Params, /) -> Memory:
+        """Give the first values of the optimiser's memory that travels; by section, or none."""
+        ...
+
     def plan(self, size: int, job: Job, /) -> Plan: ...
     def start(self, job: Job, memory: Memory, /) -> Carry: ...
     def step(
@@ -62,6 +76,24 @@ class Solve(Protocol):
 
     def tally(self, carry: Carry, batch: Batch, role: str, /) -> Params: ...
     def finish(self, job: Job, carry: Carry, tally: Params, /) -> Update: ...
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """A model that knows how a whole is made good for use when parts of it learned apart."""
+
+    def calibrate(self, params: Params, rows: Rows | None, held: Mapping[str, float], /) -> Params:
+        """Calibrate.
+
+        Args:
+            params: the whole; nothing of it is changed.
+            rows: some training rows, where there are any to be had.
+            held: axis -> share of it that a part held in training; axes left out were whole.
+
+        Returns:
+            The parameters to use, with further entries (statistics of norms) where need be.
+        """
+        ...
 
 
 Loss = tuple[Tensor, Params]
@@ -105,8 +137,26 @@ class Outer(Protocol):
     """The server's optimiser; it moves only what somebody held."""
 
     def __call__(
-        self, params: Params, merged: Params, held: Params, memory: Params, /
-    ) -> tuple[Params, Params]: ...
+        self, params: Params, merged: Params, held: Params, memory: Memory, /
+    ) -> tuple[Params, Memory]: ...
+
+
+class Calibrate(Protocol):
+    """Makes a good whole of what parts learned apart.
+
+    For evaluation and use alone: what it gives never goes on training. It may add entries that
+    the model's ``logits`` uses where they are there (statistics of norms).
+    """
+
+    def __call__(self, params: Params, rows: Rows | None, /) -> Params:
+        """Calibrate on some training rows, where there are any to be had."""
+        ...
+
+
+def as_it_is(params: Params, rows: Rows | None, /) -> Params:
+    """Leave the whole as it is."""
+    del rows
+    return params
 
 
 class Serve(Protocol):
@@ -163,7 +213,7 @@ class Probe:
     spare: frozenset[int] = frozenset()
 
 
-def jump(params: Params, merged: Params, held: Params, memory: Params, /) -> tuple[Params, Params]:
+def jump(params: Params, merged: Params, held: Params, memory: Memory, /) -> tuple[Params, Memory]:
     """Move all the way to what was merged: the outer step of FedAvg."""
     del params, held
     return merged, memory
@@ -181,6 +231,7 @@ class Method:
         merge: how parts become a model.
         serve: how a worker uses the result.
         outer: the server's optimiser.
+        calibrate: makes the whole good for use; identity where parts are whole.
         probe: asked before the split.
         view: adds frozen columns to rows, once per worker, e.g. embeddings.
         first: where the parameters start, if not where the model says.
@@ -196,6 +247,7 @@ class Method:
     merge: Merge
     serve: Serve
     outer: Outer = jump
+    calibrate: Calibrate = as_it_is
     probe: Probe | None = None
     view: View | None = None
     gated: str | None = None

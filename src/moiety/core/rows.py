@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from moiety.core.streams import stream
 from moiety.core.types import Batch
 
 
@@ -52,6 +53,51 @@ class TableRows:
             name: column.index_select(0, where.to(column.device))
             for name, column in self.table.items()
         }
+
+
+SOME = 2048
+"""Training rows that are enough to calibrate a whole."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Some rows of several owners, one owner after the other.
+
+    Args:
+        crew: the rows of each.
+        picks: positions of those taken, of each.
+    """
+
+    crew: Sequence[Rows]
+    picks: Sequence[Tensor]
+
+    @property
+    def size(self) -> int:
+        return sum(len(pick) for pick in self.picks)
+
+    def take(self, ids: Tensor, /) -> Batch:
+        owner = torch.cat([torch.full_like(p, place) for place, p in enumerate(self.picks)])[ids]
+        where = torch.cat(list(self.picks))[ids]
+        asked = [place for place in range(len(self.crew)) if (owner == place).any()]
+        parts = [self.crew[place].take(where[owner == place]) for place in asked]
+        back = owner.argsort(stable=True).argsort()
+        return {
+            name: torch.cat([part[name] for part in parts])[back.to(column.device)]
+            for name, column in parts[0].items()
+        }
+
+
+def some_of(open_rows: Open, workers: Sequence[int], count: int, seed: int) -> Joined:
+    """Draw about ``count`` rows over workers, the same from each; from 64 of them at most."""
+    rng = stream(seed, "some workers")
+    order = torch.randperm(len(workers), generator=rng)[:64].tolist()
+    crew = [open_rows(workers[place]) for place in sorted(order)]
+    each = -(-count // len(crew))
+    picks = [
+        torch.randperm(rows.size, generator=stream(seed, "some rows", place))[:each]
+        for place, rows in enumerate(crew)
+    ]
+    return Joined(crew, picks)
 
 
 def all_rows(rows: Rows, limit: int | None = None) -> Batch:

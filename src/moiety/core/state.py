@@ -19,14 +19,17 @@ class State:
 
     Args:
         params: the whole model, buffers included.
-        outer: memory of the server's optimiser.
+        outer: memory of the server's optimiser, by section.
+        slots: memory of the workers' optimiser that travels, by section; it lies on the same
+            axes as the parameters and is cut and folded with them.
         extra: what else a method keeps at the server, e.g. control variates.
         round: commits so far.
         stage: which stage of the run is being played.
     """
 
     params: Params
-    outer: Params = field(default_factory=dict)
+    outer: Memory = field(default_factory=dict)
+    slots: Memory = field(default_factory=dict)
     extra: Params = field(default_factory=dict)
     round: int = 0
     stage: int = 0
@@ -57,6 +60,7 @@ class Job:
     Args:
         piece: the tensors of the part, as the server has them.
         brief: what the worker is told besides its piece.
+        slots: the optimiser's memory of the piece, where it travels.
         known: parameter names that the worker already has from the probe, not sent again.
     """
 
@@ -66,13 +70,14 @@ class Job:
     share: Share
     piece: Params
     brief: Params = field(default_factory=dict)
+    slots: Memory = field(default_factory=dict)
     known: frozenset[str] = frozenset()
 
     @property
     def down_bytes(self) -> int:
         """Bytes that this job costs on the way to its worker."""
         sent = {name: t for name, t in self.piece.items() if name not in self.known}
-        return count_bytes(sent) + count_bytes(self.brief)
+        return count_bytes(sent) + count_bytes(self.brief) + count_sections(self.slots)
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Update:
-    """What a solver makes of a job: absolute piece, new memory, precision, hint for the server."""
+    """What a solver makes of a job: absolute piece, new memory, precision, hint for the server.
+
+    ``memory`` stays at the worker, ``slots`` travel with the piece.
+    """
 
     piece: Params
     memory: Memory = field(default_factory=dict)
     precision: Precision = field(default_factory=Precision)
     hint: Params = field(default_factory=dict)
+    slots: Memory = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,12 +116,13 @@ class Reply:
     precision: Precision = field(default_factory=Precision)
     hint: Params = field(default_factory=dict)
     record: Record = field(default_factory=Record)
+    slots: Memory = field(default_factory=dict)
 
     @property
     def up_bytes(self) -> int:
         """Bytes that this reply costs on the way to the server; a scalar weight counts as none."""
         know = count_bytes(self.precision.axes) + count_bytes(self.precision.diagonal)
-        return count_bytes(self.piece) + count_bytes(self.hint) + know
+        return count_bytes(self.piece) + count_bytes(self.hint) + know + count_sections(self.slots)
 
 
 @dataclass(frozen=True)
@@ -151,3 +161,8 @@ def count_bytes(params: Params) -> int:
     32
     """
     return sum(tensor.numel() * tensor.element_size() for tensor in params.values())
+
+
+def count_sections(memory: Memory) -> int:
+    """Count the bytes of some sections of tensors."""
+    return sum(count_bytes(tensors) for tensors in memory.values())

@@ -19,7 +19,7 @@ from moiety.core.rows import Open, Rows, TableRows
 from moiety.core.state import Job, Plan, Reply
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.engine.feed import together
-from moiety.engine.work import describe, gradient, one_thread, tally_rows, walk, work
+from moiety.engine.work import answer, describe, gradient, one_thread, tally_rows, walk, work
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Vectorized:
         update = solve.finish(job, carry, tally)
         if update.memory:
             self.memory[job.worker] = update.memory
-        return Reply(job.worker, job.share, update.piece, update.precision, update.hint, record)
+        return answer(job, update, record)
 
 
 def alike(desk: Desk, forms: dict[int, Any], *, couples: bool) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 from moiety.core.errors import WorkerError
 from moiety.core.protocols import Descent, Solve
 from moiety.core.rows import Rows, chunks, split_rows
-from moiety.core.state import Job, Record, Reply
+from moiety.core.state import Job, Record, Reply, Update
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.engine.feed import feed
 from moiety.ops.trees import tree_map
@@ -131,8 +131,13 @@ def work(solve: Solve, job: Job, rows: Rows, memory: Memory, go: Walk) -> tuple[
         raise WorkerError(
             job.worker, job.round, done, f"{type(error).__name__}: {error}"
         ) from error
-    reply = Reply(job.worker, job.share, update.piece, update.precision, update.hint, record)
-    return reply, update.memory
+    return answer(job, update, record), update.memory
+
+
+def answer(job: Job, update: Update, record: Record) -> Reply:
+    """Make the reply to a job."""
+    sent = update.piece, update.precision, update.hint, record, update.slots
+    return Reply(job.worker, job.share, *sent)
 
 
 def describe(job: Job, size: int, losses: Tensor | None) -> Record:

@@ -75,10 +75,10 @@ def check(task: Task, experts: int, k: int) -> None:
     """Refuse numbers that do not fit each other."""
     if not 1 <= k <= experts:
         raise ValueError(f"{k=} experts per worker, but the model has {experts}; choose fewer")
-    if task.local.carry:
+    if task.local.moments == "keep":
         raise ValueError(
-            "carry=True keeps a worker's optimiser memory for a fixed part, but ddome deals "
-            "other experts each round; use carry=False"
+            "moments='keep' keeps a worker's optimiser memory for a fixed part, but ddome deals "
+            "other experts each round; use 'reset' or 'carry'"
         )
     wrong = {worker: e for worker, e in task.anchors.items() if not 0 <= e < experts}
     if wrong:

@@ -22,6 +22,7 @@ def fedavg(task: Task) -> Method:
         solve=task.solver(),
         merge=task.merge(),
         serve=Plain(task.model),
+        calibrate=task.calibration(),
         first=task.start,
     )
 

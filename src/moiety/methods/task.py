@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from moiety.core.protocols import Merge
+from moiety.core.protocols import Calibrate, Calibrated, Merge, as_it_is
+from moiety.core.rows import Rows
 from moiety.core.types import Params
 from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.models.gated import Base, Common
-from moiety.models.module import ModuleModel
 from moiety.ops.optim import SGD, Adam, Rule
 from moiety.solve.objectives import CrossEntropy, Losses
 from moiety.solve.schedule import Cosine, Schedule, constant
@@ -29,7 +29,7 @@ class Local:
         nesterov: whether SGD looks ahead.
         weight_decay: decay of weights.
         batch: rows in a step.
-        epochs: passes over a worker's rows in a round.
+        epochs: passes over a worker's rows in a round; 0 for as many as ``steps`` need.
         steps: a cap on the steps of a round; 0 for none.
         clip: the largest norm of a gradient; 0 for none.
         accumulate: pieces that a batch is computed in.
@@ -37,7 +37,9 @@ class Local:
         warmup: rounds of linear warm-up of the cosine schedule.
         bfloat16: compute losses in bfloat16.
         by_rows: weigh replies by the number of rows.
-        carry: workers keep the optimiser's memory between rounds.
+        moments: what becomes of the optimiser's memory between rounds: ``reset``, ``keep`` (at
+            the worker, for whole models) or ``carry`` (it travels with the piece, cut and merged
+            like it).
     """
 
     optimizer: str = "sgd"
@@ -54,7 +56,7 @@ class Local:
     warmup: float = 0.0
     bfloat16: bool = False
     by_rows: bool = False
-    carry: bool = False
+    moments: str = "reset"
 
     def rule(self) -> Rule:
         """Build the optimiser."""
@@ -83,7 +85,6 @@ class Local:
         frozen: Iterable[str] = (),
     ) -> LocalSGD:
         """Build the solver; ``rules`` come before the optimiser of all other parameters."""
-        module = model if isinstance(model, ModuleModel) else None
         return LocalSGD(
             losses=losses,
             rules=(*rules, ("*", self.rule())),
@@ -94,11 +95,22 @@ class Local:
             clip=self.clip or None,
             accumulate=self.accumulate,
             frozen=frozenset(frozen),
-            carry=self.carry,
+            moments=self.moments,
             bfloat16=self.bfloat16,
-            noisy=module is not None and module.noisy,
-            couples=module is not None and module.couples,
+            noisy=model.noisy,
+            couples=model.couples,
         )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibrate as the model does for parts that held some share of each axis."""
+
+    model: Calibrated
+    held: Mapping[str, float]
+
+    def __call__(self, params: Params, rows: Rows | None, /) -> Params:
+        return self.model.calibrate(params, rows, self.held)
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,7 @@ class Task:
         model: the network of a worker: FedAvg's model, DDOME's expert.
         local: how workers train.
         rounds: of the whole run, for schedules.
+        workers: in a round, for methods that deal a model out; 0 if not known.
         seed: of the run; it addresses first values.
         common: the frozen common expert, for methods with a gate.
         start: where methods with one model start; by default ``model.params``.
@@ -120,6 +133,7 @@ class Task:
     model: Base
     local: Local = field(default_factory=Local)
     rounds: int = 100
+    workers: int = 0
     seed: int = 0
     common: Common | None = None
     start: Params | None = None
@@ -137,6 +151,12 @@ class Task:
         """Build the plain solver: cross-entropy on the model."""
         losses = {"": CrossEntropy(self.model.forward)}
         return self.local.solver(losses, self.rounds, model=self.model, frozen=self.model.buffers)
+
+    def calibration(self, held: Mapping[str, float] | None = None) -> Calibrate:
+        """Choose how the whole is made good for use: as the model says, if it says anything."""
+        if isinstance(self.model, Calibrated):
+            return Calibration(self.model, held or {})
+        return as_it_is
 
     def merge(self) -> Merge:
         """Choose how replies are weighed."""

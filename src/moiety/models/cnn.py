@@ -41,6 +41,8 @@ class CNN:
     axes: Axes
     shape: tuple[int, int, int]
     buffers: Mapping[str, str] = field(default_factory=dict)
+    noisy: bool = False
+    couples: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,16 @@ from moiety.models.cnn import cnn
 from moiety.models.gated import Base, Common, GatedExperts, gated_experts
 from moiety.models.mixture import mixture
 from moiety.models.mlp import mlp
+from moiety.models.normed import normed
 from moiety.models.serve import Plain, Routed
+
+MAKE: Mapping[str, Callable[..., Base]] = {
+    "mlp": lambda rng, widths: mlp(widths, rng),
+    "normed": lambda rng, widths, norm: normed(widths, rng, norm=norm),
+    "cnn": lambda rng, shape, classes, **sizes: cnn(shape, classes, rng, **sizes),
+    "mixture": lambda rng, **sizes: mixture(**sizes),
+}
+"""Kind -> what builds it, from a stream and the rest of its ``config()``."""
 
 
 def rebuild(config: Mapping[str, Any], module: Base | None = None) -> Base:
@@ -25,15 +34,10 @@ def rebuild(config: Mapping[str, Any], module: Base | None = None) -> Base:
     Raises:
         ValueError: if the kind is unknown, or a module is needed.
     """
-    rng = torch.Generator().manual_seed(0)
-    kind = config.get("kind")
-    if kind == "mlp":
-        return mlp(config["widths"], rng)
-    if kind == "cnn":
-        shape, classes = config["shape"], config["classes"]
-        return cnn(shape, classes, rng, channels=config["channels"], hidden=config["hidden"])
-    if kind == "mixture":
-        return mixture(config["inputs"], config["experts"], config["classes"])
+    kind = config.get("kind", "")
+    if kind in MAKE:
+        rest = {name: value for name, value in config.items() if name != "kind"}
+        return MAKE[kind](torch.Generator().manual_seed(0), **rest)
     if kind == "module":
         if module is None:
             raise ValueError(
@@ -42,7 +46,7 @@ def rebuild(config: Mapping[str, Any], module: Base | None = None) -> Base:
             )
         return module
     raise ValueError(
-        f"unknown model kind {kind!r}; this version knows mlp, cnn, mixture, gated, module"
+        f"unknown model kind {kind!r}; this version knows {', '.join(MAKE)}, gated, module"
     )
 
 

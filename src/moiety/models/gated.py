@@ -88,6 +88,8 @@ class GatedExperts:
     expert: Base
     common: Common
     buffers: Mapping[str, str]
+    noisy: bool = False
+    couples: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
@@ -181,4 +183,5 @@ def gated_experts(
         "gate.layer2.b": uniform((experts,), hidden, rng),
     }
     buffers = {PREFIX + name: rule for name, rule in expert.buffers.items()}
-    return GatedExperts({**params, **gate}, axes, expert, common, buffers)
+    flags = expert.noisy, expert.couples
+    return GatedExperts({**params, **gate}, axes, expert, common, buffers, *flags)

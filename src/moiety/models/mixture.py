@@ -38,6 +38,8 @@ class MixtureModel:
     params: Params
     axes: Axes = field(default_factory=lambda: AXES)
     buffers: Mapping[str, str] = field(default_factory=dict)
+    noisy: bool = False
+    couples: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""

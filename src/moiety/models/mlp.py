@@ -26,6 +26,8 @@ class MLP:
     params: Params
     axes: Axes
     buffers: Mapping[str, str] = field(default_factory=dict)
+    noisy: bool = False
+    couples: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""

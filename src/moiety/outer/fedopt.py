@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from moiety.core.types import Params
+from moiety.core.types import Memory, Params
 
 
 class Pull(Protocol):
@@ -106,19 +106,21 @@ class Outer:
     pull: Pull
 
     def __call__(
-        self, params: Params, merged: Params, held: Params, memory: Params, /
-    ) -> tuple[Params, Params]:
-        moved, kept = dict(params), dict(memory)
+        self, params: Params, merged: Params, held: Params, memory: Memory, /
+    ) -> tuple[Params, Memory]:
+        moved = dict(params)
+        kept = {slot: dict(memory.get(slot, {})) for slot in self.pull.slots}
         for name, mask in held.items():
             old = params[name]
             if not old.is_floating_point():
                 moved[name] = merged[name]
                 continue
-            keys = [f"{slot}/{name}" for slot in self.pull.slots]
-            fresh = [torch.full_like(old, start) for start in self.pull.slots.values()]
-            before = tuple(memory.get(k, new) for k, new in zip(keys, fresh, strict=True))
+            before = tuple(
+                kept[slot].get(name, torch.full_like(old, start))
+                for slot, start in self.pull.slots.items()
+            )
             step, *after = self.pull(merged[name] - old, before)
             moved[name] = torch.where(mask, old + step, old)
-            for key, was, now in zip(keys, before, after, strict=True):
-                kept[key] = torch.where(mask, now, was)
+            for slot, was, now in zip(self.pull.slots, before, after, strict=True):
+                kept[slot][name] = torch.where(mask, now, was)
         return moved, kept

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.protocols import Method
-from moiety.core.rows import Open, Rows, Seen, TableRows
-from moiety.core.streams import stream
+from moiety.core.rows import SOME, Open, Rows, Seen, TableRows, some_of
 from moiety.core.types import Params
 from moiety.data import files, sets
 from moiety.data.dataset import Dataset, Scale, fit_scale
@@ -22,14 +21,13 @@ from moiety.data.partition import counts
 from moiety.methods import METHODS
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
-from moiety.models.cnn import cnn
 from moiety.models.gated import Base, Common
-from moiety.models.mlp import mlp
 from moiety.recipes.common import freeze, nearest_anchors, train_common
 from moiety.recipes.fields import nearest
+from moiety.recipes.nets import NETS, check_kind, network
 from moiety.recipes.options import make
 from moiety.recipes.population import Places, place, with_anchors
-from moiety.recipes.record import Federation, Net
+from moiety.recipes.record import Federation
 
 REFERENCE = "common"
 """Not a method: the common expert alone, which never trains."""
@@ -72,6 +70,7 @@ class Built:
     reached: float
     columns: tuple[str, ...]
     fingerprint: str
+    sample: Rows
 
 
 def read_data(name: str, target: str) -> Dataset:
@@ -95,21 +94,6 @@ def located(name: str) -> str:
     return str(Path(name).resolve())
 
 
-def network(net: Net, shape: Sequence[int], classes: int, seed: int) -> Base:
-    """Make the network of a worker."""
-    rng = stream(seed, "net")
-    if net.kind == "cnn":
-        if len(shape) != 3:
-            raise ValueError(f"a CNN needs images, but rows have shape {tuple(shape)}; use 'mlp'")
-        return cnn(shape, classes, rng, channels=net.channels, hidden=net.hidden[0])
-    width = int(torch.tensor(shape).prod())
-    if net.kind == "mlp":
-        return mlp((width, *net.hidden, classes), rng)
-    if net.kind == "linear":
-        return mlp((width, classes), rng)
-    raise ValueError(f"network {net.kind!r}; choose 'mlp', 'cnn' or 'linear'")
-
-
 def stamp(name: str) -> tuple[int, int]:
     """Tell a file from what it was before: when it changed and how long it is."""
     path = Path(name)
@@ -127,12 +111,13 @@ def ground(record: Federation, seed: int) -> Ground:
 def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
     """Prepare: a pure function of a record, a seed and the data file as it is ``now``."""
     del now
+    check_kind(record.net)
     data = read_data(record.data, record.target)
     places = place(data, record.population, seed)
     mark = fingerprint(data)
     known = places.public if len(places.public) else torch.cat(list(places.train.values()))
     pictures = data.x.ndim > 2
-    if record.net.kind != "cnn":
+    if not NETS[record.net.kind].shaped:
         data = replace(data, x=data.x.flatten(1))
     scale = fit_scale(data.x, known)
     scale = level(scale) if pictures else scale
@@ -210,6 +195,7 @@ def build(record: Federation, method: str, seed: int) -> Built:
         model=base.net,
         local=record.local,
         rounds=record.rounds,
+        workers=min(record.turnout.size, len(base.places.train)),
         seed=seed,
         common=base.common,
         start=base.trained,
@@ -222,10 +208,12 @@ def build(record: Federation, method: str, seed: int) -> Built:
         if method == REFERENCE
         else make(method, task, record.options)
     )
-    return assemble(record, base, made, 0 if method == REFERENCE else record.rounds)
+    if method == REFERENCE:
+        record = replace(record, rounds=0)
+    return assemble(record, base, made, seed)
 
 
-def assemble(record: Federation, base: Ground, method: Method, rounds: int) -> Built:
+def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Built:
     """Open the rows of every worker, through the method's view."""
     table = base.data.table()
     train = {w: TableRows(table, rows) for w, rows in base.places.train.items()}
@@ -243,7 +231,7 @@ def assemble(record: Federation, base: Ground, method: Method, rounds: int) -> B
     size = min(record.turnout.size, len(train))
     return Built(
         method=method,
-        rounds=rounds,
+        rounds=record.rounds,
         open=open_rows,
         groups=groups,
         anchors=base.places.anchors,
@@ -258,6 +246,7 @@ def assemble(record: Federation, base: Ground, method: Method, rounds: int) -> B
         reached=base.reached,
         columns=base.data.columns,
         fingerprint=base.fingerprint,
+        sample=some_of(open_rows, sorted(train), SOME, seed),
     )
 
 

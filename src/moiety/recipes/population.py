@@ -63,17 +63,18 @@ def place(data: Dataset, population: Population, seed: int) -> Places:
 
 def split_rows(data: Dataset, population: Population, seed: int) -> dict[str, Tensor]:
     """Set rows apart: public, validation, train, test. An official test part stays one."""
-    official = data.test is not None and population.scheme == "labels"
+    apart = population.scheme == "labels" or population.together
     shares = {"public": population.public, "validation": population.validation}
-    if population.scheme == "labels" and not official:
+    if apart and data.test is None:
         shares["test"] = population.test
     left = 1 - sum(shares.values())
     if left <= 0:
         raise ValueError(f"{shares} leave no rows to train on; choose smaller shares")
     rows = torch.arange(data.size)
     test = {}
-    if official and data.test is not None:
+    if apart and data.test is not None:
         rows, test = (~data.test).nonzero()[:, 0], {"test": data.test.nonzero()[:, 0]}
+    rows = rows[: population.first or None]
     shares = {name: share for name, share in shares.items() if share > 0}
     found = divide(data, fractions={**shares, "train": left}, seed=seed, rows=rows)
     none = torch.zeros(0, dtype=torch.int64)
@@ -135,13 +136,17 @@ def by_partition(
     order = torch.randperm(len(hands), generator=rng).tolist()
     hands = [hands[place] for place in order]
     train, seen = {}, {}
-    for worker, hand in enumerate(hands[:trained]):
+    if population.together:
+        train = number(hands[:trained], 0)
+    for worker, hand in enumerate(hands[:trained] if not population.together else ()):
         mixed = hand[torch.randperm(len(hand), generator=stream(seed, "own test", worker))]
         cut = max(1, round(len(hand) * (1 - population.test)))
         train[worker] = mixed[:cut].sort().values
         if cut < len(hand):
             seen[worker] = mixed[cut:].sort().values
     groups = {"seen": seen, "unseen": number(hands[trained:], trained)}
+    if "test" in sets:
+        groups["test"] = {-1: sets["test"]}
     if len(sets["validation"]):
         # Workers of these schemes have no labels of their own: one group speaks for all.
         # It is nobody's own, so it has a number that no worker has.
@@ -156,6 +161,8 @@ def partitioned(data: Dataset, rows: Tensor, population: Population, seed: int) 
     y, rng = data.y[rows], stream(seed, "partition")
     count = population.workers + population.unseen
     match population.scheme:
+        case "all":
+            return [torch.arange(len(rows))] * count
         case "iid":
             return partition.iid(len(rows), count, rng)
         case "dirichlet":

@@ -10,7 +10,7 @@ import tyro
 from moiety.methods.task import Local
 from moiety.recipes.options import Options
 
-SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "natural")
+SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "natural", "all")
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,16 @@ class Net:
     """The network of a worker: FedAvg's model, DDOME's expert.
 
     Args:
-        kind: ``mlp``, ``cnn`` or ``linear``.
+        kind: of those that ``moiety list`` names.
         hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN.
-        channels: channels of the two convolutions of a CNN.
+        channels: channels of the convolutions.
+        norm: of a ``normed`` MLP: ``batch``, or ``none`` to show what goes wrong without.
     """
 
     kind: str = "mlp"
     hidden: tuple[int, ...] = (64,)
-    channels: tuple[int, int] = (16, 32)
+    channels: tuple[int, ...] = (16, 32)
+    norm: str = "batch"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Population:
     Args:
         scheme: ``labels`` (anchors with blocks of labels, others with label sets of their own,
             unseen workers with sets that nobody trains on), ``classes``, ``dirichlet``, ``iid``,
-            ``shards`` or ``natural`` (a worker for each id that comes with the data).
+            ``shards``, ``natural`` (a worker for each id that comes with the data) or ``all``
+            (every worker holds all rows).
         workers: workers that train, anchors among them; ``natural`` may find more.
         unseen: workers that training never sees.
         classes: labels of a worker (``labels``, ``classes``).
@@ -66,8 +69,10 @@ class Population:
         shards: shards of a worker.
         public: share of the rows set apart for the common expert.
         validation: share of the rows for choosing among runs and checkpoints.
-        test: share of the rows for testing. An official test part is used by ``labels`` alone;
-            other schemes deal all rows and test each worker on a share of its own.
+        test: share of the rows for testing. An official test part is used by ``labels`` and by
+            ``together``; other schemes deal all rows and test each worker on a share of its own.
+        together: test on one set of rows for all, the official test part where there is one.
+        first: train on the first rows only, this many; 0 for all.
     """
 
     scheme: str = "labels"
@@ -81,6 +86,8 @@ class Population:
     public: float = 0.15
     validation: float = 0.05
     test: float = 0.25
+    together: bool = False
+    first: int = 0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from moiety.run.files import (
     to_tensors,
 )
 
-VERSION = 1
+VERSION = 2
 TENSORS, INDEX = "tensors.safetensors", "checkpoint.json"
 
 
@@ -52,10 +52,12 @@ class Checkpoint:
 def flatten(checkpoint: Checkpoint) -> list[tuple[list[str | int], Tensor]]:
     """List every tensor with its path."""
     state = checkpoint.state
-    sections = {"params": state.params, "outer": state.outer, "extra": state.extra}
-    found: list[tuple[list[str | int], Tensor]] = [
-        ([section, name], t) for section, tree in sections.items() for name, t in tree.items()
-    ]
+    found: list[tuple[list[str | int], Tensor]] = []
+    for place, tree in (("params", state.params), ("extra", state.extra)):
+        found += [([place, name], t) for name, t in tree.items()]
+    for place, memory in (("outer", state.outer), ("slots", state.slots)):
+        for section, tree in memory.items():
+            found += [([place, section, name], t) for name, t in tree.items()]
     for worker, memory in checkpoint.memory.items():
         for section, tree in memory.items():
             found += [(["memory", worker, section, name], t) for name, t in tree.items()]
@@ -130,27 +132,30 @@ def read(where: Path, mark: str) -> Checkpoint:
 
 def assemble(index: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
     """Put tensors back where their paths say."""
-    root: dict[Any, Any] = {"params": {}, "outer": {}, "extra": {}, "memory": {}}
+    root: dict[Any, Any] = {"params": {}, "outer": {}, "slots": {}, "extra": {}, "memory": {}}
     for number, path in enumerate(index["paths"]):
         place = root
         for key in path[:-1]:
             place = place.setdefault(key, {})
         place[path[-1]] = tensors[str(number)]
-    state = State(root["params"], root["outer"], root["extra"], index["round"], index["stage"])
+    kept = {place: root[place] for place in ("params", "outer", "slots", "extra")}
+    state = State(**kept, round=index["round"], stage=index["stage"])
     return Checkpoint(state, root["memory"], index["ledger_bytes"], index["score"], index["mark"])
 
 
 def move(kept: Checkpoint, device: str) -> Checkpoint:
     """Move all tensors of a checkpoint, which were read to the CPU, to a device."""
     state = kept.state
-    params, outer, extra = (to_device(t, device) for t in (state.params, state.outer, state.extra))
-    memory = {
-        worker: {section: to_device(tree, device) for section, tree in own.items()}
-        for worker, own in kept.memory.items()
-    }
-    return replace(
-        kept, state=replace(state, params=params, outer=outer, extra=extra), memory=memory
-    )
+    params, extra = to_device(state.params, device), to_device(state.extra, device)
+    outer, slots = sections(state.outer, device), sections(state.slots, device)
+    state = replace(state, params=params, outer=outer, slots=slots, extra=extra)
+    memory = {worker: sections(own, device) for worker, own in kept.memory.items()}
+    return replace(kept, state=state, memory=memory)
+
+
+def sections(memory: Memory, device: str) -> Memory:
+    """Move the tensors of every section."""
+    return {section: to_device(tree, device) for section, tree in memory.items()}
 
 
 def prune(folder: Path, last: int) -> None:

@@ -5,6 +5,7 @@ Letters: B rows, C classes, E indices of the gated axis.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moiety.core.axes import Part, lengths, take
+from moiety.core.axes import lengths, take
 from moiety.core.ledger import Evaluation, Group
 from moiety.core.protocols import Method
 from moiety.core.rows import Rows, chunks
@@ -21,31 +22,45 @@ from moiety.core.types import Memory, Params
 from moiety.engine.work import one_thread
 from moiety.solve.sgd import OWN
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What a worker gets for its rows: classes [B], and who answered [B] where a gate routes."""
-
-    classes: Tensor
-    scores: Tensor
-    routes: Tensor | None
-    part: Part
+UNSCORED = -1
+"""The label of a row (a node, a token) that is not to be scored."""
 
 
-def answer(method: Method, params: Params, rows: Rows) -> Answer:
-    """Serve a worker: choose its part, then answer every row."""
+@dataclass
+class Score:
+    """How good the answers for some rows were, added up chunk by chunk.
+
+    Args:
+        shape: indices of the gated axis and classes, of the table of who answered what.
+    """
+
+    shape: tuple[int, int]
+    count: int = 0
+    right: int = 0
+    loss: float = 0.0
+    routes: Tensor | None = None
+
+    def add(self, scores_BC: Tensor, y_B: Tensor, route_B: Tensor | None) -> None:
+        """Add the answers to some rows: log-probabilities [B, ..., C], labels [B, ...]."""
+        here = y_B != UNSCORED
+        y, scores = y_B[here], scores_BC[here]
+        self.count += len(y)
+        self.right += int((scores.argmax(-1) == y).sum())
+        self.loss -= float(scores.gather(-1, y[:, None]).double().sum())
+        if route_B is not None:
+            self.routes = count(self.routes, route_B, y_B, self.shape)
+
+
+def score(method: Method, params: Params, rows: Rows, into: Score) -> Score:
+    """Serve a worker without labels, then score the answers with them."""
     with torch.no_grad():
         part = method.serve.choose(params, rows)
         piece = take(params, method.model.axes, part)
-        scores, routes = [], []
         for ids in chunks(rows, 2048):
             batch = rows.take(ids)
-            scores.append(method.serve.scores(piece, batch, part.axes))
-            route = method.serve.routes(piece, batch, part.axes)
-            if route is not None:
-                routes.append(route)
-    score_BC = torch.cat(scores)
-    return Answer(score_BC.argmax(-1), score_BC, torch.cat(routes) if routes else None, part)
+            told = method.serve.scores(piece, batch, part.axes)
+            into.add(told, batch["y"], method.serve.routes(piece, batch, part.axes))
+    return into
 
 
 def evaluate(
@@ -59,29 +74,37 @@ def evaluate(
 
     Args:
         method: serves.
-        state: with the whole model.
+        state: with the whole model, calibrated.
         memory: what workers kept; a worker uses its own parameters where it has some.
         groups: group -> worker -> rows with labels.
         classes: number of classes.
     """
     begun, result = time.perf_counter(), {}
     routes: Tensor | None = None
-    sizes = lengths(state.params, method.model.axes)
+    sizes = lengths(state.params, method.model.axes) if method.gated else {}
+    shape = (sizes[method.gated] if method.gated else 0, classes)
     with one_thread():
         for name, workers in groups.items():
-            right, size = [], []
+            found = []
             for worker, rows in workers.items():
                 params = {**state.params, **memory.get(worker, {}).get(OWN, {})}
-                told = answer(method, params, rows)
-                y_B = labels(rows)
-                right.append((told.classes == y_B).double().mean().item())
-                size.append(rows.size)
-                if told.routes is not None and name != "validation":
-                    shape = (sizes[method.gated or ""], classes)
-                    routes = count(routes, told.routes, y_B, shape)
-            result[name] = Group(list(workers), right, size)
+                found.append(score(method, params, rows, Score(shape)))
+                mine = found[-1].routes
+                if mine is not None and name != "validation":
+                    routes = mine if routes is None else routes + mine
+            result[name] = Group(
+                workers=list(workers),
+                accuracy=[mean(one.right, one.count) for one in found],
+                rows=[one.count for one in found],
+                loss=[mean(one.loss, one.count) for one in found],
+            )
     seconds = time.perf_counter() - begun
     return Evaluation(state.round, seconds, result, [] if routes is None else routes.tolist())
+
+
+def mean(total: float, count: int) -> float:
+    """Divide; NaN where there is nothing."""
+    return total / count if count else math.nan
 
 
 def labels(rows: Rows) -> Tensor:

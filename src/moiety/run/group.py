@@ -55,6 +55,7 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
         evaluate_every=record.evaluate_every,
         keep=Keep(record.keep.every, record.keep.last),
         mark=spec.mark,
+        sample=built.sample,
     )
     done = [int(path.name) for path in checkpoints.found(folder / CHECKPOINTS)]
     begun = max(done, default=0) if at is None else at
@@ -67,7 +68,8 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
     intake = Intake(built.shape, built.scale, built.classes, built.columns)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
     note = {**note, "round": state.round, "target": record.target or None, "own": own(built)}
-    write(serve_method(built.method, state.params, intake, note), folder / "final")
+    params = built.method.calibrate(state.params, built.sample)
+    write(serve_method(built.method, params, intake, note), folder / "final")
     return state
 
 

@@ -15,6 +15,9 @@ from moiety.core.protocols import Method
 from moiety.core.state import Job, Reply, State
 from moiety.run.errors import RunError
 
+LISTED = 64
+"""Indices of an axis up to which a hand is written down."""
+
 
 def append(path: Path, entry: Entry) -> int:
     """Add a line; give the new length in bytes. ``settle`` makes it last."""
@@ -91,11 +94,12 @@ class Meter:
 
     def work(self, reply: Reply) -> Work:
         """Write one worker down."""
-        record = reply.record
+        record, parts = reply.record, reply.share.part.axes
         return Work(
             worker=reply.worker,
             role=reply.share.role,
-            part={axis: kept.tolist() for axis, kept in reply.share.part.axes.items()},
+            part={a: k.tolist() for a, k in parts.items() if len(k) <= LISTED},
+            held={axis: len(kept) for axis, kept in parts.items()},
             down_bytes=self.down.get(reply.worker, 0),
             up_bytes=self.up.get(reply.worker, 0),
             steps=record.steps,

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -66,6 +66,7 @@ class Run:
         evaluate_every: rounds between evaluations.
         keep: of checkpoints.
         mark: what tells this recipe from others.
+        sample: some training rows, for methods whose whole must be calibrated.
     """
 
     stages: Sequence[Stage]
@@ -77,6 +78,7 @@ class Run:
     evaluate_every: int
     keep: Keep
     mark: str
+    sample: Rows | None = None
 
     @property
     def rounds(self) -> int:
@@ -193,7 +195,8 @@ def play_round(
 
 def judge(run: Run, method: Method, state: State) -> Evaluation:
     """Evaluate where the run stands."""
-    return evaluate(method, state, run.engine.memory, run.groups, len(run.start.classes))
+    used = replace(state, params=method.calibrate(state.params, run.sample))
+    return evaluate(method, used, run.engine.memory, run.groups, len(run.start.classes))
 
 
 def save(run: Run, folder: Path, state: State, size: int, score: float | None) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from moiety.core.ledger import Start
 from moiety.core.protocols import Method
-from moiety.core.rows import Rows, look
+from moiety.core.rows import SOME, Rows, look, some_of
 from moiety.core.stage import Stage
 from moiety.core.state import State, count_bytes
 from moiety.data.dataset import Scale
@@ -81,6 +81,7 @@ def train(
     first = workers[0].take(torch.zeros(1, dtype=torch.long))["x"]
     groups = {name: through(group, method) for name, group in (test or {}).items()}
     names = tuple(classes) or tuple(map(str, range(highest(workers) + 1)))
+    sample = some_of(through(workers, method).__getitem__, list(workers), SOME, how.seed)
     run = Run(
         stages=[Stage(method, how.rounds)],
         engine=make(engine, through(workers, method).__getitem__),
@@ -91,6 +92,7 @@ def train(
         evaluate_every=how.evaluate_every,
         keep=how.keep,
         mark=mark_of(method, how, engine, workers),
+        sample=sample,
     )
     folder.mkdir(parents=True, exist_ok=True)
     watch = [Progress(method.name, how.rounds), *boards(folder / "tensorboard", 0)]
@@ -101,7 +103,8 @@ def train(
     width = first.shape[1]
     intake = Intake(tuple(first.shape[1:]), Scale(torch.zeros(width), torch.ones(width)), names)
     note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
-    write(serve_method(method, state.params, intake, note), folder / "final")
+    params = method.calibrate(state.params, sample)
+    write(serve_method(method, params, intake, note), folder / "final")
     return state
 
 

@@ -41,6 +41,9 @@ class LocalEM:
     batched: bool = False
     tallies: bool = False
 
+    def slots(self, params: Params, /) -> Memory:
+        return {}
+
     def plan(self, size: int, job: Job, /) -> Plan:
         if size == 0:
             raise ValueError("the worker has no rows; leave it out of the roster or give it data")

@@ -32,6 +32,9 @@ class TopScores:
     batched: bool = True
     tallies: bool = True
 
+    def slots(self, params: Params, /) -> Memory:
+        return {}
+
     def plan(self, size: int, job: Job, /) -> Plan:
         if size == 0:
             raise ValueError("the worker has no rows; leave it out of the roster or give it data")

@@ -23,6 +23,10 @@ OWN = "own"
 """The section of worker memory that holds personal parameters."""
 
 
+MOMENTS = ("reset", "keep", "carry")
+"""What may become of the optimiser's memory between rounds."""
+
+
 @dataclass(frozen=True)
 class LocalSGD:
     """Descend on the worker's own rows; the server gets absolute values back.
@@ -31,7 +35,7 @@ class LocalSGD:
         losses: role -> one loss a row. A worker without a role has the role ``""``.
         rules: patterns of parameter names -> how they move; the first that fits counts.
         batch: rows in a step; the last of an epoch may be short.
-        epochs: passes over the rows.
+        epochs: passes over the rows; 0 for as many as ``steps`` need.
         steps: a cap on steps in a round, or None.
         terms: penalties added to the loss.
         schedule: factor on the learning rates, by round.
@@ -40,7 +44,9 @@ class LocalSGD:
             beyond rounding, but for layers that draw noise or couple rows.
         frozen: names that travel but are not trained (buffers).
         own: first values of the parameters that never leave the worker.
-        carry: keep the optimiser's memory at the worker instead of starting it afresh.
+        moments: what becomes of the optimiser's memory: ``reset`` starts it afresh every round,
+            ``keep`` leaves it at the worker, ``carry`` sends it along with the piece, to be cut
+            and merged like the parameters it belongs to.
         bfloat16: compute the loss in bfloat16 by autocast; parameters stay as they are.
         noisy: the model draws noise inside a step (dropout), from the step's seed.
         couples: rows of a batch see each other (batch norm).
@@ -57,26 +63,38 @@ class LocalSGD:
     accumulate: int = 1
     frozen: frozenset[str] = frozenset()
     own: Params = field(default_factory=dict)
-    carry: bool = False
+    moments: str = "reset"
     bfloat16: bool = False
     noisy: bool = False
     couples: bool = False
     tallies: bool = False
 
     def __post_init__(self) -> None:
-        least = min(self.batch, self.epochs, self.accumulate, self.steps or 1)
+        least = min(self.batch, self.epochs or self.steps or 0, self.accumulate, self.steps or 1)
         if least < 1:
             raise ValueError(
                 f"batch={self.batch}, epochs={self.epochs}, steps={self.steps} and "
-                f"accumulate={self.accumulate} must be at least 1"
+                f"accumulate={self.accumulate} must be at least 1 (epochs=0 needs steps)"
             )
 
+        if self.moments not in MOMENTS:
+            raise ValueError(f"moments={self.moments!r}; choose one of {MOMENTS}")
         if self.clip is not None and self.clip <= 0:
             raise ValueError(f"clip={self.clip} would turn gradients round; choose a norm above 0")
 
     @property
     def batched(self) -> bool:
         return not self.noisy
+
+    def slots(self, params: Params, /) -> Memory:
+        if self.moments != "carry":
+            return {}
+        sections: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in params.items():
+            if name not in self.frozen and name not in self.own:
+                for section, slot in self.rule(name).start(tensor).items():
+                    sections.setdefault(section, {})[name] = slot
+        return sections
 
     def plan(self, size: int, job: Job, /) -> Plan:
         if size == 0:
@@ -85,7 +103,8 @@ class LocalSGD:
         width = self.batch
         while self.couples and size > 1 and size % width == 1:
             width += 1  # batch norm knows no statistics of a single row
-        rows, weights = shuffled(size, width, self.epochs, rng)
+        epochs = self.epochs or -(-(self.steps or 1) // -(-size // min(width, size)))
+        rows, weights = shuffled(size, width, epochs, rng)
         steps = min(len(rows), self.steps or len(rows))
         rates = [self.schedule(job.round + step / steps) for step in range(steps)]
         first = address(job.seed, job.round, job.worker, "noise") // 2
@@ -100,16 +119,16 @@ class LocalSGD:
         raise ValueError(f"no optimiser rule fits parameter {name!r}; add a last rule ('*', ...)")
 
     def start(self, job: Job, memory: Memory, /) -> Carry:
-        if self.carry and job.share.part.axes:
+        if self.moments == "keep" and job.share.part.axes:
             raise ValueError(
-                f"carry=True keeps optimiser memory of the whole, but worker {job.worker} holds a "
-                f"part cut along {sorted(job.share.part.axes)}; use carry=False"
+                f"moments='keep' keeps optimiser memory of the whole, but worker {job.worker} "
+                f"holds a part cut along {sorted(job.share.part.axes)}; use 'reset' or 'carry'"
             )
         params = {**job.piece, **self.own, **memory.get(OWN, {})}
         moving = {name: t for name, t in params.items() if name not in self.frozen}
         slots = {name: dict(self.rule(name).start(t)) for name, t in moving.items()}
-        for section, tensors in memory.items():
-            if self.carry and section != OWN:
+        for section, tensors in [*memory.items(), *job.slots.items()]:
+            if self.moments != "reset" and section != OWN:
                 for name, tensor in tensors.items():
                     slots[name][section] = tensor
         return {
@@ -182,8 +201,9 @@ class LocalSGD:
         memory: dict[str, dict[str, Tensor]] = {}
         if self.own:
             memory[OWN] = {name: params[name] for name in self.own}
-        if self.carry:
-            for name, slots in carry["slots"].items():
-                for section, tensor in slots.items():
-                    memory.setdefault(section, {})[name] = tensor
-        return Update({name: params[name] for name in job.piece}, memory)
+        sent: dict[str, dict[str, Tensor]] = {}
+        for name, slots in carry["slots"].items() if self.moments != "reset" else ():
+            goes = sent if self.moments == "carry" and name in job.piece else memory
+            for section, tensor in slots.items():
+                goes.setdefault(section, {})[name] = tensor
+        return Update({name: params[name] for name in job.piece}, memory, slots=sent)

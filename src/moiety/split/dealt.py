@@ -1,0 +1,200 @@
+"""Every worker gets a hand of each axis, dealt afresh every round.
+
+Yuan et al., *Independent Subnet Training*, arXiv:1910.02120. All draws come from the stream of
+the round, so that every party can deal for itself and no index need be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from moiety.core.axes import Part
+from moiety.core.state import Share, State, Turn
+from moiety.core.streams import SERVER, stream
+
+
+class Deal(Protocol):
+    """Deals the indices of one axis to some workers."""
+
+    def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
+        """Give ``num`` hands of the indices below ``size``; each sorted, none empty."""
+        ...
+
+    def share(self, size: int, num: int, /) -> float:
+        """Give the expected share of the axis in a hand."""
+        ...
+
+
+def check(size: int, num: int) -> None:
+    """Refuse to deal fewer indices than there are workers."""
+    if size < num:
+        raise ValueError(
+            f"an axis of {size} cannot be dealt to {num} workers; widen the model, take fewer "
+            "workers a round, or deal with overlap (quota, bernoulli)"
+        )
+
+
+@dataclass(frozen=True)
+class RoundRobin:
+    """Permute, and give out one by one: hands are disjoint, their sizes differ by at most one."""
+
+    def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
+        check(size, num)
+        order = torch.randperm(size, generator=rng)
+        return [order[place::num].sort().values for place in range(num)]
+
+    def share(self, size: int, num: int, /) -> float:
+        del size
+        return 1 / num
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Permute, and cut into equal consecutive chunks; the workers must divide the axis."""
+
+    def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
+        check(size, num)
+        if size % num:
+            raise ValueError(
+                f"{num} workers do not divide an axis of {size} into equal chunks; use round_robin"
+            )
+        order = torch.randperm(size, generator=rng)
+        return [hand.sort().values for hand in order.chunk(num)]
+
+    def share(self, size: int, num: int, /) -> float:
+        del size
+        return 1 / num
+
+
+@dataclass(frozen=True)
+class Stratified:
+    """Permute within equal blocks, one a server, and deal each block to all workers.
+
+    Args:
+        servers: number of blocks; 0 for as many as there are workers.
+    """
+
+    servers: int = 0
+
+    def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
+        check(size, num)
+        hands: list[list[Tensor]] = [[] for _ in range(num)]
+        for number, block in enumerate(torch.arange(size).tensor_split(self.servers or num)):
+            order = block[torch.randperm(len(block), generator=rng)]
+            for place in range(num):  # another worker first in every block, so that none is short
+                hands[(place + number) % num].append(order[place::num])
+        return [torch.cat(hand).sort().values for hand in hands]
+
+    def share(self, size: int, num: int, /) -> float:
+        del size
+        return 1 / num
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Deal round robin, then fill up every hand with random indices that it lacks.
+
+    Args:
+        keep: share of the axis in a hand; 0 for no more than a fair hand.
+        least: indices in a hand at least.
+    """
+
+    keep: float = 0.0
+    least: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keep <= 1 or self.least < 1:
+            raise ValueError(f"{self}: choose 0 <= keep <= 1 and least >= 1")
+
+    def count(self, size: int, num: int) -> int:
+        """Give the indices of a hand."""
+        return min(size, max(-(-size // num), round(self.keep * size), self.least))
+
+    def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
+        count, order = self.count(size, num), torch.randperm(size, generator=rng)
+        hands = []
+        for place in range(num):
+            mine = order[place::num]
+            rest = order[~torch.isin(order, mine)]
+            more = rest[torch.randperm(len(rest), generator=rng)][: count - len(mine)]
+            hands.append(torch.cat([mine, more]).sort().values)
+        return hands
+
+    def share(self, size: int, num: int, /) -> float:
+        return self.count(size, num) / size
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """Keep every index with a probability, independently: none, one or many may hold it.
+
+    Args:
+        keep: the probability.
+    """
+
+    keep: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"{self}: choose a probability in (0, 1]")
+
+    def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
+        return filled(torch.rand(num, size, generator=rng) < self.keep, rng)
+
+    def share(self, size: int, num: int, /) -> float:
+        del size, num
+        return self.keep
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """Give every index to one worker, drawn independently: hands differ in size."""
+
+    def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
+        owner = torch.randint(num, (size,), generator=rng)
+        return filled(owner[None] == torch.arange(num)[:, None], rng)
+
+    def share(self, size: int, num: int, /) -> float:
+        del size
+        return 1 / num
+
+
+def filled(held: Tensor, rng: Generator) -> list[Tensor]:
+    """Read hands off a mask [workers, size]; an empty hand gets one index at random."""
+    spare = torch.randint(held.shape[1], (len(held), 1), generator=rng)
+    return [row.nonzero()[:, 0] if row.any() else one for row, one in zip(held, spare, strict=True)]
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """Deal axes to the workers of a round, each axis on its own; an axis not named is shared.
+
+    Args:
+        sizes: axis -> length.
+        deals: axis -> how it is dealt.
+        fixed: a seed, to deal once and for all instead of afresh (the ablation).
+    """
+
+    sizes: Mapping[str, int]
+    deals: Mapping[str, Deal]
+    fixed: int | None = None
+
+    def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
+        del state
+        rng = turn.rng if self.fixed is None else stream(self.fixed, SERVER, "deal")
+        return self.shares(turn.roster, rng)
+
+    def shares(self, roster: Sequence[int], rng: Generator) -> Mapping[int, Share]:
+        """Deal to the workers of a roster."""
+        hands = {
+            axis: deal(self.sizes[axis], len(roster), rng) for axis, deal in self.deals.items()
+        }
+        return {
+            worker: Share(Part({axis: hand[place] for axis, hand in hands.items()}))
+            for place, worker in enumerate(roster)
+        }
