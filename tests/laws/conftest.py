@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from moiety.core.axes import take
 from moiety.core.play import begin, dispatch, play, questions
 from moiety.core.protocols import Method
-from moiety.core.rows import Rows, Seen, TableRows, all_rows
+from moiety.core.rows import Rows, Seen, TableRows, all_rows, some_of
 from moiety.core.state import Job, Reply, State
 from moiety.core.streams import stream
 from moiety.core.types import Memory, Params
@@ -19,12 +19,14 @@ from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized
 from moiety.methods import METHODS
 from moiety.methods.ddome import ddome
-from moiety.methods.demo import Demo, two_classes
+from moiety.methods.demo import Demo, alike, two_classes
 from moiety.methods.fedavg import fedavg
 from moiety.methods.fedopt import fedopt
+from moiety.methods.ist import ist
 from moiety.methods.task import Local, Task
 from moiety.models.mlp import mlp
 from moiety.models.module import from_module
+from moiety.models.normed import normed
 from moiety.outer.fedopt import Outer, fedyogi
 from moiety.solve.sgd import OWN
 from moiety.split.nested import Nested
@@ -58,7 +60,7 @@ def busy(task: Task) -> Method:
     return fedavg(replace(task, local=local))
 
 
-def normed(task: Task) -> Method:
+def with_batch_norm(task: Task) -> Method:
     """Train a module with batch norm, whose rows see each other and whose buffers merge."""
     net = nn.Sequential(nn.Linear(8, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, 6))
     model = from_module(net)
@@ -79,14 +81,24 @@ def redrawn(model, task: Task) -> Params:
     return model.redraw(stream(task.seed, "first"))
 
 
+def carrying(rng: torch.Generator) -> Demo:
+    """Deal units out with the moments of Adam, which travel, under norms that couple rows."""
+    task, data = alike(rng)
+    task = replace(task, model=normed((8, 12, 12, 6), stream(0, "net")), workers=len(data))
+    return Demo(ist(replace(task, local=Local("adam", 0.02, moments="carry", steps=4))), data)
+
+
 VARIANTS: Mapping[str, Callable[[torch.Generator], Demo]] = {
     "ddome-capacity": vary(lambda task: ddome(task, experts=3, capacity=2)),
     "ddome-yogi": vary(lambda task: replace(ddome(task, experts=3), outer=Outer(fedyogi(0.05)))),
     "ddome-random": vary(lambda task: ddome(replace(task, anchors={}), experts=3, random=True)),
     "fedopt-nesterov": vary(lambda task: fedopt(task, server="nesterov", server_lr=0.3)),
+    "ist-carry": carrying,
+    "ist-quota": vary(lambda task: ist(replace(task, workers=6), deal="quota", keep=0.5)),
+    "ist-bernoulli": vary(lambda task: ist(task, deal="bernoulli", keep=0.6)),
     "nested": vary(nested),
     "busy": vary(busy),
-    "batchnorm": vary(normed),
+    "batchnorm": vary(with_batch_norm),
     "dropout": vary(dropping),
 }
 DEMOS = {**{name: entry.demo for name, entry in METHODS.items()}, **VARIANTS}
@@ -155,8 +167,9 @@ class Case:
     def accuracy(self, state: State, memory: Mapping[int, Memory]) -> float:
         """Serve every worker its own rows; a personal head comes from the worker's memory."""
         rows_of, serve, right = self.open(), self.method.serve, []
+        whole = self.method.calibrate(state.params, some_of(rows_of, self.roster, 120, SEED))
         for worker in self.roster:
-            params = {**state.params, **memory.get(worker, {}).get(OWN, {})}
+            params = {**whole, **memory.get(worker, {}).get(OWN, {})}
             part = serve.choose(params, rows_of(worker))
             piece = take(params, self.method.model.axes, part)
             batch = all_rows(rows_of(worker))

@@ -18,6 +18,15 @@ def size_of(model, name: str, part) -> int:
     return count * tensor.element_size()
 
 
+def travelling(case, state, part) -> int:
+    """Bytes of the slices of the optimiser's memory that travels; step counts lie on no axis."""
+    return sum(
+        size_of(case.method.model, name, part) if tensor.ndim else tensor.element_size()
+        for tensors in state.slots.values()
+        for name, tensor in tensors.items()
+    )
+
+
 def test_bytes_are_those_of_the_shapes(case, kind):
     """Down: what is held, less what the probe brought. Up: all that is held, and the hints."""
     engine, state, model = case.engine(kind), case.begin(), case.method.model
@@ -35,12 +44,13 @@ def test_bytes_are_those_of_the_shapes(case, kind):
             held = {name for name in model.params if job.share.part.holds(name)}
             assert set(job.piece) == held
             fresh = held - probed.get(job.worker, set())
-            assert job.down_bytes == sum(size_of(model, n, job.share.part) for n in fresh)
+            kept = travelling(case, state, job.share.part)
+            assert job.down_bytes == sum(size_of(model, n, job.share.part) for n in fresh) + kept
         for job, reply in zip(jobs, engine.map(case.method.solve, jobs), strict=True):
             assert set(reply.piece) == set(job.piece)
             piece = sum(size_of(model, n, job.share.part) for n in job.piece)
             hint = sum(t.numel() * t.element_size() for t in reply.hint.values())
-            assert reply.up_bytes == piece + hint
+            assert reply.up_bytes == piece + hint + travelling(case, state, job.share.part)
         state = case.play(engine, state, 1)
 
 
@@ -92,14 +102,16 @@ def test_every_round_worker_and_seed_shuffles_afresh(case):
 
 
 def test_a_worker_keeps_only_what_it_never_sends(case, kind):
-    """Unless its solver says that it carries the optimiser's memory; names are those trained."""
+    """Unless its solver says that it keeps the optimiser's memory; names are those trained."""
     engine = case.engine(kind)
     state = case.play(engine, case.begin(), 2)
     jobs = case.jobs(engine, state)
     replies = list(engine.map(case.method.solve, jobs))
     for reply in replies:
         for section, tensors in engine.memory.get(reply.worker, {}).items():
-            assert case.method.solve.carry or not set(tensors) & set(reply.piece), section
+            assert case.method.solve.moments == "keep" or not set(tensors) & set(reply.piece), (
+                section
+            )
             assert set(tensors) <= set(case.method.model.params)
-    expected = set(case.roster) if case.name in ("fedper", "busy") else set()
+    expected = set(case.roster) if case.name in ("fedper", "busy", "diloco") else set()
     assert set(engine.memory) == expected

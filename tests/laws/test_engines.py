@@ -53,11 +53,13 @@ def test_resuming_is_invisible(case, kind, near, copied):
     kept = {worker: copied(memory) for worker, memory in half_engine.memory.items()}
     torch.manual_seed(99)
     torch.rand(7)
-    state = type(half)(copied(half.params), copied(half.outer), copied(half.extra), half.round)
+    parts = (copied(tree) for tree in (half.params, half.outer, half.slots, half.extra))
+    state = type(half)(*parts, half.round)
     resumed_engine = second.engine(kind, kept)
     resumed = second.play(resumed_engine, state, 2)
     near(resumed.params, straight.params)
     near(resumed.outer, straight.outer)
+    near(resumed.slots, straight.slots)
     near(resumed_engine.memory, engine.memory)
 
 

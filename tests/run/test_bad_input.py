@@ -114,7 +114,7 @@ def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
     (["--population.scheme", "natural"], "no natural workers"),
     (["--population.scheme", "iid", "--population.workers", "5000"], "choose fewer workers"),
     (["--net.kind", "cnn"], "a CNN needs images"),
-    (["--net.kind", "tree"], "'tree'; choose 'mlp', 'cnn' or 'linear'"),
+    (["--net.kind", "tree"], "network 'tree'"),
     (["--local.optimizer", "sgdd"], "'sgdd'; choose 'sgd', 'adam' or 'adamw'"),
     (["--local.schedule", "cosin"], "'cosin'; choose 'constant' or 'cosine'"),
     (["--ddome.serve", "top2"], "'top2'"),

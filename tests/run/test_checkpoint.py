@@ -79,15 +79,17 @@ def test_a_run_keeps_the_last_and_the_best_by_validation(run):
 def test_what_is_read_is_what_was_written(tmp_path):
     params = {"b": torch.tensor([1.0, float("inf")]), "a.w": torch.arange(6).view(2, 3)}
     memory = {7: {"own": {"a.w": torch.tensor(2.0, dtype=torch.float64)}, "slots": {}}}
-    state = State(params, {"m": torch.zeros(0)}, {"c": torch.tensor([True])}, 12, 1)
+    outer, slots = {"m": {"b": torch.zeros(0)}}, {"mean": {"b": torch.ones(2)}}
+    state = State(params, outer, slots, {"c": torch.tensor([True])}, 12, 1)
     where = checkpoint.write(tmp_path, Checkpoint(state, memory, 345, 1 / 3, "mark"))
     kept = checkpoint.read(where, "mark")
     assert (kept.state.round, kept.state.stage) == (12, 1)
     assert (kept.ledger_bytes, kept.score, kept.mark) == (345, 1 / 3, "mark")
     assert torch.equal(kept.memory[7]["own"]["a.w"], memory[7]["own"]["a.w"])
     assert kept.memory[7]["own"]["a.w"].dtype == torch.float64
-    for name, tree in (("params", params), ("outer", state.outer), ("extra", state.extra)):
-        found = getattr(kept.state, name)
+    pairs = [(kept.state.outer["m"], outer["m"]), (kept.state.slots["mean"], slots["mean"])]
+    pairs += [(kept.state.params, params), (kept.state.extra, state.extra)]
+    for found, tree in pairs:
         assert set(found) == set(tree)
         assert all(torch.equal(found[n], t) and found[n].dtype == t.dtype for n, t in tree.items())
 
@@ -123,11 +125,11 @@ def test_the_index_changed(lab, run, change):
     refused(lab, run, "00000010", "changed", "--at", "8")
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+@pytest.mark.parametrize("version", [0, 1, 3, None, "2"])
 def test_another_format_version(lab, run, version):
     path = newest(run) / INDEX
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": version}))
-    refused(lab, run, "00000010", f"format {version!r}", "reads 1", "version that wrote it")
+    refused(lab, run, "00000010", f"format {version!r}", "reads 2", "version that wrote it")
 
 
 def test_an_index_that_is_no_record(lab, run):

@@ -187,7 +187,11 @@ def test_the_command_of_the_ledger_repeats_the_run(lab, tiny, final, moiety, met
 
     record = tiny(
         rounds=3, seed=4, evaluate_every=2, turnout={"anchors": -1}, population={"rows": 20},
-        local={"carry": method != "ddome", "momentum": 0.5, "optimizer": "sgd"},
+        local={
+            "moments": "reset" if method == "ddome" else "keep",
+            "momentum": 0.5,
+            "optimizer": "sgd",
+        },
         net={"hidden": [5, 3]},
         ddome={"serve": "soft", "teach": False}, fedprox={"mu": 0.25},
     )  # fmt: skip

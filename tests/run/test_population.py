@@ -40,7 +40,41 @@ def dealt(request, digits):
 
 
 def test_every_scheme_is_tried():
-    assert {population.scheme for population in SHAPES.values()} == set(SCHEMES)
+    assert {population.scheme for population in SHAPES.values()} | {"all"} == set(SCHEMES)
+
+
+@pytest.mark.parametrize("scheme", ["iid", "dirichlet", "all"])
+def test_one_test_for_all(scheme, digits):
+    """Tested together: a share of the rows that no worker has; the rest is all dealt."""
+    population = Population(
+        scheme=scheme, workers=4, unseen=0, together=True, public=0.0, validation=0.0, first=1000
+    )
+    found = place(digits, population, 3)
+    test = set(found.groups["test"][-1].tolist())
+    hands = [set(rows.tolist()) for rows in found.train.values()]
+    assert list(found.groups) == ["test"]
+    assert len(hands) == 4
+    assert len(test) == 250
+    assert test | set().union(*hands) == set(range(1000))
+    assert test.isdisjoint(set().union(*hands))
+    assert (len(set().union(*hands)) == len(hands[0])) == (scheme == "all")
+
+
+def test_an_official_test_part_is_kept_apart(digits):
+    """It is the test of all; the first rows are those of the training part."""
+    official = replace(digits, test=torch.arange(digits.size) % 3 == 0)
+    population = Population(
+        scheme="iid", workers=2, unseen=0, together=True, public=0.0, validation=0.0, first=90
+    )
+    found = place(official, population, 3)
+    assert torch.equal(found.groups["test"][-1], official.test.nonzero()[:, 0])
+    train = torch.cat(list(found.train.values())).sort().values
+    assert torch.equal(train, (~official.test).nonzero()[:90, 0])
+
+
+def test_all_rows_for_everyone_leave_none_to_test(digits):
+    with pytest.raises(ValueError, match="unseen=0, together=True"):
+        place(digits, Population(scheme="all", unseen=0), 3)
 
 
 def test_no_row_is_in_two_places(dealt, digits):

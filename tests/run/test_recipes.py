@@ -92,7 +92,7 @@ def test_options_reach_the_method(tiny):
     ({"nett": {}}, "unknown field 'nett'; did you mean 'net'"),
     ({"net": {"hidden": [1.5]}}, "field 'net.hidden' is a int"),
     ({"methods": [1]}, "field 'methods' is a str"),
-    ({"local": {"carry": 1}}, "field 'local.carry' is a bool"),
+    ({"local": {"nesterov": 1}}, "field 'local.nesterov' is a bool"),
 ])  # fmt: skip
 def test_values_of_another_type(changes, said):
     with pytest.raises(ValueError, match=said):

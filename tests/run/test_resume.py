@@ -64,7 +64,11 @@ CASES = {
     "ddome, pool": ("ddome", {"engine": "pool"}),
     "fedper, vectorized": ("fedper", {"engine": "vectorized"}),
     "fedper, pool": ("fedper", {"engine": "pool"}),
-    "fedavg that carries momentum, serial": ("fedavg", {"local": {"carry": True}}),
+    "fedavg that keeps momentum, serial": ("fedavg", {"local": {"moments": "keep"}}),
+    "ist that carries momentum, vectorized": (
+        "ist",
+        {"local": {"moments": "carry"}, "engine": "vectorized", "net": {"kind": "normed"}},
+    ),
     "fedopt with the server's memory, serial": ("fedopt", {}),
 }
 
@@ -106,7 +110,7 @@ def test_a_kill_between_the_checkpoint_and_the_model_is_mended(lab, tiny, final,
 
 def test_memory_of_workers_is_kept_and_matters(lab, tiny, final):
     plain = lab.play(tiny(), name="plain")
-    carried = lab.play(tiny(local={"carry": True}), name="carried")
+    carried = lab.play(tiny(local={"moments": "keep"}), name="carried")
     assert final(plain) != final(carried)
     newest = checkpoint.found(carried / CHECKPOINTS)[-1]
     kept = checkpoint.read(newest, read_spec(carried).mark)

@@ -6,7 +6,7 @@ import pytest
 
 from moiety.core.ledger import End, Evaluation, Group, Round, Work, decode, encode
 
-WORK = Work(3, "anchor", {"expert": [1]}, 10, 20, 4, 50, 1.5, 0.5, 1.0, 7)
+WORK = Work(3, "anchor", {"expert": [1]}, 10, 20, 4, 50, 1.5, 0.5, 1.0, 7, {"expert": 1})
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ WORK = Work(3, "anchor", {"expert": [1]}, 10, 20, 4, 50, 1.5, 0.5, 1.0, 7)
     [
         End(3, 0.5, "failed", "why"),
         Round(7, 0, 0.1, 10, 20, 1.0, [WORK], [0.5, 0.5]),
-        Evaluation(7, 0.1, {"seen": Group([3], [0.25], [8])}, [[1, 2]]),
+        Evaluation(7, 0.1, {"seen": Group([3], [0.25], [8], [1.5])}, [[1, 2]]),
     ],
 )
 def test_entries_survive_a_line(entry):

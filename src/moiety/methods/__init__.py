@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from torch import Generator
 
 from moiety.core.protocols import Method
-from moiety.methods import ddome, dmoe, fedavg, fedopt, fedper, fedprox, ist, parallel
+from moiety.methods import (
+    data_parallel,
+    ddome,
+    diloco,
+    dmoe,
+    fedavg,
+    fedopt,
+    fedper,
+    fedprox,
+    ist,
+    local_sgd,
+)
 from moiety.methods.demo import Demo
 
 
@@ -26,14 +37,14 @@ class Entry:
 
 
 METHODS: Mapping[str, Entry] = {
-    "data_parallel": Entry(parallel.data_parallel, parallel.demo_data_parallel),
+    "data_parallel": Entry(data_parallel.data_parallel, data_parallel.demo),
     "ddome": Entry(ddome.ddome, ddome.demo),
-    "diloco": Entry(parallel.diloco, parallel.demo_diloco),
+    "diloco": Entry(diloco.diloco, diloco.demo),
     "dmoe": Entry(dmoe.dmoe, dmoe.demo, dmoe.CANNOT),
     "fedavg": Entry(fedavg.fedavg, fedavg.demo),
     "fedopt": Entry(fedopt.fedopt, fedopt.demo),
     "fedper": Entry(fedper.fedper, fedper.demo),
     "fedprox": Entry(fedprox.fedprox, fedprox.demo),
     "ist": Entry(ist.ist, ist.demo),
-    "local_sgd": Entry(parallel.local_sgd, parallel.demo_local_sgd),
+    "local_sgd": Entry(local_sgd.local_sgd, local_sgd.demo),
 }

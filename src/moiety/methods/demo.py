@@ -34,6 +34,19 @@ def blobs(rng: Generator, rows: int = 360) -> tuple[Tensor, Tensor]:
     return centre[y] + torch.randn(rows, 8, generator=rng) * 0.7, y
 
 
+def alike(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
+    """Deal blobs to six workers of unequal size that all have all classes."""
+    x, y = blobs(rng)
+    order = torch.randperm(len(y), generator=rng)
+    table = {"x": x, "y": y}
+    data: dict[int, Rows] = {
+        worker: TableRows(table, order[worker::WORKERS][: 35 + 5 * worker])
+        for worker in range(WORKERS)
+    }
+    net = mlp((8, 6, CENTRES), rng)
+    return Task(net, Local(lr=0.1, batch=16, epochs=2), rounds=10), data
+
+
 def two_classes(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
     """Deal blobs to six workers of unequal size with two classes each; three are anchors."""
     x, y = blobs(rng)

@@ -6,7 +6,7 @@ Training*, arXiv:1910.02120.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -15,7 +15,7 @@ from torch import Generator
 from moiety.core.axes import lengths
 from moiety.core.protocols import Method, as_it_is
 from moiety.core.streams import stream
-from moiety.methods.demo import Demo, two_classes
+from moiety.methods.demo import Demo, alike
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.models.normed import normed
@@ -30,14 +30,20 @@ from moiety.split.dealt import (
     Stratified,
 )
 
-DEALS: Mapping[str, Callable[[float], Deal]] = {
-    "round_robin": lambda keep: RoundRobin(),
-    "chunk": lambda keep: Chunk(),
-    "stratified": lambda keep: Stratified(),
-    "quota": Quota,
-    "bernoulli": lambda keep: Bernoulli(keep or 0.5),
-    "categorical": lambda keep: Categorical(),
-}
+
+def deal_of(name: str, keep: float) -> Deal:
+    """Choose how an axis is dealt."""
+    deals: Mapping[str, Deal] = {
+        "round_robin": RoundRobin(),
+        "chunk": Chunk(),
+        "stratified": Stratified(),
+        "quota": Quota(keep),
+        "bernoulli": Bernoulli(keep or 0.5),
+        "categorical": Categorical(),
+    }
+    if name not in deals:
+        raise ValueError(f"deal={name!r}; choose one of {tuple(deals)}")
+    return deals[name]
 
 
 def ist(
@@ -62,10 +68,7 @@ def ist(
         calibrate: make the whole good for use (statistics of norms, scale of branches); without,
             it is used as it was merged.
     """
-    if deal not in DEALS:
-        raise ValueError(f"{deal=}; choose one of {tuple(DEALS)}")
-    how = DEALS[deal](keep)
-    deals = dict.fromkeys(cut(task, shared), how)
+    deals = dict.fromkeys(cut(task, shared), deal_of(deal, keep))
     return dealt(task, "ist", deals, fresh=fresh, calibrate=calibrate)
 
 
@@ -105,9 +108,8 @@ def dealt(
 
 
 def demo(rng: Generator) -> Demo:
-    """Learn blobs of which each worker has two classes, with hidden layers dealt to all."""
-    task, data = two_classes(rng)
-    model = normed((8, 24, 24, 6), stream(0, "net"))
-    local = replace(task.local, epochs=4)
-    task = replace(task, model=model, local=local, workers=len(data))
-    return Demo(ist(task), data)
+    """Learn blobs of which workers have rows alike, with two hidden layers dealt to all."""
+    task, data = alike(rng)
+    model = normed((8, 96, 96, 6), stream(0, "net"))
+    local = replace(task.local, batch=32)
+    return Demo(ist(replace(task, model=model, local=local, workers=len(data))), data)

@@ -19,7 +19,7 @@ MAKE: Mapping[str, Callable[..., Base]] = {
     "mlp": lambda rng, widths: mlp(widths, rng),
     "normed": lambda rng, widths, norm: normed(widths, rng, norm=norm),
     "cnn": lambda rng, shape, classes, **sizes: cnn(shape, classes, rng, **sizes),
-    "mixture": lambda rng, **sizes: mixture(**sizes),
+    "mixture": lambda _, **sizes: mixture(**sizes),
 }
 """Kind -> what builds it, from a stream and the rest of its ``config()``."""
 

@@ -39,6 +39,7 @@ def make_mlp(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Ba
 
 def make_linear(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Base:
     """Make a linear classifier."""
+    del net
     return mlp((math.prod(shape), classes), rng)
 
 

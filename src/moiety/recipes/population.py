@@ -47,6 +47,11 @@ def place(data: Dataset, population: Population, seed: int) -> Places:
         raise ValueError(f"population scheme {population.scheme!r}; choose one of {SCHEMES}")
     if not 0 < population.test < 1:
         raise ValueError(f"population.test={population.test}; choose a share between 0 and 1")
+    if population.scheme == "all" and (population.unseen or not population.together):
+        raise ValueError(
+            f"scheme 'all' gives every worker all rows, so none is left for unseen="
+            f"{population.unseen} workers or a test of its own; say unseen=0, together=True"
+        )
     if data.y is None:
         raise ValueError(f"{data.name} has no labels, and training needs them")
     least = population.anchors if population.scheme == "labels" else 1

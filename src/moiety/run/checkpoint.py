@@ -54,10 +54,10 @@ def flatten(checkpoint: Checkpoint) -> list[tuple[list[str | int], Tensor]]:
     state = checkpoint.state
     found: list[tuple[list[str | int], Tensor]] = []
     for place, tree in (("params", state.params), ("extra", state.extra)):
-        found += [([place, name], t) for name, t in tree.items()]
+        found.extend(([place, name], t) for name, t in tree.items())
     for place, memory in (("outer", state.outer), ("slots", state.slots)):
         for section, tree in memory.items():
-            found += [([place, section, name], t) for name, t in tree.items()]
+            found.extend(([place, section, name], t) for name, t in tree.items())
     for worker, memory in checkpoint.memory.items():
         for section, tree in memory.items():
             found += [(["memory", worker, section, name], t) for name, t in tree.items()]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from moiety.core.ledger import Start
 from moiety.core.protocols import Method
@@ -100,12 +101,16 @@ def train(
         state = execute(run, folder, watch)
     finally:
         run.engine.close()
-    width = first.shape[1]
-    intake = Intake(tuple(first.shape[1:]), Scale(torch.zeros(width), torch.ones(width)), names)
     note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
     params = method.calibrate(state.params, sample)
-    write(serve_method(method, params, intake, note), folder / "final")
+    write(serve_method(method, params, intake_of(first, names), note), folder / "final")
     return state
+
+
+def intake_of(first: Tensor, names: tuple[str, ...]) -> Intake:
+    """Say what the model takes: rows like the first, which nobody scaled."""
+    width = first.shape[1]
+    return Intake(tuple(first.shape[1:]), Scale(torch.zeros(width), torch.ones(width)), names)
 
 
 def through(group: Mapping[int, Rows], method: Method) -> Mapping[int, Rows]:

@@ -1,0 +1,36 @@
+"""DiLoCo: AdamW at the workers, Nesterov momentum at the server.
+
+Douillard et al., *DiLoCo: Distributed Low-Communication Training of Language Models*,
+arXiv:2311.08105.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Generator
+
+from moiety.core.protocols import Method
+from moiety.methods.demo import Demo, two_classes
+from moiety.methods.fedavg import fedavg
+from moiety.methods.task import Task
+from moiety.outer.fedopt import Momentum, Outer
+
+
+def diloco(task: Task, *, outer_lr: float = 0.7, outer_momentum: float = 0.9) -> Method:
+    """Train with AdamW, whose moments stay at the worker; the server steps with Nesterov momentum.
+
+    Args:
+        task: what is to be learnt.
+        outer_lr: of the server; 1 without momentum is local SGD.
+        outer_momentum: of the server.
+    """
+    local = replace(task.local, optimizer="adamw", moments="keep")
+    outer = Outer(Momentum(outer_lr, outer_momentum, nesterov=True))
+    return replace(fedavg(replace(task, local=local)), name="diloco", outer=outer)
+
+
+def demo(rng: Generator) -> Demo:
+    """Learn blobs of which each worker has two classes."""
+    task, data = two_classes(rng)
+    return Demo(diloco(replace(task, local=replace(task.local, lr=0.01))), data)
