@@ -69,7 +69,8 @@ def main(words: Sequence[str]) -> int:
     found, silent = forecasts(plan, setting)
     steps = max(one.effort.steps for one in found.values())
     num = len(plan.rows)
-    cost = (said.statistical_cost,) * 2 if said.statistical_cost else statistical(num)
+    given = said.statistical_cost
+    cost = (given, given) if given else statistical(num)
     choice = decide(found, steps, cost, said.memory_gb * 1e9)
     if said.json:
         say_json(plain(found, silent, choice, num, steps, setting))
