@@ -49,7 +49,7 @@ class Setting:
         if self.layout not in LAYOUTS:
             raise ValueError(f"layout {self.layout!r}; choose one of {tuple(LAYOUTS)}")
         if self.flops < 0 or self.launch_s < 0 or not self.copy_rate > 0:
-            raise ValueError(f"{self}: rates must be above 0")
+            raise ValueError(f"{self}: rates and seconds must be at least 0")
 
 
 @dataclass(frozen=True)
