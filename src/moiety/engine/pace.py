@@ -10,21 +10,23 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from moiety.core.play import commit, dispatch
-from moiety.core.protocols import Descent, Method
+from moiety.core.protocols import Descent, Method, Solve
 from moiety.core.rows import Rows
 from moiety.core.state import Job, Reply, State
+from moiety.core.types import Carry
 from moiety.engine.feed import feed
-from moiety.engine.work import gradient, one_thread
+from moiety.engine.work import Steps, gradient, one_thread, work
 
 
-def median_s(work: Callable[[], object], repeats: int = 5, warm: int = 2) -> float:
+def median_s(act: Callable[[], object], repeats: int = 5, warm: int = 2) -> float:
     """Time some work."""
     spent = []
     for place in range(warm + repeats):
         begun = time.perf_counter()
-        work()
+        act()
         if place >= warm:
             spent.append(time.perf_counter() - begun)
     return statistics.median(spent)
@@ -52,6 +54,21 @@ def step_s(solve: Descent, job: Job, rows: Rows, *, repeats: int = 9) -> float:
 
     with one_thread():
         return median_s(once, repeats)
+
+
+def stroll(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, Tensor | None]:
+    """Read every batch of a plan and copy the piece, as an engine does, but make no step."""
+    del solve, role
+    params = {name: t.clone() for name, t in carry["params"].items()}
+    for _ in steps:
+        pass
+    return {**carry, "params": params}, None
+
+
+def job_s(solve: Descent, job: Job, rows: Rows, *, repeats: int = 3) -> float:
+    """Time a job apart from its steps: drawing the plan, reading rows, copying the piece."""
+    with one_thread():
+        return median_s(lambda: work(solve, job, rows, {}, stroll), repeats, 1)
 
 
 def idle_s(method: Method, state: State, roster: Sequence[int], *, repeats: int = 3) -> float:

@@ -12,7 +12,7 @@ from moiety.core.play import dispatch
 from moiety.core.protocols import Descent, Method
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, State, count_bytes
-from moiety.engine.pace import idle_s, step_s
+from moiety.engine.pace import idle_s, job_s, step_s
 from moiety.engine.rehearse import Effort, rehearse, shapes
 from moiety.methods.task import Task
 from moiety.models.gated import Base
@@ -104,8 +104,9 @@ class Forecast:
         flops_all: of all workers in a round.
         traffic: of a round.
         step_s: seconds of a local step.
-        work_s: seconds of the slowest worker's steps.
-        works_s: seconds of all workers' steps, one worker after the other.
+        job_s: seconds of a job apart from its steps: its plan, its rows, a copy of its piece.
+        work_s: seconds of the slowest worker's job.
+        works_s: seconds of all workers' jobs, one after the other.
         slice_s: seconds of dealing, cutting and folding.
         link_s: seconds on the link.
     """
@@ -117,6 +118,7 @@ class Forecast:
     flops_all: int
     traffic: Traffic
     step_s: float
+    job_s: float
     work_s: float
     works_s: float
     slice_s: float
@@ -189,8 +191,8 @@ def forecast(name: str, plan: Outline, setting: Setting) -> Forecast:
     sent = [effort.down_bytes for effort in found.values()]
     back = [effort.up_bytes for effort in found.values()]
     traffic = LAYOUTS[setting.layout](sent, back)
-    each_s, slice_s = speeds(name, plan, setting, found, most)
-    work = {worker: effort.steps * each_s for worker, effort in found.items()}
+    each_s, apart_s, slice_s = speeds(name, plan, setting, found, most)
+    work = {worker: effort.steps * each_s + apart_s for worker, effort in found.items()}
     return Forecast(
         method=name,
         share=sum(effort.piece_bytes for effort in found.values()) / len(found) / whole,
@@ -199,6 +201,7 @@ def forecast(name: str, plan: Outline, setting: Setting) -> Forecast:
         flops_all=sum(effort.flops for effort in found.values()),
         traffic=traffic,
         step_s=each_s,
+        job_s=apart_s,
         work_s=max(work.values()),
         works_s=sum(work.values()),
         slice_s=slice_s,
@@ -208,12 +211,12 @@ def forecast(name: str, plan: Outline, setting: Setting) -> Forecast:
 
 def speeds(
     name: str, plan: Outline, setting: Setting, found: Mapping[int, Effort], worker: int
-) -> tuple[float, float]:
-    """Give the seconds of a local step and of dealing, cutting and folding a round."""
+) -> tuple[float, float, float]:
+    """Give seconds: of a local step, of a job besides, of dealing, cutting and folding a round."""
     if setting.flops:
         moved = sum(effort.down_bytes + effort.up_bytes for effort in found.values())
         each_s = found[worker].step_flops / setting.flops + setting.launch_s
-        return each_s, 2 * moved / setting.copy_rate
+        return each_s, 0.0, 2 * moved / setting.copy_rate
     task = replace(plan.task, model=plan.numbers())
     method = made(name, task, plan.record)
     solve: Any = method.solve  # a Descent, or ``efforts`` had refused it
@@ -221,4 +224,6 @@ def speeds(
     state = State(first, slots=solve.slots(first))
     roster = list(plan.rows)
     job = next(j for j in dispatch(method, state, roster, {}, plan.seed) if j.worker == worker)
-    return step_s(solve, job, plan.rows[worker]) + setting.launch_s, idle_s(method, state, roster)
+    rows = plan.rows[worker]
+    each_s = step_s(solve, job, rows) + setting.launch_s
+    return each_s, job_s(solve, job, rows), idle_s(method, state, roster)
