@@ -6,8 +6,19 @@ import pytest
 import torch
 
 from benchmarks.ist_parts.quadratic import (
-    UNIT, World, all_hands, decay, expected, given, m_bar, run, same, step_matrix, unscaled, w_bar,
-)  # fmt: skip
+    UNIT,
+    World,
+    all_hands,
+    decay,
+    expected,
+    given,
+    m_bar,
+    run,
+    same,
+    step_matrix,
+    unscaled,
+    w_bar,
+)
 from moiety.split.dealt import Dealt, RoundRobin
 
 NEAR = {"rtol": 0, "atol": 1e-9}
