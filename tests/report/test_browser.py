@@ -6,7 +6,7 @@ import pytest
 
 from moiety import report
 from moiety.report.files import load
-from moiety.report.frames import summaries
+from moiety.report.frames import ORDER, summaries
 from moiety.report.series import series
 from moiety.report.text import cells
 
@@ -65,7 +65,7 @@ def test_page_renders(driver, rich, tmp_path, width, height):
         "[row.querySelector('.label').innerText,"
         " ...[...row.querySelectorAll('td')].map(cell => cell.innerText)])"
     )
-    assert shown == [cells(row) for row in summaries(series(load([rich])))]
+    assert shown == [cells(row, ORDER) for row in summaries(series(load([rich])))]
 
     # with every table open, the page still does not scroll sideways
     driver.execute_script("document.querySelectorAll('details').forEach(one => {one.open = true})")

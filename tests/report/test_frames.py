@@ -2,9 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
+from moiety.core.ledger import Group
 from moiety.report import summary, table
 from moiety.report.files import load
 from moiety.report.findings import headline, warnings
@@ -144,6 +146,18 @@ def test_headline_says_when_training_lost(make, small_ledgers):
     )
     text = table([*common, bad])
     assert "No trained method leads: common leads" in text.replace("\n", " ")
+
+
+def test_a_test_for_all_has_the_only_column(small_ledgers):
+    """Runs that are judged on one set of rows have no workers of their own to show."""
+    ledger = small_ledgers[0]
+    one = replace(
+        ledger.evaluations[-1],
+        groups={"test": Group([-1], [0.25], [8]), "validation": Group([-1], [1], [8])},
+    )
+    head = table([replace(ledger, evaluations=[one])]).splitlines()[0].split("  ")
+    assert [name.strip() for name in head if name][:3] == ["method", "test rows", "bytes down"]
+    assert "25.0 %" in table([replace(ledger, evaluations=[one])])
 
 
 def test_table_is_aligned(small_ledgers):

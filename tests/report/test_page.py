@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from moiety import report
-from moiety.report.frames import summaries
+from moiety.report.frames import ORDER, summaries
 from moiety.report.series import series
 from moiety.report.text import cells
 
@@ -111,7 +111,7 @@ def test_numbers_equal_the_ledgers(small, small_ledgers, tmp_path):
     page = parsed(report.write([small], tmp_path))
     rows = [[cell.strip() for cell in row] for row in page.rows]
     for row in summaries(series(small_ledgers)):
-        wanted = cells(row)
+        wanted = cells(row, ORDER)
         mark = "highest on unseen" if row.label == "ddome" else ""
         assert [wanted[0] + mark, *wanted[1:]] in rows
     assert ["ddome", "2", "70.00", "14.14", "60.00", "80.00", "2"] in rows  # unseen, by hand

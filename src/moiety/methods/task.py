@@ -31,6 +31,7 @@ class Local:
         batch: rows in a step.
         epochs: passes over a worker's rows in a round; 0 for as many as ``steps`` need.
         steps: a cap on the steps of a round; 0 for none.
+        window: neighbouring rows that are shuffled together, for rows read from disk; 0 for all.
         clip: the largest norm of a gradient; 0 for none.
         accumulate: pieces that a batch is computed in.
         schedule: ``constant``, ``cosine`` over all rounds, or ``steps`` (a tenth of the rate
@@ -52,6 +53,7 @@ class Local:
     batch: int = 32
     epochs: int = 1
     steps: int = 0
+    window: int = 0
     clip: float = 0.0
     accumulate: int = 1
     schedule: str = "constant"
@@ -99,6 +101,7 @@ class Local:
             batch=self.batch,
             epochs=self.epochs,
             steps=self.steps or None,
+            window=self.window,
             schedule=self.course(rounds),
             clip=self.clip or None,
             accumulate=self.accumulate,

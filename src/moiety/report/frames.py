@@ -12,6 +12,7 @@ from moiety.core.ledger import Evaluation, Group, Ledger
 from moiety.report.series import Series, status
 
 ORDER = ("seen", "unseen")
+VALIDATION = "validation"
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,13 @@ from typing import Any
 
 from moiety.core.ledger import Ledger
 from moiety.report.findings import headline, warnings
-from moiety.report.frames import ORDER, Spread, Summary, summaries
+from moiety.report.frames import ORDER, VALIDATION, Spread, Summary, crowd, summaries
 from moiety.report.numbers import NONE, as_bytes, as_percent, as_seconds
 from moiety.report.series import series
 
 WIDTH = 88  # columns of the sentences below the table
 
-HEAD = (
-    "method",
-    "seen workers",
-    "unseen workers",
-    "worst worker",
-    "bytes down",
-    "bytes up",
-    "bytes in all",
-    "time",
-    "seeds",
-    "status",
-)
+COSTS = ("bytes down", "bytes up", "bytes in all", "time", "seeds", "status")
 SHORT = {"seen workers": "seen", "unseen workers": "unseen", "worst worker": "worst"}
 READING = (
     "Accuracy at the last evaluation, averaged over workers, each counting the same; the worst "
@@ -34,12 +23,29 @@ READING = (
 )
 
 
-def cells(found: Summary) -> list[str]:
-    """Write the row of a series, one cell for each name in ``HEAD``."""
+def scored(rows: Sequence[Summary]) -> list[str]:
+    """List the groups that have a column; validation rows are for choosing, not for reporting.
+
+    Workers seen and unseen stand first, and have columns even where there are none, unless all
+    are judged on rows of their own.
+    """
+    found = {name for row in rows for name in row.groups} - {VALIDATION}
+    others = sorted(found.difference(ORDER))
+    return [*(ORDER if found.intersection(ORDER) or not others else ()), *others]
+
+
+def head(groups: Sequence[str]) -> list[str]:
+    """Name the columns."""
+    worst = ["worst worker"] if set(groups) & set(ORDER) else []
+    return ["method", *map(crowd, groups), *worst, *COSTS]
+
+
+def cells(found: Summary, groups: Sequence[str]) -> list[str]:
+    """Write the row of a series, one cell for each name in ``head(groups)``."""
     return [
         found.label,
-        *(as_percent(found.groups.get(name)) for name in ORDER),
-        as_percent(found.worst),
+        *(as_percent(found.groups.get(name)) for name in groups),
+        *([as_percent(found.worst)] if set(groups) & set(ORDER) else []),
         as_bytes(found.down_bytes),
         as_bytes(found.up_bytes),
         as_bytes(found.total_bytes),
@@ -73,8 +79,9 @@ def table(ledgers: Sequence[Ledger]) -> str:
     """
     found = series(ledgers)
     rows = summaries(found)
-    short = [SHORT.get(name, name) for name in HEAD]
-    lines = align([short, *(cells(row) for row in rows)])
+    groups = scored(rows)
+    short = [SHORT.get(name, name) for name in head(groups)]
+    lines = align([short, *(cells(row, groups) for row in rows)])
     sentences = [READING, headline(rows), *warnings(ledgers, found)]
     return "\n".join([*lines, "", *(line for text in sentences for line in wrap(text, WIDTH))])
 

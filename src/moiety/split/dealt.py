@@ -84,10 +84,12 @@ class Stratified:
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
         check(size, num)
         hands: list[list[Tensor]] = [[] for _ in range(num)]
-        for number, block in enumerate(torch.arange(size).tensor_split(self.servers or num)):
+        dealt = 0
+        for block in torch.arange(size).tensor_split(self.servers or num):
             order = block[torch.randperm(len(block), generator=rng)]
-            for place in range(num):  # another worker first in every block, so that none is short
-                hands[(place + number) % num].append(order[place::num])
+            for place in range(num):  # go on where the last block ended, so that none is short
+                hands[(place + dealt) % num].append(order[place::num])
+            dealt += len(block)
         return [torch.cat(hand).sort().values for hand in hands]
 
     def share(self, size: int, num: int, /) -> float:

@@ -1,0 +1,314 @@
+"""Independent subnets of perceptrons: every figure asked for beside the figure measured.
+
+    python -m benchmarks.ist [--quick] [--check] [--json FILE]
+
+Fashion-MNIST, its first 12,000 training rows dealt evenly, its 10,000 test rows; 600 local steps
+of 64 rows; every run is one that ``moiety run ist-fashion`` can play. Accuracy is compared at equal
+local steps, cost where a target is first reached. A quick run takes the digits and two gates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gates import Book, Gate, machine, not_run, options, report, spread
+from benchmarks.trial import Trial
+from moiety.core.ledger import read
+from moiety.run.group import start_run
+from moiety.run.loop import LEDGER
+from moiety.run.spec import resolve
+
+SEEDS = (0, 1, 2)
+STEPS, BATCH, H = 600, 64, 20
+TARGET = 0.83
+WORKERS = (2, 4, 8)
+CHECKED = 40
+"""Local steps between evaluations where a target is looked for."""
+
+Figures = Mapping[str, Any]
+
+
+def trial(
+    method: str,
+    n: int,
+    hidden: Sequence[int] = (512, 512),
+    *,
+    steps: int = STEPS,
+    every: int = H,
+    norm: str = "batch",
+    look: int = STEPS,
+    recipe: str = "ist-fashion",
+    population: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Trial:
+    """Describe a run: a method on n workers, ``every`` local steps a round, ``steps`` in all."""
+    changes: dict[str, Any] = {
+        "rounds": steps // every,
+        "evaluate_every": max(1, min(look, steps) // every),
+        "population": {"workers": n, **(population or {})},
+        "turnout": {"size": n},
+        "net": {"hidden": list(hidden), "norm": norm},
+        "local": {"steps": every},
+        **({method: dict(options)} if options else {}),
+    }
+    return Trial(f"{method}, n = {n}", method, recipe, changes)
+
+
+def played(what: Trial, seed: int) -> Figures:
+    """Play a run as the command line does, and read its ledger."""
+    spec, built = resolve(what.recipe, what.record, what.method, seed)
+    with tempfile.TemporaryDirectory() as place:
+        with contextlib.redirect_stderr(io.StringIO()):
+            start_run(spec, built, Path(place))
+        ledger = read(Path(place) / LEDGER)
+    every = what.record.local.steps
+    return {
+        "accuracy": {
+            str(e.round * every): e.groups["test"].accuracy[0] for e in ledger.evaluations
+        },
+        "bytes": sorted({entry.down_bytes + entry.up_bytes for entry in ledger.rounds}),
+        "worker_bytes": sorted({w.down_bytes for r in ledger.rounds for w in r.workers}),
+        "seconds": sum(entry.seconds for entry in ledger.rounds),
+        "parameters": ledger.start.num_parameters,
+    }
+
+
+def runs(book: Book, key: str, what: Trial, seeds: Sequence[int] = SEEDS) -> list[Figures]:
+    """Play some seeds, each kept by itself."""
+    return [book.measure(f"{key}, seed {s}", lambda s=s: played(what, s)) for s in seeds]
+
+
+def last(found: Sequence[Figures]) -> list[float]:
+    """Give the accuracy at the end, by seed."""
+    return [one["accuracy"][max(one["accuracy"], key=int)] for one in found]
+
+
+def reached(found: Figures, target: float = TARGET) -> int | None:
+    """Give the local steps after which a target was first seen; None if never."""
+    steps = [int(s) for s, value in found["accuracy"].items() if value >= target]
+    return min(steps, default=None)
+
+
+def piece(widths: Sequence[int], n: int) -> int:
+    """Count the parameters of a part: spec section 9.1, hands of equal size."""
+    inner = [width // n for width in widths[1:-1]]
+    cut = [widths[0], *inner, widths[-1]]
+    return sum(a * b for a, b in pairwise(cut)) + 2 * sum(inner)
+
+
+def step_flops(widths: Sequence[int], n: int) -> int:
+    """Count the multiply-adds, twice, of a worker's step: section 9.2, matrices only."""
+    inner = [width // n for width in widths[1:-1]]
+    cut = [widths[0], *inner, widths[-1]]
+    matrices = sum(a * b for a, b in pairwise(cut))
+    return BATCH * (6 * matrices - 2 * cut[0] * cut[1])
+
+
+def tables(book: Book) -> dict[str, list[Figures]]:
+    """Play the runs of the first table: two and three layers, with and without norms."""
+    found = {}
+    for hidden in ((512,), (512, 512)):
+        layers = len(hidden) + 1
+        single = trial("ist", 1, hidden)
+        found[f"{layers} single"] = runs(book, f"{layers} layers, single", single)
+        for n in WORKERS:
+            for method in ("ist", "local_sgd"):
+                key = f"{layers} layers, {method}, n = {n}"
+                found[f"{layers} {method} {n}"] = runs(book, key, trial(method, n, hidden))
+    for n in (1, *WORKERS):
+        key = f"3 layers, ist without norms, n = {n}"
+        found[f"none {n}"] = runs(book, key, trial("ist", n, norm="none"))
+    return found
+
+
+def equal_steps(found: Mapping[str, list[Figures]]) -> list[Gate]:
+    """G1: near the single worker at equal steps, and no better with more workers."""
+    gates = []
+    for layers in (2, 3):
+        single, means = statistics.mean(last(found[f"{layers} single"])), []
+        for n in WORKERS:
+            mean = statistics.mean(last(found[f"{layers} ist {n}"]))
+            means.append(mean)
+            bar = 0.035 if n == 8 else 0.025
+            local = statistics.mean(last(found[f"{layers} local_sgd {n}"]))
+            text = f"{single - mean:.4f} ({mean:.4f}; single {single:.4f}, local SGD {local:.4f})"
+            name = f"G1 {layers} layers, n = {n}: below the single worker by"
+            gates.append(Gate(name, f"at most {bar}", text, single - mean <= bar))
+        rise = max(b - a for a, b in pairwise(means))
+        gates.append(
+            Gate(f"G1 {layers} layers: rise with n", "at most 0.005", f"{rise:.4f}", rise <= 0.005)
+        )
+    return gates
+
+
+def norms(found: Mapping[str, list[Figures]]) -> list[Gate]:
+    """G2: what the norms are worth."""
+    gates = []
+    for n, bar in ((2, None), (4, 0.03), (8, 0.06)):
+        gains = [
+            a - b for a, b in zip(last(found[f"3 ist {n}"]), last(found[f"none {n}"]), strict=True)
+        ]
+        mean = statistics.mean(gains)
+        text = f"{mean:.4f} ({min(gains):.4f} to {max(gains):.4f})"
+        asked = "-" if bar is None else f"at least {bar}"
+        gates.append(Gate(f"G2 norms against none, n = {n}", asked, text, bar and mean >= bar))
+    return gates
+
+
+def rounds(book: Book) -> list[Gate]:
+    """G3: local steps a round, at 3 layers and n = 4."""
+    found = {
+        h: statistics.mean(
+            last(runs(book, f"3 layers, ist, n = 4, H = {h}", trial("ist", 4, every=h)))
+        )
+        for h in (1, 5, 100, STEPS)
+    }
+    found[H] = statistics.mean(last(runs(book, "3 layers, ist, n = 4", trial("ist", 4))))
+    many = [value for h, value in found.items() if h < STEPS]
+    text = ", ".join(f"H = {h} {found[h]:.4f}" for h in sorted(found))
+    gap = found[STEPS] - found[100]
+    return [
+        Gate(
+            "G3 spread over H = 1 to 100",
+            "at most 0.02",
+            f"{max(many) - min(many):.4f} ({text})",
+            max(many) - min(many) <= 0.02,
+        ),
+        Gate("G3 one round of all steps over H = 100", "at most 0", f"{gap:.4f}", gap <= 0),
+    ]
+
+
+LOOKED = {512: 1200, 2048: 1200}
+
+
+def race(book: Book, width: int, n: int) -> dict[str, list[float]]:
+    """Steps, FLOPs and bytes of IST over those of local SGD, where the target is first seen."""
+    widths, ratios = (784, width, width, 10), {"steps": [], "flops": [], "bytes": []}
+    for seed in SEEDS:
+        steps = {}
+        for method in ("ist", "local_sgd"):
+            most = LOOKED[width] if method == "ist" else 400
+            what = trial(method, n, (width, width), steps=most, look=CHECKED)
+            key = f"to {TARGET}: {method}, width {width}, n = {n}, seed {seed}"
+            steps[method] = reached(book.measure(key, lambda w=what, s=seed: played(w, s)))
+        if steps["ist"] is None or steps["local_sgd"] is None:
+            return {}
+        ratio = steps["ist"] / steps["local_sgd"]
+        ratios["steps"].append(ratio)
+        ratios["flops"].append(ratio * step_flops(widths, n) / step_flops(widths, 1))
+        ratios["bytes"].append(ratio * piece(widths, n) / piece(widths, 1))
+    return ratios
+
+
+def costs(book: Book) -> list[Gate]:
+    """G4 and G6: what reaching the target costs, and that width helps."""
+    gates, bytes_at = [], {}
+    for width in (512, 2048):
+        for n in (4, 8):
+            ratios = race(book, width, n)
+            for kind, bar in (("steps", None), ("flops", 0.6), ("bytes", 0.7)):
+                name = f"G4 width {width}, n = {n}, to {TARGET}: {kind} over local SGD"
+                asked = f"at most {bar}" if bar and width == 512 else "-"
+                if not ratios:
+                    gates.append(Gate(name, asked, "target not reached", False if bar else None))
+                    continue
+                middle = statistics.median(ratios[kind])
+                ok = middle <= bar if bar and width == 512 else None
+                gates.append(Gate(name, asked, spread(ratios[kind]), ok))
+            bytes_at[width, n] = statistics.median(ratios["bytes"]) if ratios else float("inf")
+    for n in (4, 8):
+        narrow, wide = bytes_at[512, n], bytes_at[2048, n]
+        text = f"{wide:.3f} at 2,048 against {narrow:.3f} at 512"
+        gates.append(Gate(f"G6 n = {n}: bytes fall with width", "smaller", text, wide < narrow))
+    return gates
+
+
+def ledgers(found: Mapping[str, list[Figures]]) -> list[Gate]:
+    """G5: what the ledger counted is what section 9 says, to the byte."""
+    wrong, seen = [], 0
+    for layers in (2, 3):
+        widths = (784, *[512] * (layers - 1), 10)
+        for n in WORKERS:
+            for method, share in (("ist", n), ("local_sgd", 1)):
+                asked = 2 * n * 4 * piece(widths, share)
+                for one in found[f"{layers} {method} {n}"]:
+                    seen += 1
+                    if one["bytes"] != [asked]:
+                        wrong.append((layers, n, method, one["bytes"], asked))
+    text = f"{seen - len(wrong)} of {seen} runs agree" + (f"; {wrong[:2]}" if wrong else "")
+    return [Gate("G5 bytes of a round, up and down, all workers", "equal", text, not wrong)]
+
+
+UNLIKE = {
+    "two classes a worker": {"scheme": "classes", "classes": 2},
+    "Dirichlet 0.1": {"scheme": "dirichlet", "alpha": 0.1},
+}
+
+
+def unlike(book: Book) -> list[Gate]:
+    """Where the data of workers are not alike; nothing is asked."""
+    gates = []
+    for name, population in UNLIKE.items():
+        for n in (4, 8):
+            told = []
+            for method, every in (("ist", H), ("ist", 1), ("local_sgd", H), ("local_sgd", 1)):
+                what = trial(method, n, every=every, population=population)
+                found = runs(book, f"{name}: {method}, n = {n}, H = {every}", what)
+                told.append(f"{method} H = {every} {100 * statistics.mean(last(found)):.1f}")
+            gates.append(Gate(f"{name}, n = {n}: accuracy (%)", "-", ", ".join(told)))
+    return gates
+
+
+def full(book: Book) -> list[Gate]:
+    """Measure everything."""
+    found = tables(book)
+    return [
+        *equal_steps(found),
+        *norms(found),
+        *rounds(book),
+        *costs(book),
+        *ledgers(found),
+        *unlike(book),
+    ]
+
+
+def quick(book: Book) -> list[Gate]:
+    """Measure G1, G2 and G5 on the digits, one seed, n = 4."""
+    made = {}
+    for key, method, norm in (
+        ("ist", "ist", "batch"),
+        ("none", "ist", "none"),
+        ("local", "local_sgd", "batch"),
+    ):
+        what = trial(method, 4, (128, 128), norm=norm, recipe="ist-digits")
+        made[key] = book.measure(f"quick, {key}", lambda w=what: played(w, 0))
+    ist, none, local = (last([made[key]])[0] for key in ("ist", "none", "local"))
+    asked, sent = 2 * 4 * 4 * piece((64, 128, 128, 10), 4), made["ist"]["bytes"]
+    below, gain = local - ist, ist - none
+    left = ("G1", "G2", "G3", "G4", "G6", "workers' data not alike")
+    return [
+        Gate("digits, n = 4: below local SGD", "at most 0.04", f"{below:.4f}", below <= 0.04),
+        Gate("digits, n = 4: norms against none", "at least 0.02", f"{gain:.4f}", gain >= 0.02),
+        Gate("G5 digits: bytes of a round", f"{asked}", f"{sent}", sent == [asked]),
+        *(not_run(name, "-", "needs a full run") for name in left),
+    ]
+
+
+def main() -> int:
+    told = options(__doc__ or "")
+    torch.set_num_threads(1)
+    book = Book() if told.quick else Book.open(told.json)
+    return report(quick(book) if told.quick else full(book), book, told, machine())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
