@@ -1,11 +1,12 @@
 """Named choices, one file each, with its paper and its demo problem."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Generator
 
 from moiety.core.protocols import Method
+from moiety.core.stage import Stage
 from moiety.methods import (
     data_parallel,
     ddome,
@@ -17,6 +18,8 @@ from moiety.methods import (
     fedprox,
     ist,
     local_sgd,
+    loft,
+    resist,
 )
 from moiety.methods.demo import Demo
 
@@ -29,11 +32,13 @@ class Entry:
         make: makes it.
         demo: the problem on which it must learn.
         cannot: laws (in ``tests/laws``) that it cannot keep -> why; they must go on failing.
+        stages: makes the stages of a run, where it has several, of the same options as ``make``.
     """
 
     make: Callable[..., Method]
     demo: Callable[[Generator], Demo]
     cannot: Mapping[str, str] = field(default_factory=dict)
+    stages: Callable[..., Sequence[Stage]] | None = None
 
 
 METHODS: Mapping[str, Entry] = {
@@ -47,4 +52,6 @@ METHODS: Mapping[str, Entry] = {
     "fedprox": Entry(fedprox.fedprox, fedprox.demo),
     "ist": Entry(ist.ist, ist.demo),
     "local_sgd": Entry(local_sgd.local_sgd, local_sgd.demo),
+    "loft": Entry(loft.loft, loft.demo, stages=loft.stages),
+    "resist": Entry(resist.resist, resist.demo),
 }

@@ -13,8 +13,8 @@ from moiety.core.types import Params
 from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.models.gated import Base, Common
 from moiety.ops.optim import SGD, Adam, Rule
-from moiety.solve.objectives import CrossEntropy, Losses
-from moiety.solve.schedule import Cosine, Schedule, constant
+from moiety.solve.objectives import CrossEntropy, Flipped, Losses
+from moiety.solve.schedule import Cosine, Schedule, Steps, constant
 from moiety.solve.sgd import LocalSGD
 
 
@@ -34,7 +34,9 @@ class Local:
         window: neighbouring rows that are shuffled together, for rows read from disk; 0 for all.
         clip: the largest norm of a gradient; 0 for none.
         accumulate: pieces that a batch is computed in.
-        schedule: ``constant``, or ``cosine`` over all rounds.
+        schedule: ``constant``, ``cosine`` over all rounds, or ``steps`` (a tenth of the rate
+            from each of ``drops`` on).
+        drops: shares of all rounds.
         warmup: rounds of linear warm-up of the cosine schedule.
         bfloat16: compute losses in bfloat16.
         by_rows: weigh replies by the number of rows.
@@ -59,6 +61,8 @@ class Local:
     bfloat16: bool = False
     by_rows: bool = False
     moments: str = "reset"
+    drops: tuple[float, ...] = (0.5, 0.75)
+    flips: bool = False
 
     def rule(self) -> Rule:
         """Build the optimiser."""
@@ -75,7 +79,9 @@ class Local:
             return constant
         if self.schedule == "cosine":
             return Cosine(rounds, self.warmup)
-        raise ValueError(f"schedule {self.schedule!r}; choose 'constant' or 'cosine'")
+        if self.schedule == "steps":
+            return Steps(tuple(rounds * share for share in self.drops))
+        raise ValueError(f"schedule {self.schedule!r}; choose 'constant', 'cosine' or 'steps'")
 
     def solver(
         self,
@@ -87,6 +93,8 @@ class Local:
         frozen: Iterable[str] = (),
     ) -> LocalSGD:
         """Build the solver; ``rules`` come before the optimiser of all other parameters."""
+        if self.flips:
+            losses = {role: Flipped(one) for role, one in losses.items()}
         return LocalSGD(
             losses=losses,
             rules=(*rules, ("*", self.rule())),
@@ -100,7 +108,7 @@ class Local:
             frozen=frozenset(frozen),
             moments=self.moments,
             bfloat16=self.bfloat16,
-            noisy=model.noisy,
+            noisy=model.noisy or self.flips,
             couples=model.couples,
         )
 

@@ -13,12 +13,16 @@ from moiety.models.gated import Base, Common, GatedExperts, gated_experts
 from moiety.models.mixture import mixture
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
+from moiety.models.resnet import rebuilt
 from moiety.models.serve import Plain, Routed
+from moiety.models.vgg import vgg
 
 MAKE: Mapping[str, Callable[..., Base]] = {
     "mlp": lambda rng, widths: mlp(widths, rng),
     "normed": lambda rng, widths, norm: normed(widths, rng, norm=norm),
     "cnn": lambda rng, shape, classes, **sizes: cnn(shape, classes, rng, **sizes),
+    "vgg": lambda rng, shape, classes, **sizes: vgg(shape, classes, rng, **sizes),
+    "resnet": lambda rng, **config: rebuilt(rng, config),
     "mixture": lambda _, **sizes: mixture(**sizes),
 }
 """Kind -> what builds it, from a stream and the rest of its ``config()``."""

@@ -20,14 +20,21 @@ class Net:
     Args:
         kind: of those that ``moiety list`` names.
         hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN.
-        channels: channels of the convolutions.
+        channels: channels of the convolutions; of each section of a ``vgg`` or ``resnet``.
         norm: of a ``normed`` MLP: ``batch``, or ``none`` to show what goes wrong without.
+        blocks: convolutions of each section of a ``vgg``, residual blocks of a ``resnet``.
+        cut: a ``resnet`` along ``depth`` (whole blocks) or ``filters`` (within blocks).
+        statistics: of the batch norms of a ``vgg`` or ``resnet`` in use: ``recompute`` them on
+            training rows, or take those of the ``batch`` that is asked about.
     """
 
     kind: str = "mlp"
     hidden: tuple[int, ...] = (64,)
     channels: tuple[int, ...] = (16, 32)
     norm: str = "batch"
+    blocks: tuple[int, ...] = (2, 2)
+    cut: str = "depth"
+    statistics: str = "recompute"
 
 
 @dataclass(frozen=True)
