@@ -93,6 +93,10 @@ SETS: Mapping[str, Entry] = {
     "cifar10": Entry(
         shelf.cifar10, "30,000 + 10,000 photographs, 3x32x32, 10 classes", f"{SHELF}; {SHIPPED}"
     ),
+    "cora": Entry(shelf.cora, "2,708 papers in a graph of citations, 7 classes", SHELF),
+    "coauthor-cs": Entry(
+        shelf.coauthor_cs, "18,333 authors in a graph of joint papers, 15 classes", SHELF
+    ),
     "femnist": Entry(shelf.femnist, "18,796 characters by 184 writers, 28x28, 62 classes", SHELF),
 }
 

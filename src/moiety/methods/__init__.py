@@ -15,6 +15,7 @@ from moiety.methods import (
     fedopt,
     fedper,
     fedprox,
+    gist,
     ist,
     local_sgd,
 )
@@ -45,6 +46,7 @@ METHODS: Mapping[str, Entry] = {
     "fedopt": Entry(fedopt.fedopt, fedopt.demo),
     "fedper": Entry(fedper.fedper, fedper.demo),
     "fedprox": Entry(fedprox.fedprox, fedprox.demo),
+    "gist": Entry(gist.gist, gist.demo),
     "ist": Entry(ist.ist, ist.demo),
     "local_sgd": Entry(local_sgd.local_sgd, local_sgd.demo),
 }

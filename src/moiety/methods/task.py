@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -13,8 +13,8 @@ from moiety.core.types import Params
 from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.models.gated import Base, Common
 from moiety.ops.optim import SGD, Adam, Rule
-from moiety.solve.objectives import CrossEntropy, Losses
-from moiety.solve.schedule import Cosine, Schedule, constant
+from moiety.solve.objectives import CrossEntropy, Forward, Losses
+from moiety.solve.schedule import Cosine, Schedule, Steps, constant
 from moiety.solve.sgd import LocalSGD
 
 
@@ -33,7 +33,8 @@ class Local:
         steps: a cap on the steps of a round; 0 for none.
         clip: the largest norm of a gradient; 0 for none.
         accumulate: pieces that a batch is computed in.
-        schedule: ``constant``, or ``cosine`` over all rounds.
+        schedule: ``constant``, ``cosine`` over all rounds, or ``steps``: a tenth after a half of
+            them, a hundredth after three quarters.
         warmup: rounds of linear warm-up of the cosine schedule.
         bfloat16: compute losses in bfloat16.
         by_rows: weigh replies by the number of rows.
@@ -73,7 +74,9 @@ class Local:
             return constant
         if self.schedule == "cosine":
             return Cosine(rounds, self.warmup)
-        raise ValueError(f"schedule {self.schedule!r}; choose 'constant' or 'cosine'")
+        if self.schedule == "steps":
+            return Steps((rounds / 2, rounds * 3 / 4))
+        raise ValueError(f"schedule {self.schedule!r}; choose 'constant', 'cosine' or 'steps'")
 
     def solver(
         self,
@@ -128,6 +131,7 @@ class Task:
         anchors: worker -> its expert, for methods that have anchors.
         shape: of a row, for methods that bring a model of their own.
         classes: how many there are, likewise.
+        objective: what the plain solver minimises, made of the model's ``forward``.
     """
 
     model: Base
@@ -140,6 +144,7 @@ class Task:
     anchors: Mapping[int, int] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     classes: int = 0
+    objective: Callable[[Forward], Losses] = CrossEntropy
 
     def __post_init__(self) -> None:
         if isinstance(self.model, nn.Module):
@@ -148,8 +153,8 @@ class Task:
             )
 
     def solver(self) -> LocalSGD:
-        """Build the plain solver: cross-entropy on the model."""
-        losses = {"": CrossEntropy(self.model.forward)}
+        """Build the plain solver: the objective on the model."""
+        losses = {"": self.objective(self.model.forward)}
         return self.local.solver(losses, self.rounds, model=self.model, frozen=self.model.buffers)
 
     def calibration(self, held: Mapping[str, float] | None = None) -> Calibrate:

@@ -11,6 +11,7 @@ from torch import Generator
 from moiety.core.streams import stream
 from moiety.models.cnn import cnn
 from moiety.models.gated import Base
+from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
 from moiety.recipes.fields import nearest
@@ -55,11 +56,19 @@ def make_cnn(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Ba
     return cnn(shape, classes, rng, channels=net.channels, hidden=net.hidden[0])
 
 
+def make_graph(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Base:
+    """Make a graph network of the kind named."""
+    widths = (math.prod(shape), *net.hidden, classes)
+    return graphnet(net.kind, widths, rng, dropout=net.dropout)
+
+
 NETS: Mapping[str, Kind] = {
     "mlp": Kind(make_mlp),
     "linear": Kind(make_linear),
     "normed": Kind(make_normed),
     "cnn": Kind(make_cnn, shaped=True),
+    "gcn": Kind(make_graph),
+    "sage": Kind(make_graph),
 }
 
 

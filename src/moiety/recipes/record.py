@@ -22,12 +22,14 @@ class Net:
         hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN.
         channels: channels of the convolutions.
         norm: of a ``normed`` MLP: ``batch``, or ``none`` to show what goes wrong without.
+        dropout: chance that an entry of a layer's input is dropped (``gcn``, ``sage``).
     """
 
     kind: str = "mlp"
     hidden: tuple[int, ...] = (64,)
     channels: tuple[int, ...] = (16, 32)
     norm: str = "batch"
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,20 @@ class Population:
 
 
 @dataclass(frozen=True)
+class Subgraphs:
+    """How a graph becomes rows; nothing for other data.
+
+    Args:
+        clusters: a row is one of so many clusters of nodes, a step the subgraph of
+            ``local.batch`` of them; 1 steps on the whole graph.
+        project: width to which a fixed Gaussian matrix brings the features; 0 leaves them.
+    """
+
+    clusters: int = 1
+    project: int = 0
+
+
+@dataclass(frozen=True)
 class Turnout:
     """Who takes part in a round.
 
@@ -151,6 +167,7 @@ class Federation:
     population: Population = field(default_factory=Population)
     turnout: Turnout = field(default_factory=Turnout)
     net: Net = field(default_factory=Net)
+    graph: Subgraphs = field(default_factory=Subgraphs)
     common: CommonExpert = field(default_factory=CommonExpert)
     local: Local = field(default_factory=Local)
     keep: Keeping = field(default_factory=Keeping)
