@@ -103,6 +103,10 @@ SETS: Mapping[str, Entry] = {
     "cifar10-small": Entry(
         cifar10_small, "the same, pixels averaged 2x2 to 3x16x16", f"{SHELF}; {SHIPPED}"
     ),
+    "cora": Entry(shelf.cora, "2,708 papers in a graph of citations, 7 classes", SHELF),
+    "coauthor-cs": Entry(
+        shelf.coauthor_cs, "18,333 authors in a graph of joint papers, 15 classes", SHELF
+    ),
     "femnist": Entry(shelf.femnist, "18,796 characters by 184 writers, 28x28, 62 classes", SHELF),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -13,7 +13,7 @@ from moiety.core.types import Params
 from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.models.gated import Base, Common
 from moiety.ops.optim import SGD, Adam, Rule
-from moiety.solve.objectives import CrossEntropy, Flipped, Losses
+from moiety.solve.objectives import CrossEntropy, Flipped, Forward, Losses
 from moiety.solve.schedule import Cosine, Schedule, Steps, constant
 from moiety.solve.sgd import LocalSGD
 
@@ -139,6 +139,7 @@ class Task:
         anchors: worker -> its expert, for methods that have anchors.
         shape: of a row, for methods that bring a model of their own.
         classes: how many there are, likewise.
+        objective: what the plain solver minimises, made of the model's ``forward``.
     """
 
     model: Base
@@ -151,6 +152,7 @@ class Task:
     anchors: Mapping[int, int] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     classes: int = 0
+    objective: Callable[[Forward], Losses] = CrossEntropy
 
     def __post_init__(self) -> None:
         if isinstance(self.model, nn.Module):
@@ -159,8 +161,8 @@ class Task:
             )
 
     def solver(self) -> LocalSGD:
-        """Build the plain solver: cross-entropy on the model."""
-        losses = {"": CrossEntropy(self.model.forward)}
+        """Build the plain solver: the objective on the model."""
+        losses = {"": self.objective(self.model.forward)}
         return self.local.solver(losses, self.rounds, model=self.model, frozen=self.model.buffers)
 
     def calibration(self, held: Mapping[str, float] | None = None) -> Calibrate:

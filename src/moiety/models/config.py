@@ -10,6 +10,7 @@ import torch
 from moiety.core.types import Params
 from moiety.models.cnn import cnn
 from moiety.models.gated import Base, Common, GatedExperts, gated_experts
+from moiety.models.graph import graphnet
 from moiety.models.mixture import mixture
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
@@ -23,6 +24,8 @@ MAKE: Mapping[str, Callable[..., Base]] = {
     "cnn": lambda rng, shape, classes, **sizes: cnn(shape, classes, rng, **sizes),
     "vgg": lambda rng, shape, classes, **sizes: vgg(shape, classes, rng, **sizes),
     "resnet": lambda rng, **config: rebuilt(rng, config),
+    "gcn": lambda rng, widths, dropout: graphnet("gcn", widths, rng, dropout=dropout),
+    "sage": lambda rng, widths, dropout: graphnet("sage", widths, rng, dropout=dropout),
     "mixture": lambda _, **sizes: mixture(**sizes),
 }
 """Kind -> what builds it, from a stream and the rest of its ``config()``."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from moiety.recipes import ddome, ist, mixtures, quickstart
+from moiety.recipes import ddome, gist, ist, mixtures, quickstart
 from moiety.recipes.record import Federation
 
 
@@ -21,6 +21,8 @@ RECIPES: Mapping[str, Recipe] = {
     "ddome-modes": Recipe(ddome.modes(), "where small experts win (synthetic, 100 workers)"),
     "ddome-modes-wide": Recipe(ddome.modes_wide(), "where they lose: one model fits all labels"),
     "ddome-fashion": Recipe(ddome.fashion(), "Fashion-MNIST, 100 workers, experts of 16 units"),
+    "gist-cora": Recipe(gist.cora(), "Cora; features of a GCN dealt to 4 workers"),
+    "gist-cs": Recipe(gist.coauthor_cs(), "Coauthor CS; GraphSAGE on clusters of authors"),
     "ist-digits": Recipe(ist.digits(), "digits; hidden layers dealt out, local SGD beside"),
     "ist-fashion": Recipe(ist.fashion(), "Fashion-MNIST; wide hidden layers dealt to 4 workers"),
     "dmoe-breast": Recipe(mixtures.breast_cancer(), "breast cancer; mixtures in one exchange"),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.protocols import Method
-from moiety.core.rows import SOME, Open, Rows, Seen, TableRows, some_of
+from moiety.core.rows import SOME, Open, Rows, Seen, some_of
 from moiety.core.types import Params
 from moiety.data import files, sets
 from moiety.data.dataset import Dataset, Scale, fit_scale
@@ -24,10 +24,20 @@ from moiety.methods.task import Task
 from moiety.models.gated import Base, Common
 from moiety.recipes.common import freeze, nearest_anchors, train_common
 from moiety.recipes.fields import nearest
+from moiety.recipes.graphs import (
+    TRAIN,
+    check_graph,
+    cluster,
+    opener,
+    place_graph,
+    plain_scale,
+    to_device,
+)
 from moiety.recipes.nets import NETS, check_kind, network
 from moiety.recipes.options import make
 from moiety.recipes.population import Places, place, with_anchors
 from moiety.recipes.record import Federation
+from moiety.solve.objectives import CrossEntropy, NodeCrossEntropy
 
 REFERENCE = "common"
 """Not a method: the common expert alone, which never trains."""
@@ -45,7 +55,7 @@ class Ground:
     places: Places
     net: Base
     trained: Params
-    common: Common
+    common: Common | None
     reached: float
     fingerprint: str
 
@@ -112,7 +122,10 @@ def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
     """Prepare: a pure function of a record, a seed and the data file as it is ``now``."""
     del now
     check_kind(record.net)
-    data = read_data(record.data, record.target)
+    data = cluster(read_data(record.data, record.target), record.graph)
+    check_graph(record, data.graph)
+    if data.graph is not None:
+        return graph_ground(record, data, seed)
     places = place(data, record.population, seed)
     mark = fingerprint(data)
     known = places.public if len(places.public) else torch.cat(list(places.train.values()))
@@ -140,10 +153,23 @@ def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
     return Ground(data, scale, places, net, trained, common, reached, mark)
 
 
+def graph_ground(record: Federation, data: Dataset, seed: int) -> Ground:
+    """Prepare a graph: nothing is standardised, and there is no common expert."""
+    assert data.graph is not None
+    assert data.y is not None
+    places = place_graph(data, data.graph, record.population)
+    mark, device = fingerprint(data), record.device
+    graph = to_device(data.graph, device)
+    data = replace(data, x=data.x.to(device), y=data.y.to(device), graph=graph)
+    net = on_device(network(record.net, data.x.shape[1:], len(data.classes), seed), device)
+    return Ground(data, plain_scale(data), places, net, net.params, None, 0.0, mark)
+
+
 def fingerprint(data: Dataset) -> str:
     """Tell data from other data, so that a run does not go on with changed ones."""
     digest = hashlib.blake2b(digest_size=8)
-    for column in (data.x, data.y):
+    edges = None if data.graph is None else data.graph.edges
+    for column in (data.x, data.y, edges):
         if column is not None:
             digest.update(column.contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -174,6 +200,7 @@ def key(record: Federation) -> Federation:
         device=record.device,
         population=record.population,
         net=record.net,
+        graph=record.graph,
         common=record.common,
     )
 
@@ -202,6 +229,7 @@ def build(record: Federation, method: str, seed: int) -> Built:
         anchors=base.places.anchors,
         shape=tuple(base.data.x.shape[1:]),
         classes=len(base.data.classes),
+        objective=CrossEntropy if base.data.graph is None else NodeCrossEntropy,
     )
     made = (
         replace(fedavg(task), name=REFERENCE)
@@ -215,11 +243,11 @@ def build(record: Federation, method: str, seed: int) -> Built:
 
 def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Built:
     """Open the rows of every worker, through the method's view."""
-    table = base.data.table()
-    train = {w: TableRows(table, rows) for w, rows in base.places.train.items()}
+    rows_of = opener(base.data)
+    train = {w: rows_of(TRAIN, rows) for w, rows in base.places.train.items()}
     open_rows: Open = train.__getitem__
     groups = {
-        name: {w: TableRows(table, rows) for w, rows in group.items()}
+        name: {w: rows_of(name, rows) for w, rows in group.items()}
         for name, group in base.places.groups.items()
     }
     first = method.first or method.model.params
@@ -254,4 +282,7 @@ def table_of(base: Ground, hands: Mapping[int, Tensor]) -> list[list[int]]:
     """Count rows per class and worker, for populations small enough to list."""
     if len(hands) > LISTED or not hands or base.data.y is None:
         return []
+    if base.data.graph is not None:  # every worker learns from the same labelled nodes
+        learnt = base.data.graph.train.nonzero()[:, 0]
+        hands = dict.fromkeys(hands, learnt)
     return counts(base.data.y.cpu(), list(hands.values()), len(base.data.classes))

@@ -11,6 +11,7 @@ from torch import Generator
 from moiety.core.streams import stream
 from moiety.models.cnn import cnn
 from moiety.models.gated import Base
+from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
 from moiety.models.resnet import Form, resnet
@@ -80,6 +81,12 @@ def make_resnet(net: Net, shape: Sequence[int], classes: int, rng: Generator) ->
     return resnet(shape, classes, rng, form, cut=net.cut, statistics=net.statistics)
 
 
+def make_graph(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Base:
+    """Make a graph network of the kind named."""
+    widths = (math.prod(shape), *net.hidden, classes)
+    return graphnet(net.kind, widths, rng, dropout=net.dropout)
+
+
 NETS: Mapping[str, Kind] = {
     "mlp": Kind(make_mlp),
     "linear": Kind(make_linear),
@@ -87,6 +94,8 @@ NETS: Mapping[str, Kind] = {
     "cnn": Kind(make_cnn, shaped=True),
     "vgg": Kind(make_vgg, shaped=True),
     "resnet": Kind(make_resnet, shaped=True),
+    "gcn": Kind(make_graph),
+    "sage": Kind(make_graph),
 }
 
 

@@ -26,6 +26,7 @@ class Net:
         cut: a ``resnet`` along ``depth`` (whole blocks) or ``filters`` (within blocks).
         statistics: of the batch norms of a ``vgg`` or ``resnet`` in use: ``recompute`` them on
             training rows, or take those of the ``batch`` that is asked about.
+        dropout: chance that an entry of a layer's input is dropped (``gcn``, ``sage``).
     """
 
     kind: str = "mlp"
@@ -35,6 +36,7 @@ class Net:
     blocks: tuple[int, ...] = (2, 2)
     cut: str = "depth"
     statistics: str = "recompute"
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,20 @@ class Population:
 
 
 @dataclass(frozen=True)
+class Subgraphs:
+    """How a graph becomes rows; nothing for other data.
+
+    Args:
+        clusters: a row is one of so many clusters of nodes, a step the subgraph of
+            ``local.batch`` of them; 1 steps on the whole graph.
+        project: width to which a fixed Gaussian matrix brings the features; 0 leaves them.
+    """
+
+    clusters: int = 1
+    project: int = 0
+
+
+@dataclass(frozen=True)
 class Turnout:
     """Who takes part in a round.
 
@@ -158,6 +174,7 @@ class Federation:
     population: Population = field(default_factory=Population)
     turnout: Turnout = field(default_factory=Turnout)
     net: Net = field(default_factory=Net)
+    graph: Subgraphs = field(default_factory=Subgraphs)
     common: CommonExpert = field(default_factory=CommonExpert)
     local: Local = field(default_factory=Local)
     keep: Keeping = field(default_factory=Keeping)

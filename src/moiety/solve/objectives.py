@@ -14,7 +14,7 @@ from torch import Tensor
 from moiety.core.protocols import Kept
 from moiety.core.streams import stream
 from moiety.core.types import Batch, Params
-from moiety.ops.loss import cross_entropy
+from moiety.ops.loss import UNSCORED, cross_entropy
 
 
 class Losses(Protocol):
@@ -44,6 +44,24 @@ class CrossEntropy:
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         logits_BC, after = self.forward(params, batch, kept)
         return cross_entropy(logits_BC.float(), batch["y"]), after
+
+
+@dataclass(frozen=True)
+class NodeCrossEntropy:
+    """Mean cross-entropy over the labelled nodes of a subgraph, the same number for each row.
+
+    A row is a cluster; weights of rows that sum to 1 make the mean of it again. A subgraph without
+    a labelled node has loss 0.
+    """
+
+    forward: Forward
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        logits_NC, after = self.forward(params, batch, kept)
+        here_N = batch["y"] != UNSCORED
+        losses = cross_entropy(logits_NC[here_N].float(), batch["y"][here_N])
+        mean = losses.sum() / max(1, len(losses))
+        return mean.expand(len(batch["weight"])), after
 
 
 @dataclass(frozen=True)
