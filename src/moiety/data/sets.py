@@ -9,7 +9,7 @@ from difflib import get_close_matches
 import torch
 
 from moiety.core.streams import stream
-from moiety.data import shelf
+from moiety.data import shelf, texts
 from moiety.data.dataset import Dataset
 from moiety.data.extras import need
 from moiety.data.modes import modes
@@ -92,6 +92,9 @@ SETS: Mapping[str, Entry] = {
     ),
     "cifar10": Entry(
         shelf.cifar10, "30,000 + 10,000 photographs, 3x32x32, 10 classes", f"{SHELF}; {SHIPPED}"
+    ),
+    "shakespeare": Entry(
+        texts.shakespeare, "tiny Shakespeare, 17,428 windows of 64 characters, 65 letters", SHELF
     ),
     "femnist": Entry(shelf.femnist, "18,796 characters by 184 writers, 28x28, 62 classes", SHELF),
 }

@@ -24,7 +24,7 @@ from moiety.methods.task import Task
 from moiety.models.gated import Base, Common
 from moiety.recipes.common import freeze, nearest_anchors, train_common
 from moiety.recipes.fields import nearest
-from moiety.recipes.nets import NETS, check_kind, network
+from moiety.recipes.nets import NETS, check_fit, check_kind, network
 from moiety.recipes.options import make
 from moiety.recipes.population import Places, place, with_anchors
 from moiety.recipes.record import Federation
@@ -116,6 +116,7 @@ def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
     places = place(data, record.population, seed)
     mark = fingerprint(data)
     known = places.public if len(places.public) else torch.cat(list(places.train.values()))
+    check_fit(record.net, data.x)
     pictures = data.x.ndim > 2
     if not NETS[record.net.kind].shaped:
         data = replace(data, x=data.x.flatten(1))
@@ -132,8 +133,9 @@ def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
     if len(places.public):
         public, validation = (x[known], y[known]), (x[held], y[held])
         trained, reached = train_common(net, record.common, public, validation, seed)
-    common = freeze(net, trained, x[known])
     count = record.population.anchors
+    # Nobody reads the common expert of a run without public rows and without anchors.
+    common = freeze(net, trained, x[known if len(places.public) or count else known[:SOME]])
     if count and not places.anchors:
         anchors = nearest_anchors(common, x, places.train, count, seed)
         places = with_anchors(places, anchors)
@@ -252,6 +254,6 @@ def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Bui
 
 def table_of(base: Ground, hands: Mapping[int, Tensor]) -> list[list[int]]:
     """Count rows per class and worker, for populations small enough to list."""
-    if len(hands) > LISTED or not hands or base.data.y is None:
+    if len(hands) > LISTED or not hands or base.data.y is None or base.data.y.ndim > 1:
         return []
     return counts(base.data.y.cpu(), list(hands.values()), len(base.data.classes))

@@ -10,7 +10,7 @@ import tyro
 from moiety.methods.task import Local
 from moiety.recipes.options import Options
 
-SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "natural", "all")
+SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "contiguous", "natural", "all")
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,26 @@ class Net:
 
     Args:
         kind: of those that ``moiety list`` names.
-        hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN.
+        hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN, and
+            of every block of a transformer (``gpt``, ``vit``).
         channels: channels of the convolutions.
         norm: of a ``normed`` MLP: ``batch``, or ``none`` to show what goes wrong without.
+        width: of the residual stream of a transformer.
+        depth: blocks of a transformer.
+        heads: of each block.
+        shared_blocks: blocks that are never dealt; negative numbers count from the last.
+        lift: factor on dealt branches in training, instead of scaling them for use (an ablation).
     """
 
     kind: str = "mlp"
     hidden: tuple[int, ...] = (64,)
     channels: tuple[int, ...] = (16, 32)
     norm: str = "batch"
+    width: int = 64
+    depth: int = 4
+    heads: int = 8
+    shared_blocks: tuple[int, ...] = (0, -1)
+    lift: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class Population:
     Args:
         scheme: ``labels`` (anchors with blocks of labels, others with label sets of their own,
             unseen workers with sets that nobody trains on), ``classes``, ``dirichlet``, ``iid``,
-            ``shards``, ``natural`` (a worker for each id that comes with the data) or ``all``
+            ``shards``, ``contiguous`` (stretches of rows in their order), ``natural`` (a worker for each id that comes with the data) or ``all``
             (every worker holds all rows).
         workers: workers that train, anchors among them; ``natural`` may find more.
         unseen: workers that training never sees.
