@@ -128,10 +128,14 @@ def played(what: Variant, seed: int, steps: int = STEPS) -> Figures:
     whole = what.method != "ist"
     if not whole and isinstance(method.model, Calibrated) and method.calibrate is not as_it_is:
         found["f"] = loss(method, dict(method.calibrate(state.params, built.sample)), built)
-    hands = {} if whole else {
-        "last hands": pieces(method, state, built, seed, built.rounds - 1),
-        "fresh hands": pieces(method, state, built, seed, built.rounds),
-    }
+    hands = (
+        {}
+        if whole
+        else {
+            "last hands": pieces(method, state, built, seed, built.rounds - 1),
+            "fresh hands": pieces(method, state, built, seed, built.rounds),
+        }
+    )
     held = [job.down_bytes for job in dispatch(method, state, list(roster), {}, seed)]
     return {"loss": found, "pieces": hands, "bytes": sorted(sent | set(held)), "seconds": seconds}
 

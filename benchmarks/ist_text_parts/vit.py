@@ -86,5 +86,7 @@ def measured() -> dict[str, list[float]]:
 def head(book: Book) -> list[Gate]:
     """Show the heads; nothing is asked, for the paper's numbers are only in plots."""
     found = book.measure("ViT, frozen", measured)
-    text = ", ".join(f"{name} {100 * statistics.fmean(values):.1f}" for name, values in found.items())
+    text = ", ".join(
+        f"{name} {100 * statistics.fmean(values):.1f}" for name, values in found.items()
+    )
     return [Gate(f"frozen ViT, dealt head ({VARIABLE}: Fashion-MNIST): accuracy (%)", "-", text)]

@@ -110,9 +110,7 @@ def patches(x_BCHW: Tensor) -> Tensor:
     return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
-def draw(
-    shape: Sequence[int], classes: int, sizes: Sizes, rng: Generator
-) -> dict[str, Tensor]:
+def draw(shape: Sequence[int], classes: int, sizes: Sizes, rng: Generator) -> dict[str, Tensor]:
     """Draw first values."""
     depth, height, width = shape
     count = (height // PATCH) * (width // PATCH)
@@ -148,6 +146,8 @@ def vit(
     """
     depth, height, width = shape
     if height % PATCH or width % PATCH:
-        raise ValueError(f"images of {height}x{width} do not divide into patches of {PATCH}x{PATCH}")
+        raise ValueError(
+            f"images of {height}x{width} do not divide into patches of {PATCH}x{PATCH}"
+        )
     axes = dealt_axes(len(sizes.heads), shared_blocks)
     return ViT(draw(shape, classes, sizes, rng), axes, (depth, height, width))
