@@ -15,7 +15,6 @@ from benchmarks.gates import Book, Gate
 from moiety.core.play import begin, play
 from moiety.core.rows import Rows, Seen, TableRows, some_of
 from moiety.core.streams import stream
-from moiety.core.types import Params
 from moiety.data.sets import load
 from moiety.data.shelf import VARIABLE
 from moiety.engine.pool import Pool
@@ -44,9 +43,7 @@ def images() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def frozen(x: torch.Tensor, y: torch.Tensor) -> Frozen:
     """Train a small ViT briefly on its own images, then never again."""
     body = vit((1, 28, 28), 10, Sizes.even(64, 4, 128, 2), stream(0, "body"))
-    params: Params = body.params
-    for params in epochs(body, CommonExpert(lr=0.02, batch=32, epochs=2), (x, y), 0):
-        pass
+    *_, params = epochs(body, CommonExpert(lr=0.02, batch=32, epochs=2), (x, y), 0)
     return Frozen(body, {name: t.detach().clone() for name, t in params.items()})
 
 

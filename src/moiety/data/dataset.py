@@ -196,8 +196,10 @@ def divide(
     sizes = apportion(len(chosen), fractions)
     if not all(sizes.values()):
         raise ValueError(f"{len(chosen)} rows divide into {sizes}; give more rows or larger shares")
-    labelled = dataset.y is not None and dataset.y.ndim == 1  # texts have no class of their own
-    y = dataset.y[chosen] if labelled else torch.zeros(len(chosen), dtype=torch.int64)
+    if dataset.y is None or dataset.y.ndim > 1:  # a text has no class of its own
+        y = torch.zeros(len(chosen), dtype=torch.int64)
+    else:
+        y = dataset.y[chosen]
     order = shuffled_by_class(y, stream(seed, "divide"))
     # Places of a set lie evenly along the order, so every class meets every set in proportion.
     place = torch.cat([(torch.arange(n).double() + 0.5) / n for n in sizes.values()])

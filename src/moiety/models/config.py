@@ -13,6 +13,7 @@ from moiety.core.types import Params
 from moiety.models.blocks import Sizes
 from moiety.models.cnn import cnn
 from moiety.models.gated import Base, Common, GatedExperts, gated_experts
+from moiety.models.llama import rebuild_llama
 from moiety.models.mixture import mixture
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
@@ -51,6 +52,7 @@ MAKE: Mapping[str, Callable[..., Base]] = {
     "cnn": lambda rng, shape, classes, **sizes: cnn(shape, classes, rng, **sizes),
     "gpt": make_gpt,
     "vit": make_vit,
+    "llama": rebuild_llama,
     "mixture": lambda _, **sizes: mixture(**sizes),
 }
 """Kind -> what builds it, from a stream and the rest of its ``config()``."""

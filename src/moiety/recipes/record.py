@@ -67,8 +67,8 @@ class Population:
     Args:
         scheme: ``labels`` (anchors with blocks of labels, others with label sets of their own,
             unseen workers with sets that nobody trains on), ``classes``, ``dirichlet``, ``iid``,
-            ``shards``, ``contiguous`` (stretches of rows in their order), ``natural`` (a worker for each id that comes with the data) or ``all``
-            (every worker holds all rows).
+            ``shards``, ``contiguous`` (stretches of rows in their order), ``natural`` (a worker
+            for each id that comes with the data) or ``all`` (every worker holds all rows).
         workers: workers that train, anchors among them; ``natural`` may find more.
         unseen: workers that training never sees.
         classes: labels of a worker (``labels``, ``classes``).
