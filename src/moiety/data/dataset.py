@@ -22,8 +22,10 @@ class Dataset:
 
     Args:
         name: what to call it.
-        x: float32, tables [N, D], images [N, C, H, W] with values in 0..1.
-        y: class of each row, int64 [N], or None where unlabelled.
+        x: float32, tables [N, D], images [N, C, H, W] with values in 0..1; or int64, texts
+            [N, T] of tokens.
+        y: class of each row, int64 [N], or of each position [N, T] (-1: none); None where
+            unlabelled.
         classes: a name for each class; ``y`` counts along it.
         groups: natural worker of each row, int64 [N], or None.
         test: rows of an official test split, bool [N], or None.
@@ -50,13 +52,16 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.x.ndim < 2:
             raise ValueError(f"{self.name}: x has shape {list(self.x.shape)}; give [N, D]")
-        for name, column in (("y", self.y), ("groups", self.groups), ("test", self.test)):
-            if column is not None and column.shape != self.x.shape[:1]:
+        one = self.x.shape[:1]
+        shapes = {"y": {one, self.x.shape}, "groups": {one}, "test": {one}}
+        for name, fitting in shapes.items():
+            column = {"y": self.y, "groups": self.groups, "test": self.test}[name]
+            if column is not None and column.shape not in fitting:
                 shape, size = list(column.shape), len(self.x)
                 raise ValueError(f"{self.name}: {name} has shape {shape}, but x has {size} rows")
         if self.y is not None and len(self.y):
             low, high = int(self.y.min()), int(self.y.max())
-            if low < 0 or high >= len(self.classes):
+            if low < (0 if self.y.ndim == 1 else -1) or high >= len(self.classes):
                 named = len(self.classes)
                 raise ValueError(f"{self.name}: y runs from {low} to {high}, {named=} classes")
 
@@ -83,11 +88,15 @@ class Scale:
     std: Tensor
 
     def apply(self, x: Tensor) -> Tensor:
-        """Standardise tables [N, D] or images [N, C, H, W].
+        """Standardise tables [N, D] or images [N, C, H, W]; whole numbers (tokens) stay.
 
         Raises:
             ValueError: if ``x`` has another width than the rows this was fitted on.
         """
+        if not x.is_floating_point():
+            return x
+        if not len(self.mean):
+            raise ValueError(f"the model takes tokens, int64 [N, T], but x is {x.dtype}")
         if x.ndim < 2 or x.shape[1] != len(self.mean):
             raise ValueError(
                 f"x has shape {list(x.shape)}, but {len(self.mean)} features or channels "
@@ -112,6 +121,8 @@ class Scale:
 def fit_scale(x: Tensor, rows: Tensor | None = None) -> Scale:
     """Fit a scale, in float64, with the population's standard deviation.
 
+    Whole numbers are names (tokens), not measures, and get an empty scale.
+
     Args:
         x: tables [N, D] or images [N, C, H, W].
         rows: positions of the rows to fit on; by default all.
@@ -123,6 +134,8 @@ def fit_scale(x: Tensor, rows: Tensor | None = None) -> Scale:
     >>> scale.mean.tolist(), scale.std.tolist()
     ([1.0, 5.0], [1.0, 1.0])
     """
+    if not x.is_floating_point():
+        return Scale(torch.ones(0), torch.ones(0))
     chosen = (x if rows is None else x[rows]).double()
     if not len(chosen):
         raise ValueError(f"no rows to fit a scale on, x has shape {list(x.shape)}; choose some")
@@ -186,7 +199,10 @@ def divide(
     sizes = apportion(len(chosen), fractions)
     if not all(sizes.values()):
         raise ValueError(f"{len(chosen)} rows divide into {sizes}; give more rows or larger shares")
-    y = torch.zeros(len(chosen), dtype=torch.int64) if dataset.y is None else dataset.y[chosen]
+    if dataset.y is None or dataset.y.ndim > 1:  # a text has no class of its own
+        y = torch.zeros(len(chosen), dtype=torch.int64)
+    else:
+        y = dataset.y[chosen]
     order = shuffled_by_class(y, stream(seed, "divide"))
     # Places of a set lie evenly along the order, so every class meets every set in proportion.
     place = torch.cat([(torch.arange(n).double() + 0.5) / n for n in sizes.values()])

@@ -44,6 +44,16 @@ def iid(size: int, workers: int, rng: Generator, *, allow_empty: bool = False) -
     return settled(torch.randperm(size, generator=rng).tensor_split(workers))
 
 
+def contiguous(size: int, workers: int) -> list[Tensor]:
+    """Cut rows into stretches in their order, as a text is; sizes differ by at most one.
+
+    >>> [part.tolist() for part in contiguous(5, 2)]
+    [[0, 1, 2], [3, 4]]
+    """
+    check(size, workers, 1, "choose fewer workers")
+    return list(torch.arange(size).tensor_split(workers))
+
+
 def log_gamma_draws(alpha: float, shape: tuple[int, ...], rng: Generator) -> Tensor:
     """Draw logarithms of Gamma(alpha, 1), float64; finite for any alpha in 1e-6..1e6.
 

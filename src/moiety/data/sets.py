@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from moiety.core.streams import stream
-from moiety.data import shelf
+from moiety.data import shelf, texts
 from moiety.data.dataset import Dataset
 from moiety.data.extras import need
 from moiety.data.modes import modes
@@ -106,6 +106,9 @@ SETS: Mapping[str, Entry] = {
     "cora": Entry(shelf.cora, "2,708 papers in a graph of citations, 7 classes", SHELF),
     "coauthor-cs": Entry(
         shelf.coauthor_cs, "18,333 authors in a graph of joint papers, 15 classes", SHELF
+    ),
+    "shakespeare": Entry(
+        texts.shakespeare, "tiny Shakespeare, 17,428 windows of 64 characters, 65 letters", SHELF
     ),
     "femnist": Entry(shelf.femnist, "18,796 characters by 184 writers, 28x28, 62 classes", SHELF),
 }

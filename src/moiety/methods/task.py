@@ -38,6 +38,8 @@ class Local:
             from each of ``drops`` on).
         drops: shares of all rounds.
         warmup: rounds of linear warm-up of the cosine schedule.
+        floor: share of the learning rate that the cosine schedule ends at.
+        betas: of Adam and AdamW.
         bfloat16: compute losses in bfloat16.
         by_rows: weigh replies by the number of rows.
         moments: what becomes of the optimiser's memory between rounds: ``reset``, ``keep`` (at
@@ -58,6 +60,8 @@ class Local:
     accumulate: int = 1
     schedule: str = "constant"
     warmup: float = 0.0
+    floor: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
     bfloat16: bool = False
     by_rows: bool = False
     moments: str = "reset"
@@ -70,7 +74,7 @@ class Local:
             return SGD(self.lr, self.momentum, self.nesterov, self.weight_decay)
         if self.optimizer in ("adam", "adamw"):
             decoupled = self.optimizer == "adamw"
-            return Adam(self.lr, weight_decay=self.weight_decay, decoupled=decoupled)
+            return Adam(self.lr, self.betas, weight_decay=self.weight_decay, decoupled=decoupled)
         raise ValueError(f"optimizer {self.optimizer!r}; choose 'sgd', 'adam' or 'adamw'")
 
     def course(self, rounds: int) -> Schedule:
@@ -78,7 +82,7 @@ class Local:
         if self.schedule == "constant":
             return constant
         if self.schedule == "cosine":
-            return Cosine(rounds, self.warmup)
+            return Cosine(rounds, self.warmup, self.floor)
         if self.schedule == "steps":
             return Steps(tuple(rounds * share for share in self.drops))
         raise ValueError(f"schedule {self.schedule!r}; choose 'constant', 'cosine' or 'steps'")

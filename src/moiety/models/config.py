@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Generator
 
 from moiety.core.types import Params
+from moiety.models.blocks import Sizes
 from moiety.models.cnn import cnn
 from moiety.models.gated import Base, Common, GatedExperts, gated_experts
 from moiety.models.graph import graphnet
+from moiety.models.llama import rebuild_llama
 from moiety.models.mixture import mixture
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
 from moiety.models.resnet import rebuilt
 from moiety.models.serve import Plain, Routed
+from moiety.models.transformer import gpt
 from moiety.models.vgg import vgg
+from moiety.models.vit import vit
+
+
+def make_gpt(
+    rng: Generator, *, vocabulary: int, context: int, shared_blocks: Sequence[int], tied: bool,
+    lift: float, **widths: Any,
+) -> Base:  # fmt: skip
+    """Build a decoder again."""
+    sizes, shared = sizes_of(**widths), tuple(shared_blocks)
+    made = gpt(vocabulary, context, sizes, rng, shared_blocks=shared, tied=tied)
+    return replace(made, lift=lift)
+
+
+def make_vit(
+    rng: Generator, *, shape: Sequence[int], classes: int, shared_blocks: Sequence[int],
+    lift: float, **widths: Any,
+) -> Base:  # fmt: skip
+    """Build a transformer of patches again."""
+    made = vit(shape, classes, sizes_of(**widths), rng, shared_blocks=tuple(shared_blocks))
+    return replace(made, lift=lift)
+
+
+def sizes_of(width: int, heads: Sequence[int], hidden: Sequence[int], head: int) -> Sizes:
+    """Read the widths of blocks."""
+    return Sizes(width, tuple(heads), tuple(hidden), head)
+
 
 MAKE: Mapping[str, Callable[..., Base]] = {
     "mlp": lambda rng, widths: mlp(widths, rng),
@@ -26,6 +57,9 @@ MAKE: Mapping[str, Callable[..., Base]] = {
     "resnet": lambda rng, **config: rebuilt(rng, config),
     "gcn": lambda rng, widths, dropout: graphnet("gcn", widths, rng, dropout=dropout),
     "sage": lambda rng, widths, dropout: graphnet("sage", widths, rng, dropout=dropout),
+    "gpt": make_gpt,
+    "vit": make_vit,
+    "llama": rebuild_llama,
     "mixture": lambda _, **sizes: mixture(**sizes),
 }
 """Kind -> what builds it, from a stream and the rest of its ``config()``."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from moiety.recipes import ddome, gist, ist, mixtures, quickstart
+from moiety.recipes import ddome, gist, ist, mixtures, quickstart, texts
 from moiety.recipes.record import Federation
 
 
@@ -26,4 +26,7 @@ RECIPES: Mapping[str, Recipe] = {
     "ist-digits": Recipe(ist.digits(), "digits; hidden layers dealt out, local SGD beside"),
     "ist-fashion": Recipe(ist.fashion(), "Fashion-MNIST; wide hidden layers dealt to 4 workers"),
     "dmoe-breast": Recipe(mixtures.breast_cancer(), "breast cancer; mixtures in one exchange"),
+    "ist-shakespeare": Recipe(
+        texts.shakespeare(), "a character transformer dealt by heads and hidden units"
+    ),
 }

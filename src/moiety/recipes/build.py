@@ -33,7 +33,7 @@ from moiety.recipes.graphs import (
     plain_scale,
     to_device,
 )
-from moiety.recipes.nets import NETS, check_kind, network
+from moiety.recipes.nets import NETS, check_fit, check_kind, network
 from moiety.recipes.options import make
 from moiety.recipes.population import Places, place, with_anchors
 from moiety.recipes.record import Federation
@@ -129,15 +129,10 @@ def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
     places = place(data, record.population, seed)
     mark = fingerprint(data)
     known = places.public if len(places.public) else torch.cat(list(places.train.values()))
-    pictures = data.x.ndim > 2
-    if not NETS[record.net.kind].shaped:
-        data = replace(data, x=data.x.flatten(1))
-    scale = fit_scale(data.x, known)
-    scale = level(scale) if pictures else scale
-    x, y = scale.apply(data.x).to(record.device), data.y
+    check_fit(record.net, data.x)
+    data, scale = standardised(record, data, known)
+    x, y = data.x, data.y
     assert y is not None
-    y = y.to(record.device)
-    data = replace(data, x=x, y=y)
     net = network(record.net, data.x.shape[1:], len(data.classes), seed)
     net = on_device(net, record.device)
     held = places.validation if len(places.validation) else known
@@ -145,12 +140,25 @@ def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
     if len(places.public):
         public, validation = (x[known], y[known]), (x[held], y[held])
         trained, reached = train_common(net, record.common, public, validation, seed)
-    common = freeze(net, trained, x[known])
     count = record.population.anchors
+    # Nobody reads the common expert of a run without public rows and without anchors.
+    common = freeze(net, trained, x[known if len(places.public) or count else known[:SOME]])
     if count and not places.anchors:
         anchors = nearest_anchors(common, x, places.train, count, seed)
         places = with_anchors(places, anchors)
     return Ground(data, scale, places, net, trained, common, reached, mark)
+
+
+def standardised(record: Federation, data: Dataset, known: Tensor) -> tuple[Dataset, Scale]:
+    """Bring rows to the shape that the network reads, to one scale, and to the device."""
+    pictures = data.x.ndim > 2
+    if not NETS[record.net.kind].shaped:
+        data = replace(data, x=data.x.flatten(1))
+    scale = fit_scale(data.x, known)
+    scale = level(scale) if pictures else scale
+    assert data.y is not None
+    x, y = scale.apply(data.x).to(record.device), data.y.to(record.device)
+    return replace(data, x=x, y=y), scale
 
 
 def graph_ground(record: Federation, data: Dataset, seed: int) -> Ground:
@@ -280,7 +288,7 @@ def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Bui
 
 def table_of(base: Ground, hands: Mapping[int, Tensor]) -> list[list[int]]:
     """Count rows per class and worker, for populations small enough to list."""
-    if len(hands) > LISTED or not hands or base.data.y is None:
+    if len(hands) > LISTED or not hands or base.data.y is None or base.data.y.ndim > 1:
         return []
     if base.data.graph is not None:  # every worker learns from the same labelled nodes
         learnt = base.data.graph.train.nonzero()[:, 0]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import Generator
+from torch import Generator, Tensor
 
 from moiety.core.streams import stream
+from moiety.models.blocks import Sizes
 from moiety.models.cnn import cnn
 from moiety.models.gated import Base
 from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
 from moiety.models.resnet import Form, resnet
+from moiety.models.transformer import gpt
 from moiety.models.vgg import vgg
+from moiety.models.vit import vit
 from moiety.recipes.fields import nearest
 from moiety.recipes.record import Net
 
@@ -29,10 +32,12 @@ class Kind:
     Args:
         make: makes it from its record, the shape of a row, the number of classes and a stream.
         shaped: whether it reads rows as they are; otherwise they are flattened.
+        tokens: whether it reads texts, whole numbers, instead of measures.
     """
 
     make: Make
     shaped: bool = False
+    tokens: bool = False
 
 
 def make_mlp(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Base:
@@ -87,6 +92,25 @@ def make_graph(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> 
     return graphnet(net.kind, widths, rng, dropout=net.dropout)
 
 
+def sizes_of(net: Net) -> Sizes:
+    """Read the widths of transformer blocks off a record."""
+    return Sizes.even(net.width, net.heads, net.hidden[0], net.depth)
+
+
+def make_gpt(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Base:
+    """Make a decoder of texts."""
+    model = gpt(classes, shape[0], sizes_of(net), rng, shared_blocks=net.shared_blocks)
+    return replace(model, lift=net.lift)
+
+
+def make_vit(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Base:
+    """Make a transformer of image patches."""
+    if len(shape) != 3:
+        raise ValueError(f"a ViT needs images, but rows have shape {tuple(shape)}; use 'mlp'")
+    model = vit(shape, classes, sizes_of(net), rng, shared_blocks=net.shared_blocks)
+    return replace(model, lift=net.lift)
+
+
 NETS: Mapping[str, Kind] = {
     "mlp": Kind(make_mlp),
     "linear": Kind(make_linear),
@@ -96,6 +120,8 @@ NETS: Mapping[str, Kind] = {
     "resnet": Kind(make_resnet, shaped=True),
     "gcn": Kind(make_graph),
     "sage": Kind(make_graph),
+    "gpt": Kind(make_gpt, shaped=True, tokens=True),
+    "vit": Kind(make_vit, shaped=True),
 }
 
 
@@ -103,6 +129,14 @@ def check_kind(net: Net) -> None:
     """Refuse a kind that is not there."""
     if net.kind not in NETS:
         raise ValueError(f"network {net.kind!r}{nearest(net.kind, NETS)}")
+
+
+def check_fit(net: Net, x: Tensor) -> None:
+    """Refuse texts for a network that reads measures, and the other way round."""
+    if NETS[net.kind].tokens == x.is_floating_point():
+        fit = [name for name, kind in NETS.items() if kind.tokens != x.is_floating_point()]
+        read = "measures" if x.is_floating_point() else "texts (tokens)"
+        raise ValueError(f"network {net.kind!r} cannot read {read}; choose net.kind of {fit}")
 
 
 def network(net: Net, shape: Sequence[int], classes: int, seed: int) -> Base:

@@ -170,6 +170,8 @@ def partitioned(data: Dataset, rows: Tensor, population: Population, seed: int) 
             return [torch.arange(len(rows))] * count
         case "iid":
             return partition.iid(len(rows), count, rng)
+        case "contiguous":
+            return partition.contiguous(len(rows), count)
         case "dirichlet":
             return partition.dirichlet(y, count, rng, alpha=population.alpha)
         case "classes":

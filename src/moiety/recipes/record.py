@@ -10,7 +10,7 @@ import tyro
 from moiety.methods.task import Local
 from moiety.recipes.options import Options
 
-SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "natural", "all")
+SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "contiguous", "natural", "all")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,15 @@ class Net:
         statistics: of the batch norms of a ``vgg`` or ``resnet`` in use: ``recompute`` them on
             training rows, or take those of the ``batch`` that is asked about.
         dropout: chance that an entry of a layer's input is dropped (``gcn``, ``sage``).
+        hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN, and
+            of every block of a transformer (``gpt``, ``vit``).
+        channels: channels of the convolutions.
+        norm: of a ``normed`` MLP: ``batch``, or ``none`` to show what goes wrong without.
+        width: of the residual stream of a transformer.
+        depth: blocks of a transformer.
+        heads: of each block.
+        shared_blocks: blocks that are never dealt; negative numbers count from the last.
+        lift: factor on dealt branches in training, instead of scaling them for use (an ablation).
     """
 
     kind: str = "mlp"
@@ -37,6 +46,11 @@ class Net:
     cut: str = "depth"
     statistics: str = "recompute"
     dropout: float = 0.0
+    width: int = 64
+    depth: int = 4
+    heads: int = 8
+    shared_blocks: tuple[int, ...] = (0, -1)
+    lift: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,8 +79,8 @@ class Population:
     Args:
         scheme: ``labels`` (anchors with blocks of labels, others with label sets of their own,
             unseen workers with sets that nobody trains on), ``classes``, ``dirichlet``, ``iid``,
-            ``shards``, ``natural`` (a worker for each id that comes with the data) or ``all``
-            (every worker holds all rows).
+            ``shards``, ``contiguous`` (stretches of rows in their order), ``natural`` (a worker
+            for each id that comes with the data) or ``all`` (every worker holds all rows).
         workers: workers that train, anchors among them; ``natural`` may find more.
         unseen: workers that training never sees.
         classes: labels of a worker (``labels``, ``classes``).

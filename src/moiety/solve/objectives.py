@@ -37,7 +37,7 @@ class Term(Protocol):
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Cross-entropy of the logits with the labels in column ``y``."""
+    """Cross-entropy of the logits with the labels in column ``y``; of texts, the mean of tokens."""
 
     forward: Forward
 

@@ -1,0 +1,251 @@
+"""Independent subnets of transformers: every figure asked for beside the figure measured.
+
+    python -m benchmarks.ist_text [--quick] [--check] [--json FILE]
+
+Tiny Shakespeare by characters, its last tenth for testing; 600 local steps of 12 windows; every
+run is a variant of ``moiety run ist-shakespeare``. Losses are nats a character on the test part.
+A quick run takes 60 steps of two variants, and the formulas.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from benchmarks.gates import Book, Gate, machine, not_run, options, report
+from benchmarks.ist_text_parts.size import sizes
+from benchmarks.ist_text_parts.vit import head
+from moiety.core.play import begin, commit, dispatch
+from moiety.core.protocols import Calibrated, Method, as_it_is
+from moiety.core.state import State, Turn
+from moiety.core.streams import SERVER, stream
+from moiety.core.types import Params
+from moiety.engine.pool import Pool
+from moiety.models.piece import deployed
+from moiety.recipes import RECIPES
+from moiety.recipes.build import Built, build
+from moiety.recipes.fields import override
+from moiety.run.evaluate import evaluate
+from moiety.run.ledger import Meter
+
+STEPS, H = 600, 20
+GATED, ALL = (0, 1, 2), (0,)
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of the table.
+
+    Args:
+        asked: the loss of the specification's own measurement, by how the whole is used.
+        method: which.
+        workers: in a round.
+        moments: what becomes of the optimiser's memory.
+        every: local steps of a round.
+        net: fields of the network.
+        how: options of ``ist``.
+        seeds: how many.
+    """
+
+    asked: Mapping[str, float]
+    method: str = "ist"
+    workers: int = 4
+    moments: str = "reset"
+    every: int = H
+    net: Mapping[str, Any] = field(default_factory=lambda: {"shared_blocks": []})
+    how: Mapping[str, Any] = field(default_factory=dict)
+    seeds: Sequence[int] = GATED
+
+
+VARIANTS = {
+    "ist n = 4": Variant({"1": 2.537, "f": 2.457}),
+    "first and last shared, carry": Variant({"f": 2.279}, moments="carry", net={}),
+    "single": Variant({"1": 2.328}, "local_sgd", 1, "carry"),
+    "ist n = 2, carry": Variant({"f": 2.385}, workers=2, moments="carry"),
+    "ist n = 4, carry": Variant({"f": 2.460}, moments="carry"),
+    "quota 0.5, H = 15, carry": Variant(
+        {"f": 2.384}, moments="carry", every=15, how={"deal": "quota", "keep": 0.5}, seeds=ALL
+    ),
+    "ist n = 4, training x n": Variant(
+        {"1": 2.526}, net={"shared_blocks": [], "lift": 4.0}, seeds=ALL
+    ),
+    "local SGD n = 4": Variant({"1": 2.298}, "local_sgd", seeds=ALL),
+    "local SGD n = 4, carry": Variant({"1": 2.242}, "local_sgd", moments="carry", seeds=ALL),
+    "diloco n = 4": Variant({}, "diloco", seeds=ALL),
+}
+
+
+def made(what: Variant, seed: int, steps: int) -> Built:
+    """Build a run as the command line would."""
+    changes = {
+        "rounds": steps // what.every,
+        "population": {"workers": what.workers},
+        "turnout": {"size": what.workers},
+        "net": what.net,
+        "local": {"steps": what.every, "moments": what.moments},
+        "ist": dict(what.how),
+    }
+    record = override(RECIPES["ist-shakespeare"].record, changes)
+    return build(record, what.method, seed)
+
+
+def loss(method: Method, params: Params, built: Built) -> float:
+    """Score the test part, in nats a character."""
+    told = evaluate(method, State(params), {}, built.groups, len(built.classes))
+    return told.groups["test"].loss[0]
+
+
+def pieces(method: Method, state: State, built: Built, seed: int, at: int) -> list[float]:
+    """Score the sub-networks of a round's hands, each used as a model of its own, unscaled."""
+    turn = Turn(at, tuple(range(built.per_round)), {}, stream(seed, at, SERVER, "split"))
+    found = []
+    for share in method.split(state, turn).values():
+        small: Any = deployed(method.model, state.params, share.part)
+        alone = replace(method, model=small, serve=replace(method.serve, model=small))
+        found.append(loss(alone, small.params, built))
+    return found
+
+
+def played(what: Variant, seed: int, steps: int = STEPS) -> Figures:
+    """Play a run and take its figures: losses as the whole is used, of pieces, and bytes."""
+    built = made(what, seed, steps)
+    method, engine = built.method, Pool(built.open, processes=1)
+    state, sent, begun = begin(method), set(), time.perf_counter()
+    for _ in range(built.rounds):
+        meter, roster = Meter(), range(built.per_round)
+        jobs = meter.sent(dispatch(method, state, list(roster), {}, seed))
+        state = commit(method, state, meter.got(engine.map(method.solve, jobs)))
+        sent |= {*meter.down.values(), *meter.up.values()}
+    seconds = time.perf_counter() - begun
+    found = {"1": loss(method, state.params, built)}
+    whole = what.method != "ist"
+    if not whole and isinstance(method.model, Calibrated) and method.calibrate is not as_it_is:
+        found["f"] = loss(method, dict(method.calibrate(state.params, built.sample)), built)
+    hands = (
+        {}
+        if whole
+        else {
+            "last hands": pieces(method, state, built, seed, built.rounds - 1),
+            "fresh hands": pieces(method, state, built, seed, built.rounds),
+        }
+    )
+    held = [job.down_bytes for job in dispatch(method, state, list(roster), {}, seed)]
+    return {"loss": found, "pieces": hands, "bytes": sorted(sent | set(held)), "seconds": seconds}
+
+
+def runs(book: Book) -> dict[str, list[Figures]]:
+    """Play the seeds of all variants, each kept by itself; the first seed of all comes first."""
+    found: dict[str, list[Figures]] = {name: [] for name in VARIANTS}
+    for seed in GATED:
+        for name, what in VARIANTS.items():
+            if seed in what.seeds:
+                key, run = f"{name}, seed {seed}", (what, seed)
+                found[name].append(book.measure(key, lambda run=run: played(*run)))
+    return found
+
+
+def losses(found: Sequence[Figures], use: str) -> list[float]:
+    """Give the losses of some seeds."""
+    return [one["loss"][use] for one in found]
+
+
+def told(values: Sequence[float]) -> str:
+    """Write a mean and its range."""
+    if len(values) == 1:
+        return f"{values[0]:.3f} (one seed)"
+    return f"{statistics.fmean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def margin(name: str, floor: float, worse: Sequence[float], better: Sequence[float]) -> Gate:
+    """Ask that one be better than another by a margin, in the mean over equal seeds."""
+    gaps = [a - b for a, b in zip(worse, better, strict=False)]
+    gap = statistics.fmean(gaps)
+    ok = gap >= floor if floor else gap > 0
+    return Gate(name, f"at least {floor}" if floor else "above 0", told(gaps), ok)
+
+
+def gates(found: Mapping[str, list[Figures]]) -> list[Gate]:
+    """Hold the runs against the gates of section 8.5."""
+    plain, shared = found["ist n = 4"], found["first and last shared, carry"]
+    carried, two = found["ist n = 4, carry"], found["ist n = 2, carry"]
+    return [
+        margin("scale f against no scale, n = 4", 0.04, losses(plain, "1"), losses(plain, "f")),
+        margin(
+            "first and last block shared against none, carry", 0.08,
+            losses(carried, "f"), losses(shared, "f"),
+        ),
+        margin("n = 2 against n = 4, carry", 0.0, losses(carried, "f"), losses(two, "f")),
+        margin(
+            "shared against a single worker, equal local steps", 0.0,
+            losses(found["single"], "1"), losses(shared, "f"),
+        ),
+    ]  # fmt: skip
+
+
+def lines(found: Mapping[str, list[Figures]]) -> list[Gate]:
+    """Show every run beside the specification's, and sub-networks beside the whole."""
+    shown = []
+    for name, figures in found.items():
+        for use in figures[0]["loss"]:
+            asked = VARIANTS[name].asked.get(use)
+            before = "-" if asked is None else f"{asked} there"
+            kind = "scale f" if use == "f" else "as merged"
+            shown.append(Gate(f"{name}, {kind}: loss", before, told(losses(figures, use))))
+        for kind in figures[0]["pieces"]:
+            values = [value for one in figures for value in one["pieces"][kind]]
+            shown.append(Gate(f"{name}, sub-networks of {kind}: loss", "-", told(values)))
+    return shown
+
+
+def traffic(found: Mapping[str, list[Figures]]) -> list[Gate]:
+    """Compare the bytes of pieces with section 9.1, for disjoint hands without travelling memory.
+
+    P_s = P_shared + P_dealt / n, with 12 d^2 + 7 d dealt numbers a block.
+    """
+    width, blocks, whole = 64, 4, 208_320
+    dealt = blocks * (12 * width**2 + 7 * width)
+    asked = 4 * (whole - dealt + dealt // 4)
+    sent = found["ist n = 4"][0]["bytes"]
+    return [Gate("bytes of a piece, n = 4", f"{asked}", f"{sent}", sent == [asked])]
+
+
+def full(book: Book) -> list[Gate]:
+    """Measure everything."""
+    found = runs(book)
+    return [*gates(found), *traffic(found), *sizes(), *lines(found), *head(book)]
+
+
+def quick(book: Book) -> list[Gate]:
+    """Measure the formulas, and that 60 steps of the dealt and the shared variant learn."""
+    found = {
+        name: [book.measure(f"quick, {name}", lambda n=name: played(VARIANTS[n], 0, 60))]
+        for name in ("ist n = 4", "first and last shared, carry")
+    }
+    plain, shared = found.values()
+    return [
+        *traffic(found),
+        *sizes(),
+        Gate("60 steps: loss, shared", "at most 3.2", told(losses(shared, "f")),
+             losses(shared, "f")[0] <= 3.2),
+        Gate("60 steps: loss, scale f / as merged", "-",
+             f"{losses(plain, 'f')[0]:.3f} / {losses(plain, '1')[0]:.3f}"),
+        *(not_run(name, "-", "needs a full run") for name in ("gates of 8.5", "ViT")),
+    ]  # fmt: skip
+
+
+def main() -> int:
+    said = options(__doc__ or "")
+    torch.set_num_threads(1)
+    book = Book() if said.quick else Book.open(said.json)
+    return report(quick(book) if said.quick else full(book), book, said, machine())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,89 @@
+"""A head of two hidden layers on the frozen features of a small ViT, dealt and whole.
+
+After Kariotakis et al., CPAL 2024: only the perceptron behind the class token is trained.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from benchmarks.gates import Book, Gate
+from moiety.core.play import begin, play
+from moiety.core.rows import Rows, Seen, TableRows, some_of
+from moiety.core.streams import stream
+from moiety.data.sets import load
+from moiety.data.shelf import VARIABLE
+from moiety.engine.pool import Pool
+from moiety.methods import METHODS
+from moiety.methods.task import Local, Task
+from moiety.models.blocks import Sizes
+from moiety.models.normed import normed
+from moiety.models.piece import Frozen
+from moiety.models.vit import vit
+from moiety.recipes.common import epochs
+from moiety.recipes.record import CommonExpert
+from moiety.run.evaluate import evaluate
+
+BODY, ROWS, TEST = 4000, 8000, 4000
+"""Images for the body, then for the head, and for testing."""
+
+
+def images() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Give Fashion-MNIST, standardised by one mean and deviation, labels, and the test flag."""
+    data = load("fashion-mnist")
+    assert data.y is not None
+    assert data.test is not None
+    return (data.x - 0.286) / 0.353, data.y, data.test
+
+
+def frozen(x: torch.Tensor, y: torch.Tensor) -> Frozen:
+    """Train a small ViT briefly on its own images, then never again."""
+    body = vit((1, 28, 28), 10, Sizes.even(64, 4, 128, 2), stream(0, "body"))
+    *_, params = epochs(body, CommonExpert(lr=0.02, batch=32, epochs=2), (x, y), 0)
+    return Frozen(body, {name: t.detach().clone() for name, t in params.items()})
+
+
+def tested(name: str, n: int, seed: int, view: Frozen, table: dict[str, Any]) -> float:
+    """Train the head on n workers for 600 steps, 20 a round; give its test accuracy."""
+    train, test = table["train"], table["test"]
+    rows: dict[int, Rows] = {
+        worker: TableRows(train, hand)
+        for worker, hand in enumerate(
+            torch.randperm(ROWS, generator=stream(seed, "deal")).tensor_split(n)
+        )
+    }
+    local = Local("adam", 1e-3, batch=64, epochs=0, steps=20)
+    model = normed((64, 128, 128, 10), stream(seed, "head"))
+    method = METHODS[name].make(Task(model, local, rounds=30, workers=n, seed=seed))
+    engine, state = Pool(Seen(rows.__getitem__, view), processes=1), begin(method)
+    for _ in range(30):
+        state = play(method, engine, state, list(range(n)), seed)
+    sample = some_of(Seen(rows.__getitem__, view), list(rows), 2048, seed)
+    used = replace(state, params=method.calibrate(state.params, sample))
+    seen = Seen({0: TableRows(test, torch.arange(TEST))}.__getitem__, view)
+    return evaluate(method, used, {}, {"test": {0: seen(0)}}, 10).groups["test"].accuracy[0]
+
+
+def measured() -> dict[str, list[float]]:
+    """Measure every head over three seeds."""
+    x, y, official = images()
+    view = frozen(x[:BODY], y[:BODY])
+    known, held = slice(BODY, BODY + ROWS), official.nonzero()[:TEST, 0]
+    table = {"train": {"x": x[known], "y": y[known]}, "test": {"x": x[held], "y": y[held]}}
+    found = {}
+    for name, n in (("ist", 1), ("ist", 2), ("ist", 4), ("local_sgd", 4)):
+        found[f"{name}, n = {n}"] = [tested(name, n, seed, view, table) for seed in range(3)]
+    return found
+
+
+def head(book: Book) -> list[Gate]:
+    """Show the heads; nothing is asked, for the paper's numbers are only in plots."""
+    found = book.measure("ViT, frozen", measured)
+    text = ", ".join(
+        f"{name} {100 * statistics.fmean(values):.1f}" for name, values in found.items()
+    )
+    return [Gate(f"frozen ViT, dealt head ({VARIABLE}: Fashion-MNIST): accuracy (%)", "-", text)]

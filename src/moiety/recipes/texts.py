@@ -1,0 +1,47 @@
+"""Transformers of characters, dealt by heads and hidden units."""
+
+from moiety.methods.task import Local
+from moiety.recipes.record import Federation, Keeping, Net, Population, Turnout
+
+
+def shakespeare() -> Federation:
+    """Deal a small decoder to four workers, each with its own stretch of tiny Shakespeare.
+
+    Twenty local steps a round, 600 in all, the moments of AdamW travelling with the pieces; the
+    last tenth of the text is the test of all.
+    """
+    return Federation(
+        methods=("ist", "local_sgd", "diloco"),
+        data="shakespeare",
+        rounds=30,
+        evaluate_every=5,
+        population=Population(
+            scheme="contiguous",
+            workers=4,
+            unseen=0,
+            anchors=0,
+            public=0.0,
+            validation=0.0,
+            together=True,
+        ),
+        turnout=Turnout(size=4),
+        net=Net("gpt", hidden=(256,), width=64, depth=4, heads=8),
+        local=Local(
+            optimizer="adamw",
+            lr=2e-3,
+            betas=(0.9, 0.95),
+            weight_decay=0.01,
+            batch=12,
+            epochs=0,
+            steps=20,
+            clip=1.0,
+            schedule="cosine",
+            floor=0.1,
+            moments="carry",
+        ),
+        keep=Keeping(every=10),
+        note=(
+            "Judge by the loss, in nats a character. Equal local steps, not equal cost: a worker "
+            "of ist holds the first and the last block whole and a quarter of the others."
+        ),
+    )
