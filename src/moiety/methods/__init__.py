@@ -7,6 +7,7 @@ from torch import Generator
 
 from moiety.core.protocols import Method
 from moiety.methods import (
+    asyncdrop,
     data_parallel,
     ddome,
     diloco,
@@ -15,6 +16,8 @@ from moiety.methods import (
     fedopt,
     fedper,
     fedprox,
+    fjord,
+    heterofl,
     ist,
     local_sgd,
 )
@@ -37,6 +40,7 @@ class Entry:
 
 
 METHODS: Mapping[str, Entry] = {
+    "asyncdrop": Entry(asyncdrop.asyncdrop, asyncdrop.demo),
     "data_parallel": Entry(data_parallel.data_parallel, data_parallel.demo),
     "ddome": Entry(ddome.ddome, ddome.demo),
     "diloco": Entry(diloco.diloco, diloco.demo),
@@ -45,6 +49,8 @@ METHODS: Mapping[str, Entry] = {
     "fedopt": Entry(fedopt.fedopt, fedopt.demo),
     "fedper": Entry(fedper.fedper, fedper.demo),
     "fedprox": Entry(fedprox.fedprox, fedprox.demo),
+    "fjord": Entry(fjord.fjord, fjord.demo),
+    "heterofl": Entry(heterofl.heterofl, heterofl.demo),
     "ist": Entry(ist.ist, ist.demo),
     "local_sgd": Entry(local_sgd.local_sgd, local_sgd.demo),
 }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from moiety.recipes import ddome, ist, mixtures, quickstart
+from moiety.recipes import asynchronous, ddome, ist, mixtures, quickstart
 from moiety.recipes.record import Federation
 
 
@@ -24,4 +24,8 @@ RECIPES: Mapping[str, Recipe] = {
     "ist-digits": Recipe(ist.digits(), "digits; hidden layers dealt out, local SGD beside"),
     "ist-fashion": Recipe(ist.fashion(), "Fashion-MNIST; wide hidden layers dealt to 4 workers"),
     "dmoe-breast": Recipe(mixtures.breast_cancer(), "breast cancer; mixtures in one exchange"),
+    "asyncdrop-fashion": Recipe(
+        asynchronous.fashion(), "Fashion-MNIST, 20 workers of unequal speed, nobody is waited for"
+    ),
+    "fedbuff-fashion": Recipe(asynchronous.buffered(), "the same workers, commits of four replies"),
 }
