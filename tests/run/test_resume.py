@@ -77,14 +77,18 @@ CASES = {
         {"local": {"moments": "carry"}, "engine": "vectorized", "net": {"kind": "normed"}},
     ),
     "fedopt with the server's memory, serial": ("fedopt", {}),
-    "asyncdrop, jobs under way": ("asyncdrop", {"pace": ASYNC}),
+    "asyncdrop, jobs under way": ("asyncdrop", {"turnout": {"anchors": -1}, "pace": ASYNC}),
     "ddome buffered, pool": (
         "ddome",
         {"engine": "pool", "turnout": {"anchors": -1}, "pace": {**ASYNC, "size": 2}},
     ),
     "fedavg that carries momentum, late": (
         "fedavg",
-        {"local": {"moments": "carry"}, "pace": {**ASYNC, "size": 3, "change": True}},
+        {
+            "local": {"moments": "carry"},
+            "turnout": {"anchors": -1},
+            "pace": {**ASYNC, "size": 3, "change": True},
+        },
     ),
 }
 

@@ -87,7 +87,7 @@ def test_finishing_follows_the_declared_speeds_by_hand():
         (3.0, [(0, 2)]),
         (4.0, [(2, 0)]),  # sent before worker 0's job of the same second
         (4.0, [(0, 4)]),
-        (5.0, [(0, 6)]),
+        (5.0, [(1, 3)]),  # and worker 1 before worker 0 again
     ]
 
 
