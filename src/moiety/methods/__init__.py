@@ -8,6 +8,7 @@ from torch import Generator
 from moiety.core.protocols import Method
 from moiety.core.stage import Stage
 from moiety.methods import (
+    asyncdrop,
     data_parallel,
     ddome,
     diloco,
@@ -16,7 +17,9 @@ from moiety.methods import (
     fedopt,
     fedper,
     fedprox,
+    fjord,
     gist,
+    heterofl,
     ist,
     local_sgd,
     loft,
@@ -43,6 +46,7 @@ class Entry:
 
 
 METHODS: Mapping[str, Entry] = {
+    "asyncdrop": Entry(asyncdrop.asyncdrop, asyncdrop.demo),
     "data_parallel": Entry(data_parallel.data_parallel, data_parallel.demo),
     "ddome": Entry(ddome.ddome, ddome.demo),
     "diloco": Entry(diloco.diloco, diloco.demo),
@@ -52,6 +56,8 @@ METHODS: Mapping[str, Entry] = {
     "fedper": Entry(fedper.fedper, fedper.demo),
     "fedprox": Entry(fedprox.fedprox, fedprox.demo),
     "gist": Entry(gist.gist, gist.demo),
+    "fjord": Entry(fjord.fjord, fjord.demo),
+    "heterofl": Entry(heterofl.heterofl, heterofl.demo),
     "ist": Entry(ist.ist, ist.demo),
     "local_sgd": Entry(local_sgd.local_sgd, local_sgd.demo),
     "loft": Entry(loft.loft, loft.demo, stages=loft.stages),

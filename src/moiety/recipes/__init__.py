@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from moiety.recipes import ddome, gist, ist, mixtures, quickstart, texts
+from moiety.recipes import asynchronous, ddome, gist, ist, mixtures, quickstart, texts
 from moiety.recipes.record import Federation
 
 
@@ -29,4 +29,8 @@ RECIPES: Mapping[str, Recipe] = {
     "ist-shakespeare": Recipe(
         texts.shakespeare(), "a character transformer dealt by heads and hidden units"
     ),
+    "asyncdrop-fashion": Recipe(
+        asynchronous.fashion(), "Fashion-MNIST, 20 workers of unequal speed, nobody is waited for"
+    ),
+    "fedbuff-fashion": Recipe(asynchronous.buffered(), "the same workers, commits of four replies"),
 }

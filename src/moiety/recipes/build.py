@@ -226,11 +226,13 @@ def build(record: Federation, method: str, seed: int) -> Built:
         raise ValueError(
             f"{method} needs a common expert, but population.public is 0; set some rows apart"
         )
+    workers = min(record.turnout.size, len(base.places.train))
+    check_pace(record, base, workers)
     task = Task(
         model=base.net,
         local=record.local,
         rounds=record.rounds,
-        workers=min(record.turnout.size, len(base.places.train)),
+        workers=workers,
         seed=seed,
         common=base.common,
         start=base.trained,
@@ -247,6 +249,20 @@ def build(record: Federation, method: str, seed: int) -> Built:
     if method == REFERENCE:
         record = replace(record, rounds=0)
     return assemble(record, base, made, seed)
+
+
+def check_pace(record: Federation, base: Ground, workers: int) -> None:
+    """Refuse a pace that does not fit the workers or who of them takes part."""
+    record.pace.check(workers)
+    drawn = record.turnout
+    if not record.pace.waits and (
+        drawn.chance < 1 or (drawn.anchors >= 0 and base.places.anchors and not drawn.fixed)
+    ):
+        raise ValueError(
+            f"pace.kind={record.pace.kind!r} sends out whoever is idle, but turnout.chance="
+            f"{drawn.chance} and turnout.anchors={drawn.anchors} say who takes part in a round; "
+            "choose chance 1 and anchors -1, or pace.kind sync"
+        )
 
 
 def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Built:

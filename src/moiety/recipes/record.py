@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from moiety.core.pace import Pace
 from moiety.methods.task import Local
 from moiety.recipes.options import Options
 
@@ -132,7 +133,7 @@ class Turnout:
     """Who takes part in a round.
 
     Args:
-        size: workers a round.
+        size: workers a round; workers at a time where the pace is not ``sync``.
         anchors: of these, how many are anchors (where there are some); -1 draws blindly.
         chance: chance that a worker is available in a round; below 1, fewer may take part.
         fixed: the same workers in every round: the first ``size``.
@@ -192,4 +193,5 @@ class Federation:
     common: CommonExpert = field(default_factory=CommonExpert)
     local: Local = field(default_factory=Local)
     keep: Keeping = field(default_factory=Keeping)
+    pace: Pace = field(default_factory=Pace)
     options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)

@@ -189,13 +189,12 @@ class Dealt:
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
         del state
         rng = turn.rng if self.fixed is None else stream(self.fixed, SERVER, "deal")
-        return self.shares(turn.roster, rng)
+        return self.shares(turn.roster, rng, turn.places)
 
-    def shares(self, roster: Sequence[int], rng: Generator) -> Mapping[int, Share]:
-        """Deal to the workers of a roster."""
-        hands = {
-            axis: deal(self.sizes[axis], len(roster), rng) for axis, deal in self.deals.items()
-        }
+    def shares(self, roster: Sequence[int], rng: Generator, places: int = 0) -> Mapping[int, Share]:
+        """Deal to the workers of a roster, who may be fewer than there are places."""
+        num = max(places, len(roster))
+        hands = {axis: deal(self.sizes[axis], num, rng) for axis, deal in self.deals.items()}
         return {
             worker: Share(Part({axis: hand[place] for axis, hand in hands.items()}))
             for place, worker in enumerate(roster)
