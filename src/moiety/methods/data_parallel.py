@@ -12,7 +12,7 @@ from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.outer.descend import Descend
 
-STRIDE = 1024.0
+STRIDE = 32.0
 """Learning rate of the workers' step, which the server takes back. Parameters are rounded after
 the step, so a long one keeps more digits of the gradient; a power of two costs none.
 """
