@@ -23,7 +23,7 @@ from moiety.engine.choose import choose, make
 from moiety.run.environment import describe
 from moiety.run.evaluate import labels
 from moiety.run.final import Intake, serve_method, write
-from moiety.run.loop import Keep, Run, execute
+from moiety.run.loop import Keep, Run, Watcher, execute
 from moiety.run.roster import Uniform
 from moiety.run.watch import Progress, boards
 
@@ -103,9 +103,8 @@ def train(
         crew=Crew(len(workers), size),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    watch = [Progress(method.name, how.rounds), *boards(folder / "tensorboard", 0)]
     try:
-        state = execute(run, folder, watch)
+        state = execute(run, folder, watchers(method, how, folder))
     finally:
         run.engine.close()
     note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
@@ -118,6 +117,16 @@ def intake_of(first: Tensor, names: tuple[str, ...]) -> Intake:
     """Say what the model takes: rows like the first, which nobody scaled."""
     width = first.shape[1]
     return Intake(tuple(first.shape[1:]), Scale(torch.zeros(width), torch.ones(width)), names)
+
+
+def watchers(method: Method, how: Conduct, folder: Path) -> list[Watcher]:
+    """Say who looks on."""
+    return [Progress(method.name, how.rounds), *boards(folder / "tensorboard", 0)]
+
+
+def unscaled(width: int) -> Scale:
+    """Leave rows as they are."""
+    return Scale(torch.zeros(width), torch.ones(width))
 
 
 def through(group: Mapping[int, Rows], method: Method) -> Mapping[int, Rows]:
