@@ -84,7 +84,6 @@ def train(
     folder, size = Path(folder), how.size or len(workers)
     how.pace.check(size)
     engine = how.engine if how.engine != "auto" else choose(method, "cpu", size)
-    first = workers[0].take(torch.zeros(1, dtype=torch.long))["x"]
     groups = {name: through(group, method) for name, group in (test or {}).items()}
     names = tuple(classes) or tuple(map(str, range(highest(workers) + 1)))
     sample = some_of(through(workers, method).__getitem__, list(workers), SOME, how.seed)
@@ -124,9 +123,10 @@ def watchers(method: Method, how: Conduct, folder: Path) -> list[Watcher]:
     return [Progress(method.name, how.rounds), *boards(folder / "tensorboard", 0)]
 
 
-def unscaled(width: int) -> Scale:
-    """Leave rows as they are."""
-    return Scale(torch.zeros(width), torch.ones(width))
+def intake_of(rows: Rows, names: tuple[str, ...]) -> Intake:
+    """Say what the final model takes: rows as they are."""
+    shape = rows.take(torch.zeros(1, dtype=torch.long))["x"].shape[1:]
+    return Intake(tuple(shape), Scale(torch.zeros(shape[0]), torch.ones(shape[0])), names)
 
 
 def through(group: Mapping[int, Rows], method: Method) -> Mapping[int, Rows]:
