@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from moiety.core.flight import Crew
 from moiety.core.ledger import Start
@@ -108,25 +107,19 @@ def train(
         run.engine.close()
     note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
     params = method.calibrate(state.params, sample)
-    write(serve_method(method, params, intake_of(first, names), note), folder / "final")
+    write(serve_method(method, params, intake_of(workers[0], names), note), folder / "final")
     return state
 
 
-def intake_of(first: Tensor, names: tuple[str, ...]) -> Intake:
+def intake_of(rows: Rows, names: tuple[str, ...]) -> Intake:
     """Say what the model takes: rows like the first, which nobody scaled."""
-    width = first.shape[1]
-    return Intake(tuple(first.shape[1:]), Scale(torch.zeros(width), torch.ones(width)), names)
+    shape = tuple(rows.take(torch.zeros(1, dtype=torch.long))["x"].shape[1:])
+    return Intake(shape, Scale(torch.zeros(shape[0]), torch.ones(shape[0])), names)
 
 
 def watchers(method: Method, how: Conduct, folder: Path) -> list[Watcher]:
     """Say who looks on."""
     return [Progress(method.name, how.rounds), *boards(folder / "tensorboard", 0)]
-
-
-def intake_of(rows: Rows, names: tuple[str, ...]) -> Intake:
-    """Say what the final model takes: rows as they are."""
-    shape = rows.take(torch.zeros(1, dtype=torch.long))["x"].shape[1:]
-    return Intake(tuple(shape), Scale(torch.zeros(shape[0]), torch.ones(shape[0])), names)
 
 
 def through(group: Mapping[int, Rows], method: Method) -> Mapping[int, Rows]:
