@@ -1,6 +1,6 @@
 """Servers that do not wait: AsyncDrop's setting in small, and FedBuff's beside it.
 
-arXiv:2210.16105; what was measured stands in docs/results/ist_async.json.
+arXiv:2210.16105; what was measured stands in docs/methods/asyncdrop.md.
 """
 
 from dataclasses import replace

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from moiety.core.flight import Crew
 from moiety.core.ledger import Start
@@ -23,7 +22,7 @@ from moiety.engine.choose import choose, make
 from moiety.run.environment import describe
 from moiety.run.evaluate import labels
 from moiety.run.final import Intake, serve_method, write
-from moiety.run.loop import Keep, Run, execute
+from moiety.run.loop import Keep, Run, Watcher, execute
 from moiety.run.roster import Uniform
 from moiety.run.watch import Progress, boards
 
@@ -84,7 +83,6 @@ def train(
     folder, size = Path(folder), how.size or len(workers)
     how.pace.check(size)
     engine = how.engine if how.engine != "auto" else choose(method, "cpu", size)
-    first = workers[0].take(torch.zeros(1, dtype=torch.long))["x"]
     groups = {name: through(group, method) for name, group in (test or {}).items()}
     names = tuple(classes) or tuple(map(str, range(highest(workers) + 1)))
     sample = some_of(through(workers, method).__getitem__, list(workers), SOME, how.seed)
@@ -103,21 +101,25 @@ def train(
         crew=Crew(len(workers), size),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    watch = [Progress(method.name, how.rounds), *boards(folder / "tensorboard", 0)]
     try:
-        state = execute(run, folder, watch)
+        state = execute(run, folder, watchers(method, how, folder))
     finally:
         run.engine.close()
     note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
     params = method.calibrate(state.params, sample)
-    write(serve_method(method, params, intake_of(first, names), note), folder / "final")
+    write(serve_method(method, params, intake_of(workers[0], names), note), folder / "final")
     return state
 
 
-def intake_of(first: Tensor, names: tuple[str, ...]) -> Intake:
+def intake_of(rows: Rows, names: tuple[str, ...]) -> Intake:
     """Say what the model takes: rows like the first, which nobody scaled."""
-    width = first.shape[1]
-    return Intake(tuple(first.shape[1:]), Scale(torch.zeros(width), torch.ones(width)), names)
+    shape = tuple(rows.take(torch.zeros(1, dtype=torch.long))["x"].shape[1:])
+    return Intake(shape, Scale(torch.zeros(shape[0]), torch.ones(shape[0])), names)
+
+
+def watchers(method: Method, how: Conduct, folder: Path) -> list[Watcher]:
+    """Say who looks on."""
+    return [Progress(method.name, how.rounds), *boards(folder / "tensorboard", 0)]
 
 
 def through(group: Mapping[int, Rows], method: Method) -> Mapping[int, Rows]:
