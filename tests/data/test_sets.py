@@ -16,6 +16,8 @@ shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is 
         ("digits", (1797, 1, 8, 8), 10),
         ("wine", (178, 13), 3),
         ("breast-cancer", (569, 30), 2),
+        pytest.param("cora", (2708, 1433), 7, marks=shelf),
+        pytest.param("coauthor-cs", (18333, 6805), 15, marks=shelf),
         ("modes", (12000, 1, 12, 12), 10),
         pytest.param("fashion-mnist", (70000, 1, 28, 28), 10, marks=shelf),
         pytest.param("femnist", (18796, 1, 28, 28), 62, marks=shelf),
@@ -86,3 +88,27 @@ def test_missing_folder_and_file_say_the_remedy(monkeypatch, tmp_path):
 
 def test_every_entry_says_what_it_is():
     assert all(entry.about and entry.needs for entry in SETS.values())
+
+
+@shelf
+def test_graphs_are_those_of_their_papers():
+    """Counts of nodes, edges and masks as docs/data.md and the files' own table give them."""
+    for name, edges, train, validation in (
+        ("cora", 5278, 140, 500),
+        ("coauthor-cs", 81894, 300, 450),
+    ):
+        data = load(name)
+        graph = data.graph
+        assert graph is not None
+        assert data.test is not None
+        assert graph.edges.shape == (2, 2 * edges)
+        assert not (graph.edges[0] == graph.edges[1]).any()
+        assert (int(graph.train.sum()), int(graph.validation.sum())) == (train, validation)
+        assert not (graph.train & graph.validation | graph.train & data.test).any()
+    assert int(load("cora").test.sum()) == 1000
+
+
+def test_a_graph_that_is_not_there_says_where_to_put_it(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(ValueError, match=f"graph_cora.npz is needed, but .* {VARIABLE} is not set"):
+        load("cora")

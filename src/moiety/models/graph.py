@@ -48,6 +48,11 @@ class Convolution(Protocol):
         ...
 
 
+def sparse(edges: Tensor, values: Tensor, size: int) -> Tensor:
+    """Lay values on edges, sparse [N, N]; unchecked, for nodes were counted before."""
+    return torch.sparse_coo_tensor(edges, values, (size, size), check_invariants=False)
+
+
 @dataclass(frozen=True)
 class Normalised:
     """``D^-1/2 (A + I) D^-1/2 h W`` with ``W`` [D, H]: eq. 2 of arXiv:1609.02907."""
@@ -58,7 +63,7 @@ class Normalised:
         loops = torch.arange(size, device=edges.device).expand(2, size)
         to, come = both = torch.cat([edges, loops], 1)
         root = to.bincount(minlength=size).to(like.dtype).rsqrt()
-        return torch.sparse_coo_tensor(both, root[to] * root[come], (size, size))
+        return sparse(both, root[to] * root[come], size)
 
     def apply(self, links: Tensor, h_ND: Tensor, weight: Tensor, /) -> Tensor:
         return torch.sparse.mm(links, h_ND @ weight)
@@ -81,7 +86,7 @@ class Neighbours:
 
     def links(self, edges: Tensor, size: int, like: Tensor, /) -> Tensor:
         each = edges[0].bincount(minlength=size).to(like.dtype).reciprocal()
-        return torch.sparse_coo_tensor(edges, each[edges[0]], (size, size))
+        return sparse(edges, each[edges[0]], size)
 
     def apply(self, links: Tensor, h_ND: Tensor, weight: Tensor, /) -> Tensor:
         return h_ND @ weight[0] + torch.sparse.mm(links, h_ND @ weight[1])

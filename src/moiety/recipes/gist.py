@@ -25,8 +25,8 @@ def cora() -> Federation:
         ),
         keep=Keeping(every=5),
         note=(
-            "Every worker sees the whole graph; the budget of 400 epochs is shared by the workers, "
-            "as the GIST paper does. Test accuracy belongs to the round of best validation."
+            "Every worker sees the whole graph. Methods make equal local steps, not equal cost: a "
+            "worker of gist holds, computes and sends about a fifth of the network here."
         ),
     )
 
