@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from moiety.recipes import ddome, ist, mixtures, quickstart
+from moiety.recipes import ddome, images, ist, mixtures, quickstart
 from moiety.recipes.record import Federation
 
 
@@ -24,4 +24,6 @@ RECIPES: Mapping[str, Recipe] = {
     "ist-digits": Recipe(ist.digits(), "digits; hidden layers dealt out, local SGD beside"),
     "ist-fashion": Recipe(ist.fashion(), "Fashion-MNIST; wide hidden layers dealt to 4 workers"),
     "dmoe-breast": Recipe(mixtures.breast_cancer(), "breast cancer; mixtures in one exchange"),
+    "resist-cifar": Recipe(images.resist_cifar(), "CIFAR-10 at 16x16; residual blocks dealt"),
+    "loft-cifar": Recipe(images.loft_cifar(), "the same; filters dealt, then pruned and tuned"),
 }
