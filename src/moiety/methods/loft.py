@@ -130,4 +130,4 @@ class Prune:
 def demo(rng: Generator) -> Demo:
     """Learn blobs with the filters of a residual block dealt to six workers."""
     task, data = pictures(rng, Form((1, 2), (8, 12)), FILTERS)
-    return Demo(loft(replace(task, local=replace(task.local, lr=0.02))), data)
+    return Demo(loft(task), data)
