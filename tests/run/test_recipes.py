@@ -19,6 +19,8 @@ from moiety.run.spec import Spec, flag, resolve
 
 def small(name: str) -> Federation:
     record = override(RECIPES[name].record, {"rounds": 1, "seeds": 1, "common": {"epochs": 1}})
+    if "loft" in record.methods:
+        record = override(record, {"loft": {"prune": 0.0, "tune": 0}})
     return record if record.data else override(record, {"data": "digits"})
 
 

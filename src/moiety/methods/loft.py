@@ -128,6 +128,6 @@ class Prune:
 
 
 def demo(rng: Generator) -> Demo:
-    """Learn blobs with the filters of three residual blocks dealt to six workers."""
-    task, data = pictures(rng, Form((1, 4), (8, 24)), FILTERS)
+    """Learn blobs with the filters of a residual block dealt to six workers."""
+    task, data = pictures(rng, Form((1, 2), (8, 12)), FILTERS)
     return Demo(loft(task), data)

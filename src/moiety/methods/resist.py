@@ -91,7 +91,9 @@ def pictures(rng: Generator, form: Form, cut: str) -> tuple[Task, Mapping[int, R
         for worker, rows in data.items()
         if isinstance(rows, TableRows)
     }
-    return replace(task, model=model, workers=len(data)), images
+    # All rows in a batch: a short last one would leave batch norm two or three numbers.
+    local = replace(task.local, lr=0.05, batch=64, epochs=6)
+    return replace(task, model=model, local=local, workers=len(data)), images
 
 
 def demo(rng: Generator) -> Demo:

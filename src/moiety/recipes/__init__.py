@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from moiety.recipes import asynchronous, ddome, gist, ist, mixtures, quickstart, texts
+from moiety.recipes import asynchronous, ddome, gist, images, ist, mixtures, quickstart, texts
 from moiety.recipes.record import Federation
 
 
@@ -33,4 +33,6 @@ RECIPES: Mapping[str, Recipe] = {
         asynchronous.fashion(), "Fashion-MNIST, 20 workers of unequal speed, nobody is waited for"
     ),
     "fedbuff-fashion": Recipe(asynchronous.buffered(), "the same workers, commits of four replies"),
+    "resist-cifar": Recipe(images.resist_cifar(), "CIFAR-10 at 16x16; residual blocks dealt"),
+    "loft-cifar": Recipe(images.loft_cifar(), "the same; filters dealt, then pruned and tuned"),
 }

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from moiety.core.protocols import Method
 from moiety.core.rows import SOME, Open, Rows, Seen, some_of
+from moiety.core.stage import Stage
 from moiety.core.types import Params
 from moiety.data import files, sets
 from moiety.data.dataset import Dataset, Scale, fit_scale
@@ -34,7 +35,7 @@ from moiety.recipes.graphs import (
     to_device,
 )
 from moiety.recipes.nets import NETS, check_fit, check_kind, network
-from moiety.recipes.options import make
+from moiety.recipes.options import stages
 from moiety.recipes.population import Places, place, with_anchors
 from moiety.recipes.record import Federation
 from moiety.solve.objectives import CrossEntropy, NodeCrossEntropy
@@ -81,6 +82,13 @@ class Built:
     columns: tuple[str, ...]
     fingerprint: str
     sample: Rows
+    later: tuple[Stage, ...] = ()
+
+    @property
+    def stages(self) -> list[Stage]:
+        """List the stages; ``rounds`` are those of all of them."""
+        first = self.rounds - sum(stage.rounds for stage in self.later)
+        return [Stage(self.method, first), *self.later]
 
 
 def read_data(name: str, target: str) -> Dataset:
@@ -242,13 +250,13 @@ def build(record: Federation, method: str, seed: int) -> Built:
         objective=CrossEntropy if base.data.graph is None else NodeCrossEntropy,
     )
     made = (
-        replace(fedavg(task), name=REFERENCE)
+        [Stage(replace(fedavg(task), name=REFERENCE), 0)]
         if method == REFERENCE
-        else make(method, task, record.options)
+        else stages(method, task, record.options)
     )
     if method == REFERENCE:
         record = replace(record, rounds=0)
-    return assemble(record, base, made, seed)
+    return replace(assemble(record, base, made[0].method, seed), later=tuple(made[1:]))
 
 
 def check_pace(record: Federation, base: Ground, workers: int) -> None:

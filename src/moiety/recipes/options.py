@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, field, make_dataclass
 from typing import Any
 
 from moiety.core.protocols import Method
+from moiety.core.stage import Stage
 from moiety.methods import METHODS
 from moiety.methods.task import Task
 
@@ -57,6 +58,14 @@ def options_of(options: Options, name: str) -> Mapping[str, Any]:
 def make(name: str, task: Task, options: Options) -> Method:
     """Make a method by name, with its options."""
     return METHODS[name].make(task, **options_of(options, name))
+
+
+def stages(name: str, task: Task, options: Options) -> Sequence[Stage]:
+    """Make the stages of a run by the name of its method, with its options."""
+    several = METHODS[name].stages
+    if several is None:
+        return [Stage(make(name, task, options), task.rounds)]
+    return several(task, **options_of(options, name))
 
 
 def with_options(**chosen: Mapping[str, Any]) -> Options:

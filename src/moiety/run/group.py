@@ -7,7 +7,6 @@ from typing import Any
 
 from moiety.core.flight import Crew
 from moiety.core.ledger import read
-from moiety.core.stage import Stage
 from moiety.core.state import State
 from moiety.engine.choose import make
 from moiety.recipes.build import Built, build, located
@@ -53,7 +52,7 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
     record = spec.record
     engine = make(record.engine, built.open)
     run = Run(
-        stages=[Stage(built.method, built.rounds)],
+        stages=built.stages,
         engine=engine,
         roster=roster_of(record, built),
         groups=built.groups,
@@ -77,8 +76,9 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
     intake = Intake(built.shape, built.scale, built.classes, built.columns)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
     note = {**note, "round": state.round, "target": record.target or None, "own": own(built)}
-    params = built.method.calibrate(state.params, built.sample)
-    write(serve_method(built.method, params, intake, note), folder / "final")
+    method = built.stages[-1].method
+    params = method.calibrate(state.params, built.sample)
+    write(serve_method(method, params, intake, note), folder / "final")
     return state
 
 

@@ -1,0 +1,45 @@
+"""Residual networks on CIFAR-10 at 16x16, dealt by blocks and by filters.
+
+What was measured on them stands in docs/methods/resist.md and docs/methods/loft.md.
+"""
+
+from dataclasses import replace
+
+from moiety.methods.task import Local
+from moiety.recipes.options import with_options
+from moiety.recipes.record import CommonExpert, Federation, Keeping, Net, Population, Turnout
+
+
+def resist_cifar() -> Federation:
+    """Deal twelve residual blocks to four workers, 20 rounds of 20 steps on 10,000 images."""
+    return Federation(
+        methods=("resist", "local_sgd"),
+        data="cifar10-small",
+        rounds=20,
+        evaluate_every=5,
+        population=Population(
+            scheme="iid", workers=4, unseen=0, anchors=0, public=0, validation=0.05,
+            together=True, first=10_000,
+        ),
+        turnout=Turnout(size=4, fixed=True),
+        net=Net("resnet", blocks=(1, 1, 13, 1), channels=(8, 16, 32, 64)),
+        common=CommonExpert(),
+        local=Local(
+            lr=0.05, weight_decay=5e-4, batch=64, epochs=0, steps=20,
+            schedule="steps", drops=(0.75,), flips=True,
+        ),
+        keep=Keeping(every=5),
+        options=with_options(resist={"least": 1}),
+    )  # fmt: skip
+
+
+def loft_cifar() -> Federation:
+    """Deal the filters of twelve blocks; prune half of them after 20 rounds, tune for 10."""
+    base = resist_cifar()
+    return replace(
+        base,
+        methods=("loft", "local_sgd"),
+        rounds=30,
+        net=replace(base.net, cut="filters"),
+        options=with_options(loft={"prune": 0.5, "tune": 10}),
+    )
