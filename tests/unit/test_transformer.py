@@ -252,11 +252,12 @@ def test_engines_agree_and_the_whole_learns(options):
             state = play(method, engine, state, [0, 1, 2], 0)
         ends.append(state.params)
     for name, tensor in ends[0].items():
-        torch.testing.assert_close(ends[1][name], tensor, rtol=1e-3, atol=1e-4)
         assert torch.equal(ends[2][name], tensor)
-    used = method.calibrate(ends[0], None)
     x = data[0].table["x"]
-    guess = method.model.logits(used, {"x": x}, {}).argmax(-1)
+    told = [method.model.logits(method.calibrate(end, None), {"x": x}, {}) for end in ends]
+    # Not the parameters: a bias of keys has no effect, and Adam moves it by rounding alone.
+    torch.testing.assert_close(told[1], told[0], rtol=1e-2, atol=1e-2)
+    guess = told[0].argmax(-1)
     assert (guess == data[0].table["y"]).double().mean() > 0.9
 
 
