@@ -9,6 +9,7 @@ from moiety.core.protocols import Method
 from moiety.core.rows import Seen, TableRows
 from moiety.core.state import State
 from moiety.core.streams import stream
+from moiety.data.stream import fit_streamed, parquet_rows
 from moiety.engine.choose import choose
 from moiety.engine.choose import make as engine
 from moiety.methods import METHODS
@@ -17,6 +18,7 @@ from moiety.models.cnn import cnn
 from moiety.models.gated import common_expert
 from moiety.models.mlp import linear, mlp
 from moiety.models.module import from_module
+from moiety.models.normed import normed
 from moiety.run.final import load
 from moiety.run.train import Conduct, train
 
@@ -39,10 +41,13 @@ __all__ = [
     "common_expert",
     "dispatch",
     "engine",
+    "fit_streamed",
     "from_module",
     "linear",
     "load",
     "mlp",
+    "normed",
+    "parquet_rows",
     "play",
     "stream",
     "take",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from moiety.core.axes import take
 from moiety.core.play import begin, dispatch, play, questions
 from moiety.core.protocols import Method
-from moiety.core.rows import Rows, Seen, TableRows, all_rows, some_of
+from moiety.core.rows import Rows, Seen, all_rows, some_of
 from moiety.core.state import Job, Reply, State
 from moiety.core.streams import stream
 from moiety.core.types import Memory, Params
@@ -180,7 +180,7 @@ class Case:
     def without_labels(self) -> "Case":
         """Take the labels away from every worker."""
         bare = {
-            w: TableRows({n: c for n, c in rows.table.items() if n != "y"}, rows.index)
+            w: replace(rows, table={n: c for n, c in rows.table.items() if n != "y"})
             for w, rows in self.data.items()
         }
         return replace(self, data=bare)

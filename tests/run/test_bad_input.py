@@ -116,7 +116,7 @@ def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
     (["--net.kind", "cnn"], "a CNN needs images"),
     (["--net.kind", "tree"], "network 'tree'"),
     (["--local.optimizer", "sgdd"], "'sgdd'; choose 'sgd', 'adam' or 'adamw'"),
-    (["--local.schedule", "cosin"], "'cosin'; choose 'constant' or 'cosine'"),
+    (["--local.schedule", "cosin"], "'cosin'; choose 'constant', 'cosine' or 'steps'"),
     (["--ddome.serve", "top2"], "'top2'"),
     (["--keep.every", "0"], "every >= 1"),
     (["--turnout.size", "0", "--turnout.anchors", "-1"], "0 workers a round of 6"),

@@ -59,6 +59,13 @@ def check_whole(folder) -> None:
             assert len(file.keys()) == len(checkpoint.flatten(kept))
 
 
+ASYNC = {
+    "kind": "buffer",
+    "rate": 0.5,
+    "staleness": "polynomial",
+    "speeds": {"kind": "lognormal", "values": [1.0, 0.7], "jitter": 0.2},
+}
+
 CASES = {
     "ddome, vectorized": ("ddome", {"engine": "vectorized"}),
     "ddome, pool": ("ddome", {"engine": "pool"}),
@@ -70,6 +77,19 @@ CASES = {
         {"local": {"moments": "carry"}, "engine": "vectorized", "net": {"kind": "normed"}},
     ),
     "fedopt with the server's memory, serial": ("fedopt", {}),
+    "asyncdrop, jobs under way": ("asyncdrop", {"turnout": {"anchors": -1}, "pace": ASYNC}),
+    "ddome buffered, pool": (
+        "ddome",
+        {"engine": "pool", "turnout": {"anchors": -1}, "pace": {**ASYNC, "size": 2}},
+    ),
+    "fedavg that carries momentum, late": (
+        "fedavg",
+        {
+            "local": {"moments": "carry"},
+            "turnout": {"anchors": -1},
+            "pace": {**ASYNC, "size": 3, "change": True},
+        },
+    ),
 }
 
 

@@ -69,7 +69,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Round:
-    """One commit. ``gate_load`` is the share of workers that held each index of the gated axis."""
+    """One commit. ``gate_load`` is the share of workers that held each index of the gated axis.
+
+    ``clock`` is the virtual time of the commit in seconds, 0 where the run has no virtual clock.
+    """
 
     kind: ClassVar[str] = "round"
     round: int
@@ -80,6 +83,7 @@ class Round:
     loss_mean: float
     workers: Sequence[Work]
     gate_load: Sequence[float] = ()
+    clock: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+from torch import Generator
 
 from moiety.core.axes import Part
 from moiety.core.protocols import Engine, Method, Roster
@@ -29,12 +31,36 @@ def questions(method: Method, state: State, roster: Roster, seed: int) -> Iterat
                 yield Job(seed, state.round, worker, share, piece)
 
 
+@dataclass(frozen=True)
+class Wave:
+    """Which of a round's groups of workers is sent out, and how many work at a time.
+
+    In a synchronous round there is one; in an asynchronous one, more follow as workers get free.
+    """
+
+    number: int = 0
+    places: int = 0
+
+    def stream(self, seed: int, round_index: int, purpose: str) -> Generator:
+        """Open a stream of the server for this wave."""
+        more = (self.number,) if self.number else ()
+        return stream(seed, round_index, SERVER, purpose, *more)
+
+
+ONE = Wave()
+
+
 def dispatch(
-    method: Method, state: State, roster: Roster, hints: Mapping[int, Params], seed: int
+    method: Method,
+    state: State,
+    roster: Roster,
+    hints: Mapping[int, Params],
+    seed: int,
+    wave: Wave = ONE,
 ) -> Iterator[Job]:
     """Split and cut, lazily, the jobs of one round; what the probe brought is not sent again."""
-    rng = stream(seed, state.round, SERVER, "split")
-    shares = method.split(state, Turn(state.round, tuple(roster), hints, rng))
+    rng = wave.stream(seed, state.round, "split")
+    shares = method.split(state, Turn(state.round, tuple(roster), hints, rng, wave.places))
     asked = method.probe.part if method.probe is not None else Part(names=())
     store = method.store(state.params, method.model.axes)
     slots = {name: slot_store(method, tensors) for name, tensors in state.slots.items()}

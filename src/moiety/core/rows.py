@@ -55,6 +55,13 @@ class TableRows:
         }
 
 
+def rowwise(rows: Rows) -> bool:
+    """Say whether a batch has one entry a row, so that it may be stacked; a subgraph has not."""
+    if isinstance(rows, TableRows):
+        return True
+    return all(len(column) == 1 for column in rows.take(torch.zeros(1, dtype=torch.long)).values())
+
+
 SOME = 2048
 """Training rows that are enough to calibrate a whole."""
 
@@ -111,10 +118,20 @@ def chunks(rows: Rows, size: int) -> list[Tensor]:
 
 
 def split_rows(batch: Batch, count: int, dim: int = 0) -> list[Batch]:
-    """Cut a batch into at most ``count`` smaller ones along its rows; ``seed`` goes to each."""
+    """Cut a batch into at most ``count`` smaller ones along its rows; ``seed`` goes to each.
+
+    Raises:
+        ValueError: if the batch has not one entry a row.
+    """
     if count == 1:
         return [batch]
     shared = {name: batch[name] for name in ("seed",) if name in batch}
+    sizes = {name: column.shape[dim] for name, column in batch.items() if name not in shared}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"a batch with columns of lengths {sizes} (a subgraph) cannot be computed in pieces; "
+            "set accumulate=1"
+        )
     split = {name: column.chunk(count, dim) for name, column in batch.items() if name not in shared}
     num = len(next(iter(split.values())))
     return [{**{n: c[i] for n, c in split.items()}, **shared} for i in range(num)]

@@ -31,7 +31,8 @@ def current(stages: Sequence[Stage], state: State) -> tuple[Stage | None, State]
         done = state.round - sum(stage.rounds for stage in stages[: state.stage])
         if done < stages[state.stage].rounds:
             return stages[state.stage], state
-        state = replace(state, stage=state.stage + 1)
+        # Jobs under way are of the method before, and so of no use to the next.
+        state = replace(state, stage=state.stage + 1, clock=replace(state.clock, flight=()))
         if state.stage < len(stages):
             state = stages[state.stage].enter(state)
     return None, state

@@ -14,6 +14,30 @@ from moiety.core.types import Memory, Params
 
 
 @dataclass(frozen=True)
+class Flight:
+    """A job under way: its reply is there at ``end`` of the virtual clock, after ``seconds``."""
+
+    job: Job
+    end: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where a run stands in virtual time; all at nothing where it has no clock.
+
+    Args:
+        now: seconds since the run began.
+        flight: jobs under way, in the order in which they were sent.
+        took: worker -> seconds that the last job of it took that was done.
+    """
+
+    now: float = 0.0
+    flight: tuple[Flight, ...] = ()
+    took: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class State:
     """All that survives a round at the server; a value.
 
@@ -25,6 +49,7 @@ class State:
         extra: what else a method keeps at the server, e.g. control variates.
         round: commits so far.
         stage: which stage of the run is being played.
+        clock: virtual time, and the jobs under way in it.
     """
 
     params: Params
@@ -33,6 +58,7 @@ class State:
     extra: Params = field(default_factory=dict)
     round: int = 0
     stage: int = 0
+    clock: Clock = field(default_factory=Clock)
 
 
 @dataclass(frozen=True)
@@ -45,12 +71,16 @@ class Share:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a split may look at besides the state: who is there, what they hinted, its stream."""
+    """What a split may look at besides the state: who is there, what they hinted, its stream.
+
+    ``places`` is how many work at a time, where those of the roster join others under way.
+    """
 
     round: int
     roster: tuple[int, ...]
     hints: Mapping[int, Params]
     rng: Generator
+    places: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from moiety.core.streams import stream
+from moiety.data.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Dataset:
         source: where the data come from.
         licence: under which terms.
         columns: names of the features of a table, or nothing.
+        graph: what joins the rows, which are its nodes; None for rows on their own.
 
     Raises:
         ValueError: if a column has another length than ``x``, or a class has no name.
@@ -45,6 +47,7 @@ class Dataset:
     source: str = ""
     licence: str = ""
     columns: tuple[str, ...] = ()
+    graph: Graph | None = None
 
     def __post_init__(self) -> None:
         if self.x.ndim < 2:

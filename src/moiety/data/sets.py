@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import torch
+import torch.nn.functional as F
 
 from moiety.core.streams import stream
 from moiety.data import shelf, texts
@@ -76,6 +77,12 @@ def noisy_modes() -> Dataset:
     return replace(modes(stream(0, "modes"), num_modes=4, noise=1.5), name="modes-noisy")
 
 
+def cifar10_small() -> Dataset:
+    """Load CIFAR-10 with every 2x2 pixels averaged, [40000, 3, 16, 16]."""
+    whole = shelf.cifar10()
+    return replace(whole, name="cifar10-small", x=F.avg_pool2d(whole.x, 2))
+
+
 SHIPPED = 'pip install "moiety[data]"'
 SHELF = f"files in the folder named by {shelf.VARIABLE}"
 
@@ -92,6 +99,13 @@ SETS: Mapping[str, Entry] = {
     ),
     "cifar10": Entry(
         shelf.cifar10, "30,000 + 10,000 photographs, 3x32x32, 10 classes", f"{SHELF}; {SHIPPED}"
+    ),
+    "cifar10-small": Entry(
+        cifar10_small, "the same, pixels averaged 2x2 to 3x16x16", f"{SHELF}; {SHIPPED}"
+    ),
+    "cora": Entry(shelf.cora, "2,708 papers in a graph of citations, 7 classes", SHELF),
+    "coauthor-cs": Entry(
+        shelf.coauthor_cs, "18,333 authors in a graph of joint papers, 15 classes", SHELF
     ),
     "shakespeare": Entry(
         texts.shakespeare, "tiny Shakespeare, 17,428 windows of 64 characters, 65 letters", SHELF

@@ -166,6 +166,12 @@ def is_number(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
+def plain(kind: Any) -> bool:
+    """Tell whether numpy has the type itself, so that a column is brought over at once."""
+    types: Any = need("pyarrow", "reading tables").types
+    return types.is_integer(kind) or types.is_floating(kind)
+
+
 def refuse_text(path: Path, table: Any, features: Sequence[str]) -> None:
     """Refuse features that are not numbers, all of them at once."""
     text = [name for name in features if not is_number(table.column(name).type)]
@@ -179,7 +185,10 @@ def refuse_text(path: Path, table: Any, features: Sequence[str]) -> None:
 def numbers(path: Path, table: Any, name: str) -> np.ndarray:
     """Values of one feature, float32 [N]; a missing, NaN or infinite one is refused."""
     column = table.column(name)
-    exact = np.array([np.nan if v is None else float(v) for v in column.to_pylist()])
+    if column.null_count or not plain(column.type):
+        exact = np.array([np.nan if v is None else float(v) for v in column.to_pylist()])
+    else:
+        exact = column.to_numpy().astype(np.float64)
     with np.errstate(over="ignore"):
         values = exact.astype(np.float32)
     bad = ~np.isfinite(values)

@@ -27,10 +27,31 @@ def feed(rows: Rows, plan: Plan, *, noisy: bool = False) -> Iterator[tuple[Batch
         plan: what was drawn.
         noisy: whether the solver draws noise, so that a batch carries its ``seed``.
     """
-    width = plan.rows.shape[1]
-    stride = max(1, AT_ONCE // width)
     counts = (plan.weights > 0).sum(1).tolist()
     rates = plan.lr.tolist()
+    gathered = (
+        in_bulk(rows, plan, counts)
+        if isinstance(rows, TableRows)
+        else (step_by_step(rows, plan, counts))
+    )
+    for place, batch in enumerate(gathered):
+        if noisy:
+            batch["seed"] = plan.seeds[place]
+        yield batch, rates[place]
+
+
+def step_by_step(rows: Rows, plan: Plan, counts: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+    """Take each step's rows on their own: a batch need not be its rows side by side."""
+    for ids, weights, count in zip(plan.rows, plan.weights, counts, strict=True):
+        columns = rows.take(ids[:count])
+        device = next(iter(columns.values())).device
+        yield {**columns, "weight": weights[:count].to(device)}
+
+
+def in_bulk(rows: TableRows, plan: Plan, counts: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+    """Take the rows of many steps at once, and cut them into batches."""
+    width = plan.rows.shape[1]
+    stride = max(1, AT_ONCE // width)
     for first in range(0, plan.steps, stride):
         ids = plan.rows[first : first + stride]
         columns = rows.take(ids.flatten())
@@ -41,9 +62,7 @@ def feed(rows: Rows, plan: Plan, *, noisy: bool = False) -> Iterator[tuple[Batch
             span = slice(place * width, place * width + count)
             batch = {name: column[span] for name, column in columns.items()}
             batch["weight"] = weights[place, :count]
-            if noisy:
-                batch["seed"] = plan.seeds[first + place]
-            yield batch, rates[first + place]
+            yield batch
 
 
 def together(desks: Sequence[tuple[Rows, Plan]]) -> Iterator[tuple[Batch, Tensor]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from moiety.core.errors import WorkerError
 from moiety.core.protocols import Descent, Solve
-from moiety.core.rows import Open, Rows, TableRows
+from moiety.core.rows import Open, Rows, TableRows, rowwise
 from moiety.core.state import Job, Plan, Reply
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.engine.feed import together
@@ -108,6 +108,8 @@ class Vectorized:
         if not solve.batched:
             return None
         rows = self.open(job.worker)
+        if rows.size and not rowwise(rows):
+            return None
         try:
             plan = solve.plan(rows.size, job)
             carry = solve.start(job, self.memory.get(job.worker, {}))

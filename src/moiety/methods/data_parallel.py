@@ -12,6 +12,11 @@ from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.outer.descend import Descend
 
+STRIDE = 1024.0
+"""Learning rate of the workers' step, which the server takes back. Parameters are rounded after
+the step, so a long one keeps more digits of the gradient; a power of two costs none.
+"""
+
 
 def data_parallel(task: Task) -> Method:
     """Average the gradients of all workers at every step; a round is one step.
@@ -20,11 +25,11 @@ def data_parallel(task: Task) -> Method:
     machine with a batch as large as those of all workers would do.
     """
     local = replace(
-        task.local, optimizer="sgd", momentum=0.0, nesterov=False, weight_decay=0.0, clip=0.0,
-        epochs=0, steps=1, schedule="constant", moments="reset",
+        task.local, optimizer="sgd", lr=STRIDE, momentum=0.0, nesterov=False, weight_decay=0.0,
+        clip=0.0, epochs=0, steps=1, schedule="constant", moments="reset",
     )  # fmt: skip
     rule, course = task.local.rule(), task.local.course(task.rounds)
-    outer = Descend(rule, local.lr, course, task.local.clip or None)
+    outer = Descend(rule, STRIDE, course, task.local.clip or None)
     return replace(fedavg(replace(task, local=local)), name="data_parallel", outer=outer)
 
 

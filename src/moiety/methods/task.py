@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -13,8 +13,8 @@ from moiety.core.types import Params
 from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.models.gated import Base, Common
 from moiety.ops.optim import SGD, Adam, Rule
-from moiety.solve.objectives import CrossEntropy, Losses
-from moiety.solve.schedule import Cosine, Schedule, constant
+from moiety.solve.objectives import CrossEntropy, Flipped, Forward, Losses
+from moiety.solve.schedule import Cosine, Schedule, Steps, constant
 from moiety.solve.sgd import LocalSGD
 
 
@@ -31,9 +31,12 @@ class Local:
         batch: rows in a step.
         epochs: passes over a worker's rows in a round; 0 for as many as ``steps`` need.
         steps: a cap on the steps of a round; 0 for none.
+        window: neighbouring rows that are shuffled together, for rows read from disk; 0 for all.
         clip: the largest norm of a gradient; 0 for none.
         accumulate: pieces that a batch is computed in.
-        schedule: ``constant``, or ``cosine`` over all rounds.
+        schedule: ``constant``, ``cosine`` over all rounds, or ``steps`` (a tenth of the rate
+            from each of ``drops`` on).
+        drops: shares of all rounds.
         warmup: rounds of linear warm-up of the cosine schedule.
         floor: share of the learning rate that the cosine schedule ends at.
         betas: of Adam and AdamW.
@@ -52,6 +55,7 @@ class Local:
     batch: int = 32
     epochs: int = 1
     steps: int = 0
+    window: int = 0
     clip: float = 0.0
     accumulate: int = 1
     schedule: str = "constant"
@@ -61,6 +65,8 @@ class Local:
     bfloat16: bool = False
     by_rows: bool = False
     moments: str = "reset"
+    drops: tuple[float, ...] = (0.5, 0.75)
+    flips: bool = False
 
     def rule(self) -> Rule:
         """Build the optimiser."""
@@ -77,7 +83,9 @@ class Local:
             return constant
         if self.schedule == "cosine":
             return Cosine(rounds, self.warmup, self.floor)
-        raise ValueError(f"schedule {self.schedule!r}; choose 'constant' or 'cosine'")
+        if self.schedule == "steps":
+            return Steps(tuple(rounds * share for share in self.drops))
+        raise ValueError(f"schedule {self.schedule!r}; choose 'constant', 'cosine' or 'steps'")
 
     def solver(
         self,
@@ -89,19 +97,22 @@ class Local:
         frozen: Iterable[str] = (),
     ) -> LocalSGD:
         """Build the solver; ``rules`` come before the optimiser of all other parameters."""
+        if self.flips:
+            losses = {role: Flipped(one) for role, one in losses.items()}
         return LocalSGD(
             losses=losses,
             rules=(*rules, ("*", self.rule())),
             batch=self.batch,
             epochs=self.epochs,
             steps=self.steps or None,
+            window=self.window,
             schedule=self.course(rounds),
             clip=self.clip or None,
             accumulate=self.accumulate,
             frozen=frozenset(frozen),
             moments=self.moments,
             bfloat16=self.bfloat16,
-            noisy=model.noisy,
+            noisy=model.noisy or self.flips,
             couples=model.couples,
         )
 
@@ -132,6 +143,7 @@ class Task:
         anchors: worker -> its expert, for methods that have anchors.
         shape: of a row, for methods that bring a model of their own.
         classes: how many there are, likewise.
+        objective: what the plain solver minimises, made of the model's ``forward``.
     """
 
     model: Base
@@ -144,6 +156,7 @@ class Task:
     anchors: Mapping[int, int] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     classes: int = 0
+    objective: Callable[[Forward], Losses] = CrossEntropy
 
     def __post_init__(self) -> None:
         if isinstance(self.model, nn.Module):
@@ -152,8 +165,8 @@ class Task:
             )
 
     def solver(self) -> LocalSGD:
-        """Build the plain solver: cross-entropy on the model."""
-        losses = {"": CrossEntropy(self.model.forward)}
+        """Build the plain solver: the objective on the model."""
+        losses = {"": self.objective(self.model.forward)}
         return self.local.solver(losses, self.rounds, model=self.model, frozen=self.model.buffers)
 
     def calibration(self, held: Mapping[str, float] | None = None) -> Calibrate:

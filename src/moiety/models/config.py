@@ -13,12 +13,15 @@ from moiety.core.types import Params
 from moiety.models.blocks import Sizes
 from moiety.models.cnn import cnn
 from moiety.models.gated import Base, Common, GatedExperts, gated_experts
+from moiety.models.graph import graphnet
 from moiety.models.llama import rebuild_llama
 from moiety.models.mixture import mixture
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
+from moiety.models.resnet import rebuilt
 from moiety.models.serve import Plain, Routed
 from moiety.models.transformer import gpt
+from moiety.models.vgg import vgg
 from moiety.models.vit import vit
 
 
@@ -50,6 +53,10 @@ MAKE: Mapping[str, Callable[..., Base]] = {
     "mlp": lambda rng, widths: mlp(widths, rng),
     "normed": lambda rng, widths, norm: normed(widths, rng, norm=norm),
     "cnn": lambda rng, shape, classes, **sizes: cnn(shape, classes, rng, **sizes),
+    "vgg": lambda rng, shape, classes, **sizes: vgg(shape, classes, rng, **sizes),
+    "resnet": lambda rng, **config: rebuilt(rng, config),
+    "gcn": lambda rng, widths, dropout: graphnet("gcn", widths, rng, dropout=dropout),
+    "sage": lambda rng, widths, dropout: graphnet("sage", widths, rng, dropout=dropout),
     "gpt": make_gpt,
     "vit": make_vit,
     "llama": rebuild_llama,

@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._C._functorch import is_batchedtensor
 
+UNSCORED = -1
+"""The label of what is neither learnt nor scored: a node, a token."""
+
 
 def cross_entropy(logits_BC: Tensor, y_B: Tensor) -> Tensor:
     """Give the cross-entropy of each row, [B]; of texts [B, T, C], the mean over their tokens.

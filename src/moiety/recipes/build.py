@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.protocols import Method
-from moiety.core.rows import SOME, Open, Rows, Seen, TableRows, some_of
+from moiety.core.rows import SOME, Open, Rows, Seen, some_of
 from moiety.core.types import Params
 from moiety.data import files, sets
 from moiety.data.dataset import Dataset, Scale, fit_scale
@@ -24,10 +24,20 @@ from moiety.methods.task import Task
 from moiety.models.gated import Base, Common
 from moiety.recipes.common import freeze, nearest_anchors, train_common
 from moiety.recipes.fields import nearest
+from moiety.recipes.graphs import (
+    TRAIN,
+    check_graph,
+    cluster,
+    opener,
+    place_graph,
+    plain_scale,
+    to_device,
+)
 from moiety.recipes.nets import NETS, check_fit, check_kind, network
 from moiety.recipes.options import make
 from moiety.recipes.population import Places, place, with_anchors
 from moiety.recipes.record import Federation
+from moiety.solve.objectives import CrossEntropy, NodeCrossEntropy
 
 REFERENCE = "common"
 """Not a method: the common expert alone, which never trains."""
@@ -45,7 +55,7 @@ class Ground:
     places: Places
     net: Base
     trained: Params
-    common: Common
+    common: Common | None
     reached: float
     fingerprint: str
 
@@ -112,20 +122,17 @@ def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
     """Prepare: a pure function of a record, a seed and the data file as it is ``now``."""
     del now
     check_kind(record.net)
-    data = read_data(record.data, record.target)
+    data = cluster(read_data(record.data, record.target), record.graph)
+    check_graph(record, data.graph)
+    if data.graph is not None:
+        return graph_ground(record, data, seed)
     places = place(data, record.population, seed)
     mark = fingerprint(data)
     known = places.public if len(places.public) else torch.cat(list(places.train.values()))
     check_fit(record.net, data.x)
-    pictures = data.x.ndim > 2
-    if not NETS[record.net.kind].shaped:
-        data = replace(data, x=data.x.flatten(1))
-    scale = fit_scale(data.x, known)
-    scale = level(scale) if pictures else scale
-    x, y = scale.apply(data.x).to(record.device), data.y
+    data, scale = standardised(record, data, known)
+    x, y = data.x, data.y
     assert y is not None
-    y = y.to(record.device)
-    data = replace(data, x=x, y=y)
     net = network(record.net, data.x.shape[1:], len(data.classes), seed)
     net = on_device(net, record.device)
     held = places.validation if len(places.validation) else known
@@ -142,10 +149,35 @@ def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
     return Ground(data, scale, places, net, trained, common, reached, mark)
 
 
+def standardised(record: Federation, data: Dataset, known: Tensor) -> tuple[Dataset, Scale]:
+    """Bring rows to the shape that the network reads, to one scale, and to the device."""
+    pictures = data.x.ndim > 2
+    if not NETS[record.net.kind].shaped:
+        data = replace(data, x=data.x.flatten(1))
+    scale = fit_scale(data.x, known)
+    scale = level(scale) if pictures else scale
+    assert data.y is not None
+    x, y = scale.apply(data.x).to(record.device), data.y.to(record.device)
+    return replace(data, x=x, y=y), scale
+
+
+def graph_ground(record: Federation, data: Dataset, seed: int) -> Ground:
+    """Prepare a graph: nothing is standardised, and there is no common expert."""
+    assert data.graph is not None
+    assert data.y is not None
+    places = place_graph(data, data.graph, record.population)
+    mark, device = fingerprint(data), record.device
+    graph = to_device(data.graph, device)
+    data = replace(data, x=data.x.to(device), y=data.y.to(device), graph=graph)
+    net = on_device(network(record.net, data.x.shape[1:], len(data.classes), seed), device)
+    return Ground(data, plain_scale(data), places, net, net.params, None, 0.0, mark)
+
+
 def fingerprint(data: Dataset) -> str:
     """Tell data from other data, so that a run does not go on with changed ones."""
     digest = hashlib.blake2b(digest_size=8)
-    for column in (data.x, data.y):
+    edges = None if data.graph is None else data.graph.edges
+    for column in (data.x, data.y, edges):
         if column is not None:
             digest.update(column.contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -176,6 +208,7 @@ def key(record: Federation) -> Federation:
         device=record.device,
         population=record.population,
         net=record.net,
+        graph=record.graph,
         common=record.common,
     )
 
@@ -193,17 +226,20 @@ def build(record: Federation, method: str, seed: int) -> Built:
         raise ValueError(
             f"{method} needs a common expert, but population.public is 0; set some rows apart"
         )
+    workers = min(record.turnout.size, len(base.places.train))
+    check_pace(record, base, workers)
     task = Task(
         model=base.net,
         local=record.local,
         rounds=record.rounds,
-        workers=min(record.turnout.size, len(base.places.train)),
+        workers=workers,
         seed=seed,
         common=base.common,
         start=base.trained,
         anchors=base.places.anchors,
         shape=tuple(base.data.x.shape[1:]),
         classes=len(base.data.classes),
+        objective=CrossEntropy if base.data.graph is None else NodeCrossEntropy,
     )
     made = (
         replace(fedavg(task), name=REFERENCE)
@@ -215,13 +251,27 @@ def build(record: Federation, method: str, seed: int) -> Built:
     return assemble(record, base, made, seed)
 
 
+def check_pace(record: Federation, base: Ground, workers: int) -> None:
+    """Refuse a pace that does not fit the workers or who of them takes part."""
+    record.pace.check(workers)
+    drawn = record.turnout
+    if not record.pace.waits and (
+        drawn.chance < 1 or (drawn.anchors >= 0 and base.places.anchors and not drawn.fixed)
+    ):
+        raise ValueError(
+            f"pace.kind={record.pace.kind!r} sends out whoever is idle, but turnout.chance="
+            f"{drawn.chance} and turnout.anchors={drawn.anchors} say who takes part in a round; "
+            "choose chance 1 and anchors -1, or pace.kind sync"
+        )
+
+
 def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Built:
     """Open the rows of every worker, through the method's view."""
-    table = base.data.table()
-    train = {w: TableRows(table, rows) for w, rows in base.places.train.items()}
+    rows_of = opener(base.data)
+    train = {w: rows_of(TRAIN, rows) for w, rows in base.places.train.items()}
     open_rows: Open = train.__getitem__
     groups = {
-        name: {w: TableRows(table, rows) for w, rows in group.items()}
+        name: {w: rows_of(name, rows) for w, rows in group.items()}
         for name, group in base.places.groups.items()
     }
     first = method.first or method.model.params
@@ -256,4 +306,7 @@ def table_of(base: Ground, hands: Mapping[int, Tensor]) -> list[list[int]]:
     """Count rows per class and worker, for populations small enough to list."""
     if len(hands) > LISTED or not hands or base.data.y is None or base.data.y.ndim > 1:
         return []
+    if base.data.graph is not None:  # every worker learns from the same labelled nodes
+        learnt = base.data.graph.train.nonzero()[:, 0]
+        hands = dict.fromkeys(hands, learnt)
     return counts(base.data.y.cpu(), list(hands.values()), len(base.data.classes))

@@ -12,9 +12,12 @@ from moiety.core.streams import stream
 from moiety.models.blocks import Sizes
 from moiety.models.cnn import cnn
 from moiety.models.gated import Base
+from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
+from moiety.models.resnet import Form, resnet
 from moiety.models.transformer import gpt
+from moiety.models.vgg import vgg
 from moiety.models.vit import vit
 from moiety.recipes.fields import nearest
 from moiety.recipes.record import Net
@@ -53,11 +56,40 @@ def make_normed(net: Net, shape: Sequence[int], classes: int, rng: Generator) ->
     return normed((math.prod(shape), *net.hidden, classes), rng, norm=net.norm)
 
 
+def need_images(net: Net, shape: Sequence[int]) -> None:
+    """Refuse rows that are no images."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"net.kind={net.kind!r} needs images, but rows have shape {tuple(shape)}; use 'mlp'"
+        )
+
+
 def make_cnn(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Base:
     """Make a small convolutional network."""
-    if len(shape) != 3:
-        raise ValueError(f"a CNN needs images, but rows have shape {tuple(shape)}; use 'mlp'")
+    need_images(net, shape)
     return cnn(shape, classes, rng, channels=net.channels, hidden=net.hidden[0])
+
+
+def make_vgg(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Base:
+    """Make sections of convolutions behind batch norms, and layers likewise."""
+    need_images(net, shape)
+    if len(net.blocks) != len(net.channels):
+        raise ValueError(f"{net.blocks=} and {net.channels=}; give one of each for every section")
+    filters = [(width,) * count for width, count in zip(net.channels, net.blocks, strict=True)]
+    return vgg(shape, classes, rng, filters=filters, hidden=net.hidden, statistics=net.statistics)
+
+
+def make_resnet(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Base:
+    """Make a residual network, to be cut along depth or filters."""
+    need_images(net, shape)
+    form = Form(net.blocks, net.channels)
+    return resnet(shape, classes, rng, form, cut=net.cut, statistics=net.statistics)
+
+
+def make_graph(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Base:
+    """Make a graph network of the kind named."""
+    widths = (math.prod(shape), *net.hidden, classes)
+    return graphnet(net.kind, widths, rng, dropout=net.dropout)
 
 
 def sizes_of(net: Net) -> Sizes:
@@ -84,6 +116,10 @@ NETS: Mapping[str, Kind] = {
     "linear": Kind(make_linear),
     "normed": Kind(make_normed),
     "cnn": Kind(make_cnn, shaped=True),
+    "vgg": Kind(make_vgg, shaped=True),
+    "resnet": Kind(make_resnet, shaped=True),
+    "gcn": Kind(make_graph),
+    "sage": Kind(make_graph),
     "gpt": Kind(make_gpt, shaped=True, tokens=True),
     "vit": Kind(make_vit, shaped=True),
 }

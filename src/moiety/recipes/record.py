@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from moiety.core.pace import Pace
 from moiety.methods.task import Local
 from moiety.recipes.options import Options
 
@@ -19,6 +20,14 @@ class Net:
 
     Args:
         kind: of those that ``moiety list`` names.
+        hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN.
+        channels: channels of the convolutions; of each section of a ``vgg`` or ``resnet``.
+        norm: of a ``normed`` MLP: ``batch``, or ``none`` to show what goes wrong without.
+        blocks: convolutions of each section of a ``vgg``, residual blocks of a ``resnet``.
+        cut: a ``resnet`` along ``depth`` (whole blocks) or ``filters`` (within blocks).
+        statistics: of the batch norms of a ``vgg`` or ``resnet`` in use: ``recompute`` them on
+            training rows, or take those of the ``batch`` that is asked about.
+        dropout: chance that an entry of a layer's input is dropped (``gcn``, ``sage``).
         hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN, and
             of every block of a transformer (``gpt``, ``vit``).
         channels: channels of the convolutions.
@@ -34,6 +43,10 @@ class Net:
     hidden: tuple[int, ...] = (64,)
     channels: tuple[int, ...] = (16, 32)
     norm: str = "batch"
+    blocks: tuple[int, ...] = (2, 2)
+    cut: str = "depth"
+    statistics: str = "recompute"
+    dropout: float = 0.0
     width: int = 64
     depth: int = 4
     heads: int = 8
@@ -102,11 +115,25 @@ class Population:
 
 
 @dataclass(frozen=True)
+class Subgraphs:
+    """How a graph becomes rows; nothing for other data.
+
+    Args:
+        clusters: a row is one of so many clusters of nodes, a step the subgraph of
+            ``local.batch`` of them; 1 steps on the whole graph.
+        project: width to which a fixed Gaussian matrix brings the features; 0 leaves them.
+    """
+
+    clusters: int = 1
+    project: int = 0
+
+
+@dataclass(frozen=True)
 class Turnout:
     """Who takes part in a round.
 
     Args:
-        size: workers a round.
+        size: workers a round; workers at a time where the pace is not ``sync``.
         anchors: of these, how many are anchors (where there are some); -1 draws blindly.
         chance: chance that a worker is available in a round; below 1, fewer may take part.
         fixed: the same workers in every round: the first ``size``.
@@ -162,7 +189,9 @@ class Federation:
     population: Population = field(default_factory=Population)
     turnout: Turnout = field(default_factory=Turnout)
     net: Net = field(default_factory=Net)
+    graph: Subgraphs = field(default_factory=Subgraphs)
     common: CommonExpert = field(default_factory=CommonExpert)
     local: Local = field(default_factory=Local)
     keep: Keeping = field(default_factory=Keeping)
+    pace: Pace = field(default_factory=Pace)
     options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)

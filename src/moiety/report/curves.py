@@ -34,6 +34,19 @@ def accuracy(series: Sequence[Series], points: Sequence[Point], group: str, name
         return plots.svg(figure, *named)
 
 
+def timed(series: Sequence[Series], points: Sequence[Point], group: str, named: Named) -> str:
+    """Draw accuracy by virtual time with a band of one standard deviation."""
+    with plots.canvas(3.7) as (figure, (axes,)):
+        for at, one in enumerate(series):
+            mine = [point for point in points if point.label == one.label]
+            _line(axes, at, mine, [point.clock for point in mine])
+        axes.set_xlabel("virtual time (s)")
+        plots.percent_axis(axes, f"accuracy, {crowd(group)}")
+        plots.grid(axes, "y")
+        plots.legend(figure, axes)
+        return plots.svg(figure, *named)
+
+
 def loss(series: Sequence[Series], points: Sequence[Point], named: Named) -> str:
     """Draw the training loss by round with a band of one standard deviation."""
     with plots.canvas(3.5) as (figure, (axes,)):
@@ -46,10 +59,12 @@ def loss(series: Sequence[Series], points: Sequence[Point], named: Named) -> str
         return plots.svg(figure, *named)
 
 
-def _line(axes: Axes, at: int, points: Sequence[Point]) -> None:
+def _line(
+    axes: Axes, at: int, points: Sequence[Point], clock: Sequence[float] | None = None
+) -> None:
     if not points:
         return
-    x = [point.round for point in points]
+    x = [point.round for point in points] if clock is None else list(clock)
     mean = [point.value.mean for point in points]
     std = [point.value.std or 0.0 for point in points]
     step = max(1, len(x) // 8)

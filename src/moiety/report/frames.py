@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from moiety.core.ledger import Evaluation, Group, Ledger
 from moiety.report.series import Series, status
@@ -41,11 +41,15 @@ def spread(values: Iterable[float]) -> Spread | None:
 
 @dataclass(frozen=True)
 class Point:
-    """One value of a curve: a series at a round, over its seeds."""
+    """One value of a curve: a series at a round, over its seeds.
+
+    ``clock`` is the virtual time of the round in seconds, the mean over seeds; 0 without a clock.
+    """
 
     label: str
     round: int
     value: Spread
+    clock: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,20 @@ def accuracy(series: Sequence[Series], group: str) -> list[Point]:
     return [
         point for one in series for point in _points(one.label, _accuracies(one.ledgers, group))
     ]
+
+
+def timed(series: Sequence[Series], group: str) -> list[Point]:
+    """Tabulate the same by virtual time, for the series that have a clock."""
+    points = []
+    for one in series:
+        clocks: dict[int, list[float]] = defaultdict(list)
+        for ledger in one.ledgers:
+            for entry in ledger.rounds:
+                clocks[entry.round].append(entry.clock)
+        mean = {at: statistics.fmean(found) for at, found in clocks.items()}
+        mine = accuracy([one], group)
+        points += [replace(p, clock=mean[p.round]) for p in mine if mean.get(p.round, 0.0) > 0]
+    return points
 
 
 def _accuracies(ledgers: Sequence[Ledger], group: str) -> Iterator[tuple[int, float]]:

@@ -41,7 +41,7 @@ def views(series: Sequence[Series]) -> list[View]:
     """Make all figures that the ledgers have numbers for."""
     groups = frames.group_names(series)
     groups.sort(key=lambda group: group != "unseen")  # the figure that decides comes first
-    found = [_accuracy(series, group) for group in groups]
+    found = [view for g in groups for view in (_accuracy(series, g), *_timed(series, g))]
     found += [_workers(series), *_loss(series)]
     for at, one in enumerate(series):
         found += [*_routes(at, one), *_load(at, one)]
@@ -92,6 +92,20 @@ def _accuracy(series: Sequence[Series], group: str) -> View:
     picture = curves.accuracy(series, points, group, (key, title, finding))
     caption = f"Accuracy on the {frames.crowd(group)} (%), over seeds"
     return View(key, title, finding, reading, picture, [_curve_grid(caption, points, share=True)])
+
+
+def _timed(series: Sequence[Series], group: str) -> list[View]:
+    points = frames.timed(series, group)
+    if not points:
+        return []
+    key, title = f"timed-{group}", f"Accuracy on the {frames.crowd(group)} by virtual time"
+    ends = [f"{p.label} {as_percent(p.value)} at {_trim(p.clock)} s" for p in _ends(points)]
+    finding = f"At the last evaluation: {'; '.join(ends)}."
+    reading = "Virtual seconds, from declared speeds, not those of this machine; means over seeds."
+    picture = curves.timed(series, points, group, (key, title, finding))
+    rows = [[p.label, f"{p.clock:.2f}", *(_number(v, 100) for v in _stats(p))] for p in points]
+    head = ["method", "virtual s", "mean", "std", "least", "most"]
+    return [View(key, title, finding, reading, picture, [Grid(f"{title} (%)", head, rows)])]
 
 
 def _loss(series: Sequence[Series]) -> list[View]:

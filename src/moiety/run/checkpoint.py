@@ -14,6 +14,7 @@ from torch import Tensor
 
 from moiety.core.state import State
 from moiety.core.types import Memory
+from moiety.run.airborne import clock_from_json, clock_to, clock_to_json, under_way
 from moiety.run.errors import RunError
 from moiety.run.files import (
     PICKLE,
@@ -61,6 +62,8 @@ def flatten(checkpoint: Checkpoint) -> list[tuple[list[str | int], Tensor]]:
     for worker, memory in checkpoint.memory.items():
         for section, tree in memory.items():
             found += [(["memory", worker, section, name], t) for name, t in tree.items()]
+    for one in state.clock.flight:
+        found += under_way(one.job)
     return found
 
 
@@ -73,6 +76,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         "mark": checkpoint.mark,
         "round": checkpoint.state.round,
         "stage": checkpoint.state.stage,
+        "clock": clock_to_json(checkpoint.state.clock),
         "ledger_bytes": checkpoint.ledger_bytes,
         "score": checkpoint.score,
         "sha256": hashlib.sha256(tensors).hexdigest(),
@@ -132,14 +136,16 @@ def read(where: Path, mark: str) -> Checkpoint:
 
 def assemble(index: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
     """Put tensors back where their paths say."""
-    root: dict[Any, Any] = {"params": {}, "outer": {}, "slots": {}, "extra": {}, "memory": {}}
+    places = ("params", "outer", "slots", "extra", "memory", "flight")
+    root: dict[Any, Any] = {name: {} for name in places}
     for number, path in enumerate(index["paths"]):
         place = root
         for key in path[:-1]:
             place = place.setdefault(key, {})
         place[path[-1]] = tensors[str(number)]
     kept = {place: root[place] for place in ("params", "outer", "slots", "extra")}
-    state = State(**kept, round=index["round"], stage=index["stage"])
+    clock = clock_from_json(index["clock"], root["flight"])
+    state = State(**kept, round=index["round"], stage=index["stage"], clock=clock)
     return Checkpoint(state, root["memory"], index["ledger_bytes"], index["score"], index["mark"])
 
 
@@ -148,7 +154,8 @@ def move(kept: Checkpoint, device: str) -> Checkpoint:
     state = kept.state
     params, extra = to_device(state.params, device), to_device(state.extra, device)
     outer, slots = sections(state.outer, device), sections(state.slots, device)
-    state = replace(state, params=params, outer=outer, slots=slots, extra=extra)
+    clock = clock_to(state.clock, device)
+    state = replace(state, params=params, outer=outer, slots=slots, extra=extra, clock=clock)
     memory = {worker: sections(own, device) for worker, own in kept.memory.items()}
     return replace(kept, state=state, memory=memory)
 

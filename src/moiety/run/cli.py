@@ -12,6 +12,7 @@ from moiety.run.say import say, warn
 
 COMMANDS: Mapping[str, str] = {
     "run": "play a recipe",
+    "plan": "say what a recipe would cost, and which method to choose",
     "sweep": "try values of fields and choose by validation accuracy",
     "resume": "go on with a run that stopped",
     "list": "list methods, recipes, engines and data sets",

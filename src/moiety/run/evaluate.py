@@ -20,10 +20,8 @@ from moiety.core.rows import Rows, chunks
 from moiety.core.state import State
 from moiety.core.types import Memory, Params
 from moiety.engine.work import one_thread
+from moiety.ops.loss import UNSCORED
 from moiety.solve.sgd import OWN
-
-UNSCORED = -1
-"""The label of a row (a node, a token) that is not to be scored."""
 
 
 @dataclass

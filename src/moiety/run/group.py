@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from moiety.core.flight import Crew
 from moiety.core.ledger import read
 from moiety.core.stage import Stage
 from moiety.core.state import State
@@ -41,6 +42,12 @@ def roster_of(record: Federation, built: Built) -> Roster:
     return Uniform(count, size)
 
 
+def crew_of(record: Federation, built: Built) -> Crew:
+    """Choose who may work where the server does not wait for all."""
+    size = min(record.turnout.size, built.num_seen)
+    return Crew(size if record.turnout.fixed else built.num_seen, size)
+
+
 def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> State:
     """Play one run in its folder, from its newest checkpoint if it has one."""
     record = spec.record
@@ -56,6 +63,8 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
         keep=Keep(record.keep.every, record.keep.last),
         mark=spec.mark,
         sample=built.sample,
+        pace=record.pace,
+        crew=crew_of(record, built),
     )
     done = [int(path.name) for path in checkpoints.found(folder / CHECKPOINTS)]
     begun = max(done, default=0) if at is None else at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,11 +53,19 @@ def cut(path: Path, length: int) -> None:
 
 @dataclass
 class Meter:
-    """Counts the bytes of one round; wraps the streams, holds no piece."""
+    """Counts the bytes of one round; wraps the streams, holds no piece.
+
+    Args:
+        down: worker -> bytes sent to it.
+        up: worker -> bytes it sent.
+        works: replies of the round, without their tensors.
+        jobs: worker -> bytes of its job, where that was sent in an earlier round.
+    """
 
     down: dict[int, int] = field(default_factory=dict)
     up: dict[int, int] = field(default_factory=dict)
     works: list[Reply] = field(default_factory=list)
+    jobs: Mapping[int, int] = field(default_factory=dict)
 
     def sent(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """Count what goes down."""
@@ -90,6 +98,7 @@ class Meter:
             loss_mean=sum(losses) / max(1, len(losses)),
             workers=works,
             gate_load=load(method, state, works),
+            clock=state.clock.now,
         )
 
     def work(self, reply: Reply) -> Work:
@@ -100,7 +109,7 @@ class Meter:
             role=reply.share.role,
             part={a: k.tolist() for a, k in parts.items() if len(k) <= LISTED},
             held={axis: len(kept) for axis, kept in parts.items()},
-            down_bytes=self.down.get(reply.worker, 0),
+            down_bytes=self.jobs.get(reply.worker, self.down.get(reply.worker, 0)),
             up_bytes=self.up.get(reply.worker, 0),
             steps=record.steps,
             rows=record.rows,

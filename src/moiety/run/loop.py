@@ -6,19 +6,21 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from moiety.core.flight import Course, Crew, gather, weigh
 from moiety.core.ledger import End, Entry, Evaluation, Round, Start
+from moiety.core.pace import Pace
 from moiety.core.play import begin, commit, dispatch, questions
 from moiety.core.protocols import Engine, Method
 from moiety.core.rows import Rows
 from moiety.core.stage import Stage, current
-from moiety.core.state import State
+from moiety.core.state import Clock, Job, State
 from moiety.run import checkpoint as checkpoints
 from moiety.run.checkpoint import Checkpoint
 from moiety.run.errors import RunError
@@ -67,6 +69,8 @@ class Run:
         keep: of checkpoints.
         mark: what tells this recipe from others.
         sample: some training rows, for methods whose whole must be calibrated.
+        pace: when the server commits.
+        crew: who may work, where it does not wait for all; then there is no roster.
     """
 
     stages: Sequence[Stage]
@@ -79,6 +83,8 @@ class Run:
     keep: Keep
     mark: str
     sample: Rows | None = None
+    pace: Pace = field(default_factory=Pace)
+    crew: Crew | None = None
 
     @property
     def rounds(self) -> int:
@@ -181,6 +187,8 @@ def play_round(
     run: Run, method: Method, state: State, note: Callable[[Entry], int]
 ) -> tuple[State, int]:
     """Play one round, metered; the round of ``core.play`` with its streams counted."""
+    if not run.pace.waits:
+        return play_commit(run, method, state, note)
     begun, meter = time.perf_counter(), Meter()
     roster = run.roster(state.round, run.seed)
     hints = {}
@@ -189,7 +197,39 @@ def play_round(
         told = meter.got(run.engine.map(method.probe.solve, asked))
         hints = {reply.worker: reply.hint for reply in told}
     jobs = meter.sent(dispatch(method, state, roster, hints, run.seed))
+    took: dict[int, float] = {}
+    jobs = timed(run.pace, state, jobs, took) if run.pace.ticks else jobs
     state = commit(method, state, meter.done(run.engine.map(method.solve, jobs)))
+    state = replace(state, clock=waited(state.clock, took))
+    return state, note(meter.entry(method, state, time.perf_counter() - begun))
+
+
+def timed(pace: Pace, state: State, jobs: Iterable[Job], took: dict[int, float]) -> Iterator[Job]:
+    """Write down, in ``took``, the virtual seconds of jobs that pass."""
+    whole = sum(tensor.numel() for tensor in state.params.values())
+    for job in jobs:
+        took[job.worker] = pace.speeds.job(job, whole)
+        yield job
+
+
+def waited(clock: Clock, took: Mapping[int, float]) -> Clock:
+    """Wait for the slowest."""
+    now = clock.now + max(took.values(), default=0.0)
+    return replace(clock, now=now, took={**clock.took, **took})
+
+
+def play_commit(
+    run: Run, method: Method, state: State, note: Callable[[Entry], int]
+) -> tuple[State, int]:
+    """Play one asynchronous round, metered; the round of ``core.flight``."""
+    assert run.crew is not None
+    begun = time.perf_counter()
+    course = Course(method, run.engine, run.pace, run.crew, run.seed)
+    state, due = gather(course, state)
+    cost = {job.worker: job.down_bytes for job in due.jobs}
+    meter = Meter(dict(due.down), dict(due.up), jobs=cost)
+    replies = meter.done(run.engine.map(method.solve, due.jobs))
+    state = commit(method, state, weigh(course, state, due.jobs, replies))
     return state, note(meter.entry(method, state, time.perf_counter() - begun))
 
 

@@ -110,7 +110,8 @@ def resolve(recipe: str, record: Federation, method: str, seed: int) -> tuple[Sp
     built = build(record, method, seed)
     engine = record.engine
     if engine == "auto":
-        engine = choose(built.method, record.device, built.per_round)
+        together = record.pace.size if record.pace.kind == "buffer" else built.per_round
+        engine = choose(built.method, record.device, together)
     chosen = override(record, {"engine": engine, "methods": [method], "seed": seed, "seeds": 1})
     return Spec(recipe, chosen, method, seed), built
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from moiety.core.flight import Crew
 from moiety.core.ledger import Start
+from moiety.core.pace import Pace
 from moiety.core.protocols import Method
 from moiety.core.rows import SOME, Rows, look, some_of
 from moiety.core.stage import Stage
@@ -37,6 +39,7 @@ class Conduct:
         engine: ``auto``, ``serial``, ``vectorized`` or ``pool``.
         evaluate_every: rounds between evaluations.
         keep: of checkpoints.
+        pace: when the server commits; ``size`` workers at a time where it does not wait for all.
     """
 
     rounds: int
@@ -45,6 +48,7 @@ class Conduct:
     engine: str = "auto"
     evaluate_every: int = 10
     keep: Keep = field(default_factory=Keep)
+    pace: Pace = field(default_factory=Pace)
 
 
 def train(
@@ -78,6 +82,7 @@ def train(
     if list(workers) != list(range(len(workers))) or not workers:
         raise ValueError(f"workers are {list(workers)[:5]}...; number them 0, 1, 2, ...")
     folder, size = Path(folder), how.size or len(workers)
+    how.pace.check(size)
     engine = how.engine if how.engine != "auto" else choose(method, "cpu", size)
     first = workers[0].take(torch.zeros(1, dtype=torch.long))["x"]
     groups = {name: through(group, method) for name, group in (test or {}).items()}
@@ -94,6 +99,8 @@ def train(
         keep=how.keep,
         mark=mark_of(method, how, engine, workers),
         sample=sample,
+        pace=how.pace,
+        crew=Crew(len(workers), size),
     )
     folder.mkdir(parents=True, exist_ok=True)
     watch = [Progress(method.name, how.rounds), *boards(folder / "tensorboard", 0)]
@@ -129,7 +136,7 @@ def mark_of(method: Method, how: Conduct, engine: str, workers: Mapping[int, Row
     """Tell a run from others by its method, plan and workers' sizes."""
     shapes = {name: list(t.shape) for name, t in method.model.params.items()}
     sizes = [rows.size for rows in workers.values()]
-    told = repr((method.name, shapes, sizes, how.rounds, how.size, how.seed, engine))
+    told = repr((method.name, shapes, sizes, how.rounds, how.size, how.seed, engine, how.pace))
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 

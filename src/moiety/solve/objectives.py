@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from moiety.core.protocols import Kept
+from moiety.core.streams import stream
 from moiety.core.types import Batch, Params
-from moiety.ops.loss import cross_entropy
+from moiety.ops.loss import UNSCORED, cross_entropy
 
 
 class Losses(Protocol):
@@ -46,6 +47,24 @@ class CrossEntropy:
 
 
 @dataclass(frozen=True)
+class NodeCrossEntropy:
+    """Mean cross-entropy over the labelled nodes of a subgraph, the same number for each row.
+
+    A row is a cluster; weights of rows that sum to 1 make the mean of it again. A subgraph without
+    a labelled node has loss 0.
+    """
+
+    forward: Forward
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        logits_NC, after = self.forward(params, batch, kept)
+        here_N = batch["y"] != UNSCORED
+        losses = cross_entropy(logits_NC[here_N].float(), batch["y"][here_N])
+        mean = losses.sum() / max(1, len(losses))
+        return mean.expand(len(batch["weight"])), after
+
+
+@dataclass(frozen=True)
 class SquaredError:
     """Squared distance of the output to column ``y``, summed over outputs."""
 
@@ -54,6 +73,25 @@ class SquaredError:
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         out, after = self.forward(params, batch, kept)
         return (out.float() - batch["y"]).square().flatten(1).sum(1), after
+
+
+@dataclass(frozen=True)
+class Flipped:
+    """Other losses on images [B, C, H, W] of which each is mirrored by chance, left to right.
+
+    Drawn from the ``seed`` of the batch; where there is none, nothing is mirrored.
+    """
+
+    losses: Losses
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        x = batch["x"]
+        if x.ndim != 4:
+            raise ValueError(f"flips mirror images, but rows have shape {tuple(x.shape[1:])}")
+        if "seed" in batch:
+            coin_B = torch.rand(len(x), generator=stream(int(batch["seed"]), "flips")) < 0.5
+            x = torch.where(coin_B.to(x.device)[:, None, None, None], x.flip(-1), x)
+        return self.losses(params, {**batch, "x": x}, kept)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,36 @@ def shuffled(size: int, batch: int, epochs: int, rng: Generator) -> tuple[Tensor
     return order.reshape(-1, width), equal(size, width, epochs)
 
 
+def windowed(
+    size: int, batch: int, steps: int, window: int, rng: Generator
+) -> tuple[Tensor, Tensor]:
+    """Shuffle rows within windows, and the windows, so that few are open at a time.
+
+    Batches run on from one pass over the rows to the next, so that none is short.
+
+    Args:
+        size: number of rows.
+        batch: rows in a step.
+        steps: how many to draw; only these are drawn.
+        window: neighbouring rows that are shuffled together.
+        rng: the stream to draw from.
+
+    >>> rows, _ = windowed(8, 2, 4, 2, torch.Generator().manual_seed(0))
+    >>> sorted(rows.flatten().tolist()), (rows // 2)[:, 0].equal((rows // 2)[:, 1])
+    ([0, 1, 2, 3, 4, 5, 6, 7], True)
+    """
+    width, found, count = min(batch, size), [], 0
+    while count < steps * width:
+        for block in torch.randperm(-(-size // window), generator=rng).tolist():
+            here = torch.arange(block * window, min(size, (block + 1) * window))
+            found.append(here[torch.randperm(len(here), generator=rng)])
+            count += len(here)
+            if count >= steps * width:
+                break
+    order = torch.cat(found)[: steps * width]
+    return order.reshape(steps, width), torch.full((steps, width), 1 / width)
+
+
 @lru_cache(maxsize=64)
 def equal(size: int, width: int, epochs: int) -> Tensor:
     """Weigh the rows of a batch alike, [steps, width]; computed once for workers of one size."""

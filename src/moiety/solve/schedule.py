@@ -47,3 +47,14 @@ class Steps:
 
     def __call__(self, progress: float, /) -> float:
         return self.factor ** sum(progress >= mark for mark in self.at)
+
+
+@dataclass(frozen=True)
+class Later:
+    """Start another schedule at a later round, where a second stage begins."""
+
+    schedule: Schedule
+    start: float
+
+    def __call__(self, progress: float, /) -> float:
+        return self.schedule(max(0.0, progress - self.start))

@@ -16,7 +16,7 @@ from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.ops.optim import Rule
 from moiety.ops.trees import clip, tree_map
 from moiety.solve.objectives import Losses, Term
-from moiety.solve.plan import shuffled
+from moiety.solve.plan import shuffled, windowed
 from moiety.solve.schedule import Schedule, constant
 
 OWN = "own"
@@ -35,6 +35,7 @@ class LocalSGD:
         losses: role -> one loss a row. A worker without a role has the role ``""``.
         rules: patterns of parameter names -> how they move; the first that fits counts.
         batch: rows in a step; the last of an epoch may be short.
+        window: neighbouring rows that are shuffled together; 0 for all.
         epochs: passes over the rows; 0 for as many as ``steps`` need.
         steps: a cap on steps in a round, or None.
         terms: penalties added to the loss.
@@ -57,6 +58,7 @@ class LocalSGD:
     batch: int = 32
     epochs: int = 1
     steps: int | None = None
+    window: int = 0
     terms: tuple[Term, ...] = ()
     schedule: Schedule = constant
     clip: float | None = None
@@ -103,9 +105,13 @@ class LocalSGD:
         width = self.batch
         while self.couples and size > 1 and size % width == 1:
             width += 1  # batch norm knows no statistics of a single row
-        epochs = self.epochs or -(-(self.steps or 1) // -(-size // min(width, size)))
-        rows, weights = shuffled(size, width, epochs, rng)
-        steps = min(len(rows), self.steps or len(rows))
+        each = -(-size // min(width, size))
+        epochs = self.epochs or -(-(self.steps or 1) // each)
+        steps = min(epochs * each, self.steps or epochs * each)
+        if self.window:
+            rows, weights = windowed(size, width, steps, self.window, rng)
+        else:
+            rows, weights = shuffled(size, width, epochs, rng)
         rates = [self.schedule(job.round + step / steps) for step in range(steps)]
         first = address(job.seed, job.round, job.worker, "noise") // 2
         lr = torch.tensor(rates, dtype=torch.float64)

@@ -84,10 +84,12 @@ class Stratified:
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
         check(size, num)
         hands: list[list[Tensor]] = [[] for _ in range(num)]
-        for number, block in enumerate(torch.arange(size).tensor_split(self.servers or num)):
+        dealt = 0
+        for block in torch.arange(size).tensor_split(self.servers or num):
             order = block[torch.randperm(len(block), generator=rng)]
-            for place in range(num):  # another worker first in every block, so that none is short
-                hands[(place + number) % num].append(order[place::num])
+            for place in range(num):  # go on where the last block ended, so that none is short
+                hands[(place + dealt) % num].append(order[place::num])
+            dealt += len(block)
         return [torch.cat(hand).sort().values for hand in hands]
 
     def share(self, size: int, num: int, /) -> float:
@@ -187,13 +189,12 @@ class Dealt:
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
         del state
         rng = turn.rng if self.fixed is None else stream(self.fixed, SERVER, "deal")
-        return self.shares(turn.roster, rng)
+        return self.shares(turn.roster, rng, turn.places)
 
-    def shares(self, roster: Sequence[int], rng: Generator) -> Mapping[int, Share]:
-        """Deal to the workers of a roster."""
-        hands = {
-            axis: deal(self.sizes[axis], len(roster), rng) for axis, deal in self.deals.items()
-        }
+    def shares(self, roster: Sequence[int], rng: Generator, places: int = 0) -> Mapping[int, Share]:
+        """Deal to the workers of a roster, who may be fewer than there are places."""
+        num = max(places, len(roster))
+        hands = {axis: deal(self.sizes[axis], num, rng) for axis, deal in self.deals.items()}
         return {
             worker: Share(Part({axis: hand[place] for axis, hand in hands.items()}))
             for place, worker in enumerate(roster)

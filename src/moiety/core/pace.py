@@ -1,0 +1,202 @@
+"""When the server commits, and how long jobs take on a virtual clock.
+
+Asynchrony is a choice of a run, not of a method: the same split, solve and merge serve a server
+that waits for all (``sync``), for the first few replies (``buffer``: FedBuff, Nguyen et al.,
+arXiv:2106.06639; with one reply FedAsync, Xie et al., arXiv:1903.03934) or for some seconds
+(``window``). Nothing is measured: durations are drawn from a declared distribution, each at the
+address of its job, so that a run repeats bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from moiety.core.state import Job
+from moiety.core.streams import stream
+
+KINDS = ("sync", "buffer", "window")
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """How many virtual seconds a job takes.
+
+    Args:
+        kind: ``levels`` (workers take ``values`` in turns), ``uniform`` (a worker's seconds lie
+            evenly between two values) or ``lognormal`` (a median and the sigma of its logarithm).
+        values: of the kind; none for no clock where the run is synchronous, else a second a job.
+        jitter: sigma of a lognormal factor, drawn for every job.
+        by_size: a job takes as much less as its piece is smaller than the whole.
+    """
+
+    kind: str = "levels"
+    values: tuple[float, ...] = ()
+    jitter: float = 0.0
+    by_size: bool = False
+
+    def worker(self, seed: int, worker: int) -> float:
+        """Give the seconds that a worker takes for a job of the whole model."""
+        return SECONDS[self.kind](self.values or (1.0,), seed, worker)
+
+    def job(self, job: Job, whole: int) -> float:
+        """Give the seconds that a job takes, of a model of ``whole`` parameters."""
+        seconds = self.worker(job.seed, job.worker)
+        if self.jitter:
+            rng = stream(job.seed, job.round, job.worker, "jitter")
+            seconds *= math.exp(self.jitter * float(torch.randn((), generator=rng).double()))
+        if self.by_size:
+            seconds *= sum(t.numel() for t in job.piece.values()) / whole
+        return seconds
+
+
+def levels(values: tuple[float, ...], seed: int, worker: int) -> float:
+    """Give workers the values in turns.
+
+    >>> [levels((1.0, 5.0), 0, worker) for worker in range(3)]
+    [1.0, 5.0, 1.0]
+    """
+    del seed
+    return values[worker % len(values)]
+
+
+def uniform(values: tuple[float, ...], seed: int, worker: int) -> float:
+    """Draw a worker's seconds between two values."""
+    low, high = values
+    draw = torch.rand((), generator=stream(seed, worker, "speed"), dtype=torch.float64)
+    return low + (high - low) * float(draw)
+
+
+def lognormal(values: tuple[float, ...], seed: int, worker: int) -> float:
+    """Draw a worker's seconds around a median."""
+    median, sigma = values
+    draw = torch.randn((), generator=stream(seed, worker, "speed"), dtype=torch.float64)
+    return median * math.exp(sigma * float(draw))
+
+
+SECONDS: Mapping[str, Callable[[tuple[float, ...], int, int], float]] = {
+    "levels": levels,
+    "uniform": uniform,
+    "lognormal": lognormal,
+}
+
+
+def constant(staleness: int, power: float, patience: float) -> float:
+    """Weigh all replies alike."""
+    del staleness, power, patience
+    return 1.0
+
+
+def polynomial(staleness: int, power: float, patience: float) -> float:
+    """Weigh by a power; 1/2 is FedBuff's.
+
+    >>> polynomial(3, 0.5, 0.0)
+    0.5
+    """
+    del patience
+    return float((1 + staleness) ** -power)
+
+
+def hinge(staleness: int, power: float, patience: float) -> float:
+    """Weigh alike for some rounds, then by one over the rounds beyond; section 5.2 of FedAsync.
+
+    >>> hinge(4, 10.0, 4.0), hinge(6, 10.0, 4.0) == 1 / 21
+    (1.0, True)
+    """
+    return 1.0 if staleness <= patience else 1 / (power * (staleness - patience) + 1)
+
+
+STALENESS: Mapping[str, Callable[[int, float, float], float]] = {
+    "constant": constant,
+    "polynomial": polynomial,
+    "hinge": hinge,
+}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When the server commits, and what a reply counts that comes late.
+
+    A round is a commit. Workers at a time are those of a round where all are waited for.
+
+    Args:
+        kind: ``sync`` waits for all, ``buffer`` for the first ``size`` replies (1: FedAsync; more:
+            FedBuff), ``window`` for all that come within some seconds.
+        size: replies of a commit of ``buffer``.
+        window: virtual seconds of a ``window``.
+        rate: of the server: how far it goes towards what was merged (alpha of FedAsync).
+        staleness: rule by which a reply counts less for every commit since it was sent:
+            ``constant``, ``polynomial`` or ``hinge``.
+        power: of the rule (a); 0.5 with ``polynomial`` is FedBuff's.
+        patience: commits that ``hinge`` forgives (b).
+        change: apply what a worker changed, as FedBuff does, rather than move towards what it
+            found, as FedAsync and AsyncDrop do.
+        speeds: virtual seconds of a job.
+    """
+
+    kind: str = "sync"
+    size: int = 1
+    window: float = 1.0
+    rate: float = 1.0
+    staleness: str = "constant"
+    power: float = 0.5
+    patience: float = 4.0
+    change: bool = False
+    speeds: Speeds = field(default_factory=Speeds)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the server waits for all."""
+        return self.kind == "sync"
+
+    @property
+    def ticks(self) -> bool:
+        """Whether the run has a virtual clock."""
+        return not self.waits or bool(self.speeds.values)
+
+    def weight(self, staleness: int) -> float:
+        """Say how far the server follows a reply that is some commits late."""
+        return self.rate * STALENESS[self.staleness](staleness, self.power, self.patience)
+
+    def check(self, places: int) -> None:
+        """Refuse numbers that do not fit each other, or ``places`` workers at a time.
+
+        Raises:
+            ValueError: with the value and the remedy.
+        """
+        check_speeds(self.speeds)
+        if self.kind not in KINDS:
+            raise ValueError(f"pace.kind={self.kind!r}; choose one of {KINDS}")
+        if self.kind == "buffer" and not 1 <= self.size <= places:
+            raise ValueError(
+                f"pace.size={self.size} replies a commit of {places} workers at a time would never "
+                f"come; choose 1 to {places}, or have more at a time (turnout.size)"
+            )
+        if self.staleness not in STALENESS:
+            raise ValueError(f"pace.staleness={self.staleness!r}; choose one of {[*STALENESS]}")
+        if self.window <= 0 or not self.rate > 0 or min(self.power, self.patience) < 0:
+            raise ValueError(
+                f"pace has window={self.window}, rate={self.rate}, power={self.power} and "
+                f"patience={self.patience}; the first two must be above 0, the others at least 0"
+            )
+
+
+def check_speeds(speeds: Speeds) -> None:
+    """Refuse a distribution that is none."""
+    values, pair = speeds.values, speeds.kind in ("uniform", "lognormal")
+    if speeds.kind not in SECONDS:
+        raise ValueError(f"pace.speeds.kind={speeds.kind!r}; choose one of {[*SECONDS]}")
+    if pair and len(values) != 2:
+        raise ValueError(
+            f"pace.speeds.values={values}, but {speeds.kind!r} takes two: lowest and highest "
+            "seconds, or their median and the sigma of their logarithm"
+        )
+    seconds = values[:1] if speeds.kind == "lognormal" else values
+    if any(not 0 < one < math.inf for one in seconds) or speeds.jitter < 0:
+        raise ValueError(
+            f"pace.speeds.values={values}, jitter={speeds.jitter}; seconds must be above 0 and "
+            "the jitter not below"
+        )

@@ -1,0 +1,52 @@
+"""AsyncDrop: every job leaves out a quarter of the units; meant for servers that do not wait.
+
+Dun et al., *Efficient and Light-Weight Federated Learning via Asynchronous Distributed Dropout*,
+arXiv:2210.16105. That the server commits at each reply and goes half the way is a choice of the
+run: ``Pace("buffer", size=1, rate=0.5)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Generator
+
+from moiety.core.axes import lengths
+from moiety.core.protocols import Method
+from moiety.core.streams import stream
+from moiety.methods.demo import Demo, two_classes
+from moiety.methods.fedavg import fedavg
+from moiety.methods.ist import cut
+from moiety.methods.task import Task
+from moiety.models.mlp import mlp
+from moiety.split.scored import Scored
+
+
+def asyncdrop(
+    task: Task, *, drop: float = 0.25, hetero: bool = True, shared: tuple[str, ...] = ()
+) -> Method:
+    """Send each worker all but a share of the units of every axis.
+
+    Args:
+        task: what is to be learnt; the axes of its model are cut.
+        drop: share of every axis that a job leaves out.
+        hetero: the faster a worker's last job was, the more its dropped units have moved from
+            their first values; else, and while its speed is not known, they are random.
+        shared: patterns of axes that are never cut.
+    """
+    axes, sizes = task.model.axes, lengths(task.model.params, task.model.axes)
+    dealt = {axis: sizes[axis] for axis in cut(task, shared)}
+    first = task.start or task.model.params
+    kept = {axis: (size - min(round(drop * size), size - 1)) / size for axis, size in dealt.items()}
+    return replace(
+        fedavg(task),
+        name="asyncdrop",
+        split=Scored(dealt, axes, first, drop, hetero),
+        calibrate=task.calibration(kept),
+    )
+
+
+def demo(rng: Generator) -> Demo:
+    """Learn blobs of which each worker has two classes, without a quarter of the hidden units."""
+    task, data = two_classes(rng)
+    return Demo(asyncdrop(replace(task, model=mlp((8, 16, 6), stream(0, "net")))), data)

@@ -1,0 +1,55 @@
+"""Deal the hidden features of a graph network, train the hands alone, merge, deal again.
+
+Wolfe et al., *GIST: Distributed Training for Large-Scale Graph Convolutional Networks*,
+arXiv:2102.10424.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Generator
+
+from moiety.core.protocols import Method
+from moiety.core.rows import Rows
+from moiety.core.streams import stream
+from moiety.data.graph import GraphRows, both_ways
+from moiety.methods.demo import WORKERS, Demo, blobs
+from moiety.methods.ist import cut, dealt
+from moiety.methods.task import Local, Task
+from moiety.models.graph import INPUTS, graphnet
+from moiety.solve.objectives import NodeCrossEntropy
+from moiety.split.dealt import RoundRobin
+
+
+def gist(task: Task, *, inputs: bool = False, fresh: bool = True) -> Method:
+    """Give each worker a disjoint hand of every hidden layer's features, and the whole graph.
+
+    Local steps of a round (the paper's zeta) are ``local.steps``; the optimiser starts anew in
+    every round unless ``local.moments`` says otherwise.
+
+    Args:
+        task: what is to be learnt; the model is a graph network.
+        inputs: deal the input features too (an ablation).
+        fresh: deal anew each round; without, the hands of the first round stay (an ablation).
+    """
+    axes = cut(task, () if inputs else (INPUTS,))
+    return dealt(task, "gist", dict.fromkeys(axes, RoundRobin()), fresh=fresh)
+
+
+def demo(rng: Generator) -> Demo:
+    """Learn blobs whose nodes are joined by class, more often than not; six clusters a worker."""
+    x, y = blobs(rng, 120)
+    near = y[:, None] == y[None]
+    joined = torch.rand(len(y), len(y), generator=rng) < torch.where(near, 0.15, 0.01)
+    edges = both_ways(joined.triu(1).nonzero().T)
+    clusters = torch.arange(len(y)) // 20
+    table = {"x": x, "y": y}
+    data: Mapping[int, Rows] = {
+        worker: GraphRows(table, edges, clusters, torch.arange(6)) for worker in range(WORKERS)
+    }
+    model = graphnet("gcn", (8, 96, 96, 6), stream(0, "net"))
+    local = Local("adam", lr=0.01, batch=3, epochs=0, steps=6)
+    task = Task(model, local, rounds=10, workers=len(data), objective=NodeCrossEntropy)
+    return Demo(gist(task), data)

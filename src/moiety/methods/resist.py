@@ -1,0 +1,100 @@
+"""Independent subnet training of residual networks: deal whole blocks out, afresh each round.
+
+Dun, Wolfe, Jermaine and Kyrillidis, *ResIST: Layer-Wise Decomposition of ResNets for Distributed
+Training*, arXiv:2107.00961.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Generator, Tensor
+
+from moiety.core.axes import lengths
+from moiety.core.protocols import Method
+from moiety.core.rows import Rows, TableRows
+from moiety.core.streams import stream
+from moiety.methods.demo import Demo, alike
+from moiety.methods.ist import dealt
+from moiety.methods.task import Task
+from moiety.models.resnet import DEPTH, Form, resnet
+from moiety.split.dealt import Deal, Quota
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Give every index to one worker, where a worker may get none."""
+
+    def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
+        order, turn = torch.randperm(size, generator=rng), torch.randperm(num, generator=rng)
+        return [order[place::num].sort().values for place in turn.tolist()]
+
+    def share(self, size: int, num: int, /) -> float:
+        del size
+        return 1 / num
+
+
+def resist(
+    task: Task,
+    *,
+    least: int = 4,
+    deal: tuple[str, ...] = (DEPTH,),
+    scale: float = 0.0,
+    fresh: bool = True,
+) -> Method:
+    """Give each worker some residual blocks of the longest section; the rest is everyone's.
+
+    A hand has max(ceil(blocks / workers), least) blocks. In use, every branch dealt is scaled by
+    the share of the blocks that a hand had.
+
+    Args:
+        task: what is to be learnt; its model has an axis ``depth`` (a ``resnet`` cut along it).
+        least: blocks in a hand at least; 4 is the paper's traffic, 1 deals every block once.
+        deal: patterns of the axes dealt. The paper's ablations deal other sections (``depth*``)
+            and strided blocks (``strided*``) as well, which costs accuracy.
+        scale: of the branches in use; 0 for the share of the blocks in a hand, 1 for none.
+        fresh: deal anew each round; without, the hands of the first round stay (an ablation).
+    """
+    sizes = lengths(task.model.params, task.model.axes)
+    found = [axis for axis in sizes if any(fnmatchcase(axis, pattern) for pattern in deal)]
+    if not found:
+        raise ValueError(
+            f"no axis fits deal={tuple(deal)}: the model has {sorted(sizes)}; use a network with "
+            "stacked blocks (net.kind 'resnet', net.cut 'depth')"
+        )
+    # A strided branch is alone on its axis, so that somebody must go without.
+    deals: Mapping[str, Deal] = {
+        axis: Scatter() if axis.startswith("strided") else Quota(least=least) for axis in found
+    }
+    made = dealt(task, "resist", deals, fresh=fresh)
+    return scaled(made, task, found, scale)
+
+
+def scaled(method: Method, task: Task, axes: Sequence[str], scale: float) -> Method:
+    """Scale branches in use by one number, if it is not 0."""
+    if not 0 <= scale <= 1:
+        raise ValueError(f"{scale=}; choose 0 (the share of a hand) to 1 (no scaling)")
+    if not scale:
+        return method
+    return replace(method, calibrate=task.calibration(dict.fromkeys(axes, scale)))
+
+
+def pictures(rng: Generator, form: Form, cut: str) -> tuple[Task, Mapping[int, Rows]]:
+    """Give blobs of eight numbers as images of 8x1x1 to workers alike, and a residual network."""
+    task, data = alike(rng)
+    model = resnet((8, 1, 1), 6, stream(0, "net"), form, cut=cut)
+    images = {
+        worker: TableRows({**rows.table, "x": rows.table["x"][:, :, None, None]}, rows.index)
+        for worker, rows in data.items()
+        if isinstance(rows, TableRows)
+    }
+    return replace(task, model=model, workers=len(data)), images
+
+
+def demo(rng: Generator) -> Demo:
+    """Learn blobs with six residual blocks, two to a worker."""
+    task, data = pictures(rng, Form((6,), (8,)), DEPTH)
+    return Demo(resist(task, least=2), data)

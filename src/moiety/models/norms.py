@@ -1,0 +1,46 @@
+"""Norm over the rows of a batch, with statistics that calibration may fix.
+
+Letters: B rows, C channels or units.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from moiety.core.types import Params
+
+Note = dict[str, Tensor]
+"""Where a pass through the network writes the statistics that it meets."""
+
+STATISTICS = ("recompute", "batch")
+"""Where a whole network takes the statistics of its norms from in use."""
+
+
+def normalise(params: Params, name: str, z: Tensor, note: Note | None = None) -> Tensor:
+    """Normalise channels by fixed statistics where there are some, else by the batch's own.
+
+    Args:
+        params: ``{name}.g`` and ``{name}.s`` scale and shift, where they are there;
+            ``{name}.mean`` and ``{name}.var`` are fixed statistics.
+        name: of the norm.
+        z: [B, C] or [B, C, H, W].
+        note: if given, the batch's own (biased) statistics are used, and written here.
+
+    >>> import torch
+    >>> normalise({}, "n", torch.tensor([[1.0], [3.0]])).round(decimals=3).flatten().tolist()
+    [-1.0, 1.0]
+    """
+    mean, var = params.get(f"{name}.mean"), params.get(f"{name}.var")
+    if note is not None:
+        over = [0, *range(2, z.ndim)]
+        mean, var = z.mean(over), z.var(over, correction=0)
+        note[f"{name}.mean"], note[f"{name}.var"] = mean, var
+    scale, shift = params.get(f"{name}.g"), params.get(f"{name}.s")
+    return F.batch_norm(z, mean, var, scale, shift, training=mean is None)
+
+
+def check_statistics(statistics: str) -> None:
+    """Refuse a source of statistics that is not there."""
+    if statistics not in STATISTICS:
+        raise ValueError(f"{statistics=}; choose one of {STATISTICS}")

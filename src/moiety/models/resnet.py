@@ -1,0 +1,333 @@
+"""Pre-activation residual network of basic blocks, which can be cut along depth or filters.
+
+The network of ResIST (Dun, Wolfe, Jermaine and Kyrillidis, arXiv:2107.00961), in the form for
+small images: a stem, sections of blocks, a strided first block in every section but the first.
+Letters: B rows, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from moiety.core.axes import Axes, Entry, Part, lengths, take
+from moiety.core.protocols import Kept
+from moiety.core.rows import SOME, Rows, all_rows
+from moiety.core.types import Batch, Params
+from moiety.models.init import uniform
+from moiety.models.norms import Note, check_statistics, normalise
+
+DEPTH, FILTERS = "depth", "filters"
+CUTS = (DEPTH, FILTERS)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How deep and wide a residual network is.
+
+    Args:
+        blocks: of each section, the strided first ones included.
+        channels: of each section; the stem has as many as the first.
+        final: normalise before the head; the published code of ResIST does not.
+    """
+
+    blocks: tuple[int, ...]
+    channels: tuple[int, ...]
+    final: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.blocks) != len(self.channels) or min((*self.blocks, *self.channels, 1)) < 1:
+            raise ValueError(f"{self}; give a positive number of both for every section")
+
+    @property
+    def equal(self) -> list[int]:
+        """Count the blocks of each section that keep the shape of their input."""
+        return [count - (n > 0) for n, count in enumerate(self.blocks)]
+
+    @property
+    def longest(self) -> int:
+        """Name the section with the most of them, of equals the last."""
+        return max(range(1, len(self.blocks) + 1), key=lambda n: (self.equal[n - 1], n))
+
+
+RESNET101 = Form((3, 4, 23, 3), (64, 128, 256, 512), final=False)
+"""As the published code of ResIST has it: basic blocks, no norm before the head."""
+
+
+def within(params: Params, prefix: str) -> Params:
+    """Take the parameters of one place, by their names there."""
+    return {n.removeprefix(prefix): t for n, t in params.items() if n.startswith(prefix)}
+
+
+def unstack(params: Params) -> list[Params]:
+    """Take a stack of blocks apart; none where none is there."""
+    apart = {name: tensor.unbind(0) for name, tensor in params.items()}
+    count = len(next(iter(apart.values()), ()))
+    return [{name: each[place] for name, each in apart.items()} for place in range(count)]
+
+
+def stack(notes: Sequence[Note], prefix: str) -> Note:
+    """Stack what blocks of one stack noted."""
+    names = notes[0] if notes else {}
+    return {prefix + name: torch.stack([note[name] for note in notes]) for name in names}
+
+
+def branch(block: Params, x: Tensor, note: Note | None, stride: int = 1) -> Tensor:
+    """Run the branch of a block behind its first norm."""
+    h = F.conv2d(x, block["conv1.w"], stride=stride, padding=1)
+    h = F.relu(normalise(block, "norm2", h, note))
+    return F.conv2d(h, block["conv2.w"], padding=1)
+
+
+def residual(block: Params, x: Tensor, note: Note | None) -> Tensor:
+    """Run a block that keeps the shape of its input."""
+    return x + branch(block, F.relu(normalise(block, "norm1", x, note)), note)
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """A residual network; runs on any piece of itself. Made by ``resnet``.
+
+    Cut along depth, the equal blocks of a section are stacked, and one that a part lacks is
+    simply not there: its input passes. The longest section's axis is ``depth``, that of another
+    section ``depth2``; strided branches lie alone on ``strided2``, ... Cut along filters, every
+    equal block but those of section 1 has an axis ``filters3.1``, ... for its inner channels.
+
+    Norms are over the batch. In use they have statistics that ``calibrate`` fixed, or with
+    ``statistics="batch"`` those of the batch that is asked about.
+    """
+
+    params: Params
+    axes: Axes
+    shape: tuple[int, int, int]
+    blocks: tuple[int, ...]
+    cut: str = DEPTH
+    statistics: str = "recompute"
+    buffers: Mapping[str, str] = field(default_factory=dict)
+    noisy: bool = False
+    couples: bool = True
+
+    def config(self) -> Mapping[str, Any]:
+        """Say how to build this model again."""
+        last = range(1, len(self.blocks) + 1)
+        width = [len(self.params["stem.w"])]
+        width += [len(self.params[f"s{n}.enter.w"]) for n in last[1:]]
+        return {
+            "kind": "resnet",
+            "shape": list(self.shape),
+            "classes": len(self.params["head.w"]),
+            "blocks": list(self.blocks),
+            "channels": width,
+            "cut": self.cut,
+            "final": "norm.g" in self.params,
+            "statistics": self.statistics,
+            "sizes": dict(lengths(self.params, self.axes)),
+        }
+
+    def redraw(self, rng: Generator, /) -> Params:
+        """Draw fresh first values."""
+        return rebuilt(rng, self.config()).params
+
+    def run(self, params: Params, x: Tensor, note: Note | None = None) -> Tensor:
+        """Give the mean over positions of the last section's output, [B, C]."""
+        x = F.conv2d(x.reshape(-1, *self.shape), params["stem.w"], padding=1)
+        for n, count in enumerate(self.blocks, 1):
+            if n > 1:
+                x = self.enter(params, n, x, note)
+            for k in range(count - (n > 1) if self.cut == FILTERS else 0):
+                x = self.one(params, f"s{n}.b{k}.", x, note)
+            if self.cut == DEPTH:
+                x = self.many(params, f"s{n}.deep.", x, note)
+        if "norm.g" in params:
+            x = F.relu(normalise(params, "norm", x, note))
+        return x.mean((2, 3))
+
+    def enter(self, params: Params, n: int, x: Tensor, note: Note | None) -> Tensor:
+        """Enter a section: halve height and width by a strided block."""
+        x = F.relu(normalise(params, f"s{n}.enter", x, note))
+        way = F.conv2d(x, params[f"s{n}.enter.w"], stride=2)
+        prefix = f"s{n}.down."
+        down = within(params, prefix)
+        own: list[Note] = []
+        for block in unstack(down) if self.cut == DEPTH else [down]:
+            own.append({})
+            way = way + branch(block, x, None if note is None else own[-1], stride=2)
+        if note is not None:
+            flat = {prefix + name: t for one in own for name, t in one.items()}
+            note.update(stack(own, prefix) if self.cut == DEPTH else flat)
+        return way
+
+    def one(self, params: Params, prefix: str, x: Tensor, note: Note | None) -> Tensor:
+        """Run a block that stands alone."""
+        own: Note | None = None if note is None else {}
+        x = residual(within(params, prefix), x, own)
+        if note is not None:
+            note.update({prefix + name: t for name, t in (own or {}).items()})
+        return x
+
+    def many(self, params: Params, prefix: str, x: Tensor, note: Note | None) -> Tensor:
+        """Run the blocks of a stack that are there, in order."""
+        own: list[Note] = []
+        for block in unstack(within(params, prefix)):
+            own.append({})
+            x = residual(block, x, None if note is None else own[-1])
+        if note is not None:
+            note.update(stack(own, prefix))
+        return x
+
+    def features(self, params: Params, batch: Batch, /) -> Tensor:
+        """Give what the head reads, [B, C]."""
+        return self.run(params, batch["x"])
+
+    def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
+        del kept
+        return F.linear(self.features(params, batch), params["head.w"], params["head.b"])
+
+    def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        return self.logits(params, batch, kept), {}
+
+    def scaled(self, params: Params, held: Mapping[str, float]) -> dict[str, Tensor]:
+        """Multiply every branch by the share of it that a part held in training.
+
+        A part's sums have that share of the terms of the whole's: blocks along the way, or
+        filters within a branch (arXiv:2107.00961, section 3).
+        """
+        made = dict(params)
+        for name, entries in self.axes.items():
+            for entry in entries if name.endswith("conv2.w") else ():
+                if isinstance(entry, str) and entry in held:
+                    made[name] = made[name] * held[entry]
+        return made
+
+    def calibrate(self, params: Params, rows: Rows | None, held: Mapping[str, float], /) -> Params:
+        """Scale branches, then fix the statistics of all norms on the first rows given."""
+        made = self.scaled(params, held)
+        if rows is None or self.statistics == "batch":
+            return made
+        note: Note = {}
+        with torch.no_grad():
+            self.run(made, all_rows(rows, SOME)["x"], note)
+        return {**made, **note}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draws the first values of some blocks, and says where they lie.
+
+    Args:
+        rng: the stream.
+        params: filled as it goes.
+        axes: likewise.
+    """
+
+    rng: Generator
+    params: dict[str, Tensor]
+    axes: dict[str, tuple[Entry, ...]]
+
+    def weight(self, name: str, shape: Sequence[int], entries: tuple[Entry, ...] = ()) -> None:
+        """Draw a convolution [out, in, k, k], or a stack of some [count, out, in, k, k]."""
+        fan_in = shape[-1] * shape[-2] * shape[-3]
+        self.params[name] = uniform(shape, fan_in, self.rng)
+        self.axes[name] = entries or (None,) * len(shape)
+
+    def norm(self, name: str, shape: Sequence[int], entries: tuple[Entry, ...] = (None,)) -> None:
+        """Give a norm its scale and shift."""
+        self.params[f"{name}.g"], self.params[f"{name}.s"] = torch.ones(*shape), torch.zeros(*shape)
+        self.axes[f"{name}.g"] = self.axes[f"{name}.s"] = entries
+
+    def stacked(self, prefix: str, axis: str, sizes: tuple[int, int, int], *, first: bool) -> None:
+        """Draw a stack of so many branches, from channels to channels, maybe with first norms."""
+        count, ins, outs = sizes
+        if first:
+            self.norm(f"{prefix}norm1", (count, ins), (axis, None))
+        rest = (None,) * 4
+        self.weight(f"{prefix}conv1.w", (count, outs, ins, 3, 3), (axis, *rest))
+        self.norm(f"{prefix}norm2", (count, outs), (axis, None))
+        self.weight(f"{prefix}conv2.w", (count, outs, outs, 3, 3), (axis, *rest))
+
+    def block(self, prefix: str, axis: str | None, sizes: tuple[int, int], *, first: bool) -> None:
+        """Draw one branch, from channels to channels, whose inner channels lie on an axis."""
+        ins, outs = sizes
+        if first:
+            self.norm(f"{prefix}norm1", (ins,))
+        self.weight(f"{prefix}conv1.w", (outs, ins, 3, 3), (axis, None, None, None))
+        self.norm(f"{prefix}norm2", (outs,), (axis,))
+        self.weight(f"{prefix}conv2.w", (outs, outs, 3, 3), (None, axis, None, None))
+
+
+def resnet(
+    shape: Sequence[int],
+    classes: int,
+    rng: Generator,
+    form: Form = RESNET101,
+    *,
+    cut: str = DEPTH,
+    statistics: str = "recompute",
+) -> ResNet:
+    """Make a residual network; ResNet101 of basic blocks by default.
+
+    Args:
+        shape: of an image, (channels, height, width).
+        classes: number of classes.
+        rng: the stream of its first values.
+        form: how many blocks of how many channels.
+        cut: along ``depth`` (whole blocks) or ``filters`` (inner channels of blocks).
+        statistics: in use, ``recompute`` those of norms on training rows, or take the ``batch``'s.
+
+    >>> tiny = resnet((3, 8, 8), 10, torch.Generator(), Form((1, 4), (2, 4)))
+    >>> lengths(tiny.params, tiny.axes)
+    {'depth1': 1, 'strided2': 1, 'depth': 3}
+    """
+    if cut not in CUTS:
+        raise ValueError(f"{cut=}; choose one of {CUTS}")
+    check_statistics(statistics)
+    depth, height, width = shape
+    last = form.channels[-1]
+    draw = Draw(rng, {}, {})
+    draw.weight("stem.w", (form.channels[0], depth, 3, 3))
+    for n in range(1, len(form.blocks) + 1):
+        section(draw, form, n, cut)
+    if form.final:
+        draw.norm("norm", (last,))
+    draw.params["head.w"] = uniform((classes, last), last, rng)
+    draw.params["head.b"] = uniform((classes,), last, rng)
+    return ResNet(draw.params, draw.axes, (depth, height, width), form.blocks, cut, statistics)
+
+
+def section(draw: Draw, form: Form, n: int, cut: str) -> None:
+    """Draw a section: its strided first block, if it is not the first, and its equal ones."""
+    channels, width = form.channels, form.channels[n - 1]
+    if n > 1:
+        before = channels[n - 2]
+        draw.norm(f"s{n}.enter", (before,))
+        draw.weight(f"s{n}.enter.w", (width, before, 1, 1))
+        if cut == DEPTH:
+            draw.stacked(f"s{n}.down.", f"strided{n}", (1, before, width), first=False)
+        else:
+            draw.block(f"s{n}.down.", None, (before, width), first=False)
+    equal = form.equal[n - 1]
+    if cut == DEPTH and equal:
+        axis = DEPTH if n == form.longest else f"{DEPTH}{n}"
+        draw.stacked(f"s{n}.deep.", axis, (equal, width, width), first=True)
+    for k in range(equal if cut == FILTERS else 0):
+        inner = f"{FILTERS}{n}.{k + 1}" if n > 1 else None
+        draw.block(f"s{n}.b{k}.", inner, (width, width), first=True)
+
+
+def narrowed(model: ResNet, sizes: Mapping[str, int]) -> ResNet:
+    """Make a network of fewer blocks or filters: the first so many of each axis."""
+    part = Part({axis: torch.arange(size) for axis, size in sizes.items()})
+    return replace(model, params=take(model.params, model.axes, part))
+
+
+def rebuilt(rng: Generator, config: Mapping[str, Any]) -> ResNet:
+    """Make a network as its ``config()`` says."""
+    form = Form(tuple(config["blocks"]), tuple(config["channels"]), config["final"])
+    chosen = {name: config[name] for name in ("cut", "statistics")}
+    made = resnet(config["shape"], config["classes"], rng, form, **chosen)
+    return narrowed(made, config["sizes"])

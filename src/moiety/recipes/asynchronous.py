@@ -1,0 +1,44 @@
+"""Servers that do not wait: AsyncDrop's setting in small, and FedBuff's beside it.
+
+arXiv:2210.16105; what was measured stands in docs/results/ist_async.json.
+"""
+
+from dataclasses import replace
+
+from moiety.core.pace import Pace, Speeds
+from moiety.methods.task import Local
+from moiety.recipes.record import Federation, Keeping, Net, Population, Turnout
+
+LEVELS = Speeds(values=(1.0, 2.0, 3.0, 4.0, 5.0))
+
+
+def fashion() -> Federation:
+    """Twenty workers with two class shards each, eight at a time, the slowest five times slower.
+
+    The server commits at every reply and goes half the way.
+    """
+    return Federation(
+        methods=("asyncdrop", "fedavg"),
+        data="fashion-mnist",
+        rounds=400,
+        evaluate_every=20,
+        population=Population(
+            scheme="shards", workers=20, unseen=0, anchors=0, shards=2, public=0.0,
+            validation=0.0, together=True, first=12_000,
+        ),
+        turnout=Turnout(size=8),
+        net=Net("mlp", hidden=(128,)),
+        local=Local(lr=0.01, momentum=0.9, batch=64, epochs=0, steps=20),
+        keep=Keeping(every=100),
+        pace=Pace("buffer", 1, rate=0.5, speeds=LEVELS),
+        note=(
+            "A round is a commit, here of one reply: compare curves by virtual time. The clock "
+            "counts computing alone, and a job takes as long whatever its part."
+        ),
+    )  # fmt: skip
+
+
+def buffered() -> Federation:
+    """Commit four replies at a time, weighed by their staleness, as FedBuff does."""
+    pace = Pace("buffer", 4, staleness="polynomial", change=True, speeds=LEVELS)
+    return replace(fashion(), methods=("fedavg",), rounds=100, evaluate_every=5, pace=pace)

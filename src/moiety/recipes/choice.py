@@ -1,0 +1,71 @@
+"""Which method a plan should choose: what a round saves against what it costs in rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from moiety.recipes.costs import Forecast
+
+LEVEL = 1.1
+"""Ratio of seconds up to which data parallelism, which averages every step, is preferred."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method, why, and the two factors weighed."""
+
+    method: str
+    reason: str
+    system_gain: float
+    statistical_cost: tuple[float, float]
+
+
+def decide(
+    found: Mapping[str, Forecast], steps: int, cost: tuple[float, float], memory: float = 0.0
+) -> Choice:
+    """Choose among forecasts.
+
+    Parts pay where the system gain (seconds of local SGD over theirs, for as many local steps)
+    exceeds the statistical cost (their local steps over those of local SGD, to one accuracy).
+
+    Args:
+        found: method -> forecast; with ``local_sgd`` and ``data_parallel``.
+        steps: local steps to compare at.
+        cost: statistical cost to a moderate accuracy and near the end.
+        memory: bytes of a worker; 0 for as many as need be.
+    """
+    whole = plainest(found["local_sgd"], found["data_parallel"], steps)
+    parts = [one for one in found.values() if one.share < 1]
+    if not parts:
+        return Choice(whole.method, f"no method here deals the model; {why(whole)}", 1.0, cost)
+    part = min(parts, key=lambda one: one.seconds(steps))
+    gain = whole.seconds(steps) / part.seconds(steps)
+    moderate, late = cost
+    told = f"{part.method} is {gain:.2f} times as fast a step as {whole.method}"
+    if memory and whole.memory_bytes > memory >= part.memory_bytes:
+        return Choice(part.method, "the whole does not fit into a worker's memory", gain, cost)
+    if gain > late:
+        reason = f"{told} and needs {late:.2g} times the steps at most"
+        return Choice(part.method, reason, gain, cost)
+    if gain > moderate:
+        reason = (
+            f"{told}: more than the {moderate:.2g} times the steps it needs to a moderate "
+            f"accuracy, less than the {late:.2g} times near the end, where {whole.method} is first"
+        )
+        return Choice(part.method, reason, gain, cost)
+    reason = f"{told}, but needs {moderate:.2g} times the steps or more; {why(whole)}"
+    return Choice(whole.method, reason, gain, cost)
+
+
+def plainest(local: Forecast, parallel: Forecast, steps: int) -> Forecast:
+    """Prefer data parallelism where averaging at every step costs next to nothing."""
+    cheap = parallel.seconds(steps) <= LEVEL * local.seconds(steps)
+    return parallel if cheap else local
+
+
+def why(whole: Forecast) -> str:
+    """Say why of the two methods with whole models this one."""
+    if whole.method == "data_parallel":
+        return "averaging at every step costs next to nothing on this link"
+    return "averaging at every step would cost more on this link"

@@ -1,0 +1,105 @@
+"""Graphs as recipes read them: features projected, clusters cut, every worker on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from moiety.core.rows import Rows, TableRows
+from moiety.data.clusters import clusters
+from moiety.data.dataset import Dataset, Scale
+from moiety.data.graph import Graph, GraphRows, masked, project
+from moiety.recipes.population import Places
+from moiety.recipes.record import Federation, Population, Subgraphs
+
+TRAIN = "train"
+ALONE = -1
+"""The number of a group that is nobody's own."""
+
+
+def cluster(data: Dataset, choice: Subgraphs) -> Dataset:
+    """Project the features of a graph and cut it; other data stay as they are.
+
+    Raises:
+        ValueError: for what cannot be cut or projected so.
+    """
+    graph = data.graph
+    if graph is None:
+        if choice != Subgraphs():
+            raise ValueError(f"{choice}, but {data.name} is no graph; use 'cora' or 'coauthor-cs'")
+        return data
+    if choice.project < 0:
+        raise ValueError(f"graph.project={choice.project}; choose a width, or 0 for none")
+    x = project(data.x, choice.project) if choice.project else data.x
+    cut = clusters(graph.edges, data.size, choice.clusters)
+    return replace(data, x=x, graph=replace(graph, clusters=cut))
+
+
+def place_graph(data: Dataset, graph: Graph, population: Population) -> Places:
+    """Give every worker all clusters; test and validate on the graph as one, by its masks.
+
+    Raises:
+        ValueError: for a population that a graph does not have.
+    """
+    if population.scheme != "all" or population.unseen or population.public:
+        raise ValueError(
+            f"a graph is held by every worker whole, but population is {population}; use "
+            "scheme='all', unseen=0 and public=0"
+        )
+    assert data.test is not None
+    none, one = torch.zeros(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    train = torch.arange(int(graph.clusters.max()) + 1)
+    masks = {"test": data.test, "validation": graph.validation}
+    groups = {name: {ALONE: one} for name, mask in masks.items() if mask.any()}
+    workers = range(population.workers)
+    return Places(none, none, dict.fromkeys(workers, train), groups, {})
+
+
+def opener(data: Dataset) -> Callable[[str, Tensor], Rows]:
+    """Give what opens rows of a group of a data set: rows of one table, or clusters of a graph."""
+    graph = data.graph
+    if graph is None:
+        table = data.table()
+        return lambda _, index: TableRows(table, index)
+    tables = node_tables(data, graph)
+    whole = torch.zeros_like(graph.clusters)
+
+    def opened(group: str, index: Tensor) -> Rows:
+        cut = graph.clusters if group == TRAIN else whole
+        return GraphRows(tables[group], graph.edges, cut, index)
+
+    return opened
+
+
+def node_tables(data: Dataset, graph: Graph) -> Mapping[str, Mapping[str, Tensor]]:
+    """Give the columns of all nodes for each group: only its own labels show."""
+    assert data.y is not None
+    assert data.test is not None
+    masks = {TRAIN: graph.train, "validation": graph.validation, "test": data.test}
+    return {
+        name: {"x": data.x, "y": masked(data.y, mask.to(data.y.device))}
+        for name, mask in masks.items()
+    }
+
+
+def to_device(graph: Graph | None, device: str) -> Graph | None:
+    """Move what is read at every step."""
+    if graph is None:
+        return None
+    return replace(graph, edges=graph.edges.to(device), clusters=graph.clusters.to(device))
+
+
+def plain_scale(data: Dataset) -> Scale:
+    """Leave features as they are: those of a graph are projected, not standardised."""
+    return Scale(torch.zeros(data.x.shape[1]), torch.ones(data.x.shape[1]))
+
+
+def check_graph(record: Federation, graph: Graph | None) -> None:
+    """Refuse a network that does not go with the data."""
+    reads = record.net.kind in ("gcn", "sage")
+    if reads != (graph is not None):
+        needs = "gcn or sage" if graph is not None else "mlp, or data with edges"
+        raise ValueError(f"network {record.net.kind!r} on {record.data!r}; choose {needs}")

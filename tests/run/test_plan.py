@@ -1,0 +1,215 @@
+"""``moiety plan``: what it says of a recipe, what it chooses and why, and what it refuses."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from moiety.core.ledger import read
+from moiety.methods.task import Local
+from moiety.ops.cost import Link, hand, perceptron, perceptron_flops, statistical
+from moiety.recipes import RECIPES
+from moiety.recipes.choice import decide
+from moiety.recipes.costs import Setting, forecast, outline
+from moiety.recipes.record import Net, Population, Turnout
+from moiety.run.loop import LEDGER
+
+WIDTHS = (6, 16, 12, 5)
+FAST = ("--flops", "5e9")
+
+
+@pytest.fixture
+def dealing(tiny):
+    """Make a record of a run in which four workers can be dealt two hidden layers."""
+    return replace(
+        tiny(),
+        methods=("ist",),
+        net=Net("normed", hidden=(16, 12)),
+        local=Local(lr=0.1, momentum=0.0, batch=8, epochs=0, steps=5),
+        turnout=Turnout(size=4, fixed=True),
+        population=Population(
+            scheme="iid", workers=4, unseen=0, anchors=0, public=0.0, together=True
+        ),
+    )
+
+
+def words(table, **changes):
+    said = {
+        "methods": "ist", "net.kind": "normed", "net.hidden": "16 12", "local.epochs": 0,
+        "local.steps": 5, "local.batch": 8, "turnout.size": 4, "population.scheme": "iid",
+        "population.workers": 4, "population.unseen": 0, "population.public": 0.0, **changes,
+    }  # fmt: skip
+    flags = [word for name, value in said.items() for word in (f"--{name}", *str(value).split())]
+    return ["plan", "yours", "--data", table, *flags, "--population.together"]
+
+
+def test_what_is_planned_is_what_the_formulas_say(dealing):
+    plan = outline(dealing, 0)
+    found = {
+        name: forecast(name, plan, Setting(Link(8.0, 5.0), flops=1e6))
+        for name in ("ist", "local_sgd", "data_parallel")
+    }
+    mine, bytes_of = hand(WIDTHS, 4), lambda widths: 4 * perceptron(widths)
+    assert found["ist"].effort.step_flops == perceptron_flops(mine, 8)
+    assert found["ist"].flops_all == 4 * 5 * perceptron_flops(mine, 8)
+    assert found["ist"].traffic.total == 2 * 4 * bytes_of(mine)
+    assert found["ist"].share == bytes_of(mine) / bytes_of(WIDTHS)
+    assert found["local_sgd"].traffic.total == 2 * 4 * bytes_of(WIDTHS)
+    assert found["data_parallel"].effort.steps == 1
+    one = found["local_sgd"]
+    assert one.work_s == pytest.approx(5 * perceptron_flops(WIDTHS, 8) / 1e6)
+    assert one.link_s == pytest.approx(2 * 0.005 + 4 * bytes_of(WIDTHS) / 1e6)
+    assert one.round_s == pytest.approx(one.work_s + one.slice_s + one.link_s)
+    assert one.seconds(10) == pytest.approx(2 * one.round_s)
+    assert found["data_parallel"].seconds(5) == pytest.approx(5 * found["data_parallel"].round_s)
+
+
+@pytest.mark.parametrize("method", ["ist", "local_sgd", "data_parallel", "diloco", "fedavg"])
+def test_the_ledger_of_a_run_has_the_bytes_planned(dealing, lab, method):
+    plan = outline(dealing, 0)
+    told = forecast(method, plan, Setting(Link(), flops=1e9))
+    ledger = read(lab.play(replace(dealing, methods=(method,)), method) / LEDGER)
+    for entry in ledger.rounds:
+        assert entry.down_bytes + entry.up_bytes == told.traffic.total
+        assert {work.down_bytes for work in entry.workers} == {told.traffic.into}
+        assert {work.up_bytes for work in entry.workers} == {told.traffic.out}
+        assert {work.steps for work in entry.workers} == {told.effort.steps}
+
+
+def test_the_command_prints_every_method_and_a_choice(moiety, table):
+    found = moiety(*words(table), *FAST)
+    assert found.code == 0
+    lines = found.out.splitlines()
+    assert lines[0].startswith("4 workers, 100 Mbit/s, 1 ms, layout server")
+    assert [line.split()[0] for line in lines[2:6]] == [
+        "method", "ist", "local_sgd", "data_parallel"
+    ]  # fmt: skip
+    assert "statistical cost 2.7 to a moderate accuracy, 6.2 near the end (assumed" in found.out
+    assert lines[-1].startswith("choose ")
+
+
+def test_measured_speed_is_the_default_and_json_has_all(moiety, table):
+    found = moiety(*words(table), "--json")
+    assert found.code == 0
+    told = json.loads(found.out)
+    assert told["workers"] == 4
+    assert told["setting"]["flops"] == 0.0
+    assert set(told["methods"]) == {"ist", "local_sgd", "data_parallel"}
+    one = told["methods"]["ist"]
+    assert one["effort"]["step_flops"] == perceptron_flops(hand(WIDTHS, 4), 8)
+    assert one["step_s"] > 0
+    assert one["slice_s"] > 0
+    assert one["round_s"] == pytest.approx(one["work_s"] + one["slice_s"] + one["link_s"])
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "yours"])
+def test_every_recipe_is_planned_or_told_why_not(moiety, recipe):
+    if "fashion" in recipe:
+        pytest.skip("its data are not in the repository")
+    found = moiety("plan", recipe, *FAST)
+    assert found.code == 0, found.err
+    assert "choose " in found.out
+    alone = "common: not planned: it never trains" in found.out
+    assert alone == ("common" in RECIPES[recipe].record.methods)
+
+
+def test_a_method_whose_cost_only_a_run_can_tell(moiety, table):
+    found = moiety(*words(table, methods="ddome dmoe"), *FAST)
+    assert "ddome: not planned: its parts hang on a common expert" in found.out
+    assert "dmoe: not planned: its workers do not make plain steps" in found.out
+
+
+@pytest.fixture
+def trio(dealing):
+    """Forecast three methods on a slow link: there IST's step is about P/P_s times as fast."""
+    plan = outline(dealing, 0)
+    setting = Setting(Link(1.0, 0.0), flops=1e15, copy_rate=1e15)
+    return {name: forecast(name, plan, setting) for name in ("ist", "local_sgd", "data_parallel")}
+
+
+@pytest.mark.parametrize(
+    ("cost", "method", "said"),
+    [
+        ((1.1, 1.5), "ist", "needs 1.5 times the steps at most"),
+        ((1.1, 50.0), "ist", "less than the 50 times near the end, where local_sgd is first"),
+        ((20.0, 50.0), "local_sgd", "but needs 20 times the steps or more"),
+    ],
+)
+def test_parts_are_chosen_where_they_gain_more_than_they_cost(trio, cost, method, said):
+    choice = decide(trio, 5, cost)
+    gain = perceptron(WIDTHS) / perceptron(hand(WIDTHS, 4))
+    assert choice.system_gain == pytest.approx(gain, rel=1e-3)
+    assert choice.method == method
+    assert said in choice.reason
+
+
+def test_parts_are_chosen_where_nothing_else_fits(trio):
+    room = (trio["ist"].memory_bytes + trio["local_sgd"].memory_bytes) / 2
+    choice = decide(trio, 5, (20.0, 50.0), room)
+    assert choice.method == "ist"
+    assert choice.reason == "the whole does not fit into a worker's memory"
+
+
+def test_data_parallelism_is_chosen_where_the_link_is_free(dealing):
+    plan = outline(dealing, 0)
+    setting = Setting(Link(1e9, 0.0), flops=1e5, copy_rate=1e15)
+    found = {n: forecast(n, plan, setting) for n in ("ist", "local_sgd", "data_parallel")}
+    choice = decide(found, 5, (20.0, 50.0))
+    assert choice.method == "data_parallel"
+    assert "costs next to nothing on this link" in choice.reason
+
+
+def test_a_slow_link_favours_parts_and_a_fast_one_does_not(moiety, table):
+    """A gain under the cost one names: whole models; over it: parts."""
+    slow = moiety(*words(table), *FAST, "--link-mbit", "0.1", "--statistical-cost", "2")
+    fast = moiety(
+        *words(table), *FAST, "--link-mbit", "1e6", "--latency-ms", "50", "--statistical-cost", "2"
+    )
+    assert "choose ist:" in slow.out
+    assert "(as you said)" in slow.out
+    assert "choose local_sgd:" in fast.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--flops", "quick"], 2, "--flops 'quick'; give a number above 0, e.g. 5e9"),
+        (["--flops", "0"], 2, "--flops '0'"),
+        (["--flops", "nan"], 2, "--flops 'nan'"),
+        (["--flops", "inf"], 2, "--flops 'inf'"),
+        (["--link-mbit", "0"], 2, "a rate above 0"),
+        (["--latency-ms", "-1"], 2, "a latency of at least 0"),
+        (["--launch-ms", "-1"], 2, "must be at least 0"),
+        (["--layout", "star"], 2, "layout 'star'; choose one of"),
+        (["--statistical-cost", "-2"], 2, "must not be below 0"),
+        (["--memory-gb", "-2"], 2, "must not be below 0"),
+        (["--methods", "isst"], 2, "did you mean 'ist'"),
+        (["--local.steps", "0"], 2, "cannot be planned: local_sgd: batch=8, epochs=0"),
+        (["--net.kind", "nromed"], 1, "did you mean 'normed'"),
+        (["--data", "nothing.csv"], 1, "nothing.csv"),
+    ],
+)
+def test_bad_input(moiety, table, flags, code, said):
+    found = moiety(*words(table), *FAST, *flags)
+    assert found.code == code
+    assert said in found.err
+    assert not found.out
+
+
+def test_unknown_recipes_and_no_recipe(moiety):
+    assert "did you mean 'quickstart'" in moiety("plan", "quikstart").err
+    assert moiety("plan").code == 2
+    found = moiety("plan", "yours")
+    assert found.code == 1
+    assert "say --data FILE" in found.err
+
+
+def test_too_narrow_for_its_workers(moiety, table):
+    found = moiety(*words(table, **{"net.hidden": "3 3"}), *FAST)
+    assert "ist: not planned: an axis of 3 cannot be dealt to 4 workers" in found.out
+    assert "choose local_sgd: no method here deals the model" in found.out
+
+
+def test_statistical_cost_of_the_command_is_of_its_workers(moiety, table):
+    told = json.loads(moiety(*words(table), *FAST, "--json").out)
+    assert tuple(told["choice"]["statistical_cost"]) == statistical(4)
