@@ -17,9 +17,7 @@ from moiety.models.config import rebuild
 from moiety.models.llama import llama, llama_from_config
 from moiety.models.piece import deployed
 
-transformers = pytest.importorskip(
-    "transformers", reason='transformers is not there: "moiety[llm]"'
-)
+transformers = pytest.importorskip("transformers", reason="the extra llm is not installed")
 
 SMALL = {
     "vocab_size": 31, "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 3,

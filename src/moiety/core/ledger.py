@@ -18,7 +18,8 @@ class Start:
 
     ``seen`` and ``unseen`` hold rows per class for every worker, [workers][classes], or are empty
     where the population is too large to list; unseen workers are numbered behind the seen ones.
-    A run of 0 ``rounds`` is a reference that never trains.
+    A run of 0 ``rounds`` is a reference that never trains. Of ``texts`` the loss is what counts,
+    in nats a token.
     """
 
     kind: ClassVar[str] = "start"
@@ -41,6 +42,7 @@ class Start:
     constant_bytes: int
     version: int = VERSION
     note: str = ""
+    texts: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from moiety.core.ledger import Evaluation, Group, Ledger
 from moiety.report.series import Series, status
@@ -70,6 +70,7 @@ class Summary:
 
     ``down_bytes`` and ``up_bytes`` are means per worker and round; ``total_bytes`` adds what is
     sent once to every worker that took part. ``worst`` is over seen and unseen workers.
+    ``losses`` are nats a token by group, of texts alone.
     """
 
     label: str
@@ -85,6 +86,7 @@ class Summary:
     up_bytes: Spread | None
     total_bytes: Spread | None
     seconds: Spread | None
+    losses: Mapping[str, Spread] = field(default_factory=dict)
 
 
 def scores(group: Group) -> Iterator[tuple[int, float, int]]:
@@ -243,4 +245,16 @@ def _summary(one: Series) -> Summary:
         up_bytes=spread(up for _, up in costs),
         total_bytes=spread(total_bytes(ledger) for ledger in one.ledgers),
         seconds=spread(seconds(ledger) for ledger in one.ledgers),
+        losses=text_losses(one),
     )
+
+
+def text_losses(one: Series) -> dict[str, Spread]:
+    """Tabulate the loss of each group at the last evaluation, for runs on texts."""
+    groups = [last(ledger).groups for ledger in one.ledgers if ledger.start.texts]
+    names = sorted({name for found in groups for name in found})
+    means = {
+        name: spread(statistics.fmean(g[name].loss) for g in groups if name in g and g[name].loss)
+        for name in names
+    }
+    return {name: value for name, value in means.items() if value is not None}

@@ -35,6 +35,13 @@ def as_percent(value: Spread | None) -> str:
     return f"{100 * value.mean:.1f} ± {100 * value.std:.1f} %"
 
 
+def as_nats(value: Spread | None) -> str:
+    """Write a loss with its sample standard deviation over seeds."""
+    if value is None:
+        return NONE
+    return f"{value.mean:.3f}" if value.std is None else f"{value.mean:.3f} ± {value.std:.3f}"
+
+
 def in_bytes(value: float) -> str:
     """Write a number of bytes in decimal units.
 

@@ -12,7 +12,7 @@ from moiety.core.ledger import Ledger
 from moiety.report.findings import against, headline, judged, ranked, seeds, warnings
 from moiety.report.frames import Summary, summaries
 from moiety.report.series import Series, flat, series, status
-from moiety.report.text import READING, cells, head, scored, worst_text
+from moiety.report.text import READING, cells, head, lost, scored, worst_text
 from moiety.report.views import Grid, views
 
 ABSENT = "not set"
@@ -46,9 +46,12 @@ def render(ledgers: Sequence[Ledger]) -> str:
         against=against(rows),
         warnings=warnings(ledgers, found),
         notes=list(dict.fromkeys(run.start.note for run in ledgers if run.start.note)),
-        head=head(scored(rows)),
+        head=head(scored(rows), lost(rows)),
         reading=READING,
-        rows=[Row(cells(row, scored(rows)), bool(order) and row is order[0][0]) for row in rows],
+        rows=[
+            Row(cells(row, scored(rows), lost(rows)), bool(order) and row is order[0][0])
+            for row in rows
+        ],
         judged=judged(rows),
         worst=[(row.label, worst_text(row)) for row in rows],
         single=all(len(row.seeds) == 1 for row in rows),

@@ -10,7 +10,7 @@ from typing import Any
 from moiety.core.ledger import Ledger
 from moiety.report.findings import headline, warnings
 from moiety.report.frames import ORDER, VALIDATION, Spread, Summary, crowd, summaries
-from moiety.report.numbers import NONE, as_bytes, as_percent, as_seconds
+from moiety.report.numbers import NONE, as_bytes, as_nats, as_percent, as_seconds
 from moiety.report.series import series
 
 WIDTH = 88  # columns of the sentences below the table
@@ -21,6 +21,7 @@ READING = (
     "Accuracy at the last evaluation, averaged over workers, each counting the same; the worst "
     "worker is over seen and unseen ones. Bytes down and up are per worker and round."
 )
+NATS = "Of texts the loss is what counts: nats a token, lower is better."
 
 
 def scored(rows: Sequence[Summary]) -> list[str]:
@@ -34,16 +35,23 @@ def scored(rows: Sequence[Summary]) -> list[str]:
     return [*(ORDER if found.intersection(ORDER) or not others else ()), *others]
 
 
-def head(groups: Sequence[str]) -> list[str]:
+def lost(rows: Sequence[Summary]) -> list[str]:
+    """List the groups whose loss has a column: those of texts."""
+    return sorted({name for row in rows for name in row.losses} - {VALIDATION})
+
+
+def head(groups: Sequence[str], losses: Sequence[str] = ()) -> list[str]:
     """Name the columns."""
     worst = ["worst worker"] if set(groups) & set(ORDER) else []
-    return ["method", *map(crowd, groups), *worst, *COSTS]
+    told = [f"loss of {crowd(name)}" for name in losses]
+    return ["method", *told, *map(crowd, groups), *worst, *COSTS]
 
 
-def cells(found: Summary, groups: Sequence[str]) -> list[str]:
-    """Write the row of a series, one cell for each name in ``head(groups)``."""
+def cells(found: Summary, groups: Sequence[str], losses: Sequence[str] = ()) -> list[str]:
+    """Write the row of a series, one cell for each name in ``head(groups, losses)``."""
     return [
         found.label,
+        *(as_nats(found.losses.get(name)) for name in losses),
         *(as_percent(found.groups.get(name)) for name in groups),
         *([as_percent(found.worst)] if set(groups) & set(ORDER) else []),
         as_bytes(found.down_bytes),
@@ -79,10 +87,10 @@ def table(ledgers: Sequence[Ledger]) -> str:
     """
     found = series(ledgers)
     rows = summaries(found)
-    groups = scored(rows)
-    short = [SHORT.get(name, name) for name in head(groups)]
-    lines = align([short, *(cells(row, groups) for row in rows)])
-    sentences = [READING, headline(rows), *warnings(ledgers, found)]
+    groups, losses = scored(rows), lost(rows)
+    short = [SHORT.get(name, name) for name in head(groups, losses)]
+    lines = align([short, *(cells(row, groups, losses) for row in rows)])
+    sentences = [READING, *([NATS] if losses else []), headline(rows), *warnings(ledgers, found)]
     return "\n".join([*lines, "", *(line for text in sentences for line in wrap(text, WIDTH))])
 
 

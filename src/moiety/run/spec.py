@@ -15,6 +15,7 @@ from moiety.engine.choose import choose
 from moiety.recipes import RECIPES
 from moiety.recipes.build import Built, build
 from moiety.recipes.fields import override, to_plain
+from moiety.recipes.nets import NETS
 from moiety.recipes.record import Federation
 from moiety.run.environment import describe
 from moiety.run.errors import RunError
@@ -136,4 +137,5 @@ def start_of(spec: Spec, built: Built) -> Start:
         num_parameters=sum(t.numel() for t in built.method.model.params.values()),
         constant_bytes=sum(t.numel() * t.element_size() for t in built.method.constants.values()),
         note=spec.record.note,
+        texts=NETS[spec.record.net.kind].tokens,
     )
