@@ -9,6 +9,9 @@ from moiety.core.ledger import read
 from moiety.core.stage import Stage
 from moiety.core.state import State
 from moiety.engine.choose import make
+from moiety.engine.collective import Collective
+from moiety.engine.ranks import join
+from moiety.run.crew import crew_of, folding
 from moiety.recipes.build import Built, build, located
 from moiety.recipes.fields import override, to_plain
 from moiety.recipes.record import Federation
@@ -44,9 +47,11 @@ def roster_of(record: Federation, built: Built) -> Roster:
 def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> State:
     """Play one run in its folder, from its newest checkpoint if it has one."""
     record = spec.record
-    engine = make(record.engine, built.open)
+    engine, method, ranks = make(record.engine, built.open), built.method, crew_of(record)
+    if isinstance(engine, Collective):
+        engine, method = folding(engine, method)
     run = Run(
-        stages=[Stage(built.method, built.rounds)],
+        stages=[Stage(method, built.rounds)],
         engine=engine,
         roster=roster_of(record, built),
         groups=built.groups,
@@ -56,15 +61,19 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
         keep=Keep(record.keep.every, record.keep.last),
         mark=spec.mark,
         sample=built.sample,
+        ranks=ranks,
     )
     done = [int(path.name) for path in checkpoints.found(folder / CHECKPOINTS)]
     begun = max(done, default=0) if at is None else at
     label = f"{spec.method}, seed {spec.seed}"
     watch = [Progress(label, built.rounds, begun), *boards(folder / "tensorboard", begun)]
+    watch = watch if ranks.leads else []
     try:
         state = execute(run, folder, watch, at)
     finally:
         engine.close()
+    if not ranks.leads:
+        return state
     intake = Intake(built.shape, built.scale, built.classes, built.columns)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
     note = {**note, "round": state.round, "target": record.target or None, "own": own(built)}
@@ -81,6 +90,8 @@ def own(built: Built) -> list[str]:
 
 def start_run(spec: Spec, built: Built, folder: Path) -> State:
     """Make a run's folder and play it."""
+    if not crew_of(spec.record).leads:
+        return play_run(spec, built, folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {**spec.to_json(), "data": built.fingerprint}
     replace_file(folder / CONFIG, to_json(config))
@@ -118,10 +129,11 @@ def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
         return [folder]
     for method in record.methods:  # a choice that does not fit ends here
         build(record, method, record.seed)
-    folder.mkdir(parents=True, exist_ok=True)
     runs = [f"{method}-seed{seed}" for method, seed in names]
     group = {"version": VERSION, "recipe": recipe, "fields": to_plain(record), "runs": runs}
-    replace_file(folder / GROUP, to_json(group))
+    if crew_of(record).leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / GROUP, to_json(group))
     for (method, seed), name in zip(names, runs, strict=True):
         spec, built = resolve(recipe, record, method, seed)
         start_run(spec, built, folder / name)
@@ -153,6 +165,7 @@ def finished(folder: Path) -> bool:
 def resume_run(folder: Path, at: int | None) -> State:
     """Go on with the run in a folder, bit for bit as if it had not stopped."""
     spec = read_spec(folder)
+    crew_of(spec.record)
     built = build(spec.record, spec.method, spec.seed)
     before = read_json(folder / CONFIG).get("data", built.fingerprint)
     if before != built.fingerprint:
@@ -169,14 +182,15 @@ def resume(folder: Path, at: int | None = None) -> list[Path]:
     Returns:
         The runs that were played.
     """
-    played = []
-    runs = members(folder)
+    played, ranks, runs = [], join(), members(folder)
     if at is not None and len(runs) > 1:
         raise RunError(f"--at needs one run, but {folder} holds {len(runs)}; name one of them")
-    for run in runs:
-        if at is None and finished(run):
+    over = ranks.share([finished(run) if at is None else False for run in runs])
+    begun = ranks.share([(run / CONFIG).exists() for run in runs])
+    for run, done, known in zip(runs, over, begun, strict=True):
+        if done:
             continue
-        if (run / CONFIG).exists():
+        if known:
             resume_run(run, at)
         else:
             begin_member(folder, run)
