@@ -193,7 +193,7 @@ class Scattered:
         boxes = self.ranks.swap(parcels, [mine * len(some) for some in order])
         slices: dict[int, Tensor] = {}
         for some, box in zip(order, boxes, strict=True):
-            slices.update(zip(some, box.split(mine) if mine else [box] * len(some), strict=True))
+            slices.update(zip(some, box.view(len(some), mine), strict=True))
         whole = torch.cat(self.ranks.spread(self.mean(slices, mine), lengths))
         parts = whole.split([tensor.numel() for tensor in old])
         return {n: p.view_as(t).clone() for n, p, t in zip(names, parts, old, strict=True)}
