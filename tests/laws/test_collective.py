@@ -1,56 +1,12 @@
 """Two and three ranks agree with ``Serial`` for every method, bit for bit; one spawn for all."""
 
-import multiprocessing
-import os
-import socket
-import traceback
-import warnings
-
 import pytest
 import torch
 
+from moiety.core.play import play
 from moiety.engine.collective import Collective, collected
-from moiety.engine.ranks import join, leave
 from moiety.engine.serial import Serial
 from moiety.run.crew import folding
-
-
-def child(rank, size, port, told, job):
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    try:
-        told.put((rank, job(join())))
-    except BaseException:
-        told.put((rank, [traceback.format_exc()]))
-    finally:
-        leave()
-
-
-@pytest.fixture
-def spawned():
-    """Run a function of the ranks in processes of its own; what each gave, by rank."""
-
-    def run(size, job):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        context = multiprocessing.get_context("fork")
-        told = context.Queue()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            crew = [
-                context.Process(target=child, args=(rank, size, port, told, job))
-                for rank in range(size)
-            ]
-            for process in crew:
-                process.start()
-        found = dict(told.get(timeout=100) for _ in crew)
-        for process in crew:
-            process.join(20)
-        return [found[rank] for rank in range(size)]
-
-    return run
 
 
 def differences(found, wanted, where=""):
@@ -89,8 +45,6 @@ def test_averaging_wholes_sends_what_a_ring_would(every, spawned):
     def job(ranks):
         case = every["local_sgd"]()
         engine, case.method = folding(Collective(case.open(), ranks=ranks), case.method)
-        from moiety.core.play import play
-
         play(case.method, engine, case.begin(), [0, 1], 0)
         whole = sum(t.numel() * t.element_size() for t in case.method.model.params.values())
         return ranks.sent_bytes, whole

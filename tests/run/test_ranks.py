@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-WORDS = (
-    "run ist-digits --methods diloco --seeds 1 --rounds 40 --evaluate-every 20 "
-    "--net.hidden 32 32 --keep.every 4 --engine collective --out"
-).split()
+WORDS = [
+    *("run", "ist-digits", "--methods", "diloco", "--seeds", "1", "--rounds", "40"),
+    *("--evaluate-every", "20", "--net.hidden", "32", "32", "--keep.every", "4"),
+    *("--engine", "collective", "--out"),
+]
 
 
 def torchrun(count, *words):

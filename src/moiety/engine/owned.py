@@ -16,9 +16,7 @@ from moiety.core.types import Carry
 from moiety.engine.work import Steps, gradient
 
 
-def walk_owned(
-    solve: Solve, carry: Carry, steps: Steps, role: str
-) -> tuple[Carry, Tensor | None]:
+def walk_owned(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, Tensor | None]:
     """Step through a plan, moving the piece itself: ``walk_in_place`` without a copy."""
     assert isinstance(solve, Descent)
     params = {name: t.detach().requires_grad_() for name, t in carry["params"].items()}

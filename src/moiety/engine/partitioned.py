@@ -28,7 +28,7 @@ from moiety.engine.work import one_thread, work
 from moiety.models.blocks import first_values
 from moiety.models.normed import NormedMLP
 
-AT_ONCE = 1 << 17
+AT_ONCE = 1 << 13
 """Numbers of a block that are folded at once: sums and masses need a few times as many."""
 
 
@@ -155,13 +155,10 @@ def deal_out(shards: Shards, name: str, parts: Sequence[Part]) -> Tensor:
         return shards.params[name].clone()
     ranks, dim = shards.ranks, shards.dim(name)
     assert dim is not None
-    out = [taken(shards.params[name], meet(shards, name, p, ranks.rank).cut) for p in parts]
     mine = [meet(shards, name, parts[ranks.rank], rank) for rank in range(ranks.size)]
     sizes = [torch.Size(one.shape).numel() for one in mine]
-    flat = [tensor.flatten() for tensor in out]
-    del out
-    boxes = ranks.swap(flat, sizes)
-    del flat
+    cuts = [meet(shards, name, part, ranks.rank).cut for part in parts]
+    boxes = ranks.swap([taken(shards.params[name], cut).flatten() for cut in cuts], sizes)
     shape = list(mine[0].shape)
     shape[dim] = sum(one.shape[dim] for one in mine)
     piece = torch.empty(shape)
@@ -181,6 +178,7 @@ def hand_in(
         return [(whole, box.view(piece.shape)) for box in ranks.spread(piece.flatten(), sizes)]
     mine = [meet(shards, name, parts[ranks.rank], rank) for rank in range(ranks.size)]
     flat = [piece.index_select(dim, one.place).flatten() for one in mine]
+    del piece  # or it would be held twice while it travels
     theirs = [meet(shards, name, part, ranks.rank) for part in parts]
     boxes = ranks.swap(flat, [torch.Size(one.shape).numel() for one in theirs])
     return [(one, box.view(one.shape)) for one, box in zip(theirs, boxes, strict=True)]

@@ -59,11 +59,12 @@ class Ranks:
         dist.all_reduce(asked, dist.ReduceOp.MAX)
         return bool(asked)
 
-    def swap(self, parcels: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+    def swap(self, parcels: list[Tensor], sizes: Sequence[int]) -> list[Tensor]:
         """Send a flat parcel to each rank, ours to ourselves.
 
         Args:
-            parcels: one for each rank, [numbers], all of one dtype.
+            parcels: one for each rank, [numbers], all of one dtype; the list is emptied, so that
+                nothing is held twice.
             sizes: how many numbers come from each rank.
 
         Returns:
@@ -71,10 +72,12 @@ class Ranks:
         """
         if self.size == 1:
             return [parcels[0]]
-        out = torch.cat(list(parcels))
-        box = out.new_empty(sum(sizes))
-        dist.all_to_all_single(box, out, list(sizes), [len(parcel) for parcel in parcels])
+        lengths = [len(parcel) for parcel in parcels]
         self.count(parcels)
+        out = torch.cat(parcels)
+        parcels.clear()
+        box = out.new_empty(sum(sizes))
+        dist.all_to_all_single(box, out, list(sizes), lengths)
         return list(box.split(list(sizes)))
 
     def spread(self, mine: Tensor, sizes: Sequence[int]) -> list[Tensor]:
@@ -82,6 +85,14 @@ class Ranks:
         if self.size == 1:
             return [mine]
         return self.swap([mine] * self.size, sizes)
+
+    def columns(self, mine: Tensor) -> Tensor:
+        """Set the columns [B, b] of all ranks side by side, [B, N]."""
+        if self.size == 1:
+            return mine
+        widths = self.gather(mine.shape[1])
+        boxes = self.spread(mine.flatten(), [len(mine) * width for width in widths])
+        return torch.cat([box.view(len(mine), -1) for box in boxes], 1)
 
     def total(self, tensor: Tensor) -> Tensor:
         """Add up a small tensor over the ranks."""

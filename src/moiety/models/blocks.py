@@ -115,10 +115,8 @@ def through(  # noqa: PLR0913
     h_BN = x_BD.flatten(1)
     for place in range(1, model.depth + 1):
         weight, last = shard[f"layer{place}.w"], place == model.depth
-        if last and place > 1:
-            z = add(F.linear(h_BN, weight))
-        else:
-            z = F.linear(h_BN, weight)
+        z = F.linear(h_BN, weight)
+        z = add(z) if last and place > 1 else z
         if fix and model.norm != "none":
             fixed[f"norm{place}.mean"] = z.mean(0)
             fixed[f"norm{place}.var"] = z.var(0, correction=0)

@@ -11,11 +11,11 @@ from moiety.core.state import State
 from moiety.engine.choose import make
 from moiety.engine.collective import Collective
 from moiety.engine.ranks import join
-from moiety.run.crew import crew_of, folding
 from moiety.recipes.build import Built, build, located
 from moiety.recipes.fields import override, to_plain
 from moiety.recipes.record import Federation
 from moiety.run import checkpoint as checkpoints
+from moiety.run.crew import crew_of, folding
 from moiety.run.errors import RunError
 from moiety.run.files import read_json, replace_file, to_json
 from moiety.run.final import Intake, serve_method, write
