@@ -11,6 +11,7 @@ from moiety.core.streams import stream
 from moiety.engine.owned import Peak
 from moiety.engine.partitioned import Partitioned, Shards, check, whole_of
 from moiety.engine.ranks import Ranks
+from moiety.engine.resharding import load, save
 from moiety.engine.serial import Serial
 from moiety.methods.ist import ist
 from moiety.methods.local_sgd import local_sgd
@@ -158,3 +159,26 @@ def test_what_cannot_be_partitioned_is_told_the_remedy():
     with pytest.raises(ValueError, match="reset"):
         check(ist(carry))
     check(method_of(2))
+
+
+def test_blocks_written_by_two_ranks_go_on_with_one_and_with_three(spawned, tmp_path):
+    """Logical workers stay what they are: the same bits as a run that never stopped."""
+    method, data = method_of(4, "round_robin"), problem(4)
+
+    def job(ranks):
+        shards, run = Shards(method.model, ranks), Partitioned(method, data.__getitem__, 1)
+        known = load(shards, tmp_path, "mine")
+        if not known:
+            shards.begin(1)
+        for _ in range(2):
+            run.play(shards, sorted(data))
+        if not known:
+            save(shards, tmp_path, "mine")
+            with pytest.raises(ValueError, match="another run"):
+                load(shards, tmp_path, "other")
+        return known, shards.round, {n: t.tolist() for n, t in whole_of(shards).items()}
+
+    assert [told[:2] for told in spawned(2, job)] == [(False, 2)] * 2
+    wanted = {n: t.tolist() for n, t in central(method, first_whole(), data, 4).items()}
+    for size in (1, 3):
+        assert spawned(size, job) == [(True, 4, wanted)] * size

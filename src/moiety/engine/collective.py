@@ -74,7 +74,7 @@ class Collective:
         for place in sorted(told):
             if isinstance(told[place], WorkerError):
                 raise told[place]
-        return [here.get(place, told[place]) for place in range(count)]
+        return [here[place] if place in here else told[place] for place in range(count)]
 
     def work(self, solve: Solve, job: Job) -> Reply:
         """Run one job."""

@@ -46,7 +46,7 @@ class Peak(TorchDispatchMode):
     def hold(self, tensor: Tensor) -> None:
         """Count a tensor's storage, once, until it is let go."""
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = storage._cdata  # noqa: SLF001 (the one name of a storage that views share)
         if tensor.is_meta or key in self.known:
             return
         size = storage.nbytes()

@@ -90,7 +90,7 @@ def check(method: Method) -> None:
         ValueError: with the remedy.
     """
     if not isinstance(method.model, NormedMLP):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 (a choice of the user, as below)
             f"a {type(method.model).__name__} has no forward pass in blocks of units; take "
             "--net.kind normed, or engine='collective', which keeps the whole at every rank"
         )
