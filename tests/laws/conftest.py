@@ -260,3 +260,9 @@ def copied() -> Callable:
         return {key: copy(value) for key, value in tree.items()}
 
     return copy
+
+
+@pytest.fixture
+def every() -> Mapping[str, Callable[[], Case]]:
+    """Give all demos and variants at once, for tests that start processes for many."""
+    return {name: (lambda name=name: make(name)) for name in DEMOS}

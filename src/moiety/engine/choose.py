@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from moiety.core.protocols import Engine, Method
 from moiety.core.rows import Open
 from moiety.core.types import Memory
+from moiety.engine.collective import Collective
 from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized
@@ -16,12 +17,14 @@ ENGINES: Mapping[str, str] = {
     "serial": "one worker after the other, one step after the other: the definition of right",
     "vectorized": "workers of equal shape stacked and stepped at once: small parts, and GPUs",
     "pool": "workers spread over the cores, each stepping in place: wide parts and convolutions",
+    "collective": "workers spread over the processes of torchrun, on one machine or several",
 }
 
 MAKE: Mapping[str, Callable[..., Engine]] = {
     "serial": Serial,
     "vectorized": Vectorized,
     "pool": Pool,
+    "collective": Collective,
 }
 
 SMALL = 16_384

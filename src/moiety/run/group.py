@@ -9,10 +9,13 @@ from moiety.core.flight import Crew
 from moiety.core.ledger import read
 from moiety.core.state import State
 from moiety.engine.choose import make
+from moiety.engine.collective import Collective
+from moiety.engine.ranks import join
 from moiety.recipes.build import Built, build, located
 from moiety.recipes.fields import override, to_plain
 from moiety.recipes.record import Federation
 from moiety.run import checkpoint as checkpoints
+from moiety.run.alike import folding, ranks_of
 from moiety.run.errors import RunError
 from moiety.run.files import read_json, replace_file, to_json
 from moiety.run.final import Intake, serve_method, write
@@ -50,9 +53,11 @@ def crew_of(record: Federation, built: Built) -> Crew:
 def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> State:
     """Play one run in its folder, from its newest checkpoint if it has one."""
     record = spec.record
-    engine = make(record.engine, built.open)
+    engine, ranks, stages = make(record.engine, built.open), ranks_of(record), built.stages
+    if isinstance(engine, Collective):
+        engine, stages = folding(engine, stages)
     run = Run(
-        stages=built.stages,
+        stages=stages,
         engine=engine,
         roster=roster_of(record, built),
         groups=built.groups,
@@ -64,15 +69,19 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
         sample=built.sample,
         pace=record.pace,
         crew=crew_of(record, built),
+        ranks=ranks,
     )
     done = [int(path.name) for path in checkpoints.found(folder / CHECKPOINTS)]
     begun = max(done, default=0) if at is None else at
     label = f"{spec.method}, seed {spec.seed}"
     watch = [Progress(label, built.rounds, begun), *boards(folder / "tensorboard", begun)]
+    watch = watch if ranks.leads else []
     try:
         state = execute(run, folder, watch, at)
     finally:
         engine.close()
+    if not ranks.leads:
+        return state
     intake = Intake(built.shape, built.scale, built.classes, built.columns)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
     note = {**note, "round": state.round, "target": record.target or None, "own": own(built)}
@@ -90,6 +99,8 @@ def own(built: Built) -> list[str]:
 
 def start_run(spec: Spec, built: Built, folder: Path) -> State:
     """Make a run's folder and play it."""
+    if not ranks_of(spec.record).leads:
+        return play_run(spec, built, folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {**spec.to_json(), "data": built.fingerprint}
     replace_file(folder / CONFIG, to_json(config))
@@ -127,10 +138,11 @@ def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
         return [folder]
     for method in record.methods:  # a choice that does not fit ends here
         build(record, method, record.seed)
-    folder.mkdir(parents=True, exist_ok=True)
     runs = [f"{method}-seed{seed}" for method, seed in names]
     group = {"version": VERSION, "recipe": recipe, "fields": to_plain(record), "runs": runs}
-    replace_file(folder / GROUP, to_json(group))
+    if ranks_of(record).leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / GROUP, to_json(group))
     for (method, seed), name in zip(names, runs, strict=True):
         spec, built = resolve(recipe, record, method, seed)
         start_run(spec, built, folder / name)
@@ -162,6 +174,7 @@ def finished(folder: Path) -> bool:
 def resume_run(folder: Path, at: int | None) -> State:
     """Go on with the run in a folder, bit for bit as if it had not stopped."""
     spec = read_spec(folder)
+    ranks_of(spec.record)
     built = build(spec.record, spec.method, spec.seed)
     before = read_json(folder / CONFIG).get("data", built.fingerprint)
     if before != built.fingerprint:
@@ -178,14 +191,15 @@ def resume(folder: Path, at: int | None = None) -> list[Path]:
     Returns:
         The runs that were played.
     """
-    played = []
-    runs = members(folder)
+    played, ranks, runs = [], join(), members(folder)
     if at is not None and len(runs) > 1:
         raise RunError(f"--at needs one run, but {folder} holds {len(runs)}; name one of them")
-    for run in runs:
-        if at is None and finished(run):
+    over = ranks.share([finished(run) if at is None else False for run in runs])
+    begun = ranks.share([(run / CONFIG).exists() for run in runs])
+    for run, done, known in zip(runs, over, begun, strict=True):
+        if done:
             continue
-        if (run / CONFIG).exists():
+        if known:
             resume_run(run, at)
         else:
             begin_member(folder, run)

@@ -21,12 +21,15 @@ from moiety.core.protocols import Engine, Method
 from moiety.core.rows import Rows
 from moiety.core.stage import Stage, current
 from moiety.core.state import Clock, Job, State
+from moiety.engine.collective import collected
+from moiety.engine.ranks import Ranks
 from moiety.run import checkpoint as checkpoints
 from moiety.run.checkpoint import Checkpoint
 from moiety.run.errors import RunError
 from moiety.run.evaluate import evaluate, mean_accuracy
 from moiety.run.ledger import Meter, append, cut, settle
 from moiety.run.roster import Roster
+from moiety.solve.sgd import OWN
 
 LEDGER, CHECKPOINTS = "ledger.jsonl", "checkpoints"
 
@@ -71,6 +74,7 @@ class Run:
         sample: some training rows, for methods whose whole must be calibrated.
         pace: when the server commits.
         crew: who may work, where it does not wait for all; then there is no roster.
+        ranks: who plays this run alike; rank 0 alone writes.
     """
 
     stages: Sequence[Stage]
@@ -85,6 +89,7 @@ class Run:
     sample: Rows | None = None
     pace: Pace = field(default_factory=Pace)
     crew: Crew | None = None
+    ranks: Ranks = field(default_factory=Ranks)
 
     @property
     def rounds(self) -> int:
@@ -108,20 +113,21 @@ def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | Non
         RunError: for what a user can mend, with the state of the last checkpoint kept.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
     """
-    state, best = restore(run, folder, at)
+    state, best, fresh = stand(run, folder, at)
     ledger, place = folder / LEDGER, state.round
 
     def note(entry: Entry) -> int:
         nonlocal place
-        place, size = entry.round if isinstance(entry, Round) else place, append(ledger, entry)
+        place = entry.round if isinstance(entry, Round) else place
+        size = append(ledger, entry) if run.ranks.leads else 0
         for watcher in watch:
             watcher(entry)
         return size
 
-    if not ledger.exists():
-        note(run.start)
+    if fresh:
+        size = note(run.start)
         if run.rounds:
-            save(run, folder, state, ledger.stat().st_size, None)
+            save(run, folder, state, size, None)
     begun = time.perf_counter()
     try:
         with stopping() as asked:
@@ -131,6 +137,23 @@ def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | Non
         raise RunError(f"{error}. The last checkpoint is kept in {folder}") from error
     note(End(state.round, time.perf_counter() - begun, "finished"))
     return state
+
+
+def stand(run: Run, folder: Path, at: int | None) -> tuple[State, float | None, bool]:
+    """Find where the run stands and whether its ledger is still to be begun: rank 0 looks."""
+    found: tuple[State, float | None, bool] | RunError | None = None
+    if run.ranks.leads:
+        try:
+            state, score = restore(run, folder, at)
+            found = state, score, not (folder / LEDGER).exists()
+        except RunError as error:
+            found = error
+    found = run.ranks.share(found)
+    memory = run.ranks.share(dict(run.engine.memory))
+    if found is None or isinstance(found, RunError):
+        raise found or RunError("rank 0 found nothing")
+    run.engine.memory.update(memory)
+    return found
 
 
 def restore(run: Run, folder: Path, at: int | None) -> tuple[State, float | None]:
@@ -176,9 +199,10 @@ def play_on(
             entry = judge(run, stage.method, state)
             score = mean_accuracy(entry, "validation")
             size = note(entry)
-        if last or asked() or state.round % run.keep.every == 0:
+        stop = run.ranks.agree(wish=asked())
+        if last or stop or state.round % run.keep.every == 0:
             save(run, folder, state, size, score)
-        if asked():
+        if stop:
             note(End(state.round, 0.0, "interrupted", "stopped by the user"))
             raise KeyboardInterrupt
 
@@ -234,16 +258,22 @@ def play_commit(
 
 
 def judge(run: Run, method: Method, state: State) -> Evaluation:
-    """Evaluate where the run stands."""
+    """Evaluate where the run stands; rank 0 does, of the others no group is asked."""
+    groups, own = run.groups, {w: kept for w, kept in run.engine.memory.items() if OWN in kept}
+    memory = collected(own, run.ranks)
+    if not run.ranks.leads:
+        return evaluate(method, state, memory, {}, len(run.start.classes))
     used = replace(state, params=method.calibrate(state.params, run.sample))
-    return evaluate(method, used, run.engine.memory, run.groups, len(run.start.classes))
+    return evaluate(method, used, memory, groups, len(run.start.classes))
 
 
 def save(run: Run, folder: Path, state: State, size: int, score: float | None) -> None:
     """Write a checkpoint, then drop those that are not kept."""
-    where = folder / CHECKPOINTS
+    where, memory = folder / CHECKPOINTS, collected(run.engine.memory, run.ranks)
+    if not run.ranks.leads:
+        return
     settle(folder / LEDGER)
-    checkpoints.write(where, Checkpoint(state, run.engine.memory, size, score, run.mark))
+    checkpoints.write(where, Checkpoint(state, memory, size, score, run.mark))
     checkpoints.prune(where, run.keep.last)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tyro
 
+from moiety.engine.ranks import join
 from moiety.run.commands.common import existing, parse, stopped
 from moiety.run.commands.run import finish
 from moiety.run.group import members, resume
@@ -45,8 +46,11 @@ def main(words: Sequence[str]) -> int:
     try:
         played = resume(folder, said.at)
     except KeyboardInterrupt:
-        stopped(folder)
+        if join().leads:
+            stopped(folder)
         raise
+    if not join().leads:
+        return 0
     if not played:
         warn(f"{folder} is over; nothing to resume")
     finish(members(folder), folder, json=said.json)

@@ -10,7 +10,9 @@ from typing import Annotated
 import tyro
 
 from moiety.core.ledger import read
+from moiety.engine.ranks import Ranks
 from moiety.recipes.record import Federation
+from moiety.run.alike import ranks_of
 from moiety.run.commands.common import (
     check,
     parse,
@@ -19,9 +21,10 @@ from moiety.run.commands.common import (
     stopped,
     with_file,
 )
+from moiety.run.errors import RunError
 from moiety.run.group import fresh_folder, start_group
 from moiety.run.loop import LEDGER
-from moiety.run.say import say, say_json
+from moiety.run.say import say, say_json, warn
 
 EXAMPLES = """
 examples:
@@ -56,14 +59,33 @@ def main(words: Sequence[str]) -> int:
     about = f"{recipe.about}\n{EXAMPLES}"
     said = parse(Words, rest, prog=f"run {name}", about=about, default=Words(record))
     record = check(said.record)
-    folder = fresh_folder(said.out, name)
+    ranks = ranks_of(record)
+    folder = chosen(ranks, said.out, name)
+    if record.engine == "collective" and ranks.size == 1:
+        warn(f"one rank; for more: torchrun --nproc-per-node 4 -m moiety run {name} ...")
     try:
         runs = start_group(name, record, folder)
     except KeyboardInterrupt:
-        stopped(folder)
+        if ranks.leads:
+            stopped(folder)
         raise
-    finish(runs, folder, json=said.json)
+    if ranks.leads:
+        finish(runs, folder, json=said.json)
     return 0
+
+
+def chosen(ranks: Ranks, out: Path | None, name: str) -> Path:
+    """Let rank 0 choose the folder for all."""
+    told: Path | RunError = Path()
+    if ranks.leads:
+        try:
+            told = fresh_folder(out, name)
+        except RunError as error:
+            told = error
+    told = ranks.share(told)
+    if isinstance(told, RunError):
+        raise told
+    return told
 
 
 def finish(runs: Sequence[Path], folder: Path, *, json: bool) -> None:

@@ -1,0 +1,207 @@
+"""Jobs shared out over the ranks of ``torchrun``; every rank plays the same round.
+
+Worker ``w`` lives at rank ``w mod n``, with its memory. Pieces either go to every rank, or stay
+where they were made (tensors on the device ``meta`` stand for them elsewhere) until a ``Scattered``
+store folds them: rank r adds up the r-th slice of all pieces, in job order, and the ranks exchange
+the means. That is a ring all-reduce in bytes, ``2 (n - 1) / n`` of the model from every rank, and
+the sums of ``Serial`` bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, MutableMapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moiety.core.axes import Axes, Part, cuts, take
+from moiety.core.errors import WorkerError
+from moiety.core.fold import Precision, Total, close, lift
+from moiety.core.protocols import Solve
+from moiety.core.rows import Open
+from moiety.core.state import Job, Reply
+from moiety.core.types import Memory, Params
+from moiety.engine.ranks import Ranks, join
+from moiety.engine.work import one_thread, walk_in_place, work
+
+WINDOW = 8
+"""Jobs for each rank between two exchanges: so many pieces are held at once."""
+
+
+@dataclass
+class Collective:
+    """Run jobs on several ranks; the numbers are those of ``Serial``, bit for bit.
+
+    Args:
+        open: opens the rows of a worker.
+        memory: what the workers of this rank kept; ``collected`` gives that of all.
+        ranks: by default those that ``torchrun`` started.
+        pieces: whether pieces go to every rank; otherwise a ``Scattered`` store folds them.
+    """
+
+    open: Open
+    memory: MutableMapping[int, Memory] = field(default_factory=dict)
+    ranks: Ranks = field(default_factory=join)
+    pieces: bool = True
+
+    def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
+        jobs = iter(jobs)
+        with one_thread():
+            while found := self.window(solve, islice(jobs, WINDOW * self.ranks.size)):
+                yield from found
+
+    def window(self, solve: Solve, jobs: Iterable[Job]) -> list[Reply]:
+        """Run our jobs among some, and give the replies to all of them."""
+        mine: dict[int, Any] = {}
+        here: dict[int, Reply] = {}
+        count, failed = 0, False
+        for place, job in enumerate(jobs):
+            count = place + 1
+            if job.worker % self.ranks.size == self.ranks.rank and not failed:
+                try:
+                    here[place] = self.work(solve, job)
+                    mine[place] = here[place] if self.pieces else light(here[place])
+                except WorkerError as error:
+                    mine[place], failed = error, True
+        if not count:
+            return []
+        told: dict[int, Any] = {}
+        for some in self.ranks.gather(mine):
+            told.update(some)
+        for place in sorted(told):
+            if isinstance(told[place], WorkerError):
+                raise told[place]
+        return [here[place] if place in here else told[place] for place in range(count)]
+
+    def work(self, solve: Solve, job: Job) -> Reply:
+        """Run one job."""
+        kept = self.memory.get(job.worker, {})
+        reply, after = work(solve, job, self.open(job.worker), kept, walk_in_place)
+        if after:
+            self.memory[job.worker] = after
+        return reply
+
+    def close(self) -> None:
+        """Hold nothing open: the ranks may play another run."""
+
+
+def collected(memory: MutableMapping[int, Memory], ranks: Ranks) -> dict[int, Memory]:
+    """Give every rank what the workers of all ranks keep; each tells of its own."""
+    own = {worker: kept for worker, kept in memory.items() if worker % ranks.size == ranks.rank}
+    whole: dict[int, Memory] = {}
+    for some in ranks.gather(own):
+        whole.update(some)
+    return dict(sorted(whole.items()))
+
+
+def hollow(tensors: Params) -> dict[str, Tensor]:
+    """Give the shapes of some tensors, without their numbers."""
+    return {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+
+
+def light(reply: Reply) -> Reply:
+    """Leave the tensors of a piece behind."""
+    slots = {section: hollow(tensors) for section, tensors in reply.slots.items()}
+    return replace(reply, piece=hollow(reply.piece), slots=slots)
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """The whole at every rank, folded in slices: each rank adds up one and gives it to the others.
+
+    Args:
+        ranks: who folds.
+        params: the whole.
+        axes: of the model.
+        entries: what was added: pieces of other ranks are on the device ``meta``.
+    """
+
+    ranks: Ranks
+    params: Params
+    axes: Axes
+    entries: list[tuple[Part, Params, Precision]] = field(default_factory=list)
+
+    def take(self, part: Part, /) -> Params:
+        return take(self.params, self.axes, part)
+
+    def add(self, part: Part, piece: Params, precision: Precision, /) -> None:
+        self.entries.append((part, piece, precision))
+
+    def close(self) -> tuple[Params, Params]:
+        even = [name for name in self.params if self.is_even(name)]
+        merged, held = self.gathered(frozenset(even))
+        for name, tensor in self.sliced(even).items():
+            merged[name] = tensor.to(self.params[name].device)
+            some = sum(know.scalar for _, _, know in self.entries) > 0
+            shape = [1] * tensor.ndim
+            held[name] = torch.full(shape, fill_value=some, device=merged[name].device)
+        return {name: merged[name] for name in self.params}, held
+
+    def is_even(self, name: str) -> bool:
+        """Say whether every piece has a parameter whole, known equally well in all entries."""
+        whole = self.params[name]
+        return (
+            bool(self.entries)
+            and whole.dtype == torch.float32
+            and all(
+                name in piece and know.flat(name) and not list(cuts(self.axes, part, name, whole))
+                for part, piece, know in self.entries
+            )
+        )
+
+    def gathered(self, even: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Fold what is cut: every rank gets every piece and folds alike."""
+        mine = {
+            place: {n: t.cpu() for n, t in piece.items() if n not in even}
+            for place, (_, piece, _) in enumerate(self.entries)
+            if not any(tensor.is_meta for tensor in piece.values())
+        }
+        every = self.ranks.gather(mine) if len(even) < len(self.params) else [mine]
+        pieces = {place: piece for some in every for place, piece in some.items()}
+        total = Total()
+        for place in sorted(pieces):
+            part, _, know = self.entries[place]
+            piece = {n: t.to(self.params[n].device) for n, t in pieces[place].items()}
+            lift(total, self.params, self.axes, part, piece, know)
+        merged, held = close(total, self.params)
+        return dict(merged), dict(held)
+
+    def sliced(self, names: list[str]) -> dict[str, Tensor]:
+        """Fold what is whole: slice r of every piece goes to rank r, and the mean of it to all."""
+        if not names:
+            return {}
+        ours = [
+            torch.cat([piece[name].detach().cpu().flatten() for name in names])
+            for _, piece, _ in self.entries
+            if not any(tensor.is_meta for tensor in piece.values())
+        ]
+        old = [self.params[name] for name in names]
+        length, size = sum(tensor.numel() for tensor in old), self.ranks.size
+        lengths = [len(some) for some in torch.empty(length, device="meta").tensor_split(size)]
+        places = [
+            place
+            for place, (_, piece, _) in enumerate(self.entries)
+            if not any(tensor.is_meta for tensor in piece.values())
+        ]
+        order = self.ranks.gather(places)
+        cut = [piece.split(lengths) for piece in ours]
+        parcels = [torch.cat([torch.empty(0), *(c[to] for c in cut)]) for to in range(size)]
+        mine = lengths[self.ranks.rank]
+        boxes = self.ranks.swap(parcels, [mine * len(some) for some in order])
+        slices: dict[int, Tensor] = {}
+        for some, box in zip(order, boxes, strict=True):
+            slices.update(zip(some, box.view(len(some), mine), strict=True))
+        whole = torch.cat(self.ranks.spread(self.mean(slices, mine), lengths))
+        parts = whole.split([tensor.numel() for tensor in old])
+        return {n: p.view_as(t).clone() for n, p, t in zip(names, parts, old, strict=True)}
+
+    def mean(self, slices: dict[int, Tensor], length: int) -> Tensor:
+        """Weigh and add slices in job order, as ``Total`` does, and divide."""
+        sums, mass = torch.zeros(length), torch.zeros(1)
+        for place, (_, _, know) in enumerate(self.entries):
+            sums.add_(slices[place] if know.scalar == 1.0 else slices[place] * know.scalar)
+            mass.add_(know.scalar)
+        return sums / torch.where(mass > 0, mass, 1.0)

@@ -1,0 +1,129 @@
+"""The processes that ``torchrun`` started, as one crew; of one process, where it started none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+WAIT = timedelta(minutes=60)
+"""How long ranks wait for one that evaluates or writes; one that died is noticed at once."""
+
+
+@dataclass
+class Ranks:
+    """Who we are among how many; everything here is called by all ranks alike, in one order.
+
+    Args:
+        rank: our number; rank 0 leads: it alone writes.
+        size: how many there are.
+        sent_bytes: payload of tensors that we sent to others, so far.
+    """
+
+    rank: int = 0
+    size: int = 1
+    sent_bytes: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """Give every rank the value of every rank, in order. Only our own processes are read."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
+    def share(self, value: Any) -> Any:
+        """Give every rank the value of rank 0."""
+        if self.size == 1:
+            return value
+        box = [value if self.leads else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def agree(self, *, wish: bool) -> bool:
+        """Say whether any rank wishes it."""
+        if self.size == 1:
+            return wish
+        asked = torch.tensor([int(wish)])
+        dist.all_reduce(asked, dist.ReduceOp.MAX)
+        return bool(asked)
+
+    def swap(self, parcels: list[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+        """Send a flat parcel to each rank, ours to ourselves.
+
+        Args:
+            parcels: one for each rank, [numbers], all of one dtype; the list is emptied, so that
+                nothing is held twice.
+            sizes: how many numbers come from each rank.
+
+        Returns:
+            What came from each rank.
+        """
+        if self.size == 1:
+            return [parcels[0]]
+        lengths = [len(parcel) for parcel in parcels]
+        self.count(parcels)
+        out = torch.cat(parcels)
+        parcels.clear()
+        box = out.new_empty(sum(sizes))
+        dist.all_to_all_single(box, out, list(sizes), lengths)
+        return list(box.split(list(sizes)))
+
+    def spread(self, mine: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """Give every rank the flat tensor of every rank; ``sizes`` are their lengths."""
+        if self.size == 1:
+            return [mine]
+        return self.swap([mine] * self.size, sizes)
+
+    def columns(self, mine: Tensor) -> Tensor:
+        """Set the columns [B, b] of all ranks side by side, [B, N]."""
+        if self.size == 1:
+            return mine
+        widths = self.gather(mine.shape[1])
+        boxes = self.spread(mine.flatten(), [len(mine) * width for width in widths])
+        return torch.cat([box.view(len(mine), -1) for box in boxes], 1)
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """Add up a small tensor over the ranks."""
+        if self.size == 1:
+            return tensor
+        after = tensor.clone()
+        dist.all_reduce(after)
+        return after
+
+    def count(self, parcels: Sequence[Tensor]) -> None:
+        """Count what goes to others."""
+        others = (p for place, p in enumerate(parcels) if place != self.rank)
+        self.sent_bytes += sum(parcel.numel() * parcel.element_size() for parcel in others)
+
+
+def started() -> bool:
+    """Say whether ``torchrun`` started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def join() -> Ranks:
+    """Join the other ranks; alone where there are none. Tensors on the GPU go by nccl."""
+    if not started():
+        return Ranks()
+    if not dist.is_initialized():
+        both = torch.cuda.is_available() and dist.is_nccl_available()
+        dist.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=WAIT)
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def leave() -> None:
+    """Leave the other ranks."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

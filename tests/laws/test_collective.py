@@ -1,0 +1,67 @@
+"""Two and three ranks agree with ``Serial`` for every method, bit for bit; one spawn for all."""
+
+import pytest
+import torch
+
+from moiety.core.play import play
+from moiety.engine.collective import Collective, collected
+from moiety.engine.serial import Serial
+from moiety.run.alike import folding
+
+
+def differences(found, wanted, where=""):
+    if isinstance(wanted, torch.Tensor):
+        return [] if torch.equal(found, wanted) else [where]
+    if set(found) != set(wanted):
+        return [f"{where}: {sorted(map(str, found))} is not {sorted(map(str, wanted))}"]
+    return [d for key in wanted for d in differences(found[key], wanted[key], f"{where}/{key}")]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_collective_engine_agrees_with_serial(every, spawned, size):
+    """States and memories after three rounds of changing rosters, some with idle ranks."""
+
+    def job(ranks):
+        wrong = []
+        for name, make in every.items():
+            case, other = make(), make()
+            one, two = Serial(case.open()), Collective(other.open(), ranks=ranks)
+            two, method = folding(two, other.method)
+            other.method = method
+            for rounds in (1, 2):
+                wanted = case.play(one, case.begin(), rounds)
+                found = other.play(two, other.begin(), rounds)
+            for part in ("params", "outer", "slots", "extra"):
+                wrong += differences(getattr(found, part), getattr(wanted, part), f"{name}/{part}")
+            wrong += differences(collected(two.memory, ranks), one.memory, f"{name}/memory")
+        return wrong
+
+    assert spawned(size, job) == [[]] * size
+
+
+def test_averaging_wholes_sends_what_a_ring_would(every, spawned):
+    """Spec 9.4: 2 (n - 1) / n of the model from every rank, where each holds one worker."""
+
+    def job(ranks):
+        case = every["local_sgd"]()
+        engine, case.method = folding(Collective(case.open(), ranks=ranks), case.method)
+        play(case.method, engine, case.begin(), [0, 1], 0)
+        whole = sum(t.numel() * t.element_size() for t in case.method.model.params.values())
+        return ranks.sent_bytes, whole
+
+    for sent, whole in spawned(2, job):
+        assert sent == 2 * (2 - 1) * whole // 2
+
+
+def test_a_worker_that_fails_fails_everywhere_alike(every, spawned):
+    def job(ranks):
+        case = every["fedavg"]()
+        case.data = {**case.data, 3: type(case.data[3])(case.data[3].table, torch.arange(0))}
+        try:
+            case.play(Collective(case.open(), ranks=ranks), case.begin(), 1)
+        except RuntimeError as error:
+            return str(error)
+
+    first, second = spawned(2, job)
+    assert first == second
+    assert "worker 3, round 1" in first

@@ -1,0 +1,90 @@
+"""Runs under torchrun: a rank that dies, and going on with other numbers of ranks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+WORDS = [
+    *("run", "ist-digits", "--methods", "diloco", "--seeds", "1", "--rounds", "40"),
+    *("--evaluate-every", "20", "--net.hidden", "32", "32", "--keep.every", "4"),
+    *("--engine", "collective", "--out"),
+]
+
+
+def torchrun(count, *words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
+    port = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    return subprocess.Popen(
+        [*command, *port, "-m", "moiety", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def ranks_of(process) -> list[int]:
+    """Find the processes that a torchrun started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [
+        int(pid)
+        for pid in children
+        if b"moiety" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    ]
+
+
+def wait_for_round(out: Path, number: int) -> None:
+    ledger, end = out / "ledger.jsonl", time.monotonic() + 90
+    while time.monotonic() < end:
+        if ledger.exists() and f'"round": {number}' in ledger.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"round {number} never came")
+
+
+def final(out: Path) -> bytes:
+    return (out / "final" / "model.safetensors").read_bytes()
+
+
+def text_of(ledger: Path) -> list:
+    """What a ledger says, clocks and ends apart."""
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    return [
+        {k: v for k, v in line.items() if k != "seconds"}
+        for line in lines
+        if line["kind"] in ("round", "evaluation")
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_dead_rank_ends_the_run_and_other_numbers_of_ranks_go_on(tmp_path):
+    """DiLoCo, whose workers keep memory: equal bits whether one rank goes on, or three."""
+    straight = tmp_path / "straight"
+    done = torchrun(1, *WORDS, straight)
+    assert done.communicate(timeout=120)[0] is not None
+    assert done.returncode == 0
+    for count in (1, 3):
+        out = tmp_path / f"killed{count}"
+        run = torchrun(2, *WORDS, out)
+        wait_for_round(out, 9)
+        os.kill(max(ranks_of(run)), signal.SIGKILL)
+        said = run.communicate(timeout=60)[0]
+        assert run.returncode != 0
+        assert "Signal 9" in said or "SIGKILL" in said
+        assert not (out / "final").exists()
+        again = torchrun(count, "resume", out)
+        said = again.communicate(timeout=120)[0]
+        assert again.returncode == 0, said
+        assert final(out) == final(straight)
+        assert text_of(out / "ledger.jsonl") == text_of(straight / "ledger.jsonl")
+
+
+def test_several_processes_need_the_collective_engine(tmp_path):
+    words = [word if word != "collective" else "serial" for word in WORDS]
+    run = torchrun(2, *words, tmp_path / "x")
+    assert "say --engine collective" in run.communicate(timeout=60)[0]
+    assert run.returncode != 0
