@@ -17,7 +17,7 @@ from moiety.estimators.shards import open_shard
 from moiety.estimators.workers import tally_shard
 from moiety.ops.mixture.em import Prior
 from moiety.ops.mixture.model import Mixture, canonical, design
-from moiety.ops.mixture.reduce import Support
+from moiety.ops.mixture.scene import Support
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture, shards
 
 

@@ -40,8 +40,10 @@ from moiety.ops.mixture.em import Prior, Sums
 from moiety.ops.mixture.fit import STARTS
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture, size
-from moiety.ops.mixture.reduce import Local, Recipe, Support
+from moiety.ops.mixture.reduce import Recipe, Reduced
 from moiety.ops.mixture.scale import Scale
+from moiety.ops.mixture.scene import Local, Support
+from moiety.ops.mixture.screen import incompatible
 
 
 def side_by_side(n_jobs: int | None, jobs: Iterable[Any]) -> list[Any]:
@@ -217,17 +219,31 @@ class Distributed(MixtureEstimator):
         """Reduce, and set what a fitted estimator shows."""
         recipe = Recipe(self.n_experts, self.cost, self.gate, screen=self.screen)
         done = reduced(self.reduction, locals_, support, recipe, rng)
+        self._warn(done, locals_)
+        self.locals_, self.support_, self.kept_ = locals_, support, done.kept
+        self.objective_, self.divergences_ = np.array(done.trace), done.divergence
+        self.misfits_, self.strain_ = done.misfit, done.strain
+        return self._show(done.mixture)
+
+    def _warn(self, done: Reduced, locals_: list[Local]) -> None:
+        """Say which fits were left out, and whether the others agree."""
         dropped = np.flatnonzero(~done.kept).tolist()
         if dropped:
             warnings.warn(
                 f"the fits of machines {dropped} stand far from the others and were left out; "
                 "refit them from the result, or pass screen=False",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
-        self.locals_, self.support_, self.kept_ = locals_, support, done.kept
-        self.objective_, self.divergences_ = np.array(done.trace), done.divergence
-        return self._show(done.mixture)
+        rows = np.array([local.rows for local in locals_])[done.kept]
+        if incompatible(done.misfit[done.kept], rows, size(done.mixture), done.strain):
+            warnings.warn(
+                f"the local fits are incompatible: the result stands {done.strain:.2f} times as "
+                "far from them as the middle one of them does; give all machines one start by "
+                "init=, add refine_rounds, or choose reduction='middle'",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def _refine(self, opened: list[Shard], support: Support) -> int:
         """Make pooled EM steps, and count the bytes that machines sent for them."""

@@ -44,6 +44,9 @@ class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
         ledger_: rounds, bytes up and down, and the learning time.
         locals_: what the machines sent; ``kept_`` [M] tells which fits were used.
         objective_: the transport objective at every step; ``divergences_`` [M] from the result.
+        misfits_: 2 * rows * squared Hellinger distance of each fit from the result, [M]: near half
+            the number of parameters where machines have alike rows.
+        strain_: above 1 the result stands farther from the fits than the middle one of them.
     """
 
     def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
@@ -114,6 +117,9 @@ class DistributedMixtureOfExpertsClassifier(CategoricalPart, Distributed):
         ledger_: rounds, bytes up and down, and the learning time.
         locals_: what the machines sent; ``kept_`` [M] tells which fits were used.
         objective_: the transport objective at every step; ``divergences_`` [M] from the result.
+        misfits_: 2 * rows * squared Hellinger distance of each fit from the result, [M]: near half
+            the number of parameters where machines have alike rows.
+        strain_: above 1 the result stands farther from the fits than the middle one of them.
     """
 
     variance_floor = 1e-6  # no variance here; the search asks for one

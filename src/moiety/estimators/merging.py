@@ -15,7 +15,7 @@ from moiety.estimators.base import MixtureEstimator
 from moiety.ops.mixture.experts import Categorical
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture
-from moiety.ops.mixture.reduce import Local
+from moiety.ops.mixture.scene import Local
 
 
 def mixtures_of(estimators: Sequence[Any], *, classifies: bool) -> list[Mixture]:

@@ -16,15 +16,14 @@ from moiety.ops.mixture.experts import Gaussian
 from moiety.ops.mixture.logit import Array, log_sum
 from moiety.ops.mixture.model import Mixture, canonical, log_density
 from moiety.ops.mixture.reduce import (
-    Local,
     Recipe,
     Reduced,
-    Support,
     average_mixture,
     middle_mixture,
     reduce_mixtures,
 )
 from moiety.ops.mixture.scale import Scale, rescaled, scaled, unscaled, varies
+from moiety.ops.mixture.scene import Local, Support
 
 Ask = Callable[[Mixture, Scale], Sequence[Sums]]
 
@@ -89,7 +88,9 @@ def reduced(
         )
     mixture = REDUCTIONS[name](locals_, support, recipe.cost)
     count = len(locals_)
-    return Reduced(mixture, (), np.full(count, np.nan), np.ones(count, bool))
+    return Reduced(
+        mixture, (), np.full(count, np.nan), np.ones(count, bool), np.full(count, np.nan), 0.0
+    )
 
 
 def common_scale(mixture: Mixture, support: Support) -> Scale:

@@ -18,8 +18,8 @@ from moiety.ops.mixture.fit import Rows, Search
 from moiety.ops.mixture.learn import Learned, capped, learn, learn_stream, ready_rows, survey
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture
-from moiety.ops.mixture.reduce import Local
 from moiety.ops.mixture.scale import Scale, rescaled
+from moiety.ops.mixture.scene import Local
 
 
 @dataclass(frozen=True)

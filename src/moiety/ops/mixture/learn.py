@@ -16,7 +16,6 @@ from moiety.ops.mixture.fit import Map, Rows, Search, best_start, draw_starts, f
 from moiety.ops.mixture.gates import reordered_information
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture, canonical_order, centring, reorder
-from moiety.ops.mixture.reduce import Local
 from moiety.ops.mixture.scale import (
     Moments,
     Scale,
@@ -27,6 +26,7 @@ from moiety.ops.mixture.scale import (
     scaled,
     unscaled,
 )
+from moiety.ops.mixture.scene import Local
 
 Read = Callable[[], Iterable[Rows]]
 Begin = Callable[[Scale, Rows], Mixture]
