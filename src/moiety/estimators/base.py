@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from moiety.estimators.criteria import Criteria
 from moiety.estimators.options import amount, whole
+from moiety.estimators.shards import lift
 from moiety.ops.mixture.em import Prior
 from moiety.ops.mixture.experts import Gaussian
 from moiety.ops.mixture.fit import STARTS, Rows, Search
@@ -40,7 +41,7 @@ def weighed(rows: Rows) -> Rows:
     if not held.any():
         raise ValueError("all sample weights are zero; give some rows a positive weight")
     x, y, weights = rows if held.all() else tuple(part[held] for part in rows)
-    return x, y, weights * max(1.0, len(weights) / weights.sum())
+    return x, y, weights * lift(len(weights), weights.sum())
 
 
 class MixtureEstimator(Criteria, BaseEstimator):

@@ -16,7 +16,7 @@ from moiety.ops.mixture.experts import Categorical, Gaussian
 from moiety.ops.mixture.logit import Array, log_softmax, log_sum
 from moiety.ops.mixture.model import Mixture, gate_proba
 
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 FAR = 700.0  # a log ratio beyond which its exponential overflows
 
