@@ -35,13 +35,20 @@ def generator(random_state: Any) -> np.random.Generator:
     return np.random.default_rng(random_state)
 
 
-def weighed(rows: Rows) -> Rows:
-    """Leave out rows of weight zero, and let the weights count at least the rows."""
+def counted(rows: Rows) -> Rows:
+    """Leave out rows of weight zero."""
     held = rows[2] > 0
     if not held.any():
         raise ValueError("all sample weights are zero; give some rows a positive weight")
     x, y, weights = rows if held.all() else tuple(part[held] for part in rows)
-    return x, y, weights * lift(len(weights), weights.sum())
+    return x, y, weights
+
+
+def weighed(rows: Rows) -> tuple[Rows, float]:
+    """Let the weights count at least the rows, and give what they were multiplied by."""
+    x, y, weights = rows
+    factor = lift(len(weights), weights.sum())
+    return (x, y, weights * factor), factor
 
 
 class MixtureEstimator(Criteria, BaseEstimator):

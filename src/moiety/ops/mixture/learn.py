@@ -52,9 +52,18 @@ class Learned:
 
 def affordable(num_experts: int, columns: int, classes: int, rows: float) -> int:
     """Give the most experts, up to those asked for, whose parameters do not outnumber the rows."""
-    each = columns * (classes - 1) if classes else columns + 1
-    fits = [k for k in range(2, num_experts + 1) if columns * (k - 1) + k * each <= rows]
+    fits = [k for k in range(2, num_experts + 1) if parameters(k, columns, classes) <= rows]
     return max(fits, default=1)
+
+
+def parameters(num_experts: int, columns: int, classes: int) -> int:
+    """Count the parameters of a gate and its experts.
+
+    >>> parameters(3, 3, 0), parameters(2, 3, 3)
+    (18, 15)
+    """
+    each = columns * (classes - 1) if classes else columns + 1
+    return columns * (num_experts - 1) + num_experts * each
 
 
 def learn(
