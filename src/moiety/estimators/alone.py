@@ -14,7 +14,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 
-from moiety.estimators.base import MixtureEstimator, counted, generator, weighed
+from moiety.estimators.base import ALGORITHMS, MixtureEstimator, counted, generator, weighed
 from moiety.estimators.stream import ENOUGH, Waiting, begun, fed, gathered, shown
 from moiety.ops.mixture.em import Fit
 from moiety.ops.mixture.experts import blank
@@ -68,6 +68,7 @@ class Single(MixtureEstimator):
             generator(self.random_state),
             each=self._each,
             begin=self._begin(earlier, rows, search),
+            solve=ALGORITHMS[self.algorithm],
         )
         return self._publish(learned, factor, len(X))
 
@@ -105,7 +106,8 @@ class Single(MixtureEstimator):
         asked = search.num_experts, columns, search.classes
         search = replace(search, num_experts=affordable(*asked, rows[2].sum()))
         rng, begin = generator(self.random_state), self._begin(None, rows, search)
-        learned = learn(rows, search, rng, each=self._each, begin=begin)
+        solve = ALGORITHMS[self.algorithm]
+        learned = learn(rows, search, rng, each=self._each, begin=begin, solve=solve)
         self._publish(learned, factor, len(raw[0]))
         enough = len(raw[0]) >= ENOUGH * parameters(*asked)
         self.stream_ = begun(learned, len(raw[0]), factor) if enough else Waiting(raw)

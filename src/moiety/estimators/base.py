@@ -17,6 +17,7 @@ from moiety.estimators.shards import lift
 from moiety.ops.mixture.em import Prior
 from moiety.ops.mixture.experts import Gaussian
 from moiety.ops.mixture.fit import STARTS, Rows, Search
+from moiety.ops.mixture.learn import Solve
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import (
     Mixture,
@@ -26,6 +27,7 @@ from moiety.ops.mixture.model import (
     responsibilities,
     size,
 )
+from moiety.ops.mixture.published import solve_published
 
 
 def generator(random_state: Any) -> np.random.Generator:
@@ -51,6 +53,9 @@ def weighed(rows: Rows) -> tuple[Rows, float]:
     return (x, y, weights * factor), factor
 
 
+ALGORITHMS: dict[str, Solve | None] = {"em": None, "published": solve_published}
+
+
 class MixtureEstimator(Criteria, BaseEstimator):
     """The part of an estimator that does not depend on the kind of response."""
 
@@ -60,6 +65,7 @@ class MixtureEstimator(Criteria, BaseEstimator):
     tol: float
     ridge: float
     variance_floor: float
+    algorithm: str = "em"
     init: Any
     random_state: Any
     n_jobs: int | None
@@ -79,6 +85,10 @@ class MixtureEstimator(Criteria, BaseEstimator):
             raise ValueError(
                 f"init={self.init!r} is not known; choose from {sorted(STARTS)}, labels, "
                 "or a fitted mixture"
+            )
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(
+                f"algorithm={self.algorithm!r} is not known; choose from {sorted(ALGORITHMS)}"
             )
         for name in ("n_experts", "n_init", "max_iter"):
             whole(self, name, 1)

@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.assess import Assessment, assessed
-from moiety.estimators.base import MixtureEstimator, generator
+from moiety.estimators.base import ALGORITHMS, MixtureEstimator, generator
 from moiety.estimators.exchange import (
     NOTHING,
     Machines,
@@ -194,6 +194,7 @@ class Distributed(MixtureEstimator):
             self.gate == "posterior",
             self._known_start(),
             machines,
+            ALGORITHMS[self.algorithm],
         )
 
     def _report(self, sent: list[Sent]) -> None:

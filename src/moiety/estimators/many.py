@@ -36,6 +36,8 @@ class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
         tol: EM stops when a row's mean log-likelihood gains at most this per step.
         ridge: penalty per row on the gate's slopes.
         variance_floor: the least variance of an expert, as a part of the variance of y.
+        algorithm: ``"em"``, or ``"published"``, the published code's EM: no weights, no ridge, a
+            stop at a relative gain of 1e-6, all rows in memory; for comparison.
         init: ``"mixed"``, ``"kmeans"``, ``"random"``, or a fitted mixture from which all start.
         random_state: seed; every machine has its own stream.
         n_jobs: machines worked on at once, by joblib's back end.
@@ -65,6 +67,7 @@ class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
         tol: float = 1e-8,
         ridge: float = 1e-7,
         variance_floor: float = 1e-6,
+        algorithm: str = "em",
         init: Any = "mixed",
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -82,6 +85,7 @@ class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
         self.tol = tol
         self.ridge = ridge
         self.variance_floor = variance_floor
+        self.algorithm = algorithm
         self.init = init
         self.random_state = random_state
         self.n_jobs = n_jobs

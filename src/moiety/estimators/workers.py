@@ -16,7 +16,15 @@ from moiety.estimators.opening import Columns, Lazy, present
 from moiety.estimators.shards import Raw, Shard, lift
 from moiety.ops.mixture.em import Sums, tally
 from moiety.ops.mixture.fit import Rows, Search
-from moiety.ops.mixture.learn import Learned, capped, learn, learn_stream, ready_rows, survey
+from moiety.ops.mixture.learn import (
+    Learned,
+    Solve,
+    capped,
+    learn,
+    learn_stream,
+    ready_rows,
+    survey,
+)
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture
 from moiety.ops.mixture.scale import Scale, rescaled
@@ -39,6 +47,7 @@ class Task:
     with_y: bool = False
     start: Mixture | None = None
     machines: int = 1
+    solve: Solve | None = None
 
     def share(self, columns: int) -> int:
         """Give the support rows of one machine."""
@@ -130,6 +139,11 @@ def fit_shard(source: Shard | Lazy, task: Task, rng: np.random.Generator) -> Sen
         size = min(task.share(seen[0].shape[1] + 1), len(seen[0]))
         taken = rng.choice(len(seen[0]), size, replace=False)
     else:
+        if task.solve is not None:
+            raise ValueError(
+                "algorithm='published' holds all rows; give arrays or frames, not files, or "
+                "choose algorithm='em'"
+            )
         found = survey(blocks, rng)
         search = capped(task.search, found.few[0].shape[1] + 1, found.found.rows)
         begin = _begin(task, found.few[0].shape[1])
@@ -159,7 +173,8 @@ def _at_once(
     came = float(len(rows[0])), float(rows[2].sum())
     rows = (rows[0], rows[1], rows[2] * lift(*came))
     search = capped(task.search, rows[0].shape[1] + 1, rows[2].sum())
-    return learn(rows, search, rng, begin=_begin(task, rows[0].shape[1])), rows, came
+    begin = _begin(task, rows[0].shape[1])
+    return learn(rows, search, rng, begin=begin, solve=task.solve), rows, came
 
 
 def _begin(task: Task, width: int) -> Any:

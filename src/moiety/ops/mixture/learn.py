@@ -30,6 +30,7 @@ from moiety.ops.mixture.scene import Local
 
 Read = Callable[[], Iterable[Rows]]
 Begin = Callable[[Scale, Rows], Mixture]
+Solve = Callable[[Rows, Scale, Search, np.random.Generator, Mixture | None], Fit]
 KEPT = 20_000  # rows of a stream on which starts are compared
 
 
@@ -73,15 +74,22 @@ def learn(
     *,
     each: Map = map,
     begin: Begin | None = None,
+    solve: Solve | None = None,
 ) -> Learned:
-    """Fit rows ``(x, y, weights)`` in memory; ``begin``, if given, makes the only start."""
+    """Fit rows ``(x, y, weights)`` in memory; ``begin``, if given, makes the only start.
+
+    ``solve`` is another algorithm than the EM of this package.
+    """
     begun = time.perf_counter()
     scale = scale_of(moments(*rows), classes=search.classes)
     ready = (*scaled(scale, rows[0], rows[1]), rows[2])
-    if begin is None:
+    start = None if begin is None else begin(scale, ready)
+    if solve is not None:
+        fit = solve(ready, scale, search, rng, start)
+    elif start is None:
         fit = fit_rows(ready, search, rng, each)
     else:
-        fit = run(lambda: [ready], begin(scale, ready), search)
+        fit = run(lambda: [ready], start, search)
     return finished(fit, scale, time.perf_counter() - begun)
 
 
