@@ -94,8 +94,9 @@ def robust(numbers: dict[str, Any]) -> list[str]:
     return [
         "## One bad fit of eight",
         "",
-        f"Set P; all fits good: {numbers['clean']:,.1f}, none left out. The worst of the machines "
-        "whose fit was spoilt in turn, and how often the bad fit was left out.",
+        f"Set P; all fits good: {numbers['clean']:,.1f}, {numbers['clean_dropped'] or 'none'} "
+        "left out. The worst of the machines whose fit was spoilt in turn, and how often the bad "
+        "fit was left out.",
         "",
         *table(["the bad fit", "log-likelihood", "cost", "left out"], rows),
     ]
