@@ -161,3 +161,15 @@ def test_categorical_fits_that_are_wrong_are_left_out():
     done = reduce_mixtures(locals_, model.support_, Recipe(2), np.random.default_rng(0))
     assert model.kept_.all()
     assert np.flatnonzero(~done.kept).tolist() == [1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 1e200])
+def test_fits_that_hold_anything_are_left_out_in_silence(clean, value):
+    """Warnings are errors here, so that nothing but the fit left out is spoken of."""
+    good = clean.locals_[0].mixture
+    bad = Mixture(good.gate, Gaussian(good.experts.coef, np.full(3, value)))
+    locals_ = [*clean.locals_[:7], Local(bad, clean.locals_[7].rows)]
+    done = reduce_mixtures(locals_, clean.support_, Recipe(3), np.random.default_rng(0))
+    assert np.flatnonzero(~done.kept).tolist() == [7]
+    assert np.isfinite(done.misfit[:7]).all()
+    assert np.isfinite(done.mixture.experts.coef).all()

@@ -146,8 +146,9 @@ def reduce_mixtures(
     kept, carried = settled(scene, kept, distance, recipe, rng)
     left = narrowed(scene, kept)
     result = Mixture(gate_of(left, carried, recipe, support.y), carried.experts)
-    far = [divergence(scene.x, scene.weights, m, result, scene.cost) for m in scene.mixtures]
-    misfit = misfits(scene, result)
+    with np.errstate(all="ignore"):  # fits that were left out may hold anything
+        far = [divergence(scene.x, scene.weights, m, result, scene.cost) for m in scene.mixtures]
+        misfit = misfits(scene, result)
     strain = strained(left, distance[np.ix_(kept, kept)], misfit[kept])
     plain = canonical(mapped(result, scene.back))
     return Reduced(plain, carried.trace, np.array(far), kept, misfit, strain)
