@@ -57,6 +57,7 @@ def main() -> int:
                 "numbers": found.numbers,
                 "wall_s": time.perf_counter() - begun,
             }
+            kept = {one: kept[one] for one in SECTIONS if one in kept}
             target = asked.json
             if target:
                 target.write_text(json.dumps(kept, indent=1) + "\n")

@@ -15,6 +15,7 @@ from moiety.ops.mixture.model import Mixture
 PARTS = ("gate", "experts", "variances")
 CHOICES = {
     "reduction": {},
+    "projection gate": {"gate": "projection"},
     "published recipe": {"gate": "posterior", "cost": "kl_reference"},
     "aligned average": {"reduction": "average"},
     "middle": {"reduction": "middle"},

@@ -45,6 +45,7 @@ def fitted(data: Simulated, experts: int, machines: int, choices: list[str]) -> 
             asked[key] = model.fit(data.shards(machines))
             found[f"{choice}: ledger"] = {
                 **vars(model.ledger_),
+                "longest_fit_s": model.ledger_.longest_fit_s,
                 "learning_s": model.ledger_.learning_s,
             }
         model = asked[key] if rounds else asked[key].reduce_again(**options)

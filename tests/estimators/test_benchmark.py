@@ -8,6 +8,8 @@ from benchmarks import mixtures
 from benchmarks.mixtures_parts.consistency import slopes
 from benchmarks.mixtures_parts.gate import Gate, not_run
 from benchmarks.mixtures_parts.one import MAXIMUM, raced
+from benchmarks.mixtures_parts.robust import moderate, worst_of
+from tests.estimators.worlds import gaussian_mixture
 
 
 def test_slopes_of_exact_laws():
@@ -45,3 +47,18 @@ def test_a_quick_run_does_not_write_over_results(tmp_path, monkeypatch, capsys):
         mixtures.main()
     assert "overwrite" in capsys.readouterr().err
     assert path.read_text() == "{}"
+
+
+def test_moderate_corruptions_change_what_they_name():
+    good = gaussian_mixture(0)
+    found = {f"{kind} {much}": bad for kind, much, bad in moderate(good, seed=1)}
+    assert len(found) == 22
+    assert (found["gate times 0"].gate == 0).all()
+    doubled = found["variances times 2"].experts.variances
+    assert doubled == pytest.approx(2 * good.experts.variances)
+    noisy = found["gate with noise of sd 0.2"]
+    assert (noisy.gate[:, -1] == 0).all()
+    assert (noisy.gate[:, :-1] != good.gate[:, :-1]).all()
+    assert (noisy.experts.coef == good.experts.coef).all()
+    runs = [{"cost": 1.0, "dropped": True}, {"cost": 3.0, "dropped": False}]
+    assert worst_of(runs) == {"cost": 3.0, "dropped": 1, "of": 2}

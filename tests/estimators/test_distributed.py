@@ -12,12 +12,12 @@ from moiety.estimators import (
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
 )
+from moiety.estimators.opening import open_shard
 from moiety.estimators.server import common_scale, refine
-from moiety.estimators.shards import open_shard
 from moiety.estimators.workers import tally_shard
 from moiety.ops.mixture.em import Prior
 from moiety.ops.mixture.model import Mixture, canonical, design
-from moiety.ops.mixture.reduce import Support
+from moiety.ops.mixture.scene import Support
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture, shards
 
 
@@ -45,10 +45,10 @@ def test_one_exchange_comes_near_the_maximum(rows, best, reduced):
 
 
 def test_the_bytes_are_counted(reduced):
-    """By hand: gate 6 + experts 9 + variances 3 + information 6 * 7 / 2 + rows + value = 41."""
+    """By hand: gate 6, experts 9, variances 3, information 6 * 7 / 2, rows, weight, value: 42."""
     ledger = reduced.ledger_
     assert ledger.rounds == 1
-    assert ledger.up_bytes == 4 * 8 * 41
+    assert ledger.up_bytes == 4 * 8 * 42
     assert ledger.down_bytes == 4 * 8 * 18
     assert ledger.support_bytes == 8 * 2000 * 2
     assert ledger.learning_s >= ledger.longest_fit_s > 0
@@ -271,7 +271,7 @@ def test_a_saturated_gate_does_not_run_away(rows):
     scale = common_scale(steep, Support(x, np.ones(len(x))))
 
     def ask(mixture, scale):
-        return [tally_shard(open_shard(rows, 0, "y"), None, mixture, scale)]
+        return [tally_shard(open_shard(rows, 0, "y"), None, mixture, scale)[0]]
 
     found = refine(steep, scale, ask, 1, prior=Prior(), x=x)
     change = np.abs(design(x) @ (found.gate - steep.gate))

@@ -5,6 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from moiety.estimators import (
+    DistributedMixtureOfExpertsRegressor,
+    MixtureOfExpertsRegressor,
+)
 from moiety.ops.mixture import gates
 from moiety.ops.mixture.cost import ForwardKL
 from moiety.ops.mixture.experts import Gaussian
@@ -98,3 +102,31 @@ def test_the_exact_variance_lowers_the_objective():
     trace = carry(problem(exact=True), start).trace
     assert trace[0] == pytest.approx(1.37035, abs=1e-5)
     assert trace[-1] == pytest.approx(1.36508, abs=1e-5)
+
+
+def test_an_estimator_can_use_it():
+    x, y = set_s()
+    model = MixtureOfExpertsRegressor(3, algorithm="published", init=tertiles(y)).fit(x, y)
+    direct = fit_published(x, y, start_from_labels(x, y, tertiles(y), 3))
+    assert model.log_likelihoods_[-1] == pytest.approx(direct.trace[-1], abs=0.05)
+    assert model.log_likelihood(x, y) == pytest.approx(model.log_likelihoods_[-1], rel=1e-9)
+    ours = MixtureOfExpertsRegressor(3, random_state=0).fit(x, y).log_likelihood(x, y)
+    own = MixtureOfExpertsRegressor(3, algorithm="published", n_init=2, random_state=0).fit(x, y)
+    assert -0.2 < own.log_likelihood(x, y) - ours < 1e-6
+
+
+def test_machines_can_use_it(tmp_path):
+    x, y = set_s()
+    parts = [(x[p], y[p]) for p in np.array_split(np.arange(6000), 4)]
+    model = DistributedMixtureOfExpertsRegressor(
+        3, algorithm="published", cost="kl_reference", gate="posterior", n_init=2, random_state=0
+    ).fit(parts)
+    best = MixtureOfExpertsRegressor(3, random_state=0).fit(x, y).log_likelihood(x, y)
+    assert 0 < best - model.log_likelihood(x, y) < 20
+    np.save(tmp_path / "rows.npy", np.column_stack([x, y]))
+    with pytest.raises(ValueError, match="holds all rows"):
+        model.fit([tmp_path / "rows.npy"])
+    with pytest.raises(ValueError, match="knows no weights"):
+        model.fit([(x, y, np.linspace(1, 2, 6000))])
+    with pytest.raises(ValueError, match="algorithm='newton' is not known"):
+        MixtureOfExpertsRegressor(3, algorithm="newton").fit(x, y)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from moiety.estimators import DistributedMixtureOfExpertsRegressor
-from moiety.estimators.shards import open_shard
+from moiety.estimators.opening import open_shard
 from tests.estimators.worlds import draw, gaussian_mixture
 
 

@@ -13,13 +13,12 @@ from moiety.ops.mixture.experts import Gaussian
 from moiety.ops.mixture.logit import log_sum
 from moiety.ops.mixture.model import Mixture, design, gate_proba, log_density, reorder
 from moiety.ops.mixture.reduce import (
-    Local,
     Recipe,
-    Support,
     average_mixture,
     middle_mixture,
     reduce_mixtures,
 )
+from moiety.ops.mixture.scene import Local, Support
 from moiety.ops.mixture.screen import screened
 from moiety.ops.mixture.transport import Problem, carry, joined, plan, spread
 from tests.estimators.worlds import categorical_mixture, gaussian_mixture

@@ -14,12 +14,12 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 
-from moiety.estimators.base import MixtureEstimator, generator, weighed
-from moiety.estimators.stream import begun, fed, shown
+from moiety.estimators.base import ALGORITHMS, MixtureEstimator, counted, generator, weighed
+from moiety.estimators.stream import ENOUGH, Waiting, begun, fed, gathered, shown
 from moiety.ops.mixture.em import Fit
 from moiety.ops.mixture.experts import blank
 from moiety.ops.mixture.fit import Rows, Search
-from moiety.ops.mixture.learn import Learned, affordable, learn
+from moiety.ops.mixture.learn import Learned, affordable, learn, parameters
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture
 from moiety.ops.mixture.scale import Scale, rescaled
@@ -58,7 +58,7 @@ class Single(MixtureEstimator):
         """
         earlier = self.mixture_ if self.warm_start and "mixture_" in vars(self) else None
         X, y, weights = self._rows(X, y, sample_weight, reset=True)
-        X, y, weights = weighed((X, y, weights))
+        (X, y, weights), factor = weighed(counted((X, y, weights)))
         self._learn_classes(y)
         rows = (X, self._encoded(y), weights)
         search = self._capped(rows)
@@ -68,33 +68,50 @@ class Single(MixtureEstimator):
             generator(self.random_state),
             each=self._each,
             begin=self._begin(earlier, rows, search),
+            solve=ALGORITHMS[self.algorithm],
         )
-        return self._publish(learned)
+        return self._publish(learned, factor, len(X))
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, classes: Any = None) -> Any:
-        """Learn from the next chunk of a stream: the first is fitted, later ones move it once.
+        """Learn from the next chunk of a stream.
+
+        While there are fewer than ten rows per parameter they are held, and all of them are fitted
+        anew with as many experts as they bear. From then on each chunk moves the fit once.
 
         Args:
             X: covariates, [N, d].
             y: responses, [N].
-            sample_weight: weights, [N].
+            sample_weight: weights, [N]; only their ratios matter, also between chunks.
             classes: all classes that will come, for classifiers, with the first chunk.
         """
+        if not isinstance(self.init, str) and self._known_start() is None:
+            raise ValueError("init holds labels of rows, and a stream has none yet; name a start")
         first = "stream_" not in vars(self)
-        X, y, weights = self._rows(X, y, sample_weight, reset=first)
-        X, y, weights = weighed((X, y, weights))
+        X, y, weights = counted(self._rows(X, y, sample_weight, reset=first))
         if first:
             self._learn_classes(y if classes is None else np.asarray(classes))
         rows = (X, self._encoded(y), weights)
-        if first:
-            learned = learn(rows, self._capped(rows), generator(self.random_state), each=self._each)
-            self._publish(learned)
-            self.stream_ = begun(learned)
-            return self
-        if self.stream_ is None:
-            self.stream_ = begun(self.learned_)
-        self.stream_ = fed(self.stream_, rows, self._search().prior)
+        state = None if first else self.stream_
+        if first or isinstance(state, Waiting):
+            return self._gather(gathered(state if isinstance(state, Waiting) else None, rows))
+        if state is None:
+            state = begun(self.learned_, self.n_rows_, self.lift_)
+        self.stream_ = fed(state, rows, self._search().prior)
         return self._show(shown(self.stream_))
+
+    def _gather(self, raw: Rows) -> Any:
+        """Fit all rows so far, and hold them while they are few."""
+        rows, factor = weighed(raw)
+        search, columns = self._search(), rows[0].shape[1] + 1
+        asked = search.num_experts, columns, search.classes
+        search = replace(search, num_experts=affordable(*asked, rows[2].sum()))
+        rng, begin = generator(self.random_state), self._begin(None, rows, search)
+        solve = ALGORITHMS[self.algorithm]
+        learned = learn(rows, search, rng, each=self._each, begin=begin, solve=solve)
+        self._publish(learned, factor, len(raw[0]))
+        enough = len(raw[0]) >= ENOUGH * parameters(*asked)
+        self.stream_ = begun(learned, len(raw[0]), factor) if enough else Waiting(raw)
+        return self
 
     def _capped(self, rows: Rows) -> Search:
         search, columns = self._search(), rows[0].shape[1] + 1
@@ -130,9 +147,10 @@ class Single(MixtureEstimator):
             )
         return lambda scale, ready: _labelled(scale, ready, labels, search)
 
-    def _publish(self, learned: Learned) -> Any:
-        """Set what a fit leaves behind."""
+    def _publish(self, learned: Learned, factor: float, count: int) -> Any:
+        """Set what a fit of so many rows leaves behind; weights were multiplied by a factor."""
         self.learned_, self.stream_ = learned, None
+        self.lift_, self.n_rows_ = factor, count
         self.n_iter_ = len(learned.trace) - 1
         self.converged_ = learned.fit.converged
         self.log_likelihoods_ = np.array(learned.trace)

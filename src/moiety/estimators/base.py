@@ -13,9 +13,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from moiety.estimators.criteria import Criteria
 from moiety.estimators.options import amount, whole
+from moiety.estimators.shards import lift
 from moiety.ops.mixture.em import Prior
 from moiety.ops.mixture.experts import Gaussian
 from moiety.ops.mixture.fit import STARTS, Rows, Search
+from moiety.ops.mixture.learn import Solve
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import (
     Mixture,
@@ -25,6 +27,7 @@ from moiety.ops.mixture.model import (
     responsibilities,
     size,
 )
+from moiety.ops.mixture.published import solve_published
 
 
 def generator(random_state: Any) -> np.random.Generator:
@@ -34,13 +37,23 @@ def generator(random_state: Any) -> np.random.Generator:
     return np.random.default_rng(random_state)
 
 
-def weighed(rows: Rows) -> Rows:
-    """Leave out rows of weight zero, and let the weights count at least the rows."""
+def counted(rows: Rows) -> Rows:
+    """Leave out rows of weight zero."""
     held = rows[2] > 0
     if not held.any():
         raise ValueError("all sample weights are zero; give some rows a positive weight")
     x, y, weights = rows if held.all() else tuple(part[held] for part in rows)
-    return x, y, weights * max(1.0, len(weights) / weights.sum())
+    return x, y, weights
+
+
+def weighed(rows: Rows) -> tuple[Rows, float]:
+    """Let the weights count at least the rows, and give what they were multiplied by."""
+    x, y, weights = rows
+    factor = lift(len(weights), weights.sum())
+    return (x, y, weights * factor), factor
+
+
+ALGORITHMS: dict[str, Solve | None] = {"em": None, "published": solve_published}
 
 
 class MixtureEstimator(Criteria, BaseEstimator):
@@ -52,6 +65,7 @@ class MixtureEstimator(Criteria, BaseEstimator):
     tol: float
     ridge: float
     variance_floor: float
+    algorithm: str = "em"
     init: Any
     random_state: Any
     n_jobs: int | None
@@ -71,6 +85,10 @@ class MixtureEstimator(Criteria, BaseEstimator):
             raise ValueError(
                 f"init={self.init!r} is not known; choose from {sorted(STARTS)}, labels, "
                 "or a fitted mixture"
+            )
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(
+                f"algorithm={self.algorithm!r} is not known; choose from {sorted(ALGORITHMS)}"
             )
         for name in ("n_experts", "n_init", "max_iter"):
             whole(self, name, 1)

@@ -12,11 +12,20 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from moiety.estimators.base import MixtureEstimator, generator
+from moiety.estimators.assess import Assessment, assessed
+from moiety.estimators.base import ALGORITHMS, MixtureEstimator, generator
+from moiety.estimators.exchange import (
+    NOTHING,
+    Machines,
+    Opened,
+    Traffic,
+    refined,
+    side_by_side,
+)
 from moiety.estimators.merging import (
     locals_of,
     mixtures_of,
@@ -24,29 +33,25 @@ from moiety.estimators.merging import (
     ready_support,
     shares_of,
 )
+from moiety.estimators.opening import Columns, Lazy, open_shard
 from moiety.estimators.options import whole
 from moiety.estimators.server import (
     Ledger,
-    common_scale,
+    balanced,
+    check_recipe,
     reduced,
-    refine,
-    sums_bytes,
     support_of,
     unreduced_log_density,
 )
-from moiety.estimators.shards import Shard, agreed_columns, open_shard
-from moiety.estimators.workers import Sent, Task, fit_shard, tally_shard
-from moiety.ops.mixture.em import Prior, Sums
+from moiety.estimators.shards import Shard, agreed_columns
+from moiety.estimators.workers import Sent, Task, fit_shard
+from moiety.ops.mixture.em import Prior
 from moiety.ops.mixture.fit import STARTS
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture, size
-from moiety.ops.mixture.reduce import Local, Recipe, Support
-from moiety.ops.mixture.scale import Scale
-
-
-def side_by_side(n_jobs: int | None, jobs: Iterable[Any]) -> list[Any]:
-    """Run jobs by joblib's back end, and give their results in order."""
-    return list(Parallel(n_jobs=n_jobs)(jobs))
+from moiety.ops.mixture.reduce import Recipe, Reduced
+from moiety.ops.mixture.scene import Local, Support
+from moiety.ops.mixture.screen import incompatible
 
 
 class Distributed(MixtureEstimator):
@@ -58,7 +63,7 @@ class Distributed(MixtureEstimator):
     reduction: str
     screen: bool
     n_support: int | None
-    target: str
+    target: Any
 
     def fit(self, shards: Iterable[Any], y: Any = None) -> Any:
         """Fit the shards.
@@ -72,19 +77,39 @@ class Distributed(MixtureEstimator):
         """
         del y
         self._check_options()
-        opened = [open_shard(shard, at, self.target) for at, shard in enumerate(shards)]
-        if not opened:
-            raise ValueError("no shards; give one per machine")
-        self._note_columns(opened)
-        self._agree(opened)
-        task = self._task(opened)
+        opened = self._open(shards)
+        self._note_columns([shard.columns for shard in opened])
+        agreement = self._agree(opened)
+        task = self._task(len(opened))
         streams = generator(self.random_state).spawn(len(opened) + 1)
         jobs = [
             delayed(fit_shard)(*each) for each in zip(opened, repeat(task), streams, strict=False)
         ]
-        sent = side_by_side(self.n_jobs, jobs)
+        sent, factor = balanced(side_by_side(self.n_jobs, jobs))
+        self._note_columns([one.columns for one in sent])
         self._report(sent)
-        return self._reduce(sent, streams[-1], opened)
+        return self._reduce(sent, factor, streams[-1], opened, agreement)
+
+    def assess(self, shards: Iterable[Any]) -> Assessment:
+        """Judge the reduced mixture on shards, in one exchange and with no row sent.
+
+        Args:
+            shards: as those of :meth:`fit`.
+
+        Returns:
+            Log-likelihood, ``bic``, ``aic``, ``icl`` and standard errors, as an estimator would
+            give them on all rows in one place.
+        """
+        check_is_fitted(self)
+        opened = self._open(shards)
+        classes = getattr(self, "classes_", None)
+        return assessed(opened, classes, self.mixture_, self.support_, self.n_jobs)
+
+    def _open(self, shards: Iterable[Any]) -> list[Shard | Lazy]:
+        opened = [open_shard(shard, at, self.target) for at, shard in enumerate(shards)]
+        if not opened:
+            raise ValueError("no shards; give one per machine")
+        return opened
 
     def merge(self, estimators: Sequence[Any], weights: Any = None, *, support: Any) -> Any:
         """Reduce estimators that were fitted elsewhere.
@@ -95,10 +120,11 @@ class Distributed(MixtureEstimator):
                 equal ones.
             support: covariates on which experts are compared, [S, d]; public or simulated ones do.
         """
+        check_recipe(self.cost, self.gate, self.reduction, classifies=self._classifies())
         mixtures = mixtures_of(estimators, classifies=self._classifies())
         share, names = shares_of(estimators, weights), names_of(estimators, support)
         x = ready_support(mixtures, support)
-        self._adopt(estimators)
+        self._adopt(estimators, mixtures)
         self.n_features_in_ = x.shape[1]
         vars(self).pop("feature_names_in_", None)
         if names is not None:
@@ -128,6 +154,7 @@ class Distributed(MixtureEstimator):
         """Refuse what cannot be meant, before anything is read."""
         self._check_search()
         whole(self, "refine_rounds", 0)
+        check_recipe(self.cost, self.gate, self.reduction, classifies=self._classifies())
         if self.n_support is not None:
             whole(self, "n_support", 1)
         start = self._known_start()
@@ -142,30 +169,32 @@ class Distributed(MixtureEstimator):
                 "give as many"
             )
 
-    def _adopt(self, estimators: Sequence[Any]) -> None:
+    def _adopt(self, estimators: Sequence[Any], mixtures: Sequence[Mixture]) -> None:
         """Take over what fitted estimators agree on."""
 
-    def _agree(self, opened: list[Shard]) -> None:
+    def _agree(self, opened: Opened) -> Traffic:
         """Settle what all machines must know before they fit."""
+        del opened
+        return NOTHING
 
-    def _note_columns(self, opened: list[Shard]) -> None:
-        columns = agreed_columns(opened)
-        if isinstance(columns, int):
-            self.n_features_in_ = columns
-        else:
-            self.n_features_in_ = len(columns)
+    def _note_columns(self, known: Sequence[Columns]) -> None:
+        columns = agreed_columns(known)
+        if columns is None:
+            return
+        vars(self).pop("feature_names_in_", None)
+        self.n_features_in_ = columns if isinstance(columns, int) else len(columns)
+        if not isinstance(columns, int):
             self.feature_names_in_ = np.array(columns, dtype=object)
 
-    def _task(self, opened: list[Shard]) -> Task:
-        columns = self.n_features_in_ + 1
-        wanted = self.n_support or max(50 * columns, 2000)
-        each = -(-wanted // len(opened))
+    def _task(self, machines: int) -> Task:
         return Task(
             self._search(),
             getattr(self, "classes_", None),
-            each,
+            self.n_support,
             self.gate == "posterior",
             self._known_start(),
+            machines,
+            ALGORITHMS[self.algorithm],
         )
 
     def _report(self, sent: list[Sent]) -> None:
@@ -188,28 +217,33 @@ class Distributed(MixtureEstimator):
                 stacklevel=3,
             )
 
-    def _reduce(self, sent: list[Sent], rng: np.random.Generator, opened: list[Shard]) -> Any:
-        locals_ = [one.local for one in sent]
+    def _reduce(
+        self,
+        sent: list[Sent],
+        factor: float,
+        rng: np.random.Generator,
+        opened: Opened,
+        agreement: Traffic,
+    ) -> Any:
         support = support_of(sent)
         began, began_cpu = time.perf_counter(), time.thread_time()
-        self._finish(locals_, support, rng)
+        self._finish([one.local for one in sent], support, rng)
         seconds, cpu_s = time.perf_counter() - began, time.thread_time() - began_cpu
         self.local_log_likelihoods_ = np.array([one.log_likelihood for one in sent])
         self.n_iter_ = max(one.iterations for one in sent)
         self.converged_ = all(one.converged for one in sent)
-        up, down = sum(one.sent_bytes for one in sent), 8 * size(self.mixture_) * len(sent)
-        if self.refine_rounds:
-            more = self._refine(opened, support)
-            up, down = up + more, down * (1 + self.refine_rounds)
+        more, refine_s = self._refine(opened, factor)
+        down = 8 * size(self.mixture_) * len(sent) * (1 + self.refine_rounds)
         self.ledger_ = Ledger(
-            1 + self.refine_rounds,
-            up,
-            down,
+            agreement.rounds + 1 + self.refine_rounds,
+            agreement.up_bytes + sum(one.sent_bytes for one in sent) + more,
+            agreement.down_bytes + down,
             sum(one.support_bytes for one in sent),
-            max(one.seconds for one in sent),
+            tuple(one.seconds for one in sent),
+            tuple(one.cpu_s for one in sent),
             seconds,
-            max(one.cpu_s for one in sent),
             cpu_s,
+            refine_s,
         )
         return self
 
@@ -217,33 +251,43 @@ class Distributed(MixtureEstimator):
         """Reduce, and set what a fitted estimator shows."""
         recipe = Recipe(self.n_experts, self.cost, self.gate, screen=self.screen)
         done = reduced(self.reduction, locals_, support, recipe, rng)
+        self._warn(done, locals_)
+        self.locals_, self.support_, self.kept_ = locals_, support, done.kept
+        self.objective_, self.divergences_ = np.array(done.trace), done.divergence
+        self.misfits_, self.strain_ = done.misfit, done.strain
+        return self._show(done.mixture)
+
+    def _warn(self, done: Reduced, locals_: list[Local]) -> None:
+        """Say which fits were left out, and whether the others agree."""
         dropped = np.flatnonzero(~done.kept).tolist()
         if dropped:
             warnings.warn(
                 f"the fits of machines {dropped} stand far from the others and were left out; "
                 "refit them from the result, or pass screen=False",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
-        self.locals_, self.support_, self.kept_ = locals_, support, done.kept
-        self.objective_, self.divergences_ = np.array(done.trace), done.divergence
-        return self._show(done.mixture)
+        rows = np.array([local.rows for local in locals_])[done.kept]
+        if incompatible(done.misfit[done.kept], rows, size(done.mixture), done.strain):
+            warnings.warn(
+                f"the local fits are incompatible: the result stands {done.strain:.2f} times as "
+                "far from them as the middle one of them does; give all machines one start by "
+                "init=, add refine_rounds, or choose reduction='middle'",
+                UserWarning,
+                stacklevel=5,
+            )
 
-    def _refine(self, opened: list[Shard], support: Support) -> int:
-        """Make pooled EM steps, and count the bytes that machines sent for them."""
-        scale, counted = common_scale(self.mixture_, support), []
-        classes = getattr(self, "classes_", None)
-
-        def ask(mixture: Mixture, scale: Scale) -> list[Sums]:
-            jobs = [delayed(tally_shard)(shard, classes, mixture, scale) for shard in opened]
-            sums = side_by_side(self.n_jobs, jobs)
-            counted.append(sum(map(sums_bytes, sums)))
-            return sums
-
-        prior = Prior(self.ridge, self.variance_floor)
-        rounds = self.refine_rounds
-        self._show(refine(self.mixture_, scale, ask, rounds, prior=prior, x=support.x))
-        return sum(counted)
+    def _refine(self, opened: Opened, factor: float) -> tuple[int, float]:
+        """Make pooled EM steps; give the bytes that machines sent for them, and the seconds."""
+        if not self.refine_rounds:
+            return 0, 0.0
+        machines = Machines(opened, getattr(self, "classes_", None), factor, self.n_jobs)
+        prior, rounds = Prior(self.ridge, self.variance_floor), self.refine_rounds
+        moved, sent_bytes, seconds = refined(
+            self.mixture_, self.support_, machines, prior=prior, rounds=rounds
+        )
+        self._show(moved)
+        return sent_bytes, seconds
 
     def unreduced_log_density(self, X: Any, y: Any) -> Array:
         """Give the log density of the average of all local fits, which has M * K experts, [N]."""

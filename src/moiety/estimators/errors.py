@@ -6,6 +6,7 @@ Letters: N rows, D columns with the constant, Q of them that vary, K experts, P 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -14,10 +15,48 @@ from moiety.ops.mixture.experts import Categorical
 from moiety.ops.mixture.fit import Rows
 from moiety.ops.mixture.information import observed_information
 from moiety.ops.mixture.logit import Array
-from moiety.ops.mixture.model import Mixture, centring, design, mapped, uncentring
-from moiety.ops.mixture.scale import moments, scale_of, stretched
+from moiety.ops.mixture.model import Mixture, centring, mapped, uncentring
+from moiety.ops.mixture.scale import Scale, moments, scale_of, scaled, stretched
 
 FLAT = 1e-10  # an eigenvalue, relative to the largest, in whose direction nothing is known
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A mixture in standardised units, and the way back.
+
+    ``lift`` takes parameters in these units to those of the rows; ``known`` marks the parameters of
+    columns that vary.
+    """
+
+    mixture: Mixture
+    scale: Scale
+    lift: Array
+    known: Array
+
+
+def placed(mixture: Mixture, mean: Array, scale: Scale) -> Placed:
+    """Express a mixture in standardised units; a constant column joins the intercept.
+
+    Args:
+        mixture: in the rows' units.
+        mean: means of all covariates, [d], those of constant ones included.
+        scale: what standardises the columns that vary.
+    """
+    classes = mixture.experts.coef.shape[2] if isinstance(mixture.experts, Categorical) else 0
+    spread = np.ones(len(mean))
+    spread[scale.kept] = scale.spread
+    columns = np.concatenate([[True], scale.kept])
+    moved = mapped(mapped(mixture, centring(mean, spread)), np.eye(len(columns))[columns])
+    moved = stretched(moved, -scale.shift / scale.factor, 1 / scale.factor)
+    back = uncentring(mean, spread)[:, columns]
+    ends = [np.ones(1)] if not classes else []
+    each = [back * scale.factor] * max(classes - 1, 1)
+    size = mixture.num_experts
+    lift = np.asarray(block_diag(*[back] * (size - 1), *[*each, *ends] * size))
+    kept = [columns] * max(classes - 1, 1) + [np.ones(len(ends), bool)]
+    known = np.concatenate([columns] * (size - 1) + kept * size)
+    return Placed(moved, scale, lift, known)
 
 
 def standard_errors(mixture: Mixture, rows: Rows) -> dict[str, Array]:
@@ -27,41 +66,27 @@ def standard_errors(mixture: Mixture, rows: Rows) -> dict[str, Array]:
     a constant column is 0 by convention; its error is NaN, and so is that of any other parameter
     that the rows do not identify.
     """
-    information, lift, known = _standardised(mixture, rows)
+    x, y, weights = rows[0][:, 1:], rows[1], rows[2]
+    found = moments(x, y, weights)
+    classes = isinstance(mixture.experts, Categorical)
+    there = placed(mixture, found.mean[:-1], scale_of(found, classes=int(classes)))
+    ready = (*scaled(there.scale, x, y), weights)
+    return errors_from(there, observed_information(there.mixture, [ready]))
+
+
+def errors_from(there: Placed, information: Array) -> dict[str, Array]:
+    """Give standard errors from the information in standardised units; see standard_errors."""
     with np.errstate(invalid="ignore"):
-        spread = np.where(known, np.sqrt(_variances(information, lift)), np.nan)
-    columns, experts = mixture.gate.shape
+        spread = np.where(there.known, np.sqrt(_variances(information, there.lift)), np.nan)
+    experts, columns = there.mixture.num_experts, len(there.scale.kept) + 1
     cut = columns * (experts - 1)
     gate, rest = spread[:cut].reshape(experts - 1, columns).T, spread[cut:].reshape(experts, -1)
-    if isinstance(mixture.experts, Categorical):
+    if isinstance(there.mixture.experts, Categorical):
         found = {"gate": gate, "experts": rest.reshape(experts, -1, columns).transpose(2, 0, 1)}
     else:
         found = {"gate": gate, "experts": rest[:, :-1].T, "log_variances": rest[:, -1]}
     _warn(found)
     return found
-
-
-def _standardised(mixture: Mixture, rows: Rows) -> tuple[Array, Array, Array]:
-    """Give the information on columns that vary, what leads back, and the rows' parameters."""
-    x, y, weights = rows[0][:, 1:], rows[1], rows[2]
-    classes = mixture.experts.coef.shape[2] if isinstance(mixture.experts, Categorical) else 0
-    found = moments(x, y, weights)
-    scale = scale_of(found, classes=classes)
-    mean, spread = found.mean[:-1], np.ones(x.shape[1])
-    spread[scale.kept] = scale.spread
-    columns = np.concatenate([[True], scale.kept])
-    moved = mapped(mapped(mixture, centring(mean, spread)), np.eye(len(columns))[columns])
-    moved = stretched(moved, -scale.shift / scale.factor, 1 / scale.factor)
-    x_NQ = design((x[:, scale.kept] - scale.mean) / scale.spread)
-    ready = (x_NQ, (y - scale.shift) / scale.factor, weights)
-    back = uncentring(mean, spread)[:, columns]
-    ends = [np.ones(1)] if not classes else []
-    each = [back * scale.factor] * max(classes - 1, 1)
-    size = mixture.num_experts
-    lift = np.asarray(block_diag(*[back] * (size - 1), *[*each, *ends] * size))
-    kept = [columns] * max(classes - 1, 1) + [np.ones(len(ends), bool)]
-    known = np.concatenate([columns] * (size - 1) + kept * size)
-    return observed_information(moved, [ready]), lift, known
 
 
 def _variances(information: Array, lift: Array) -> Array:
@@ -96,5 +121,5 @@ def _warn(found: dict[str, Array]) -> None:
             f"{count} standard errors are NaN ({', '.join(names) or 'variances'}): these rows do "
             "not identify them; leave out constant and collinear columns, or fit fewer experts",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from joblib import delayed
+from sklearn.utils.multiclass import check_classification_targets
 
-from moiety.estimators.distributed import Distributed, side_by_side
-from moiety.estimators.shards import Shard
+from moiety.estimators.distributed import Distributed
+from moiety.estimators.exchange import NOTHING, Opened, Traffic, agreed_classes
 from moiety.estimators.single import CategoricalPart, GaussianPart
-from moiety.estimators.workers import classes_of
+from moiety.ops.mixture.model import Mixture
 
 
 class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
@@ -36,14 +36,19 @@ class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
         tol: EM stops when a row's mean log-likelihood gains at most this per step.
         ridge: penalty per row on the gate's slopes.
         variance_floor: the least variance of an expert, as a part of the variance of y.
+        algorithm: ``"em"``, or ``"published"``, the published code's EM: no weights, no ridge, a
+            stop at a relative gain of 1e-6, all rows in memory; for comparison.
         init: ``"mixed"``, ``"kmeans"``, ``"random"``, or a fitted mixture from which all start.
         random_state: seed; every machine has its own stream.
         n_jobs: machines worked on at once, by joblib's back end.
 
     Attributes:
-        ledger_: rounds, bytes up and down, and the learning time.
+        ledger_: rounds, bytes up and down, and seconds.
         locals_: what the machines sent; ``kept_`` [M] tells which fits were used.
         objective_: the transport objective at every step; ``divergences_`` [M] from the result.
+        misfits_: 2 * rows * squared Hellinger distance of each fit from the result, [M]: near half
+            the number of parameters where machines have alike rows.
+        strain_: above 1 the result stands farther from the fits than the middle one of them.
     """
 
     def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
@@ -56,12 +61,13 @@ class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
         reduction: str = "transport",
         screen: bool = True,
         n_support: int | None = None,
-        target: str = "y",
+        target: Any = "y",
         n_init: int = 6,
         max_iter: int = 500,
         tol: float = 1e-8,
         ridge: float = 1e-7,
         variance_floor: float = 1e-6,
+        algorithm: str = "em",
         init: Any = "mixed",
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -79,6 +85,7 @@ class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
         self.tol = tol
         self.ridge = ridge
         self.variance_floor = variance_floor
+        self.algorithm = algorithm
         self.init = init
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -111,9 +118,12 @@ class DistributedMixtureOfExpertsClassifier(CategoricalPart, Distributed):
 
     Attributes:
         classes_: the classes, [G].
-        ledger_: rounds, bytes up and down, and the learning time.
+        ledger_: rounds, bytes up and down, and seconds.
         locals_: what the machines sent; ``kept_`` [M] tells which fits were used.
         objective_: the transport objective at every step; ``divergences_`` [M] from the result.
+        misfits_: 2 * rows * squared Hellinger distance of each fit from the result, [M]: near half
+            the number of parameters where machines have alike rows.
+        strain_: above 1 the result stands farther from the fits than the middle one of them.
     """
 
     variance_floor = 1e-6  # no variance here; the search asks for one
@@ -129,7 +139,7 @@ class DistributedMixtureOfExpertsClassifier(CategoricalPart, Distributed):
         reduction: str = "transport",
         screen: bool = True,
         n_support: int | None = None,
-        target: str = "y",
+        target: Any = "y",
         n_init: int = 6,
         max_iter: int = 500,
         tol: float = 1e-6,
@@ -155,23 +165,33 @@ class DistributedMixtureOfExpertsClassifier(CategoricalPart, Distributed):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def _agree(self, opened: list[Shard]) -> None:
+    def _agree(self, opened: Opened) -> Traffic:
+        traffic = NOTHING
         if self.classes is None:
-            found = side_by_side(self.n_jobs, (delayed(classes_of)(shard) for shard in opened))
-            self.classes_ = np.unique(np.concatenate(found))
+            self.classes_, traffic = agreed_classes(opened, self.n_jobs)
         else:
             self.classes_ = np.unique(np.asarray(self.classes))
+        check_classification_targets(self.classes_)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"the shards have one class only, {self.classes_[0]!r}; a classifier needs two"
             )
+        return traffic
 
-    def _adopt(self, estimators: Sequence[Any]) -> None:
+    def _adopt(self, estimators: Sequence[Any], mixtures: Sequence[Mixture]) -> None:
         known = [one.classes_ for one in estimators if "classes_" in vars(one)]
+        if not known and self.classes is None:
+            raise ValueError("bare mixtures do not know their classes; name them by classes=")
         known = known or [np.unique(np.asarray(self.classes))]
         if any(list(classes) != list(known[0]) for classes in known):
             raise ValueError(
                 f"the estimators know the classes {[list(c) for c in known]}; fit all "
                 "with the same classes"
+            )
+        counts = sorted({mixture.experts.coef.shape[2] for mixture in mixtures})
+        if counts != [len(known[0])]:
+            raise ValueError(
+                f"the mixtures have {counts} classes, but {len(known[0])} are named, "
+                f"{list(known[0])}; fit all with the same classes"
             )
         self.classes_ = known[0]

@@ -12,10 +12,11 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.base import MixtureEstimator
+from moiety.estimators.stream import Stream
 from moiety.ops.mixture.experts import Categorical
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture
-from moiety.ops.mixture.reduce import Local
+from moiety.ops.mixture.scene import Local
 
 
 def mixtures_of(estimators: Sequence[Any], *, classifies: bool) -> list[Mixture]:
@@ -44,8 +45,8 @@ def mixtures_of(estimators: Sequence[Any], *, classifies: bool) -> list[Mixture]
 def known_rows(one: Any) -> float | None:
     """Give the rows that an estimator was fitted to, if it knows them."""
     parts = vars(one)
-    if parts.get("stream_") is not None:
-        return float(parts["stream_"].sums["rows"])
+    if isinstance(parts.get("stream_"), Stream):
+        return parts["stream_"].rows
     if "learned_" in parts:
         return float(parts["learned_"].rows)
     return float(sum(local.rows for local in parts["locals_"])) if "locals_" in parts else None
@@ -111,7 +112,11 @@ def locals_of(
     estimators: Sequence[Any], mixtures: Sequence[Mixture], share: Array, *, informed: bool
 ) -> list[Local]:
     """Lay out what the machines would have sent; a stream's information has moved on."""
-    fits = [None if vars(o).get("stream_") else vars(o).get("learned_") for o in estimators]
+    moving = [isinstance(vars(one).get("stream_"), Stream) for one in estimators]
+    fits = [
+        None if moves else vars(one).get("learned_")
+        for one, moves in zip(estimators, moving, strict=True)
+    ]
     return [
         Local(mixture, float(part), fit.information if fit is not None and informed else None)
         for mixture, part, fit in zip(mixtures, share, fits, strict=True)

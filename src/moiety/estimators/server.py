@@ -10,51 +10,76 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moiety.estimators.shards import lift
 from moiety.estimators.workers import Sent
+from moiety.ops.mixture.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS
 from moiety.ops.mixture.em import Prior, Sums, advance, objective, total
 from moiety.ops.mixture.experts import Gaussian
 from moiety.ops.mixture.logit import Array, log_sum
 from moiety.ops.mixture.model import Mixture, canonical, log_density
 from moiety.ops.mixture.reduce import (
-    Local,
+    GATES,
     Recipe,
     Reduced,
-    Support,
     average_mixture,
     middle_mixture,
     reduce_mixtures,
 )
 from moiety.ops.mixture.scale import Scale, rescaled, scaled, unscaled, varies
+from moiety.ops.mixture.scene import Local, Support
 
 Ask = Callable[[Mixture, Scale], Sequence[Sums]]
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What was sent: rounds, bytes up and down, bytes of support rows, and the learning time.
+    """What was sent: rounds, bytes up and down, bytes of support rows; and seconds.
 
-    ``learning_s`` is the longest local fit plus the reduction, as if the machines ran side by side;
-    ``learning_cpu_s`` is the same in time of the processor, which a busy machine does not stretch.
+    The exchange in which machines settle the classes, if one was made, is a round. ``fit_s`` and
+    ``fit_cpu_s`` hold the seconds of every local fit, by the clock and of the processor; a busy
+    machine stretches only the first. ``refine_s`` is the longest tally of each refining round, and
+    what the server does in between.
     """
 
     rounds: int
     up_bytes: int
     down_bytes: int
     support_bytes: int
-    longest_fit_s: float
+    fit_s: tuple[float, ...]
+    fit_cpu_s: tuple[float, ...]
     reduction_s: float
-    longest_fit_cpu_s: float
     reduction_cpu_s: float
+    refine_s: float = 0.0
+
+    @property
+    def longest_fit_s(self) -> float:
+        """Give the seconds of the longest local fit."""
+        return max(self.fit_s)
+
+    @property
+    def longest_fit_cpu_s(self) -> float:
+        """Give the processor's seconds for the longest local fit."""
+        return max(self.fit_cpu_s)
 
     @property
     def learning_s(self) -> float:
-        """Give the longest local fit plus the reduction."""
+        """Give the longest local fit plus the reduction, as if the machines ran side by side."""
         return self.longest_fit_s + self.reduction_s
 
     @property
     def learning_cpu_s(self) -> float:
         """Give the longest local fit plus the reduction, in time of the processor."""
         return self.longest_fit_cpu_s + self.reduction_cpu_s
+
+
+def balanced(sent: Sequence[Sent]) -> tuple[list[Sent], float]:
+    """Weigh all machines by one scale, on which weights count at least the rows of all.
+
+    Each machine lifted its own weights for its fit; what it sends is put on the common scale.
+    Returned with the factor by which weights as they came are to be multiplied.
+    """
+    factor = lift(sum(one.count for one in sent), sum(one.weight for one in sent))
+    return [one.weighing(factor) for one in sent], factor
 
 
 def support_of(sent: Sequence[Sent]) -> Support:
@@ -71,16 +96,24 @@ REDUCTIONS: dict[str, Callable[..., Mixture]] = {
 }
 
 
+def check_recipe(cost: str, gate: str, reduction: str, *, classifies: bool) -> None:
+    """Refuse choices that are not known, before any machine is asked."""
+    costs = CATEGORICAL_COSTS if classifies else GAUSSIAN_COSTS
+    for name, value, known in (
+        ("cost", cost, sorted(costs)),
+        ("gate", gate, list(GATES)),
+        ("reduction", reduction, ["transport", *sorted(REDUCTIONS)]),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is not known here; choose from {known}")
+
+
 def reduced(
     name: str, locals_: Sequence[Local], support: Support, recipe: Recipe, rng: np.random.Generator
 ) -> Reduced:
     """Reduce by transport, or by one of the baselines."""
     if name == "transport":
         return reduce_mixtures(locals_, support, recipe, rng)
-    if name not in REDUCTIONS:
-        raise ValueError(
-            f"reduction={name!r} is not known; choose from {['transport', *sorted(REDUCTIONS)]}"
-        )
     sizes = sorted({local.mixture.num_experts for local in locals_})
     if sizes != [recipe.num_experts]:
         raise ValueError(
@@ -89,14 +122,21 @@ def reduced(
         )
     mixture = REDUCTIONS[name](locals_, support, recipe.cost)
     count = len(locals_)
-    return Reduced(mixture, (), np.full(count, np.nan), np.ones(count, bool))
+    return Reduced(
+        mixture, (), np.full(count, np.nan), np.ones(count, bool), np.full(count, np.nan), 0.0
+    )
+
+
+def centre_of(support: Support) -> tuple[Array, Array]:
+    """Give the means and spreads of the support's covariates."""
+    u_S = support.weights / support.weights.sum()
+    mean = u_S @ support.x
+    return mean, np.sqrt(u_S @ (support.x - mean) ** 2)
 
 
 def common_scale(mixture: Mixture, support: Support) -> Scale:
     """Give units in which all machines can add their sums."""
-    u_S = support.weights / support.weights.sum()
-    mean = u_S @ support.x
-    spread = np.sqrt(u_S @ (support.x - mean) ** 2)
+    mean, spread = centre_of(support)
     gaussian = isinstance(mixture.experts, Gaussian)
     factor = float(np.sqrt(mixture.experts.variances.max())) if gaussian else 1.0
     kept = varies(mean, spread)

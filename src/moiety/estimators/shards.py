@@ -1,11 +1,11 @@
-"""Rows where they are: arrays, frames, files read in pieces, partitions of other libraries.
+"""Rows where they are: arrays, frames, and files read in pieces.
 
 A shard is opened once and read as often as needed; nothing but one piece is held at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,7 +86,7 @@ class CsvFile:
             for frame in frames:
                 for name in self.columns:
                     if frame[name].dtype.kind not in "iufb":
-                        _refuse_kind(self.path, name, frame[name].dtype)
+                        refuse_kind(self.path, name, frame[name].dtype)
                 x = frame[list(self.columns)].to_numpy()
                 yield checked(self.path, x, frame[self.target], names=self.columns)
 
@@ -107,18 +107,43 @@ class NpyFile:
             yield checked(self.path, part[:, :-1], part[:, -1])
 
 
+def lift(rows: float, weight: float) -> float:
+    """Give what weights are multiplied by, so that they count at least the rows.
+
+    Weights of a larger sum say that rows stand for several and stay as they are.
+
+    >>> lift(10, 1.0), lift(10, 20.0)
+    (10.0, 1.0)
+    """
+    return max(1.0, rows / weight)
+
+
 def checked(
-    origin: Any, x: Any, y: Any, weights: Any = None, *, names: tuple[str, ...] = ()
+    origin: Any, x: Any, y: Any, weights: Any = None, *, names: tuple[Any, ...] = ()
 ) -> Raw:
     """Make arrays, and refuse what is not finite."""
-    x = np.ascontiguousarray(x, dtype=np.float64)
+    try:
+        x = np.ascontiguousarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{origin}: covariates that are no numbers: {error}") from None
     y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
     if x.ndim != 2 or y.shape != (len(x),) or weights.shape != y.shape:
         raise ValueError(
             f"{origin}: covariates {x.shape}, responses {y.shape} and weights "
             f"{weights.shape} do not belong together; give [N, d], [N], [N]"
         )
+    refuse_holes(origin, (x, y, weights), names)
+    if (weights < 0).any():
+        raise ValueError(f"{origin}: negative weights; give weights of at least 0")
+    return x, y, weights
+
+
+def refuse_holes(origin: Any, rows: Raw, names: tuple[Any, ...]) -> None:
+    """Refuse what is missing or infinite."""
+    x, y, weights = rows
     bad = np.flatnonzero(~np.isfinite(x).all(0))
     if len(bad):
         name = f" ({names[bad[0]]!r})" if names else ""
@@ -129,102 +154,45 @@ def checked(
         )
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError(f"{origin}: NaN or infinite responses; drop these rows")
-    if y.dtype.kind == "O" and any(value is None or value != value for value in y):
+    if y.dtype.kind == "O" and any(map(missing, y)):
         raise ValueError(f"{origin}: missing responses; drop these rows")
-    if (weights < 0).any():
-        raise ValueError(f"{origin}: negative weights; give weights of at least 0")
-    return x, y, weights
+    if not np.isfinite(weights).all():
+        raise ValueError(f"{origin}: NaN or infinite weights; give numbers of at least 0")
 
 
-def open_shard(shard: Any, place: int, target: str) -> Shard:
-    """Find out what a shard is.
-
-    Args:
-        shard: ``(X, y)``, ``(X, y, weights)``, a path, a frame, or a partition that can
-            ``compute()`` or become a frame by ``to_pandas()``.
-        place: its place among the shards, for messages.
-        target: the name of the response where rows have names.
-    """
-    name = f"shard {place}"
-    for maker in ("compute", "to_pandas"):
-        made = getattr(shard, maker, None)
-        if callable(made):
-            return open_shard(made(), place, target)
-    if isinstance(shard, (str, Path)):
-        return open_file(Path(shard), target)
-    if isinstance(shard, (tuple, list)) and len(shard) in (2, 3):
-        names = getattr(shard[0], "columns", None)
-        rows = checked(name, *shard)
-        return Held(rows, rows[0].shape[1] if names is None else tuple(map(str, names)))
-    names = getattr(shard, "columns", None)
-    if names is None:
-        raise ValueError(
-            f"{name} is a {type(shard).__name__}; give (X, y), a path, a frame or a partition"
-        )
-    others = _without(name, tuple(map(str, names)), target)
-    frame: Any = shard
-    return Held(checked(name, frame[list(others)], frame[target]), others)
+def missing(value: Any) -> bool:
+    """Tell whether a label is None, NaN or NA; NA refuses to be compared."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
 
 
-def _without(origin: Any, names: tuple[str, ...], target: str) -> tuple[str, ...]:
-    if target not in names:
-        raise ValueError(f"{origin} has no column {target!r}; name one of {list(names)} as target")
-    return tuple(name for name in names if name != target)
+def held(origin: str, rows: Raw, columns: tuple[str, ...] | int) -> Held:
+    """Hold rows that count for something."""
+    if not len(rows[0]):
+        raise ValueError(f"{origin} has no rows; leave it out")
+    if not rows[2].any():
+        raise ValueError(f"{origin}: all weights are zero; give some rows weight, or leave it out")
+    return Held(rows, columns)
 
 
-def _refuse_kind(origin: Any, name: str, kind: Any) -> None:
+def agreed_columns(
+    columns: Sequence[tuple[str, ...] | int | None],
+) -> tuple[str, ...] | int | None:
+    """Give the columns of all shards that know them, which must be the same in the same order."""
+    known = [(place, one) for place, one in enumerate(columns) if one is not None]
+    for place, one in known[1:]:
+        if one != known[0][1]:
+            raise ValueError(
+                f"shard {place} has the columns {one}, but shard {known[0][0]} has "
+                f"{known[0][1]}; give every shard the same columns in the same order"
+            )
+    return known[0][1] if known else None
+
+
+def refuse_kind(origin: Any, name: str, kind: Any) -> None:
+    """Refuse a column that holds no numbers."""
     raise ValueError(
         f"{origin}: covariate {name!r} has the type {kind}; turn it into numbers, or leave it out"
     )
-
-
-def _parquet_columns(path: Path, schema: Any, target: str) -> tuple[str, ...]:
-    """Give the covariates: all columns but the response and what pandas stored as an index."""
-    from pyarrow import types
-
-    stored = (schema.pandas_metadata or {}).get("index_columns", [])
-    index = {name for name in stored if isinstance(name, str) and name != target}
-    names = _without(path, tuple(name for name in schema.names if name not in index), target)
-    for name in names:
-        kind = schema.field(name).type
-        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
-            _refuse_kind(path, name, kind)
-    return names
-
-
-def open_file(path: Path, target: str) -> Shard:
-    """Read a file's columns, and nothing else yet."""
-    if not path.exists():
-        raise ValueError(f"{path} does not exist; check the shard's path")
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        return ParquetFile(
-            path, target, _parquet_columns(path, pyarrow.parquet.read_schema(path), target)
-        )
-    if path.suffix == ".csv":
-        import pandas as pd
-
-        names = tuple(map(str, pd.read_csv(path, nrows=0).columns))
-        bare = [name for name in names if name.startswith("Unnamed: ")]
-        if bare:
-            raise ValueError(
-                f"{path} has a column without a name ({bare[0]!r}), such as a row index; "
-                "write it with index=False, or name the column"
-            )
-        return CsvFile(path, target, _without(path, names, target))
-    if path.suffix == ".npy":
-        return NpyFile(path, np.load(path, mmap_mode="r").shape[1] - 1)
-    raise ValueError(f"{path.name} has the ending {path.suffix!r}; give .parquet, .csv or .npy")
-
-
-def agreed_columns(shards: list[Shard]) -> tuple[str, ...] | int:
-    """Give the columns of all shards, which must be the same in the same order."""
-    first = shards[0].columns
-    for place, shard in enumerate(shards):
-        if shard.columns != first:
-            raise ValueError(
-                f"shard {place} has the columns {shard.columns}, but shard 0 has {first}; "
-                "give every shard the same columns in the same order"
-            )
-    return first

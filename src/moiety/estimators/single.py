@@ -89,6 +89,8 @@ class MixtureOfExpertsRegressor(GaussianPart, Single):
         tol: EM stops when a row's mean log-likelihood gains at most this per step.
         ridge: penalty per row on the gate's slopes, on standardised covariates.
         variance_floor: the least variance of an expert, as a part of the variance of y.
+        algorithm: ``"em"``, or ``"published"``, the published code's EM: no weights, no ridge, a
+            stop at a relative gain of 1e-6, all rows in memory; for comparison.
         init: ``"mixed"``, ``"kmeans"``, ``"random"``, one label per row, or a fitted mixture.
         warm_start: start at the present solution where there is one.
         random_state: seed of the starts.
@@ -110,6 +112,7 @@ class MixtureOfExpertsRegressor(GaussianPart, Single):
         tol: float = 1e-8,
         ridge: float = 1e-7,
         variance_floor: float = 1e-6,
+        algorithm: str = "em",
         init: Any = "mixed",
         warm_start: bool = False,
         random_state: Any = None,
@@ -121,6 +124,7 @@ class MixtureOfExpertsRegressor(GaussianPart, Single):
         self.tol = tol
         self.ridge = ridge
         self.variance_floor = variance_floor
+        self.algorithm = algorithm
         self.init = init
         self.warm_start = warm_start
         self.random_state = random_state

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moiety.estimators.shards import lift
 from moiety.ops.mixture.em import Prior, Sums, add, advance, tally
 from moiety.ops.mixture.experts import Gaussian
 from moiety.ops.mixture.fit import Rows
@@ -13,19 +14,48 @@ from moiety.ops.mixture.learn import Learned, ready_rows
 from moiety.ops.mixture.model import Mixture, canonical
 from moiety.ops.mixture.scale import Scale, unscaled
 
+ENOUGH = 10  # rows per parameter at which a stream no longer holds its rows
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """All rows so far, of too few to settle the experts and the units; weights as they came."""
+
+    rows: Rows
+
 
 @dataclass(frozen=True)
 class Stream:
-    """A mixture in the first chunk's standardised units, and the sums that brought it there."""
+    """A mixture in the first rows' standardised units, and the sums that brought it there.
+
+    The sums are of weights as they came, so that all chunks count alike; ``count`` is the number of
+    rows.
+    """
 
     mixture: Mixture
     sums: Sums
     scale: Scale
+    count: float
+
+    @property
+    def rows(self) -> float:
+        """Give the rows that the weights stand for, as a fit to all of them would count them."""
+        weight = float(self.sums["rows"])
+        return weight * lift(self.count, weight)
 
 
-def begun(learned: Learned) -> Stream:
-    """Begin with the first chunk's fit."""
-    return Stream(learned.fit.mixture, learned.fit.sums, learned.scale)
+def begun(learned: Learned, count: float, factor: float) -> Stream:
+    """Begin with the first rows' fit, for which their weights were multiplied by a factor."""
+    sums = {name: value / factor for name, value in learned.fit.sums.items()}
+    return Stream(learned.fit.mixture, sums, learned.scale, count)
+
+
+def gathered(waiting: Waiting | None, rows: Rows) -> Rows:
+    """Put the rows of a chunk after those that wait."""
+    if waiting is None:
+        return rows
+    x, y, weights = (np.concatenate(pair) for pair in zip(waiting.rows, rows, strict=True))
+    return x, y, weights
 
 
 def fed(stream: Stream, rows: Rows, prior: Prior) -> Stream:
@@ -48,7 +78,7 @@ def fed(stream: Stream, rows: Rows, prior: Prior) -> Stream:
     if isinstance(moved.experts, Gaussian):
         both["squares"] = moved.experts.variances * both["mass"]
     both["slopes"] = np.zeros_like(fresh["slopes"])
-    return Stream(moved, both, stream.scale)
+    return Stream(moved, both, stream.scale, stream.count + len(rows[0]))
 
 
 def shown(stream: Stream) -> Mixture:

@@ -20,7 +20,8 @@ from moiety.core.types import Params
 from moiety.models.mixture import to_numpy, to_tensors
 from moiety.ops.mixture.experts import Categorical
 from moiety.ops.mixture.logit import unpacked
-from moiety.ops.mixture.reduce import Local, Recipe, Support, reduce_mixtures
+from moiety.ops.mixture.reduce import Recipe, reduce_mixtures
+from moiety.ops.mixture.scene import Local, Support
 
 
 @dataclass(frozen=True)

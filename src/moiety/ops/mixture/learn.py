@@ -16,7 +16,6 @@ from moiety.ops.mixture.fit import Map, Rows, Search, best_start, draw_starts, f
 from moiety.ops.mixture.gates import reordered_information
 from moiety.ops.mixture.logit import Array
 from moiety.ops.mixture.model import Mixture, canonical_order, centring, reorder
-from moiety.ops.mixture.reduce import Local
 from moiety.ops.mixture.scale import (
     Moments,
     Scale,
@@ -27,9 +26,11 @@ from moiety.ops.mixture.scale import (
     scaled,
     unscaled,
 )
+from moiety.ops.mixture.scene import Local
 
 Read = Callable[[], Iterable[Rows]]
 Begin = Callable[[Scale, Rows], Mixture]
+Solve = Callable[[Rows, Scale, Search, np.random.Generator, Mixture | None], Fit]
 KEPT = 20_000  # rows of a stream on which starts are compared
 
 
@@ -52,9 +53,18 @@ class Learned:
 
 def affordable(num_experts: int, columns: int, classes: int, rows: float) -> int:
     """Give the most experts, up to those asked for, whose parameters do not outnumber the rows."""
-    each = columns * (classes - 1) if classes else columns + 1
-    fits = [k for k in range(2, num_experts + 1) if columns * (k - 1) + k * each <= rows]
+    fits = [k for k in range(2, num_experts + 1) if parameters(k, columns, classes) <= rows]
     return max(fits, default=1)
+
+
+def parameters(num_experts: int, columns: int, classes: int) -> int:
+    """Count the parameters of a gate and its experts.
+
+    >>> parameters(3, 3, 0), parameters(2, 3, 3)
+    (18, 15)
+    """
+    each = columns * (classes - 1) if classes else columns + 1
+    return columns * (num_experts - 1) + num_experts * each
 
 
 def learn(
@@ -64,15 +74,22 @@ def learn(
     *,
     each: Map = map,
     begin: Begin | None = None,
+    solve: Solve | None = None,
 ) -> Learned:
-    """Fit rows ``(x, y, weights)`` in memory; ``begin``, if given, makes the only start."""
+    """Fit rows ``(x, y, weights)`` in memory; ``begin``, if given, makes the only start.
+
+    ``solve`` is another algorithm than the EM of this package.
+    """
     begun = time.perf_counter()
     scale = scale_of(moments(*rows), classes=search.classes)
     ready = (*scaled(scale, rows[0], rows[1]), rows[2])
-    if begin is None:
+    start = None if begin is None else begin(scale, ready)
+    if solve is not None:
+        fit = solve(ready, scale, search, rng, start)
+    elif start is None:
         fit = fit_rows(ready, search, rng, each)
     else:
-        fit = run(lambda: [ready], begin(scale, ready), search)
+        fit = run(lambda: [ready], start, search)
     return finished(fit, scale, time.perf_counter() - begun)
 
 

@@ -9,11 +9,15 @@ Letters: N rows, D columns with the constant, K experts, J = K - 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 
+from moiety.ops.mixture.em import Fit, tally
 from moiety.ops.mixture.experts import Gaussian
+from moiety.ops.mixture.fit import STARTS, Rows, Search
 from moiety.ops.mixture.logit import (
     Array,
     assemble,
@@ -23,7 +27,9 @@ from moiety.ops.mixture.logit import (
     solve,
     weighted_grams,
 )
-from moiety.ops.mixture.model import Mixture, canonical, design, mapped, uncentring
+from moiety.ops.mixture.model import Mixture, canonical, centring, design, mapped, uncentring
+from moiety.ops.mixture.scale import Scale, log_jacobian, stretched
+from moiety.ops.mixture.start import features
 
 SMALL = 2.2e-16
 IRLS = 1e-8
@@ -137,3 +143,49 @@ def _searched(
         if value > bar or step == 0:
             return experts, log_own, value
         step *= 0.5
+
+
+def solve_published(
+    ready: Rows, scale: Scale, search: Search, rng: np.random.Generator, start: Mixture | None
+) -> Fit:
+    """Fit standardised rows as the authors' code does, from one start or the best of several.
+
+    The response is put back in its own units, since the published stopping rule depends on them;
+    ``tol``, ridge and variance floor of the search have no part in it.
+
+    Raises:
+        ValueError: where the weights differ.
+        FloatingPointError: if no start ends at a finite likelihood.
+    """
+    x_ND, y, weights = ready
+    if np.ptp(weights) > 1e-12 * weights.max():
+        raise ValueError("algorithm='published' knows no weights; choose algorithm='em'")
+    x, plain = x_ND[:, 1:], scale.shift + scale.factor * y
+    begins = [_at(start, x, scale)] if start is not None else _starts(ready, plain, search, rng)
+    with np.errstate(all="ignore"):
+        found = [fit_published(x, plain, one, max_iter=search.max_iter) for one in begins]
+    found = [one for one in found if np.isfinite(one.trace[-1])]
+    if not found:
+        raise FloatingPointError("no start of the published algorithm ends at a finite likelihood")
+    best = max(found, key=lambda one: one.trace[-1])
+    mixture = stretched(best.mixture, -scale.shift / scale.factor, 1 / scale.factor)
+    trace = tuple(value + float(weights.sum()) * log_jacobian(scale) for value in best.trace)
+    return Fit(mixture, trace, tally(mixture, [ready]), len(best.trace) < search.max_iter)
+
+
+def _at(start: Mixture, x: Array, scale: Scale) -> Mixture:
+    """Express a start in the units of the published fit."""
+    _, mean, spread = standardised(x)
+    return mapped(stretched(start, scale.shift, scale.factor), centring(mean, spread))
+
+
+def _starts(
+    ready: Rows, plain: Array, search: Search, rng: np.random.Generator
+) -> Iterator[Mixture[Gaussian]]:
+    """Make starts from labels, leaving out those with a label for too few rows to fit."""
+    x_ND, y, weights = ready
+    joined, least = features(x_ND, y, 0), x_ND.shape[1] + 1
+    for own, make in zip(rng.spawn(search.num_starts), cycle(STARTS[search.start]), strict=False):
+        labels = make(joined, weights, search.num_experts, own)
+        if np.bincount(labels, minlength=search.num_experts).min() >= least:
+            yield start_from_labels(x_ND[:, 1:], plain, labels, search.num_experts)

@@ -7,56 +7,32 @@ Letters: S support rows, D columns with the constant, M mixtures, K experts of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 import numpy as np
 
 from moiety.ops.mixture import gates
-from moiety.ops.mixture.align import aligned, apart, average, divergence, order_like
-from moiety.ops.mixture.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS, Cost
-from moiety.ops.mixture.experts import Categorical, Experts
+from moiety.ops.mixture.align import aligned, average, divergence, order_like
+from moiety.ops.mixture.hellinger import squared_hellinger
 from moiety.ops.mixture.logit import Array
-from moiety.ops.mixture.model import (
-    E,
-    Mixture,
-    canonical,
-    centring,
-    design,
-    gate_proba,
-    mapped,
-    reorder,
-    uncentring,
+from moiety.ops.mixture.model import E, Mixture, canonical, mapped, reorder, size
+from moiety.ops.mixture.scene import (
+    Local,
+    Scene,
+    Support,
+    look,
+    narrowed,
+    problem_of,
+    scene_of,
+    thinning,
 )
-from moiety.ops.mixture.scale import varies
-from moiety.ops.mixture.screen import middle, screened
+from moiety.ops.mixture.screen import excessive, middle, screened
 from moiety.ops.mixture.starts import like_one, spread_out
-from moiety.ops.mixture.transport import Carried, Problem, carry, joined, thinned
+from moiety.ops.mixture.transport import Carried, carry, thinned
 
 GATES = ("information", "average", "projection", "posterior")
-LOOK = 256  # support rows on which mixtures are compared with each other
-
-
-@dataclass(frozen=True)
-class Local(Generic[E]):
-    """What one machine sends: a fitted mixture, its rows, and what it knows of its gate.
-
-    ``information`` is minus the Hessian of the gate's log-likelihood, [J * D, J * D], in the units
-    of the mixture; where a machine did not send it, it is evaluated on the support.
-    """
-
-    mixture: Mixture[E]
-    rows: float
-    information: Array | None = None
-
-
-@dataclass(frozen=True)
-class Support:
-    """Covariates on which experts are compared [S, d], their weights, and maybe responses."""
-
-    x: Array
-    weights: Array
-    y: Array | None = None
+PASSES = 3  # the most times that fits are judged by the result and left out of the next one
 
 
 @dataclass(frozen=True)
@@ -72,98 +48,19 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Reduced(Generic[E]):
-    """The result, the objective at every step, machines' divergences from it, and who was kept."""
+    """The result, the objective at every step, machines' divergences from it, and who was kept.
+
+    ``misfit`` is 2 * rows * squared Hellinger distance from the result: near half the number of
+    parameters where machines have alike rows. ``strain`` is the mean of these distances over that
+    from the best placed of the fits: above 1, one fit alone stands nearer to all than the result.
+    """
 
     mixture: Mixture[E]
     trace: tuple[float, ...]
     divergence: Array
     kept: Array
-
-
-@dataclass(frozen=True)
-class Scene(Generic[E]):
-    """Local fits in the support's standardised units, on support rows with weights of sum 1."""
-
-    x: Array
-    weights: Array
-    locals: tuple[Local[E], ...]
-    cost: Cost
-    back: Array
-
-    @property
-    def mixtures(self) -> list[Mixture[E]]:
-        """Give the mixtures."""
-        return [local.mixture for local in self.locals]
-
-    @property
-    def rows(self) -> Array:
-        """Give the rows of each machine."""
-        return np.array([local.rows for local in self.locals], float)
-
-    @property
-    def share(self) -> Array:
-        """Give the part of all rows that each machine has."""
-        return self.rows / self.rows.sum()
-
-
-def cost_named(experts: Experts, name: str) -> Cost:
-    """Find a cost that fits the experts."""
-    known = CATEGORICAL_COSTS if isinstance(experts, Categorical) else GAUSSIAN_COSTS
-    if name not in known:
-        raise ValueError(f"cost={name!r} does not fit these experts; choose from {sorted(known)}")
-    return known[name]
-
-
-def scene_of(locals_: Sequence[Local[E]], support: Support, cost: str) -> Scene[E]:
-    """Express local fits and support in the support's standardised units."""
-    u_S = support.weights / support.weights.sum()
-    mean = u_S @ support.x
-    spread = np.sqrt(u_S @ (support.x - mean) ** 2)
-    moving = varies(mean, spread)
-    spread = np.where(moving, spread, 1.0)
-    there, back = centring(mean, spread), uncentring(mean, spread)
-    back = back * np.concatenate([[True], moving])
-    moved = tuple(
-        Local(mapped(one.mixture, there), one.rows, _moved(one.information, back))
-        for one in locals_
-    )
-    x_SD = design(np.where(moving, (support.x - mean) / spread, 0.0))
-    return Scene(x_SD, u_S, moved, cost_named(locals_[0].mixture.experts, cost), back)
-
-
-def _moved(information: Array | None, back: Array) -> Array | None:
-    if information is None or not information.size:
-        return information
-    lift = np.kron(np.eye(len(information) // len(back)), back)
-    return lift.T @ information @ lift
-
-
-def problem_of(scene: Scene[E]) -> Problem[E]:
-    """Lay the weighted average of all mixtures out as one with the experts of all."""
-    mass = [s * gate_proba(m, scene.x) for s, m in zip(scene.share, scene.mixtures, strict=True)]
-    whole = joined(m.experts for m in scene.mixtures)
-    return Problem(scene.x, scene.weights[:, None] * np.concatenate(mass, 1), whole, scene.cost)
-
-
-def thinning(scene: Scene) -> int:
-    """Give the stride that leaves a few hundred support rows, and several per column."""
-    rows, columns = scene.x.shape
-    return max(1, rows // max(LOOK, 8 * columns))
-
-
-def look(scene: Scene) -> Array:
-    """Compare all fits with each other by KL on some support rows, [M, M]."""
-    kl = cost_named(scene.mixtures[0].experts, "kl")
-    step = thinning(scene)
-    u_S = scene.weights[::step]
-    with np.errstate(all="ignore"):
-        return apart(scene.x[::step], u_S / u_S.sum(), scene.mixtures, kl)
-
-
-def narrowed(scene: Scene[E], kept: Array) -> Scene[E]:
-    """Leave machines out."""
-    left = tuple(local for local, keep in zip(scene.locals, kept, strict=True) if keep)
-    return Scene(scene.x, scene.weights, left, scene.cost, scene.back)
+    misfit: Array
+    strain: float
 
 
 def best_carried(
@@ -246,13 +143,54 @@ def reduce_mixtures(
     kept = np.asarray(screened(distance, scene.rows) if recipe.screen else finite)
     if not kept.any():
         raise ValueError("no local fit is finite; refit the machines with other starts")
+    kept, carried = settled(scene, kept, distance, recipe, rng)
     left = narrowed(scene, kept)
-    carried = best_carried(left, distance[np.ix_(kept, kept)], recipe, rng)
-    gate = gate_of(left, carried, recipe, support.y)
-    result = Mixture(gate, carried.experts)
-    far = [divergence(scene.x, scene.weights, m, result, scene.cost) for m in scene.mixtures]
+    result = Mixture(gate_of(left, carried, recipe, support.y), carried.experts)
+    with np.errstate(all="ignore"):  # fits that were left out may hold anything
+        far = [divergence(scene.x, scene.weights, m, result, scene.cost) for m in scene.mixtures]
+        misfit = misfits(scene, result)
+    strain = strained(left, distance[np.ix_(kept, kept)], misfit[kept])
     plain = canonical(mapped(result, scene.back))
-    return Reduced(plain, carried.trace, np.array(far), kept)
+    return Reduced(plain, carried.trace, np.array(far), kept, misfit, strain)
+
+
+def settled(
+    scene: Scene[E], kept: Array, distance_MM: Array, recipe: Recipe, rng: np.random.Generator
+) -> tuple[Array, Carried[E]]:
+    """Carry, judge the fits by what comes out, leave bad ones out, and carry the rest again.
+
+    They are judged by the result with the average gate, on which each fit has its share of
+    influence; in the others a fit that claims to know much can draw the gate, and with it the
+    verdict, to itself.
+    """
+    for _ in range(PASSES):
+        left = narrowed(scene, kept)
+        carried = best_carried(left, distance_MM[np.ix_(kept, kept)], recipe, rng)
+        if not recipe.screen:
+            return kept, carried
+        gate = gate_of(left, carried, replace(recipe, gate="average"), None)
+        judge = Mixture(gate, carried.experts)
+        bad = excessive(misfits(left, judge), left.rows, size(judge))
+        if not bad.any():
+            return kept, carried
+        kept = kept.copy()
+        kept[kept] = ~bad
+    left = narrowed(scene, kept)
+    return kept, best_carried(left, distance_MM[np.ix_(kept, kept)], recipe, rng)
+
+
+def misfits(scene: Scene[E], mixture: Mixture[E]) -> Array:
+    """Give 2 * rows * squared Hellinger distance of every fit from a mixture, [M]."""
+    step = thinning(scene)
+    x_SD, u_S = scene.x[::step], scene.weights[::step] / scene.weights[::step].sum()
+    far = [squared_hellinger(x_SD, u_S, one, mixture) for one in scene.mixtures]
+    return 2 * scene.rows * np.array(far)
+
+
+def strained(scene: Scene, distance_MM: Array, misfit_M: Array) -> float:
+    """Compare the distances of fits from the result with those from the middle one."""
+    beside = misfits(scene, scene.mixtures[middle(distance_MM, scene.share)]).sum()
+    return float(misfit_M.sum() / beside) if beside > 0 else 0.0
 
 
 def middle_mixture(locals_: Sequence[Local[E]], support: Support, cost: str = "kl") -> Mixture[E]:

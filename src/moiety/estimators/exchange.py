@@ -1,0 +1,99 @@
+"""What goes back and forth between the server and the machines.
+
+Letters: M machines.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from moiety.estimators.opening import Lazy
+from moiety.estimators.server import common_scale, refine, sums_bytes
+from moiety.estimators.shards import Shard
+from moiety.estimators.workers import classes_of, tally_shard
+from moiety.ops.mixture.em import Prior, Sums
+from moiety.ops.mixture.logit import Array
+from moiety.ops.mixture.model import Mixture
+from moiety.ops.mixture.scale import Scale
+from moiety.ops.mixture.scene import Support
+
+Opened = Sequence[Shard | Lazy]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Rounds, bytes up and down."""
+
+    rounds: int = 0
+    up_bytes: int = 0
+    down_bytes: int = 0
+
+
+NOTHING = Traffic()
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Shards, the classes, what weights are multiplied by, and how many are asked at once."""
+
+    opened: Opened
+    classes: Any
+    factor: float
+    n_jobs: int | None
+
+
+def side_by_side(n_jobs: int | None, jobs: Iterable[Any]) -> list[Any]:
+    """Run jobs by joblib's back end, and give their results in order."""
+    return list(Parallel(n_jobs=n_jobs)(jobs))
+
+
+def label_bytes(labels: Array) -> int:
+    """Count the bytes of class names: of words as they are written, of numbers as stored."""
+    if labels.dtype.kind in "OU":
+        return sum(len(str(label).encode()) for label in labels)
+    return labels.nbytes
+
+
+def agreed_classes(opened: Opened, n_jobs: int | None) -> tuple[Array, Traffic]:
+    """Ask all machines for their classes, and tell all of them the union."""
+    found = side_by_side(n_jobs, (delayed(classes_of)(shard) for shard in opened))
+    union = np.unique(np.concatenate(found))
+    up = sum(label_bytes(labels) for labels in found)
+    return union, Traffic(1, up, label_bytes(union) * len(opened))
+
+
+def refined(
+    mixture: Mixture,
+    support: Support,
+    machines: Machines,
+    *,
+    prior: Prior,
+    rounds: int,
+) -> tuple[Mixture, int, float]:
+    """Make pooled EM steps; give the mixture, the bytes that machines sent, and the seconds.
+
+    The seconds are those of the longest tally of each round, as if machines worked side by side,
+    and those of the server.
+    """
+    scale, counted, longest, asked = common_scale(mixture, support), [], [], []
+
+    def ask(mixture: Mixture, scale: Scale) -> list[Sums]:
+        begun = time.perf_counter()
+        common = machines.classes, mixture, scale, machines.factor
+        jobs = [delayed(tally_shard)(shard, *common) for shard in machines.opened]
+        found = side_by_side(machines.n_jobs, jobs)
+        asked.append(time.perf_counter() - begun)
+        longest.append(max(seconds for _, seconds in found))
+        counted.append(sum(sums_bytes(sums) for sums, _ in found))
+        return [sums for sums, _ in found]
+
+    begun = time.perf_counter()
+    moved = refine(mixture, scale, ask, rounds, prior=prior, x=support.x)
+    alone = time.perf_counter() - begun - sum(asked)
+    return moved, sum(counted), sum(longest) + alone

@@ -1,0 +1,192 @@
+"""Find out what a shard is, and open it where its rows are.
+
+A partition of a lazy data frame is computed by the machine that fits it: until then it is only
+named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moiety.estimators.shards import (
+    CsvFile,
+    Held,
+    NpyFile,
+    ParquetFile,
+    Shard,
+    checked,
+    held,
+    refuse_kind,
+)
+
+MAKERS = ("compute", "to_pandas")
+Columns = tuple[str, ...] | int | None
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A partition that is yet to be computed; its columns, where it can tell them before."""
+
+    partition: Any
+    place: int
+    target: Any
+    columns: Columns
+
+
+def open_shard(shard: Any, place: int, target: Any) -> Shard | Lazy:
+    """Find out what a shard is.
+
+    Args:
+        shard: ``(X, y)``, ``(X, y, weights)``, a path, a frame, or a partition that can
+            ``compute()`` or become a frame by ``to_pandas()``.
+        place: its place among the shards, for messages.
+        target: the name of the response where rows have names.
+    """
+    name = f"shard {place}"
+    if maker_of(shard) is not None:
+        return Lazy(shard, place, target, foreseen(name, shard, target))
+    if isinstance(shard, (tuple, list)) and any(maker_of(part) is not None for part in shard):
+        return Lazy(shard, place, target, None)
+    if isinstance(shard, (str, Path)):
+        return open_file(Path(shard), target)
+    if isinstance(shard, (tuple, list)) and len(shard) in (2, 3):
+        rows = checked(name, *shard)
+        names = getattr(shard[0], "columns", None)
+        known = rows[0].shape[1] if names is None else spelled(name, list(names))
+        return held(name, rows, known)
+    if getattr(shard, "columns", None) is None:
+        raise ValueError(
+            f"{name} is a {type(shard).__name__}; give (X, y), a path, a frame or a partition"
+        )
+    return open_frame(name, shard, target)
+
+
+def present(shard: Shard | Lazy) -> Shard:
+    """Open a shard for good; called by the machine that has it."""
+    while isinstance(shard, Lazy):
+        whole = shard.partition
+        parted = isinstance(whole, (tuple, list))
+        made = tuple(map(computed, whole)) if parted else computed(whole)
+        shard = open_shard(made, shard.place, shard.target)
+    return shard
+
+
+def computed(part: Any) -> Any:
+    """Compute a part that is yet to be computed."""
+    maker = maker_of(part)
+    return part if maker is None else maker()
+
+
+def maker_of(shard: Any) -> Any:
+    """Give the function that computes a partition, or None for what is there already."""
+    makers = (getattr(shard, name, None) for name in MAKERS)
+    return next((maker for maker in makers if callable(maker)), None)
+
+
+def foreseen(origin: str, shard: Any, target: Any) -> Columns:
+    """Give the covariates of a partition that names its columns before it is computed."""
+    for word in ("columns", "column_names"):
+        names = getattr(shard, word, None)
+        try:
+            names = None if names is None else list(names)
+        except TypeError:  # a delayed object has any attribute, and cannot be listed
+            names = None
+        if names is not None:
+            return spelled(origin, without(origin, names, target))
+    return None
+
+
+def spelled(origin: Any, names: list[Any]) -> tuple[str, ...] | int:
+    """Give names of covariates that are words; of those that are numbers only the count."""
+    words = sum(isinstance(name, str) for name in names)
+    if 0 < words < len(names):
+        raise ValueError(
+            f"{origin} has columns named by words and by numbers, {names}; name all by words"
+        )
+    return tuple(names) if words else len(names)
+
+
+def without(origin: Any, names: list[Any], target: Any) -> list[Any]:
+    """Leave the response out of the columns."""
+    if target not in names:
+        raise ValueError(f"{origin} has no column {target!r}; name one of {names} as target")
+    return [name for name in names if name != target]
+
+
+def open_frame(origin: str, frame: Any, target: Any) -> Held:
+    """Take the response out of a frame."""
+    names = without(origin, list(frame.columns), target)
+    columns = spelled(origin, names)
+    return held(origin, checked(origin, frame[names], frame[target], names=tuple(names)), columns)
+
+
+def _parquet_columns(path: Path, schema: Any, target: str) -> tuple[str, ...]:
+    """Give the covariates: all columns but the response and what pandas stored as an index."""
+    from pyarrow import types
+
+    stored = (schema.pandas_metadata or {}).get("index_columns", [])
+    index = {name for name in stored if isinstance(name, str) and name != target}
+    names = without(path, [name for name in schema.names if name not in index], target)
+    for name in names:
+        kind = schema.field(name).type
+        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
+            refuse_kind(path, name, kind)
+    return tuple(names)
+
+
+def open_file(path: Path, target: Any) -> Shard:
+    """Read a file's columns, and nothing else yet."""
+    openers = {".parquet": open_parquet, ".csv": open_csv, ".npy": open_npy}
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; check the shard's path")
+    if path.suffix not in openers:
+        raise ValueError(f"{path.name} has the ending {path.suffix!r}; give .parquet, .csv or .npy")
+    return openers[path.suffix](path, str(target))
+
+
+def refuse_empty(path: Path, rows: int) -> None:
+    """Refuse a file without rows."""
+    if not rows:
+        raise ValueError(f"{path} has no rows; leave it out")
+
+
+def open_parquet(path: Path, target: str) -> ParquetFile:
+    """Read the schema."""
+    import pyarrow.parquet
+
+    columns = _parquet_columns(path, pyarrow.parquet.read_schema(path), target)
+    refuse_empty(path, pyarrow.parquet.read_metadata(path).num_rows)
+    return ParquetFile(path, target, columns)
+
+
+def open_csv(path: Path, target: str) -> CsvFile:
+    """Read the header."""
+    import pandas as pd
+
+    first = pd.read_csv(path, nrows=1)
+    names = [str(name) for name in first.columns]
+    bare = [name for name in names if name.startswith("Unnamed: ")]
+    if bare:
+        raise ValueError(
+            f"{path} has a column without a name ({bare[0]!r}), such as a row index; "
+            "write it with index=False, or name the column"
+        )
+    columns = tuple(without(path, names, target))
+    refuse_empty(path, len(first))
+    return CsvFile(path, target, columns)
+
+
+def open_npy(path: Path, target: str) -> NpyFile:
+    """Read the shape; the last column is the response."""
+    del target
+    shape = np.load(path, mmap_mode="r").shape
+    if len(shape) != 2 or shape[1] < 2:
+        raise ValueError(
+            f"{path} holds an array of shape {shape}; give covariates and, last, the response"
+        )
+    refuse_empty(path, shape[0])
+    return NpyFile(path, shape[1] - 1)
