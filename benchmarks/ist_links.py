@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if told.quick:
         gates = largest(book, 4, 1024, 512, 2)[2:]
     else:
-        gates = largest(book, 8, 7872, 2016, 8) + links(book, (512, 2048))
+        gates = largest(book, 8, 7808, 2016, 8) + links(book, (512, 2048))
     return report(gates, book, told, machine())
 
 

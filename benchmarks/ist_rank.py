@@ -77,6 +77,7 @@ def widest(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
         for _ in range(job["rounds"]):
             told = run.play(shards, range(n))
             losses.append(statistics.mean(record.loss_mean for record in told))
+    sent = ranks.sent_bytes  # of training alone: scoring exchanges activations
     x = all_rows(built.sample, SOME)["x"]
     test = all_rows(next(iter(built.groups["test"].values())), 2000)
     with torch.no_grad():
@@ -86,7 +87,7 @@ def widest(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
         ).argmax(1)
     right = float((told == test["y"]).double().mean())
     peaks = ranks.gather(peak.most)
-    return {"peak": max(peaks), "losses": losses, "accuracy": right, "sent": ranks.sent_bytes}
+    return {"peak": max(peaks), "losses": losses, "accuracy": right, "sent": sent}
 
 
 def parallel(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
