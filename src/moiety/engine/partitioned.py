@@ -28,8 +28,9 @@ from moiety.engine.work import one_thread, work
 from moiety.models.normed import NormedMLP
 from moiety.models.sharded import first_values
 
-AT_ONCE = 1 << 13
-"""Numbers of a block that are folded at once: sums and masses need a few times as many."""
+AT_ONCE, STRIPES = 1 << 13, 64
+"""Numbers of a block that are folded at once, and into how many stripes a large block is cut: sums
+and masses need a few times as much as a stripe."""
 
 
 @dataclass
@@ -187,7 +188,8 @@ def hand_in(
 def fold(block: Tensor, came: Sequence[tuple[Slice, Tensor]], dim: int) -> None:
     """Put the mean over holders into a block, in place, some of its indices at a time."""
     entries = tuple(f"d{d}" for d in range(block.ndim))
-    stride = max(1, AT_ONCE * block.shape[dim] // max(1, block.numel()))
+    some = max(AT_ONCE, block.numel() // STRIPES)
+    stride = max(1, some * block.shape[dim] // max(1, block.numel()))
     for begin in range(0, block.shape[dim], stride):
         old = block.narrow(dim, begin, min(stride, block.shape[dim] - begin))
         total = Total()
@@ -196,8 +198,8 @@ def fold(block: Tensor, came: Sequence[tuple[Slice, Tensor]], dim: int) -> None:
             inside = ((kept >= begin) & (kept < begin + old.shape[dim])).nonzero()[:, 0]
             axes = {f"d{d}": index for d, index in one.cut.items()}
             axes[f"d{dim}"] = kept[inside] - begin
-            some = {"t": tensor.index_select(dim, inside)}
-            lift(total, {"t": old}, {"t": entries}, Part(axes), some, Precision())
+            part = {"t": tensor.index_select(dim, inside)}
+            lift(total, {"t": old}, {"t": entries}, Part(axes), part, Precision())
         old.copy_(close(total, {"t": old})[0]["t"])
 
 

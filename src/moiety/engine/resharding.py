@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch._C._distributed_c10d import HashStore
+from torch.distributed.checkpoint.state_dict_loader import load as read
+from torch.distributed.checkpoint.state_dict_saver import save as write
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
@@ -39,7 +41,7 @@ def placed(shards: Shards) -> dict[str, Any]:
 def lonely(shards: Shards) -> None:
     """Give a rank that is alone a group of its own, which the format asks for."""
     if shards.ranks.size == 1 and not dist.is_initialized():
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
 
 
 def save(shards: Shards, folder: Path, mark: str) -> Path:
@@ -57,7 +59,7 @@ def save(shards: Shards, folder: Path, mark: str) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
     shards.ranks.gather(None)
-    dcp.save(placed(shards), checkpoint_id=part)
+    write(placed(shards), checkpoint_id=part)
     if shards.ranks.leads:
         (part / INDEX).write_text(json.dumps({"round": shards.round, "mark": mark}) + "\n")
         shutil.rmtree(where, ignore_errors=True)
@@ -94,7 +96,7 @@ def load(shards: Shards, folder: Path, mark: str) -> bool:
         )
     for name, whole in shards.model.params.items():
         shards.params[name] = torch.empty(local_shape(shards, name, whole))
-    dcp.load(placed(shards), checkpoint_id=paths[-1])
+    read(placed(shards), checkpoint_id=paths[-1])
     shards.round = index["round"]
     return True
 

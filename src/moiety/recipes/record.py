@@ -171,7 +171,7 @@ class Federation:
         evaluate_every: rounds between evaluations.
         seed: the first seed.
         seeds: number of seeds; the report shows the spread.
-        engine: ``auto``, ``serial``, ``vectorized`` or ``pool``.
+        engine: ``auto``, ``serial``, ``vectorized``, ``pool`` or ``collective`` (under torchrun).
         device: ``cpu`` or ``cuda``.
         note: said in the report.
     """
