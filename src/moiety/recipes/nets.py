@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from torch import Generator
 
 from moiety.core.streams import stream
+from moiety.models.blocks import Form
 from moiety.models.cnn import cnn
 from moiety.models.gated import Base
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
-from moiety.models.resnet import Form, resnet
+from moiety.models.resnet import resnet
 from moiety.models.vgg import vgg
 from moiety.recipes.fields import nearest
 from moiety.recipes.record import Net
