@@ -34,7 +34,8 @@ from moiety.methods.loft import Prune, filter_axes, loft
 from moiety.methods.resist import resist
 from moiety.methods.task import Local, Task
 from moiety.models.gated import Base
-from moiety.models.resnet import DEPTH, FILTERS, Form, resnet
+from moiety.models.residual import DEPTH, FILTERS, Form
+from moiety.models.resnet import resnet
 from moiety.models.vgg import vgg
 from moiety.ops.filters import norms, ticket_distance
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from moiety.run.crew import folding
 
 from benchmarks.ist import trial
 from moiety.core.play import begin, play
@@ -20,9 +21,8 @@ from moiety.engine.partitioned import Partitioned, Shards
 from moiety.engine.ranks import Ranks, join, leave
 from moiety.methods.ist import ist
 from moiety.methods.task import Local, Task
-from moiety.models.blocks import logits, outline
-from moiety.models.blocks import statistics as fixed_of
-from moiety.run.crew import folding
+from moiety.models.sharded import logits, outline
+from moiety.models.sharded import statistics as fixed_of
 from moiety.run.spec import resolve
 
 

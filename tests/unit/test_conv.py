@@ -15,7 +15,8 @@ from moiety.methods.loft import Prune, loft, stages
 from moiety.methods.resist import Scatter, resist
 from moiety.methods.task import Local, Task
 from moiety.models.config import rebuild
-from moiety.models.resnet import DEPTH, FILTERS, Form, resnet, within
+from moiety.models.residual import DEPTH, FILTERS, Form
+from moiety.models.resnet import resnet, within
 from moiety.models.vgg import vgg
 from moiety.ops.filters import largest, norms, ticket_distance
 from moiety.ops.loss import cross_entropy

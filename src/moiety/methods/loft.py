@@ -23,7 +23,7 @@ from moiety.methods.ist import dealt
 from moiety.methods.local_sgd import local_sgd
 from moiety.methods.resist import pictures, scaled
 from moiety.methods.task import Task
-from moiety.models.resnet import FILTERS, Form
+from moiety.models.residual import FILTERS, Form
 from moiety.ops.filters import largest, norms
 from moiety.solve.schedule import Later
 from moiety.split.dealt import Quota, RoundRobin

@@ -20,7 +20,8 @@ from moiety.core.streams import stream
 from moiety.methods.demo import Demo, alike
 from moiety.methods.ist import dealt
 from moiety.methods.task import Task
-from moiety.models.resnet import DEPTH, Form, resnet
+from moiety.models.residual import DEPTH, Form
+from moiety.models.resnet import resnet
 from moiety.split.dealt import Deal, Quota
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +15,7 @@ from moiety.core.rows import SOME, Open, Rows, Seen, some_of
 from moiety.core.stage import Stage
 from moiety.core.types import Params
 from moiety.data import files, sets
-from moiety.data.dataset import Dataset, Scale, fit_scale
+from moiety.data.dataset import Dataset, Scale
 from moiety.data.partition import counts
 from moiety.methods import METHODS
 from moiety.methods.fedavg import fedavg
@@ -34,10 +32,11 @@ from moiety.recipes.graphs import (
     plain_scale,
     to_device,
 )
-from moiety.recipes.nets import NETS, check_fit, check_kind, network
+from moiety.recipes.nets import check_fit, check_kind, network
 from moiety.recipes.options import stages
 from moiety.recipes.population import Places, place, with_anchors
 from moiety.recipes.record import Federation
+from moiety.recipes.scaled import fingerprint, on_device, stamp, standardised
 from moiety.solve.objectives import CrossEntropy, NodeCrossEntropy
 
 REFERENCE = "common"
@@ -112,14 +111,6 @@ def located(name: str) -> str:
     return str(Path(name).resolve())
 
 
-def stamp(name: str) -> tuple[int, int]:
-    """Tell a file from what it was before: when it changed and how long it is."""
-    path = Path(name)
-    if not name or name in sets.SETS or not path.exists():
-        return 0, 0
-    return path.stat().st_mtime_ns, path.stat().st_size
-
-
 def ground(record: Federation, seed: int) -> Ground:
     """Prepare what all methods of one seed share; kept for the next method."""
     return prepare(key(record), seed, stamp(record.data))
@@ -157,18 +148,6 @@ def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
     return Ground(data, scale, places, net, trained, common, reached, mark)
 
 
-def standardised(record: Federation, data: Dataset, known: Tensor) -> tuple[Dataset, Scale]:
-    """Bring rows to the shape that the network reads, to one scale, and to the device."""
-    pictures = data.x.ndim > 2
-    if not NETS[record.net.kind].shaped:
-        data = replace(data, x=data.x.flatten(1))
-    scale = fit_scale(data.x, known)
-    scale = level(scale) if pictures else scale
-    assert data.y is not None
-    x, y = scale.apply(data.x).to(record.device), data.y.to(record.device)
-    return replace(data, x=x, y=y), scale
-
-
 def graph_ground(record: Federation, data: Dataset, seed: int) -> Ground:
     """Prepare a graph: nothing is standardised, and there is no common expert."""
     assert data.graph is not None
@@ -179,31 +158,6 @@ def graph_ground(record: Federation, data: Dataset, seed: int) -> Ground:
     data = replace(data, x=data.x.to(device), y=data.y.to(device), graph=graph)
     net = on_device(network(record.net, data.x.shape[1:], len(data.classes), seed), device)
     return Ground(data, plain_scale(data), places, net, net.params, None, 0.0, mark)
-
-
-def fingerprint(data: Dataset) -> str:
-    """Tell data from other data, so that a run does not go on with changed ones."""
-    digest = hashlib.blake2b(digest_size=8)
-    edges = None if data.graph is None else data.graph.edges
-    for column in (data.x, data.y, edges):
-        if column is not None:
-            digest.update(column.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def level(scale: Scale) -> Scale:
-    """Keep pixels that hardly vary (a corner) from being stretched without bound.
-
-    Only for pixels, which share a unit: columns of a table differ by as much as they like.
-    """
-    return Scale(scale.mean, scale.std.clamp_min(0.1 * float(scale.std.max())))
-
-
-def on_device(net: Base, device: str) -> Base:
-    """Move a model's first values."""
-    params = {name: t.to(device) for name, t in net.params.items()}
-    record: Any = net  # every model is a record with params
-    return replace(record, params=params)
 
 
 def key(record: Federation) -> Federation:

@@ -18,7 +18,7 @@ def resist_cifar() -> Federation:
         rounds=20,
         evaluate_every=5,
         population=Population(
-            scheme="iid", workers=4, unseen=0, anchors=0, public=0, validation=0.05,
+            scheme="iid", workers=4, unseen=0, anchors=0, public=0.0, validation=0.05,
             together=True, first=10_000,
         ),
         turnout=Turnout(size=4, fixed=True),
