@@ -16,6 +16,7 @@ from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
 from moiety.models.residual import Form
+from moiety.models.resnet import resnet
 from moiety.models.transformer import gpt
 from moiety.models.vgg import vgg
 from moiety.models.vit import vit
