@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MAKE = {"make demo", "make test"}
+OURS = {"moiety": "moiety", "torchrun": "torch.distributed.run"}
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -42,8 +43,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             said[block.splitlines()[0] + str(len(said))] = run([sys.executable, "-c", block], here)
             continue
         for words in commands(block):
-            assert words[0] == "moiety", f"the README names a command that is not ours: {words}"
-            python = [sys.executable, "-m", "moiety", *words[1:]]
+            assert words[0] in OURS, f"the README names a command that is not ours: {words}"
+            python = [sys.executable, "-m", OURS[words[0]], *words[1:]]
             said[" ".join(words)] = run(python, here)
     return said
 
