@@ -29,9 +29,9 @@ SECTIONS = (
         "ist",
         "First 12,000 training rows dealt evenly, 10,000 test rows, 600 local steps of 64 rows, "
         "H = 20, three seeds. Of the paper (thesis, 2020; speech, other data and machines): IST "
-        "reaches 63 % 2.0x / 4.6x / 9.8x as fast as local SGD with 2 / 4 / 8 workers (two "
-        "layers), and ends above it (.8153 against .7998 with 2 workers). Here it ends *below* local SGD at "
-        "equal local steps, and is cheaper to a moderate accuracy.",
+        "reaches 63 % 1.9x / 4.6x / 9.8x as fast as local SGD with 2 / 4 / 8 workers (two "
+        "layers), and ends above it (.8153 against .7998 with 2 workers). Here it ends *below* "
+        "local SGD at equal local steps, and is cheaper to a moderate accuracy.",
     ),
     Section(
         "Wall time over shaped links, and the largest model",
@@ -55,14 +55,14 @@ SECTIONS = (
     Section(
         "Graph networks",
         "ist_graphs",
-        "Cora, standard split, three seeds. Published: baseline 81.52 %, GIST 80.82 / 81.18 / 79.58 "
-        "% with 2 / 4 / 8 workers.",
+        "Cora, standard split, three seeds. Published: baseline 81.52 %, GIST 80.82 / 81.18 / "
+        "79.58 % with 2 / 4 / 8 workers.",
     ),
     Section(
         "Character transformer",
         "ist_text",
-        "Tiny Shakespeare, 4 blocks of width 64, 600 local steps; nats per character. Published for "
-        "the nearest method (TwIST, other data, abstract only): perplexity 23.14 at half the "
+        "Tiny Shakespeare, 4 blocks of width 64, 600 local steps; nats per character. Published "
+        "for the nearest method (TwIST, other data, abstract only): perplexity 23.14 at half the "
         "network against 31.64 for the nearest baseline.",
     ),
     Section(
