@@ -101,17 +101,28 @@ class Book:
     Args:
         path: the JSON file; None keeps nothing.
         figures: what was measured so far.
+        closed: whether nothing more is measured.
     """
 
     path: Path | None = None
     figures: dict[str, Any] = field(default_factory=dict)
+    closed: bool = False
 
     @staticmethod
-    def open(path: Path | None) -> Book:
-        """Open a file, with what is in it."""
+    def open(path: Path | None, *, closed: bool = False) -> Book:
+        """Open a file, with what is in it; a closed one takes nothing new."""
         if path is None or not path.exists():
-            return Book(path)
-        return Book(path, json.loads(path.read_text())["figures"])
+            return Book(path, closed=closed)
+        return Book(path, json.loads(path.read_text())["figures"], closed)
+
+    def several(self, takes: Mapping[str, Callable[[], Any]]) -> list[Any]:
+        """Measure some; of a closed book, those that it has.
+
+        >>> Book(None, {"a": 1}, closed=True).several({"a": int, "b": int})
+        [1]
+        """
+        asked = {k: take for k, take in takes.items() if not self.closed or k in self.figures}
+        return [self.measure(key, take) for key, take in asked.items()]
 
     def measure(self, key: str, take: Callable[[], Any]) -> Any:
         """Measure, unless it was measured before."""
@@ -137,6 +148,9 @@ def options(description: str, arguments: Sequence[str] | None = None) -> argpars
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a declared subset, under a minute")
     parser.add_argument("--check", action="store_true", help="exit 1 where a gate falls short")
+    parser.add_argument(
+        "--kept", action="store_true", help="measure nothing more, judge what is kept"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep figures; resume from them")
     return parser.parse_args(arguments)
 

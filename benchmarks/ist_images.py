@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gates import Book, Gate, machine, options, report
+from benchmarks.gates import NOT_RUN, Book, Gate, machine, not_run, options, report
 from moiety.core.play import begin, dispatch, play
 from moiety.core.protocols import Method
 from moiety.core.rows import SOME, TableRows
@@ -256,14 +256,14 @@ def measure(scope: Scope, book: Book) -> dict[str, list[Figures]]:
         for seed in scope.seeds[:seeds]:
             for key in (key for key in takes if key.startswith(part)):
                 named = f"{key}, seed {seed}, {scope.rows} rows, {scope.rounds} rounds"
-                told = book.measure(named, partial(takes[key], seed))
-                found.setdefault(key, []).append(told)
+                for told in book.several({named: partial(takes[key], seed)}):
+                    found.setdefault(key, []).append(told)
     return found
 
 
 def told(figures: Sequence[Figures], key: str) -> str:
     """Write one figure of all seeds."""
-    return " / ".join(f"{one[key]:.3f}" for one in figures)
+    return " / ".join(f"{one[key]:.3f}" for one in figures) or NOT_RUN
 
 
 def mean(figures: Sequence[Figures], key: str) -> float:
@@ -273,6 +273,8 @@ def mean(figures: Sequence[Figures], key: str) -> float:
 
 def sent(name: str, figures: Sequence[Figures], asked: int | None = None) -> Gate:
     """Ask that the bytes of a round be exactly those, if any are asked."""
+    if not figures:
+        return not_run(name, "-" if asked is None else f"{asked:,}", "no figure kept")
     found = sorted({one["bytes"] for one in figures})
     measured = " / ".join(f"{one:,}" for one in found)
     if asked is None:
@@ -325,26 +327,26 @@ def other_gates(found: Mapping[str, list[Figures]], scope: Scope) -> list[Gate]:
     gates = []
     for n in scope.workers:
         for name in DEALS:
-            runs = found[f"deal n={n} {name}"]
+            runs = found.get(f"deal n={n} {name}", [])
             gates.append(Gate(f"n={n}, dealt: {name}: scaled", "-", told(runs, "own")))
             gates.append(Gate(f"n={n}, dealt: {name}: unscaled", "-", told(runs, "1")))
         for name in CUTS:
-            runs = found[f"vgg n={n} {name}"]
+            runs = found.get(f"vgg n={n} {name}", [])
             gates += [
                 Gate(f"VGG n={n}, {name}: {key}", "-", told(runs, key))
                 for key in ("recompute", "batch")
             ]
             gates.append(sent(f"VGG n={n}, {name}: bytes a round", runs))
-        runs = found[f"loft n={n}"]
+        runs = found.get(f"loft n={n}", [])
         # 12 blocks of 2 * 9 * 32 * 32 weights and 2 * 32 numbers of the inner norm are dealt.
         asked = 8 * (n * 300_498 - (n - 1) * 12 * (18 * 1024 + 64))
         gates.append(sent(f"LoFT n={n}: bytes a round", runs, asked))
-        for key, value in runs[0].items():
+        for key, value in runs[0].items() if runs else ():
             if isinstance(value, float):
                 gates.append(Gate(f"LoFT n={n}: {key}", "-", told(runs, key)))
         ends = [(one["ticket"][0], one["ticket"][-1]) for one in runs]
         way = " / ".join(f"{first:.2f} to {last:.2f}" for first, last in ends)
-        gates.append(Gate(f"LoFT n={n}: ticket distance to local SGD", "-", way))
+        gates.append(Gate(f"LoFT n={n}: ticket distance to local SGD", "-", way or NOT_RUN))
     return gates
 
 
@@ -352,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     asked = options(__doc__ or "", arguments)
     torch.set_num_threads(1)
-    scope, book = QUICK if asked.quick else Scope(), Book.open(asked.json)
+    scope, book = QUICK if asked.quick else Scope(), Book.open(asked.json, closed=asked.kept)
     found = measure(scope, book)
     gates = depth_gates(found, scope, full=not asked.quick) + other_gates(found, scope)
     return report(gates, book, asked, machine())
