@@ -69,10 +69,15 @@ def alone(width: int) -> dict[str, Any]:
 
 
 def steps_to(book: Book, name: str, width: int, job: Mapping[str, Any]) -> int | None:
-    """Local steps to the target, of the very run that is timed, in one process without a link."""
+    """Local steps to the target, of the very run that is timed, on two ranks without a link.
+
+    The number of ranks changes no bit of a run.
+    """
     asked = {**job, "kind": "counted", "look": max(20, job["every"]), "target": TARGET}
     key = f"{name}, width {width}: steps"
-    return book.measure(key, lambda: ranks({"it": asked}, [[]], "127.0.0.1", "lo"))["it"]["steps"]
+    return book.measure(
+        key, lambda: ranks({"it": asked}, [[]] * min(2, job["workers"]), "127.0.0.1", "lo")
+    )["it"]["steps"]
 
 
 def sh(*words: str) -> None:

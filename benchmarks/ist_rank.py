@@ -75,6 +75,9 @@ def player(ranks: Ranks, job: dict[str, Any]) -> tuple[Callable[[], None], Calla
         state = play(method, engine, state, list(range(n)), 0)
 
     def judge() -> float:
+        return ranks.share(score() if ranks.leads else 0.0)
+
+    def score() -> float:
         used = replace(state, params=method.calibrate(state.params, built.sample))
         told = evaluate(method, used, {}, {"test": built.groups["test"]}, len(built.classes))
         return told.groups["test"].accuracy[0]

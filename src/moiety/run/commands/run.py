@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from moiety.core.ledger import read
-from moiety.engine.ranks import Ranks
+from moiety.engine.ranks import Ranks, leave
 from moiety.recipes.record import Federation
 from moiety.run.alike import TOGETHER, ranks_of
 from moiety.run.commands.common import (
@@ -71,6 +71,7 @@ def main(words: Sequence[str]) -> int:
         raise
     if ranks.leads:
         finish(runs, folder, json=said.json)
+    leave()
     return 0
 
 
