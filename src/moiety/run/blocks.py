@@ -108,10 +108,13 @@ def stand(run: BlockRun, folder: Path) -> Shards:
 
 def cut(ledger: Path, last: int) -> None:
     """Forget what was written after a round, and how the run ended; all, where it is below 0."""
+    if last < 0:
+        ledger.unlink()
+        return
     told = read(ledger)
     entries = sorted([*told.rounds, *told.evaluations], key=lambda entry: entry.round)
     kept: list[Entry] = [told.start, *(entry for entry in entries if entry.round <= last)]
-    replace_file(ledger, "".join(encode(entry) + "\n" for entry in kept) if last >= 0 else "")
+    replace_file(ledger, "".join(encode(entry) + "\n" for entry in kept).encode())
 
 
 def play_on(
