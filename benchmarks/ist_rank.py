@@ -23,10 +23,11 @@ from moiety.engine.partitioned import Partitioned, Shards
 from moiety.engine.ranks import Ranks, join, leave
 from moiety.methods.ist import ist
 from moiety.methods.task import Local, Task
-from moiety.models.sharded import logits, outline
+from moiety.models.sharded import outline
 from moiety.models.sharded import statistics as fixed_of
 from moiety.recipes.build import Built
 from moiety.run.alike import folding
+from moiety.run.blocks import score
 from moiety.run.evaluate import evaluate
 from moiety.run.spec import resolve
 
@@ -49,14 +50,14 @@ def blocks(n: int, hidden: list[int], every: int, lr: float = 0.05) -> Any:
 
 
 def accuracy_of(shards: Shards, built: Built) -> float:
-    """Score the test rows, every rank computing its own units."""
+    """Score all test rows, every rank computing its own units."""
     x = all_rows(built.sample, SOME)["x"]
-    test = all_rows(next(iter(built.groups["test"].values())), 2000)
     model, ranks = shards.model, shards.ranks
+    rows = next(iter(built.groups["test"].values()))
     with torch.no_grad():
         fixed = fixed_of(model, shards.params, x, ranks.columns, ranks.total)
-        told = logits(model, shards.params, test["x"], ranks.columns, ranks.total, fixed)
-    return float((told.argmax(1) == test["y"]).double().mean())
+        found = score(shards, fixed, rows, len(built.classes))
+    return found.right / found.count
 
 
 def player(ranks: Ranks, job: dict[str, Any]) -> tuple[Callable[[], None], Callable[[], float]]:
@@ -75,9 +76,9 @@ def player(ranks: Ranks, job: dict[str, Any]) -> tuple[Callable[[], None], Calla
         state = play(method, engine, state, list(range(n)), 0)
 
     def judge() -> float:
-        return ranks.share(score() if ranks.leads else 0.0)
+        return ranks.share(whole() if ranks.leads else 0.0)
 
-    def score() -> float:
+    def whole() -> float:
         used = replace(state, params=method.calibrate(state.params, built.sample))
         told = evaluate(method, used, {}, {"test": built.groups["test"]}, len(built.classes))
         return told.groups["test"].accuracy[0]
