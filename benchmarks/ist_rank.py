@@ -23,6 +23,7 @@ from moiety.engine.partitioned import Partitioned, Shards
 from moiety.engine.ranks import Ranks, join, leave
 from moiety.methods.ist import ist
 from moiety.methods.task import Local, Task
+from moiety.models.normed import NormedMLP
 from moiety.models.sharded import outline
 from moiety.models.sharded import statistics as fixed_of
 from moiety.recipes.build import Built
@@ -44,9 +45,13 @@ def built_of(job: dict[str, Any]) -> Built:
     return resolve(what.recipe, what.record, what.method, 0)[1]
 
 
+def wide(hidden: list[int]) -> NormedMLP:
+    return outline((784, *hidden, 10))
+
+
 def blocks(n: int, hidden: list[int], every: int, lr: float = 0.05) -> Any:
     local = Local(lr=lr, momentum=0.0, batch=64, epochs=0, steps=every)
-    return ist(Task(outline((784, *hidden, 10)), local, workers=n), deal="stratified")
+    return ist(Task(wide(hidden), local, workers=n), deal="stratified")
 
 
 def accuracy_of(shards: Shards, built: Built) -> float:
@@ -65,7 +70,7 @@ def player(ranks: Ranks, job: dict[str, Any]) -> tuple[Callable[[], None], Calla
     built, n = built_of(job), job["workers"]
     if job["partitioned"]:
         run = Partitioned(blocks(n, job["hidden"], job["every"]), built.open, 0)
-        shards = Shards(run.method.model, ranks).begin(0)
+        shards = Shards(wide(job["hidden"]), ranks).begin(0)
         return lambda: void(run.play(shards, range(n))), lambda: accuracy_of(shards, built)
     engine, stages = folding(Collective(built.open, ranks=ranks), built.stages)
     method = stages[0].method
@@ -125,7 +130,7 @@ def widest(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
     run = Partitioned(blocks(n, hidden, every), built.open, 0)
     losses = []
     with Peak() as peak:
-        shards = Shards(run.method.model, ranks).begin(0)
+        shards = Shards(wide(hidden), ranks).begin(0)
         for _ in range(job["rounds"]):
             told = run.play(shards, range(n))
             losses.append(statistics.mean(record.loss_mean for record in told))
