@@ -5,11 +5,11 @@
 Four ranks, each in a network namespace of its own, joined by a bridge whose links ``tc tbf``
 shapes both ways (needs root, ip and tc; otherwise said, and not run). Seconds to accuracy .83 on
 Fashion-MNIST are rounds x seconds of a round. Measured on the shaped link: two or three rounds
-after a first one, the slowest rank's. Counted without a link, and multiplied: rounds of the very same run
-to the target (a link changes no number), scored on all test rows every 20 or 40 local steps; its
-evaluation is on nobody's clock. Ranks share the cores, so computing is that of a crowded machine;
-what ``moiety plan`` says, a core for each worker, stands beside. Of replicated IST the bytes are
-not counted: pieces travel as objects, to every rank.
+after a first one, the slowest rank's. Counted without a link, and multiplied: rounds of the very
+same run to the target (a link changes no number), scored on all test rows every 20 or 40 steps;
+its evaluation is on nobody's clock. Ranks share the cores, so computing is that of a crowded
+machine; what ``moiety plan`` says, a core for each worker, stands beside. Of replicated IST the
+bytes are not counted: pieces travel as objects, to every rank.
 """
 
 from __future__ import annotations
