@@ -6,13 +6,15 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from moiety.run.crew import folding
 
 from benchmarks.ist import trial
+from benchmarks.trial import Trial
 from moiety.core.play import begin, play
 from moiety.core.rows import SOME, all_rows
 from moiety.engine.collective import Collective
@@ -21,39 +23,81 @@ from moiety.engine.partitioned import Partitioned, Shards
 from moiety.engine.ranks import Ranks, join, leave
 from moiety.methods.ist import ist
 from moiety.methods.task import Local, Task
-from moiety.models.sharded import logits, outline
+from moiety.models.normed import NormedMLP
+from moiety.models.sharded import outline
 from moiety.models.sharded import statistics as fixed_of
+from moiety.recipes.build import Built
+from moiety.run.alike import folding
+from moiety.run.blocks import score
+from moiety.run.evaluate import evaluate
 from moiety.run.spec import resolve
 
 
-def built_of(method: str, n: int, hidden: list[int], every: int) -> Any:
-    what = trial(method, n, hidden, every=every)
+def described(job: dict[str, Any]) -> Trial:
+    """Describe the run that a job times or counts; one description for both."""
+    what = trial(job["method"], job["workers"], job["hidden"], every=job["every"])
+    local = {**what.changes["local"], **job.get("local", {})}
+    return replace(what, changes={**what.changes, "local": local})
+
+
+def built_of(job: dict[str, Any]) -> Built:
+    what = described(job)
     return resolve(what.recipe, what.record, what.method, 0)[1]
+
+
+def wide(hidden: list[int]) -> NormedMLP:
+    return outline((784, *hidden, 10))
 
 
 def blocks(n: int, hidden: list[int], every: int, lr: float = 0.05) -> Any:
     local = Local(lr=lr, momentum=0.0, batch=64, epochs=0, steps=every)
-    return ist(Task(outline((784, *hidden, 10)), local, workers=n), deal="stratified")
+    return ist(Task(wide(hidden), local, workers=n), deal="stratified")
+
+
+def accuracy_of(shards: Shards, built: Built) -> float:
+    """Score all test rows, every rank computing its own units."""
+    x = all_rows(built.sample, SOME)["x"]
+    model, ranks = shards.model, shards.ranks
+    rows = next(iter(built.groups["test"].values()))
+    with torch.no_grad():
+        fixed = fixed_of(model, shards.params, x, ranks.columns, ranks.total)
+        found = score(shards, fixed, rows, len(built.classes))
+    return found.right / found.count
+
+
+def player(ranks: Ranks, job: dict[str, Any]) -> tuple[Callable[[], None], Callable[[], float]]:
+    """Give what plays a round of a job and what scores where it stands; for both kinds of job."""
+    built, n = built_of(job), job["workers"]
+    if job["partitioned"]:
+        run = Partitioned(blocks(n, job["hidden"], job["every"]), built.open, 0)
+        shards = Shards(wide(job["hidden"]), ranks).begin(0)
+        return lambda: void(run.play(shards, range(n))), lambda: accuracy_of(shards, built)
+    engine, stages = folding(Collective(built.open, ranks=ranks), built.stages)
+    method = stages[0].method
+    state = begin(method)
+
+    def go() -> None:
+        nonlocal state
+        state = play(method, engine, state, list(range(n)), 0)
+
+    def judge() -> float:
+        return ranks.share(whole() if ranks.leads else 0.0)
+
+    def whole() -> float:
+        used = replace(state, params=method.calibrate(state.params, built.sample))
+        told = evaluate(method, used, {}, {"test": built.groups["test"]}, len(built.classes))
+        return told.groups["test"].accuracy[0]
+
+    return go, judge
+
+
+def void(_: object) -> None:
+    """Forget a result."""
 
 
 def timed(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of a round, the slowest rank's, and the bytes that a rank sends in it."""
-    n, hidden, every = ranks.size, job["hidden"], job["every"]
-    built = built_of(job["method"], n, hidden, every)
-    if job["method"] == "ist":
-        run = Partitioned(blocks(n, hidden, every), built.open, 0)
-        shards = Shards(run.method.model, ranks).begin(0)
-
-        def go() -> None:
-            run.play(shards, range(n))
-    else:
-        engine, method = folding(Collective(built.open, ranks=ranks), built.method)
-        state = begin(method)
-
-        def go() -> None:
-            nonlocal state
-            state = play(method, engine, state, list(range(n)), 0)
-
+    """Seconds of a round after a first one, the slowest rank's; bytes that a rank sends in it."""
+    go, _ = player(ranks, job)
     seconds = []
     go()
     before = ranks.sent_bytes
@@ -66,26 +110,32 @@ def timed(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": statistics.median(seconds), "all": seconds, "bytes": sent}
 
 
+def counted(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
+    """Local steps until the test accuracy first reaches a target, looked for every so many."""
+    go, judge = player(ranks, job)
+    found: dict[str, float] = {}
+    for step in range(job["every"], job["most"] + 1, job["every"]):
+        go()
+        if step % job["look"] == 0:
+            found[str(step)] = judge()
+            if found[str(step)] >= job["target"]:
+                return {"steps": step, "accuracy": found}
+    return {"steps": None, "accuracy": found}
+
+
 def widest(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
     """Train a wide network in blocks: peak of tensor bytes of any rank, losses, accuracy."""
-    hidden, n = [job["width"]] * 2, ranks.size
-    built = built_of("local_sgd", n, [8], job["every"])
-    run = Partitioned(blocks(n, hidden, job["every"]), built.open, 0)
+    hidden, n, every = [job["width"]] * 2, ranks.size, job["every"]
+    built = built_of({"method": "local_sgd", "workers": n, "hidden": [8], "every": every})
+    run = Partitioned(blocks(n, hidden, every), built.open, 0)
     losses = []
     with Peak() as peak:
-        shards = Shards(run.method.model, ranks).begin(0)
+        shards = Shards(wide(hidden), ranks).begin(0)
         for _ in range(job["rounds"]):
             told = run.play(shards, range(n))
             losses.append(statistics.mean(record.loss_mean for record in told))
     sent = ranks.sent_bytes  # of training alone: scoring exchanges activations
-    x = all_rows(built.sample, SOME)["x"]
-    test = all_rows(next(iter(built.groups["test"].values())), 2000)
-    with torch.no_grad():
-        fixed = fixed_of(shards.model, shards.params, x, ranks.columns, ranks.total)
-        told = logits(
-            shards.model, shards.params, test["x"], ranks.columns, ranks.total, fixed
-        ).argmax(1)
-    right = float((told == test["y"]).double().mean())
+    right = accuracy_of(shards, built)
     peaks = ranks.gather(peak.most)
     return {"peak": max(peaks), "losses": losses, "accuracy": right, "sent": sent}
 
@@ -94,7 +144,7 @@ def parallel(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
     """Peak of tensor bytes of a lean data-parallel rank: weights, gradients, a batch; in place."""
     del ranks
     model = outline((784, job["width"], job["width"], 10))
-    data = built_of("local_sgd", 1, [8], 1).open(0)
+    data = built_of({"method": "local_sgd", "workers": 1, "hidden": [8], "every": 1}).open(0)
     batch = data.take(torch.arange(64))
     with Peak() as peak:
         shards = Shards(model, Ranks()).begin(0)
@@ -109,7 +159,7 @@ def parallel(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
     return {"peak": peak.most}
 
 
-KINDS = {"timed": timed, "widest": widest, "parallel": parallel}
+KINDS = {"timed": timed, "counted": counted, "widest": widest, "parallel": parallel}
 
 
 def main() -> None:

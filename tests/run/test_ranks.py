@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from moiety.run.cli import main
+
 WORDS = [
     *("run", "ist-digits", "--methods", "diloco", "--seeds", "1", "--rounds", "40"),
     *("--evaluate-every", "20", "--net.hidden", "32", "32", "--keep.every", "4"),
@@ -88,3 +90,70 @@ def test_several_processes_need_the_collective_engine(tmp_path):
     run = torchrun(2, *words, tmp_path / "x")
     assert "say --engine collective" in run.communicate(timeout=60)[0]
     assert run.returncode != 0
+
+
+BLOCKS = [
+    *("run", "ist-digits", "--methods", "ist", "--seeds", "1", "--rounds", "12"),
+    *("--evaluate-every", "6", "--net.hidden", "32", "32", "--keep.every", "4"),
+    *("--engine",),
+]
+
+
+def scores(lines: list) -> list[float]:
+    """Accuracy and loss of the evaluations, in order."""
+    groups = [line["groups"]["test"] for line in lines if line["kind"] == "evaluation"]
+    return [value for group in groups for value in (*group["accuracy"], *group["loss"])]
+
+
+def rounds(lines: list) -> list:
+    return [line for line in lines if line["kind"] == "round"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_run_in_blocks_goes_on_with_another_number_of_ranks(tmp_path):
+    """Rounds to the bit; scores up to the order in which ranks add up the outputs."""
+    straight, out = tmp_path / "straight", tmp_path / "killed"
+    assert main([*BLOCKS, "partitioned", "--out", str(straight)]) == 0
+    run = torchrun(2, *BLOCKS, "partitioned", "--out", out)
+    wait_for_round(out, 6)
+    os.kill(max(ranks_of(run)), signal.SIGKILL)
+    run.communicate(timeout=60)
+    assert run.returncode != 0
+    assert not (out / "final").exists()
+    again = torchrun(3, "resume", out)
+    said = again.communicate(timeout=120)[0]
+    assert again.returncode == 0, said
+    told, wanted = text_of(out / "ledger.jsonl"), text_of(straight / "ledger.jsonl")
+    assert rounds(told) == rounds(wanted)
+    assert len(rounds(told)) == 12
+    assert scores(told) == pytest.approx(scores(wanted), rel=1e-5)
+
+
+def test_blocks_cost_and_hold_what_the_whole_in_one_place_does(tmp_path):
+    """The same hands and bytes as ``serial``, other first values; and it learns as well."""
+    told = {}
+    for engine in ("partitioned", "serial"):
+        assert main([*BLOCKS, engine, "--out", str(tmp_path / engine)]) == 0
+        told[engine] = text_of(tmp_path / engine / "ledger.jsonl")
+    for one, other in zip(rounds(told["partitioned"]), rounds(told["serial"]), strict=True):
+        for name in ("round", "down_bytes", "up_bytes"):
+            assert one[name] == other[name]
+        for mine, theirs in zip(one["workers"], other["workers"], strict=True):
+            for name in ("worker", "part", "held", "down_bytes", "up_bytes", "steps", "rows"):
+                assert mine[name] == theirs[name]
+    assert scores(told["partitioned"])[2] == pytest.approx(scores(told["serial"])[2], abs=0.05)
+    assert scores(told["partitioned"])[2] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["--methods", "local_sgd"], "say --methods ist"),
+        (["--net.kind", "mlp"], "--net.kind normed"),
+        (["--local.moments", "carry"], "local.moments='reset'"),
+    ],
+)
+def test_what_cannot_be_played_in_blocks_is_told_the_remedy(words, remedy, tmp_path, capsys):
+    assert main([*BLOCKS, "partitioned", *words, "--out", str(tmp_path / "x")]) == 1
+    assert remedy in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

@@ -61,3 +61,12 @@ def test_workers_are_numbered_from_zero(tmp_path):
     method = moiety.METHODS["fedavg"].make(task)
     with pytest.raises(ValueError, match="number them 0, 1, 2"):
         moiety.train(method, {5: workers[0]}, tmp_path, moiety.Conduct(rounds=1))
+
+
+@pytest.mark.parametrize("engine", ["collective", "partitioned"])
+def test_engines_of_several_processes_are_refused_with_a_remedy(engine, tmp_path):
+    task, workers = world()
+    how = moiety.Conduct(rounds=1, engine=engine)
+    with pytest.raises(RunError, match=r"choose auto.*docs/cluster\.md"):
+        moiety.train(moiety.METHODS["fedavg"].make(task), workers, tmp_path / "x", how)
+    assert not (tmp_path / "x").exists()

@@ -18,6 +18,7 @@ ENGINES: Mapping[str, str] = {
     "vectorized": "workers of equal shape stacked and stepped at once: small parts, and GPUs",
     "pool": "workers spread over the cores, each stepping in place: wide parts and convolutions",
     "collective": "workers spread over the processes of torchrun, on one machine or several",
+    "partitioned": "the same, and no process ever has the whole: ist on normed networks",
 }
 
 MAKE: Mapping[str, Callable[..., Engine]] = {
@@ -26,6 +27,7 @@ MAKE: Mapping[str, Callable[..., Engine]] = {
     "pool": Pool,
     "collective": Collective,
 }
+"""Those that map jobs; ``partitioned`` plays whole rounds (``run/blocks.py``)."""
 
 SMALL = 16_384
 """Parameters up to which stacking pays on a CPU.
@@ -69,6 +71,11 @@ def make(name: str, open_rows: Open, memory: MutableMapping[int, Memory] | None 
     >>> type(make("serial", lambda worker: None)).__name__
     'Serial'
     """
+    if name == "partitioned":
+        raise ValueError(
+            "engine 'partitioned' plays whole rounds, not jobs: say moiety run --engine "
+            "partitioned, or see docs/cluster.md for its use from Python"
+        )
     if name not in MAKE:
         near = get_close_matches(name, MAKE, n=3, cutoff=0) or list(MAKE)
         auto = "; 'auto' is resolved by choose(method, device, workers)" if name == "auto" else ""

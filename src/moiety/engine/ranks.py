@@ -124,6 +124,7 @@ def join() -> Ranks:
 
 
 def leave() -> None:
-    """Leave the other ranks."""
+    """Leave the other ranks, all at once: one that ends before the others would abort them."""
     if dist.is_available() and dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()

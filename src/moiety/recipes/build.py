@@ -17,10 +17,12 @@ from moiety.core.types import Params
 from moiety.data import files, sets
 from moiety.data.dataset import Dataset, Scale
 from moiety.data.partition import counts
+from moiety.engine.partitioned import check
 from moiety.methods import METHODS
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.models.gated import Base, Common
+from moiety.models.sharded import outline
 from moiety.recipes.common import freeze, nearest_anchors, train_common
 from moiety.recipes.fields import nearest
 from moiety.recipes.graphs import (
@@ -183,7 +185,8 @@ def build(record: Federation, method: str, seed: int) -> Built:
     """
     if method not in METHODS and method != REFERENCE:
         raise ValueError(f"unknown method {method!r}{nearest(method, [*METHODS, REFERENCE])}")
-    base = ground(record, seed)
+    parted = record.engine == "partitioned"
+    base = in_blocks(record, method, seed) if parted else ground(record, seed)
     if method in ("ddome", REFERENCE) and not len(base.places.public):
         raise ValueError(
             f"{method} needs a common expert, but population.public is 0; set some rows apart"
@@ -208,9 +211,37 @@ def build(record: Federation, method: str, seed: int) -> Built:
         if method == REFERENCE
         else stages(method, task, record.options)
     )
+    if parted:
+        check(made[0].method)
     if method == REFERENCE:
         record = replace(record, rounds=0)
     return replace(assemble(record, base, made[0].method, seed), later=tuple(made[1:]))
+
+
+def in_blocks(record: Federation, method: str, seed: int) -> Ground:
+    """Prepare a run of which nobody has the whole: a model of shapes alone; nothing wide is drawn.
+
+    Raises:
+        ValueError: for what needs the whole, with the remedy.
+    """
+    net, plain = record.net, record.device == "cpu" and record.pace.waits
+    if method != "ist":
+        raise ValueError(
+            f"engine 'partitioned' plays ist, but {method} was asked for; say --methods ist, or "
+            "--engine collective, which keeps the whole at every rank"
+        )
+    if net.kind != "normed" or not plain or record.population.public:
+        raise ValueError(
+            "engine 'partitioned' plays normed networks on the CPU, in rounds, without public rows:"
+            f" got net.kind={net.kind!r}, device={record.device!r}, pace.kind={record.pace.kind!r},"
+            f" population.public={record.population.public}; change these (--net.kind normed ...), "
+            "or say --engine collective, which keeps the whole at every rank"
+        )
+    small = replace(net, hidden=(2,) * len(net.hidden))
+    base = ground(replace(record, net=small), seed)
+    widths = (base.data.x.shape[1:].numel(), *net.hidden, len(base.data.classes))
+    model = outline(widths, net.norm)
+    return replace(base, net=model, trained=model.params, common=None)
 
 
 def check_pace(record: Federation, base: Ground, workers: int) -> None:
@@ -237,7 +268,8 @@ def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Bui
         for name, group in base.places.groups.items()
     }
     first = method.first or method.model.params
-    method = replace(method, first={name: t.to(record.device) for name, t in first.items()})
+    if record.engine != "partitioned":  # whose whole is nowhere
+        method = replace(method, first={n: t.to(record.device) for n, t in first.items()})
     if method.view is not None:
         open_rows = Seen(open_rows, method.view)
         seen = {name: Seen(group.__getitem__, method.view) for name, group in groups.items()}

@@ -15,6 +15,9 @@ from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.recipes.record import Federation
 from moiety.run.errors import RunError
 
+TOGETHER = ("collective", "partitioned")
+"""Engines that use the processes of torchrun."""
+
 FOLDS: tuple[Merge, ...] = (overlap, overlap_by_rows)
 """Merges that look at pieces through the store alone, so that a piece may stay where it is."""
 
@@ -25,7 +28,7 @@ def ranks_of(record: Federation) -> Ranks:
     Raises:
         RunError: if torchrun started several processes and the record does not use them.
     """
-    if record.engine == "collective":
+    if record.engine in TOGETHER:
         return join()
     if started() and join().size > 1:
         raise RunError(

@@ -10,12 +10,14 @@ from moiety.core.ledger import read
 from moiety.core.state import State
 from moiety.engine.choose import make
 from moiety.engine.collective import Collective
+from moiety.engine.partitioned import Partitioned
 from moiety.engine.ranks import join
 from moiety.recipes.build import Built, build, located
 from moiety.recipes.fields import override, to_plain
 from moiety.recipes.record import Federation
 from moiety.run import checkpoint as checkpoints
 from moiety.run.alike import folding, ranks_of
+from moiety.run.blocks import BlockRun, execute_blocks
 from moiety.run.errors import RunError
 from moiety.run.files import read_json, replace_file, to_json
 from moiety.run.final import Intake, serve_method, write
@@ -53,6 +55,8 @@ def crew_of(record: Federation, built: Built) -> Crew:
 def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> State:
     """Play one run in its folder, from its newest checkpoint if it has one."""
     record = spec.record
+    if record.engine == "partitioned":
+        return play_blocks(spec, built, folder, at)
     engine, ranks, stages = make(record.engine, built.open), ranks_of(record), built.stages
     if isinstance(engine, Collective):
         engine, stages = folding(engine, stages)
@@ -89,6 +93,31 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
     params = method.calibrate(state.params, built.sample)
     write(serve_method(method, params, intake, note), folder / "final")
     return state
+
+
+def play_blocks(spec: Spec, built: Built, folder: Path, at: int | None) -> State:
+    """Play one run in blocks; rank 0 alone looks on.
+
+    Raises:
+        RunError: if it is to go back to an earlier round.
+    """
+    if at is not None:
+        raise RunError("--at needs an engine with whole checkpoints; leave it out to go on")
+    record, ranks = spec.record, ranks_of(spec.record)
+    run = BlockRun(
+        play=Partitioned(built.method, built.open, spec.seed),
+        ranks=ranks,
+        rounds=built.rounds,
+        roster=roster_of(record, built),
+        groups=built.groups,
+        sample=built.sample,
+        start=start_of(spec, built),
+        evaluate_every=record.evaluate_every,
+        keep=Keep(record.keep.every, record.keep.last),
+        mark=spec.mark,
+    )
+    label = f"{spec.method}, seed {spec.seed}"
+    return execute_blocks(run, folder, [Progress(label, built.rounds, 0)] if ranks.leads else [])
 
 
 def own(built: Built) -> list[str]:

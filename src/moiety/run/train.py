@@ -19,7 +19,9 @@ from moiety.core.stage import Stage
 from moiety.core.state import State, count_bytes
 from moiety.data.dataset import Scale
 from moiety.engine.choose import choose, make
+from moiety.run.alike import TOGETHER
 from moiety.run.environment import describe
+from moiety.run.errors import RunError
 from moiety.run.evaluate import labels
 from moiety.run.final import Intake, serve_method, write
 from moiety.run.loop import Keep, Run, Watcher, execute
@@ -78,6 +80,11 @@ def train(
         ValueError: if workers are not numbered from 0.
         RunError: for what a user can mend.
     """
+    if how.engine in TOGETHER:
+        raise RunError(
+            f"train() plays in one process, but engine={how.engine!r} uses several; choose auto, "
+            "serial, vectorized or pool, or take Collective and Ranks as docs/cluster.md says"
+        )
     if list(workers) != list(range(len(workers))) or not workers:
         raise ValueError(f"workers are {list(workers)[:5]}...; number them 0, 1, 2, ...")
     folder, size = Path(folder), how.size or len(workers)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from moiety.engine.ranks import join
+from moiety.engine.ranks import join, leave
 from moiety.run.commands.common import existing, parse, stopped
 from moiety.run.commands.run import finish
 from moiety.run.group import members, resume
@@ -49,9 +49,9 @@ def main(words: Sequence[str]) -> int:
         if join().leads:
             stopped(folder)
         raise
-    if not join().leads:
-        return 0
-    if not played:
-        warn(f"{folder} is over; nothing to resume")
-    finish(members(folder), folder, json=said.json)
+    if join().leads:
+        if not played:
+            warn(f"{folder} is over; nothing to resume")
+        finish(members(folder), folder, json=said.json)
+    leave()
     return 0

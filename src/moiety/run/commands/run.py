@@ -10,9 +10,9 @@ from typing import Annotated
 import tyro
 
 from moiety.core.ledger import read
-from moiety.engine.ranks import Ranks
+from moiety.engine.ranks import Ranks, leave
 from moiety.recipes.record import Federation
-from moiety.run.alike import ranks_of
+from moiety.run.alike import TOGETHER, ranks_of
 from moiety.run.commands.common import (
     check,
     parse,
@@ -61,7 +61,7 @@ def main(words: Sequence[str]) -> int:
     record = check(said.record)
     ranks = ranks_of(record)
     folder = chosen(ranks, said.out, name)
-    if record.engine == "collective" and ranks.size == 1:
+    if record.engine in TOGETHER and ranks.size == 1:
         warn(f"one rank; for more: torchrun --nproc-per-node 4 -m moiety run {name} ...")
     try:
         runs = start_group(name, record, folder)
@@ -71,6 +71,7 @@ def main(words: Sequence[str]) -> int:
         raise
     if ranks.leads:
         finish(runs, folder, json=said.json)
+    leave()
     return 0
 
 

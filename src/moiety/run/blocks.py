@@ -1,0 +1,193 @@
+"""A run of which no rank ever has the whole model: ``--engine partitioned``, under ``torchrun``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from moiety.core.ledger import End, Entry, Evaluation, Group, Round, Start, encode, read
+from moiety.core.rows import SOME, Rows, all_rows, chunks
+from moiety.core.state import Reply, State
+from moiety.core.types import Params
+from moiety.engine.partitioned import Partitioned, Shards, check
+from moiety.engine.ranks import Ranks
+from moiety.engine.resharding import load, save
+from moiety.models.sharded import logits, statistics
+from moiety.run.errors import RunError
+from moiety.run.evaluate import Score, mean
+from moiety.run.files import replace_file
+from moiety.run.ledger import Meter, append, settle
+from moiety.run.loop import CHECKPOINTS, LEDGER, Keep, Watcher, stopping
+from moiety.run.roster import Roster
+
+
+@dataclass(frozen=True)
+class BlockRun:
+    """Everything that a run in blocks is made of; the fields of ``Run`` where they are alike.
+
+    Args:
+        play: the rounds; its method's model has shapes alone.
+        ranks: who holds the blocks; rank 0 alone writes the ledger.
+        rounds: of training.
+        roster: who takes part.
+        groups: group -> worker -> labelled rows to evaluate on.
+        sample: training rows on which statistics of norms are fixed for use.
+        start: the first line of the ledger.
+        evaluate_every: rounds between evaluations.
+        keep: of checkpoints.
+        mark: what tells this run from others.
+    """
+
+    play: Partitioned
+    ranks: Ranks
+    rounds: int
+    roster: Roster
+    groups: Mapping[str, Mapping[int, Rows]]
+    sample: Rows
+    start: Start
+    evaluate_every: int
+    keep: Keep
+    mark: str
+
+
+def execute_blocks(run: BlockRun, folder: Path, watch: Sequence[Watcher] = ()) -> State:
+    """Play a run in blocks, from its newest checkpoint if it has one.
+
+    Every rank writes its own blocks to ``checkpoints`` and, at the end, to ``final``.
+
+    Returns:
+        A state without parameters: nobody has them all.
+
+    Raises:
+        RunError: for what a user can mend.
+        KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
+    """
+    shards, ledger = stand(run, folder), folder / LEDGER
+
+    def note(entry: Entry) -> None:
+        if run.ranks.leads:
+            append(ledger, entry)
+            for watcher in watch:
+                watcher(entry)
+
+    if not shards.round:
+        note(run.start)
+    begun = time.perf_counter()
+    try:
+        with stopping() as asked:
+            play_on(run, shards, folder, note, asked)
+    except (RuntimeError, ValueError) as error:
+        note(End(shards.round, time.perf_counter() - begun, "failed", str(error)))
+        raise RunError(f"{error}. The last checkpoint is kept in {folder}") from error
+    save(shards, folder / "final", run.mark)
+    note(End(shards.round, time.perf_counter() - begun, "finished"))
+    return State({}, round=shards.round)
+
+
+def stand(run: BlockRun, folder: Path) -> Shards:
+    """Find where the run stands: its newest checkpoint, or the beginning."""
+    check(run.play.method)
+    model: object = run.play.method.model
+    shards = Shards(model, run.ranks)  # type: ignore[arg-type] # check said so
+    try:
+        known = load(shards, folder / CHECKPOINTS, run.mark)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    if not known:
+        shards.begin(run.play.seed)
+    if run.ranks.leads and (folder / LEDGER).exists():
+        cut(folder / LEDGER, shards.round if known else -1)
+    run.ranks.gather(None)
+    return shards
+
+
+def cut(ledger: Path, last: int) -> None:
+    """Forget what was written after a round, and how the run ended; all, where it is below 0."""
+    if last < 0:
+        ledger.unlink()
+        return
+    told = read(ledger)
+    entries = sorted([*told.rounds, *told.evaluations], key=lambda entry: entry.round)
+    kept: list[Entry] = [told.start, *(entry for entry in entries if entry.round <= last)]
+    replace_file(ledger, "".join(encode(entry) + "\n" for entry in kept).encode())
+
+
+def play_on(
+    run: BlockRun,
+    shards: Shards,
+    folder: Path,
+    note: Callable[[Entry], None],
+    asked: Callable[[], bool],
+) -> None:
+    """Play the rounds that are left."""
+    while shards.round < run.rounds:
+        note(play_round(run, shards))
+        last = shards.round == run.rounds
+        if last or shards.round % run.evaluate_every == 0:
+            note(judge(run, shards))
+        stop = run.ranks.agree(wish=asked())
+        if last or stop or shards.round % run.keep.every == 0:
+            if run.ranks.leads:
+                settle(folder / LEDGER)
+            save(shards, folder / CHECKPOINTS, run.mark)
+        if stop:
+            note(End(shards.round, 0.0, "interrupted", "stopped by the user"))
+            raise KeyboardInterrupt
+
+
+def play_round(run: BlockRun, shards: Shards) -> Round:
+    """Play one round; its bytes are those of the pieces, down and up, as in any ledger."""
+    begun, roster = time.perf_counter(), run.roster(shards.round, run.play.seed)
+    shares = run.play.shares(roster, shards.round)
+    told = run.play.play(shards, roster)
+    meter = Meter()
+    for (worker, share), record in zip(shares.items(), told, strict=True):
+        size = piece_bytes(run.play.method.model.params, share.part.axes, shards)
+        meter.down[worker] = meter.up[worker] = size
+        meter.works.append(Reply(worker, share, {}, record=record))
+    return meter.entry(run.play.method, State({}, round=shards.round), time.perf_counter() - begun)
+
+
+def piece_bytes(whole: Params, kept: Mapping[str, torch.Tensor], shards: Shards) -> int:
+    """Count the bytes of a piece by its shapes."""
+    total = 0
+    for name, tensor in whole.items():
+        size = tensor.element_size()
+        for length, axis in zip(tensor.shape, shards.axes[name], strict=True):
+            size *= len(kept[str(axis)]) if str(axis) in kept else length
+        total += size
+    return total
+
+
+def judge(run: BlockRun, shards: Shards) -> Evaluation:
+    """Evaluate where the run stands: every rank computes its own units, for all rows."""
+    begun, ranks, result = time.perf_counter(), run.ranks, {}
+    with torch.no_grad():
+        x = all_rows(run.sample, SOME)["x"]
+        fixed = statistics(shards.model, shards.params, x, ranks.columns, ranks.total)
+        for name, workers in run.groups.items():
+            found = [
+                score(shards, fixed, rows, len(run.start.classes)) for rows in workers.values()
+            ]
+            result[name] = Group(
+                workers=list(workers),
+                accuracy=[mean(one.right, one.count) for one in found],
+                rows=[one.count for one in found],
+                loss=[mean(one.loss, one.count) for one in found],
+            )
+    return Evaluation(shards.round, time.perf_counter() - begun, result)
+
+
+def score(shards: Shards, fixed: Params, rows: Rows, classes: int) -> Score:
+    """Score a worker's rows, chunk by chunk."""
+    into, ranks = Score((0, classes)), shards.ranks
+    for ids in chunks(rows, 2048):
+        batch = rows.take(ids)
+        told = logits(shards.model, shards.params, batch["x"], ranks.columns, ranks.total, fixed)
+        into.add(F.log_softmax(told, -1), batch["y"], None)
+    return into
