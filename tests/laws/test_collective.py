@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from moiety.core.play import play
+from moiety.core.stage import Stage
 from moiety.engine.collective import Collective, collected
 from moiety.engine.serial import Serial
 from moiety.run.alike import folding
@@ -26,7 +27,8 @@ def test_the_collective_engine_agrees_with_serial(every, spawned, size):
         for name, make in every.items():
             case, other = make(), make()
             one, two = Serial(case.open()), Collective(other.open(), ranks=ranks)
-            two, method = folding(two, other.method)
+            two, stages = folding(two, [Stage(other.method, 1)])
+            method = stages[0].method
             other.method = method
             for rounds in (1, 2):
                 wanted = case.play(one, case.begin(), rounds)
@@ -44,8 +46,9 @@ def test_averaging_wholes_sends_what_a_ring_would(every, spawned):
 
     def job(ranks):
         case = every["local_sgd"]()
-        engine, case.method = folding(Collective(case.open(), ranks=ranks), case.method)
-        play(case.method, engine, case.begin(), [0, 1], 0)
+        engine = Collective(case.open(), ranks=ranks)
+        engine, stages = folding(engine, [Stage(case.method, 1)])
+        play(stages[0].method, engine, case.begin(), [0, 1], 0)
         whole = sum(t.numel() * t.element_size() for t in case.method.model.params.values())
         return ranks.sent_bytes, whole
 

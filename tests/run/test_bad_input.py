@@ -113,7 +113,7 @@ def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
     (["--population.public", "0"], "set some rows apart"),
     (["--population.scheme", "natural"], "no natural workers"),
     (["--population.scheme", "iid", "--population.workers", "5000"], "choose fewer workers"),
-    (["--net.kind", "cnn"], "a CNN needs images"),
+    (["--net.kind", "cnn"], "net.kind='cnn' needs images"),
     (["--net.kind", "tree"], "network 'tree'"),
     (["--local.optimizer", "sgdd"], "'sgdd'; choose 'sgd', 'adam' or 'adamw'"),
     (["--local.schedule", "cosin"], "'cosin'; choose 'constant', 'cosine' or 'steps'"),

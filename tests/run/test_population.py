@@ -21,6 +21,7 @@ SHAPES = {
     "dirichlet": Population(scheme="dirichlet", workers=8, unseen=2, alpha=0.3),
     "iid": Population(scheme="iid", workers=8, unseen=2),
     "shards": Population(scheme="shards", workers=8, unseen=2),
+    "contiguous": Population(scheme="contiguous", workers=8, unseen=2),
     "natural": Population(scheme="natural", unseen=3),
 }
 

@@ -38,7 +38,8 @@ def test_a_recipe_plays_a_round_of_each_of_its_methods(name, tmp_path):
         assert ledger.start.num_seen == record.population.workers
         assert ledger.start.num_unseen == record.population.unseen
         for entry in ledger.rounds:
-            assert len(entry.workers) == record.turnout.size
+            awaited = record.pace.size if record.pace.kind == "buffer" else record.turnout.size
+            assert len(entry.workers) == awaited
         groups = ledger.evaluations[-1].groups
         together = record.population.together
         assert ({"test"} if together else {"seen", "unseen", "validation"}) <= groups.keys()

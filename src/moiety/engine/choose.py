@@ -29,6 +29,9 @@ MAKE: Mapping[str, Callable[..., Engine]] = {
 }
 """Those that map jobs; ``partitioned`` plays whole rounds (``run/blocks.py``)."""
 
+TOGETHER = ("collective", "partitioned")
+"""Engines that use the processes of torchrun."""
+
 SMALL = 16_384
 """Parameters up to which stacking pays on a CPU.
 

@@ -36,6 +36,7 @@ from moiety.recipes.graphs import (
 )
 from moiety.recipes.nets import check_fit, check_kind, network
 from moiety.recipes.options import stages
+from moiety.recipes.pacing import check_pace
 from moiety.recipes.population import Places, place, with_anchors
 from moiety.recipes.record import Federation
 from moiety.recipes.scaled import fingerprint, on_device, stamp, standardised
@@ -192,7 +193,7 @@ def build(record: Federation, method: str, seed: int) -> Built:
             f"{method} needs a common expert, but population.public is 0; set some rows apart"
         )
     workers = min(record.turnout.size, len(base.places.train))
-    check_pace(record, base, workers)
+    check_pace(record, workers, anchors=bool(base.places.anchors))
     task = Task(
         model=base.net,
         local=record.local,
@@ -242,20 +243,6 @@ def in_blocks(record: Federation, method: str, seed: int) -> Ground:
     widths = (base.data.x.shape[1:].numel(), *net.hidden, len(base.data.classes))
     model = outline(widths, net.norm)
     return replace(base, net=model, trained=model.params, common=None)
-
-
-def check_pace(record: Federation, base: Ground, workers: int) -> None:
-    """Refuse a pace that does not fit the workers or who of them takes part."""
-    record.pace.check(workers)
-    drawn = record.turnout
-    if not record.pace.waits and (
-        drawn.chance < 1 or (drawn.anchors >= 0 and base.places.anchors and not drawn.fixed)
-    ):
-        raise ValueError(
-            f"pace.kind={record.pace.kind!r} sends out whoever is idle, but turnout.chance="
-            f"{drawn.chance} and turnout.anchors={drawn.anchors} say who takes part in a round; "
-            "choose chance 1 and anchors -1, or pace.kind sync"
-        )
 
 
 def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Built:

@@ -9,14 +9,12 @@ from dataclasses import replace
 from moiety.core.protocols import Merge
 from moiety.core.stage import Stage
 from moiety.core.store import Local
+from moiety.engine.choose import TOGETHER
 from moiety.engine.collective import Collective, Scattered
 from moiety.engine.ranks import Ranks, join, started
 from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.recipes.record import Federation
 from moiety.run.errors import RunError
-
-TOGETHER = ("collective", "partitioned")
-"""Engines that use the processes of torchrun."""
 
 FOLDS: tuple[Merge, ...] = (overlap, overlap_by_rows)
 """Merges that look at pieces through the store alone, so that a piece may stay where it is."""

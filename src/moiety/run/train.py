@@ -18,8 +18,7 @@ from moiety.core.rows import SOME, Rows, look, some_of
 from moiety.core.stage import Stage
 from moiety.core.state import State, count_bytes
 from moiety.data.dataset import Scale
-from moiety.engine.choose import choose, make
-from moiety.run.alike import TOGETHER
+from moiety.engine.choose import TOGETHER, choose, make
 from moiety.run.environment import describe
 from moiety.run.errors import RunError
 from moiety.run.evaluate import labels
@@ -80,13 +79,7 @@ def train(
         ValueError: if workers are not numbered from 0.
         RunError: for what a user can mend.
     """
-    if how.engine in TOGETHER:
-        raise RunError(
-            f"train() plays in one process, but engine={how.engine!r} uses several; choose auto, "
-            "serial, vectorized or pool, or take Collective and Ranks as docs/cluster.md says"
-        )
-    if list(workers) != list(range(len(workers))) or not workers:
-        raise ValueError(f"workers are {list(workers)[:5]}...; number them 0, 1, 2, ...")
+    check(workers, how)
     folder, size = Path(folder), how.size or len(workers)
     how.pace.check(size)
     engine = how.engine if how.engine != "auto" else choose(method, "cpu", size)
@@ -116,6 +109,17 @@ def train(
     params = method.calibrate(state.params, sample)
     write(serve_method(method, params, intake_of(workers[0], names), note), folder / "final")
     return state
+
+
+def check(workers: Mapping[int, Rows], how: Conduct) -> None:
+    """Refuse numbers and engines that do not fit."""
+    if how.engine in TOGETHER:
+        raise RunError(
+            f"train() plays in one process, but engine={how.engine!r} uses several; choose auto, "
+            "serial, vectorized or pool, or take Collective and Ranks as docs/cluster.md says"
+        )
+    if list(workers) != list(range(len(workers))) or not workers:
+        raise ValueError(f"workers are {list(workers)[:5]}...; number them 0, 1, 2, ...")
 
 
 def intake_of(rows: Rows, names: tuple[str, ...]) -> Intake:

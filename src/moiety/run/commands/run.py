@@ -10,9 +10,10 @@ from typing import Annotated
 import tyro
 
 from moiety.core.ledger import read
+from moiety.engine.choose import TOGETHER
 from moiety.engine.ranks import Ranks, leave
 from moiety.recipes.record import Federation
-from moiety.run.alike import TOGETHER, ranks_of
+from moiety.run.alike import ranks_of
 from moiety.run.commands.common import (
     check,
     parse,
