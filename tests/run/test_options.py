@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 FROZEN = Path(__file__).with_name("options.txt")
-COMMANDS = ("run yours", "sweep yours", "plan yours", "resume", "list", "report", "predict", "personalize")
+COMMANDS = (
+    "run yours",
+    "sweep yours",
+    "plan yours",
+    "resume",
+    "list",
+    "report",
+    "predict",
+    "personalize",
+)
 
 
 def options(text: str) -> set[str]:
