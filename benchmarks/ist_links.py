@@ -109,8 +109,10 @@ def network(n: int, rate: str) -> Iterator[list[list[str]]]:
             sh(*inside, "tc", "qdisc", "add", "dev", "eth0", *shape)
         yield [["ip", "netns", "exec", name] for name in names]
     finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+        for place, name in enumerate(names):  # links first: a namespace takes its time to go
+            undo = (["ip", "link", "del", f"{tag}v{place}"], ["ip", "netns", "del", name])
+            for words in undo:
+                subprocess.run(words, check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", f"{tag}b"], check=False, capture_output=True)
 
 

@@ -16,16 +16,16 @@ import torch
 from benchmarks.ist import trial
 from benchmarks.trial import Trial
 from moiety.core.play import begin, play
-from moiety.core.rows import SOME, all_rows
 from moiety.engine.collective import Collective
 from moiety.engine.owned import Peak
-from moiety.engine.partitioned import Partitioned, Shards
+from moiety.engine.partitioned import Partitioned
+from moiety.engine.peers import come_home
 from moiety.engine.ranks import Ranks, join, leave
+from moiety.engine.shards import Shards
 from moiety.methods.ist import ist
 from moiety.methods.task import Local, Task
 from moiety.models.normed import NormedMLP
 from moiety.models.sharded import outline
-from moiety.models.sharded import statistics as fixed_of
 from moiety.recipes.build import Built
 from moiety.run.alike import folding
 from moiety.run.blocks import score
@@ -56,11 +56,10 @@ def blocks(n: int, hidden: list[int], every: int, lr: float = 0.05) -> Any:
 
 def accuracy_of(shards: Shards, built: Built) -> float:
     """Score all test rows, every rank computing its own units."""
-    x = all_rows(built.sample, SOME)["x"]
-    model, ranks = shards.model, shards.ranks
+    come_home(shards)
     rows = next(iter(built.groups["test"].values()))
     with torch.no_grad():
-        fixed = fixed_of(model, shards.params, x, ranks.columns, ranks.total)
+        fixed = shards.form.fix(shards.params, built.sample, shards.ranks)
         found = score(shards, fixed, rows, len(built.classes))
     return found.right / found.count
 

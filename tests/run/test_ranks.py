@@ -9,8 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from moiety.recipes.build import build
 from moiety.run.cli import main
+from moiety.run.final import load
+from moiety.run.group import read_spec
 
 WORDS = [
     *("run", "ist-digits", "--methods", "diloco", "--seeds", "1", "--rounds", "40"),
@@ -129,6 +133,38 @@ def test_a_run_in_blocks_goes_on_with_another_number_of_ranks(tmp_path):
     assert scores(told) == pytest.approx(scores(wanted), rel=1e-5)
 
 
+@pytest.mark.parametrize("engine", ["partitioned", "peers"])
+def test_the_final_model_of_blocks_is_a_model_like_any(engine, tmp_path):
+    """Written by two ranks, loaded by one process: it answers as the last evaluation says."""
+    out = tmp_path / engine
+    run = torchrun(2, *BLOCKS, engine, "--local.moments", "carry", "--out", out)
+    said = run.communicate(timeout=120)[0]
+    assert run.returncode == 0, said
+    served = load(out)
+    data = build(read_spec(out).record, "ist", 0)
+    (rows,) = data.groups["test"].values()
+    batch = rows.take(torch.arange(rows.size))
+    guess = served.model.logits(served.params, batch, {}).argmax(1)
+    found = float((guess == batch["y"]).float().mean())
+    assert found == pytest.approx(scores(text_of(out / "ledger.jsonl"))[-2], abs=1e-6)
+    assert sorted(path.name for path in (out / "final").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+    assert not list(out.glob("**/*.metadata"))  # a pickle
+
+
+def test_peers_and_owners_play_the_same_rounds(tmp_path):
+    told = []
+    for engine in ("partitioned", "peers"):
+        out = tmp_path / engine
+        run = torchrun(2, *BLOCKS, engine, "--turnout.size", "2", "--out", out)
+        said = run.communicate(timeout=120)[0]
+        assert run.returncode == 0, said
+        told.append((text_of(out / "ledger.jsonl"), final(out)))
+    assert told[0] == told[1]
+
+
 def test_blocks_cost_and_hold_what_the_whole_in_one_place_does(tmp_path):
     """The same hands and bytes as ``serial``, other first values; and it learns as well."""
     told = {}
@@ -150,7 +186,7 @@ def test_blocks_cost_and_hold_what_the_whole_in_one_place_does(tmp_path):
     [
         (["--methods", "local_sgd"], "say --methods ist"),
         (["--net.kind", "mlp"], "--net.kind normed"),
-        (["--local.moments", "carry"], "local.moments='reset'"),
+        (["--local.moments", "keep"], "local.moments='reset' or 'carry'"),
     ],
 )
 def test_what_cannot_be_played_in_blocks_is_told_the_remedy(words, remedy, tmp_path, capsys):

@@ -2,22 +2,29 @@
 
 import pytest
 import torch
+from torch import Generator
 
 from moiety.core.play import play
 from moiety.core.protocols import Method
 from moiety.core.rows import TableRows
 from moiety.core.state import State
 from moiety.core.streams import stream
+from moiety.data.graph import GraphRows, both_ways
 from moiety.engine.owned import Peak
-from moiety.engine.partitioned import Partitioned, Shards, check, whole_of
+from moiety.engine.partitioned import Partitioned, check
+from moiety.engine.peers import come_home
 from moiety.engine.ranks import Ranks
 from moiety.engine.resharding import load, save
 from moiety.engine.serial import Serial
+from moiety.engine.shards import PARAMS, Shards, whole_of
+from moiety.methods.gist import gist
 from moiety.methods.ist import ist
 from moiety.methods.local_sgd import local_sgd
 from moiety.methods.task import Local, Task
+from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
-from moiety.models.sharded import logits, outline, statistics
+from moiety.models.sharded import outline
+from moiety.solve.objectives import NodeCrossEntropy
 
 WIDTHS = (10, 32, 16, 3)
 
@@ -34,16 +41,35 @@ def method_of(workers: int, deal: str = "stratified", keep: float = 0.0, widths=
     return ist(Task(outline(widths), local, workers=workers), deal=deal, keep=keep)
 
 
-def central(method: Method, first, data, rounds: int, seed: int = 1):
+def central(method: Method, first, data, rounds: int, seed: int = 1) -> State:
     """Play the same with the whole in one place."""
-    state = State(first)
+    state = State(first, slots=method.solve.slots(first))
     for _ in range(rounds):
         state = play(method, Serial(data.__getitem__), state, sorted(data), seed)
-    return state.params
+    return state
+
+
+def first_of(model):
+    return dict(Shards(model, Ranks()).begin(1).params)
 
 
 def first_whole(widths=WIDTHS):
-    return dict(Shards(outline(widths), Ranks()).begin(1).params)
+    return first_of(outline(widths))
+
+
+def unlike(method: Method, data, ranks: Ranks, *, peers: bool, rounds: int = 3) -> list[str]:
+    """Name the tensors in which blocks differ from the whole in one place."""
+    run = Partitioned(method, data.__getitem__, 1, peers)
+    shards = run.begin(Shards(method.model, ranks))
+    for _ in range(rounds):
+        run.play(shards, sorted(data))
+    come_home(shards)
+    wanted = central(method, first_of(method.model), data, rounds)
+    wrong = []
+    for section, tensors in {PARAMS: wanted.params, **wanted.slots}.items():
+        found = whole_of(shards, section)
+        wrong += [f"{section} {n}" for n, t in tensors.items() if not torch.equal(found[n], t)]
+    return wrong
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -55,19 +81,116 @@ def test_it_gives_the_bits_of_the_central_layout(spawned, size):
     def job(ranks):
         wrong = []
         for workers, deal, keep in cases:
-            method, data = method_of(workers, deal, keep), problem(workers)
-            shards = Shards(method.model, ranks).begin(1)
-            for _ in range(3):
-                Partitioned(method, data.__getitem__, 1).play(shards, sorted(data))
-            found = whole_of(shards)
-            wanted = central(method, first_whole(), data, 3)
-            wrong += [(deal, n) for n in wanted if not torch.equal(found[n], wanted[n])]
+            told = unlike(method_of(workers, deal, keep), problem(workers), ranks, peers=False)
+            wrong += [(deal, name) for name in told]
         return wrong
 
     if size == 1:
         assert job(Ranks()) == []
     else:
         assert spawned(size, job) == [[]] * size
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_hands_that_pass_from_worker_to_worker_give_the_same_bits(spawned, size):
+    """Spec 8.1 (9), peer to peer: where it can be, and by way of the owners where it cannot."""
+    cases = [(size, "round_robin", 0.0), (size, "categorical", 0.0), (size, "quota", 0.6)]
+    cases += [(size + 1, "round_robin", 0.0), (size, "stratified", 0.0)]
+
+    def job(ranks):
+        wrong = []
+        for workers, deal, keep in cases:
+            told = unlike(method_of(workers, deal, keep), problem(workers), ranks, peers=True)
+            wrong += [(deal, name) for name in told]
+        return wrong
+
+    assert spawned(size, job) == [[]] * size
+
+
+@pytest.mark.parametrize("peers", [False, True])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_moments_that_travel_lie_in_blocks_too(spawned, peers, optimizer):
+    local = Local(optimizer, lr=0.01, momentum=0.9, batch=16, epochs=0, steps=3, moments="carry")
+    method, data = ist(Task(outline(WIDTHS), local, workers=2)), problem(2)
+
+    def job(ranks):
+        return unlike(method, data, ranks, peers=peers)
+
+    assert spawned(2, job) == [[], []]
+
+
+def graphs(workers: int) -> dict[int, GraphRows]:
+    rng = stream(0, "graph")
+    edges = both_ways((torch.rand(60, 60, generator=rng) < 0.1).triu(1).nonzero().T)
+    y = torch.arange(60) % 3
+    table = {"x": torch.randn(60, 10, generator=rng) + y[:, None], "y": y}
+    clusters = torch.arange(60) // 15
+    return {w: GraphRows(table, edges, clusters, torch.arange(4)) for w in range(workers)}
+
+
+def graph_method(kind: str, workers: int, *, inputs: bool = False) -> Method:
+    with torch.device("meta"):
+        model = graphnet(kind, WIDTHS, Generator())
+    local = Local("adam", lr=0.01, batch=2, epochs=0, steps=3)
+    task = Task(model, local, workers=workers, objective=NodeCrossEntropy)
+    return gist(task, inputs=inputs)
+
+
+@pytest.mark.parametrize("kind", ["gcn", "sage"])
+def test_graph_networks_lie_in_blocks(spawned, kind):
+    """Spec 8.1 (9) for GIST: hidden features dealt, and inputs too; through owners and straight."""
+    data = graphs(2)
+
+    def job(ranks):
+        wrong = []
+        for peers in (False, True):
+            for inputs in (False, True):
+                method = graph_method(kind, 2, inputs=inputs)
+                told = unlike(method, data, ranks, peers=peers)
+                wrong += [(peers, inputs, name) for name in told]
+        return wrong
+
+    assert spawned(2, job) == [[], []]
+
+
+@pytest.mark.parametrize("kind", ["gcn", "sage"])
+@pytest.mark.parametrize("widths", [WIDTHS, (10, 7, 3), (10, 3)])
+def test_a_graph_is_scored_without_a_whole(spawned, kind, widths):
+    batch = graphs(1)[0].take(torch.arange(4))
+    with torch.device("meta"):
+        model = graphnet(kind, widths, Generator())
+
+    def job(ranks):
+        shards = Shards(model, ranks).begin(1)
+        return shards.form.logits(shards.params, batch, {}, ranks).tolist()
+
+    wanted = model.logits(first_of(model), batch, {})
+    for found in spawned(2, job):
+        torch.testing.assert_close(torch.tensor(found), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_passing_straight_sends_less(spawned):
+    """A tensor cut along one axis travels once; of one cut along two, (n - 1) / n (2 - 1 / n)."""
+    widths, n, rounds = (64, 400, 400, 10), 2, 12
+
+    def job(ranks):
+        method, data = method_of(n, widths=widths), problem(n)
+        table = {"x": torch.randn(120, 64, generator=stream(0, "wide")), "y": torch.arange(120) % 9}
+        data = {w: TableRows(table, torch.arange(w, 120, n)) for w in range(n)}
+        run = Partitioned(method, data.__getitem__, 1, peers=True)
+        shards = Shards(method.model, ranks).begin(1)
+        run.play(shards, range(n))
+        begun = ranks.sent_bytes
+        for _ in range(rounds):
+            run.play(shards, range(n))
+        return (ranks.sent_bytes - begun) / rounds
+
+    one, two = 4 * (64 * 200 + 200 * 10 + 4 * 200), 4 * 200 * 200
+    wanted = (n - 1) / n * (one + (2 - 1 / n) * two)
+    owners = 2 * (n - 1) / n * (one + two)
+    for sent in spawned(n, job):
+        assert sent == pytest.approx(wanted, rel=0.03)
+        assert sent < 0.72 * owners
 
 
 def test_a_round_sends_what_the_formula_says(spawned):
@@ -90,9 +213,8 @@ def test_it_is_scored_without_a_whole(spawned):
 
     def job(ranks):
         shards = Shards(outline(WIDTHS), ranks).begin(1)
-        fixed = statistics(shards.model, shards.params, x, ranks.columns, ranks.total)
-        found = logits(shards.model, shards.params, x, ranks.columns, ranks.total, fixed)
-        return found.tolist()
+        fixed = shards.form.fix(shards.params, short, ranks)
+        return shards.form.logits(shards.params, {"x": x}, fixed, ranks).tolist()
 
     whole, model = first_whole(), outline(WIDTHS)
     short = TableRows(rows.table, rows.index[:40])
@@ -107,7 +229,7 @@ def test_first_values_do_not_depend_on_the_number_of_ranks(name):
     whole = first_whole(widths)[name]
     for size in (2, 3, 7):
         parts = [Shards(outline(widths), Ranks(r, size)).begin(1) for r in range(size)]
-        dim = parts[0].dim(name)
+        dim = parts[0].form.dim(name)
         assert torch.equal(torch.cat([p.params[name] for p in parts], dim), whole)
     if name.endswith(".w"):
         bound = whole.shape[1] ** -0.5
@@ -155,9 +277,9 @@ def test_what_cannot_be_partitioned_is_told_the_remedy():
     task = Task(mlp((4, 3, 2), stream(0)), workers=2)
     with pytest.raises(ValueError, match=r"--net\.kind normed"):
         check(local_sgd(task))
-    carry = Task(outline(WIDTHS), Local(moments="carry"), workers=2)
-    with pytest.raises(ValueError, match="reset"):
-        check(ist(carry))
+    kept = Task(outline(WIDTHS), Local(moments="keep"), workers=2)
+    with pytest.raises(ValueError, match="'reset' or 'carry'"):
+        check(ist(kept))
     check(method_of(2))
 
 
@@ -179,6 +301,6 @@ def test_blocks_written_by_two_ranks_go_on_with_one_and_with_three(spawned, tmp_
         return known, shards.round, {n: t.tolist() for n, t in whole_of(shards).items()}
 
     assert [told[:2] for told in spawned(2, job)] == [(False, 2)] * 2
-    wanted = {n: t.tolist() for n, t in central(method, first_whole(), data, 4).items()}
+    wanted = {n: t.tolist() for n, t in central(method, first_whole(), data, 4).params.items()}
     for size in (1, 3):
         assert spawned(size, job) == [(True, 4, wanted)] * size

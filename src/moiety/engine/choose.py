@@ -18,7 +18,8 @@ ENGINES: Mapping[str, str] = {
     "vectorized": "workers of equal shape stacked and stepped at once: small parts, and GPUs",
     "pool": "workers spread over the cores, each stepping in place: wide parts and convolutions",
     "collective": "workers spread over the processes of torchrun, on one machine or several",
-    "partitioned": "the same, and no process ever has the whole: ist on normed networks",
+    "partitioned": "the same, and no process ever has the whole: ist on normed, gist on graph nets",
+    "peers": "the same, and hands pass straight from worker to worker: fewer bytes",
 }
 
 MAKE: Mapping[str, Callable[..., Engine]] = {
@@ -27,9 +28,12 @@ MAKE: Mapping[str, Callable[..., Engine]] = {
     "pool": Pool,
     "collective": Collective,
 }
-"""Those that map jobs; ``partitioned`` plays whole rounds (``run/blocks.py``)."""
+"""Those that map jobs."""
 
-TOGETHER = ("collective", "partitioned")
+BLOCKS = ("partitioned", "peers")
+"""Those that play whole rounds on blocks (``run/blocks.py``)."""
+
+TOGETHER = ("collective", *BLOCKS)
 """Engines that use the processes of torchrun."""
 
 SMALL = 16_384
@@ -74,10 +78,10 @@ def make(name: str, open_rows: Open, memory: MutableMapping[int, Memory] | None 
     >>> type(make("serial", lambda worker: None)).__name__
     'Serial'
     """
-    if name == "partitioned":
+    if name in BLOCKS:
         raise ValueError(
-            "engine 'partitioned' plays whole rounds, not jobs: say moiety run --engine "
-            "partitioned, or see docs/cluster.md for its use from Python"
+            f"engine {name!r} plays whole rounds, not jobs: say moiety run --engine {name}, or see "
+            "docs/cluster.md for its use from Python"
         )
     if name not in MAKE:
         near = get_close_matches(name, MAKE, n=3, cutoff=0) or list(MAKE)

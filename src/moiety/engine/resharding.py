@@ -1,10 +1,15 @@
-"""Checkpoints of blocks: every rank writes its own, and any number of ranks reads them again."""
+"""Checkpoints of blocks: every rank writes its own, and any number of ranks reads them again.
+
+Blocks are safetensors, written and read by ``torch.distributed.checkpoint``; nothing is unpickled.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +17,63 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import HashStore
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
 from torch.distributed.checkpoint.state_dict_loader import load as read
 from torch.distributed.checkpoint.state_dict_saver import save as write
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
-from moiety.engine.partitioned import Shards
+from moiety.core.protocols import Solve
+from moiety.core.types import Params
+from moiety.engine.peers import come_home
+from moiety.engine.ranks import Ranks
+from moiety.engine.shards import PARAMS, Shards
 
-INDEX = "round.json"
-
-
-def placed(shards: Shards) -> dict[str, Any]:
-    """Say of every block where in the whole it lies; nothing is copied or sent."""
-    mesh = init_device_mesh("cpu", (shards.ranks.size,))
-    found: dict[str, Any] = {}
-    for name, block in shards.params.items():
-        dim, whole = shards.dim(name), shards.model.params[name]
-        found[name] = (
-            block
-            if dim is None
-            else DTensor.from_local(
-                block, mesh, [Shard(dim)], run_check=False, shape=whole.shape, stride=whole.stride()
-            )
-        )
-    return found
+INDEX, FORMAT = "round.json", 2
+"""Format 2: safetensors. What was written before is refused by name."""
 
 
-def lonely(shards: Shards) -> None:
-    """Give a rank that is alone a group of its own, which the format asks for."""
-    if shards.ranks.size == 1 and not dist.is_initialized():
+@contextmanager
+def group(ranks: Ranks) -> Iterator[None]:
+    """Give a rank that is alone a group of its own for a while, which the format asks for."""
+    lonely = ranks.size == 1 and not dist.is_initialized()
+    if lonely:
         dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        if lonely:
+            dist.destroy_process_group()
+
+
+def placed(block: Tensor, dim: int | None, size: int, ranks: Ranks) -> Any:
+    """Say of a block where in the whole it lies; nothing is copied or sent.
+
+    Args:
+        block: ours.
+        dim: along which tensors lie in blocks; None for one that is whole everywhere.
+        size: of the whole along it.
+        ranks: who holds the others.
+    """
+    if dim is None:
+        return block
+    mesh = init_device_mesh("cpu", (ranks.size,))
+    whole = torch.empty([size if d == dim else n for d, n in enumerate(block.shape)], device="meta")
+    where, shape, stride = [Shard(dim)], whole.shape, whole.stride()
+    return DTensor.from_local(block, mesh, where, run_check=False, shape=shape, stride=stride)
+
+
+def everything(shards: Shards) -> dict[str, dict[str, Any]]:
+    """Say of all our blocks where they lie, by section."""
+    found: dict[str, dict[str, Any]] = {}
+    for section, name, block in shards.tensors():
+        dim, whole = shards.dim(name, block), shards.model.params[name].shape
+        size = 0 if dim is None else whole[dim]
+        found.setdefault(section, {})[name] = placed(block, dim, size, shards.ranks)
+    return found
 
 
 def save(shards: Shards, folder: Path, mark: str) -> Path:
@@ -52,16 +84,15 @@ def save(shards: Shards, folder: Path, mark: str) -> Path:
         folder: of all checkpoints of a run; ranks must share it.
         mark: what run this belongs to.
     """
-    lonely(shards)
+    come_home(shards)
     where = folder / f"{shards.round:08d}"
-    part = folder / f".{where.name}.new"
+    part = fresh(folder / f".{where.name}.new", shards.ranks)
+    with group(shards.ranks):
+        writer = HuggingFaceStorageWriter(str(part), save_distributed=True)
+        write(everything(shards), storage_writer=writer)
     if shards.ranks.leads:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    shards.ranks.gather(None)
-    write(placed(shards), checkpoint_id=part)
-    if shards.ranks.leads:
-        (part / INDEX).write_text(json.dumps({"round": shards.round, "mark": mark}) + "\n")
+        index = {"format": FORMAT, "round": shards.round, "mark": mark}
+        (part / INDEX).write_text(json.dumps(index) + "\n")
         shutil.rmtree(where, ignore_errors=True)
         os.replace(part, where)  # noqa: PTH105 (at once, over what a kill left)
         for old in found(folder)[:-2]:
@@ -70,39 +101,81 @@ def save(shards: Shards, folder: Path, mark: str) -> Path:
     return where
 
 
+def fresh(folder: Path, ranks: Ranks) -> Path:
+    """Make an empty folder for all ranks."""
+    if ranks.leads:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    ranks.gather(None)
+    return folder
+
+
+def whole_file(shards: Shards, fixed: Params, folder: Path) -> Path | None:
+    """Write the whole as one file of safetensors, which no rank need hold for it.
+
+    Args:
+        shards: our blocks.
+        fixed: what the model's form adds for use: of our units, or whole.
+        folder: to work in; it is emptied first.
+
+    Returns:
+        The file, at rank 0; None at the others.
+    """
+    come_home(shards)
+    ranks = shards.ranks
+    fresh(folder, ranks)
+    with group(ranks):
+        sent = everything(shards)[PARAMS]
+        for name, block in fixed.items():
+            dim = shards.form.dim(name)
+            size = 0 if dim is None else sum(ranks.gather(block.shape[dim]))
+            sent[name] = placed(block, dim, size, ranks)
+        writer = HuggingFaceStorageWriter(
+            str(folder), save_distributed=True, enable_consolidation=True
+        )
+        write(sent, storage_writer=writer)
+    ranks.gather(None)
+    return next(iter(folder.glob("*.safetensors"))) if ranks.leads else None
+
+
 def found(folder: Path) -> list[Path]:
     """List the checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("[0-9]*") if (path / INDEX).exists())
 
 
-def load(shards: Shards, folder: Path, mark: str) -> bool:
+def load(shards: Shards, folder: Path, mark: str, solve: Solve | None = None) -> bool:
     """Read our blocks from the newest checkpoint, whatever number of ranks wrote it.
+
+    Args:
+        shards: gets them.
+        folder: of all checkpoints of a run.
+        mark: what run they must belong to.
+        solve: brings the optimiser's memory, where it travels.
 
     Returns:
         Whether there was one.
 
     Raises:
-        ValueError: if it belongs to another run.
+        ValueError: if it belongs to another run, or to another version.
     """
-    lonely(shards)
     paths = shards.ranks.share(found(folder))
     if not paths:
         return False
     index = json.loads((paths[-1] / INDEX).read_text())
+    if index.get("format") != FORMAT:
+        raise ValueError(
+            f"{paths[-1]} has format {index.get('format', 1)}, this version reads {FORMAT}; go on "
+            "with the version of moiety that wrote it, or start the run anew"
+        )
     if index["mark"] != mark:
         raise ValueError(
             f"{paths[-1]} belongs to another run ({index['mark']!r}, not {mark!r}); choose another "
             "folder, or start with the same settings"
         )
-    for name, whole in shards.model.params.items():
-        shards.params[name] = torch.empty(local_shape(shards, name, whole))
-    read(placed(shards), checkpoint_id=paths[-1])
-    shards.round = index["round"]
+    for name in shards.model.params:
+        shards.params[name] = torch.empty(shards.shape(name))
+    shards.open_slots(solve)
+    with group(shards.ranks):
+        read(everything(shards), storage_reader=HuggingFaceStorageReader(str(paths[-1])))
+    shards.round, shards.away = index["round"], None
     return True
-
-
-def local_shape(shards: Shards, name: str, whole: Tensor) -> list[int]:
-    """Give the shape of our block."""
-    dim = shards.dim(name)
-    own = len(shards.block(name, shards.ranks.rank)) if dim is not None else 0
-    return [own if d == dim else size for d, size in enumerate(whole.shape)]

@@ -17,12 +17,12 @@ from moiety.core.types import Params
 from moiety.data import files, sets
 from moiety.data.dataset import Dataset, Scale
 from moiety.data.partition import counts
+from moiety.engine.choose import BLOCKS
 from moiety.engine.partitioned import check
 from moiety.methods import METHODS
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.models.gated import Base, Common
-from moiety.models.sharded import outline
 from moiety.recipes.common import freeze, nearest_anchors, train_common
 from moiety.recipes.fields import nearest
 from moiety.recipes.graphs import (
@@ -44,6 +44,10 @@ from moiety.solve.objectives import CrossEntropy, NodeCrossEntropy
 
 REFERENCE = "common"
 """Not a method: the common expert alone, which never trains."""
+
+DEALT, SHARDED = ("ist", "gist"), ("normed", "gcn", "sage")
+"""Methods and networks that are played in blocks: hands are smaller than the whole, and the whole
+is scored without being anywhere."""
 
 LISTED = 1000
 """Populations up to this size have their rows per class written in the ledger."""
@@ -186,7 +190,7 @@ def build(record: Federation, method: str, seed: int) -> Built:
     """
     if method not in METHODS and method != REFERENCE:
         raise ValueError(f"unknown method {method!r}{nearest(method, [*METHODS, REFERENCE])}")
-    parted = record.engine == "partitioned"
+    parted = record.engine in BLOCKS
     base = in_blocks(record, method, seed) if parted else ground(record, seed)
     if method in ("ddome", REFERENCE) and not len(base.places.public):
         raise ValueError(
@@ -226,22 +230,24 @@ def in_blocks(record: Federation, method: str, seed: int) -> Ground:
         ValueError: for what needs the whole, with the remedy.
     """
     net, plain = record.net, record.device == "cpu" and record.pace.waits
-    if method != "ist":
+    if method not in DEALT:
         raise ValueError(
-            f"engine 'partitioned' plays ist, but {method} was asked for; say --methods ist, or "
-            "--engine collective, which keeps the whole at every rank"
+            f"engine {record.engine!r} plays {' and '.join(DEALT)}, but {method} was asked for; "
+            "say --methods ist (graphs: gist), or --engine collective, which keeps the whole at "
+            "every rank"
         )
-    if net.kind != "normed" or not plain or record.population.public:
+    if net.kind not in SHARDED or not plain or record.population.public:
         raise ValueError(
-            "engine 'partitioned' plays normed networks on the CPU, in rounds, without public rows:"
-            f" got net.kind={net.kind!r}, device={record.device!r}, pace.kind={record.pace.kind!r},"
-            f" population.public={record.population.public}; change these (--net.kind normed ...), "
-            "or say --engine collective, which keeps the whole at every rank"
+            f"engine {record.engine!r} plays {', '.join(SHARDED)} networks on the CPU, in rounds, "
+            f"without public rows: got net.kind={net.kind!r}, device={record.device!r}, "
+            f"pace.kind={record.pace.kind!r}, population.public={record.population.public}; change "
+            "these (--net.kind normed ...), or say --engine collective, which keeps the whole at "
+            "every rank"
         )
     small = replace(net, hidden=(2,) * len(net.hidden))
     base = ground(replace(record, net=small), seed)
-    widths = (base.data.x.shape[1:].numel(), *net.hidden, len(base.data.classes))
-    model = outline(widths, net.norm)
+    with torch.device("meta"):
+        model = network(net, base.data.x.shape[1:], len(base.data.classes), seed)
     return replace(base, net=model, trained=model.params, common=None)
 
 
@@ -255,7 +261,7 @@ def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Bui
         for name, group in base.places.groups.items()
     }
     first = method.first or method.model.params
-    if record.engine != "partitioned":  # whose whole is nowhere
+    if record.engine not in BLOCKS:  # whose whole is nowhere
         method = replace(method, first={n: t.to(record.device) for n, t in first.items()})
     if method.view is not None:
         open_rows = Seen(open_rows, method.view)

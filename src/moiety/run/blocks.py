@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +12,18 @@ import torch
 import torch.nn.functional as F
 
 from moiety.core.ledger import End, Entry, Evaluation, Group, Round, Start, encode, read
-from moiety.core.rows import SOME, Rows, all_rows, chunks
+from moiety.core.rows import Rows, chunks
 from moiety.core.state import Reply, State
 from moiety.core.types import Params
-from moiety.engine.partitioned import Partitioned, Shards, check
+from moiety.engine.partitioned import Partitioned, check
+from moiety.engine.peers import come_home
 from moiety.engine.ranks import Ranks
-from moiety.engine.resharding import load, save
-from moiety.models.sharded import logits, statistics
+from moiety.engine.resharding import load, save, whole_file
+from moiety.engine.shards import Shards
 from moiety.run.errors import RunError
 from moiety.run.evaluate import Score, mean
 from moiety.run.files import replace_file
+from moiety.run.final import CONFIG, MODEL
 from moiety.run.ledger import Meter, append, settle
 from moiety.run.loop import CHECKPOINTS, LEDGER, Keep, Watcher, stopping
 from moiety.run.roster import Roster
@@ -41,6 +44,7 @@ class BlockRun:
         evaluate_every: rounds between evaluations.
         keep: of checkpoints.
         mark: what tells this run from others.
+        about: what the final model is, but for its tensors.
     """
 
     play: Partitioned
@@ -53,12 +57,14 @@ class BlockRun:
     evaluate_every: int
     keep: Keep
     mark: str
+    about: bytes
 
 
 def execute_blocks(run: BlockRun, folder: Path, watch: Sequence[Watcher] = ()) -> State:
     """Play a run in blocks, from its newest checkpoint if it has one.
 
-    Every rank writes its own blocks to ``checkpoints`` and, at the end, to ``final``.
+    Every rank writes its own blocks to ``checkpoints``; at the end they become one file in
+    ``final``, as of every run, which no rank need hold for it.
 
     Returns:
         A state without parameters: nobody has them all.
@@ -84,7 +90,7 @@ def execute_blocks(run: BlockRun, folder: Path, watch: Sequence[Watcher] = ()) -
     except (RuntimeError, ValueError) as error:
         note(End(shards.round, time.perf_counter() - begun, "failed", str(error)))
         raise RunError(f"{error}. The last checkpoint is kept in {folder}") from error
-    save(shards, folder / "final", run.mark)
+    publish(run, shards, folder)
     note(End(shards.round, time.perf_counter() - begun, "finished"))
     return State({}, round=shards.round)
 
@@ -92,14 +98,13 @@ def execute_blocks(run: BlockRun, folder: Path, watch: Sequence[Watcher] = ()) -
 def stand(run: BlockRun, folder: Path) -> Shards:
     """Find where the run stands: its newest checkpoint, or the beginning."""
     check(run.play.method)
-    model: object = run.play.method.model
-    shards = Shards(model, run.ranks)  # type: ignore[arg-type] # check said so
+    shards = Shards(run.play.method.model, run.ranks)
     try:
-        known = load(shards, folder / CHECKPOINTS, run.mark)
+        known = load(shards, folder / CHECKPOINTS, run.mark, run.play.method.solve)
     except ValueError as error:
         raise RunError(str(error)) from error
     if not known:
-        shards.begin(run.play.seed)
+        run.play.begin(shards)
     if run.ranks.leads and (folder / LEDGER).exists():
         cut(folder / LEDGER, shards.round if known else -1)
     run.ranks.gather(None)
@@ -147,18 +152,19 @@ def play_round(run: BlockRun, shards: Shards) -> Round:
     told = run.play.play(shards, roster)
     meter = Meter()
     for (worker, share), record in zip(shares.items(), told, strict=True):
-        size = piece_bytes(run.play.method.model.params, share.part.axes, shards)
+        size = piece_bytes(shards, share.part.axes)
         meter.down[worker] = meter.up[worker] = size
         meter.works.append(Reply(worker, share, {}, record=record))
     return meter.entry(run.play.method, State({}, round=shards.round), time.perf_counter() - begun)
 
 
-def piece_bytes(whole: Params, kept: Mapping[str, torch.Tensor], shards: Shards) -> int:
-    """Count the bytes of a piece by its shapes."""
+def piece_bytes(shards: Shards, kept: Mapping[str, torch.Tensor]) -> int:
+    """Count the bytes of a piece by its shapes, and of the optimiser's memory that goes with it."""
     total = 0
-    for name, tensor in whole.items():
-        size = tensor.element_size()
-        for length, axis in zip(tensor.shape, shards.axes[name], strict=True):
+    for _, name, block in shards.tensors():
+        size = block.element_size()
+        whole = shards.model.params[name].shape if block.ndim else ()
+        for length, axis in zip(whole, shards.axes[name] if block.ndim else (), strict=True):
             size *= len(kept[str(axis)]) if str(axis) in kept else length
         total += size
     return total
@@ -166,10 +172,10 @@ def piece_bytes(whole: Params, kept: Mapping[str, torch.Tensor], shards: Shards)
 
 def judge(run: BlockRun, shards: Shards) -> Evaluation:
     """Evaluate where the run stands: every rank computes its own units, for all rows."""
-    begun, ranks, result = time.perf_counter(), run.ranks, {}
+    begun, result = time.perf_counter(), {}
+    come_home(shards)
     with torch.no_grad():
-        x = all_rows(run.sample, SOME)["x"]
-        fixed = statistics(shards.model, shards.params, x, ranks.columns, ranks.total)
+        fixed = shards.form.fix(shards.params, run.sample, run.ranks)
         for name, workers in run.groups.items():
             found = [
                 score(shards, fixed, rows, len(run.start.classes)) for rows in workers.values()
@@ -185,9 +191,27 @@ def judge(run: BlockRun, shards: Shards) -> Evaluation:
 
 def score(shards: Shards, fixed: Params, rows: Rows, classes: int) -> Score:
     """Score a worker's rows, chunk by chunk."""
-    into, ranks = Score((0, classes)), shards.ranks
+    into = Score((0, classes))
     for ids in chunks(rows, 2048):
         batch = rows.take(ids)
-        told = logits(shards.model, shards.params, batch["x"], ranks.columns, ranks.total, fixed)
+        told = shards.form.logits(shards.params, batch, fixed, shards.ranks)
         into.add(F.log_softmax(told, -1), batch["y"], None)
     return into
+
+
+def publish(run: BlockRun, shards: Shards, folder: Path) -> None:
+    """Write the final model; it is there whole, or not at all."""
+    come_home(shards)
+    with torch.no_grad():
+        fixed = shards.form.fix(shards.params, run.sample, run.ranks)
+    work, beside = folder / ".whole", folder / ".final.new"
+    whole = whole_file(shards, fixed, work)
+    if whole is not None:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        whole.rename(beside / MODEL)
+        replace_file(beside / CONFIG, run.about)
+        shutil.rmtree(folder / "final", ignore_errors=True)
+        beside.rename(folder / "final")
+        shutil.rmtree(work)
+    run.ranks.gather(None)

@@ -140,22 +140,29 @@ def serve_method(method: Method, params: Params, intake: Intake, note: Mapping[s
 
 def write(served: Served, folder: Path) -> None:
     """Write a model as ``model.safetensors`` and ``config.json``."""
-    model, constants = served.model, {}
+    model = served.model
+    constants = model.common.constants() if isinstance(model, GatedExperts) else {}
+    tensors = to_tensors({**served.params, **constants})
+    replace_folder(folder, {MODEL: tensors, CONFIG: about(served)})
+
+
+def about(served: Served) -> bytes:
+    """Write down what a model is, but for its tensors."""
+    model, serve = served.model, served.serve
     if isinstance(model, GatedExperts):
-        model, constants = replace(model, params=served.params), model.common.constants()
-    serve: Any = served.serve
+        model = replace(model, params=served.params)
+    plain: Any = serve
     config = {
         "version": VERSION,
         "model": model.config(),
-        "serve": serve.config(),
+        "serve": plain.config(),
         "shape": list(served.intake.shape),
         "scale": served.intake.scale.to_json(),
         "classes": list(served.intake.classes),
         "columns": list(served.intake.columns),
         "note": dict(served.note),
     }
-    tensors = to_tensors({**served.params, **constants})
-    replace_folder(folder, {MODEL: tensors, CONFIG: to_json(config)})
+    return to_json(config)
 
 
 def load(path: str | Path, module: Base | None = None) -> Served:

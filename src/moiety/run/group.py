@@ -8,7 +8,8 @@ from typing import Any
 from moiety.core.flight import Crew
 from moiety.core.ledger import read
 from moiety.core.state import State
-from moiety.engine.choose import make
+from moiety.core.types import Params
+from moiety.engine.choose import BLOCKS, make
 from moiety.engine.collective import Collective
 from moiety.engine.partitioned import Partitioned
 from moiety.engine.ranks import join
@@ -20,7 +21,7 @@ from moiety.run.alike import folding, ranks_of
 from moiety.run.blocks import BlockRun, execute_blocks
 from moiety.run.errors import RunError
 from moiety.run.files import read_json, replace_file, to_json
-from moiety.run.final import Intake, serve_method, write
+from moiety.run.final import Intake, Served, about, serve_method, write
 from moiety.run.loop import CHECKPOINTS, LEDGER, Keep, Run, execute
 from moiety.run.roster import Available, Fixed, Roster, Strata, Uniform
 from moiety.run.spec import Spec, resolve, start_of
@@ -55,7 +56,7 @@ def crew_of(record: Federation, built: Built) -> Crew:
 def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> State:
     """Play one run in its folder, from its newest checkpoint if it has one."""
     record = spec.record
-    if record.engine == "partitioned":
+    if record.engine in BLOCKS:
         return play_blocks(spec, built, folder, at)
     engine, ranks, stages = make(record.engine, built.open), ranks_of(record), built.stages
     if isinstance(engine, Collective):
@@ -86,13 +87,18 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
         engine.close()
     if not ranks.leads:
         return state
+    params = built.stages[-1].method.calibrate(state.params, built.sample)
+    write(served(spec, built, params, state.round), folder / "final")
+    return state
+
+
+def served(spec: Spec, built: Built, params: Params, rounds: int) -> Served:
+    """Make the finished model of a run ready for use."""
     intake = Intake(built.shape, built.scale, built.classes, built.columns)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
-    note = {**note, "round": state.round, "target": record.target or None, "own": own(built)}
-    method = built.stages[-1].method
-    params = method.calibrate(state.params, built.sample)
-    write(serve_method(method, params, intake, note), folder / "final")
-    return state
+    target = spec.record.target or None
+    note = {**note, "round": rounds, "target": target, "own": own(built)}
+    return serve_method(built.stages[-1].method, params, intake, note)
 
 
 def play_blocks(spec: Spec, built: Built, folder: Path, at: int | None) -> State:
@@ -105,7 +111,7 @@ def play_blocks(spec: Spec, built: Built, folder: Path, at: int | None) -> State
         raise RunError("--at needs an engine with whole checkpoints; leave it out to go on")
     record, ranks = spec.record, ranks_of(spec.record)
     run = BlockRun(
-        play=Partitioned(built.method, built.open, spec.seed),
+        play=Partitioned(built.method, built.open, spec.seed, record.engine == "peers"),
         ranks=ranks,
         rounds=built.rounds,
         roster=roster_of(record, built),
@@ -115,6 +121,7 @@ def play_blocks(spec: Spec, built: Built, folder: Path, at: int | None) -> State
         evaluate_every=record.evaluate_every,
         keep=Keep(record.keep.every, record.keep.last),
         mark=spec.mark,
+        about=about(served(spec, built, {}, built.rounds)),
     )
     label = f"{spec.method}, seed {spec.seed}"
     return execute_blocks(run, folder, [Progress(label, built.rounds, 0)] if ranks.leads else [])
