@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -16,42 +17,55 @@ import torch
 from benchmarks.ist import trial
 from benchmarks.trial import Trial
 from moiety.core.play import begin, play
+from moiety.core.state import Job, Share
 from moiety.engine.collective import Collective
-from moiety.engine.owned import Peak
+from moiety.engine.owned import Peak, walk_owned
 from moiety.engine.partitioned import Partitioned
 from moiety.engine.peers import come_home
 from moiety.engine.ranks import Ranks, join, leave
 from moiety.engine.shards import Shards
-from moiety.methods.ist import ist
-from moiety.methods.task import Local, Task
-from moiety.models.normed import NormedMLP
-from moiety.models.sharded import outline
+from moiety.engine.work import work
 from moiety.recipes.build import Built
 from moiety.run.alike import folding
 from moiety.run.blocks import score
 from moiety.run.evaluate import evaluate
 from moiety.run.spec import resolve
 
+SMALL = 60
+"""Clusters of the graph; a step takes one of them."""
+
 
 def described(job: dict[str, Any]) -> Trial:
     """Describe the run that a job times or counts; one description for both."""
-    what = trial(job["method"], job["workers"], job["hidden"], every=job["every"])
+    blocks = job.get("engine", "") in ("partitioned", "peers")
+    deal = {"deal": "stratified"} if blocks and job["method"] == "ist" else None
+    what = trial(job["method"], job["workers"], job["hidden"], every=job["every"], options=deal)
     local = {**what.changes["local"], **job.get("local", {})}
-    return replace(what, changes={**what.changes, "local": local})
+    engine = {"engine": job["engine"]} if "engine" in job else {}
+    return replace(what, changes={**what.changes, "local": local, **engine})
 
 
-def built_of(job: dict[str, Any]) -> Built:
-    what = described(job)
-    return resolve(what.recipe, what.record, what.method, 0)[1]
+def graph(workers: int, hidden: list[int], every: int) -> Trial:
+    """Describe GraphSAGE on Coauthor CS with hidden features dealt, held in blocks."""
+    fields = {
+        "population": {"workers": workers}, "turnout": {"size": workers}, "net": {"hidden": hidden},
+        "graph": {"clusters": SMALL}, "local": {"steps": every, "batch": 1, "schedule": "constant"},
+        "engine": "partitioned",
+    }  # fmt: skip
+    return Trial("gist", "gist", "gist-cs", fields)
 
 
-def wide(hidden: list[int]) -> NormedMLP:
-    return outline((784, *hidden, 10))
+def built_of(what: Trial, seed: int = 0) -> Built:
+    return resolve(what.recipe, what.record, what.method, seed)[1]
 
 
-def blocks(n: int, hidden: list[int], every: int, lr: float = 0.05) -> Any:
-    local = Local(lr=lr, momentum=0.0, batch=64, epochs=0, steps=every)
-    return ist(Task(wide(hidden), local, workers=n), deal="stratified")
+def wide(job: dict[str, Any], workers: int) -> Built:
+    """Build a run in blocks of the widths that a job asks for; nothing wide is drawn."""
+    hidden, every = [job["width"]] * 2, job.get("every", 1)
+    if job["net"] == "sage":
+        return built_of(graph(workers, hidden, every))
+    asked = {"method": "ist", "workers": workers, "hidden": hidden, "every": every}
+    return built_of(described({**asked, "engine": "partitioned"}))
 
 
 def accuracy_of(shards: Shards, built: Built) -> float:
@@ -64,12 +78,15 @@ def accuracy_of(shards: Shards, built: Built) -> float:
     return found.right / found.count
 
 
-def player(ranks: Ranks, job: dict[str, Any]) -> tuple[Callable[[], None], Callable[[], float]]:
-    """Give what plays a round of a job and what scores where it stands; for both kinds of job."""
-    built, n = built_of(job), job["workers"]
-    if job["partitioned"]:
-        run = Partitioned(blocks(n, job["hidden"], job["every"]), built.open, 0)
-        shards = Shards(wide(job["hidden"]), ranks).begin(0)
+Pair = tuple[Callable[[], None], Callable[[], float]]
+
+
+def player(ranks: Ranks, job: dict[str, Any], seed: int = 0) -> Pair:
+    """Give what plays a round of a job and what scores where it stands; for all kinds of job."""
+    built, n = built_of(described(job), seed), job["workers"]
+    if "engine" in job:
+        run = Partitioned(built.method, built.open, seed, job["engine"] == "peers")
+        shards = run.begin(Shards(built.method.model, ranks))
         return lambda: void(run.play(shards, range(n))), lambda: accuracy_of(shards, built)
     engine, stages = folding(Collective(built.open, ranks=ranks), built.stages)
     method = stages[0].method
@@ -77,7 +94,7 @@ def player(ranks: Ranks, job: dict[str, Any]) -> tuple[Callable[[], None], Calla
 
     def go() -> None:
         nonlocal state
-        state = play(method, engine, state, list(range(n)), 0)
+        state = play(method, engine, state, list(range(n)), seed)
 
     def judge() -> float:
         return ranks.share(whole() if ranks.leads else 0.0)
@@ -94,17 +111,20 @@ def void(_: object) -> None:
     """Forget a result."""
 
 
+def clocked(ranks: Ranks, go: Callable[[], None]) -> float:
+    """Play a round; the seconds of the slowest rank."""
+    ranks.gather(None)
+    begun = time.perf_counter()
+    go()
+    return max(ranks.gather(time.perf_counter() - begun))
+
+
 def timed(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
     """Seconds of a round after a first one, the slowest rank's; bytes that a rank sends in it."""
     go, _ = player(ranks, job)
-    seconds = []
     go()
     before = ranks.sent_bytes
-    for _ in range(job["rounds"]):
-        ranks.gather(None)
-        begun = time.perf_counter()
-        go()
-        seconds.append(max(ranks.gather(time.perf_counter() - begun)))
+    seconds = [clocked(ranks, go) for _ in range(job["rounds"])]
     sent = max(ranks.gather((ranks.sent_bytes - before) // job["rounds"]))
     return {"seconds": statistics.median(seconds), "all": seconds, "bytes": sent}
 
@@ -122,14 +142,30 @@ def counted(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
     return {"steps": None, "accuracy": found}
 
 
+def raced(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of all rounds until the target is reached, by seed; looking is on nobody's clock."""
+    told = {}
+    for seed in job["seeds"]:
+        (go, judge), seconds, step = player(ranks, job, seed), 0.0, 0
+        while step < job["most"]:
+            seconds += clocked(ranks, go)
+            step += job["every"]
+            if judge() >= job["target"]:
+                break
+        else:
+            seconds = math.inf
+        told[str(seed)] = {"seconds": seconds, "steps": step}
+    return told
+
+
 def widest(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
-    """Train a wide network in blocks: peak of tensor bytes of any rank, losses, accuracy."""
-    hidden, n, every = [job["width"]] * 2, ranks.size, job["every"]
-    built = built_of({"method": "local_sgd", "workers": n, "hidden": [8], "every": every})
-    run = Partitioned(blocks(n, hidden, every), built.open, 0)
+    """Train a wide network in blocks, under a limit that is kept; losses, accuracy, peak."""
+    n = ranks.size
+    built = wide(job, n)
+    run = Partitioned(built.method, built.open, 0)
     losses = []
-    with Peak() as peak:
-        shards = Shards(wide(hidden), ranks).begin(0)
+    with Peak(job["limit"]) as peak:
+        shards = run.begin(Shards(built.method.model, ranks))
         for _ in range(job["rounds"]):
             told = run.play(shards, range(n))
             losses.append(statistics.mean(record.loss_mean for record in told))
@@ -140,25 +176,26 @@ def widest(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def parallel(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
-    """Peak of tensor bytes of a lean data-parallel rank: weights, gradients, a batch; in place."""
+    """Tell whether a lean data-parallel rank fits: weights, gradients, optimiser, a batch."""
     del ranks
-    model = outline((784, job["width"], job["width"], 10))
-    data = built_of({"method": "local_sgd", "workers": 1, "hidden": [8], "every": 1}).open(0)
-    batch = data.take(torch.arange(64))
-    with Peak() as peak:
-        shards = Shards(model, Ranks()).begin(0)
-        params = {name: t.requires_grad_() for name, t in shards.params.items()}
-        for _ in range(2):
-            loss = torch.nn.functional.cross_entropy(model.logits(params, batch, {}), batch["y"])
-            grads = torch.autograd.grad(loss, list(params.values()))
-            with torch.no_grad():
-                for tensor, grad in zip(params.values(), grads, strict=True):
-                    tensor.sub_(grad, alpha=0.05)
-            del grads, loss
-    return {"peak": peak.most}
+    built = wide({**job, "every": 2}, 1)
+    rows = built.open(0)
+    try:
+        with Peak(job["limit"]) as peak:
+            first = Shards(built.method.model, Ranks()).begin(0).params
+            work(built.method.solve, Job(0, 0, 0, Share(), first), rows, {}, walk_owned)
+    except MemoryError as error:
+        return {"fits": False, "why": str(error)}
+    except RuntimeError as error:  # of the worker, who says what it was
+        if "MemoryError" not in str(error):
+            raise
+        return {"fits": False, "why": str(error)}
+    return {"fits": True, "peak": peak.most}
 
 
-KINDS = {"timed": timed, "counted": counted, "widest": widest, "parallel": parallel}
+KINDS = {
+    "timed": timed, "counted": counted, "raced": raced, "widest": widest, "parallel": parallel,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from moiety.core.play import play
+from moiety.core.play import dispatch, play
 from moiety.core.stage import Stage
 from moiety.engine.collective import Collective, collected
 from moiety.engine.serial import Serial
@@ -54,6 +54,26 @@ def test_averaging_wholes_sends_what_a_ring_would(every, spawned):
 
     for sent, whole in spawned(2, job):
         assert sent == 2 * (2 - 1) * whole // 2
+
+
+def test_pieces_that_are_cut_go_once_to_every_other_rank(every, spawned):
+    """Of a network with no parameter whole: (n - 1) pieces leave a rank, and not a byte more."""
+
+    def job(ranks):
+        case = every["ist"]()
+        engine = Collective(case.open(), ranks=ranks)
+        engine, stages = folding(engine, [Stage(case.method, 1)])
+        method, state = stages[0].method, case.begin()
+        play(method, engine, state, [0, 1], 0)
+        (piece,) = [
+            job.down_bytes
+            for job in dispatch(method, state, [0, 1], {}, 0)
+            if job.worker == ranks.rank
+        ]
+        return ranks.sent_bytes, piece
+
+    for sent, piece in spawned(2, job):
+        assert sent == piece
 
 
 def test_a_worker_that_fails_fails_everywhere_alike(every, spawned):

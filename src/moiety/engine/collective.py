@@ -2,9 +2,9 @@
 
 Worker ``w`` lives at rank ``w mod n``, with its memory. Pieces either go to every rank, or stay
 where they were made (tensors on the device ``meta`` stand for them elsewhere) until a ``Scattered``
-store folds them: rank r adds up the r-th slice of all pieces, in job order, and the ranks exchange
-the means. That is a ring all-reduce in bytes, ``2 (n - 1) / n`` of the model from every rank, and
-the sums of ``Serial`` bit for bit.
+store folds them. What is cut goes to every rank, as plain tensors. Of what is whole, rank r adds up
+the r-th slice of all pieces, in job order, and the ranks exchange the means: a ring all-reduce in
+bytes, ``2 (n - 1) / n`` of the model from every rank. Sums are those of ``Serial``, bit for bit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from moiety.core.errors import WorkerError
 from moiety.core.fold import Precision, Total, close, lift
 from moiety.core.protocols import Solve
 from moiety.core.rows import Open
-from moiety.core.state import Job, Reply
+from moiety.core.state import Job, Reply, count_bytes
 from moiety.core.types import Memory, Params
 from moiety.engine.ranks import Ranks, join
 from moiety.engine.work import one_thread, walk_in_place, work
@@ -102,6 +102,11 @@ def hollow(tensors: Params) -> dict[str, Tensor]:
     return {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
 
 
+def raw(tensor: Tensor) -> Tensor:
+    """Give the bytes of a tensor, flat, on the CPU."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+
+
 def light(reply: Reply) -> Reply:
     """Leave the tensors of a piece behind."""
     slots = {section: hollow(tensors) for section, tensors in reply.slots.items()}
@@ -154,39 +159,51 @@ class Scattered:
 
     def gathered(self, even: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Fold what is cut: every rank gets every piece and folds alike."""
-        mine = {
-            place: {n: t.cpu() for n, t in piece.items() if n not in even}
-            for place, (_, piece, _) in enumerate(self.entries)
-            if not any(tensor.is_meta for tensor in piece.values())
-        }
-        every = self.ranks.gather(mine) if len(even) < len(self.params) else [mine]
-        pieces = {place: piece for some in every for place, piece in some.items()}
         total = Total()
-        for place in sorted(pieces):
+        for place, piece in sorted(self.spread(even).items()):
             part, _, know = self.entries[place]
-            piece = {n: t.to(self.params[n].device) for n, t in pieces[place].items()}
             lift(total, self.params, self.axes, part, piece, know)
         merged, held = close(total, self.params)
         return dict(merged), dict(held)
+
+    def spread(self, even: frozenset[str]) -> dict[int, dict[str, Tensor]]:
+        """Give every rank what is cut of every piece, by its place among the entries."""
+        if len(even) == len(self.params):
+            return {}
+        cut = [{n: t for n, t in piece.items() if n not in even} for _, piece, _ in self.entries]
+        flat = [raw(tensor) for place in self.places for tensor in cut[place].values()]
+        order = self.ranks.gather(self.places)
+        sizes = [sum(count_bytes(cut[place]) for place in places) for places in order]
+        boxes = self.ranks.spread(torch.cat([torch.empty(0, dtype=torch.uint8), *flat]), sizes)
+        found: dict[int, dict[str, Tensor]] = {}
+        for places, box in zip(order, boxes, strict=True):
+            kept = [(place, name, t) for place in places for name, t in cut[place].items()]
+            parcels = box.split([count_bytes({"": t}) for _, _, t in kept])
+            for (place, name, like), parcel in zip(kept, parcels, strict=True):
+                # A copy, for numbers want their own alignment.
+                tensor = parcel.clone().view(like.dtype).view(like.shape)
+                found.setdefault(place, {})[name] = tensor.to(self.params[name].device)
+        return found
+
+    @property
+    def places(self) -> list[int]:
+        """The places, among the entries, of the pieces that are here."""
+        return [
+            place
+            for place, (_, piece, _) in enumerate(self.entries)
+            if not any(tensor.is_meta for tensor in piece.values())
+        ]
 
     def sliced(self, names: list[str]) -> dict[str, Tensor]:
         """Fold what is whole: slice r of every piece goes to rank r, and the mean of it to all."""
         if not names:
             return {}
-        ours = [
-            torch.cat([piece[name].detach().cpu().flatten() for name in names])
-            for _, piece, _ in self.entries
-            if not any(tensor.is_meta for tensor in piece.values())
-        ]
+        pieces = [self.entries[place][1] for place in self.places]
+        ours = [torch.cat([p[name].detach().cpu().flatten() for name in names]) for p in pieces]
         old = [self.params[name] for name in names]
         length, size = sum(tensor.numel() for tensor in old), self.ranks.size
         lengths = [len(some) for some in torch.empty(length, device="meta").tensor_split(size)]
-        places = [
-            place
-            for place, (_, piece, _) in enumerate(self.entries)
-            if not any(tensor.is_meta for tensor in piece.values())
-        ]
-        order = self.ranks.gather(places)
+        order = self.ranks.gather(self.places)
         cut = [piece.split(lengths) for piece in ours]
         parcels = [torch.cat([torch.empty(0), *(c[to] for c in cut)]) for to in range(size)]
         mine = lengths[self.ranks.rank]

@@ -36,10 +36,14 @@ class Peak(TorchDispatchMode):
     """Counts the bytes of live tensors made while it is open; ``most`` is their peak.
 
     What autograd keeps between passes counts as well, buffers inside a kernel do not.
+
+    Args:
+        limit: bytes above which a further tensor is a ``MemoryError``; 0 for none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 0) -> None:
         super().__init__()
+        self.limit = limit
         self.now = self.most = 0
         self.known: dict[int, Any] = {}
 
@@ -52,6 +56,8 @@ class Peak(TorchDispatchMode):
         size = storage.nbytes()
         self.now += size
         self.most = max(self.most, self.now)
+        if 0 < self.limit < self.most:
+            raise MemoryError(f"{self.most:,} bytes of tensors, above the limit of {self.limit:,}")
         self.known[key] = weakref.ref(storage, lambda _: self.free(key, size))
 
     def free(self, key: int, size: int) -> None:

@@ -115,10 +115,17 @@ class Adam:
         return descend(param, step, rate), moved
 
     def update_in_place(self, param: Tensor, grad: Tensor, slots: Slots, lr: float, /) -> None:
-        moved, after = self.update(param, grad, slots, lr)
-        param.copy_(moved)
-        for name, tensor in after.items():
-            slots[name].copy_(tensor)
+        # As ``update``, operation by operation, with two tensors besides at the most.
+        (b1, b2), rate = self.betas, lr * self.lr
+        if self.weight_decay and self.decoupled:
+            param.sub_(param * (rate * self.weight_decay))
+        elif self.weight_decay:
+            grad = (param * self.weight_decay).add_(grad)
+        slots["mean"].mul_(b1).add_(grad * (1 - b1))
+        slots["square"].mul_(b2).add_((grad * grad).mul_(1 - b2))
+        left1, left2 = slots["left1"].mul_(b1), slots["left2"].mul_(b2)
+        spread = (slots["square"] / (1 - left2)).sqrt_().add_(self.eps)
+        param.sub_((slots["mean"] / (1 - left1)).div_(spread), alpha=rate)
 
 
 def adamw(lr: float, weight_decay: float = 0.01, betas: tuple[float, float] = (0.9, 0.999)) -> Adam:
