@@ -176,8 +176,19 @@ def widest(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def parallel(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
-    """Tell whether a lean data-parallel rank fits: weights, gradients, optimiser, a batch."""
+    """Find the widest that a lean data-parallel rank trains: by halves on a ladder of widths."""
     del ranks
+    ladder = job["widths"]
+    good, bad, told = 0, len(ladder), {}
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        told[str(ladder[middle])] = fits({**job, "width": ladder[middle]})
+        good, bad = (middle, bad) if told[str(ladder[middle])]["fits"] else (good, middle)
+    return {"width": ladder[good], "tried": told}
+
+
+def fits(job: dict[str, Any]) -> dict[str, Any]:
+    """Tell whether a whole fits: weights, gradients, optimiser, a batch, what backward needs."""
     built = wide({**job, "every": 2}, 1)
     rows = built.open(0)
     try:
