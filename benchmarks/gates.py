@@ -125,8 +125,14 @@ class Book:
         return [self.measure(key, take) for key, take in asked.items()]
 
     def measure(self, key: str, take: Callable[[], Any]) -> Any:
-        """Measure, unless it was measured before."""
+        """Measure, unless it was measured before.
+
+        Raises:
+            ValueError: if nothing more is to be measured and the figure is lacking.
+        """
         if key not in self.figures:
+            if self.closed:
+                raise ValueError(f"{self.path} lacks {key!r}; run without --kept to measure it")
             print(f"measuring {key} ...", file=sys.stderr, flush=True)
             self.figures[key] = take()
             self.write([])

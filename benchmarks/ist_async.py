@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and keep."""
     assert __doc__ is not None
     told = options(__doc__.splitlines()[0], arguments)
-    book = Book.open(told.json)
+    book = Book.open(told.json, closed=told.kept)
     torch.set_num_threads(1)
     seconds, seeds = (QUICK_SECONDS, SEEDS[:1]) if told.quick else (SECONDS, SEEDS)
     gates = lines(book, seconds, seeds) + direction(book, 120 if told.quick else 600, SEEDS)

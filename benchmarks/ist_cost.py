@@ -176,7 +176,7 @@ def near(name: str, found: float, planned: float, within: float) -> Gate:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure."""
     told = options(__doc__ or "", arguments)
-    book = Book.open(told.json)
+    book = Book.open(told.json, closed=told.kept)
     cases = [(num, width, method) for width in (512, 2048) for num in (2, 4, 8)
              for method in METHODS]  # fmt: skip
     if told.quick:

@@ -270,7 +270,7 @@ def quick() -> list[Gate]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     told = options(__doc__ or "", arguments)
-    book = Book.open(told.json)
+    book = Book.open(told.json, closed=told.kept)
     if told.quick:
         return report(quick(), book, told, machine())
     gates = [

@@ -118,7 +118,7 @@ def main() -> int:
         print(json.dumps(train(Path(sys.argv[2]))))
         return 0
     told = options(__doc__ or "")
-    book = Book() if told.quick else Book.open(told.json)
+    book = Book() if told.quick else Book.open(told.json, closed=told.kept)
     return report(gates(book, SIZES[:2] if told.quick else SIZES), book, told, machine())
 
 

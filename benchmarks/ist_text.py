@@ -246,7 +246,7 @@ def quick(book: Book) -> list[Gate]:
 def main() -> int:
     said = options(__doc__ or "")
     torch.set_num_threads(1)
-    book = Book() if said.quick else Book.open(said.json)
+    book = Book() if said.quick else Book.open(said.json, closed=said.kept)
     return report(quick(book) if said.quick else full(book), book, said, machine())
 
 

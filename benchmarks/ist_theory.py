@@ -133,7 +133,7 @@ def draw(book: Book, path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure."""
     asked = options(__doc__ or "", arguments)
-    book = Book.open(asked.json)
+    book = Book.open(asked.json, closed=asked.kept)
     found = book.measure("determinants", signs)
     turn = [link for link, value in zip(LINKS, found, strict=True) if value < -1e-9]
     gates = [

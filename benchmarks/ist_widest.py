@@ -98,7 +98,7 @@ def formulas(found: Mapping[str, Any], wide: int, rounds: int) -> list[Gate]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     told = options(__doc__ or "", arguments)
-    book = Book.open(told.json)
+    book = Book.open(told.json, closed=told.kept)
     if told.quick:
         gates = largest(book, "normed", 2816, 8 * MIB, 2)
     else:

@@ -175,7 +175,7 @@ def population_gates(book: Book, *, quick: bool) -> list[Gate]:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, keep."""
     told = options(__doc__ or "", arguments)
-    book = Book.open(told.json)
+    book = Book.open(told.json, closed=told.kept)
     gates = network_gates(book, "mlp", "MLP", quick=told.quick)
     gates += crowd_gates(book, quick=told.quick)
     gates += population_gates(book, quick=told.quick)

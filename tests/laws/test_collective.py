@@ -3,10 +3,15 @@
 import pytest
 import torch
 
-from moiety.core.play import dispatch, play
+from moiety.core.flight import Course, Crew
+from moiety.core.flight import play as fly
+from moiety.core.pace import Pace, Speeds
+from moiety.core.play import begin, dispatch, play
 from moiety.core.stage import Stage
+from moiety.core.streams import stream
 from moiety.engine.collective import Collective, collected
 from moiety.engine.serial import Serial
+from moiety.methods import METHODS
 from moiety.run.alike import folding
 
 
@@ -39,6 +44,33 @@ def test_the_collective_engine_agrees_with_serial(every, spawned, size):
         return wrong
 
     assert spawned(size, job) == [[]] * size
+
+
+SLOW = Speeds("levels", (1.0, 5.0))
+
+
+@pytest.mark.parametrize(
+    "pace", [Pace("buffer", 1, rate=0.5, speeds=SLOW), Pace("buffer", 2, change=True, speeds=SLOW)]
+)
+def test_servers_that_do_not_wait_do_so_on_several_ranks_too(spawned, pace):
+    """FedAsync and FedBuff, whose late replies are drawn back: bit for bit."""
+
+    def end(make):
+        demo = METHODS["asyncdrop"].demo(stream(0, "demo"))
+        engine, stages = make(demo.data.__getitem__, demo.method)
+        course = Course(stages[0].method, engine, pace, Crew(6, 3), 0)
+        state = begin(stages[0].method)
+        for _ in range(5):
+            state = fly(course, state)
+        return state
+
+    def job(ranks):
+        two = end(lambda rows, m: folding(Collective(rows, ranks=ranks), [Stage(m, 1)]))
+        one = end(lambda rows, m: (Serial(rows), [Stage(m, 1)]))
+        assert any(flight.job.round < one.round - 1 for flight in one.clock.flight)
+        return differences(two.params, one.params)
+
+    assert spawned(2, job) == [[], []]
 
 
 def test_averaging_wholes_sends_what_a_ring_would(every, spawned):

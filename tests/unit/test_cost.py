@@ -162,6 +162,7 @@ def test_one_worker_sends_itself_nothing():
 def test_unlike_pieces_count_as_they_are():
     found = server([10, 30], [1, 2])
     assert (found.into, found.out, found.total, found.busiest) == (30, 2, 43, 40)
+    assert found.waited == 43  # down first, then up
     assert ring([10, 30], [20, 20]).total == 2 * 20
 
 

@@ -189,7 +189,7 @@ def weigh(
         since = job.piece if pace.change else here
         piece = {
             name: here[name] + follow * (tensor - since[name])
-            if tensor.is_floating_point()
+            if tensor.is_floating_point() and not tensor.is_meta  # a piece that is elsewhere
             else tensor
             for name, tensor in reply.piece.items()
         }

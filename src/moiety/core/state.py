@@ -73,7 +73,7 @@ class Share:
 class Turn:
     """What a split may look at besides the state: who is there, what they hinted, its stream.
 
-    ``places`` is how many work at a time, where those of the roster join others under way.
+    ``places`` is how many work at a time, where those of the roster may be fewer.
     """
 
     round: int

@@ -25,7 +25,7 @@ from moiety.core.rows import Open
 from moiety.core.state import Job, Reply, count_bytes
 from moiety.core.types import Memory, Params
 from moiety.engine.ranks import Ranks, join
-from moiety.engine.work import one_thread, walk_in_place, work
+from moiety.engine.work import one_thread, opened, walk_in_place, work
 
 WINDOW = 8
 """Jobs for each rank between two exchanges: so many pieces are held at once."""
@@ -79,7 +79,7 @@ class Collective:
     def work(self, solve: Solve, job: Job) -> Reply:
         """Run one job."""
         kept = self.memory.get(job.worker, {})
-        reply, after = work(solve, job, self.open(job.worker), kept, walk_in_place)
+        reply, after = work(solve, job, opened(self.open, job), kept, walk_in_place)
         if after:
             self.memory[job.worker] = after
         return reply

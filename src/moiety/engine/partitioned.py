@@ -24,7 +24,7 @@ from moiety.engine.owned import walk_owned
 from moiety.engine.peers import come_home, keep, pass_on, passable
 from moiety.engine.shards import PARAMS, Away, Sections, Shards
 from moiety.engine.slices import deal_out, fold, hand_in
-from moiety.engine.work import one_thread, work
+from moiety.engine.work import one_thread, opened, work
 from moiety.models.sharded import form_of
 
 
@@ -53,6 +53,7 @@ class Partitioned:
         method: deals the axes of an outline; its split and solver are used.
         open: opens the rows of a worker.
         seed: of the run.
+        places: how many workers there are in a round, where fewer may turn up.
         peers: whether hands pass straight from worker to worker, where each rank has one.
     """
 
@@ -60,6 +61,7 @@ class Partitioned:
     open: Open
     seed: int
     peers: bool = False
+    places: int = 0
 
     def begin(self, shards: Shards) -> Shards:
         """Draw the first values of our blocks."""
@@ -68,7 +70,8 @@ class Partitioned:
     def shares(self, roster: Sequence[int], number: int) -> Mapping[int, Share]:
         """Deal the hands of a round; every rank comes to the same."""
         rng = stream(self.seed, number, SERVER, "split")
-        return self.method.split(State({}, round=number), Turn(number, tuple(roster), {}, rng))
+        turn = Turn(number, tuple(roster), {}, rng, self.places)
+        return self.method.split(State({}, round=number), turn)
 
     def play(self, shards: Shards, roster: Sequence[int]) -> list[Record]:
         """Play one round; the blocks of ``shards`` change in place.
@@ -135,7 +138,8 @@ class Partitioned:
         job = Job(self.seed, shards.round, worker, shares[worker], piece[PARAMS], slots=slots)
         try:
             with one_thread():
-                reply, _ = work(self.method.solve, job, self.open(worker), {}, walk_owned)
+                rows = opened(self.open, job)
+                reply, _ = work(self.method.solve, job, rows, {}, walk_owned)
         except RuntimeError as error:
             return error, piece
         sent = {section: dict(tensors) for section, tensors in reply.slots.items()}

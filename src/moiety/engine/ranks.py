@@ -12,6 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+AT_ONCE = 1 << 17
+"""Bytes up to which a rank sends to all others at once: then latency counts, not the link."""
+
 WAIT = timedelta(minutes=60)
 """How long ranks wait for one that evaluates or writes; one that died is noticed at once."""
 
@@ -69,16 +72,28 @@ class Ranks:
 
         Returns:
             What came from each rank.
+
+        Large parcels go in turns, to the next rank, to the one after it, ...: flows that meet on a
+        link slow each other down by more than they carry.
         """
         if self.size == 1:
             return [parcels[0]]
-        lengths = [len(parcel) for parcel in parcels]
         self.count(parcels)
-        out = torch.cat(parcels)
+        boxes = [parcels[0].new_empty(size) for size in sizes]
+        boxes[self.rank] = parcels[self.rank]
+        large = sum(parcel.numel() * parcel.element_size() for parcel in parcels) > AT_ONCE
+        under: list[dist.Work | None] = []
+        for step in range(1, self.size):
+            to, come = (self.rank + step) % self.size, (self.rank - step) % self.size
+            if sizes[come]:
+                under.append(dist.irecv(boxes[come], come))
+            if len(parcels[to]):
+                under.append(dist.isend(parcels[to].contiguous(), to))
+            if large:
+                finish(under)
+        finish(under)
         parcels.clear()
-        box = out.new_empty(sum(sizes))
-        dist.all_to_all_single(box, out, list(sizes), lengths)
-        return list(box.split(list(sizes)))
+        return boxes
 
     def spread(self, mine: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         """Give every rank the flat tensor of every rank; ``sizes`` are their lengths."""
@@ -108,15 +123,29 @@ class Ranks:
         self.sent_bytes += sum(parcel.numel() * parcel.element_size() for parcel in others)
 
 
+def finish(under: list[dist.Work | None]) -> None:
+    """Wait for what is under way."""
+    for one in under:
+        if one is not None:
+            one.wait()
+    under.clear()
+
+
 def started() -> bool:
     """Say whether ``torchrun`` started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def join() -> Ranks:
-    """Join the other ranks; alone where there are none. Tensors on the GPU go by nccl."""
+    """Join the other ranks; alone where there are none.
+
+    On a machine with several GPUs every rank takes the one of its local number. What ranks exchange
+    travels through the CPU (gloo); nccl is open beside it.
+    """
     if not started():
         return Ranks()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     if not dist.is_initialized():
         both = torch.cuda.is_available() and dist.is_nccl_available()
         dist.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=WAIT)

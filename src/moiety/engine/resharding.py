@@ -76,13 +76,14 @@ def everything(shards: Shards) -> dict[str, dict[str, Any]]:
     return found
 
 
-def save(shards: Shards, folder: Path, mark: str) -> Path:
+def save(shards: Shards, folder: Path, mark: str, last: int = 2) -> Path:
     """Write a checkpoint; it is there whole, with its index, or it does not count.
 
     Args:
         shards: our blocks.
         folder: of all checkpoints of a run; ranks must share it.
         mark: what run this belongs to.
+        last: how many of the newest to keep.
     """
     come_home(shards)
     where = folder / f"{shards.round:08d}"
@@ -95,7 +96,7 @@ def save(shards: Shards, folder: Path, mark: str) -> Path:
         (part / INDEX).write_text(json.dumps(index) + "\n")
         shutil.rmtree(where, ignore_errors=True)
         os.replace(part, where)  # noqa: PTH105 (at once, over what a kill left)
-        for old in found(folder)[:-2]:
+        for old in found(folder)[:-last]:
             shutil.rmtree(old)
     shards.ranks.gather(None)
     return where

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from moiety.core.errors import WorkerError
 from moiety.core.protocols import Descent, Solve
-from moiety.core.rows import Rows, chunks, split_rows
+from moiety.core.rows import Open, Rows, chunks, split_rows
 from moiety.core.state import Job, Record, Reply, Update
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.engine.feed import feed
@@ -132,6 +132,19 @@ def work(solve: Solve, job: Job, rows: Rows, memory: Memory, go: Walk) -> tuple[
             job.worker, job.round, done, f"{type(error).__name__}: {error}"
         ) from error
     return answer(job, update, record), update.memory
+
+
+def opened(open_rows: Open, job: Job) -> Rows:
+    """Open the rows of a job's worker.
+
+    Raises:
+        WorkerError: naming the worker, whatever went wrong; so that other ranks hear of it.
+    """
+    try:
+        return open_rows(job.worker)
+    except Exception as error:
+        cause = f"its rows cannot be opened: {type(error).__name__}: {error}"
+        raise WorkerError(job.worker, job.round, 0, cause) from error
 
 
 def answer(job: Job, update: Update, record: Record) -> Reply:

@@ -111,12 +111,21 @@ def perceptron_kept(widths: Sequence[int], batch: int, activations: int = ACTIVA
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes of a round: out of a worker, into it, of all workers, over the busiest link."""
+    """Bytes of a round.
+
+    Args:
+        out: of a worker.
+        into: a worker.
+        total: of all workers, both ways.
+        busiest: over the busiest link, the way that carries more.
+        waited: over it one after the other, for pieces go down before they come up.
+    """
 
     out: float
     into: float
     total: float
     busiest: float
+    waited: float
 
 
 def server(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
@@ -130,15 +139,15 @@ def server(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
     (20, 10)
     """
     back = pieces if back is None else back
-    busiest = max(sum(pieces), sum(back))
-    return Traffic(max(back), max(pieces), sum(pieces) + sum(back), busiest)
+    down, up = sum(pieces), sum(back)
+    return Traffic(max(back), max(pieces), down + up, max(down, up), down + up)
 
 
 def central(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
     """Count as ``server`` does, where the first worker is the server and sends itself nothing."""
     back = pieces if back is None else back
     if len(pieces) == 1:
-        return Traffic(0, 0, 0, 0)
+        return Traffic(0, 0, 0, 0, 0)
     return server(pieces[1:], back[1:])
 
 
@@ -153,7 +162,7 @@ def ring(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
     num = len(pieces)
     sizes = pieces if back is None else [(a + b) / 2 for a, b in zip(pieces, back, strict=True)]
     each = 2 * (num - 1) / num * sum(sizes) / num
-    return Traffic(each, each, num * each, each)
+    return Traffic(each, each, num * each, each, each)
 
 
 LAYOUTS = {"server": server, "central": central, "ring": ring}

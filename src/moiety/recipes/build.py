@@ -244,6 +244,12 @@ def in_blocks(record: Federation, method: str, seed: int) -> Ground:
             "these (--net.kind normed ...), or say --engine collective, which keeps the whole at "
             "every rank"
         )
+    if record.local.by_rows or record.pace.ticks:
+        raise ValueError(
+            f"engine {record.engine!r} has no clock and takes the plain mean of holders: got "
+            f"pace.speeds={record.pace.speeds}, local.by_rows={record.local.by_rows}; leave these "
+            "out, or say --engine collective"
+        )
     small = replace(net, hidden=(2,) * len(net.hidden))
     base = ground(replace(record, net=small), seed)
     with torch.device("meta"):

@@ -205,7 +205,7 @@ def forecast(name: str, plan: Outline, setting: Setting) -> Forecast:
         work_s=max(work.values()),
         works_s=sum(work.values()),
         slice_s=slice_s,
-        link_s=setting.link.seconds(traffic.busiest),
+        link_s=setting.link.seconds(traffic.waited),
     )
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from moiety.core.ledger import End, Entry, Evaluation, Group, Round, Start, encode, read
+from moiety.core.protocols import as_it_is
 from moiety.core.rows import Rows, chunks
 from moiety.core.state import Reply, State
 from moiety.core.types import Params
@@ -139,7 +140,7 @@ def play_on(
         if last or stop or shards.round % run.keep.every == 0:
             if run.ranks.leads:
                 settle(folder / LEDGER)
-            save(shards, folder / CHECKPOINTS, run.mark)
+            save(shards, folder / CHECKPOINTS, run.mark, run.keep.last)
         if stop:
             note(End(shards.round, 0.0, "interrupted", "stopped by the user"))
             raise KeyboardInterrupt
@@ -175,7 +176,7 @@ def judge(run: BlockRun, shards: Shards) -> Evaluation:
     begun, result = time.perf_counter(), {}
     come_home(shards)
     with torch.no_grad():
-        fixed = shards.form.fix(shards.params, run.sample, run.ranks)
+        fixed = calibrated(run, shards)
         for name, workers in run.groups.items():
             found = [
                 score(shards, fixed, rows, len(run.start.classes)) for rows in workers.values()
@@ -187,6 +188,13 @@ def judge(run: BlockRun, shards: Shards) -> Evaluation:
                 loss=[mean(one.loss, one.count) for one in found],
             )
     return Evaluation(shards.round, time.perf_counter() - begun, result)
+
+
+def calibrated(run: BlockRun, shards: Shards) -> Params:
+    """Give what is added for use, of a method that calibrates."""
+    if run.play.method.calibrate is as_it_is:
+        return {}
+    return shards.form.fix(shards.params, run.sample, run.ranks)
 
 
 def score(shards: Shards, fixed: Params, rows: Rows, classes: int) -> Score:
@@ -203,7 +211,7 @@ def publish(run: BlockRun, shards: Shards, folder: Path) -> None:
     """Write the final model; it is there whole, or not at all."""
     come_home(shards)
     with torch.no_grad():
-        fixed = shards.form.fix(shards.params, run.sample, run.ranks)
+        fixed = calibrated(run, shards)
     work, beside = folder / ".whole", folder / ".final.new"
     whole = whole_file(shards, fixed, work)
     if whole is not None:

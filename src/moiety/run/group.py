@@ -111,7 +111,9 @@ def play_blocks(spec: Spec, built: Built, folder: Path, at: int | None) -> State
         raise RunError("--at needs an engine with whole checkpoints; leave it out to go on")
     record, ranks = spec.record, ranks_of(spec.record)
     run = BlockRun(
-        play=Partitioned(built.method, built.open, spec.seed, record.engine == "peers"),
+        play=Partitioned(
+            built.method, built.open, spec.seed, record.engine == "peers", built.per_round
+        ),
         ranks=ranks,
         rounds=built.rounds,
         roster=roster_of(record, built),

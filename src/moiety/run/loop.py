@@ -16,7 +16,7 @@ from typing import Protocol
 from moiety.core.flight import Course, Crew, gather, weigh
 from moiety.core.ledger import End, Entry, Evaluation, Round, Start
 from moiety.core.pace import Pace
-from moiety.core.play import begin, commit, dispatch, questions
+from moiety.core.play import Wave, begin, commit, dispatch, questions
 from moiety.core.protocols import Engine, Method
 from moiety.core.rows import Rows
 from moiety.core.stage import Stage, current
@@ -73,7 +73,8 @@ class Run:
         mark: what tells this recipe from others.
         sample: some training rows, for methods whose whole must be calibrated.
         pace: when the server commits.
-        crew: who may work, where it does not wait for all; then there is no roster.
+        crew: how many work at a time; and who may, where the server does not wait for all and there
+            is no roster.
         ranks: who plays this run alike; rank 0 alone writes.
     """
 
@@ -220,7 +221,8 @@ def play_round(
         asked = meter.sent(questions(method, state, roster, run.seed))
         told = meter.got(run.engine.map(method.probe.solve, asked))
         hints = {reply.worker: reply.hint for reply in told}
-    jobs = meter.sent(dispatch(method, state, roster, hints, run.seed))
+    wave = Wave(places=run.crew.places if run.crew is not None else 0)
+    jobs = meter.sent(dispatch(method, state, roster, hints, run.seed, wave))
     took: dict[int, float] = {}
     jobs = timed(run.pace, state, jobs, took) if run.pace.ticks else jobs
     state = commit(method, state, meter.done(run.engine.map(method.solve, jobs)))
