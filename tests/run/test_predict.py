@@ -22,8 +22,12 @@ from moiety.data.texts import windows
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build
 from moiety.recipes.fields import override
+from moiety.recipes.record import Federation
+from moiety.run.errors import RunError
 from moiety.run.final import CONFIG, MODEL
+from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
+from moiety.run.spec import resolve
 
 shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is not set")
 
@@ -68,8 +72,14 @@ def named():
         yield
 
 
-@pytest.fixture
-def graph_run(lab, named) -> Path:
+def play(folder: Path, record: Federation, method: str) -> Path:
+    spec, built = resolve("yours", record, method, 0)
+    start_run(spec, built, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graph_run(named, tmp_path_factory) -> Path:
     del named
     record = RECIPES["gist-cora"].record
     small = {
@@ -77,7 +87,7 @@ def graph_run(lab, named) -> Path:
         "net": {"hidden": (8, 8)}, "local": {"steps": 3}, "turnout": {"size": 2},
         "population": {"workers": 2},
     }  # fmt: skip
-    return lab.play(override(record, small), "gist", "graph")
+    return play(tmp_path_factory.mktemp("played") / "graph", override(record, small), "gist")
 
 
 TEXT = {
@@ -86,11 +96,11 @@ TEXT = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def text_run(lab, named) -> Path:
+@pytest.fixture(scope="module")
+def text_run(named, tmp_path_factory) -> Path:
     del named
     record = override(RECIPES["ist-shakespeare"].record, {**TEXT, "data": "fable"})
-    return lab.play(record, "ist", "text")
+    return play(tmp_path_factory.mktemp("played") / "text", record, "ist")
 
 
 def write_graph(path: Path, data: Dataset, **changes: object) -> None:
@@ -267,7 +277,9 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "wanted"), TEXTS)
+@pytest.mark.parametrize(
+    ("text", "wanted"), TEXTS, ids=["empty", "short", "just short", "unknown", "bytes"]
+)
 def test_texts_that_do_not_fit(moiety, text_run, tmp_path, text, wanted):
     raw = text if isinstance(text, bytes) else text.encode()
     (tmp_path / "text.txt").write_bytes(raw)
@@ -311,7 +323,7 @@ def test_a_model_says_itself_what_it_takes(graph_run, text_run, tmp_path):
         assert load(alone).intake.medium == load(run).intake.medium
         config["medium"] = {"kind": "sound"}
         (alone / CONFIG).write_text(json.dumps(config))
-        with pytest.raises(RuntimeError, match="does not describe"):
+        with pytest.raises(RunError, match="does not describe"):
             load(alone)
 
 

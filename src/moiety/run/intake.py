@@ -22,6 +22,9 @@ from moiety.data.tables import Columns
 from moiety.data.texts import read_text
 from moiety.run.answers import Answers, TextAnswers, answers_of
 
+Told = Iterable[Tensor]
+"""Log-probabilities of rows, [B, ..., C], chunk by chunk."""
+
 Check = Callable[[Tensor], Tensor]
 """Refuses inputs that do not fit, [N, ...], and scales the others."""
 
@@ -41,10 +44,8 @@ class Medium(Protocol):
         """Make rows of inputs, [N, ...], as the model reads them."""
         ...
 
-    def answers(
-        self, told: Iterable[Tensor], data: Dataset, classes: tuple[str, ...], /
-    ) -> Answers:
-        """Sum up log-probabilities, [N, ..., C], a chunk at a time."""
+    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
+        """Sum up what the model told."""
         ...
 
 
@@ -70,9 +71,7 @@ class Tables:
         alone(edges)
         return TableRows({"x": check(x)}, torch.arange(len(x)))
 
-    def answers(
-        self, told: Iterable[Tensor], data: Dataset, classes: tuple[str, ...], /
-    ) -> Answers:
+    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
         return answers_of(told, data, classes)
 
 
@@ -108,9 +107,7 @@ class Nodes:
         one = torch.zeros(1, dtype=torch.int64)
         return GraphRows({"x": seen}, undirected(edges, len(x)), one.expand(len(x)), one)
 
-    def answers(
-        self, told: Iterable[Tensor], data: Dataset, classes: tuple[str, ...], /
-    ) -> Answers:
+    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
         return answers_of(told, data, classes)
 
 
@@ -147,9 +144,7 @@ class Letters:
             )
         return TableRows({"x": tokens}, torch.arange(len(x)))
 
-    def answers(
-        self, told: Iterable[Tensor], data: Dataset, classes: tuple[str, ...], /
-    ) -> Answers:
+    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
         return TextAnswers.of(told, data, classes)
 
 
