@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from moiety import load
+from moiety import METHODS, Conduct, Local, Task, load, train
 from moiety.core.ledger import read
 from moiety.core.streams import stream
 from moiety.data.dataset import Dataset
-from moiety.data.graph import Graph, both_ways
+from moiety.data.graph import Graph, GraphRows, both_ways, masked
 from moiety.data.sets import SETS, Entry
 from moiety.data.shelf import VARIABLE
 from moiety.data.texts import windows
+from moiety.models.graph import graphnet
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build
 from moiety.recipes.fields import override
@@ -28,6 +29,7 @@ from moiety.run.final import CONFIG, MODEL
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
 from moiety.run.spec import resolve
+from moiety.solve.objectives import NodeCrossEntropy
 
 shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is not set")
 
@@ -325,6 +327,26 @@ def test_a_model_says_itself_what_it_takes(graph_run, text_run, tmp_path):
         (alone / CONFIG).write_text(json.dumps(config))
         with pytest.raises(RunError, match="does not describe"):
             load(alone)
+
+
+def test_a_run_of_your_own_on_a_graph_is_used_so_too(tmp_path):
+    data, model = ring(), graphnet("gcn", (WIDTH, 6, len(KINDS)), stream(0, "net"))
+    rows = {
+        place: GraphRows(
+            {"x": data.x, "y": masked(data.y, data.graph.train)},
+            data.graph.edges,
+            torch.arange(NODES) // 20,
+            torch.arange(3),
+        )
+        for place in range(2)
+    }
+    local = Local(lr=0.05, batch=3, epochs=1)
+    method = METHODS["fedavg"].make(Task(model, local, objective=NodeCrossEntropy))
+    state = train(method, rows, tmp_path / "mine", Conduct(rounds=2), classes=KINDS)
+    served = load(tmp_path / "mine")
+    batch = {"x": data.x, "edges": data.graph.edges}
+    wanted = model.logits(state.params, batch, {}).log_softmax(-1)
+    torch.testing.assert_close(served.predict_log_proba(data.x, data.graph.edges), wanted)
 
 
 @shelf
