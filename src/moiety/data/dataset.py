@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from moiety.core.streams import stream
 from moiety.data.graph import Graph
+from moiety.ops.loss import UNSCORED
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Dataset:
         name: what to call it.
         x: float32, tables [N, D], images [N, C, H, W] with values in 0..1; or int64, texts
             [N, T] of tokens.
-        y: class of each row, int64 [N], or of each position [N, T] (-1: none); None where
-            unlabelled.
+        y: class of each row, int64 [N], or of each position [N, T]; of positions and of nodes of
+            a graph, -1 is none; None where unlabelled.
         classes: a name for each class; ``y`` counts along it.
         groups: natural worker of each row, int64 [N], or None.
         test: rows of an official test split, bool [N], or None.
@@ -61,7 +62,8 @@ class Dataset:
                 raise ValueError(f"{self.name}: {name} has shape {shape}, but x has {size} rows")
         if self.y is not None and len(self.y):
             low, high = int(self.y.min()), int(self.y.max())
-            if low < (0 if self.y.ndim == 1 else -1) or high >= len(self.classes):
+            least = 0 if self.y.ndim == 1 and self.graph is None else UNSCORED
+            if low < least or high >= len(self.classes):
                 named = len(self.classes)
                 raise ValueError(f"{self.name}: y runs from {low} to {high}, {named=} classes")
 

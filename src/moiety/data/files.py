@@ -59,18 +59,14 @@ def read(
 
 def read_npz(path: Path, columns: Columns) -> Dataset:
     """Read the arrays ``x``, optionally labels (``y``) and workers; pickles are never opened."""
-    try:
-        opened = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is no npz file; write it with numpy.savez(path, x=x, y=y)"
-        ) from error
-    if not isinstance(opened, np.lib.npyio.NpzFile):  # the file is wrong, not a type
-        message = f"{path} holds one bare array; write it with numpy.savez(path, x=x, y=y)"
-        raise ValueError(message)  # noqa: TRY004
-    with opened:
+    with unpacked(path, "x=x, y=y") as opened:
         if "x" not in opened.files:
             raise ValueError(f"{path} has arrays {opened.files}, but no 'x'; name the features 'x'")
+        if "edges" in opened.files:
+            raise ValueError(
+                f"{path} holds a graph ('edges'), but rows on their own are read here; use a model "
+                "of a graph, or leave 'edges' out of the file"
+            )
         label, group = columns.choose(path, [name for name in opened.files if name != "x"], ("y",))
         x = features(path, array(path, opened, "x"))
         y, classes = (None, ()) if label is None else named(path, opened, label)
@@ -79,6 +75,29 @@ def read_npz(path: Path, columns: Columns) -> Dataset:
         if column is not None and len(column) != len(x):
             raise ValueError(f"{path}: {name!r} has {len(column)} rows, but 'x' has {len(x)}")
     return Dataset(path.stem, x, y, classes, groups, source=str(path.name))
+
+
+def present(path: Path, wanted: str) -> None:
+    """Refuse a file that is not there or has nothing in it."""
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"{path} {found}; give {wanted}")
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty; give {wanted}")
+
+
+def unpacked(path: Path, arrays: str) -> np.lib.npyio.NpzFile:
+    """Open an npz file; ``arrays`` are the words that would write one as it should be."""
+    try:
+        opened = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is no npz file; write it with numpy.savez(path, {arrays})"
+        ) from error
+    if not isinstance(opened, np.lib.npyio.NpzFile):  # the file is wrong, not a type
+        message = f"{path} holds one bare array; write it with numpy.savez(path, {arrays})"
+        raise ValueError(message)  # noqa: TRY004
+    return opened
 
 
 def array(path: Path, opened: np.lib.npyio.NpzFile, name: str) -> np.ndarray:

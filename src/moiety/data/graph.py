@@ -26,12 +26,14 @@ class Graph:
         train: nodes whose class may be learnt, bool [N].
         validation: nodes for choosing, bool [N].
         clusters: the cluster of each node, counted from 0, [N].
+        inputs: features of a node before they were projected; 0 where they are as they were.
     """
 
     edges: Tensor
     train: Tensor
     validation: Tensor
     clusters: Tensor
+    inputs: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,37 @@ class GraphRows:
 def both_ways(edges: Tensor) -> Tensor:
     """Give each undirected edge in both directions, [2, 2 E]."""
     return torch.cat([edges, edges.flip(0)], 1)
+
+
+def undirected(edges: Tensor, size: int) -> Tensor:
+    """Give each edge once in both directions, and none from a node to itself, [2, E'].
+
+    Args:
+        edges: in either direction or both, whole numbers [2, E].
+        size: number of nodes.
+
+    Raises:
+        ValueError: for edges of another shape or between nodes that are not there.
+
+    >>> undirected(torch.tensor([[0, 2, 1, 1], [1, 1, 1, 0]]), 3).tolist()
+    [[0, 1, 1, 2], [1, 0, 2, 1]]
+    """
+    whole = not (edges.is_floating_point() or edges.dtype == torch.bool)
+    if edges.ndim != 2 or len(edges) != 2 or not whole:
+        raise ValueError(
+            f"edges have shape {list(edges.shape)} and are {edges.dtype}; give int64 [2, E], the "
+            "two nodes of each edge in a column"
+        )
+    bad = ((edges < 0) | (edges >= size)).any(0).nonzero()
+    if len(bad):
+        place = int(bad[0])
+        raise ValueError(
+            f"edge {place} joins nodes {edges[:, place].tolist()}, but x has {size} nodes, counted "
+            f"from 0 to {size - 1}; drop such edges or give all nodes"
+        )
+    one, other = both_ways(edges[:, edges[0] != edges[1]].long())
+    number = (one * size + other).unique()
+    return torch.stack([number // max(1, size), number % max(1, size)])
 
 
 def masked(y_N: Tensor, mask_N: Tensor) -> Tensor:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from moiety.data.dataset import Dataset
+from moiety.data.files import present
 from moiety.data.shelf import find
+from moiety.ops.loss import UNSCORED
 
 CONTEXT = 64
 """Characters of a window."""
@@ -28,6 +32,66 @@ def windows(tokens: Tensor, context: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"{len(tokens)} tokens make no window of {context=}; choose a shorter one")
     end = count * context
     return tokens[:end].view(count, context), tokens[1 : end + 1].view(count, context)
+
+
+def covering(tokens: Tensor, context: int) -> tuple[Tensor, Tensor]:
+    """Cut tokens into windows so that each token but the first follows once.
+
+    Where windows side by side leave some over, one more ends with the text; of it, only tokens
+    that did not follow yet have a label, and the others -1.
+
+    >>> covering(torch.arange(6), 3)[1].tolist()
+    [[1, 2, 3], [-1, 4, 5]]
+    """
+    x, y = windows(tokens, context)
+    left = len(tokens) - 1 - y.numel()
+    if not left:
+        return x, y
+    last = tokens[-context:].clone()
+    last[: context - left] = UNSCORED
+    return torch.cat([x, tokens[None, -context - 1 : -1]]), torch.cat([y, last[None]])
+
+
+def read_text(path: Path, letters: Sequence[str], context: int) -> Dataset:
+    """Read a plain text in UTF-8 as windows of characters that are known already.
+
+    Args:
+        path: the file; any name but those of tables.
+        letters: the alphabet, in the order of its numbers.
+        context: characters of a window.
+
+    Raises:
+        ValueError: if it is no such text, too short, or has unknown characters.
+    """
+    wanted = f"a text in UTF-8 of at least {context + 1} characters"
+    present(path, wanted)
+    if path.suffix.lower() in (".npz", ".csv", ".parquet", ".pq"):
+        raise ValueError(f"{path} is no text, but this model reads one; give {wanted}, as .txt")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason}); give {wanted}") from error
+    if len(text) <= context:
+        raise ValueError(
+            f"{path} has {len(text)} characters, but the model reads {context} and says what "
+            f"follows each; give {wanted}"
+        )
+    place = {letter: number for number, letter in enumerate(letters)}
+    refuse_unknown(path, text, place)
+    x, y = covering(torch.tensor([place[letter] for letter in text]), context)
+    return Dataset(path.stem, x, y, tuple(letters), source=path.name)
+
+
+def refuse_unknown(path: Path, text: str, place: Mapping[str, int]) -> None:
+    """Refuse characters that are not in the alphabet, by name and first line."""
+    unknown = sorted(set(text) - set(place))
+    if unknown:
+        named = [f"{one!r} (line {text.count(chr(10), 0, text.index(one)) + 1})" for one in unknown]
+        more = f" and {len(named) - 10} others" if len(named) > 10 else ""
+        raise ValueError(
+            f"{path} has characters that the model does not know: {', '.join(named[:10])}{more}; "
+            f"replace or drop them. It knows {''.join(place)!r}"
+        )
 
 
 def shakespeare(context: int = CONTEXT) -> Dataset:

@@ -88,6 +88,7 @@ class Built:
     columns: tuple[str, ...]
     fingerprint: str
     sample: Rows
+    inputs: int = 0
     later: tuple[Stage, ...] = ()
 
     @property
@@ -292,6 +293,7 @@ def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Bui
         columns=base.data.columns,
         fingerprint=base.fingerprint,
         sample=some_of(open_rows, sorted(train), SOME, seed),
+        inputs=0 if base.data.graph is None else base.data.graph.inputs,
     )
 
 

@@ -35,7 +35,7 @@ def cluster(data: Dataset, choice: Subgraphs) -> Dataset:
         raise ValueError(f"graph.project={choice.project}; choose a width, or 0 for none")
     x = project(data.x, choice.project) if choice.project else data.x
     cut = clusters(graph.edges, data.size, choice.clusters)
-    return replace(data, x=x, graph=replace(graph, clusters=cut))
+    return replace(data, x=x, graph=replace(graph, clusters=cut, inputs=data.x.shape[1]))
 
 
 def place_graph(data: Dataset, graph: Graph, population: Population) -> Places:

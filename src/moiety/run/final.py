@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,58 +12,17 @@ from torch import Tensor
 
 from moiety.core.axes import take
 from moiety.core.protocols import Method, Serve
-from moiety.core.rows import Rows, TableRows, chunks
+from moiety.core.rows import Rows, chunks
 from moiety.core.types import Params
-from moiety.data.dataset import Scale
 from moiety.models.config import rebuild, rebuild_gated, rebuild_serve
 from moiety.models.gated import EXPERT, Base, GatedExperts
 from moiety.models.serve import Routed
 from moiety.run.errors import RunError
 from moiety.run.files import from_tensors, read_json, replace_folder, to_json, to_tensors
+from moiety.run.intake import Intake
 
 VERSION = 1
 MODEL, CONFIG = "model.safetensors", "config.json"
-
-
-@dataclass(frozen=True)
-class Intake:
-    """What a model takes: the shape of a row, its scale, names of classes and columns."""
-
-    shape: tuple[int, ...]
-    scale: Scale
-    classes: tuple[str, ...]
-    columns: tuple[str, ...] = ()
-
-    def order(self, x: Tensor, columns: tuple[str, ...]) -> Tensor:
-        """Bring columns of a table [N, D] into the order of training, by their names.
-
-        Raises:
-            ValueError: if one is missing.
-        """
-        if not self.columns or not columns or x.ndim != 2:
-            return x
-        missing = [name for name in self.columns if name not in columns]
-        if missing:
-            raise ValueError(
-                f"columns {missing} are missing; the model was trained on {list(self.columns)}"
-            )
-        return x[:, [columns.index(name) for name in self.columns]]
-
-    def rows(self, x: Tensor) -> Tensor:
-        """Check and scale inputs, [N, ...].
-
-        Raises:
-            ValueError: if the width is wrong or a value is not finite.
-        """
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(
-                f"rows have shape {tuple(x.shape[1:])}, but the model was trained on "
-                f"{self.shape}; give the same columns in the same order"
-            )
-        bad = ~torch.isfinite(x).flatten(1).all(1)
-        if bad.any():
-            raise ValueError(f"row {int(bad.nonzero()[0])} holds NaN or infinity; clean the data")
-        return self.scale.apply(x)
 
 
 @dataclass(frozen=True)
@@ -84,25 +43,38 @@ class Served:
     intake: Intake
     note: Mapping[str, Any]
 
-    def open(self, x: Tensor) -> Rows:
-        """Make rows of inputs, [N, ...]."""
-        return TableRows({"x": self.intake.rows(x)}, torch.arange(len(x)))
+    def open(self, x: Tensor, edges: Tensor | None = None) -> Rows:
+        """Make rows of inputs, [N, ...]; of a graph's nodes with the edges between them, [2, E]."""
+        return self.intake.open(x, edges)
 
-    def predict_log_proba(self, x: Tensor) -> Tensor:
-        """Give log-probabilities of the classes, [N, C]. All of ``x`` is taken as one worker's."""
-        rows = self.open(x)
-        with torch.no_grad():
-            part = self.serve.choose(self.params, rows)
-            piece = take(self.params, self.model.axes, part)
-            told = [
-                self.serve.scores(piece, self.see(rows, ids), part.axes)
-                for ids in chunks(rows, 2048)
-            ]
-        return torch.cat(told)
+    @torch.no_grad()
+    def answer(self, rows: Rows) -> Iterator[Tensor]:
+        """Give log-probabilities of the classes, a chunk of rows at a time, [B, ..., C]."""
+        part = self.serve.choose(self.params, rows)
+        piece = take(self.params, self.model.axes, part)
+        for ids in chunks(rows, 2048):
+            yield self.serve.scores(piece, self.see(rows, ids), part.axes)
 
-    def predict(self, x: Tensor) -> Tensor:
-        """Give the class of each row, [N], as its number in ``intake.classes``."""
-        return self.predict_log_proba(x).argmax(-1)
+    def predict_log_proba(self, x: Tensor, edges: Tensor | None = None) -> Tensor:
+        """Give log-probabilities of the classes. All of ``x`` is taken as one worker's.
+
+        Args:
+            x: rows of a table or images [N, ...]; nodes of a graph [N, D], with features as the
+                data have them; or windows of a text, int64 [N, T], numbers along
+                ``intake.classes``.
+            edges: of a graph, int64 [2, E], each in either direction or both.
+
+        Returns:
+            [N, C]; of windows [N, T, C], what follows at each position.
+
+        Raises:
+            ValueError: for what the model does not take.
+        """
+        return torch.cat(list(self.answer(self.open(x, edges))))
+
+    def predict(self, x: Tensor, edges: Tensor | None = None) -> Tensor:
+        """Give the class of each row, node or position, as its number in ``intake.classes``."""
+        return self.predict_log_proba(x, edges).argmax(-1)
 
     def see(self, rows: Rows, ids: Tensor) -> Mapping[str, Tensor]:
         """Take rows, with the embedding where the model reads one."""
@@ -156,10 +128,7 @@ def about(served: Served) -> bytes:
         "version": VERSION,
         "model": model.config(),
         "serve": plain.config(),
-        "shape": list(served.intake.shape),
-        "scale": served.intake.scale.to_json(),
-        "classes": list(served.intake.classes),
-        "columns": list(served.intake.columns),
+        **served.intake.config(),
         "note": dict(served.note),
     }
     return to_json(config)
@@ -207,12 +176,7 @@ def assemble(
         if gated
         else rebuild(config["model"], module)
     )
-    intake = Intake(
-        tuple(config["shape"]),
-        Scale.from_json(config["scale"]),
-        tuple(config["classes"]),
-        tuple(config["columns"]),
-    )
+    intake = Intake.from_config(config)
     serve = rebuild_serve(config["serve"], model)
     for name, value in model.params.items():
         if params[name].shape != value.shape:

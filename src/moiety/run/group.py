@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from moiety.engine.partitioned import Partitioned
 from moiety.engine.ranks import join
 from moiety.recipes.build import Built, build, located
 from moiety.recipes.fields import override, to_plain
+from moiety.recipes.nets import NETS
 from moiety.recipes.record import Federation
 from moiety.run import checkpoint as checkpoints
 from moiety.run.alike import folding, ranks_of
 from moiety.run.blocks import BlockRun, execute_blocks
 from moiety.run.errors import RunError
 from moiety.run.files import read_json, replace_file, to_json
-from moiety.run.final import Intake, Served, about, serve_method, write
+from moiety.run.final import Served, about, serve_method, write
+from moiety.run.intake import Intake, Letters, Nodes
 from moiety.run.loop import CHECKPOINTS, LEDGER, Keep, Run, execute
 from moiety.run.roster import Available, Fixed, Roster, Strata, Uniform
 from moiety.run.spec import Spec, resolve, start_of
@@ -94,11 +97,21 @@ def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> S
 
 def served(spec: Spec, built: Built, params: Params, rounds: int) -> Served:
     """Make the finished model of a run ready for use."""
-    intake = Intake(built.shape, built.scale, built.classes, built.columns)
+    intake = intake_of(spec.record, built)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
     target = spec.record.target or None
     note = {**note, "round": rounds, "target": target, "own": own(built)}
     return serve_method(built.stages[-1].method, params, intake, note)
+
+
+def intake_of(record: Federation, built: Built) -> Intake:
+    """Say what the final model takes, from the data as their owner has them."""
+    plain = Intake(built.shape, built.scale, built.classes, built.columns)
+    if built.inputs:
+        return replace(plain, medium=Nodes(built.inputs, record.graph.project))
+    if NETS[record.net.kind].tokens:
+        return replace(plain, medium=Letters(built.shape[0], built.classes))
+    return plain
 
 
 def play_blocks(spec: Spec, built: Built, folder: Path, at: int | None) -> State:

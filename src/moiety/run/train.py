@@ -22,7 +22,8 @@ from moiety.engine.choose import TOGETHER, choose, make
 from moiety.run.environment import describe
 from moiety.run.errors import RunError
 from moiety.run.evaluate import labels
-from moiety.run.final import Intake, serve_method, write
+from moiety.run.final import serve_method, write
+from moiety.run.intake import Intake, Nodes, Tables
 from moiety.run.loop import Keep, Run, Watcher, execute
 from moiety.run.roster import Uniform
 from moiety.run.watch import Progress, boards
@@ -123,9 +124,12 @@ def check(workers: Mapping[int, Rows], how: Conduct) -> None:
 
 
 def intake_of(rows: Rows, names: tuple[str, ...]) -> Intake:
-    """Say what the model takes: rows like the first, which nobody scaled."""
-    shape = tuple(rows.take(torch.zeros(1, dtype=torch.long))["x"].shape[1:])
-    return Intake(shape, Scale(torch.zeros(shape[0]), torch.ones(shape[0])), names)
+    """Say what the model takes: rows like the first, which nobody scaled or projected."""
+    first = rows.take(torch.zeros(1, dtype=torch.long))
+    shape = tuple(first["x"].shape[1:])
+    medium = Nodes(shape[0]) if "edges" in first else Tables()
+    scale = Scale(torch.zeros(shape[0]), torch.ones(shape[0]))
+    return Intake(shape, scale, names, medium=medium)
 
 
 def watchers(method: Method, how: Conduct, folder: Path) -> list[Watcher]:

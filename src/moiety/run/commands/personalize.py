@@ -10,9 +10,9 @@ import torch
 import tyro
 
 from moiety.core.ledger import read as read_ledger
-from moiety.data.files import read
+from moiety.data.tables import Columns
 from moiety.run.commands.common import parse
-from moiety.run.commands.predict import open_model, shaped
+from moiety.run.commands.predict import open_model
 from moiety.run.errors import RunError
 from moiety.run.final import MODEL, Served, write
 from moiety.run.loop import LEDGER
@@ -56,8 +56,8 @@ def main(words: Sequence[str]) -> int:
     if said.out.exists() and (not said.out.is_dir() or any(said.out.iterdir())):
         raise RunError(f"{said.out} already holds something; choose another --out")
     known = served.note.get("target")
-    data = read(said.data, target=said.target or None, labels=False, likely=known)
-    x = shaped(served, data)
+    wanted = Columns(said.target or None, labels=False, likely=known)
+    x = served.intake.read(said.data, wanted).x
     mine = served.personal(x, said.experts)
     write(mine, said.out)
     share_C = mine.predict_log_proba(x).exp().mean(0)

@@ -1,4 +1,4 @@
-"""``moiety predict``: use a finished model on a file of rows."""
+"""``moiety predict``: use a finished model on a file: rows, a graph or a text."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import tyro
 
-from moiety.data.dataset import Dataset
-from moiety.data.files import read
+from moiety.data.tables import Columns
+from moiety.run.answers import Answers
 from moiety.run.commands.common import existing, parse
 from moiety.run.errors import RunError
 from moiety.run.final import Served, load
 from moiety.run.group import GROUP
-from moiety.run.say import columns, say, say_json, warn
+from moiety.run.say import say, say_json, warn
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,10 @@ class Words:
 
     Args:
         run: folder of a finished run, or of a personal model.
-        data: CSV, Parquet, npz, or a folder of images; all rows are taken as one worker's.
+        data: CSV, Parquet, npz, or a folder of images; all rows are taken as one worker's. For a
+            graph network, npz with x and edges; for a model of texts, a text in UTF-8.
         target: the column of labels, if the file has one under another name than in training.
-        out: a CSV file to write the class and probability of every row to.
+        out: a CSV file to write the answer for every row, node or character to.
         json: print as JSON.
     """
 
@@ -38,12 +38,15 @@ class Words:
     json: bool = False
 
 
-ABOUT = """Predict the class of every row. Labels are used for nothing but the accuracy that is
-printed where the file has some.
+ABOUT = """Predict the class of every row of a table or node of a graph, or the next character at
+every position of a text. Labels are used for nothing but the accuracy that is printed where the
+file has some.
 
 examples:
   moiety predict runs/quickstart/ddome-seed0 --data rows.npz
   moiety predict runs/mine --data rows.csv --out classes.csv
+  moiety predict runs/cora --data graph.npz
+  moiety predict runs/shakespeare --data text.txt --out characters.csv
 """
 
 
@@ -58,14 +61,6 @@ def open_model(folder: Path) -> Served:
     return load(folder)
 
 
-def shaped(served: Served, data: Dataset) -> torch.Tensor:
-    """Give the rows as the model takes them: columns by name, images flat where it is so."""
-    shape = served.intake.shape
-    size = int(torch.tensor(shape).prod())
-    x = served.intake.order(data.x, data.columns)
-    return x.reshape(-1, *shape) if x.flatten(1).shape[1] == size else x
-
-
 def main(words: Sequence[str]) -> int:
     """Predict."""
     said = parse(Words, words, prog="predict", about=ABOUT)
@@ -75,43 +70,23 @@ def main(words: Sequence[str]) -> int:
             f"{said.run}: {', '.join(served.note['own'])} stayed with the workers that trained; "
             "answers are by their first values"
         )
-    data = read(said.data, target=said.target or None, likely=served.note.get("target"))
-    log_proba = served.predict_log_proba(shaped(served, data))
-    guess = log_proba.argmax(-1)
-    names = [served.intake.classes[place] for place in guess.tolist()]
-    sure = log_proba.exp().amax(-1).tolist()
+    columns = Columns(said.target or None, likely=served.note.get("target"))
+    data = served.intake.read(said.data, columns)
+    edges = None if data.graph is None else data.graph.edges
+    told = served.answer(served.open(data.x, edges))
+    answers = served.intake.medium.answers(told, data, served.intake.classes)
     if said.out is not None:
-        write_csv(said.out, names, sure)
-    counts = {name: names.count(name) for name in served.intake.classes if name in names}
-    right = accuracy(served, data, names)
+        write_csv(said.out, answers)
     if said.json:
-        say_json({"rows": len(names), "counts": counts, "accuracy": right, "classes": names})
+        say_json(answers.plain())
         return 0
-    say(columns([["class", "rows"], *([name, str(count)] for name, count in counts.items())]))
-    if right is not None:
-        say(f"\naccuracy on the labels in the file: {right:.4f}")
+    say(answers.text())
     if said.out is not None:
-        say(f"\nclasses of {len(names)} rows: {said.out}")
+        say(f"\n{answers.what()}: {said.out}")
     return 0
 
 
-def accuracy(served: Served, data: Dataset, names: Sequence[str]) -> float | None:
-    """Compare with the labels of the file by name, where it has some."""
-    if data.y is None:
-        return None
-    truth = [data.classes[place] for place in data.y.tolist()]
-    unknown = sorted(set(truth) - set(served.intake.classes))
-    if unknown:
-        raise RunError(
-            f"labels {unknown[:5]} are not among the model's classes {served.intake.classes}; "
-            "name the right column with --target"
-        )
-    return sum(a == b for a, b in zip(truth, names, strict=True)) / len(names)
-
-
-def write_csv(path: Path, names: Sequence[str], sure: Sequence[float]) -> None:
-    """Write a class and its probability for every row."""
+def write_csv(path: Path, answers: Answers) -> None:
+    """Write the answers, a line each."""
     with path.open("w", newline="", encoding="utf8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", "probability"])
-        writer.writerows(zip(names, (f"{p:.6f}" for p in sure), strict=True))
+        csv.writer(file).writerows(answers.lines())

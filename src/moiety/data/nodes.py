@@ -1,0 +1,73 @@
+"""The user's own graph: features and edges in one npz file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moiety.data.dataset import Dataset
+from moiety.data.files import array, features, named, present, unpacked
+from moiety.data.graph import Graph
+from moiety.data.tables import Columns
+from moiety.ops.loss import UNSCORED
+
+WANTED = "an npz file with the features x [N, D] and the edges [2, E]"
+
+
+def read_graph(path: Path, columns: Columns) -> Dataset:
+    """Read the arrays ``x``, ``edges`` and, if wanted, labels (``y``); pickles are never opened.
+
+    A whole number below 0 is no label: -1 marks nodes whose class is unknown.
+
+    Returns:
+        The nodes, none for training or choosing; edges as the file has them.
+
+    Raises:
+        ValueError: if the file cannot be used; says where and what to do.
+    """
+    present(path, WANTED)
+    if path.suffix.lower() != ".npz":
+        raise ValueError(f"{path} is no graph: this model reads one; give {WANTED}")
+    with unpacked(path, "x=x, edges=edges") as opened:
+        missing = [name for name in ("x", "edges") if name not in opened.files]
+        if missing:
+            raise ValueError(
+                f"{path} has arrays {opened.files}, but no {missing[0]!r}; this model reads a "
+                f"graph: give {WANTED}"
+            )
+        others = [name for name in opened.files if name not in ("x", "edges")]
+        label, _ = columns.choose(path, others, ("y",))
+        x, edges = features(path, array(path, opened, "x")), ends(path, opened)
+        y, classes = (None, ()) if label is None else known(*named(path, opened, label))
+    if x.ndim != 2:
+        raise ValueError(f"{path}: 'x' has shape {list(x.shape)}; give a row for each node, [N, D]")
+    if y is not None and len(y) != len(x):
+        raise ValueError(f"{path}: {label!r} has {len(y)} rows, but 'x' has {len(x)}")
+    none = torch.zeros(len(x), dtype=torch.bool)
+    graph = Graph(edges, none, none, none.long())
+    return Dataset(path.stem, x, y, classes, source=path.name, graph=graph)
+
+
+def ends(path: Path, opened: np.lib.npyio.NpzFile) -> Tensor:
+    """Read edges, int64 [2, E]."""
+    raw = array(path, opened, "edges")
+    if raw.ndim != 2 or len(raw) != 2 or raw.dtype.kind not in "iu":
+        raise ValueError(
+            f"{path}: 'edges' has shape {list(raw.shape)} and dtype {raw.dtype}; give whole "
+            "numbers [2, E], the two nodes of each edge in a column"
+        )
+    return torch.from_numpy(raw.astype(np.int64))
+
+
+def known(y: Tensor, names: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
+    """Take names of no class, numbers below 0, out of labels.
+
+    >>> known(torch.tensor([0, 1, 2]), ("-1", "3", "5"))
+    (tensor([-1,  0,  1]), ('3', '5'))
+    """
+    kept = [name for name in names if not (name[:1] == "-" and name[1:].isdigit())]
+    place = [kept.index(name) if name in kept else UNSCORED for name in names]
+    return torch.tensor(place, dtype=torch.int64)[y], tuple(kept)
