@@ -120,3 +120,26 @@ def test_a_worker_that_fails_fails_everywhere_alike(every, spawned):
     first, second = spawned(2, job)
     assert first == second
     assert "worker 3, round 1" in first
+
+
+def test_rows_that_cannot_be_opened_are_told_to_all_ranks(every, spawned):
+    """Or the others would wait for the one that is gone."""
+
+    def job(ranks):
+        case = every["fedavg"]()
+        open_rows = case.open()
+
+        def gone(worker):
+            if worker == 3:
+                raise FileNotFoundError("shard-3.parquet")
+            return open_rows(worker)
+
+        try:
+            case.play(Collective(gone, ranks=ranks), case.begin(), 1)
+        except RuntimeError as error:
+            return str(error)
+
+    first, second = spawned(2, job)
+    assert first == second
+    assert "worker 3" in first
+    assert "shard-3.parquet" in first

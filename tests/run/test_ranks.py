@@ -133,6 +133,24 @@ def test_a_run_in_blocks_goes_on_with_another_number_of_ranks(tmp_path):
     assert scores(told) == pytest.approx(scores(wanted), rel=1e-5)
 
 
+def test_blocks_are_used_as_merged_where_nothing_is_calibrated(tmp_path):
+    """And as many checkpoints are kept as were asked for."""
+    told = []
+    for words in ([], ["--ist.no-calibrate"]):
+        out = tmp_path / f"run{len(words)}"
+        kept = ["--keep.every", "2", "--keep.last", "3", "--out", str(out)]
+        assert main([*BLOCKS, "partitioned", *words, *kept]) == 0
+        told.append(scores(text_of(out / "ledger.jsonl")))
+        assert sorted(path.name for path in (out / "checkpoints").iterdir()) == [
+            "00000008",
+            "00000010",
+            "00000012",
+        ]
+    assert told[0] != told[1]
+    names = load(tmp_path / "run1").params
+    assert not any(name.endswith(".mean") for name in names)
+
+
 @pytest.mark.parametrize("engine", ["partitioned", "peers"])
 def test_the_final_model_of_blocks_is_a_model_like_any(engine, tmp_path):
     """Written by two ranks, loaded by one process: it answers as the last evaluation says."""
@@ -186,6 +204,8 @@ def test_blocks_cost_and_hold_what_the_whole_in_one_place_does(tmp_path):
     [
         (["--methods", "local_sgd"], "say --methods ist"),
         (["--net.kind", "mlp"], "--net.kind normed"),
+        (["--local.by-rows"], "local.by_rows=True"),
+        (["--pace.speeds.values", "1", "5"], "has no clock"),
         (["--local.moments", "keep"], "local.moments='reset' or 'carry'"),
     ],
 )

@@ -6,7 +6,9 @@ from collections import Counter
 
 import pytest
 
+from moiety.core.ledger import read
 from moiety.core.streams import address
+from moiety.run.cli import main
 from moiety.run.roster import Available, Fixed, Strata, Uniform, spread
 
 
@@ -110,3 +112,15 @@ def test_a_million_workers_cost_no_more_than_a_thousand(make):
     assert max(w for workers in drawn for w in workers) > 500_000
     assert peaks[1] < 2 * peaks[0] + 10_000
     assert seconds[1] < 20 * seconds[0]  # a thousand times the workers, on a machine with noise
+
+
+def test_hands_are_those_of_all_places_where_fewer_turn_up(tmp_path):
+    """Else a worker would hold more than the share that the whole is calibrated for."""
+    words = ["run", "ist-digits", "--methods", "ist", "--seeds", "1", "--rounds", "6"]
+    words += ["--net.hidden", "32", "32", "--turnout.chance", "0.6", "--out", str(tmp_path / "x")]
+    assert main(words) == 0
+    rounds = read(tmp_path / "x" / "ledger.jsonl").rounds
+    assert {len(entry.workers) for entry in rounds} - {4}
+    for entry in rounds:
+        for worker in entry.workers:
+            assert worker.held["h1"] == 8

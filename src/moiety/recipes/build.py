@@ -23,6 +23,7 @@ from moiety.methods import METHODS
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.models.gated import Base, Common
+from moiety.recipes.blocks import check_blocks
 from moiety.recipes.common import freeze, nearest_anchors, train_common
 from moiety.recipes.fields import nearest
 from moiety.recipes.graphs import (
@@ -44,10 +45,6 @@ from moiety.solve.objectives import CrossEntropy, NodeCrossEntropy
 
 REFERENCE = "common"
 """Not a method: the common expert alone, which never trains."""
-
-DEALT, SHARDED = ("ist", "gist"), ("normed", "gcn", "sage")
-"""Methods and networks that are played in blocks: hands are smaller than the whole, and the whole
-is scored without being anywhere."""
 
 LISTED = 1000
 """Populations up to this size have their rows per class written in the ledger."""
@@ -230,27 +227,8 @@ def in_blocks(record: Federation, method: str, seed: int) -> Ground:
     Raises:
         ValueError: for what needs the whole, with the remedy.
     """
-    net, plain = record.net, record.device == "cpu" and record.pace.waits
-    if method not in DEALT:
-        raise ValueError(
-            f"engine {record.engine!r} plays {' and '.join(DEALT)}, but {method} was asked for; "
-            "say --methods ist (graphs: gist), or --engine collective, which keeps the whole at "
-            "every rank"
-        )
-    if net.kind not in SHARDED or not plain or record.population.public:
-        raise ValueError(
-            f"engine {record.engine!r} plays {', '.join(SHARDED)} networks on the CPU, in rounds, "
-            f"without public rows: got net.kind={net.kind!r}, device={record.device!r}, "
-            f"pace.kind={record.pace.kind!r}, population.public={record.population.public}; change "
-            "these (--net.kind normed ...), or say --engine collective, which keeps the whole at "
-            "every rank"
-        )
-    if record.local.by_rows or record.pace.ticks:
-        raise ValueError(
-            f"engine {record.engine!r} has no clock and takes the plain mean of holders: got "
-            f"pace.speeds={record.pace.speeds}, local.by_rows={record.local.by_rows}; leave these "
-            "out, or say --engine collective"
-        )
+    check_blocks(record, method)
+    net = record.net
     small = replace(net, hidden=(2,) * len(net.hidden))
     base = ground(replace(record, net=small), seed)
     with torch.device("meta"):

@@ -73,8 +73,7 @@ class Run:
         mark: what tells this recipe from others.
         sample: some training rows, for methods whose whole must be calibrated.
         pace: when the server commits.
-        crew: how many work at a time; and who may, where the server does not wait for all and there
-            is no roster.
+        crew: how many work at a time, and who may where there is no roster: without waiting.
         ranks: who plays this run alike; rank 0 alone writes.
     """
 
@@ -221,7 +220,7 @@ def play_round(
         asked = meter.sent(questions(method, state, roster, run.seed))
         told = meter.got(run.engine.map(method.probe.solve, asked))
         hints = {reply.worker: reply.hint for reply in told}
-    wave = Wave(places=run.crew.places if run.crew is not None else 0)
+    wave = Wave(places=run.crew.places if run.crew else 0)
     jobs = meter.sent(dispatch(method, state, roster, hints, run.seed, wave))
     took: dict[int, float] = {}
     jobs = timed(run.pace, state, jobs, took) if run.pace.ticks else jobs
