@@ -128,6 +128,50 @@ def test_choices_that_do_not_fit(moiety, small, words, said):
     assert "Traceback" not in found.err
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_batches_of_one_row_for_a_network_with_norms(moiety, small, engine):
+    """Its rows see each other: of one there are no statistics."""
+    found = moiety("run", "yours", *small, "--methods", "fedavg", "--net.kind", "normed",
+                   "--population.public", 0, "--population.anchors", 0, "--turnout.anchors", -1,
+                   "--local.batch", 1, "--engine", engine, "--out", "mine")  # fmt: skip
+    assert found.code == 1
+    assert "but got one row; give 2 rows or more at a time (in training local.batch)" in found.err
+    assert "channel when training" not in found.err  # torch's words
+
+
+def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_path, table):
+    words = (
+        *("run", "yours", *small, "--methods", "ist", "--net.kind", "normed", "--rounds", 1),
+        *("--population.public", 0, "--population.anchors", 0, "--turnout.anchors", -1),
+    )
+    with np.load(table) as raw:
+        for count in (1, 2):
+            np.savez(tmp_path / f"{count}.npz", x=raw["x"][:count])
+    assert moiety(*words, "--ist.no-calibrate", "--out", "loose").code == 0
+    found = moiety("predict", "loose", "--data", "1.npz")
+    assert found.code == 1
+    assert "but got one row; give 2 rows or more at a time" in found.err
+    assert "fix the statistics for use (leave calibrate on" in found.err
+    assert moiety("predict", "loose", "--data", "2.npz").code == 0
+    assert moiety(*words, "--out", "fixed").code == 0
+    assert moiety("predict", "fixed", "--data", "1.npz").code == 0
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["--local.moments", "keep"], "use local.moments='reset' or 'carry'"),
+    (["--net.hidden", "3"], "axis 'h1': an axis of 3 cannot be dealt to 4 workers; widen"),
+    (["--ist.keep", "0.5"], "keep=0.5, but deal='round_robin' gives fair shares; leave keep at 0"),
+    (["--methods", "gist"], "use a graph network (net.kind 'gcn' or 'sage'"),
+])  # fmt: skip
+def test_hands_that_cannot_be_are_refused_before_anything_is_written(
+    moiety, small, tmp_path, words, said
+):
+    found = moiety("run", "yours", *small, "--methods", "ist", *words, "--out", "mine")
+    assert found.code == 1
+    assert said in found.err
+    assert not (tmp_path / "mine").exists()
+
+
 def write(path, rows, header=("a", "b", "label")):
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])

@@ -12,6 +12,7 @@ from moiety.data.sets import SETS
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
 from moiety.recipes import RECIPES
+from moiety.recipes.nets import NETS
 from moiety.run.cli import COMMANDS
 from moiety.run.loop import LEDGER
 
@@ -196,7 +197,7 @@ def test_help_everywhere(moiety):
 def test_list_names_all_there_is(moiety):
     told = strict(moiety("list", "--json").out)
     wanted = {"methods": METHODS, "recipes": RECIPES, "engines": ["auto", *ENGINES],
-              "data sets": SETS}  # fmt: skip
+              "networks": NETS, "data sets": SETS}  # fmt: skip
     assert {kind: set(found) for kind, found in told.items()} == {
         kind: set(names) for kind, names in wanted.items()
     }

@@ -9,7 +9,7 @@ from moiety.core.ledger import read
 from moiety.methods.task import Local
 from moiety.ops.cost import Link, hand, perceptron, perceptron_flops, statistical
 from moiety.recipes import RECIPES
-from moiety.recipes.choice import decide
+from moiety.recipes.choice import decide, whence
 from moiety.recipes.costs import Setting, forecast, outline
 from moiety.recipes.record import Net, Population, Turnout
 from moiety.run.loop import LEDGER
@@ -147,6 +147,28 @@ def test_parts_are_chosen_where_they_gain_more_than_they_cost(trio, cost, method
     assert said in choice.reason
 
 
+def test_a_cost_that_was_measured_of_another_method_is_said_to_be_assumed(trio):
+    """And with three digits: 10.7, the cost of eight workers near the end, is not 11."""
+    mine = decide(trio, 5, (1.1, 1.5))
+    assert whence(mine) == "assumed, see docs/planning.md"
+    graphs = {**trio, "gist": replace(trio["ist"], method="gist")}
+    del graphs["ist"]
+    for cost in ((1.1, 1.5), (1.1, 50.0), (20.0, 50.0)):
+        assert whence(decide(graphs, 5, cost)).startswith("assumed of gist, measured for ist alone")
+    quick = {**trio, "ist": replace(trio["ist"], work_s=0.0, slice_s=0.0, link_s=1e-9)}
+    assert "needs 10.7 times the steps at most" in decide(quick, 5, (4.0, 10.7)).reason
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_pace_that_does_not_wait_is_said_not_to_be_planned(moiety, table, flags):
+    late = moiety(*words(table), *FAST, *flags, "--pace.kind", "buffer", "--pace.size", "2")
+    assert late.code == 0, late.err
+    told = late.err if flags else late.out
+    assert "pace 'buffer' is not planned: rounds as if the server waited for all" in told
+    waits = moiety(*words(table), *FAST, *flags)
+    assert "not planned" not in waits.out + waits.err
+
+
 def test_parts_are_chosen_where_nothing_else_fits(trio):
     room = (trio["ist"].memory_bytes + trio["local_sgd"].memory_bytes) / 2
     choice = decide(trio, 5, (20.0, 50.0), room)
@@ -210,7 +232,7 @@ def test_unknown_recipes_and_no_recipe(moiety):
 
 def test_too_narrow_for_its_workers(moiety, table):
     found = moiety(*words(table, **{"net.hidden": "3 3"}), *FAST)
-    assert "ist: not planned: an axis of 3 cannot be dealt to 4 workers" in found.out
+    assert "ist: not planned: axis 'h1': an axis of 3 cannot be dealt to 4 workers" in found.out
     assert "choose local_sgd: no method here deals the model" in found.out
 
 

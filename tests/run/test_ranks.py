@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import torch
 
 from moiety.recipes.build import build
 from moiety.run.cli import main
+from moiety.run.errors import failure
 from moiety.run.final import load
 from moiety.run.group import read_spec
 
@@ -30,6 +32,23 @@ def torchrun(count, *words):
         [*command, *port, "-m", "moiety", *map(str, words)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def by_hand(rank: int, count: int, port: int, *words):
+    """Start one rank, as torchrun would."""
+    about = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+    return subprocess.Popen(
+        [sys.executable, "-m", "moiety", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1",
+             **{name: str(value) for name, value in about.items()}},
     )  # fmt: skip
 
 
@@ -87,6 +106,47 @@ def test_a_dead_rank_ends_the_run_and_other_numbers_of_ranks_go_on(tmp_path):
         assert again.returncode == 0, said
         assert final(out) == final(straight)
         assert text_of(out / "ledger.jsonl") == text_of(straight / "ledger.jsonl")
+
+
+@pytest.mark.parametrize("engine", ["collective", "partitioned"])
+def test_who_is_left_says_that_a_rank_was_lost_and_how_to_go_on(engine, tmp_path):
+    """Ranks started by hand: torchrun would stop the other before it can say anything."""
+    out, port = tmp_path / "left", free_port()
+    words = [*BLOCKS, engine, "--rounds", "2000", "--evaluate-every", "1000", "--out", out]
+    stays, goes = (by_hand(rank, 2, port, *words) for rank in (0, 1))
+    wait_for_round(out, 9)
+    goes.kill()
+    goes.communicate(timeout=60)
+    said = stays.communicate(timeout=60)[0]
+    assert stays.returncode == 1
+    assert "moiety: another rank was lost, or does not answer" in said
+    assert f"The last checkpoint is kept in {out}" in said
+    assert f"torchrun --nproc-per-node 2 -m moiety resume {out} (cause: " in said
+    assert "gloo" in said
+    assert "Traceback" not in said
+    assert (out / "checkpoints" / "00000008").is_dir()
+
+
+class DistError(RuntimeError):
+    """As torch.distributed names its own."""
+
+
+class DistBackendError(DistError):
+    """Of nccl."""
+
+
+@pytest.mark.parametrize(("error", "ranks", "told"), [
+    (DistBackendError("NCCL error"), 2, True),
+    (RuntimeError("[x/gloo/transport/tcp/pair.cc:553] Connection closed by peer"), 2, True),
+    (RuntimeError("[x/gloo/transport/tcp/pair.cc:553] Connection closed by peer"), 1, False),
+    (RuntimeError("worker 3, round 1, step 2: the loss is nan"), 2, False),
+    (ValueError("gloomy"), 2, False),
+])  # fmt: skip
+def test_only_an_error_of_the_link_is_a_lost_rank(error, ranks, told):
+    said = str(failure(error, Path("runs/mine"), ranks))
+    assert ("another rank was lost" in said) == told
+    assert str(error) in said
+    assert "The last checkpoint is kept in runs/mine" in said
 
 
 def test_several_processes_need_the_collective_engine(tmp_path):

@@ -5,8 +5,12 @@ import os
 import pytest
 
 from moiety.core.ledger import read
+from moiety.core.state import Job, Share
+from moiety.core.streams import stream
 from moiety.data.sets import SETS
 from moiety.data.shelf import VARIABLE
+from moiety.methods.task import Task
+from moiety.models.mlp import mlp
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build
 from moiety.recipes.fields import override, to_plain
@@ -51,6 +55,30 @@ def test_recipes_name_data_sets_that_are_known():
     assert named.pop("yours") == ""
     assert all(data in SETS for data in named.values())
     assert all(recipe.about for recipe in RECIPES.values())
+
+
+@pytest.mark.parametrize(("name", "size"), [("asyncdrop-fashion", 1), ("fedbuff-fashion", 4)])
+def test_the_note_of_a_server_that_does_not_wait_fits_its_commits(name, size):
+    record = RECIPES[name].record
+    assert record.pace.size == size
+    assert "pace.size says of how many replies" in record.note
+    assert "one reply" not in record.note
+
+
+@pytest.mark.parametrize("name", ["ist-digits", "ist-fashion"])
+def test_the_note_of_dealt_recipes_says_where_steps_and_rates_are_not_equal(name):
+    """A round of data parallelism is one step, and DiLoCo's AdamW wants a rate of its own."""
+    record = RECIPES[name].record
+    steps = {
+        method: make(method, Task(mlp((4, 3, 2), stream(0)), record.local), record.options)
+        .solve.plan(500, Job(0, 0, 0, Share(), {}))
+        .rows.shape[0]
+        for method in ("local_sgd", "data_parallel", "diloco")
+    }
+    assert steps == {"local_sgd": 20, "data_parallel": 1, "diloco": 20}
+    assert "data_parallel makes one step a round" in record.note
+    assert "--local.lr 0.001" in record.note
+    assert "fifth" not in record.note  # options decide
 
 
 @pytest.mark.parametrize("name", RECIPES)

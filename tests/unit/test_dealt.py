@@ -124,11 +124,22 @@ def test_shares_are_what_hands_hold_on_average():
         (lambda: Bernoulli(0.0), r"a probability in \(0, 1\]"),
         (lambda: Bernoulli(1.5), r"a probability in \(0, 1\]"),
         (lambda: deal_of("rond_robin", 0.0), "choose one of"),
+        (lambda: deal_of("bernoulli", -0.5), r"Bernoulli.*-0\.5.*a probability in \(0, 1\]"),
+        (lambda: deal_of("quota", -0.5), r"Quota.*-0\.5.*choose 0 <= keep <= 1"),
+        (lambda: deal_of("round_robin", 0.5), "keep=0.5, but deal='round_robin' gives fair shares"),
+        (lambda: deal_of("categorical", 0.5), "leave keep at 0, or choose a deal of .*quota"),
     ],
 )
 def test_choices_that_cannot_be_are_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_a_deal_is_told_its_share():
+    assert deal_of("quota", 0.5) == Quota(0.5)
+    assert deal_of("bernoulli", 0.2) == Bernoulli(0.2)
+    assert deal_of("bernoulli", 0.0) == Bernoulli(0.5)
+    assert deal_of("chunk", 0.0) == Chunk()
 
 
 def turn(round_index: int, roster=(5, 2, 9)) -> Turn:

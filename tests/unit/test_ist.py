@@ -13,6 +13,7 @@ from moiety.engine.serial import Serial
 from moiety.methods.data_parallel import data_parallel
 from moiety.methods.diloco import diloco
 from moiety.methods.fedavg import fedavg
+from moiety.methods.gist import gist
 from moiety.methods.ist import dealt, ist
 from moiety.methods.local_sgd import local_sgd
 from moiety.methods.task import Local, Task
@@ -175,6 +176,31 @@ def test_diloco_without_server_momentum_is_local_sgd_with_adamw():
         for place, method in enumerate((one, two)):
             states[place] = play(method, engines[place], states[place], [0, 1, 2], SEED)
     equal(states[0].params, states[1].params, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("local", "options", "said"),
+    [
+        (PLAIN, {}, "axis 'h1': an axis of 8 cannot be dealt to 9 workers; widen the model"),
+        (replace(PLAIN, moments="keep"), {"deal": "quota"}, "but ist deals .*'reset' or 'carry'"),
+    ],
+    ids=["narrow", "moments"],
+)
+def test_what_the_first_round_would_refuse_is_refused_at_once(local, options, said):
+    with pytest.raises(ValueError, match=said):
+        ist(task(9, local), **options)
+
+
+def test_a_deal_with_overlap_needs_no_unit_for_each_worker():
+    ist(task(9), deal="quota")
+    ist(task(0))  # nobody knows how many there are
+
+
+@pytest.mark.parametrize("kind", ["mlp", "normed"])
+def test_a_network_without_a_graph_is_no_matter_of_gist(kind):
+    model = {"mlp": mlp, "normed": normed}[kind]((6, 8, 3), rng())
+    with pytest.raises(ValueError, match=r"\['h1'\]; use a graph network .*--methods ist"):
+        gist(task(2, model=model))
 
 
 def test_a_hand_of_all_units_is_the_full_network():

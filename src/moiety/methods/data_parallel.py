@@ -22,7 +22,8 @@ def data_parallel(task: Task) -> Method:
     """Average the gradients of all workers at every step; a round is one step.
 
     The optimiser of ``task.local`` lives at the server (momentum and all), so a run is what one
-    machine with a batch as large as those of all workers would do.
+    machine with a batch as large as those of all workers would do. To make as many steps as a
+    method with local steps, it needs as many ``rounds`` as rounds times ``local.steps`` there.
     """
     local = replace(
         task.local, optimizer="sgd", lr=STRIDE, momentum=0.0, nesterov=False, weight_decay=0.0,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Generator
 
+from moiety.core.axes import lengths
 from moiety.core.protocols import Method
 from moiety.core.rows import Rows
 from moiety.core.streams import stream
@@ -33,7 +34,16 @@ def gist(task: Task, *, inputs: bool = False, fresh: bool = True) -> Method:
         task: what is to be learnt; the model is a graph network.
         inputs: deal the input features too (an ablation).
         fresh: deal anew each round; without, the hands of the first round stay (an ablation).
+
+    Raises:
+        ValueError: for any other model.
     """
+    sizes = lengths(task.model.params, task.model.axes)
+    if INPUTS not in sizes:
+        raise ValueError(
+            f"no features of nodes to deal: the model has the axes {sorted(sizes)}; use a graph "
+            "network (net.kind 'gcn' or 'sage', on data with a graph), or --methods ist"
+        )
     axes = cut(task, () if inputs else (INPUTS,))
     return dealt(task, "gist", dict.fromkeys(axes, RoundRobin()), fresh=fresh)
 

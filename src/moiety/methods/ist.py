@@ -6,7 +6,7 @@ Training*, arXiv:1910.02120.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -30,20 +30,33 @@ from moiety.split.dealt import (
     Stratified,
 )
 
+FAIR: Mapping[str, Callable[[], Deal]] = {
+    "round_robin": RoundRobin,
+    "chunk": Chunk,
+    "stratified": Stratified,
+    "categorical": Categorical,
+}
+"""Deals whose hands are fair shares, by name."""
+
+KEEPING: Mapping[str, Callable[[float], Deal]] = {
+    "quota": Quota,
+    "bernoulli": lambda keep: Bernoulli(keep or 0.5),
+}
+"""Deals that are told the share of an axis in a hand."""
+
 
 def deal_of(name: str, keep: float) -> Deal:
     """Choose how an axis is dealt."""
-    deals: Mapping[str, Deal] = {
-        "round_robin": RoundRobin(),
-        "chunk": Chunk(),
-        "stratified": Stratified(),
-        "quota": Quota(keep),
-        "bernoulli": Bernoulli(keep or 0.5),
-        "categorical": Categorical(),
-    }
-    if name not in deals:
-        raise ValueError(f"deal={name!r}; choose one of {tuple(deals)}")
-    return deals[name]
+    if name in KEEPING:
+        return KEEPING[name](keep)
+    if name not in FAIR:
+        raise ValueError(f"deal={name!r}; choose one of {(*FAIR, *KEEPING)}")
+    if keep:
+        raise ValueError(
+            f"{keep=}, but deal={name!r} gives fair shares; leave keep at 0, or choose a deal of "
+            f"{tuple(KEEPING)}"
+        )
+    return FAIR[name]()
 
 
 def ist(
@@ -61,8 +74,8 @@ def ist(
         task: what is to be learnt; the axes of its model are dealt.
         deal: ``round_robin``, ``chunk``, ``stratified``, ``quota``, ``bernoulli`` or
             ``categorical``.
-        keep: share of an axis in a hand, for ``quota`` and ``bernoulli`` (0: a fair share, and
-            one half).
+        keep: share of an axis in a hand, for ``quota`` and ``bernoulli`` alone (0: a fair share,
+            and one half).
         shared: patterns of axes that are not dealt, but whole at every worker and averaged.
         fresh: deal anew each round; without, the hands of the first round stay (an ablation).
         calibrate: make the whole good for use (statistics of norms, scale of branches); without,
@@ -96,8 +109,13 @@ def dealt(
     fresh: bool = True,
     calibrate: bool = True,
 ) -> Method:
-    """Make a method of this family: some axes dealt, each in its way, the others shared."""
+    """Make a method of this family: some axes dealt, each in its way, the others shared.
+
+    Raises:
+        ValueError: for an axis that cannot be dealt to the workers, and for memory that stays.
+    """
     sizes = lengths(task.model.params, task.model.axes)
+    check(task, name, deals, sizes)
     held = {axis: how.share(sizes[axis], max(1, task.workers)) for axis, how in deals.items()}
     return replace(
         fedavg(task),
@@ -105,6 +123,20 @@ def dealt(
         split=Dealt({axis: sizes[axis] for axis in deals}, deals, None if fresh else task.seed),
         calibrate=task.calibration(held) if calibrate else as_it_is,
     )
+
+
+def check(task: Task, name: str, deals: Mapping[str, Deal], sizes: Mapping[str, int]) -> None:
+    """Refuse, before anything runs, what the first round would."""
+    if deals and task.local.moments == "keep":
+        raise ValueError(
+            f"moments='keep' keeps optimiser memory of the whole at a worker, but {name} deals "
+            f"{sorted(deals)}, another part each round; use local.moments='reset' or 'carry'"
+        )
+    for axis, how in deals.items() if task.workers else ():
+        try:
+            how(sizes[axis], task.workers, stream(task.seed, "check", axis))
+        except ValueError as error:
+            raise ValueError(f"axis {axis!r}: {error}") from error
 
 
 def demo(rng: Generator) -> Demo:

@@ -20,6 +20,7 @@ from moiety.core.protocols import Kept
 from moiety.core.rows import SOME, Rows, all_rows
 from moiety.core.types import Batch, Params
 from moiety.models.init import uniform
+from moiety.models.norms import need_rows
 
 NORMS = ("batch", "none")
 
@@ -62,6 +63,8 @@ class NormedMLP:
         name = f"norm{place}"
         scale, shift = params.get(f"{name}.g"), params.get(f"{name}.s")
         mean, var = params.get(f"{name}.mean"), params.get(f"{name}.var")
+        if mean is None:
+            need_rows(z_BH)
         return F.batch_norm(z_BH, mean, var, scale, shift, training=mean is None)
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:

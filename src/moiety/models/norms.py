@@ -32,12 +32,24 @@ def normalise(params: Params, name: str, z: Tensor, note: Note | None = None) ->
     [-1.0, 1.0]
     """
     mean, var = params.get(f"{name}.mean"), params.get(f"{name}.var")
+    if mean is None and note is None:
+        need_rows(z)
     if note is not None:
         over = [0, *range(2, z.ndim)]
         mean, var = z.mean(over), z.var(over, correction=0)
         note[f"{name}.mean"], note[f"{name}.var"] = mean, var
     scale, shift = params.get(f"{name}.g"), params.get(f"{name}.s")
     return F.batch_norm(z, mean, var, scale, shift, training=mean is None)
+
+
+def need_rows(z: Tensor) -> None:
+    """Refuse to take the statistics of channels, [B, C, ...], of which a batch has one value."""
+    if z.numel() == z.shape[1]:
+        raise ValueError(
+            "a norm over the rows of a batch needs more than 1 value per channel, but got one row; "
+            "give 2 rows or more at a time (in training local.batch), or fix the statistics for "
+            "use (leave calibrate on; net.statistics='recompute')"
+        )
 
 
 def check_statistics(statistics: str) -> None:

@@ -32,8 +32,9 @@ def fashion() -> Federation:
         keep=Keeping(every=100),
         pace=Pace("buffer", 1, rate=0.5, speeds=LEVELS),
         note=(
-            "A round is a commit, here of one reply: compare curves by virtual time. The clock "
-            "counts computing alone, and a job takes as long whatever its part."
+            "A round is a commit (pace.size says of how many replies): compare curves by virtual "
+            "time. The clock counts computing alone; a job takes as long whatever its part, unless "
+            "pace.speeds.by_size."
         ),
     )  # fmt: skip
 

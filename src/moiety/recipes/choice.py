@@ -7,18 +7,22 @@ from dataclasses import dataclass
 
 from moiety.recipes.costs import Forecast
 
+BASIS = "ist"
+"""The method whose statistical cost was measured; of other methods with parts it is assumed."""
+
 LEVEL = 1.1
 """Ratio of seconds up to which data parallelism, which averages every step, is preferred."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A method, why, and the two factors weighed."""
+    """A method, why, and the two factors weighed; ``part`` is the method with parts, if any."""
 
     method: str
     reason: str
     system_gain: float
     statistical_cost: tuple[float, float]
+    part: str = ""
 
 
 def decide(
@@ -44,18 +48,26 @@ def decide(
     moderate, late = cost
     told = f"{part.method} is {gain:.2f} times as fast a step as {whole.method}"
     if memory and whole.memory_bytes > memory >= part.memory_bytes:
-        return Choice(part.method, "the whole does not fit into a worker's memory", gain, cost)
+        reason = "the whole does not fit into a worker's memory"
+        return Choice(part.method, reason, gain, cost, part.method)
     if gain > late:
-        reason = f"{told} and needs {late:.2g} times the steps at most"
-        return Choice(part.method, reason, gain, cost)
+        reason = f"{told} and needs {late:.3g} times the steps at most"
+        return Choice(part.method, reason, gain, cost, part.method)
     if gain > moderate:
         reason = (
-            f"{told}: more than the {moderate:.2g} times the steps it needs to a moderate "
-            f"accuracy, less than the {late:.2g} times near the end, where {whole.method} is first"
+            f"{told}: more than the {moderate:.3g} times the steps it needs to a moderate "
+            f"accuracy, less than the {late:.3g} times near the end, where {whole.method} is first"
         )
-        return Choice(part.method, reason, gain, cost)
-    reason = f"{told}, but needs {moderate:.2g} times the steps or more; {why(whole)}"
-    return Choice(whole.method, reason, gain, cost)
+        return Choice(part.method, reason, gain, cost, part.method)
+    reason = f"{told}, but needs {moderate:.3g} times the steps or more; {why(whole)}"
+    return Choice(whole.method, reason, gain, cost, part.method)
+
+
+def whence(choice: Choice) -> str:
+    """Say where the statistical cost comes from that was not given."""
+    if choice.part in ("", BASIS):
+        return "assumed, see docs/planning.md"
+    return f"assumed of {choice.part}, measured for {BASIS} alone; see docs/planning.md"
 
 
 def plainest(local: Forecast, parallel: Forecast, steps: int) -> Forecast:

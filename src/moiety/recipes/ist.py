@@ -7,8 +7,8 @@ from moiety.recipes.record import Federation, Keeping, Net, Population, Turnout
 def fashion() -> Federation:
     """Deal two wide hidden layers to four workers with equal shares of Fashion-MNIST.
 
-    Twenty local steps a round, 600 in all; every method makes the same number of local steps on
-    the same rows, and the official test part is the test of all.
+    Twenty local steps a round, 600 in all; every method whose round is not one step makes as many
+    on the same rows, and the official test part is the test of all.
     """
     return Federation(
         methods=("ist", "local_sgd"),
@@ -21,8 +21,11 @@ def fashion() -> Federation:
         local=Local(lr=0.05, momentum=0.0, batch=64, epochs=0, steps=20),
         keep=Keeping(every=10),
         note=(
-            "Equal local steps, not equal cost: a worker of ist holds, computes and sends about a "
-            "fifth of the network here. docs/methods/ist.md says when that pays."
+            "Equal local steps, not equal cost: a worker of ist holds, computes and sends part of "
+            "the network. moiety plan says how much of it, docs/methods/ist.md when that pays. "
+            "data_parallel makes one step a round: for equal steps run it apart, with --rounds of "
+            "rounds times local.steps. diloco takes AdamW at the learning rate of all: run it "
+            "apart, with --local.lr 0.001."
         ),
     )
 

@@ -32,11 +32,13 @@ class Kind:
 
     Args:
         make: makes it from its record, the shape of a row, the number of classes and a stream.
+        about: what it is, in a line.
         shaped: whether it reads rows as they are; otherwise they are flattened.
         tokens: whether it reads texts, whole numbers, instead of measures.
     """
 
     make: Make
+    about: str
     shaped: bool = False
     tokens: bool = False
 
@@ -113,16 +115,16 @@ def make_vit(net: Net, shape: Sequence[int], classes: int, rng: Generator) -> Ba
 
 
 NETS: Mapping[str, Kind] = {
-    "mlp": Kind(make_mlp),
-    "linear": Kind(make_linear),
-    "normed": Kind(make_normed),
-    "cnn": Kind(make_cnn, shaped=True),
-    "vgg": Kind(make_vgg, shaped=True),
-    "resnet": Kind(make_resnet, shaped=True),
-    "gcn": Kind(make_graph),
-    "sage": Kind(make_graph),
-    "gpt": Kind(make_gpt, shaped=True, tokens=True),
-    "vit": Kind(make_vit, shaped=True),
+    "mlp": Kind(make_mlp, "a perceptron"),
+    "linear": Kind(make_linear, "a linear classifier; it has no axes to deal"),
+    "normed": Kind(make_normed, "a perceptron with batch norms and no biases, made to be dealt"),
+    "cnn": Kind(make_cnn, "a small convolutional network (images)", shaped=True),
+    "vgg": Kind(make_vgg, "sections of convolutions behind batch norms (images)", shaped=True),
+    "resnet": Kind(make_resnet, "a residual network, cut by net.cut (images)", shaped=True),
+    "gcn": Kind(make_graph, "a graph convolutional network (graphs)"),
+    "sage": Kind(make_graph, "GraphSAGE, with means over neighbours (graphs)"),
+    "gpt": Kind(make_gpt, "a transformer that decodes texts (texts)", shaped=True, tokens=True),
+    "vit": Kind(make_vit, "a transformer of image patches (images)", shaped=True),
 }
 
 

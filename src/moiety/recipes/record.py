@@ -20,7 +20,8 @@ class Net:
 
     Args:
         kind: of those that ``moiety list`` names.
-        hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN.
+        hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN, and
+            of every block of a transformer (``gpt``, ``vit``).
         channels: channels of the convolutions; of each section of a ``vgg`` or ``resnet``.
         norm: of a ``normed`` MLP: ``batch``, or ``none`` to show what goes wrong without.
         blocks: convolutions of each section of a ``vgg``, residual blocks of a ``resnet``.
@@ -28,10 +29,6 @@ class Net:
         statistics: of the batch norms of a ``vgg`` or ``resnet`` in use: ``recompute`` them on
             training rows, or take those of the ``batch`` that is asked about.
         dropout: chance that an entry of a layer's input is dropped (``gcn``, ``sage``).
-        hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN, and
-            of every block of a transformer (``gpt``, ``vit``).
-        channels: channels of the convolutions.
-        norm: of a ``normed`` MLP: ``batch``, or ``none`` to show what goes wrong without.
         width: of the residual stream of a transformer.
         depth: blocks of a transformer.
         heads: of each block.
@@ -167,11 +164,12 @@ class Federation:
         data: the name of a data set (see ``moiety list``), or a CSV, Parquet or npz file or an
             image folder of your own.
         target: the column of labels in a file of your own; found by its name if empty.
-        rounds: rounds of training.
+        rounds: rounds of training; a round of ``data_parallel`` is one step.
         evaluate_every: rounds between evaluations.
         seed: the first seed.
         seeds: number of seeds; the report shows the spread.
-        engine: ``auto``, ``serial``, ``vectorized``, ``pool`` or ``collective`` (under torchrun).
+        engine: ``auto``, ``serial``, ``vectorized`` or ``pool``; under torchrun ``collective``,
+            ``partitioned`` or ``peers`` (see ``moiety list``).
         device: ``cpu`` or ``cuda``.
         note: said in the report.
     """

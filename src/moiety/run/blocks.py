@@ -21,7 +21,7 @@ from moiety.engine.peers import come_home
 from moiety.engine.ranks import Ranks
 from moiety.engine.resharding import load, save, whole_file
 from moiety.engine.shards import Shards
-from moiety.run.errors import RunError
+from moiety.run.errors import RunError, failure
 from moiety.run.evaluate import Score, mean
 from moiety.run.files import replace_file
 from moiety.run.final import CONFIG, MODEL
@@ -88,10 +88,10 @@ def execute_blocks(run: BlockRun, folder: Path, watch: Sequence[Watcher] = ()) -
     try:
         with stopping() as asked:
             play_on(run, shards, folder, note, asked)
+        publish(run, shards, folder)
     except (RuntimeError, ValueError) as error:
         note(End(shards.round, time.perf_counter() - begun, "failed", str(error)))
-        raise RunError(f"{error}. The last checkpoint is kept in {folder}") from error
-    publish(run, shards, folder)
+        raise failure(error, folder, run.ranks.size) from error
     note(End(shards.round, time.perf_counter() - begun, "finished"))
     return State({}, round=shards.round)
 

@@ -15,7 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "plan": "say what a recipe would cost, and which method to choose",
     "sweep": "try values of fields and choose by validation accuracy",
     "resume": "go on with a run that stopped",
-    "list": "list methods, recipes, engines and data sets",
+    "list": "list methods, recipes, engines, networks and data sets",
     "report": "write one page from several runs",
     "predict": "use a finished model on a file of rows",
     "personalize": "make a small model for one worker from unlabelled rows",

@@ -1,5 +1,9 @@
 """What a user is told, without a traceback."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class RunError(Exception):
     """Something a user can mend; the message names the value and the remedy."""
@@ -7,3 +11,24 @@ class RunError(Exception):
 
 class UsageError(RunError):
     """The command line names something that does not exist; exit code 2."""
+
+
+def failure(error: Exception, folder: Path, ranks: int) -> RunError:
+    """Say why a run of so many ranks failed, and how it goes on."""
+    kept = f"The last checkpoint is kept in {folder}"
+    if not lost(error, ranks):
+        return RunError(f"{error}. {kept}")
+    return RunError(
+        f"another rank was lost, or does not answer. {kept}; go on with as many ranks, or another "
+        f"number: torchrun --nproc-per-node {ranks} -m moiety resume {folder} (cause: {error})"
+    )
+
+
+def lost(error: Exception, ranks: int) -> bool:
+    """Say whether an error is of the link between ranks.
+
+    By the name of its type, for only the engine knows torch.distributed; gloo raises bare
+    RuntimeErrors, which name the file that they come from.
+    """
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    return ranks > 1 and ("DistError" in kinds or "gloo/transport" in str(error))

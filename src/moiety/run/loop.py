@@ -25,7 +25,7 @@ from moiety.engine.collective import collected
 from moiety.engine.ranks import Ranks
 from moiety.run import checkpoint as checkpoints
 from moiety.run.checkpoint import Checkpoint
-from moiety.run.errors import RunError
+from moiety.run.errors import RunError, failure
 from moiety.run.evaluate import evaluate, mean_accuracy
 from moiety.run.ledger import Meter, append, cut, settle
 from moiety.run.roster import Roster
@@ -134,7 +134,7 @@ def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | Non
             state = play_on(run, folder, state, best, note, asked)
     except (RuntimeError, ValueError) as error:  # of a worker, the engine, or a choice
         note(End(place, time.perf_counter() - begun, "failed", str(error)))
-        raise RunError(f"{error}. The last checkpoint is kept in {folder}") from error
+        raise failure(error, folder, run.ranks.size) from error
     note(End(state.round, time.perf_counter() - begun, "finished"))
     return state
 

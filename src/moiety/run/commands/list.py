@@ -1,4 +1,4 @@
-"""``moiety list``: methods, recipes, engines, data sets."""
+"""``moiety list``: methods, recipes, engines, networks, data sets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from moiety.data.sets import SETS
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
 from moiety.recipes import RECIPES
+from moiety.recipes.nets import NETS
 from moiety.run.commands.common import parse
 from moiety.run.say import columns, say, say_json
 
@@ -34,13 +35,15 @@ def catalogue() -> Mapping[str, Mapping[str, str]]:
         },
         "recipes": {name: recipe.about for name, recipe in RECIPES.items()},
         "engines": {"auto": "whichever is faster for the model and device", **ENGINES},
+        "networks": {name: kind.about for name, kind in NETS.items()},
         "data sets": {name: f"{entry.about} (needs {entry.needs})" for name, entry in SETS.items()},
     }
 
 
 def main(words: Sequence[str]) -> int:
     """List."""
-    said = parse(Words, words, prog="list", about="List methods, recipes, engines and data sets.")
+    about = "List methods, recipes, engines, networks (--net.kind) and data sets."
+    said = parse(Words, words, prog="list", about=about)
     found = catalogue()
     if said.json:
         say_json(found)

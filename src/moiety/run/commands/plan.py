@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import tyro
 
 from moiety.ops.cost import Link, statistical
-from moiety.recipes.choice import Choice, decide
+from moiety.recipes.choice import Choice, decide, whence
 from moiety.recipes.costs import BASELINES, Forecast, Outline, Setting, forecast, outline
 from moiety.recipes.record import Federation
 from moiety.run.commands.common import check, parse, recipe_of, with_file
 from moiety.run.errors import UsageError
-from moiety.run.say import columns, say, say_json
+from moiety.run.say import columns, say, say_json, warn
 
 EXAMPLES = """
 examples:
@@ -72,6 +72,9 @@ def main(words: Sequence[str]) -> int:
     given = said.statistical_cost
     cost = (given, given) if given else statistical(num)
     choice = decide(found, steps, cost, said.memory_gb * 1e9)
+    if not record.pace.waits:
+        tell = warn if said.json else say
+        tell(f"pace {record.pace.kind!r} is not planned: rounds as if the server waited for all\n")
     if said.json:
         say_json(plain(found, silent, choice, num, steps, setting))
     else:
@@ -158,10 +161,10 @@ def show(
     for name, reason in silent.items():
         say(f"{name}: not planned: {reason}")
     moderate, late = choice.statistical_cost
-    whence = "as you said" if said.statistical_cost else "assumed, see docs/planning.md"
+    source = "as you said" if said.statistical_cost else whence(choice)
     say(
-        f"\nsystem gain {choice.system_gain:.2f}; statistical cost {moderate:.2g} to a moderate "
-        f"accuracy, {late:.2g} near the end ({whence})"
+        f"\nsystem gain {choice.system_gain:.2f}; statistical cost {moderate:.3g} to a moderate "
+        f"accuracy, {late:.3g} near the end ({source})"
     )
     say(f"choose {choice.method}: {choice.reason}")
 
