@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = options(__doc__ or "", arguments)
     book = Book.open(told.json, closed=told.kept)
     if told.quick:
-        gates = largest(book, "normed", 2816, 8 * MIB, 2)
+        gates = largest(book, "normed", 2496, 8 * MIB, 2)
     else:
         gates = [
             *largest(book, "normed", 7808, 48 * MIB, 8),
