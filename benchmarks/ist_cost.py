@@ -41,7 +41,8 @@ from moiety.ops.cost import (
     perceptron_kept,
 )
 from moiety.recipes.build import build
-from moiety.recipes.costs import Outline, Setting, forecast, outline
+from moiety.recipes.costs import Setting, forecast
+from moiety.recipes.outline import Outline, outline
 from moiety.recipes.record import Federation, Net, Population, Turnout
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
