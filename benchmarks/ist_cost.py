@@ -142,9 +142,8 @@ def both(record: Federation, method: str) -> tuple[dict[str, Any], dict[str, Any
 
     A machine that others use as well is now slow and now fast, for both of a turn alike.
     """
-    plan, setting = outline(record, SEED), Setting(Link())
-    told = forecast(method, plan, setting)
-    built, roster = build(record, method, SEED), sorted(plan.rows)
+    plan, setting, built = outline(record, SEED), Setting(Link()), build(record, method, SEED)
+    told, roster = forecast(method, plan, setting), sorted(plan.rows)
     found = {
         "bytes": ledger_bytes(record, method),
         "flops": flops_of(built.method, plan, roster),
