@@ -35,7 +35,8 @@ from benchmarks.ist import TARGET
 from benchmarks.ist_rank import described
 from moiety.ops.cost import Link, statistical
 from moiety.recipes.choice import decide
-from moiety.recipes.costs import Setting, forecast, outline
+from moiety.recipes.costs import Setting, forecast
+from moiety.recipes.outline import outline
 
 N, WIDE = 4, 2048
 RATES, MBIT = {"100mbit": "100 Mbit/s", "1gbit": "1 Gbit/s"}, {"100mbit": 100.0, "1gbit": 1000.0}

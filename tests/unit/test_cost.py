@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from moiety.core.play import begin, dispatch
+from moiety.core.rows import TableRows
 from moiety.core.state import Job, Share, State
-from moiety.engine.rehearse import rehearse, shapes
+from moiety.engine.rehearse import rehearse
+from moiety.engine.shapes import shapes
 from moiety.methods.ist import ist
 from moiety.methods.local_sgd import local_sgd
 from moiety.methods.task import Local, Task
@@ -196,7 +198,8 @@ def walked(method, num: int, shape, size: int = 40):
     state = State(first, slots=method.solve.slots(first))
     row = {"x": torch.zeros(1, *shape), "y": torch.zeros(1, dtype=torch.long)}
     jobs = dispatch(replace(method, first=first), state, list(range(num)), {}, 0)
-    return [rehearse(method.solve, job, size, row) for job in jobs]
+    rows = TableRows(row, torch.zeros(size, dtype=torch.long))
+    return [rehearse(method.solve, job, rows) for job in jobs]
 
 
 @pytest.mark.parametrize("num", [1, 2, 4, 5])
@@ -269,7 +272,7 @@ def test_a_model_that_looks_at_numbers_is_refused():
     job = Job(0, 0, 0, Share(), shapes(model.params))
     row = {"x": torch.zeros(1, 20), "y": torch.zeros(1, dtype=torch.long)}
     with pytest.raises((RuntimeError, NotImplementedError)):
-        rehearse(peeking, job, 8, row)
+        rehearse(peeking, job, TableRows(row, torch.zeros(8, dtype=torch.long)))
 
 
 def peek(params, batch, kept):

@@ -121,6 +121,15 @@ class Descent(Solve, Protocol):
     def move_in_place(self, carry: Carry, grads: Params, lr: float, /) -> None: ...
 
 
+@runtime_checkable
+class Foretold(Protocol):
+    """A solver of which it is known what it sends, though not how long it works."""
+
+    def foretell(self, size: int, job: Job, /) -> Update:
+        """Shape the update of a worker with ``size`` rows; its numbers mean nothing."""
+        ...
+
+
 class Split(Protocol):
     """Who gets what; the indices of a part are sorted."""
 

@@ -35,23 +35,27 @@ def walk_owned(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Car
 class Peak(TorchDispatchMode):
     """Counts the bytes of live tensors made while it is open; ``most`` is their peak.
 
-    What autograd keeps between passes counts as well, buffers inside a kernel do not.
+    What autograd keeps between passes counts as well, buffers inside a kernel do not; a sparse
+    tensor is no more than the tensors it was made of.
 
     Args:
         limit: bytes above which a further tensor is a ``MemoryError``; 0 for none.
+        bare: whether tensors that have shapes alone count too.
     """
 
-    def __init__(self, limit: int = 0) -> None:
+    def __init__(self, limit: int = 0, *, bare: bool = False) -> None:
         super().__init__()
-        self.limit = limit
+        self.limit, self.bare = limit, bare
         self.now = self.most = 0
         self.known: dict[int, Any] = {}
 
     def hold(self, tensor: Tensor) -> None:
         """Count a tensor's storage, once, until it is let go."""
+        if tensor.is_sparse or (tensor.is_meta and not self.bare):
+            return
         storage = tensor.untyped_storage()
         key = storage._cdata  # noqa: SLF001 (the one name of a storage that views share)
-        if tensor.is_meta or key in self.known:
+        if key in self.known:
             return
         size = storage.nbytes()
         self.now += size

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from moiety.core.play import commit, dispatch
 from moiety.core.protocols import Descent, Method, Solve
 from moiety.core.rows import Rows
 from moiety.core.state import Job, Reply, State
-from moiety.core.types import Carry
+from moiety.core.types import Carry, Params
 from moiety.engine.feed import feed
 from moiety.engine.work import Steps, gradient, one_thread, work
 
@@ -65,17 +65,24 @@ def stroll(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, 
     return {**carry, "params": params}, None
 
 
-def job_s(solve: Descent, job: Job, rows: Rows, *, repeats: int = 3) -> float:
+def job_s(solve: Solve, job: Job, rows: Rows, *, repeats: int = 3) -> float:
     """Time a job apart from its steps: drawing the plan, reading rows, copying the piece."""
     with one_thread():
         return median_s(lambda: work(solve, job, rows, {}, stroll), repeats, 1)
 
 
-def idle_s(method: Method, state: State, roster: Sequence[int], *, repeats: int = 3) -> float:
+def idle_s(
+    method: Method,
+    state: State,
+    roster: Sequence[int],
+    hints: Mapping[int, Params],
+    *,
+    repeats: int = 3,
+) -> float:
     """Time a round in which nobody trains: dealing, cutting, folding, the outer step."""
 
     def once() -> None:
-        jobs = dispatch(method, state, roster, {}, 0)
+        jobs = dispatch(method, state, roster, hints, 0)
         back = (Reply(job.worker, job.share, job.piece, slots=job.slots) for job in jobs)
         commit(method, state, back)
 

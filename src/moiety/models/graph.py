@@ -170,8 +170,13 @@ class GraphNet:
     def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         rng = None
         if self.noisy and "seed" in batch:
-            rng = Generator(batch["x"].device).manual_seed(int(batch["seed"]))
+            rng = Generator(drawing(batch["x"].device)).manual_seed(int(batch["seed"]))
         return self.run(params, batch, kept, rng, self.depth), {}
+
+
+def drawing(device: torch.device) -> torch.device:
+    """Say where numbers are drawn: with the features, or, where these have none, anywhere."""
+    return torch.device("cpu") if device.type == "meta" else device
 
 
 def drop(h_NH: Tensor, chance: float, rng: Generator) -> Tensor:

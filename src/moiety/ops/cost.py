@@ -72,6 +72,32 @@ def sage(inputs: int, hidden: int, classes: int, layers: int, num: int) -> int:
     return 2 * inputs * mine + between + 2 * mine * classes + layers * mine + classes
 
 
+def gcn(widths: Sequence[int]) -> int:
+    """Count the numbers of a graph network of one matrix a layer, or of a piece, with biases.
+
+    >>> gcn((512, 256, 256, 7)), gcn((512, 64, 64, 7))
+    (198919, 37447)
+    """
+    return matrices(widths) + sum(widths[1:])
+
+
+def graph_flops(widths: Sequence[int], nodes: int, links: int, halves: int = 1) -> int:
+    """Count the operations of a graph network's step: dense products, and sparse ones.
+
+    A sparse product takes a multiply-add for each link and column, once forwards and once back.
+
+    Args:
+        widths: inputs, hidden features (or those of a hand), classes.
+        nodes: of the batch.
+        links: between them, both ways, and self-loops where the layer has them.
+        halves: matrices of a layer: 1 of a GCN, 2 of GraphSAGE, which applies links to one.
+
+    >>> graph_flops((3, 2, 1), 5, 4) == perceptron_flops((3, 2, 1), 5) + 4 * 4 * (2 + 1)
+    True
+    """
+    return halves * perceptron_flops(widths, nodes) + 4 * links * sum(widths[1:])
+
+
 def block(width: int) -> int:
     """Count the dealt numbers of a transformer's block: heads, units, their biases, no norms."""
     return 12 * width**2 + 7 * width

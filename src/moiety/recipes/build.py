@@ -24,7 +24,7 @@ from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.models.gated import Base, Common
 from moiety.recipes.blocks import check_blocks
-from moiety.recipes.common import freeze, nearest_anchors, train_common
+from moiety.recipes.common import freeze, nearest_anchors, need_common, train_common
 from moiety.recipes.fields import nearest
 from moiety.recipes.graphs import (
     TRAIN,
@@ -190,10 +190,8 @@ def build(record: Federation, method: str, seed: int) -> Built:
         raise ValueError(f"unknown method {method!r}{nearest(method, [*METHODS, REFERENCE])}")
     parted = record.engine in BLOCKS
     base = in_blocks(record, method, seed) if parted else ground(record, seed)
-    if method in ("ddome", REFERENCE) and not len(base.places.public):
-        raise ValueError(
-            f"{method} needs a common expert, but population.public is 0; set some rows apart"
-        )
+    if method in ("ddome", REFERENCE):
+        need_common(method, len(base.places.public))
     workers = min(record.turnout.size, len(base.places.train))
     check_pace(record, workers, anchors=bool(base.places.anchors))
     task = Task(

@@ -17,6 +17,14 @@ from moiety.recipes.record import CommonExpert
 from moiety.solve.plan import shuffled
 
 
+def need_common(method: str, public: int) -> None:
+    """Refuse a method that reads a common expert where no row is set apart to train one."""
+    if not public:
+        raise ValueError(
+            f"{method} needs a common expert, but population.public is 0; set some rows apart"
+        )
+
+
 def train_common(
     net: Base,
     choice: CommonExpert,

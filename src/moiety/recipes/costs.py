@@ -7,24 +7,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from moiety.core.play import dispatch
-from moiety.core.protocols import Descent, Method
-from moiety.core.rows import TableRows
-from moiety.core.state import Job, State, count_bytes
+from moiety.core.play import begin, dispatch, questions
+from moiety.core.protocols import Descent, Foretold, Method
+from moiety.core.rows import look
+from moiety.core.state import Job, Record, State, count_bytes
+from moiety.core.types import Params
 from moiety.engine.pace import idle_s, job_s, step_s
-from moiety.engine.rehearse import Effort, rehearse, shapes
+from moiety.engine.rehearse import Effort, ask, rehearse
+from moiety.engine.shapes import META, Bare, shapes
+from moiety.engine.work import answer
 from moiety.methods.task import Task
-from moiety.models.gated import Base
 from moiety.ops.cost import LAYOUTS, Link, Traffic
-from moiety.recipes.build import read_data
-from moiety.recipes.nets import NETS, check_kind, network
+from moiety.recipes.build import REFERENCE
+from moiety.recipes.common import need_common
 from moiety.recipes.options import make
-from moiety.recipes.population import place
+from moiety.recipes.outline import Outline
 from moiety.recipes.record import Federation
-
-BASELINES = ("ist", "local_sgd", "data_parallel")
-"""What every plan compares."""
 
 
 @dataclass(frozen=True)
@@ -50,46 +50,6 @@ class Setting:
             raise ValueError(f"layout {self.layout!r}; choose one of {tuple(LAYOUTS)}")
         if self.flops < 0 or self.launch_s < 0 or not self.copy_rate > 0:
             raise ValueError(f"{self}: rates and seconds must be at least 0")
-
-
-@dataclass(frozen=True)
-class Outline:
-    """A recipe's run, without its numbers.
-
-    Args:
-        task: whose model has shapes alone.
-        rows: of each worker of a round.
-        net: how to make the model with numbers.
-    """
-
-    task: Task
-    rows: Mapping[int, TableRows]
-    record: Federation
-    seed: int
-
-    def numbers(self) -> Base:
-        """Make the model with numbers, to measure with."""
-        shape, classes = self.task.shape, self.task.classes
-        return network(self.record.net, shape, classes, self.seed)
-
-
-def outline(record: Federation, seed: int) -> Outline:
-    """Read the data and lay out the task; no model is allocated, no common expert trained."""
-    check_kind(record.net)
-    data = read_data(record.data, record.target)
-    places = place(data, record.population, seed)
-    if not NETS[record.net.kind].shaped:
-        data = replace(data, x=data.x.flatten(1))
-    workers = sorted(places.train)[: min(record.turnout.size, len(places.train))]
-    shape, classes = tuple(data.x.shape[1:]), len(data.classes)
-    with torch.device("meta"):
-        net = network(record.net, shape, classes, seed)
-    task = Task(
-        net, record.local, record.rounds, len(workers), seed, shape=shape, classes=classes,
-        anchors=places.anchors,
-    )  # fmt: skip
-    table = data.table()
-    return Outline(task, {w: TableRows(table, places.train[w]) for w in workers}, record, seed)
 
 
 @dataclass(frozen=True)
@@ -134,35 +94,94 @@ class Forecast:
         return self.round_s * steps / self.effort.steps
 
 
-def efforts(method: Method, rows: Mapping[int, TableRows], seed: int) -> Mapping[int, Effort]:
+def baselines(plan: Outline) -> Sequence[str]:
+    """Say what every plan compares; of a graph's features only the hidden ones are dealt."""
+    return ("gist" if plan.graph else "ist", "local_sgd", "data_parallel")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The first round of a method: its questions and jobs, of shapes or with numbers.
+
+    Args:
+        method: whose first values are those of the jobs.
+        state: before the round.
+        hints: what workers answered; numbers that stand for others of the same shapes.
+    """
+
+    method: Method
+    state: State
+    roster: Sequence[int]
+    seed: int
+    hints: Mapping[int, Params]
+
+    @property
+    def questions(self) -> list[Job]:
+        """Cut the questions."""
+        return list(questions(self.method, self.state, self.roster, self.seed))
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Cut the jobs."""
+        return list(dispatch(self.method, self.state, self.roster, self.hints, self.seed))
+
+
+def stand_in(hint: Params) -> dict[str, Tensor]:
+    """Make an answer of shapes alone one with numbers: 0, 1, 2, ..., each another index or score.
+
+    Which indices a worker names changes no size, for those of an axis are of one shape.
+    """
+    return {name: torch.arange(t.numel()).reshape(t.shape).to(t.dtype) for name, t in hint.items()}
+
+
+def bare(method: Method, plan: Outline) -> Scene:
+    """Lay out a first round of shapes alone."""
+    first = shapes(method.model.params if method.first is None else method.first)
+    state = State(first, slots=method.solve.slots(first))
+    return Scene(replace(method, first=first), state, list(plan.rows), plan.seed, {})
+
+
+def refusal(method: Method, plan: Outline) -> str:
+    """Say why only a run can tell what a method's steps cost; nothing where shapes tell it."""
+    if not isinstance(method.solve, Descent):
+        return "its workers work until their numbers say stop, so only a run can tell for how long"
+    if method.view is not None and not plan.known:
+        return (
+            "k-means finds its anchors by a trained common expert, so only a run can tell who is "
+            "one; population.anchors=0 or population.scheme='labels' can be planned"
+        )
+    return ""
+
+
+def efforts(method: Method, plan: Outline) -> tuple[Mapping[int, Effort], Mapping[int, Params]]:
     """Walk a round of a method whose parameters have shapes alone.
+
+    Returns:
+        What each worker's job takes, and hints that stand for those of its probe.
 
     Raises:
         ValueError: for a method whose costs hang on numbers, with the reason.
     """
-    solve = method.solve
-    if method.probe is not None:
-        raise ValueError("its parts hang on what workers answer, so only a run can tell")
-    if not isinstance(solve, Descent) or method.view is not None:
-        raise ValueError("its workers do not make plain steps, so only a run can tell")
-    found = {}
-    for job in jobs_of(method, list(rows), seed):
-        mine = rows[job.worker]
-        try:
-            row = mine.take(torch.zeros(1, dtype=torch.long))
-            found[job.worker] = rehearse(solve, job, mine.size, row)
-        except (RuntimeError, NotImplementedError) as error:
-            cause = str(error).partition("\n")[0]
-            raise ValueError(f"its model looks at numbers, not at shapes ({cause})") from error
-    return found
-
-
-def jobs_of(method: Method, roster: Sequence[int], seed: int) -> list[Job]:
-    """Cut the jobs of the first round, of shapes alone."""
-    first = shapes(method.model.params if method.first is None else method.first)
-    method = replace(method, first=first)
-    state = State(first, slots=method.solve.slots(first))
-    return list(dispatch(method, state, roster, {}, seed))
+    solve, reason = method.solve, refusal(method, plan)
+    if reason:
+        raise ValueError(reason)
+    assert isinstance(solve, Descent)
+    scene = bare(method, plan)
+    rows = {worker: Bare(mine, method.view) for worker, mine in plan.rows.items()}
+    try:
+        probe = method.probe
+        asked = {} if probe is None else {
+            job.worker: ask(probe.solve, job, rows[job.worker]) for job in scene.questions
+        }  # fmt: skip
+        hints = {worker: stand_in(one.hint) for worker, one in asked.items()}
+        jobs = replace(scene, hints=hints).jobs
+        return {
+            job.worker: rehearse(solve, job, rows[job.worker], asked.get(job.worker))
+            for job in jobs
+        }, hints
+    except (RuntimeError, NotImplementedError) as error:
+        cause = str(error).partition("\n")[0]
+        raise ValueError(f"its model looks at numbers, not at shapes ({cause})") from error
 
 
 def made(name: str, task: Task, record: Federation) -> Method:
@@ -171,10 +190,10 @@ def made(name: str, task: Task, record: Federation) -> Method:
     Raises:
         ValueError: with the reason.
     """
-    if name == "common":
+    if name == REFERENCE:
         raise ValueError("it never trains")
-    if name == "ddome" and task.common is None:
-        raise ValueError("its parts hang on a common expert, so only a run can tell")
+    if name == "ddome":
+        need_common(name, int(task.common is not None))
     return make(name, task, record.options)
 
 
@@ -184,14 +203,15 @@ def forecast(name: str, plan: Outline, setting: Setting) -> Forecast:
     Raises:
         ValueError: where only a run can tell, with the reason.
     """
-    method = made(name, plan.task, plan.record)
-    found = efforts(method, plan.rows, plan.seed)
+    with torch.device(META):
+        method = made(name, plan.task, plan.record)
+    found, hints = efforts(method, plan)
     most = max(found, key=lambda worker: found[worker].flops)
     whole = count_bytes(plan.task.model.params)
     sent = [effort.down_bytes for effort in found.values()]
     back = [effort.up_bytes for effort in found.values()]
     traffic = LAYOUTS[setting.layout](sent, back)
-    each_s, apart_s, slice_s = speeds(name, plan, setting, found, most)
+    each_s, apart_s, slice_s = speeds(name, plan, setting, found, hints)
     work = {worker: effort.steps * each_s + apart_s for worker, effort in found.items()}
     return Forecast(
         method=name,
@@ -209,21 +229,46 @@ def forecast(name: str, plan: Outline, setting: Setting) -> Forecast:
     )
 
 
+def exchange(name: str, plan: Outline, setting: Setting) -> Traffic | None:
+    """Say what a round sends, where that is known though not how long workers work."""
+    try:
+        with torch.device(META):
+            method = made(name, plan.task, plan.record)
+    except ValueError:
+        return None  # the reason is told by ``forecast``
+    solve = method.solve
+    if not isinstance(solve, Foretold) or method.probe is not None:
+        return None
+    jobs = bare(method, plan).jobs
+    sizes = {worker: rows.size for worker, rows in plan.rows.items()}
+    updates = [solve.foretell(sizes[job.worker], job) for job in jobs]
+    record = Record()
+    back = [answer(job, one, record).up_bytes for job, one in zip(jobs, updates, strict=True)]
+    return LAYOUTS[setting.layout]([job.down_bytes for job in jobs], back)
+
+
 def speeds(
-    name: str, plan: Outline, setting: Setting, found: Mapping[int, Effort], worker: int
+    name: str,
+    plan: Outline,
+    setting: Setting,
+    found: Mapping[int, Effort],
+    hints: Mapping[int, Params],
 ) -> tuple[float, float, float]:
     """Give seconds: of a local step, of a job besides, of dealing, cutting and folding a round."""
+    worker = max(found, key=lambda one: found[one].flops)
     if setting.flops:
         moved = sum(effort.down_bytes + effort.up_bytes for effort in found.values())
         each_s = found[worker].step_flops / setting.flops + setting.launch_s
         return each_s, 0.0, 2 * moved / setting.copy_rate
-    task = replace(plan.task, model=plan.numbers())
-    method = made(name, task, plan.record)
+    method = made(name, plan.numbers(), plan.record)
     solve: Any = method.solve  # a Descent, or ``efforts`` had refused it
-    first = method.model.params if method.first is None else method.first
-    state = State(first, slots=solve.slots(first))
-    roster = list(plan.rows)
-    job = next(j for j in dispatch(method, state, roster, {}, plan.seed) if j.worker == worker)
-    rows = plan.rows[worker]
+    scene = Scene(method, begin(method), list(plan.rows), plan.seed, hints)
+    rows = plan.rows[worker] if method.view is None else look(plan.rows[worker], method.view)
+    job = next(job for job in scene.jobs if job.worker == worker)
+    apart_s = job_s(solve, job, rows)
+    for question in scene.questions:
+        if question.worker == worker:
+            assert method.probe is not None
+            apart_s += job_s(method.probe.solve, question, rows)
     each_s = step_s(solve, job, rows) + setting.launch_s
-    return each_s, job_s(solve, job, rows), idle_s(method, state, roster)
+    return each_s, apart_s, idle_s(method, scene.state, scene.roster, hints)

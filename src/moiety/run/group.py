@@ -26,7 +26,7 @@ from moiety.run.files import read_json, replace_file, to_json
 from moiety.run.final import Served, about, serve_method, write
 from moiety.run.intake import Intake, Letters, Nodes
 from moiety.run.loop import CHECKPOINTS, LEDGER, Keep, Run, execute
-from moiety.run.roster import Available, Fixed, Roster, Strata, Uniform
+from moiety.run.roster import Roster, chosen
 from moiety.run.spec import Spec, resolve, start_of
 from moiety.run.watch import Progress, boards
 from moiety.solve.sgd import LocalSGD
@@ -36,18 +36,7 @@ CONFIG, GROUP, VERSION = "config.json", "group.json", 1
 
 def roster_of(record: Federation, built: Built) -> Roster:
     """Choose who takes part."""
-    turnout, count = record.turnout, built.num_seen
-    size = min(turnout.size, count)
-    if turnout.fixed:
-        return Fixed(tuple(range(size)))
-    if turnout.chance < 1:
-        return Available(count, size, lambda _: turnout.chance)
-    if turnout.anchors >= 0 and built.anchors:
-        anchors = tuple(sorted(built.anchors))
-        others = tuple(worker for worker in range(count) if worker not in built.anchors)
-        some = min(turnout.anchors, len(anchors), size)
-        return Strata((anchors, others), (some, min(size - some, len(others))))
-    return Uniform(count, size)
+    return chosen(record.turnout, built.num_seen, built.anchors)
 
 
 def crew_of(record: Federation, built: Built) -> Crew:

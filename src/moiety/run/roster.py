@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import torch
 
 from moiety.core.streams import SERVER, address, stream
 from moiety.ops.sample import sample
+from moiety.recipes.record import Turnout
 
 
 class Roster(Protocol):
@@ -108,3 +109,17 @@ def spread(workers: Sequence[int], low: float, high: float) -> Callable[[int], f
     """Spread chances of availability evenly over workers, from ``low`` to ``high``."""
     step = (high - low) / max(1, len(workers) - 1)
     return {worker: low + step * place for place, worker in enumerate(workers)}.__getitem__
+
+
+def chosen(turnout: Turnout, count: int, anchors: Collection[int]) -> Roster:
+    """Choose who takes part of ``count`` workers, some of which are anchors."""
+    size = min(turnout.size, count)
+    if turnout.fixed:
+        return Fixed(tuple(range(size)))
+    if turnout.chance < 1:
+        return Available(count, size, lambda _: turnout.chance)
+    if turnout.anchors >= 0 and anchors:
+        others = tuple(worker for worker in range(count) if worker not in anchors)
+        some = min(turnout.anchors, len(anchors), size)
+        return Strata((tuple(sorted(anchors)), others), (some, min(size - some, len(others))))
+    return Uniform(count, size)

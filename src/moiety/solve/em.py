@@ -15,7 +15,7 @@ from moiety.core.fold import Precision
 from moiety.core.state import Job, Plan, Update
 from moiety.core.streams import address
 from moiety.core.types import Batch, Carry, Memory, Params
-from moiety.models.mixture import to_numpy, to_tensors
+from moiety.models.mixture import GATE, to_numpy, to_tensors
 from moiety.ops.mixture.fit import Rows, Search
 from moiety.ops.mixture.learn import learn
 from moiety.ops.mixture.logit import Array, packed
@@ -82,6 +82,17 @@ class LocalEM:
         hint = {name: hint_tensor(value, like) for name, value in hints.items() if value.size}
         params = to_tensors(local.mixture, carry["params"])
         return {"params": params, "hint": hint, "rows": torch.tensor(local.rows)}
+
+    def foretell(self, size: int, job: Job, /) -> Update:
+        columns, experts = job.piece[GATE].shape
+        free = columns * (experts - 1)
+        sizes = {
+            "support": (min(self.support, size), columns - 1),
+            "information": (free * (free + 1) // 2,),
+        }
+        like = job.piece[GATE]
+        hint = {name: like.new_empty(sides) for name, sides in sizes.items() if all(sides)}
+        return Update(dict(job.piece), hint=hint)
 
     def tally(self, carry: Carry, batch: Batch, role: str, /) -> Params:
         return {}

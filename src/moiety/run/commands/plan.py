@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from moiety.ops.cost import Link, statistical
+from moiety.ops.cost import Link, Traffic, statistical
 from moiety.recipes.choice import Choice, decide, whence
-from moiety.recipes.costs import BASELINES, Forecast, Outline, Setting, forecast, outline
+from moiety.recipes.costs import Forecast, Setting, baselines, exchange, forecast
+from moiety.recipes.outline import Outline, outline
+from moiety.recipes.population import Places
 from moiety.recipes.record import Federation
 from moiety.run.commands.common import check, parse, recipe_of, with_file
 from moiety.run.errors import UsageError
+from moiety.run.roster import chosen
 from moiety.run.say import columns, say, say_json, warn
+
+PACE = (
+    "pace.kind {}: the run does not wait for all, but the round counted here does; a job's steps, "
+    "bytes and memory are the same"
+)
 
 EXAMPLES = """
 examples:
@@ -65,21 +74,25 @@ def main(words: Sequence[str]) -> int:
     about = f"Say what a recipe would cost, and which method to choose.\n{EXAMPLES}"
     said = parse(Words, rest, prog=f"plan {name}", about=about, default=Words(record))
     record, setting = check(said.record), setting_of(said)
-    plan = outline(record, record.seed)
-    found, silent = forecasts(plan, setting)
-    steps = max(one.effort.steps for one in found.values())
+    plan = outline(record, record.seed, partial(first_round, record))
+    told = forecasts(plan, setting)
+    steps = max(one.effort.steps for one in told.found.values())
     num = len(plan.rows)
     given = said.statistical_cost
     cost = (given, given) if given else statistical(num)
-    choice = decide(found, steps, cost, said.memory_gb * 1e9)
-    if not record.pace.waits:
-        tell = warn if said.json else say
-        tell(f"pace {record.pace.kind!r} is not planned: rounds as if the server waited for all\n")
+    choice = decide(told.found, steps, cost, said.memory_gb * 1e9)
+    if not record.pace.waits and said.json:
+        warn(PACE.format(record.pace.kind))
     if said.json:
-        say_json(plain(found, silent, choice, num, steps, setting))
+        say_json(plain(told, choice, num, steps, setting))
     else:
-        show(said, found, silent, choice, num, steps)
+        show(said, told, choice, num, steps)
     return 0
+
+
+def first_round(record: Federation, places: Places) -> Sequence[int]:
+    """Name those who take part in the first round."""
+    return chosen(record.turnout, len(places.train), places.anchors)(0, record.seed)
 
 
 def setting_of(said: Words) -> Setting:
@@ -103,39 +116,51 @@ def setting_of(said: Words) -> Setting:
         raise UsageError(str(error)) from error
 
 
-def forecasts(plan: Outline, setting: Setting) -> tuple[dict[str, Forecast], dict[str, str]]:
+@dataclass(frozen=True)
+class Told:
+    """What can be said of the methods, by name.
+
+    Args:
+        found: methods of which all is known.
+        sent: those of which only a run can tell how long workers work: what a round sends.
+        silent: why of the others, and of those, nothing more is known.
+    """
+
+    found: Mapping[str, Forecast]
+    sent: Mapping[str, Traffic]
+    silent: Mapping[str, str]
+
+
+def forecasts(plan: Outline, setting: Setting) -> Told:
     """Forecast every method that can be, and say of the others why not."""
-    found, silent = {}, {}
-    for name in dict.fromkeys((*BASELINES, *plan.record.methods)):
+    found, sent, silent = {}, {}, {}
+    for name in dict.fromkeys((*baselines(plan), *plan.record.methods)):
         try:
             found[name] = forecast(name, plan, setting)
         except ValueError as error:
             silent[name] = str(error)
+            traffic = exchange(name, plan, setting)
+            if traffic is not None:
+                sent[name] = traffic
     for name in ("local_sgd", "data_parallel"):
         if name in silent:  # without them there is nothing to compare with
             raise UsageError(f"this recipe cannot be planned: {name}: {silent[name]}")
-    return found, silent
+    return Told(found, sent, silent)
 
 
-def plain(
-    found: Mapping[str, Forecast],
-    silent: Mapping[str, str],
-    choice: Choice,
-    num: int,
-    steps: int,
-    setting: Setting,
-) -> dict[str, Any]:
+def plain(told: Told, choice: Choice, num: int, steps: int, setting: Setting) -> dict[str, Any]:
     """Write a plan as plain data."""
     methods = {
         name: {**asdict(one), "round_s": one.round_s, "steps_s": one.seconds(steps)}
-        for name, one in found.items()
+        for name, one in told.found.items()
     }
     return {
         "workers": num,
         "steps": steps,
         "setting": asdict(setting),
         "methods": methods,
-        "unknown": dict(silent),
+        "traffic": {name: asdict(one) for name, one in told.sent.items()},
+        "unknown": dict(told.silent),
         "choice": asdict(choice),
     }
 
@@ -143,23 +168,21 @@ def plain(
 HEADS = ("method", "steps", "MFLOP/step", "out MB", "in MB", "all MB", "memory MB", "round s")
 
 
-def show(
-    said: Words,
-    found: Mapping[str, Forecast],
-    silent: Mapping[str, str],
-    choice: Choice,
-    num: int,
-    steps: int,
-) -> None:
+def show(said: Words, told: Told, choice: Choice, num: int, steps: int) -> None:
     """Print a plan."""
     say(
         f"{num} workers, {said.link_mbit:g} Mbit/s, {said.latency_ms:g} ms, layout {said.layout}, "
         f"device speed {said.flops}; per worker, the largest; bytes of one round\n"
     )
-    rows = [[*HEADS, f"{steps} steps s"], *(row(one, steps) for one in found.values())]
-    say(columns(rows))
-    for name, reason in silent.items():
-        say(f"{name}: not planned: {reason}")
+    rows = [row(one, steps) for one in told.found.values()]
+    rows += [blank(name, one) for name, one in told.sent.items()]
+    say(columns([[*HEADS, f"{steps} steps s"], *rows]))
+    for name, reason in told.silent.items():
+        planned = "bytes alone" if name in told.sent else "not planned"
+        say(f"{name}: {planned}: {reason}")
+    pace = said.record.pace
+    if not pace.waits:
+        say(PACE.format(pace.kind))
     moderate, late = choice.statistical_cost
     source = "as you said" if said.statistical_cost else whence(choice)
     say(
@@ -171,13 +194,23 @@ def show(
 
 def row(one: Forecast, steps: int) -> list[str]:
     """Write a forecast as words."""
-    effort, traffic = one.effort, one.traffic
-    sizes = (traffic.out, traffic.into, traffic.total, one.memory_bytes)
+    effort = one.effort
     return [
         one.method,
         str(effort.steps),
         f"{effort.step_flops / 1e6:.4g}",
-        *(f"{size / 1e6:.4g}" for size in sizes),
+        *sizes(one.traffic),
+        f"{one.memory_bytes / 1e6:.4g}",
         f"{one.round_s:.3g}",
         f"{one.seconds(steps):.3g}",
     ]
+
+
+def blank(name: str, sent: Traffic) -> list[str]:
+    """Write what is known of a method of which only a run can tell how long workers work."""
+    return [name, "-", "-", *sizes(sent), "-", "-", "-"]
+
+
+def sizes(sent: Traffic) -> list[str]:
+    """Write bytes out, in and of all as megabytes."""
+    return [f"{size / 1e6:.4g}" for size in (sent.out, sent.into, sent.total)]
