@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Generator
 
+from moiety.core.axes import Part
 from moiety.core.play import play
 from moiety.core.protocols import Method
 from moiety.core.rows import TableRows
@@ -11,12 +12,13 @@ from moiety.core.state import State
 from moiety.core.streams import stream
 from moiety.data.graph import GraphRows, both_ways
 from moiety.engine.owned import Peak
-from moiety.engine.partitioned import Partitioned, check
-from moiety.engine.peers import come_home
+from moiety.engine.partitioned import Partitioned, check, dealt
+from moiety.engine.peers import come_home, keep
 from moiety.engine.ranks import Ranks
 from moiety.engine.resharding import load, save
 from moiety.engine.serial import Serial
-from moiety.engine.shards import PARAMS, Shards, whole_of
+from moiety.engine.shards import PARAMS, Away, Shards, whole_of
+from moiety.engine.slices import fold, hand_in
 from moiety.methods.gist import gist
 from moiety.methods.ist import ist
 from moiety.methods.local_sgd import local_sgd
@@ -117,6 +119,47 @@ def test_moments_that_travel_lie_in_blocks_too(spawned, peers, optimizer):
         return unlike(method, data, ranks, peers=peers)
 
     assert spawned(2, job) == [[], []]
+
+
+@pytest.mark.parametrize("peers", [False, True])
+def test_hand_example_of_three_layers_in_blocks(spawned, peers):
+    """Spec 5.2: eight middle entries are nobody's, and the output bias is held by both: 5.5."""
+    parts = [
+        Part({"h1": torch.tensor([0, 3]), "h2": torch.tensor([0, 1])}),
+        Part({"h1": torch.tensor([1, 2]), "h2": torch.tensor([2, 3])}),
+    ]
+    graph = [Part({f"d{a[1]}": kept for a, kept in part.axes.items()}) for part in parts]
+    with torch.device("meta"):
+        gcn = graphnet("gcn", (2, 4, 4, 2), Generator())
+
+    def change(model, parts, ranks):
+        shards = Shards(model, ranks).begin(1)
+        before = whole_of(shards)
+        piece = dealt(shards, parts)
+        for tensor in piece[PARAMS].values():
+            tensor.add_((1.0, 10.0)[ranks.rank])
+        if peers:
+            shards.away = Away(parts, keep(shards, parts, piece))
+            come_home(shards)
+        else:
+            for _, name, block in shards.tensors():
+                came = hand_in(shards, name, parts, piece[PARAMS][name])
+                fold(block, came, shards.dim(name, block))
+        return {name: (t - before[name]).tolist() for name, t in whole_of(shards).items()}
+
+    def job(ranks):
+        return change(outline((2, 4, 4, 2)), parts, ranks), change(gcn, graph, ranks)
+
+    near = {"rtol": 0, "atol": 2e-6}
+    middle = torch.tensor([[1.0, 0, 0, 1], [1.0, 0, 0, 1], [0, 10.0, 10, 0], [0, 10.0, 10, 0]])
+    per_unit = torch.tensor([1.0, 10.0, 10.0, 1.0])
+    for normed, graphed in spawned(2, job):
+        torch.testing.assert_close(torch.tensor(normed["layer2.w"]), middle, **near)
+        assert int((torch.tensor(normed["layer2.w"]) == 0).sum()) == 8
+        first = torch.tensor(normed["layer1.w"])
+        torch.testing.assert_close(first, per_unit[:, None].expand(4, 2), **near)
+        torch.testing.assert_close(torch.tensor(graphed["layer2.w"]), middle.T, **near)
+        torch.testing.assert_close(torch.tensor(graphed["layer3.b"]), torch.full((2,), 5.5), **near)
 
 
 def graphs(workers: int) -> dict[int, GraphRows]:
