@@ -82,8 +82,8 @@ def test_it_gives_the_bits_of_the_central_layout(spawned, size):
 
     def job(ranks):
         wrong = []
-        for workers, deal, keep in cases:
-            told = unlike(method_of(workers, deal, keep), problem(workers), ranks, peers=False)
+        for workers, deal, share in cases:
+            told = unlike(method_of(workers, deal, share), problem(workers), ranks, peers=False)
             wrong += [(deal, name) for name in told]
         return wrong
 
@@ -101,8 +101,8 @@ def test_hands_that_pass_from_worker_to_worker_give_the_same_bits(spawned, size)
 
     def job(ranks):
         wrong = []
-        for workers, deal, keep in cases:
-            told = unlike(method_of(workers, deal, keep), problem(workers), ranks, peers=True)
+        for workers, deal, share in cases:
+            told = unlike(method_of(workers, deal, share), problem(workers), ranks, peers=True)
             wrong += [(deal, name) for name in told]
         return wrong
 
