@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from moiety.core.streams import SERVER, address, stream
 from moiety.ops.sample import sample
-from moiety.recipes.record import Turnout
+
+if TYPE_CHECKING:
+    from moiety.recipes.record import Turnout  # which brings the command line
 
 
 class Roster(Protocol):
