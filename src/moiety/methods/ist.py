@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+import torch
 from torch import Generator
 
 from moiety.core.axes import lengths
@@ -134,7 +135,8 @@ def check(task: Task, name: str, deals: Mapping[str, Deal], sizes: Mapping[str, 
         )
     for axis, how in deals.items() if task.workers else ():
         try:
-            how(sizes[axis], task.workers, stream(task.seed, "check", axis))
+            with torch.device("cpu"):  # hands have numbers, also where all else has shapes alone
+                how(sizes[axis], task.workers, stream(task.seed, "check", axis))
         except ValueError as error:
             raise ValueError(f"axis {axis!r}: {error}") from error
 
