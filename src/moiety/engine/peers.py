@@ -11,6 +11,7 @@ bit for bit. arXiv:1910.02120 deals by way of owners.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -72,13 +73,14 @@ def keep(shards: Shards, parts: Hands, piece: Sections) -> Sections:
 
 def come_home(shards: Shards) -> None:
     """Bring the blocks up to date; workers keep their pieces too."""
-    if shards.away is None:
+    away = shards.away
+    if away is None or away.home:
         return
     for section, name, block in shards.tensors():
         dim = shards.dim(name, block)
         if dim is not None:
-            came = hand_in(shards, name, shards.away.parts, shards.away.piece[section][name])
-            fold(block, came, dim)
+            fold(block, hand_in(shards, name, away.parts, away.piece[section][name]), dim)
+    shards.away = replace(away, home=True)
 
 
 def passed(

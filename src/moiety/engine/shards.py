@@ -29,10 +29,12 @@ class Away:
     Args:
         parts: of every rank's worker.
         piece: of ours; tensors that lie in no blocks are not among them.
+        home: whether the blocks have been brought up to date since.
     """
 
     parts: Sequence[Part]
     piece: Sections
+    home: bool = False
 
 
 @dataclass
