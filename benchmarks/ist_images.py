@@ -252,9 +252,9 @@ def plans(scope: Scope) -> dict[str, Callable[[int], Figures]]:
 def measure(scope: Scope, book: Book) -> dict[str, list[Figures]]:
     """Measure everything, seed by seed and kind by kind; key -> figures of each seed."""
     takes, found = plans(scope), {}
-    for place, seed in enumerate(scope.seeds):
-        for part, seeds in (("depth", 2), ("loft", 3), ("deal", 2), ("vgg", 2)):
-            for key in (key for key in takes if key.startswith(part) and place < seeds):
+    for seed in scope.seeds:
+        for part in ("depth", "loft", "deal", "vgg"):
+            for key in (key for key in takes if key.startswith(part)):
                 named = f"{key}, seed {seed}, {scope.rows} rows, {scope.rounds} rounds"
                 for told in book.several({named: partial(takes[key], seed)}):
                     found.setdefault(key, []).append(told)

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gates import Book, Gate, machine, not_run, options, report, spread
-from benchmarks.ist import TARGET
 from benchmarks.ist_rank import described
+from benchmarks.ist_runs import TARGET
 from moiety.ops.cost import Link, statistical
 from moiety.recipes.choice import decide
 from moiety.recipes.costs import Setting, forecast

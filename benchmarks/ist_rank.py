@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.ist import trial
+from benchmarks.ist_runs import trial
 from benchmarks.trial import Trial
 from moiety.core.play import begin, play
 from moiety.core.state import Job, Share
@@ -131,7 +131,7 @@ def timed(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
 
 def counted(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
     """Local steps until the test accuracy first reaches a target, looked for every so many."""
-    go, judge = player(ranks, job)
+    go, judge = player(ranks, job, job.get("seed", 0))
     found: dict[str, float] = {}
     for step in range(job["every"], job["most"] + 1, job["every"]):
         go()

@@ -174,11 +174,17 @@ def test_links_that_cannot_be(link):
         Link(*link)
 
 
-def test_statistical_cost_is_the_cited_one_where_it_was_measured():
-    assert statistical(4) == (2.7, 6.2)
-    assert statistical(8) == pytest.approx((4.0, 10.7))
-    assert statistical(2) == pytest.approx((2.7**0.5, 6.2**0.5))
-    assert statistical(16)[1] > statistical(8)[1]
+def test_statistical_cost_is_the_measured_one_where_it_was_measured():
+    assert statistical(4, 20) == (2.0, 4.0)
+    assert statistical(8, 80) == pytest.approx((1.5, 5.3))
+    assert statistical(1, 40) == (1.0, 1.0)
+    assert statistical(4, 40) == pytest.approx((2.0**0.5, (4.0 * 3.7) ** 0.5))
+    assert statistical(16, 20)[1] == pytest.approx(12.0 * 12.0 / 4.0)
+
+
+@pytest.mark.parametrize(("steps", "nearest"), [(1, 20), (19, 20), (81, 80), (10_000, 80)])
+def test_statistical_cost_beyond_what_was_measured_is_the_nearest(steps, nearest):
+    assert statistical(4, steps) == statistical(4, nearest)
 
 
 def test_memory_by_hand():

@@ -8,7 +8,7 @@ local steps, B rows a step, P numbers of the whole, P_s numbers of a piece, b by
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,12 +18,15 @@ ACTIVATIONS = 3
 Where a norm and its ReLU keep one number between them, as torch's do, 2 is exact.
 """
 
-STATISTICAL: Sequence[tuple[int, float, float]] = ((1, 1.0, 1.0), (4, 2.7, 6.2), (8, 4.0, 10.7))
-"""Workers -> local steps of independent subnets over those of local SGD, to an accuracy that is
-moderate (0.83) and to one that is near the end (0.85).
+STATISTICAL: Mapping[int, Sequence[tuple[int, float, float]]] = {
+    20: ((1, 1.0, 1.0), (2, 1.7, 2.0), (4, 2.0, 4.0), (8, 3.5, 12.0)),
+    80: ((1, 1.0, 1.0), (2, 1.0, 1.8), (4, 1.0, 3.7), (8, 1.5, 5.3)),
+}
+"""Local steps of a round -> workers, and local steps of independent subnets over those of local
+SGD, to an accuracy that is moderate (0.83) and to one that is near the end (0.85).
 
-Measured once, on a perceptron 784-512-512-10 and 12,000 rows of Fashion-MNIST: an assumption for
-anything else. Wider networks were not measured.
+Measured on a perceptron 784-512-512-10 and 12,000 rows of Fashion-MNIST, medians of three seeds
+(``python -m benchmarks.ist_steps``): an assumption for anything else.
 """
 
 
@@ -211,13 +214,26 @@ class Link:
         return 2 * self.latency_ms / 1e3 + sent * 8 / (self.mbit * 1e6) if sent else 0.0
 
 
-def statistical(num: int) -> tuple[float, float]:
+def statistical(num: int, steps: int) -> tuple[float, float]:
     """Give the statistical cost, moderate and near the end, by lines in the logarithms.
 
-    >>> statistical(4), statistical(1)
-    ((2.7, 6.2), (1.0, 1.0))
+    Args:
+        num: workers.
+        steps: local steps of a round; outside of what was measured, the nearest counts.
+
+    >>> statistical(4, 20), statistical(1, 20)
+    ((2.0, 4.0), (1.0, 1.0))
     """
-    points = list(pairwise(STATISTICAL))
+    few, many = sorted(STATISTICAL)
+    place = math.log(min(max(steps, few), many) / few) / math.log(many / few)
+    ends = zip(by_workers(STATISTICAL[few], num), by_workers(STATISTICAL[many], num), strict=True)
+    moderate, late = (a * (b / a) ** place for a, b in ends)
+    return moderate, late
+
+
+def by_workers(table: Sequence[tuple[int, float, float]], num: int) -> tuple[float, float]:
+    """Read a table between, and beyond, its numbers of workers."""
+    points = list(pairwise(table))
     low, high = next((pair for pair in points if num <= pair[1][0]), points[-1])
     place = math.log(num / low[0]) / math.log(high[0] / low[0])
     moderate, late = (a * (b / a) ** place for a, b in zip(low[1:], high[1:], strict=True))

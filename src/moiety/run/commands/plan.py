@@ -79,7 +79,7 @@ def main(words: Sequence[str]) -> int:
     steps = max(one.effort.steps for one in told.found.values())
     num = len(plan.rows)
     given = said.statistical_cost
-    cost = (given, given) if given else statistical(num)
+    cost = (given, given) if given else statistical(num, steps)
     choice = decide(told.found, steps, cost, said.memory_gb * 1e9)
     if not record.pace.waits and said.json:
         warn(PACE.format(record.pace.kind))
