@@ -1,8 +1,13 @@
 """The partitioned layout beside the central one: same hands, same first values, same model."""
 
+import sys
+from pathlib import Path
+from traceback import StackSummary
+
 import pytest
 import torch
 from torch import Generator
+from torch.distributed.checkpoint.api import CheckpointException
 
 from moiety.core.axes import Part
 from moiety.core.play import play
@@ -15,7 +20,7 @@ from moiety.engine.owned import Peak
 from moiety.engine.partitioned import Partitioned, check, dealt
 from moiety.engine.peers import come_home, keep
 from moiety.engine.ranks import Ranks
-from moiety.engine.resharding import load, save
+from moiety.engine.resharding import INDEX, load, save
 from moiety.engine.serial import Serial
 from moiety.engine.shards import PARAMS, Away, Shards, whole_of
 from moiety.engine.slices import fold, hand_in
@@ -197,8 +202,10 @@ def test_graph_networks_lie_in_blocks(spawned, kind):
 
 
 @pytest.mark.parametrize("kind", ["gcn", "sage"])
-@pytest.mark.parametrize("widths", [WIDTHS, (10, 7, 3), (10, 3)])
-def test_a_graph_is_scored_without_a_whole(spawned, kind, widths):
+@pytest.mark.parametrize(
+    ("size", "widths"), [(2, WIDTHS), (2, (10, 7, 3)), (2, (10, 3)), (4, (10, 9, 5, 3))]
+)
+def test_a_graph_is_scored_without_a_whole(spawned, kind, size, widths):
     batch = graphs(1)[0].take(torch.arange(4))
     with torch.device("meta"):
         model = graphnet(kind, widths, Generator())
@@ -208,7 +215,7 @@ def test_a_graph_is_scored_without_a_whole(spawned, kind, widths):
         return shards.form.logits(shards.params, batch, {}, ranks).tolist()
 
     wanted = model.logits(first_of(model), batch, {})
-    for found in spawned(2, job):
+    for found in spawned(size, job):
         torch.testing.assert_close(torch.tensor(found), wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -249,20 +256,26 @@ def test_a_round_sends_what_the_formula_says(spawned):
     assert spawned(2, job) == [2 * (2 - 1) * 4 * piece // 2] * 2
 
 
-def test_it_is_scored_without_a_whole(spawned):
-    """Statistics and scores of blocks are those that the whole model's ``calibrate`` gives."""
+@pytest.mark.parametrize(("size", "widths"), [(2, WIDTHS), (4, (10, 9, 5, 3))])
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_it_is_scored_without_a_whole(spawned, size, widths, calibrated):
+    """Statistics and scores of blocks are those that the whole model's ``calibrate`` gives.
+
+    Of 9 and of 5 units the last of four ranks holds none.
+    """
     rows = problem(2)[0]
     x = rows.take(torch.arange(40))["x"]
 
     def job(ranks):
-        shards = Shards(outline(WIDTHS), ranks).begin(1)
-        fixed = shards.form.fix(shards.params, short, ranks)
+        shards = Shards(outline(widths), ranks).begin(1)
+        fixed = shards.form.fix(shards.params, short, ranks) if calibrated else {}
         return shards.form.logits(shards.params, {"x": x}, fixed, ranks).tolist()
 
-    whole, model = first_whole(), outline(WIDTHS)
+    whole, model = first_whole(widths), outline(widths)
     short = TableRows(rows.table, rows.index[:40])
-    wanted = model.logits(model.calibrate(whole, short, {}), {"x": x}, {})
-    for found in spawned(2, job):
+    used = model.calibrate(whole, short, {}) if calibrated else whole
+    wanted = model.logits(used, {"x": x}, {})
+    for found in spawned(size, job):
         torch.testing.assert_close(torch.tensor(found), wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -347,3 +360,41 @@ def test_blocks_written_by_two_ranks_go_on_with_one_and_with_three(spawned, tmp_
     wanted = {n: t.tolist() for n, t in central(method, first_whole(), data, 4).params.items()}
     for size in (1, 3):
         assert spawned(size, job) == [(True, 4, wanted)] * size
+
+
+def test_damaged_blocks_are_refused_by_name(spawned, tmp_path):
+    """Without one file the rest would read as if it were all, with whatever the memory held."""
+    method, data = method_of(3, widths=(10, 12, 3)), problem(3)
+
+    def job(ranks):
+        run = Partitioned(method, data.__getitem__, 1)
+        shards = run.begin(Shards(method.model, ranks))
+        for _ in range(2):
+            run.play(shards, range(3))
+            where = save(shards, tmp_path, "mine")
+        return str(where)
+
+    where = Path(spawned(3, job)[0])
+    files = sorted(where.glob("*.safetensors"))
+    assert len(files) == 3
+    for file in [*files, where / INDEX]:
+        kept = file.read_bytes()
+        flipped = kept[:-9] + bytes([kept[-9] ^ 1]) + kept[-8:]
+        for damage in (None, kept[:-8], flipped) if file in files else (kept[:-8],):
+            file.unlink() if damage is None else file.write_bytes(damage)
+            with pytest.raises(ValueError, match=rf"{file.name}.*go on from the one before"):
+                load(Shards(method.model, Ranks()), tmp_path, "mine")
+        file.write_bytes(kept)
+    assert load(Shards(method.model, Ranks()), tmp_path, "mine")
+
+
+def test_what_torch_says_of_checkpoints_is_an_error_like_any(monkeypatch, tmp_path):
+    """A disk that is full: torch's own exception would pass every handler."""
+
+    def full(*_args, **_kwargs):
+        raise CheckpointException("failed", {0: (OSError("no space left"), StackSummary())})
+
+    monkeypatch.setattr(sys.modules[save.__module__], "write", full)
+    shards = Shards(outline(WIDTHS), Ranks()).begin(1)
+    with pytest.raises(RuntimeError, match="no space left"):
+        save(shards, tmp_path, "mine")

@@ -5,6 +5,7 @@ Blocks are safetensors, written and read by ``torch.distributed.checkpoint``; no
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import HashStore
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
@@ -32,18 +34,25 @@ from moiety.engine.peers import come_home
 from moiety.engine.ranks import Ranks
 from moiety.engine.shards import PARAMS, Shards
 
-INDEX, FORMAT = "round.json", 2
-"""Format 2: safetensors. What was written before is refused by name."""
+INDEX, FORMAT = "round.json", 3
+"""Format 3: safetensors, with digests. What was written before is refused by name."""
 
 
 @contextmanager
 def group(ranks: Ranks) -> Iterator[None]:
-    """Give a rank that is alone a group of its own for a while, which the format asks for."""
+    """Give a rank that is alone a group of its own for a while, which the format asks for.
+
+    Raises:
+        RuntimeError: for what went wrong at any rank, which torch tells as no ``Exception``.
+    """
     lonely = ranks.size == 1 and not dist.is_initialized()
     if lonely:
         dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         yield
+    except CheckpointException as error:
+        causes = {str(cause) or type(cause).__name__: None for cause, _ in error.failures.values()}
+        raise RuntimeError(f"a checkpoint failed: {'; '.join(causes)}") from error
     finally:
         if lonely:
             dist.destroy_process_group()
@@ -91,8 +100,9 @@ def save(shards: Shards, folder: Path, mark: str, last: int = 2) -> Path:
     with group(shards.ranks):
         writer = HuggingFaceStorageWriter(str(part), save_distributed=True)
         write(everything(shards), storage_writer=writer)
+    sums = digests(part, shards.ranks)
     if shards.ranks.leads:
-        index = {"format": FORMAT, "round": shards.round, "mark": mark}
+        index = {"format": FORMAT, "round": shards.round, "mark": mark, "sha256": sums}
         (part / INDEX).write_text(json.dumps(index) + "\n")
         shutil.rmtree(where, ignore_errors=True)
         os.replace(part, where)  # noqa: PTH105 (at once, over what a kill left)
@@ -100,6 +110,16 @@ def save(shards: Shards, folder: Path, mark: str, last: int = 2) -> Path:
             shutil.rmtree(old)
     shards.ranks.gather(None)
     return where
+
+
+def digests(folder: Path, ranks: Ranks) -> dict[str, str]:
+    """Sum up every file of blocks, each rank some of them."""
+    ranks.gather(None)  # all have written
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.safetensors"))[ranks.rank :: ranks.size]:
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: one for some in ranks.gather(found) for name, one in some.items()}
 
 
 def fresh(folder: Path, ranks: Ranks) -> Path:
@@ -144,6 +164,16 @@ def found(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[0-9]*") if (path / INDEX).exists())
 
 
+def index_of(where: Path) -> dict[str, Any]:
+    """Read what is said of a checkpoint."""
+    try:
+        return dict(json.loads((where / INDEX).read_text()))
+    except ValueError as error:
+        raise ValueError(
+            f"{where / INDEX} is damaged ({error}); remove {where} to go on from the one before it"
+        ) from error
+
+
 def load(shards: Shards, folder: Path, mark: str, solve: Solve | None = None) -> bool:
     """Read our blocks from the newest checkpoint, whatever number of ranks wrote it.
 
@@ -157,12 +187,12 @@ def load(shards: Shards, folder: Path, mark: str, solve: Solve | None = None) ->
         Whether there was one.
 
     Raises:
-        ValueError: if it belongs to another run, or to another version.
+        ValueError: if it belongs to another run or to another version, or is damaged.
     """
     paths = shards.ranks.share(found(folder))
     if not paths:
         return False
-    index = json.loads((paths[-1] / INDEX).read_text())
+    index = index_of(paths[-1])
     if index.get("format") != FORMAT:
         raise ValueError(
             f"{paths[-1]} has format {index.get('format', 1)}, this version reads {FORMAT}; go on "
@@ -172,6 +202,13 @@ def load(shards: Shards, folder: Path, mark: str, solve: Solve | None = None) ->
         raise ValueError(
             f"{paths[-1]} belongs to another run ({index['mark']!r}, not {mark!r}); choose another "
             "folder, or start with the same settings"
+        )
+    now = digests(paths[-1], shards.ranks)
+    wrong = sorted(name for name, one in index["sha256"].items() if now.get(name) != one)
+    if wrong:
+        raise ValueError(
+            f"{paths[-1]} is damaged: {', '.join(wrong)} lost, cut short or changed; remove that "
+            f"folder to go on from {'the one before' if paths[1:] else 'the beginning'}"
         )
     for name in shards.model.params:
         shards.params[name] = torch.empty(shards.shape(name))

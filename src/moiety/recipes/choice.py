@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,16 +41,24 @@ def decide(
         memory: bytes of a worker; 0 for as many as need be.
     """
     whole = plainest(found["local_sgd"], found["data_parallel"], steps)
+    room = memory or math.inf
+    if whole.memory_bytes > room:
+        whole = min((found["local_sgd"], found["data_parallel"]), key=lambda one: one.memory_bytes)
+    if min(one.memory_bytes for one in found.values()) > room:
+        return nothing_fits(found, cost)
     parts = [one for one in found.values() if one.share < 1]
     if not parts:
         return Choice(whole.method, f"no method here deals the model; {why(whole)}", 1.0, cost)
-    part = min(parts, key=lambda one: one.seconds(steps))
+    part = min(parts, key=lambda one: (one.memory_bytes > room, one.seconds(steps)))
     gain = whole.seconds(steps) / part.seconds(steps)
     moderate, late = cost
     told = f"{part.method} is {gain:.2f} times as fast a step as {whole.method}"
-    if memory and whole.memory_bytes > memory >= part.memory_bytes:
+    if whole.memory_bytes > room >= part.memory_bytes:
         reason = "the whole does not fit into a worker's memory"
         return Choice(part.method, reason, gain, cost, part.method)
+    if part.memory_bytes > room:
+        reason = f"{part.method} does not fit into a worker's memory"
+        return Choice(whole.method, reason, gain, cost, part.method)
     if gain > late:
         reason = f"{told} and needs {late:.3g} times the steps at most"
         return Choice(part.method, reason, gain, cost, part.method)
@@ -61,6 +70,16 @@ def decide(
         return Choice(part.method, reason, gain, cost, part.method)
     reason = f"{told}, but needs {moderate:.3g} times the steps or more; {why(whole)}"
     return Choice(whole.method, reason, gain, cost, part.method)
+
+
+def nothing_fits(found: Mapping[str, Forecast], cost: tuple[float, float]) -> Choice:
+    """Name what needs the least, and say that a worker has less."""
+    least = min(found.values(), key=lambda one: one.memory_bytes)
+    reason = (
+        "no method fits into a worker's memory, and it needs the least "
+        f"({least.memory_bytes / 1e6:.3g} MB); take more workers, narrower layers, smaller batches, or local.accumulate"
+    )
+    return Choice(least.method, reason, 1.0, cost, least.method if least.share < 1 else "")
 
 
 def whence(choice: Choice) -> str:

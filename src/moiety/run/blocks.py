@@ -104,6 +104,8 @@ def stand(run: BlockRun, folder: Path) -> Shards:
         known = load(shards, folder / CHECKPOINTS, run.mark, run.play.method.solve)
     except ValueError as error:
         raise RunError(str(error)) from error
+    except RuntimeError as error:
+        raise failure(error, folder, run.ranks.size) from error
     if not known:
         run.play.begin(shards)
     if run.ranks.leads and (folder / LEDGER).exists():

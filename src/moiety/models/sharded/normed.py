@@ -87,8 +87,9 @@ class NormedForm:
             z = F.linear(h_BN, shard[f"layer{place}.w"])
             z = holders.total(z) if last and place > 1 else z
             if fix:
+                empty = not z.shape[1]  # no unit is at hand, and var would warn of it
                 fixed[f"norm{place}.mean"] = z.mean(0)
-                fixed[f"norm{place}.var"] = z.var(0, correction=0)
+                fixed[f"norm{place}.var"] = z.sum(0) if empty else z.var(0, correction=0)
             z = model.normalise({**shard, **fixed}, place, z)
             if last:
                 return z
