@@ -16,32 +16,26 @@ alone, on loopback.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from benchmarks.gates import Book, Gate, machine, not_run, options, report, spread
+from benchmarks.ist_parts.network import network, ranks
 from benchmarks.ist_rank import described
 from benchmarks.ist_runs import TARGET
 from moiety.ops.cost import Link, statistical
 from moiety.recipes.choice import decide
-from moiety.recipes.costs import Setting, forecast
+from moiety.recipes.costs import Forecast, Setting, forecast
 from moiety.recipes.outline import outline
 
 N, WIDE = 4, 2048
 RATES, MBIT = {"100mbit": "100 Mbit/s", "1gbit": "1 Gbit/s"}, {"100mbit": 100.0, "1gbit": 1000.0}
 LATENCY_MS, SEEDS, LATE = 0.1, (0, 1, 2), 0.85
-Jobs = Mapping[str, Mapping[str, Any]]
 
 
 def grid(width: int) -> dict[str, dict[str, Any]]:
@@ -83,64 +77,6 @@ def steps_to(
     )["it"]["steps"]
 
 
-def sh(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True)
-
-
-@contextlib.contextmanager
-def network(n: int, rate: str) -> Iterator[list[list[str]]]:
-    """Join namespaces by a bridge with shaped links; what to say before a command in each."""
-    tag = f"m{os.getpid() % 10000}"
-    names = [f"{tag}n{place}" for place in range(n)]
-    try:
-        sh("ip", "link", "add", f"{tag}b", "type", "bridge")
-        sh("ip", "link", "set", f"{tag}b", "up")
-        for place, name in enumerate(names):
-            inside = ["ip", "netns", "exec", name]
-            sh("ip", "netns", "add", name)
-            sh("ip", "link", "add", f"{tag}v{place}", "type", "veth", "peer", "name", "eth0",
-               "netns", name)  # fmt: skip
-            sh("ip", "link", "set", f"{tag}v{place}", "master", f"{tag}b", "up")
-            sh(*inside, "ip", "addr", "add", f"10.77.0.{place + 1}/24", "dev", "eth0")
-            sh(*inside, "ip", "link", "set", "eth0", "up")
-            sh(*inside, "ip", "link", "set", "lo", "up")
-            shape = ["root", "tbf", "rate", rate, "burst", "256kb", "latency", "300ms"]
-            sh("tc", "qdisc", "add", "dev", f"{tag}v{place}", *shape)
-            sh(*inside, "tc", "qdisc", "add", "dev", "eth0", *shape)
-        yield [["ip", "netns", "exec", name] for name in names]
-    finally:
-        for place, name in enumerate(names):  # links first: a namespace takes its time to go
-            undo = (["ip", "link", "del", f"{tag}v{place}"], ["ip", "netns", "del", name])
-            for words in undo:
-                subprocess.run(words, check=False, capture_output=True)
-        subprocess.run(["ip", "link", "del", f"{tag}b"], check=False, capture_output=True)
-
-
-def ranks(jobs: Jobs, prefixes: Sequence[Sequence[str]], host: str, link: str) -> dict[str, Any]:
-    """Start one rank behind each prefix, and read what rank 0 wrote."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    with tempfile.TemporaryDirectory() as place:
-        asked, told = Path(place) / "jobs.json", Path(place) / "told.json"
-        asked.write_text(json.dumps(jobs))
-        common = {**os.environ, "WORLD_SIZE": str(len(prefixes)), "MASTER_ADDR": host}
-        common |= {"MASTER_PORT": port, "GLOO_SOCKET_IFNAME": link, "OMP_NUM_THREADS": "1"}
-        words = [sys.executable, "-m", "benchmarks.ist_rank", str(asked), str(told)]
-        crew = [
-            subprocess.Popen([*prefix, *words], env={**common, "RANK": str(rank)})
-            for rank, prefix in enumerate(prefixes)
-        ]
-        try:
-            codes = [process.wait(900) for process in crew]
-        finally:
-            for process in crew:
-                process.kill()
-        if any(codes):
-            raise RuntimeError(f"ranks ended with {codes}")
-        return json.loads(told.read_text())
-
-
 def timings(book: Book, rate: str, width: int) -> dict[str, Any]:
     """Seconds of a round of every method on a shaped link."""
     found = {}
@@ -154,10 +90,24 @@ def timings(book: Book, rate: str, width: int) -> dict[str, Any]:
     return found
 
 
+COMPARED = ("ist", "local_sgd", "data_parallel")
+"""What a plan compares."""
+
+
+def at_best(found: Iterable[Forecast], method: str) -> Forecast:
+    """Give a method with the rounds that bring it nearest to a late target per second, planned."""
+
+    def price(one: Forecast) -> float:
+        cost = statistical(N, one.effort.steps)[1] if method == "ist" else 1.0
+        return cost * one.seconds(1)
+
+    return min((one for one in found if one.method == method), key=price)
+
+
 def planned(width: int) -> dict[str, Any]:
     """What ``moiety plan --layout ring`` says of the same rounds: seconds, and its choice.
 
-    Workers share cores here as they do in the measured runs.
+    Each method at its best length of a round; workers share cores as in the measured runs.
     """
     told: dict[str, Any] = {}
     crowd = max(1.0, N / (os.cpu_count() or 1))
@@ -167,8 +117,9 @@ def planned(width: int) -> dict[str, Any]:
             plan = outline(described({**job}).record, 0)
             one = forecast(job["method"], plan, setting)
             found[name] = replace(one, work_s=crowd * one.work_s, slice_s=crowd * one.slice_s)
-        few = {one.method: one for one in found.values()}
-        choice = decide(few, few["ist"].effort.steps, statistical(N))
+        few = {method: at_best(found.values(), method) for method in COMPARED}
+        steps = few["ist"].effort.steps
+        choice = decide(few, steps, statistical(N, steps))
         told[rate] = {"choice": choice.method, "reason": choice.reason}
         told[rate] |= {"gain": choice.system_gain, "cost": choice.statistical_cost}
         told[rate]["round_s"] = {name: one.round_s for name, one in found.items()}

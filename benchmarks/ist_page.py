@@ -34,6 +34,13 @@ SECTIONS = (
         "local SGD at equal local steps, and is cheaper to a moderate accuracy.",
     ),
     Section(
+        "What parts cost in steps",
+        "ist_steps",
+        "Local steps of IST over those of local SGD to one accuracy, 784-512-512-10, both with "
+        "rounds of one length H; what `moiety plan` assumes. Looked for every 40 steps, or after "
+        "each round of 80.",
+    ),
+    Section(
         "Wall time over shaped links",
         "ist_links",
         "Network namespaces and `tc tbf`; four processes on two cores, so their seconds of "

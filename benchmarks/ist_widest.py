@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.gates import Book, Gate, machine, options, report
 from benchmarks.ist_graphs import piece as graph_piece
-from benchmarks.ist_links import ranks
+from benchmarks.ist_parts.network import ranks
 
 N, MIB = 8, 1 << 20
 LO = "127.0.0.1", "lo"

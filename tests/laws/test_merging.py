@@ -3,14 +3,20 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from moiety.core.axes import Part, add_at, take
 from moiety.core.fold import Precision
-from moiety.core.play import commit
+from moiety.core.play import begin, commit, play
 from moiety.core.protocols import jump
+from moiety.core.rows import TableRows
 from moiety.core.state import Reply
 from moiety.core.streams import stream
+from moiety.engine.serial import Serial
+from moiety.methods.fedavg import fedavg
+from moiety.methods.task import Local, Task
+from moiety.models.mlp import mlp
 
 
 def parts(case, rounds: int = 3) -> list[Part]:
@@ -191,3 +197,18 @@ def test_reply_order_is_irrelevant(case, near):
         shuffled = commit(case.method, state, [replies[place] for place in order])
         near(shuffled.params, first.params, 1e-6)
         near(shuffled.outer, first.outer, 1e-6)
+
+
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_travelling_memory_is_weighed_as_its_piece_is(by_rows):
+    """After one step each, momentum is the change over the rate, whoever had how many rows."""
+    x, y = torch.randn(100, 8, generator=stream(0, "x")), torch.arange(100) % 3
+    hands = {0: torch.arange(10), 1: torch.arange(10, 100)}
+    rows = {worker: TableRows({"x": x, "y": y}, hand) for worker, hand in hands.items()}
+    local = Local(lr=0.1, momentum=0.9, batch=100, moments="carry", by_rows=by_rows)
+    method = fedavg(Task(mlp((8, 4, 3), stream(0, "net")), local, workers=2))
+    start = begin(method)
+    after = play(method, Serial(rows.__getitem__), start, [0, 1], 0)
+    for name, velocity in after.slots["velocity"].items():
+        way = (start.params[name] - after.params[name]) / 0.1
+        torch.testing.assert_close(velocity, way, rtol=1e-4, atol=1e-5)

@@ -20,6 +20,7 @@ from moiety.methods import METHODS
 from moiety.methods.demo import two_classes
 from moiety.methods.fedavg import fedavg
 from moiety.methods.ist import ist
+from moiety.methods.task import Local, Task
 from moiety.models.mlp import mlp
 from moiety.run.roster import Uniform
 from moiety.split.nested import Nested, Widths
@@ -313,3 +314,57 @@ def test_drawn_widths_are_no_wider_than_the_worker():
     assert seen == {0: {8, 4, 2}, 1: {4, 2}}
     with pytest.raises(ValueError, match="widths"):
         Widths((1.5,))
+
+
+def carrying(rate: float, *, optimizer: str = "sgd", change: bool = False, late: bool = False):
+    """Play ist with travelling memory under a pace, and give the states."""
+    demo = METHODS["ist"].demo(stream(SEED, "demo"))
+    local = Local(optimizer, 0.05, momentum=0.9, batch=16, epochs=0, steps=3, moments="carry")
+    task = Task(demo.method.model, local, workers=3, seed=SEED)
+    speeds = FEDASYNC.speeds if late else Speeds()
+    pace = Pace("buffer", 1, rate=rate, change=change, speeds=speeds)
+    here = Course(ist(task), Serial(demo.data.__getitem__), pace, Crew(6, 3), SEED)
+    states = [begin(here.method)]
+    for _ in range(8 if late else 1):
+        states.append(flight.play(here, states[-1]))
+    return states
+
+
+def test_travelling_memory_is_drawn_back_as_the_piece_is():
+    """The first reply finds what was sent, so both go the same share of the way."""
+    start, whole = carrying(1.0)
+    _, slight = carrying(0.25)
+    for name, velocity in whole.slots["velocity"].items():
+        assert velocity.abs().max() > 0
+        torch.testing.assert_close(slight.slots["velocity"][name], 0.25 * velocity)
+        way = whole.params[name] - start.params[name]
+        torch.testing.assert_close(slight.params[name] - start.params[name], 0.25 * way)
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.5])
+def test_a_mean_of_squares_never_falls_below_nothing(rate):
+    for state in carrying(rate, optimizer="adam", change=True, late=True):
+        assert all((t >= 0).all() for t in state.slots.get("square", {}).values())
+        assert all(t.isfinite().all() for t in state.params.values())
+
+
+def test_hands_that_stay_are_their_workers_also_where_nobody_waits():
+    """Later waves are of one worker; it must get its own hand, not the first."""
+    demo = METHODS["ist"].demo(stream(SEED, "demo"))
+    local = Local(batch=16, epochs=0, steps=2)
+    task = Task(demo.method.model, local, workers=3, seed=SEED)
+    engine, pace = Serial(demo.data.__getitem__), Pace("buffer", 1, speeds=FEDASYNC.speeds)
+    here = Course(ist(task, fresh=False), engine, pace, Crew(3, 3), SEED)
+    state, hands = begin(here.method), {}
+    for _ in range(8):
+        state, due = gather(here, state)
+        for job in due.jobs:
+            for axis, ids in job.share.part.axes.items():
+                hands.setdefault((axis, job.worker), set()).add(tuple(ids.tolist()))
+        state = replace(state, round=state.round + 1)
+    assert all(len(kept) == 1 for kept in hands.values())
+    for axis in {axis for axis, _ in hands}:
+        each = [one for (name, _), kept in hands.items() if name == axis for one in kept]
+        units = [unit for hand in each for unit in hand]
+        assert len(each) == 3
+        assert len(units) == len(set(units)) == 96

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from torch import Generator
 
 from moiety.core.pace import Pace
-from moiety.core.play import Wave, commit, dispatch, questions
+from moiety.core.play import Wave, commit, dispatch, questions, slot_store
 from moiety.core.protocols import Engine, Method
 from moiety.core.state import Flight, Job, Reply, State
 from moiety.core.types import Params
@@ -176,21 +176,33 @@ def weigh(
     the merge gets ``x + s (x_w - x)``, or ``x + s (x_w - x_0)`` where changes are applied. So a
     commit of one reply is FedAsync's convex combination, and a mean over K replies FedBuff's
     ``x + (1/K) sum s (x_w - x_0)``. A weight in the precision would do neither: a mean over
-    holders divides it out again.
+    holders divides it out again. Memory that travels with a piece gets ``x + s (x_w - x)``, s at
+    most 1, in either case: a mean of squares must not fall below 0.
     """
-    pace, store = course.pace, course.method.store(state.params, course.method.model.axes)
+    pace, method = course.pace, course.method
+    store = method.store(state.params, method.model.axes)
+    stores = {name: slot_store(method, tensors) for name, tensors in state.slots.items()}
     for job, reply in zip(jobs, replies, strict=True):
         late = state.round - job.round
         follow = pace.weight(late)
         if follow == 1.0 and not (pace.change and late):
             yield reply  # as it is, to the bit
             continue
-        here = store.take(reply.share.part)
-        since = job.piece if pace.change else here
-        piece = {
-            name: here[name] + follow * (tensor - since[name])
-            if tensor.is_floating_point() and not tensor.is_meta  # a piece that is elsewhere
-            else tensor
-            for name, tensor in reply.piece.items()
-        }
-        yield replace(reply, piece=piece)
+        part = reply.share.part
+        here = store.take(part)
+        piece = drawn(here, job.piece if pace.change else here, reply.piece, follow)
+        slots = {}
+        for name, tensors in reply.slots.items():
+            held = stores[name].take(part)
+            slots[name] = drawn(held, held, tensors, min(follow, 1.0))
+        yield replace(reply, piece=piece, slots=slots)
+
+
+def drawn(here: Params, since: Params, there: Params, follow: float) -> Params:
+    """Go from what is here a share of the way that was made since; integers are taken as told."""
+    return {
+        name: here[name] + follow * (tensor - since[name])
+        if tensor.is_floating_point() and not tensor.is_meta  # a piece that is elsewhere
+        else tensor
+        for name, tensor in there.items()
+    }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Generator
 
 from moiety.core.axes import Part
-from moiety.core.protocols import Engine, Method, Roster
+from moiety.core.protocols import Engine, Merge, Method, Roster, Weighing
 from moiety.core.state import Job, Reply, Share, State, Turn
 from moiety.core.store import Store
 from moiety.core.streams import SERVER, stream
@@ -77,18 +77,21 @@ def slot_store(method: Method, tensors: Params) -> Store:
     return method.store(tensors, {n: axes[n] for n, t in tensors.items() if n in axes and t.ndim})
 
 
-def fold_slots(stores: Mapping[str, Store], replies: Iterable[Reply]) -> Iterator[Reply]:
-    """Fold the travelling memory of replies as they pass on their way to the merge."""
+def fold_slots(
+    merge: Merge, stores: Mapping[str, Store], replies: Iterable[Reply]
+) -> Iterator[Reply]:
+    """Fold the travelling memory of replies, weighed as they are, on their way to the merge."""
     for reply in replies:
+        know = merge.weight(reply) if isinstance(merge, Weighing) else reply.precision
         for name, tensors in reply.slots.items():
-            stores[name].add(reply.share.part, tensors, reply.precision)
+            stores[name].add(reply.share.part, tensors, know)
         yield reply
 
 
 def commit(method: Method, state: State, replies: Iterable[Reply]) -> State:
     """Fold replies, in job order, into the next state."""
     slots = {name: slot_store(method, tensors) for name, tensors in state.slots.items()}
-    passing = fold_slots(slots, replies)
+    passing = fold_slots(method.merge, slots, replies)
     merged = method.merge(method.store(state.params, method.model.axes), passing)
     params, outer = method.outer(state.params, merged.params, merged.held, state.outer)
     frozen = {

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from moiety.core.axes import Axes, Part
+from moiety.core.fold import Precision
 from moiety.core.rows import Rows
 from moiety.core.state import Job, Plan, Reply, Share, State, Turn, Update
 from moiety.core.store import Local, Store
@@ -140,6 +141,15 @@ class Merge(Protocol):
     """How parts become a model."""
 
     def __call__(self, store: Store, replies: Iterable[Reply], /) -> Merged: ...
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A merge that weighs replies by more than their precision; travelling memory follows it."""
+
+    def weight(self, reply: Reply, /) -> Precision:
+        """Say how well a reply is known."""
+        ...
 
 
 class Outer(Protocol):

@@ -1,8 +1,9 @@
 """Each coordinate becomes the precision-weighted mean of those who held it."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from moiety.core.fold import Precision
 from moiety.core.protocols import Merged
 from moiety.core.state import Reply
 from moiety.core.store import Store
@@ -20,11 +21,17 @@ def overlap(store: Store, replies: Iterable[Reply], /) -> Merged:
     return Merged(params, held)
 
 
-def overlap_by_rows(store: Store, replies: Iterable[Reply], /) -> Merged:
+@dataclass(frozen=True)
+class ByRows:
     """Fold replies, each weighed by its number of rows as well, as McMahan et al. do."""
-    weighed = (
-        replace(reply, precision=replace(know, scalar=know.scalar * reply.record.rows))
-        for reply in replies
-        for know in (reply.precision,)
-    )
-    return overlap(store, weighed)
+
+    def weight(self, reply: Reply, /) -> Precision:
+        """Say how well a reply is known, rows counted."""
+        know = reply.precision
+        return replace(know, scalar=know.scalar * reply.record.rows)
+
+    def __call__(self, store: Store, replies: Iterable[Reply], /) -> Merged:
+        return overlap(store, (replace(one, precision=self.weight(one)) for one in replies))
+
+
+overlap_by_rows = ByRows()

@@ -77,7 +77,8 @@ def nothing_fits(found: Mapping[str, Forecast], cost: tuple[float, float]) -> Ch
     least = min(found.values(), key=lambda one: one.memory_bytes)
     reason = (
         "no method fits into a worker's memory, and it needs the least "
-        f"({least.memory_bytes / 1e6:.3g} MB); take more workers, narrower layers, smaller batches, or local.accumulate"
+        f"({least.memory_bytes / 1e6:.3g} MB); take more workers, narrower layers, smaller "
+        "batches, or local.accumulate"
     )
     return Choice(least.method, reason, 1.0, cost, least.method if least.share < 1 else "")
 

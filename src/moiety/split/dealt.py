@@ -179,7 +179,8 @@ class Dealt:
     Args:
         sizes: axis -> length.
         deals: axis -> how it is dealt.
-        fixed: a seed, to deal once and for all instead of afresh (the ablation).
+        fixed: a seed, to deal once and for all instead of afresh (the ablation): worker w keeps
+            hand w modulo the number of hands.
     """
 
     sizes: Mapping[str, int]
@@ -195,7 +196,8 @@ class Dealt:
         """Deal to the workers of a roster, who may be fewer than there are places."""
         num = max(places, len(roster))
         hands = {axis: deal(self.sizes[axis], num, rng) for axis, deal in self.deals.items()}
+        seats = enumerate(roster) if self.fixed is None else ((w % num, w) for w in roster)
         return {
-            worker: Share(Part({axis: hand[place] for axis, hand in hands.items()}))
-            for place, worker in enumerate(roster)
+            worker: Share(Part({axis: hand[seat] for axis, hand in hands.items()}))
+            for seat, worker in seats
         }
