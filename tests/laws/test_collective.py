@@ -3,13 +3,16 @@
 import pytest
 import torch
 
+from moiety.core.axes import Part
 from moiety.core.flight import Course, Crew
 from moiety.core.flight import play as fly
+from moiety.core.fold import Precision
 from moiety.core.pace import Pace, Speeds
 from moiety.core.play import begin, dispatch, play
 from moiety.core.stage import Stage
 from moiety.core.streams import stream
-from moiety.engine.collective import Collective, collected
+from moiety.engine.collective import Collective, Scattered, collected, hollow
+from moiety.engine.ranks import Packed, ours, packed, unpacked
 from moiety.engine.serial import Serial
 from moiety.methods import METHODS
 from moiety.run.alike import folding
@@ -143,3 +146,42 @@ def test_rows_that_cannot_be_opened_are_told_to_all_ranks(every, spawned):
     assert first == second
     assert "worker 3" in first
     assert "shard-3.parquet" in first
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_what_counts_for_nothing_changes_nothing(spawned, size):
+    """Pieces of precision 0 leave a parameter as it was, in slices as at one place."""
+
+    def job(ranks):
+        params = {"w": torch.arange(5.0), "b": torch.ones(2)}
+        store = Scattered(ranks, params, {})
+        for place in range(2):
+            mine = place % ranks.size == ranks.rank
+            piece = {n: torch.full_like(t, 9.0) for n, t in params.items()}
+            store.add(Part(), piece if mine else hollow(piece), Precision(0.0))
+        merged, held = store.close()
+        same = all(torch.equal(merged[name], params[name]) for name in params)
+        return same, [bool(one.any()) for one in held.values()]
+
+    assert spawned(size, job) == [(True, [False, False])] * size
+
+
+def test_tensors_of_other_gpus_are_put_on_ours(monkeypatch):
+    """Where there are GPUs a value travels as bytes, and what lay on any of them comes to ours."""
+    value = {"a": torch.arange(3.0), "b": [1, "two"]}
+    assert packed(value) is value  # nothing to do here
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    sent = packed(value)
+    assert isinstance(sent, Packed)
+    found = unpacked(sent)
+    assert torch.equal(found["a"], value["a"])
+    assert found["b"] == value["b"]
+
+    class Storage:
+        def cuda(self, place):
+            return place
+
+    storage = Storage()
+    assert ours(storage, "cuda:0") == 3
+    assert ours(storage, "cpu") is storage

@@ -366,3 +366,13 @@ def test_pruning_drops_the_small_filters_and_what_belongs_to_them():
     engine = Serial(lambda _: rows())
     after = play(second.method, engine, cut, [0, 1], 0)
     assert not torch.equal(after.params["s3.b1.conv1.w"], cut.params["s3.b1.conv1.w"])
+
+
+@pytest.mark.parametrize(("cut", "method"), [(DEPTH, resist), (FILTERS, loft)])
+def test_scaling_needs_to_know_how_many_workers_there_are(cut, method):
+    """Without, the share would be taken for all, and the whole be wrong without a word."""
+    model = small(cut)
+    with pytest.raises(ValueError, match=r"Task.workers is 0; say how many work in a round"):
+        method(Task(model))
+    method(Task(model, workers=2))
+    method(Task(model), scale=0.5)

@@ -1,6 +1,7 @@
 """The partitioned layout beside the central one: same hands, same first values, same model."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from traceback import StackSummary
 
@@ -31,7 +32,7 @@ from moiety.methods.task import Local, Task
 from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
 from moiety.models.sharded import outline
-from moiety.solve.objectives import NodeCrossEntropy
+from moiety.solve.objectives import NodeCrossEntropy, Proximal
 
 WIDTHS = (10, 32, 16, 3)
 
@@ -337,6 +338,9 @@ def test_what_cannot_be_partitioned_is_told_the_remedy():
     with pytest.raises(ValueError, match="'reset' or 'carry'"):
         check(ist(kept))
     check(method_of(2))
+    pulled = replace(method_of(2), solve=replace(method_of(2).solve, terms=(Proximal(0.1),)))
+    with pytest.raises(ValueError, match="take engine='collective'"):
+        check(pulled)
 
 
 def test_blocks_written_by_two_ranks_go_on_with_one_and_with_three(spawned, tmp_path):

@@ -138,9 +138,10 @@ class Scattered:
     def close(self) -> tuple[Params, Params]:
         even = [name for name in self.params if self.is_even(name)]
         merged, held = self.gathered(frozenset(even))
+        some = sum(know.scalar for _, _, know in self.entries) > 0
         for name, tensor in self.sliced(even).items():
-            merged[name] = tensor.to(self.params[name].device)
-            some = sum(know.scalar for _, _, know in self.entries) > 0
+            old = self.params[name]
+            merged[name] = tensor.to(old.device) if some else old
             shape = [1] * tensor.ndim
             held[name] = torch.full(shape, fill_value=some, device=merged[name].device)
         return {name: merged[name] for name in self.params}, held

@@ -37,6 +37,11 @@ def check(method: Method) -> None:
     form_of(method.model)
     solve: object = method.solve
     kept = getattr(solve, "moments", "reset") == "keep" or bool(getattr(solve, "own", {}))
+    if getattr(solve, "terms", ()):
+        raise ValueError(
+            f"{method.name} penalises the way from where a worker began, of which a rank in blocks "
+            "keeps no copy; take engine='collective'"
+        )
     if method.probe is not None or method.outer is not jump or kept:
         raise ValueError(
             f"{method.name} asks workers, steps at the server or leaves memory with workers, which "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,16 +44,16 @@ class Ranks:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
-        return found
+        dist.all_gather_object(found, packed(value))
+        return [unpacked(one) for one in found]
 
     def share(self, value: Any) -> Any:
         """Give every rank the value of rank 0."""
         if self.size == 1:
             return value
-        box = [value if self.leads else None]
+        box = [packed(value) if self.leads else None]
         dist.broadcast_object_list(box, src=0)
-        return box[0]
+        return unpacked(box[0])
 
     def agree(self, *, wish: bool) -> bool:
         """Say whether any rank wishes it."""
@@ -121,6 +122,35 @@ class Ranks:
         """Count what goes to others."""
         others = (p for place, p in enumerate(parcels) if place != self.rank)
         self.sent_bytes += sum(parcel.numel() * parcel.element_size() for parcel in others)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A value as bytes, for ranks whose tensors lie on GPUs of their own."""
+
+    data: bytes
+
+
+def packed(value: Any) -> Any:
+    """Pack a value where there are GPUs: a tensor pickled plainly comes back on the sender's."""
+    if not torch.cuda.is_available():
+        return value
+    file = io.BytesIO()
+    torch.save(value, file)
+    return Packed(file.getvalue())
+
+
+def unpacked(value: Any) -> Any:
+    """Give a value back, its tensors on our own device."""
+    if not isinstance(value, Packed):
+        return value
+    # Only our own processes are read, as everywhere in this class.
+    return torch.load(io.BytesIO(value.data), map_location=ours, weights_only=False)
+
+
+def ours(storage: Any, location: str) -> Any:
+    """Put a storage that lay on any GPU on ours, and leave others where they are."""
+    return storage.cuda(torch.cuda.current_device()) if location.startswith("cuda") else storage
 
 
 def finish(under: list[dist.Work | None]) -> None:

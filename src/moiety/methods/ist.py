@@ -6,9 +6,10 @@ Training*, arXiv:1910.02120.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import NoReturn
 
 import torch
 from torch import Generator
@@ -113,17 +114,46 @@ def dealt(
     """Make a method of this family: some axes dealt, each in its way, the others shared.
 
     Raises:
-        ValueError: for an axis that cannot be dealt to the workers, and for memory that stays.
+        ValueError: for an axis that cannot be dealt to the workers, for memory that stays, and
+            where branches are to be scaled by a share that nobody knows.
     """
     sizes = lengths(task.model.params, task.model.axes)
     check(task, name, deals, sizes)
-    held = {axis: how.share(sizes[axis], max(1, task.workers)) for axis, how in deals.items()}
+    held: Mapping[str, float] = Untold(name)
+    if task.workers:
+        held = {axis: how.share(sizes[axis], task.workers) for axis, how in deals.items()}
+    elif calibrate and deals:
+        task.calibration(held)(task.model.params, None)  # refused here, not after training
     return replace(
         fedavg(task),
         name=name,
         split=Dealt({axis: sizes[axis] for axis in deals}, deals, None if fresh else task.seed),
         calibrate=task.calibration(held) if calibrate else as_it_is,
     )
+
+
+@dataclass(frozen=True)
+class Untold(Mapping[str, float]):
+    """The shares of hands where nobody said how many there are; a model that needs them fails."""
+
+    method: str
+
+    def refuse(self) -> NoReturn:
+        """Say what is lacking."""
+        raise ValueError(
+            f"{self.method} scales branches of this model by the share that a worker holds, but "
+            "Task.workers is 0; say how many work in a round (Task(..., workers=4)), or switch "
+            "scaling off (calibrate=False; scale=1.0 of resist and loft)"
+        )
+
+    def __getitem__(self, axis: str, /) -> float:
+        self.refuse()
+
+    def __iter__(self) -> Iterator[str]:
+        self.refuse()
+
+    def __len__(self) -> int:
+        self.refuse()
 
 
 def check(task: Task, name: str, deals: Mapping[str, Deal], sizes: Mapping[str, int]) -> None:

@@ -49,7 +49,7 @@ def loft(
         raise ValueError(f"{prune=}, {tune=}; prune a share below 1 and fine-tune, or do neither")
     axes = filter_axes(task)
     deals = dict.fromkeys(axes, Quota(keep) if keep else RoundRobin())
-    return scaled(dealt(task, "loft", deals), task, axes, scale)
+    return scaled(dealt(task, "loft", deals, calibrate=not scale), task, axes, scale)
 
 
 def filter_axes(task: Task) -> list[str]:

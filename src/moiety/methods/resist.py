@@ -70,7 +70,7 @@ def resist(
     deals: Mapping[str, Deal] = {
         axis: Scatter() if axis.startswith("strided") else Quota(least=least) for axis in found
     }
-    made = dealt(task, "resist", deals, fresh=fresh)
+    made = dealt(task, "resist", deals, fresh=fresh, calibrate=not scale)
     return scaled(made, task, found, scale)
 
 

@@ -172,7 +172,7 @@ class Task:
     def calibration(self, held: Mapping[str, float] | None = None) -> Calibrate:
         """Choose how the whole is made good for use: as the model says, if it says anything."""
         if isinstance(self.model, Calibrated):
-            return Calibration(self.model, held or {})
+            return Calibration(self.model, {} if held is None else held)
         return as_it_is
 
     def merge(self) -> Merge:
