@@ -177,9 +177,9 @@ def graphs(workers: int) -> dict[int, GraphRows]:
     return {w: GraphRows(table, edges, clusters, torch.arange(4)) for w in range(workers)}
 
 
-def graph_method(kind: str, workers: int, *, inputs: bool = False) -> Method:
+def graph_method(kind: str, workers: int, *, inputs: bool = False, widths=WIDTHS) -> Method:
     with torch.device("meta"):
-        model = graphnet(kind, WIDTHS, Generator())
+        model = graphnet(kind, widths, Generator())
     local = Local("adam", lr=0.01, batch=2, epochs=0, steps=3)
     task = Task(model, local, workers=workers, objective=NodeCrossEntropy)
     return gist(task, inputs=inputs)
@@ -338,6 +338,8 @@ def test_what_cannot_be_partitioned_is_told_the_remedy():
     with pytest.raises(ValueError, match="'reset' or 'carry'"):
         check(ist(kept))
     check(method_of(2))
+    with pytest.raises(ValueError, match=r"layer1.w is dealt along \{'d0'\}, but lies in no"):
+        check(graph_method("gcn", 2, inputs=True, widths=(10, 3)))
     pulled = replace(method_of(2), solve=replace(method_of(2).solve, terms=(Proximal(0.1),)))
     with pytest.raises(ValueError, match="take engine='collective'"):
         check(pulled)

@@ -34,8 +34,15 @@ def check(method: Method) -> None:
     Raises:
         ValueError: with the remedy.
     """
-    form_of(method.model)
-    solve: object = method.solve
+    form, solve = form_of(method.model), method.solve
+    dealt_axes = set(getattr(method.split, "sizes", ()))
+    for name, entries in method.model.axes.items():
+        if form.dim(name) is None and dealt_axes.intersection(map(str, entries)):
+            raise ValueError(
+                f"{name} is dealt along {dealt_axes.intersection(map(str, entries))}, but lies in "
+                "no blocks: the network has no hidden layer; take engine='collective', or give "
+                "net.hidden a layer"
+            )
     kept = getattr(solve, "moments", "reset") == "keep" or bool(getattr(solve, "own", {}))
     if getattr(solve, "terms", ()):
         raise ValueError(
