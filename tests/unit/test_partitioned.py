@@ -23,7 +23,7 @@ from moiety.engine.peers import come_home, keep
 from moiety.engine.ranks import Ranks
 from moiety.engine.resharding import INDEX, load, save
 from moiety.engine.serial import Serial
-from moiety.engine.shards import PARAMS, Away, Shards, whole_of
+from moiety.engine.shards import PARAMS, Away, Shards, block_of, whole_of
 from moiety.engine.slices import fold, hand_in
 from moiety.methods.gist import gist
 from moiety.methods.ist import ist
@@ -404,3 +404,34 @@ def test_what_torch_says_of_checkpoints_is_an_error_like_any(monkeypatch, tmp_pa
     shards = Shards(outline(WIDTHS), Ranks()).begin(1)
     with pytest.raises(RuntimeError, match="no space left"):
         save(shards, tmp_path, "mine")
+
+
+def test_ranks_without_a_worker_are_sent_nothing_that_lies_in_blocks(spawned):
+    """Three workers on two ranks, one layer shared: the second wave leaves a rank idle."""
+    local = Local(lr=0.1, momentum=0.9, batch=16, epochs=0, steps=5)
+    method = ist(Task(outline(WIDTHS), local, workers=3), shared=("h1",))
+    data, sizes = problem(3), {"h1": 32, "h2": 16}
+
+    def job(ranks):
+        run = Partitioned(method, data.__getitem__, 1)
+        shards = run.begin(Shards(method.model, ranks))
+        shares = run.shares(range(3), 0)
+        run.play(shards, range(3))
+        away = 0  # numbers of the pieces of workers that lie at the other rank
+        for worker, share in shares.items():
+            for name, entries in method.model.axes.items():
+                dim, size = shards.form.dim(name), 1
+                for place, entry in enumerate(entries):
+                    whole = torch.arange(shards.model.params[name].shape[place])
+                    kept = share.part.axes.get(str(entry), whole)
+                    if place == dim:
+                        block = block_of(sizes[str(entry)], 1 - worker % 2, 2)
+                        kept = [unit for unit in kept.tolist() if unit in block]
+                    size *= len(kept)
+                away += size
+        return ranks.sent_bytes, away, {n: t.tolist() for n, t in whole_of(shards).items()}
+
+    wanted = {n: t.tolist() for n, t in central(method, first_whole(), data, 1).params.items()}
+    (sent, away, one), (other, _, two) = spawned(2, job)
+    assert one == two == wanted
+    assert sent + other == 2 * 4 * away

@@ -11,11 +11,11 @@ whole at every rank. arXiv:1910.02120; spec of bytes: 9.4.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
-from moiety.core.axes import Part
+from moiety.core.axes import Axes, Part
 from moiety.core.protocols import Method, jump
 from moiety.core.rows import Open
 from moiety.core.state import Job, Record, Share, State, Turn
@@ -117,7 +117,7 @@ class Partitioned:
         for begin in range(0, len(workers), ranks.size):
             wave = workers[begin : begin + ranks.size]
             parts = [shares[worker].part for worker in wave]
-            parts += [nothing(parts[0])] * (ranks.size - len(wave))
+            parts += [nothing(shards.model.axes)] * (ranks.size - len(wave))
             records, piece = self.train(shards, shares, wave, dealt(shards, parts))
             told += records
             for section, name, _ in shards.tensors():
@@ -166,6 +166,7 @@ def dealt(shards: Shards, parts: Sequence[Part]) -> Sections:
     return piece
 
 
-def nothing(part: Part) -> Part:
-    """Give the part of a rank without a worker."""
-    return replace(part, axes={axis: torch.empty(0).long() for axis in part.axes})
+def nothing(axes: Axes) -> Part:
+    """Give the part of a rank without a worker: no index of any axis, dealt or shared."""
+    named = {str(entry) for entries in axes.values() for entry in entries if entry is not None}
+    return Part(dict.fromkeys(sorted(named), torch.empty(0).long()))

@@ -25,8 +25,8 @@ def cora() -> Federation:
         ),
         keep=Keeping(every=5),
         note=(
-            "Every worker sees the whole graph. Methods make equal local steps, not equal cost: a "
-            "worker of gist holds, computes and sends about a fifth of the network here."
+            "Every worker sees the whole graph. Methods make equal local steps, not equal cost: "
+            "moiety plan says what a worker of each method holds, computes and sends."
         ),
     )
 

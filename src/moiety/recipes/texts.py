@@ -41,7 +41,7 @@ def shakespeare() -> Federation:
         ),
         keep=Keeping(every=10),
         note=(
-            "Judge by the loss, in nats a character. Equal local steps, not equal cost: a worker "
-            "of ist holds the first and the last block whole and a quarter of the others."
+            "Judge by the loss, in nats a character. Equal local steps, not equal cost: moiety "
+            "plan says what a worker of each method holds, computes and sends."
         ),
     )
