@@ -102,18 +102,27 @@ class Book:
         path: the JSON file; None keeps nothing.
         figures: what was measured so far.
         closed: whether nothing more is measured.
+        days: figure -> the day it was measured.
     """
 
     path: Path | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     closed: bool = False
+    days: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def open(path: Path | None, *, closed: bool = False) -> Book:
         """Open a file, with what is in it; a closed one takes nothing new."""
         if path is None or not path.exists():
             return Book(path, closed=closed)
-        return Book(path, json.loads(path.read_text())["figures"], closed)
+        told = json.loads(path.read_text())
+        return Book(path, told["figures"], closed, told.get("days", {}))
+
+    def facts(self) -> dict[str, str]:
+        """Describe the machine, and the days from the first figure to the last."""
+        days = sorted({self.days[key] for key in self.figures if key in self.days})
+        span = {"date": " to ".join(dict.fromkeys((days[0], days[-1])))} if days else {}
+        return {**machine(), **span}
 
     def several(self, takes: Mapping[str, Callable[[], Any]]) -> list[Any]:
         """Measure some; of a closed book, those that it has.
@@ -135,13 +144,15 @@ class Book:
                 raise ValueError(f"{self.path} lacks {key!r}; run without --kept to measure it")
             print(f"measuring {key} ...", file=sys.stderr, flush=True)
             self.figures[key] = take()
+            self.days[key] = machine()["date"]
             self.write([])
         return self.figures[key]
 
     def write(self, gates: Sequence[Gate]) -> None:
         """Write the file whole, or not at all."""
         if self.path is not None:
-            told = {"machine": machine(), "figures": self.figures}
+            days = {key: day for key, day in self.days.items() if key in self.figures}
+            told = {"machine": self.facts(), "figures": self.figures, "days": days}
             told["gates"] = [asdict(gate) for gate in gates]
             self.path.parent.mkdir(parents=True, exist_ok=True)
             draft = self.path.with_suffix(".part")
@@ -169,6 +180,7 @@ def report(
     Returns:
         The exit code: 1 where a gate is checked and falls short.
     """
+    facts = {**facts, "date": book.facts()["date"]}
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     print(table(gates))
     book.write(gates)

@@ -99,3 +99,18 @@ def test_a_report_is_kept_with_its_gates_and_machine(tmp_path, capsys):
 def test_without_a_file_nothing_is_kept(tmp_path):
     Book().write([])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_figure_keeps_the_day_it_was_measured(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "kept.json"
+    for day in ("2026-01-01", "2026-01-03"):
+        now = {**machine(), "date": day}
+        monkeypatch.setattr("benchmarks.gates.machine", lambda now=now: now)
+        book = Book.open(path)
+        book.measure("old", lambda: 1)
+        book.measure(f"new on {day}", lambda: 2)
+        report([], book, told(), now)
+    kept = json.loads(path.read_text())
+    assert kept["days"]["old"] == "2026-01-01"
+    assert kept["machine"]["date"] == "2026-01-01 to 2026-01-03"
+    assert "date 2026-01-01 to 2026-01-03" in capsys.readouterr().out
