@@ -1,6 +1,9 @@
 """Of texts the loss is told; of rows it is not."""
 
+from dataclasses import replace
+
 from moiety.core.ledger import End, Evaluation, Group, Ledger, Start
+from moiety.report.findings import against
 from moiety.report.frames import summaries
 from moiety.report.series import series
 from moiety.report.text import table
@@ -31,3 +34,30 @@ def test_the_loss_of_rows_has_none():
     told = [ledger(0, 2.0, texts=False)]
     assert summaries(series(told))[0].losses == {}
     assert "loss" not in table(told)
+
+
+def test_texts_are_ranked_by_their_loss():
+    """Where accuracies say otherwise, too: the table names the loss as what counts."""
+
+    def of(method: str, loss: float, accuracy: float) -> Ledger:
+        told = ledger(0, loss, texts=True)
+        groups = {"test": Group([-1], [accuracy], [10], [loss])}
+        start, found = replace(told.start, method=method), [Evaluation(1, 0.0, groups)]
+        return Ledger(start, [], found, End(1, 0.0, "finished"))
+
+    told = [of("first", 2.0, 0.4), of("second", 2.5, 0.6), of("third", 2.6, 0.5)]
+    found = table(told)
+    assert "first leads on the test workers with 2.000 nats (1 seed), 0.500 nats below second" in (
+        found.replace("\n", " ")
+    )
+    rows = summaries(series(told))
+    assert against(rows)[0].startswith("third is 0.600 nats behind first")
+
+
+def test_a_tie_is_no_lead():
+    told = [replace_method(ledger(0, 2.0, texts=True), name) for name in ("a", "b")]
+    assert "a and b tie on the test workers with 2.000 nats (1 seed)." in table(told)
+
+
+def replace_method(told: Ledger, name: str) -> Ledger:
+    return replace(told, start=replace(told.start, method=name))

@@ -142,11 +142,30 @@ class DistBackendError(DistError):
     (RuntimeError("worker 3, round 1, step 2: the loss is nan"), 2, False),
     (ValueError("gloomy"), 2, False),
 ])  # fmt: skip
-def test_only_an_error_of_the_link_is_a_lost_rank(error, ranks, told):
-    said = str(failure(error, Path("runs/mine"), ranks))
+def test_only_an_error_of_the_link_is_a_lost_rank(error, ranks, told, tmp_path):
+    said = str(failure(error, tmp_path, ranks))
     assert ("another rank was lost" in said) == told
     assert str(error) in said
-    assert "The last checkpoint is kept in runs/mine" in said
+    assert "No checkpoint was written yet" in said
+    (tmp_path / "checkpoints" / "00000004").mkdir(parents=True)
+    assert f"The last checkpoint is kept in {tmp_path}" in str(failure(error, tmp_path, ranks))
+
+
+@pytest.mark.parametrize("engine", ["collective", "partitioned"])
+def test_ctrl_c_stops_all_ranks_with_a_checkpoint(engine, tmp_path):
+    out, port = tmp_path / "stopped", free_port()
+    words = [*BLOCKS, engine, "--rounds", "2000", "--evaluate-every", "1000", "--out", out]
+    crew = [by_hand(rank, 2, port, *words) for rank in (0, 1)]
+    wait_for_round(out, 9)
+    for process in crew:
+        process.send_signal(signal.SIGINT)
+    said = [process.communicate(timeout=60)[0] for process in crew]
+    assert [process.returncode for process in crew] == [130, 130], said
+    assert "terminate called" not in "".join(said)
+    assert f"moiety resume {out}" in said[0]
+    end = json.loads((out / "ledger.jsonl").read_text().splitlines()[-1])
+    assert (end["kind"], end["status"]) == ("end", "interrupted")
+    assert int(max((out / "checkpoints").iterdir()).name) == end["round"]
 
 
 def test_several_processes_need_the_collective_engine(tmp_path):
@@ -191,6 +210,11 @@ def test_a_run_in_blocks_goes_on_with_another_number_of_ranks(tmp_path):
     assert rounds(told) == rounds(wanted)
     assert len(rounds(told)) == 12
     assert scores(told) == pytest.approx(scores(wanted), rel=1e-5)
+    assert main(["resume", str(out), "--at", "7"]) == 1
+    before = final(out)
+    assert main(["resume", str(out), "--at", "8"]) == 0
+    assert rounds(text_of(out / "ledger.jsonl")) == rounds(wanted)
+    assert len(final(out)) == len(before)
 
 
 def test_blocks_are_used_as_merged_where_nothing_is_calibrated(tmp_path):

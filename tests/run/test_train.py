@@ -1,5 +1,8 @@
 """``moiety.train``: a run of one's own method, module and workers."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,6 +10,7 @@ from torch import nn
 import moiety
 from moiety.core.ledger import read
 from moiety.methods.demo import two_classes
+from moiety.run.cli import main
 from moiety.run.errors import RunError
 
 
@@ -35,6 +39,35 @@ def test_a_module_of_ones_own_runs_resumes_and_loads(tmp_path):
     served = moiety.load(tmp_path / "whole", module=module())
     wanted = method.serve.scores(whole.params, {"x": x}, {}).argmax(-1)
     assert torch.equal(served.predict(x), wanted)
+    assert torch.equal(served.predict(x.double().numpy()), wanted)  # as numpy has numbers
+    with pytest.raises(ValueError, match="array of <U1 was given; give numbers"):
+        served.predict(np.array(["a"]))
+
+
+def test_a_run_of_ones_own_is_reported_and_resumed_by_calling_again(tmp_path, capsys):
+    task, workers = world()
+    method = moiety.METHODS["fedavg"].make(task)
+    folder = tmp_path / "run"
+    moiety.train(method, workers, folder, moiety.Conduct(rounds=2), test={"seen": workers})
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "report.html").exists()
+    assert main(["resume", str(folder)]) == 1
+    assert "was made by moiety.train(); call that again" in capsys.readouterr().err
+
+
+def test_a_model_that_is_none_is_not_kept(tmp_path):
+    """Every worker's step is sound, its loss too; what the server makes of them is not."""
+    task, workers = world()
+
+    def spoil(old, new, held, memory):
+        return {name: tensor / 0 for name, tensor in new.items()}, memory
+
+    method = replace(moiety.METHODS["fedavg"].make(task), outer=spoil)
+    with pytest.raises(RunError, match=r"round 1: .* numbers of .* are not finite; lower the"):
+        moiety.train(method, workers, tmp_path / "run", moiety.Conduct(rounds=2))
+    assert not (tmp_path / "run" / "final").exists()
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["00000000"]
+    assert read(tmp_path / "run" / "ledger.jsonl").end.status == "failed"
 
 
 def test_ddome_sees_its_rows_through_the_common_expert(tmp_path):

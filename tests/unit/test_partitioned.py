@@ -388,10 +388,16 @@ def test_damaged_blocks_are_refused_by_name(spawned, tmp_path):
         flipped = kept[:-9] + bytes([kept[-9] ^ 1]) + kept[-8:]
         for damage in (None, kept[:-8], flipped) if file in files else (kept[:-8],):
             file.unlink() if damage is None else file.write_bytes(damage)
-            with pytest.raises(ValueError, match=rf"{file.name}.*go on from the one before"):
+            with pytest.raises(ValueError, match=rf"{file.name}.*from another with --at \(1\)"):
                 load(Shards(method.model, Ranks()), tmp_path, "mine")
         file.write_bytes(kept)
     assert load(Shards(method.model, Ranks()), tmp_path, "mine")
+    with pytest.raises(ValueError, match=r"no checkpoint of round 5; it has \[1, 2\]"):
+        load(Shards(method.model, Ranks()), tmp_path, "mine", at=5)
+    shards = Shards(method.model, Ranks())
+    assert load(shards, tmp_path, "mine", at=1)
+    assert shards.round == 1
+    assert not where.exists()  # what came later will be played again
 
 
 def test_what_torch_says_of_checkpoints_is_an_error_like_any(monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ from torch import Generator
 from moiety.core.pace import Pace
 from moiety.core.play import Wave, commit, dispatch, questions, slot_store
 from moiety.core.protocols import Engine, Method
-from moiety.core.state import Flight, Job, Reply, State
+from moiety.core.state import Clock, Flight, Job, Reply, State
 from moiety.core.types import Params
 from moiety.ops.sample import sample
 
@@ -206,3 +206,17 @@ def drawn(here: Params, since: Params, there: Params, follow: float) -> Params:
         else tensor
         for name, tensor in there.items()
     }
+
+
+def timed(pace: Pace, state: State, jobs: Iterable[Job], took: dict[int, float]) -> Iterator[Job]:
+    """Write down, in ``took``, the virtual seconds of jobs that pass."""
+    whole = sum(tensor.numel() for tensor in state.params.values())
+    for job in jobs:
+        took[job.worker] = pace.speeds.job(job, whole)
+        yield job
+
+
+def waited(clock: Clock, took: Mapping[int, float]) -> Clock:
+    """Wait for the slowest."""
+    now = clock.now + max(took.values(), default=0.0)
+    return replace(clock, now=now, took={**clock.took, **took})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Sequence
@@ -186,4 +187,12 @@ def leave() -> None:
     """Leave the other ranks, all at once: one that ends before the others would abort them."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
+        dist.destroy_process_group()
+
+
+def leave_stopped() -> None:
+    """Leave after Ctrl-C, when others may be anywhere: they are waited for, but not for long."""
+    if dist.is_available() and dist.is_initialized():
+        with contextlib.suppress(RuntimeError, ValueError):
+            dist.monitored_barrier(timeout=timedelta(seconds=10))
         dist.destroy_process_group()

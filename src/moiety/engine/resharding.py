@@ -165,23 +165,78 @@ def found(folder: Path) -> list[Path]:
 
 
 def index_of(where: Path) -> dict[str, Any]:
-    """Read what is said of a checkpoint."""
+    """Read what is said of a checkpoint.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
     try:
         return dict(json.loads((where / INDEX).read_text()))
     except ValueError as error:
+        raise ValueError(f"{where} is damaged: {INDEX} was changed; {instead(where)}") from error
+
+
+def instead(where: Path) -> str:
+    """Say what to do without a checkpoint."""
+    others = [int(path.name) for path in found(where.parent) if path != where]
+    if not others:
+        return "there is no other: start the run anew"
+    return f"resume from another with --at ({', '.join(map(str, others))})"
+
+
+def chosen(folder: Path, at: int | None, ranks: Ranks) -> Path | None:
+    """Choose the newest checkpoint, or that of a round; the same at every rank.
+
+    Raises:
+        ValueError: if there is none of that round.
+    """
+    paths = ranks.share(found(folder))
+    if at is None:
+        return paths[-1] if paths else None
+    for path in paths:
+        if int(path.name) == at:
+            return path
+    have = [int(path.name) for path in paths]
+    raise ValueError(f"{folder.parent} has no checkpoint of round {at}; it has {have}")
+
+
+def sound(where: Path, mark: str, ranks: Ranks) -> dict[str, Any]:
+    """Give what is said of a checkpoint that can be read, whole, and of this run.
+
+    Raises:
+        ValueError: for one that is not.
+    """
+    index = index_of(where)
+    if index.get("format") != FORMAT:
         raise ValueError(
-            f"{where / INDEX} is damaged ({error}); remove {where} to go on from the one before it"
-        ) from error
+            f"{where} has format {index.get('format', 1)}, this version reads {FORMAT}; go on "
+            "with the version of moiety that wrote it, or start the run anew"
+        )
+    if index["mark"] != mark:
+        raise ValueError(
+            f"{where} belongs to another run ({index['mark']!r}, not {mark!r}); choose another "
+            "folder, or start with the same settings"
+        )
+    now = digests(where, ranks)
+    wrong = sorted(name for name, one in index["sha256"].items() if now.get(name) != one)
+    if wrong:
+        raise ValueError(
+            f"{where} is damaged: {', '.join(wrong)} lost, cut short or changed; {instead(where)}"
+        )
+    return index
 
 
-def load(shards: Shards, folder: Path, mark: str, solve: Solve | None = None) -> bool:
-    """Read our blocks from the newest checkpoint, whatever number of ranks wrote it.
+def load(
+    shards: Shards, folder: Path, mark: str, solve: Solve | None = None, at: int | None = None
+) -> bool:
+    """Read our blocks from a checkpoint, whatever number of ranks wrote it.
 
     Args:
         shards: gets them.
         folder: of all checkpoints of a run.
         mark: what run they must belong to.
         solve: brings the optimiser's memory, where it travels.
+        at: the checkpoint of this round instead of the newest; later ones are removed.
 
     Returns:
         Whether there was one.
@@ -189,31 +244,19 @@ def load(shards: Shards, folder: Path, mark: str, solve: Solve | None = None) ->
     Raises:
         ValueError: if it belongs to another run or to another version, or is damaged.
     """
-    paths = shards.ranks.share(found(folder))
-    if not paths:
+    where = chosen(folder, at, shards.ranks)
+    if where is None:
         return False
-    index = index_of(paths[-1])
-    if index.get("format") != FORMAT:
-        raise ValueError(
-            f"{paths[-1]} has format {index.get('format', 1)}, this version reads {FORMAT}; go on "
-            "with the version of moiety that wrote it, or start the run anew"
-        )
-    if index["mark"] != mark:
-        raise ValueError(
-            f"{paths[-1]} belongs to another run ({index['mark']!r}, not {mark!r}); choose another "
-            "folder, or start with the same settings"
-        )
-    now = digests(paths[-1], shards.ranks)
-    wrong = sorted(name for name, one in index["sha256"].items() if now.get(name) != one)
-    if wrong:
-        raise ValueError(
-            f"{paths[-1]} is damaged: {', '.join(wrong)} lost, cut short or changed; remove that "
-            f"folder to go on from {'the one before' if paths[1:] else 'the beginning'}"
-        )
+    index = sound(where, mark, shards.ranks)
     for name in shards.model.params:
         shards.params[name] = torch.empty(shards.shape(name))
     shards.open_slots(solve)
     with group(shards.ranks):
-        read(everything(shards), storage_reader=HuggingFaceStorageReader(str(paths[-1])))
+        read(everything(shards), storage_reader=HuggingFaceStorageReader(str(where)))
+    if shards.ranks.leads:
+        for path in found(folder):
+            if path > where:
+                shutil.rmtree(path)
+    shards.ranks.gather(None)
     shards.round, shards.away = index["round"], None
     return True

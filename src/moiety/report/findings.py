@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from moiety.core.ledger import Ledger
 from moiety.report.frames import ORDER, Spread, Summary, last
 from moiety.report.maps import unlike
-from moiety.report.numbers import as_percent, points
+from moiety.report.numbers import as_nats, as_percent, points
 from moiety.report.series import Series, status
 
 
@@ -20,11 +21,39 @@ def judged(rows: Sequence[Summary]) -> str:
     return next((name for name in (*reversed(ORDER), *found) if name in found), "")
 
 
-def ranked(rows: Sequence[Summary]) -> list[tuple[Summary, Spread]]:
-    """Sort series by their accuracy on the group that decides, best first."""
+@dataclass(frozen=True)
+class Measure:
+    """What series are compared by.
+
+    Args:
+        sign: 1 where more is better, -1 where less is.
+        told: writes a value with its spread.
+        gap: writes a difference.
+        ahead: where the better one lies.
+    """
+
+    sign: int
+    told: Callable[[Spread], str]
+    gap: Callable[[float], str]
+    ahead: str
+
+
+ACCURACY = Measure(1, as_percent, points, "above")
+LOSS = Measure(-1, lambda value: f"{as_nats(value)} nats", lambda gap: f"{gap:.3f} nats", "below")
+
+
+def measure(rows: Sequence[Summary]) -> Measure:
+    """Compare texts by their loss, everything else by accuracy."""
     group = judged(rows)
-    found = [(row, row.groups[group]) for row in rows if group in row.groups]
-    return sorted(found, key=lambda pair: -pair[1].mean)
+    return LOSS if group and all(group in row.losses for row in rows) else ACCURACY
+
+
+def ranked(rows: Sequence[Summary]) -> list[tuple[Summary, Spread]]:
+    """Sort series by what counts of them on the group that decides, best first."""
+    group, by = judged(rows), measure(rows)
+    values = [(row, row.groups if by is ACCURACY else row.losses) for row in rows]
+    found = [(row, known[group]) for row, known in values if group in known]
+    return sorted(found, key=lambda pair: -by.sign * pair[1].mean)
 
 
 def noise(one: Spread, other: Spread) -> float | None:
@@ -33,13 +62,13 @@ def noise(one: Spread, other: Spread) -> float | None:
     return max(found, default=None)
 
 
-def verdict(margin: float, doubt: float | None) -> str:
+def verdict(margin: float, doubt: float | None, by: Measure = ACCURACY) -> str:
     """Hold a margin against the spread over seeds."""
     if doubt is None:
         return "with one seed each there is no spread to judge this by"
     if margin > doubt:
-        return f"more than the spread over seeds ({points(doubt)})"
-    return f"not more than the spread over seeds ({points(doubt)}), so they cannot be told apart"
+        return f"more than the spread over seeds ({by.gap(doubt)})"
+    return f"not more than the spread over seeds ({by.gap(doubt)}), so they cannot be told apart"
 
 
 def seeds(row: Summary) -> str:
@@ -52,42 +81,43 @@ def seeds(row: Summary) -> str:
 
 def headline(rows: Sequence[Summary]) -> str:
     """Say in one sentence who leads and by how much against the spread over seeds."""
-    order = ranked(rows)
+    order, by = ranked(rows), measure(rows)
     if not order:
         return "No worker had rows to be judged on."
     group = f"{judged(rows)} workers"
     (best, top), *others = order
-    reached = f"{as_percent(top)} ({seeds(best)})"
+    reached = f"{by.told(top)} ({seeds(best)})"
     if not others:
         return f"{best.label} reaches {reached} on the {group}; there is no other to compare with."
     second, next_best = others[0]
-    margin = top.mean - next_best.mean
+    margin = by.sign * (top.mean - next_best.mean)
     lost = "No trained method leads: " if best.reference else ""
+    if margin == 0:
+        return f"{lost}{best.label} and {second.label} tie on the {group} with {reached}."
     return (
-        f"{lost}{best.label} {'and ' + second.label + ' tie' if margin == 0 else 'leads'} "
-        f"on the {group} with {reached}, {points(margin)} above {second.label} "
-        f"({as_percent(next_best)}): {verdict(margin, noise(top, next_best))}."
+        f"{lost}{best.label} leads on the {group} with {reached}, {by.gap(margin)} {by.ahead} "
+        f"{second.label} ({by.told(next_best)}): {verdict(margin, noise(top, next_best), by)}."
     )
 
 
 def against(rows: Sequence[Summary]) -> list[str]:
     """Say of every series but the two best how far it is behind, and of any that training hurt."""
-    order = ranked(rows)
+    order, by = ranked(rows), measure(rows)
     said = []
     for row, value in order[2:]:
         best, top = order[0]
-        margin = top.mean - value.mean
+        margin = by.sign * (top.mean - value.mean)
         said.append(
-            f"{row.label} is {points(margin)} behind {best.label}: "
-            f"{verdict(margin, noise(top, value))}."
+            f"{row.label} is {by.gap(margin)} behind {best.label}: "
+            f"{verdict(margin, noise(top, value), by)}."
         )
     for row, value in order:
         for other, bar in order:
-            if other.reference and not row.reference and bar.mean > value.mean:
+            margin = by.sign * (bar.mean - value.mean)
+            if other.reference and not row.reference and margin > 0:
                 said.append(
                     f"{row.label} loses to {other.label}, which was not trained, "
-                    f"by {points(bar.mean - value.mean)}: "
-                    f"{verdict(bar.mean - value.mean, noise(bar, value))}."
+                    f"by {by.gap(margin)}: {verdict(margin, noise(bar, value), by)}."
                 )
     return said
 

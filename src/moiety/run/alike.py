@@ -31,7 +31,7 @@ def ranks_of(record: Federation) -> Ranks:
     if started() and join().size > 1:
         raise RunError(
             f"torchrun started several processes, but engine={record.engine!r} uses one; "
-            "say --engine collective"
+            "say --engine collective when it begins, or go on without torchrun"
         )
     return Ranks()
 

@@ -21,7 +21,7 @@ from moiety.engine.peers import come_home
 from moiety.engine.ranks import Ranks
 from moiety.engine.resharding import load, save, whole_file
 from moiety.engine.shards import Shards
-from moiety.run.errors import RunError, failure
+from moiety.run.errors import RunError, check_finite, failure
 from moiety.run.evaluate import Score, mean
 from moiety.run.files import replace_file
 from moiety.run.final import CONFIG, MODEL
@@ -61,7 +61,9 @@ class BlockRun:
     about: bytes
 
 
-def execute_blocks(run: BlockRun, folder: Path, watch: Sequence[Watcher] = ()) -> State:
+def execute_blocks(
+    run: BlockRun, folder: Path, watch: Sequence[Watcher] = (), at: int | None = None
+) -> State:
     """Play a run in blocks, from its newest checkpoint if it has one.
 
     Every rank writes its own blocks to ``checkpoints``; at the end they become one file in
@@ -74,7 +76,7 @@ def execute_blocks(run: BlockRun, folder: Path, watch: Sequence[Watcher] = ()) -
         RunError: for what a user can mend.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
     """
-    shards, ledger = stand(run, folder), folder / LEDGER
+    shards, ledger = stand(run, folder, at), folder / LEDGER
 
     def note(entry: Entry) -> None:
         if run.ranks.leads:
@@ -96,12 +98,12 @@ def execute_blocks(run: BlockRun, folder: Path, watch: Sequence[Watcher] = ()) -
     return State({}, round=shards.round)
 
 
-def stand(run: BlockRun, folder: Path) -> Shards:
-    """Find where the run stands: its newest checkpoint, or the beginning."""
+def stand(run: BlockRun, folder: Path, at: int | None) -> Shards:
+    """Find where the run stands: its newest checkpoint, that of a round, or the beginning."""
     check(run.play.method)
     shards = Shards(run.play.method.model, run.ranks)
     try:
-        known = load(shards, folder / CHECKPOINTS, run.mark, run.play.method.solve)
+        known = load(shards, folder / CHECKPOINTS, run.mark, run.play.method.solve, at)
     except ValueError as error:
         raise RunError(str(error)) from error
     except RuntimeError as error:
@@ -140,12 +142,26 @@ def play_on(
             note(judge(run, shards))
         stop = run.ranks.agree(wish=asked())
         if last or stop or shards.round % run.keep.every == 0:
+            check_blocks_finite(shards)
             if run.ranks.leads:
                 settle(folder / LEDGER)
             save(shards, folder / CHECKPOINTS, run.mark, run.keep.last)
         if stop:
             note(End(shards.round, 0.0, "interrupted", "stopped by the user"))
             raise KeyboardInterrupt
+
+
+def check_blocks_finite(shards: Shards) -> None:
+    """Refuse to keep a model that is none any more, wherever its numbers lie."""
+    come_home(shards)
+    wrong = ""
+    try:
+        check_finite(shards.params, shards.round)
+    except ValueError as error:
+        wrong = str(error)
+    for told in shards.ranks.gather(wrong):
+        if told:
+            raise ValueError(told)
 
 
 def play_round(run: BlockRun, shards: Shards) -> Round:

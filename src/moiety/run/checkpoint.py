@@ -124,7 +124,10 @@ def read(where: Path, mark: str) -> Checkpoint:
     if index.get("check") != digest(index):
         raise RunError(f"{where} is damaged: {INDEX} was changed; {instead}")
     if index["mark"] != mark:
-        raise RunError(f"{where} belongs to another recipe (its fields differ); {instead}")
+        raise RunError(
+            f"{where} belongs to another recipe or to other settings (its fields differ); go on "
+            "with those it began with, or choose another folder"
+        )
     path = where / TENSORS
     data = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(data).hexdigest() != index["sha256"]:

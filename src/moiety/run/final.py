@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from moiety.core.axes import take
@@ -23,6 +25,9 @@ from moiety.run.intake import Intake
 
 VERSION = 1
 MODEL, CONFIG = "model.safetensors", "config.json"
+
+
+Numbers = Tensor | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,9 @@ class Served:
     intake: Intake
     note: Mapping[str, Any]
 
-    def open(self, x: Tensor, edges: Tensor | None = None) -> Rows:
+    def open(self, x: Numbers, edges: Numbers | None = None) -> Rows:
         """Make rows of inputs, [N, ...]; of a graph's nodes with the edges between them, [2, E]."""
-        return self.intake.open(x, edges)
+        return self.intake.open(tensor_of(x), None if edges is None else tensor_of(edges))
 
     @torch.no_grad()
     def answer(self, rows: Rows) -> Iterator[Tensor]:
@@ -55,13 +60,13 @@ class Served:
         for ids in chunks(rows, 2048):
             yield self.serve.scores(piece, self.see(rows, ids), part.axes)
 
-    def predict_log_proba(self, x: Tensor, edges: Tensor | None = None) -> Tensor:
+    def predict_log_proba(self, x: Numbers, edges: Numbers | None = None) -> Tensor:
         """Give log-probabilities of the classes. All of ``x`` is taken as one worker's.
 
         Args:
-            x: rows of a table or images [N, ...]; nodes of a graph [N, D], with features as the
-                data have them; or windows of a text, int64 [N, T], numbers along
-                ``intake.classes``.
+            x: a tensor, or an array of numpy: rows of a table or images [N, ...]; nodes of a
+                graph [N, D], with features as the data have them; or windows of a text, int64
+                [N, T], numbers along ``intake.classes``.
             edges: of a graph, int64 [2, E], each in either direction or both.
 
         Returns:
@@ -72,7 +77,7 @@ class Served:
         """
         return torch.cat(list(self.answer(self.open(x, edges))))
 
-    def predict(self, x: Tensor, edges: Tensor | None = None) -> Tensor:
+    def predict(self, x: Numbers, edges: Numbers | None = None) -> Tensor:
         """Give the class of each row, node or position, as its number in ``intake.classes``."""
         return self.predict_log_proba(x, edges).argmax(-1)
 
@@ -81,7 +86,7 @@ class Served:
         batch = rows.take(ids)
         return self.model.common(batch) if isinstance(self.model, GatedExperts) else batch
 
-    def personal(self, x: Tensor, experts: int) -> Served:
+    def personal(self, x: Numbers, experts: int) -> Served:
         """Make the small model of one worker: the experts its rows choose, and no others.
 
         The gate keeps the rows of these experts, so that each row is answered as by the whole
@@ -102,6 +107,20 @@ class Served:
         names = self.note.get("experts", range(count))  # a personal model may be cut once more
         note = {**self.note, "experts": [names[place] for place in kept.tolist()]}
         return Served(piece, small, Routed(small, None, self.serve.mode), self.intake, note)
+
+
+def tensor_of(x: Numbers) -> Tensor:
+    """Take a tensor as it is, and an array of floating-point numbers in single precision.
+
+    Raises:
+        ValueError: for an array of anything but numbers.
+    """
+    if isinstance(x, Tensor):
+        return x
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"an array of {array.dtype} was given; give numbers")
+    return torch.tensor(array.astype(np.float32) if array.dtype.kind == "f" else array)
 
 
 def serve_method(method: Method, params: Params, intake: Intake, note: Mapping[str, Any]) -> Served:

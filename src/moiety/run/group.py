@@ -104,13 +104,7 @@ def intake_of(record: Federation, built: Built) -> Intake:
 
 
 def play_blocks(spec: Spec, built: Built, folder: Path, at: int | None) -> State:
-    """Play one run in blocks; rank 0 alone looks on.
-
-    Raises:
-        RunError: if it is to go back to an earlier round.
-    """
-    if at is not None:
-        raise RunError("--at needs an engine with whole checkpoints; leave it out to go on")
+    """Play one run in blocks; rank 0 alone looks on."""
     record, ranks = spec.record, ranks_of(spec.record)
     run = BlockRun(
         play=Partitioned(
@@ -128,7 +122,8 @@ def play_blocks(spec: Spec, built: Built, folder: Path, at: int | None) -> State
         about=about(served(spec, built, {}, built.rounds)),
     )
     label = f"{spec.method}, seed {spec.seed}"
-    return execute_blocks(run, folder, [Progress(label, built.rounds, 0)] if ranks.leads else [])
+    watch = [Progress(label, built.rounds, at or 0)] if ranks.leads else []
+    return execute_blocks(run, folder, watch, at)
 
 
 def own(built: Built) -> list[str]:
@@ -193,7 +188,7 @@ def members(folder: Path) -> list[Path]:
     """List the runs of a folder: itself, or those of the group it is."""
     if (folder / GROUP).exists():
         return [folder / name for name in read_json(folder / GROUP)["runs"]]
-    if not (folder / CONFIG).exists():
+    if not (folder / CONFIG).exists() and not (folder / LEDGER).exists():
         raise RunError(f"{folder} is no run: it has neither {CONFIG} nor {GROUP}")
     return [folder]
 
@@ -232,6 +227,11 @@ def resume(folder: Path, at: int | None = None) -> list[Path]:
         The runs that were played.
     """
     played, ranks, runs = [], join(), members(folder)
+    if not any((one / name).exists() for one in (folder,) for name in (CONFIG, GROUP)):
+        raise RunError(
+            f"{folder} was made by moiety.train(); call that again with the same method, workers "
+            "and folder, and it goes on"
+        )
     if at is not None and len(runs) > 1:
         raise RunError(f"--at needs one run, but {folder} holds {len(runs)}; name one of them")
     over = ranks.share([finished(run) if at is None else False for run in runs])

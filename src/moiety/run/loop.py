@@ -6,26 +6,26 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from moiety.core.flight import Course, Crew, gather, weigh
+from moiety.core.flight import Course, Crew, gather, timed, waited, weigh
 from moiety.core.ledger import End, Entry, Evaluation, Round, Start
 from moiety.core.pace import Pace
 from moiety.core.play import Wave, begin, commit, dispatch, questions
 from moiety.core.protocols import Engine, Method
 from moiety.core.rows import Rows
 from moiety.core.stage import Stage, current
-from moiety.core.state import Clock, Job, State
+from moiety.core.state import State
 from moiety.engine.collective import collected
 from moiety.engine.ranks import Ranks
 from moiety.run import checkpoint as checkpoints
 from moiety.run.checkpoint import Checkpoint
-from moiety.run.errors import RunError, failure
+from moiety.run.errors import RunError, check_finite, failure
 from moiety.run.evaluate import evaluate, mean_accuracy
 from moiety.run.ledger import Meter, append, cut, settle
 from moiety.run.roster import Roster
@@ -194,6 +194,7 @@ def play_on(
         if stage is None:
             return state
         state, size = play_round(run, stage.method, state, note)
+        check_finite(state.params, state.round)
         last = state.round == run.rounds
         if last or state.round % run.evaluate_every == 0:
             entry = judge(run, stage.method, state)
@@ -227,20 +228,6 @@ def play_round(
     state = commit(method, state, meter.done(run.engine.map(method.solve, jobs)))
     state = replace(state, clock=waited(state.clock, took))
     return state, note(meter.entry(method, state, time.perf_counter() - begun))
-
-
-def timed(pace: Pace, state: State, jobs: Iterable[Job], took: dict[int, float]) -> Iterator[Job]:
-    """Write down, in ``took``, the virtual seconds of jobs that pass."""
-    whole = sum(tensor.numel() for tensor in state.params.values())
-    for job in jobs:
-        took[job.worker] = pace.speeds.job(job, whole)
-        yield job
-
-
-def waited(clock: Clock, took: Mapping[int, float]) -> Clock:
-    """Wait for the slowest."""
-    now = clock.now + max(took.values(), default=0.0)
-    return replace(clock, now=now, took={**clock.took, **took})
 
 
 def play_commit(
