@@ -259,7 +259,7 @@ MLP = {"0.weight": ("h", None), "0.bias": ("h",), "2.weight": (None, "h")}
 
 
 @pytest.mark.parametrize(("net", "axes", "said"), [
-    (nn.Linear(6, 4), {"weight": ("h", None)}, "['weight', 'bias'] are one, the outputs of a Linear"),
+    (nn.Linear(6, 4), {"weight": ("h", None)}, "['weight', 'bias'] are one, the outputs of a Lin"),
     (nn.Linear(6, 4), {"bias": ("h",)}, "'bias': ('h',)}; name the same axis for each"),
     (nn.Conv2d(3, 4, 3), {"weight": ("c", None, None, None)}, "of a Conv2d"),
     (nn.BatchNorm1d(4), {"weight": ("h",), "bias": ("h",)}, "'running_mean': (None,)"),
@@ -294,8 +294,8 @@ def test_an_axis_that_misses_the_next_layer_is_told_at_the_first_step(engine):
 
 
 def test_an_error_of_the_whole_is_told_as_it_is():
+    model = from_module(nn.Linear(6, 4))
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        model = from_module(nn.Linear(6, 4))
         model.logits(model.params, {"x": torch.zeros(2, 5)}, {})
 
 
