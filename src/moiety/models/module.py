@@ -88,7 +88,9 @@ class ModuleModel:
             out = self.called(call, named, batch, params)
         return out, {name: held[name] for name in self.buffers}
 
-    def called(self, call: Caller, named: Params, batch: Batch, params: Params) -> Tensor:
+    def called(
+        self, call: Caller, named: dict[str, Tensor], batch: Batch, params: Params
+    ) -> Tensor:
         """Call the module; where it fails on a piece, say what is cut and what is not."""
         try:
             return functional_call(call, named, (batch,))
