@@ -119,7 +119,11 @@ def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
     (["--local.schedule", "cosin"], "'cosin'; choose 'constant', 'cosine' or 'steps'"),
     (["--ddome.serve", "top2"], "'top2'"),
     (["--keep.every", "0"], "every >= 1"),
-    (["--turnout.size", "0", "--turnout.anchors", "-1"], "0 workers a round of 6"),
+    (["--turnout.size", "0", "--turnout.anchors", "-1"], "turnout.size=0; choose at least 1"),
+    (["--turnout.size", "0", "--turnout.fixed"], "turnout.size=0; choose at least 1"),
+    (["--population.validation", "nan"], "a share is no number, or below 0"),
+    (["--population.validation", "-0.5"], "a share is no number, or below 0"),
+    (["--common.target", "nan"], "common.target=nan; choose an accuracy"),
 ])  # fmt: skip
 def test_choices_that_do_not_fit(moiety, small, words, said):
     found = moiety("run", "yours", *small, "--methods", "ddome", *words, "--out", "mine")
@@ -162,10 +166,35 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
     (["--net.hidden", "3"], "axis 'h1': an axis of 3 cannot be dealt to 4 workers; widen"),
     (["--ist.keep", "0.5"], "keep=0.5, but deal='round_robin' gives fair shares; leave keep at 0"),
     (["--methods", "gist"], "use a graph network (net.kind 'gcn' or 'sage'"),
+    (["--ist.shared", "nosuch"], "shared: no axis fits 'nosuch': the model has the axes ['h1']"),
+    (["--methods", "heterofl", "--heterofl.shared", "nosuch"], "no axis fits 'nosuch'"),
+    (["--methods", "fjord", "--fjord.shared", "nosuch"], "no axis fits 'nosuch'"),
+    (["--methods", "asyncdrop", "--asyncdrop.shared", "nosuch"], "no axis fits 'nosuch'"),
+    (["--methods", "asyncdrop", "--asyncdrop.drop", "nan"], "drop=nan leaves nothing; choose a"),
+    (["--methods", "diloco", "--diloco.outer-lr", "-1"], "the server's lr=-1.0"),
+    (["--methods", "diloco", "--diloco.outer-lr", "nan"], "the server's lr=nan"),
+    (["--methods", "diloco", "--diloco.outer-momentum", "1.5"], "momentum=1.5; choose a finite"),
+    (["--methods", "fedopt", "--fedopt.server-lr", "nan"], "the server's lr=nan"),
+    (["--methods", "fedprox", "--fedprox.mu", "nan"], "mu=nan would push"),
+    (["--methods", "diloco", "--local.moments", "foo"], "local.moments='foo'; choose one of"),
+    (["--methods", "data_parallel", "--local.moments", "foo"], "local.moments='foo'; choose one"),
+    (["--turnout.chance", "2"], "turnout.chance=2.0; choose a chance above 0 and at most 1"),
+    (["--turnout.chance", "0"], "turnout.chance=0.0; choose a chance above 0 and at most 1"),
+    (["--turnout.chance", "nan"], "turnout.chance=nan; choose a chance above 0 and at most 1"),
+    (["--local.drops", "2.0"], "local.drops=(2.0,); choose shares from 0 to 1"),
+    (["--local.warmup", "nan"], "local.warmup=nan; choose a finite number of at least 0"),
+    (["--local.window", "-1"], "local.window=-1; choose a finite number of at least 0"),
+    (["--net.lift", "-1"], "net.lift=-1.0; choose a finite factor above 0"),
+    (["--net.lift", "nan"], "net.lift=nan; choose a finite factor above 0"),
+    (["--net.dropout", "1"], "net.dropout=1.0; choose a chance of at least 0 and below 1"),
+    (["--net.dropout", "nan"], "net.dropout=nan; choose a chance of at least 0 and below 1"),
+    (["--pace.kind", "buffer", "--pace.speeds.jitter", "nan"], "jitter=nan; seconds must be"),
+    (["--pace.kind", "window", "--pace.window", "nan"], "window=nan"),
+    (["--pace.kind", "window", "--pace.window", "inf"], "window=inf"),
+    (["--population.scheme", "iid", "--population.workers", "5000"],
+     "320 rows to deal in all, but 5002 workers (population.workers=5000, unseen=2) need 1 each"),
 ])  # fmt: skip
-def test_hands_that_cannot_be_are_refused_before_anything_is_written(
-    moiety, small, tmp_path, words, said
-):
+def test_what_cannot_be_is_refused_before_anything_is_written(moiety, small, tmp_path, words, said):
     found = moiety("run", "yours", *small, "--methods", "ist", *words, "--out", "mine")
     assert found.code == 1
     assert said in found.err
@@ -219,6 +248,17 @@ def test_rows_with_nan_at_predict(moiety, played, tmp_path):
     assert "row 2" in found.err
     with pytest.raises(ValueError, match="row 1 holds NaN or infinity; clean the data"):
         load(played).predict(torch.from_numpy(x))  # in Python rows are counted from 0
+
+
+@pytest.mark.parametrize(("out", "said"), [
+    ("missing/x.csv", "the folder missing does not exist; make it, or choose another"),
+    (".", "--out . is a folder; name a file in it"),
+])  # fmt: skip
+def test_answers_that_cannot_be_written_are_refused_first(moiety, played, table, out, said):
+    found = moiety("predict", played, "--data", table, "--out", out)
+    assert found.code == 1
+    assert said in found.err
+    assert not found.out
 
 
 def test_labels_that_the_model_does_not_know(moiety, played, tmp_path):

@@ -273,6 +273,24 @@ def test_a_sweep_goes_on_after_a_value_that_diverges(moiety, small, tmp_path):
     assert "all 1 trials failed" in all_bad.err
 
 
+@pytest.mark.parametrize(("words", "code", "said"), [
+    (["--population.validation", 0, "--try", "local.lr=0.01,0.1"], 1,
+     "no validation rows to choose by; set population.validation above 0"),
+    (["--try", "ist.deal=round_robin,foo"], 2, "{'ist.deal': 'foo'}: deal='foo'; choose one of"),
+    (["--try", "local.lr=0.1,-1"], 2, "{'local.lr': -1}: local.lr=-1.0; choose a finite number"),
+    (["--try", "rounds=3,0"], 2, "rounds=0"),
+    (["--try", "ist.deal=quota,bernoulli", "--try", "ist.keep=0.5,1.5"], 2,
+     "{'ist.deal': 'quota', 'ist.keep': 1.5}: Quota(keep=1.5"),
+    (["--try", "ist.keep=0.5,1.5", "--search", "random"], 2, "{'ist.keep': 0.5}: keep=0.5"),
+])  # fmt: skip
+def test_a_sweep_is_refused_before_the_first_trial(moiety, small, tmp_path, words, code, said):
+    found = moiety("sweep", "yours", *small, "--methods", "ist", *words, "--out", "s")
+    assert found.code == code
+    assert said in found.err
+    assert "trial" not in found.err
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.mark.parametrize("search", ["random", "tpe"])
 def test_a_search_stays_in_its_range_and_repeats(moiety, small, tmp_path, search):
     pytest.importorskip("optuna", reason="the extra 'sweep' is not installed")

@@ -89,8 +89,9 @@ def test_the_proximal_term_by_hand():
     params = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([4.0])}
     assert Proximal(3.0)(params, origin, {}).item() == 21.0
     assert Proximal(3.0)(origin, origin, {}).item() == 0.0
-    with pytest.raises(ValueError, match="mu >= 0"):
-        Proximal(-1.0)
+    for mu in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="mu >= 0"):
+            Proximal(mu)
 
 
 def test_the_proximal_solution_in_closed_form():

@@ -1,5 +1,6 @@
 """Asynchronous rounds: order, weights, places and equality with the synchronous round."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from moiety.core import flight
 from moiety.core.axes import Along
-from moiety.core.flight import Course, Crew, gather, idle, weigh
+from moiety.core.flight import Course, Crew, beyond, gather, idle, weigh
 from moiety.core.pace import Pace, Speeds
 from moiety.core.play import begin, commit, dispatch, play
 from moiety.core.rows import Seen
@@ -259,12 +260,33 @@ def test_durations():
         (Pace("buffer", speeds=Speeds("fast")), "'fast'"),
         (Pace("buffer", speeds=Speeds("uniform", (1.0,))), "takes two"),
         (Pace("buffer", speeds=Speeds(values=(1.0, 0.0))), "above 0"),
+        (Pace("window", window=math.nan), "window=nan"),
+        (Pace("window", window=math.inf), "all finite"),
+        (Pace("buffer", rate=math.nan), "rate=nan"),
+        (Pace("buffer", power=math.nan), "power=nan"),
+        (Pace("buffer", patience=math.nan), "patience=nan"),
+        (Pace("buffer", patience=math.inf), "patience=inf"),
+        (Pace("buffer", speeds=Speeds(jitter=math.nan)), "jitter=nan"),
+        (Pace("buffer", speeds=Speeds(values=(1.0, 2.0), jitter=math.nan)), "jitter=nan"),
+        (Pace(speeds=Speeds(values=(1.0,), jitter=math.inf)), "jitter and a sigma 0 to 10"),
+        (Pace("buffer", speeds=Speeds(jitter=1e3)), "jitter=1000.0"),
+        (Pace("buffer", speeds=Speeds(values=(math.nan,))), "(nan,)"),
+        (Pace("buffer", speeds=Speeds("lognormal", (1.0, math.nan))), "(1.0, nan)"),
     ],
 )
 def test_what_does_not_fit_is_refused(pace, word):
     with pytest.raises(ValueError, match="pace") as error:
         pace.check(3)
     assert word in str(error.value)
+
+
+def test_windows_that_are_next_to_nothing_end_with_the_next_reply():
+    """Counted one by one they would never end: 10^15 of them, or steps that rounding swallows."""
+    assert beyond(1.0, 0.5, 2.25) == 2.5
+    assert beyond(1.0, 1e-15, 2.0) == 2.0
+    assert beyond(1.0, 1e-17, 1 + 1e-15) == 1 + 1e-15
+    pace = Pace("window", window=1e-12, speeds=Speeds(values=(1.0, 2.5, 4.0)))
+    assert drained(pace, 3, 3, 2) == [(1.0, [(0, 0)]), (2.0, [(0, 1)])]
 
 
 def test_scores_by_hand():

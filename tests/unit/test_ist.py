@@ -1,5 +1,6 @@
 """Independent subnets against hand examples, and against what they become at the edges."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,13 @@ from moiety.core.play import begin, commit, dispatch, play
 from moiety.core.rows import TableRows, all_rows
 from moiety.core.state import Job, Reply, Share, State
 from moiety.engine.serial import Serial
+from moiety.methods.asyncdrop import asyncdrop
 from moiety.methods.data_parallel import data_parallel
 from moiety.methods.diloco import diloco
 from moiety.methods.fedavg import fedavg
+from moiety.methods.fjord import fjord
 from moiety.methods.gist import gist
+from moiety.methods.heterofl import heterofl
 from moiety.methods.ist import dealt, ist
 from moiety.methods.local_sgd import local_sgd
 from moiety.methods.task import Local, Task
@@ -189,6 +193,48 @@ def test_diloco_without_server_momentum_is_local_sgd_with_adamw():
 def test_what_the_first_round_would_refuse_is_refused_at_once(local, options, said):
     with pytest.raises(ValueError, match=said):
         ist(task(9, local), **options)
+
+
+SHARING = {"ist": ist, "heterofl": heterofl, "fjord": fjord, "asyncdrop": asyncdrop}
+
+
+@pytest.mark.parametrize("name", SHARING)
+@pytest.mark.parametrize("shared", [("nosuch",), ("h1", "nosuch"), ("nosuch", "h*")])
+def test_a_pattern_that_fits_no_axis_is_refused(name, shared):
+    said = r"shared: no axis fits 'nosuch': the model has the axes \['h1', 'h2'\]; name one"
+    with pytest.raises(ValueError, match=said):
+        SHARING[name](task(2), shared=shared)
+    SHARING[name](task(2), shared=("*2",))
+
+
+@pytest.mark.parametrize("drop", [float("nan"), 1.0, -0.1])
+def test_a_share_to_drop_that_cannot_be_is_refused(drop):
+    with pytest.raises(ValueError, match=rf"drop={drop} leaves nothing; .* in \[0, 1\)"):
+        asyncdrop(task(2), drop=drop)
+
+
+BAD = [
+    ("lr", float("nan")), ("lr", float("inf")), ("lr", -0.1), ("weight_decay", float("nan")),
+    ("weight_decay", -1.0), ("clip", float("nan")), ("clip", -1.0), ("warmup", float("nan")),
+    ("warmup", -1.0), ("floor", float("nan")), ("floor", 2.0), ("window", -1), ("steps", -5),
+    ("epochs", -1), ("momentum", float("nan")), ("momentum", -0.5), ("momentum", 1.0),
+    ("betas", (0.9, float("nan"))), ("drops", (2.0,)), ("drops", (float("nan"),)),
+    ("drops", (-0.5,)), ("moments", "foo"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_local_training_that_cannot_be_is_refused_whatever_the_method(name, value):
+    """Also what a method leaves unread: data_parallel makes one step of its own."""
+    local = replace(PLAIN, **{name: value})
+    with pytest.raises(ValueError, match=re.escape(f"local.{name}={value!r}")):
+        data_parallel(task(2, local))
+
+
+@pytest.mark.parametrize("name", ["optimizer", "schedule"])
+def test_words_that_diloco_leaves_unread_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} 'foo'; choose 'sgd|{name} 'foo'; choose 'const"):
+        diloco(task(2, replace(PLAIN, **{name: "foo"})))
 
 
 def test_a_deal_with_overlap_needs_no_unit_for_each_worker():

@@ -7,16 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from moiety.core.axes import Part, take
+from moiety.core.axes import Along, Part, take
+from moiety.core.errors import WorkerError
 from moiety.core.play import begin, commit, play
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, Reply, Share
+from moiety.engine.choose import make
 from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized
 from moiety.methods.demo import two_classes
 from moiety.methods.fedavg import fedavg
 from moiety.methods.fedper import fedper
+from moiety.methods.ist import ist
 from moiety.methods.task import Local, Task
 from moiety.models.config import rebuild
 from moiety.models.module import from_module
@@ -240,7 +243,8 @@ def test_layers_that_refuse_slices_are_named_with_the_way_out(name):
     assert f"layer '1' is a {name}" in str(caught.value)
     assert f"'1.{weight}'" in str(caught.value)
     assert "Leave it whole" in str(caught.value)
-    whole = from_module(net, {f"1.{weight}": (None,) * dims, "0.weight": ("h", None)})
+    rest = {"0.weight": ("h", None), "0.bias": ("h",)}
+    whole = from_module(net, {f"1.{weight}": (None,) * dims, **rest})
     assert whole.axes["0.weight"] == ("h", None)
 
 
@@ -251,10 +255,54 @@ def test_axes_must_fit():
         from_module(nn.Linear(4, 3), {"weight": ("h", "h")})
 
 
+MLP = {"0.weight": ("h", None), "0.bias": ("h",), "2.weight": (None, "h")}
+
+
+@pytest.mark.parametrize(("net", "axes", "said"), [
+    (nn.Linear(6, 4), {"weight": ("h", None)}, "['weight', 'bias'] are one, the outputs of a Lin"),
+    (nn.Linear(6, 4), {"bias": ("h",)}, "'bias': ('h',)}; name the same axis for each"),
+    (nn.Conv2d(3, 4, 3), {"weight": ("c", None, None, None)}, "of a Conv2d"),
+    (nn.BatchNorm1d(4), {"weight": ("h",), "bias": ("h",)}, "'running_mean': (None,)"),
+    (nn.Linear(6, 4), {"weight": ("h", None), "bias": (Along("g", 2),)}, "name the same axis"),
+])  # fmt: skip
+def test_a_bias_lies_along_the_outputs_of_its_layer(net, axes, said):
+    with pytest.raises(ValueError, match="the first dims of") as caught:
+        from_module(net, axes)
+    assert said in str(caught.value)
+
+
+def test_tied_weights_and_layers_without_a_bias_may_be_cut():
+    tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    tied[1].weight = tied[0].weight
+    axes = {"0.weight": ("h", "i"), "0.bias": ("h",), "1.bias": ("h",)}
+    assert from_module(tied, axes).axes == axes
+    assert from_module(nn.Linear(4, 4, bias=False), {"weight": ("h", None)}).axes
+
+
+@pytest.mark.parametrize("engine", ["serial", "vectorized"])
+def test_an_axis_that_misses_the_next_layer_is_told_at_the_first_step(engine):
+    """Only running a piece shows that the inputs of layer 2 are the outputs of layer 0."""
+    axes = {name: entries for name, entries in MLP.items() if name != "2.weight"}
+    model = from_module(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), axes)
+    method = ist(Task(model, Local(batch=4), workers=5))
+    with pytest.raises(
+        WorkerError, match=r"worker \d, round 1, step 0: .*run on a piece"
+    ) as caught:
+        play(method, make(engine, people().__getitem__), begin(method), range(5), 0)
+    told = "['0.weight', '0.bias'] are cut, ['2.weight', '2.bias'] are not; name in axes every dim"
+    assert told in str(caught.value)
+
+
+def test_an_error_of_the_whole_is_told_as_it_is():
+    model = from_module(nn.Linear(6, 4))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        model.logits(model.params, {"x": torch.zeros(2, 5)}, {})
+
+
 def test_pieces_of_a_module_run():
     """Two linear layers cut along the hidden axis are the masked whole."""
     net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
-    model = drawn(net, axes={"0.weight": ("h", None), "0.bias": ("h",), "2.weight": (None, "h")})
+    model = drawn(net, axes=MLP)
     part = Part({"h": torch.tensor([1, 4])})
     x = people()[0].take(torch.arange(5))["x"]
     found = model.logits(take(model.params, model.axes, part), {"x": x}, {})

@@ -1,10 +1,14 @@
 """Local optimisers against ``torch.optim``, pure and in place."""
 
+import math
+
 import pytest
 import torch
 
 from moiety.ops.optim import SGD, Adam, adamw
 from moiety.ops.trees import clip, norm
+
+NAN = math.nan
 
 STEPS = 7
 CASES = {
@@ -88,6 +92,10 @@ def test_momentum_by_hand():
     [
         lambda: SGD(-1), lambda: SGD(0.1, 1.0), lambda: SGD(0.1, nesterov=True),
         lambda: Adam(-0.1), lambda: Adam(0.1, (0.9, 1.0)),
+        lambda: SGD(NAN), lambda: SGD(math.inf), lambda: SGD(0.1, NAN),
+        lambda: SGD(0.1, weight_decay=-1), lambda: SGD(0.1, weight_decay=NAN),
+        lambda: Adam(NAN), lambda: Adam(0.1, (NAN, 0.9)), lambda: Adam(0.1, eps=NAN),
+        lambda: Adam(0.1, weight_decay=NAN), lambda: Adam(0.1, weight_decay=-1.0),
     ],
 )  # fmt: skip
 def test_impossible_choices_are_refused(make):

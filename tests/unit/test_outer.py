@@ -77,6 +77,26 @@ def test_rate_one_without_momentum_is_a_jump():
     torch.testing.assert_close(after["w"], jump(params, merged, held, {})[0]["w"])
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Momentum(-1.0), "lr=-1.0"),
+        (lambda: Momentum(math.nan), "lr=nan"),
+        (lambda: Momentum(0.7, 1.5), "momentum=1.5; choose"),
+        (lambda: Momentum(0.7, math.nan), "momentum=nan"),
+        (lambda: fedadam(-0.1), "lr=-0.1"),
+        (lambda: fedyogi(math.inf), "lr=inf"),
+        (lambda: fedadagrad(0.1, beta1=1.0), "beta1=1.0"),
+        (lambda: fedadam(0.1, tau=0.0), "tau=0.0"),
+        (lambda: fedadam(0.1, tau=math.nan), "tau=nan"),
+    ],
+)
+def test_a_server_that_cannot_be_is_refused(make, said):
+    with pytest.raises(ValueError, match="the server's lr") as caught:
+        make()
+    assert said in str(caught.value)
+
+
 def test_ten_rounds_of_momentum_are_one_optimizer():
     """DiLoCo's outer Nesterov is ``torch.optim.SGD`` on minus the difference."""
     target = torch.tensor([1.0, -2.0])

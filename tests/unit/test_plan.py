@@ -1,5 +1,6 @@
 """All randomness of a job, drawn at once."""
 
+import math
 from collections import Counter
 
 import pytest
@@ -63,6 +64,22 @@ def test_no_rows_are_refused():
 def test_counts_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"{name}=0"):
         solver(**{name: 0})
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("clip", 0.0), ("clip", -1.0), ("clip", math.nan), ("window", -1), ("moments", "foo"),
+])  # fmt: skip
+def test_choices_of_a_solver_that_cannot_be_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        solver(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("warmup", math.nan), ("warmup", -1.0), ("floor", math.nan), ("floor", 1.5),
+])  # fmt: skip
+def test_a_cosine_that_cannot_be_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        Cosine(10, **{name: value})
 
 
 def test_schedules_by_hand():

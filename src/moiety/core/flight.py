@@ -22,6 +22,9 @@ from moiety.core.state import Clock, Flight, Job, Reply, State
 from moiety.core.types import Params
 from moiety.ops.sample import sample
 
+MANY = 1e6
+"""Windows without a reply that are counted one by one; after more, the next reply ends the wait."""
+
 
 @dataclass(frozen=True)
 class Crew:
@@ -77,8 +80,8 @@ def gather(course: Course, state: State) -> tuple[State, Due]:
         state, due = launch(course, state, due, number)
         number += 1
         at = min((one.end for one in state.clock.flight), default=math.inf)
-        while at > limit and not due.jobs:
-            limit += span  # nothing is committed while nobody comes back
+        if at > limit and not due.jobs:
+            limit = beyond(limit, span, at)  # nothing is committed while nobody comes back
         if at > limit:
             return replace(state, clock=replace(state.clock, now=limit)), sort(due)
         most = pace.size - len(due.jobs) if pace.kind == "buffer" else course.crew.places
@@ -86,6 +89,19 @@ def gather(course: Course, state: State) -> tuple[State, Due]:
         due = replace(due, jobs=(*due.jobs, *back))
         if pace.kind == "buffer" and len(due.jobs) == pace.size:
             return state, sort(due)
+
+
+def beyond(limit: float, span: float, at: float) -> float:
+    """Move a limit on by whole spans until it is no earlier than a time.
+
+    >>> beyond(1.0, 0.5, 2.25)
+    2.5
+    """
+    if at - limit > MANY * span:
+        return at
+    while at > limit:  # also where a span is lost in rounding
+        limit = max(limit + span, math.nextafter(limit, math.inf))
+    return limit
 
 
 def sort(due: Due) -> Due:

@@ -20,6 +20,9 @@ from moiety.core.streams import stream
 
 KINDS = ("sync", "buffer", "window")
 
+MOST_SIGMA = 10.0
+"""Largest sigma of a logarithm: one job in three takes e^10 times the median, or a part of it."""
+
 
 @dataclass(frozen=True)
 class Speeds:
@@ -29,7 +32,7 @@ class Speeds:
         kind: ``levels`` (workers take ``values`` in turns), ``uniform`` (a worker's seconds lie
             evenly between two values) or ``lognormal`` (a median and the sigma of its logarithm).
         values: of the kind; none for no clock where the run is synchronous, else a second a job.
-        jitter: sigma of a lognormal factor, drawn for every job.
+        jitter: sigma of a lognormal factor, drawn for every job; 10 at most.
         by_size: a job takes as much less as its piece is smaller than the whole.
     """
 
@@ -177,10 +180,14 @@ class Pace:
             )
         if self.staleness not in STALENESS:
             raise ValueError(f"pace.staleness={self.staleness!r}; choose one of {[*STALENESS]}")
-        if self.window <= 0 or not self.rate > 0 or min(self.power, self.patience) < 0:
+        above, least = (self.window, self.rate), (self.power, self.patience)
+        if not all(0 < one < math.inf for one in above) or not all(
+            0 <= one < math.inf for one in least
+        ):
             raise ValueError(
                 f"pace has window={self.window}, rate={self.rate}, power={self.power} and "
-                f"patience={self.patience}; the first two must be above 0, the others at least 0"
+                f"patience={self.patience}; the first two must be above 0, the others at least 0, "
+                "all finite"
             )
 
 
@@ -194,9 +201,12 @@ def check_speeds(speeds: Speeds) -> None:
             f"pace.speeds.values={values}, but {speeds.kind!r} takes two: lowest and highest "
             "seconds, or their median and the sigma of their logarithm"
         )
-    seconds = values[:1] if speeds.kind == "lognormal" else values
-    if any(not 0 < one < math.inf for one in seconds) or speeds.jitter < 0:
+    drawn = speeds.kind == "lognormal"
+    seconds, sigmas = (values[:1], values[1:]) if drawn else (values, ())
+    if not all(0 < one < math.inf for one in seconds) or not all(
+        0 <= one <= MOST_SIGMA for one in (*sigmas, speeds.jitter)
+    ):
         raise ValueError(
             f"pace.speeds.values={values}, jitter={speeds.jitter}; seconds must be above 0 and "
-            "the jitter not below"
+            f"finite, the jitter and a sigma 0 to {MOST_SIGMA:g}"
         )

@@ -40,7 +40,7 @@ def iid(size: int, workers: int, rng: Generator, *, allow_empty: bool = False) -
     >>> [len(part) for part in iid(7, 3, torch.Generator().manual_seed(0))]
     [3, 2, 2]
     """
-    check(size, workers, not allow_empty, "choose fewer workers, or allow_empty=True")
+    check(size, workers, int(not allow_empty), "choose fewer workers, or allow_empty=True")
     return settled(torch.randperm(size, generator=rng).tensor_split(workers))
 
 

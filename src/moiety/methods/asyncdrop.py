@@ -37,11 +37,12 @@ def asyncdrop(
     axes, sizes = task.model.axes, lengths(task.model.params, task.model.axes)
     dealt = {axis: sizes[axis] for axis in cut(task, shared)}
     first = task.start or task.model.params
+    split = Scored(dealt, axes, first, drop, hetero)
     kept = {axis: (size - min(round(drop * size), size - 1)) / size for axis, size in dealt.items()}
     return replace(
         fedavg(task),
         name="asyncdrop",
-        split=Scored(dealt, axes, first, drop, hetero),
+        split=split,
         calibrate=task.calibration(kept),
     )
 

@@ -6,7 +6,7 @@ Training*, arXiv:1910.02120.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import NoReturn
@@ -87,14 +87,38 @@ def ist(
     return dealt(task, "ist", deals, fresh=fresh, calibrate=calibrate)
 
 
+def fitting(axes: Collection[str], patterns: Sequence[str], option: str) -> list[str]:
+    """Name the axes that fit some patterns.
+
+    Args:
+        axes: of a model.
+        patterns: each must fit one of them at least.
+        option: where the patterns come from, for the message.
+
+    Raises:
+        ValueError: for the first pattern that fits none.
+
+    >>> fitting(["h1", "h2", "c1"], ["h*"], "shared")
+    ['h1', 'h2']
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(axis, pattern) for axis in axes):
+            raise ValueError(
+                f"{option}: no axis fits {pattern!r}: the model has the axes {sorted(axes)}; name "
+                "one of these, or leave it out"
+            )
+    return [axis for axis in axes if any(fnmatchcase(axis, pattern) for pattern in patterns)]
+
+
 def cut(task: Task, shared: Sequence[str] = ()) -> list[str]:
     """Name the axes of a task's model that are to be dealt.
 
     Raises:
-        ValueError: if none is left.
+        ValueError: if none is left, or a pattern fits none.
     """
     sizes = lengths(task.model.params, task.model.axes)
-    axes = [a for a in sizes if not any(fnmatchcase(a, pattern) for pattern in shared)]
+    whole = fitting(sizes, shared, "shared") if sizes else []
+    axes = [axis for axis in sizes if axis not in whole]
     if not axes:
         raise ValueError(
             f"nothing to deal: the model has the axes {sorted(sizes)}, shared={tuple(shared)}; "

@@ -18,7 +18,7 @@ from moiety.core.protocols import Method
 from moiety.core.rows import Rows, TableRows
 from moiety.core.streams import stream
 from moiety.methods.demo import Demo, alike
-from moiety.methods.ist import dealt
+from moiety.methods.ist import dealt, fitting
 from moiety.methods.task import Task
 from moiety.models.residual import DEPTH, Form
 from moiety.models.resnet import resnet
@@ -60,12 +60,12 @@ def resist(
         fresh: deal anew each round; without, the hands of the first round stay (an ablation).
     """
     sizes = lengths(task.model.params, task.model.axes)
-    found = [axis for axis in sizes if any(fnmatchcase(axis, pattern) for pattern in deal)]
-    if not found:
+    if not any(fnmatchcase(axis, pattern) for axis in sizes for pattern in deal):
         raise ValueError(
             f"no axis fits deal={tuple(deal)}: the model has {sorted(sizes)}; use a network with "
             "stacked blocks (net.kind 'resnet', net.cut 'depth')"
         )
+    found = fitting(sizes, deal, "deal")
     # A strided branch is alone on its axis, so that somebody must go without.
     deals: Mapping[str, Deal] = {
         axis: Scatter() if axis.startswith("strided") else Quota(least=least) for axis in found

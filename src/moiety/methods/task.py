@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from moiety.models.gated import Base, Common
 from moiety.ops.optim import SGD, Adam, Rule
 from moiety.solve.objectives import CrossEntropy, Flipped, Forward, Losses
 from moiety.solve.schedule import Cosine, Schedule, Steps, constant
-from moiety.solve.sgd import LocalSGD
+from moiety.solve.sgd import MOMENTS, LocalSGD
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,34 @@ class Local:
     moments: str = "reset"
     drops: tuple[float, ...] = (0.5, 0.75)
     flips: bool = False
+
+    def check(self) -> None:
+        """Refuse numbers with which nothing can be trained, also those that a method leaves unread.
+
+        Raises:
+            ValueError: with the value and the remedy.
+        """
+        free = {
+            "lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip,
+            "warmup": self.warmup, "window": self.window, "epochs": self.epochs,
+            "steps": self.steps,
+        }  # fmt: skip
+        for name, value in free.items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"local.{name}={value}; choose a finite number of at least 0")
+        if not all(0 <= one < 1 for one in (self.momentum, *self.betas)):
+            raise ValueError(
+                f"local.momentum={self.momentum}, local.betas={self.betas}; choose numbers of at "
+                "least 0 and below 1"
+            )
+        if not all(0 <= share <= 1 for share in (self.floor, *self.drops)):
+            raise ValueError(
+                f"local.floor={self.floor}, local.drops={self.drops}; choose shares from 0 to 1"
+            )
+        if self.moments not in MOMENTS:
+            raise ValueError(f"local.moments={self.moments!r}; choose one of {MOMENTS}")
+        self.rule()
+        self.course(1)
 
     def rule(self) -> Rule:
         """Build the optimiser."""
@@ -163,6 +192,7 @@ class Task:
             raise TypeError(
                 f"the model is a {type(self.model).__name__}; wrap it: from_module(module)"
             )
+        self.local.check()
 
     def solver(self) -> LocalSGD:
         """Build the plain solver: the objective on the model."""

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
-from moiety.core.axes import Axes, lengths
+from moiety.core.axes import Axes, along, lengths
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
 
@@ -29,6 +29,11 @@ REFUSE: Mapping[type[nn.Module], str] = {
 
 NOISY = (nn.modules.dropout._DropoutNd, nn.RReLU)  # noqa: SLF001  (the one base of all dropouts)
 DROPPING = (nn.MultiheadAttention, nn.RNNBase)
+ROWWISE = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d,
+)  # fmt: skip
+"""Stock layers all of whose tensors have the outputs as their first dim."""
+
 COUPLED = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001  (batch and instance norms)
 
 
@@ -78,10 +83,26 @@ class ModuleModel:
         if self.noisy and train and "seed" in batch:
             with torch.random.fork_rng(devices=devices(params)):
                 torch.default_generator.manual_seed(int(batch["seed"]))
-                out = functional_call(call, named, (batch,))
+                out = self.called(call, named, batch, params)
         else:
-            out = functional_call(call, named, (batch,))
+            out = self.called(call, named, batch, params)
         return out, {name: held[name] for name in self.buffers}
+
+    def called(
+        self, call: Caller, named: dict[str, Tensor], batch: Batch, params: Params
+    ) -> Tensor:
+        """Call the module; where it fails on a piece, say what is cut and what is not."""
+        try:
+            return functional_call(call, named, (batch,))
+        except RuntimeError as error:
+            cut = [name for name, t in params.items() if t.shape != self.params[name].shape]
+            if not cut or isinstance(error, torch.OutOfMemoryError):
+                raise
+            whole = [name for name in params if name not in cut]
+            raise ValueError(
+                f"the module does not run on a piece ({error}): {cut} are cut, {whole} are not; "
+                "name in axes every dim that lies along an axis, or leave its layer whole"
+            ) from error
 
     def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
         return self.run(params, batch, train=False)[0]
@@ -154,7 +175,8 @@ def from_module(
             ``forward`` calls ``torch.nn.functional.dropout`` itself.
 
     Raises:
-        ValueError: if an axis cuts a layer that refuses slices, or fits no parameter.
+        ValueError: if an axis cuts a layer that refuses slices, some but not all of a layer's
+            tensors, or fits no parameter.
 
     >>> model = from_module(nn.Linear(3, 2), {"weight": ("out", None), "bias": ("out",)})
     >>> model.logits(model.params, {"x": torch.zeros(4, 3)}, {}).shape
@@ -172,6 +194,7 @@ def from_module(
     axes = dict(axes or {})
     refuse(module, axes)
     lengths({**params, **kept}, axes)
+    check_rows(module, axes)
     return ModuleModel(
         copy.deepcopy(module),
         {**params, **kept},
@@ -205,6 +228,21 @@ def refuse(module: nn.Module, axes: Axes) -> None:
                 "(None for its dims), or write it with torch.nn.functional from its own "
                 "weights, reading widths off the tensors"
             )
+
+
+def check_rows(module: nn.Module, axes: Axes) -> None:
+    """Refuse axes along the outputs of a stock layer that leave out its bias, or its statistics."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    names = {id(t): name for name, t in named}  # of tied ones the first, as in axes
+    for layer in module.modules():
+        if type(layer) in ROWWISE:
+            held = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+            entries = {names[id(t)]: axes.get(names[id(t)], (None,)) for t in held if t.ndim}
+            if len({along(some[0]) for some in entries.values()}) > 1:
+                raise ValueError(
+                    f"the first dims of {list(entries)} are one, the outputs of a "
+                    f"{type(layer).__name__}, but axes say {entries}; name the same axis for each"
+                )
 
 
 def rigidity(layer: nn.Module | None) -> str | None:

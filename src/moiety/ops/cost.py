@@ -206,8 +206,8 @@ class Link:
     latency_ms: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.mbit > 0 or not self.latency_ms >= 0:
-            raise ValueError(f"{self}: choose a rate above 0 and a latency of at least 0")
+        if not self.mbit > 0 or not 0 <= self.latency_ms < math.inf:
+            raise ValueError(f"{self}: choose a rate above 0 and a latency of at least 0, finite")
 
     def seconds(self, sent: float) -> float:
         """Give the seconds of a round's two exchanges: nothing where nothing is sent."""

@@ -6,6 +6,7 @@ and both agree with ``torch.optim``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -51,8 +52,10 @@ class SGD:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.lr < 0 or not 0 <= self.momentum < 1:
-            raise ValueError(f"SGD needs lr >= 0 and 0 <= momentum < 1, got {self}")
+        if not 0 <= self.lr < math.inf or not 0 <= self.momentum < 1:
+            raise ValueError(f"SGD needs a finite lr >= 0 and 0 <= momentum < 1, got {self}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"SGD needs a finite weight_decay >= 0, got {self}")
         if self.nesterov and not self.momentum:
             raise ValueError(f"Nesterov momentum needs momentum > 0, got {self}")
 
@@ -90,8 +93,10 @@ class Adam:
     decoupled: bool = False
 
     def __post_init__(self) -> None:
-        if self.lr < 0 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"Adam needs lr >= 0 and 0 <= betas < 1, got {self}")
+        if not 0 <= self.lr < math.inf or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"Adam needs a finite lr >= 0 and 0 <= betas < 1, got {self}")
+        if not 0 <= self.weight_decay < math.inf or not 0 <= self.eps < math.inf:
+            raise ValueError(f"Adam needs finite weight_decay and eps >= 0, got {self}")
 
     def start(self, param: Tensor, /) -> Slots:
         # The two products stay scalars of the parameter, so that they stack over workers.

@@ -5,6 +5,7 @@ Reddi et al., *Adaptive Federated Optimization*, arXiv:2003.00295, algorithm 2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,6 +37,13 @@ class Momentum:
     momentum: float = 0.9
     nesterov: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.lr < math.inf or not 0 <= self.momentum < 1:
+            raise ValueError(
+                f"the server's lr={self.lr}, momentum={self.momentum}; choose a finite rate of at "
+                "least 0, and a momentum of at least 0 and below 1"
+            )
+
     @property
     def slots(self) -> Mapping[str, float]:
         return {"velocity": 0.0}
@@ -63,6 +71,13 @@ class Adaptive:
     lr: float
     beta1: float
     tau: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lr < math.inf or not 0 <= self.beta1 < 1 or not 0 < self.tau < math.inf:
+            raise ValueError(
+                f"the server's lr={self.lr}, beta1={self.beta1}, tau={self.tau}; choose a finite "
+                "rate of at least 0, beta1 of at least 0 and below 1, a finite tau above 0"
+            )
 
     @property
     def slots(self) -> Mapping[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -49,6 +50,8 @@ def train_common(
     """
     if min(choice.batch, choice.epochs, choice.patience) < 1:
         raise ValueError(f"{choice}: batch, epochs and patience must be at least 1")
+    if math.isnan(choice.target):
+        raise ValueError(f"common.target={choice.target}; choose an accuracy, or 1 to go on")
     best, reached, since = net.params, -1.0, 0
     for params in epochs(net, choice, public, seed):
         accuracy = score(net, params, validation)

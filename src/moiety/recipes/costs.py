@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,8 +49,8 @@ class Setting:
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise ValueError(f"layout {self.layout!r}; choose one of {tuple(LAYOUTS)}")
-        if self.flops < 0 or self.launch_s < 0 or not self.copy_rate > 0:
-            raise ValueError(f"{self}: rates and seconds must be at least 0")
+        if not self.flops >= 0 or not 0 <= self.launch_s < math.inf or not self.copy_rate > 0:
+            raise ValueError(f"{self}: rates and seconds must be at least 0, seconds finite")
 
 
 @dataclass(frozen=True)

@@ -129,9 +129,13 @@ NETS: Mapping[str, Kind] = {
 
 
 def check_kind(net: Net) -> None:
-    """Refuse a kind that is not there."""
+    """Refuse a kind that is not there, and numbers that fit no kind."""
     if net.kind not in NETS:
         raise ValueError(f"network {net.kind!r}{nearest(net.kind, NETS)}")
+    if not 0 <= net.dropout < 1:
+        raise ValueError(f"{net.dropout=}; choose a chance of at least 0 and below 1")
+    if not 0 < net.lift < math.inf:
+        raise ValueError(f"{net.lift=}; choose a finite factor above 0 (1: none)")
 
 
 def check_fit(net: Net, x: Tensor) -> None:

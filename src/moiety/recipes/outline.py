@@ -15,6 +15,7 @@ from moiety.models.gated import Base, Common, common_expert
 from moiety.recipes.build import read_data
 from moiety.recipes.graphs import TRAIN, check_graph, cluster, opener, place_graph
 from moiety.recipes.nets import NETS, check_fit, check_kind, network
+from moiety.recipes.pacing import check_pace
 from moiety.recipes.population import Places, place
 from moiety.recipes.record import Federation
 from moiety.solve.objectives import CrossEntropy, NodeCrossEntropy
@@ -73,6 +74,7 @@ def outline(record: Federation, seed: int, choose: Choose | None = None) -> Outl
     if not NETS[record.net.kind].shaped:
         data = replace(data, x=data.x.flatten(1))
     size, count = min(record.turnout.size, len(places.train)), population.anchors
+    check_pace(record, size, anchors=bool(places.anchors))
     roster = choose(places) if choose else sorted(places.train)[:size]
     with torch.device(META):
         net = network(record.net, data.x.shape[1:], len(data.classes), seed)

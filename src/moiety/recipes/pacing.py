@@ -1,12 +1,16 @@
-"""Whether a pace fits the workers of a recipe."""
+"""Whether a pace, and who takes part, fit the workers of a recipe."""
 
 from moiety.recipes.record import Federation
 
 
 def check_pace(record: Federation, workers: int, *, anchors: bool) -> None:
-    """Refuse a pace that does not fit the workers or who of them takes part."""
-    record.pace.check(workers)
+    """Refuse a turnout of nobody, and a pace that does not fit the workers or the turnout."""
     drawn = record.turnout
+    if drawn.size < 1:
+        raise ValueError(f"turnout.size={drawn.size}; choose at least 1 worker a round")
+    if not 0 < drawn.chance <= 1:
+        raise ValueError(f"turnout.chance={drawn.chance}; choose a chance above 0 and at most 1")
+    record.pace.check(workers)
     if not record.pace.waits and (
         drawn.chance < 1 or (drawn.anchors >= 0 and anchors and not drawn.fixed)
     ):

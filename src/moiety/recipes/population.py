@@ -73,6 +73,8 @@ def split_rows(data: Dataset, population: Population, seed: int) -> dict[str, Te
     if apart and data.test is None:
         shares["test"] = population.test
     left = 1 - sum(shares.values())
+    if not all(share >= 0 for share in shares.values()):
+        raise ValueError(f"{shares}: a share is no number, or below 0; choose 0 or more")
     if left <= 0:
         raise ValueError(f"{shares} leave no rows to train on; choose smaller shares")
     rows = torch.arange(data.size)
@@ -160,11 +162,24 @@ def by_partition(
     return Places(sets["public"], sets["validation"], train, groups, {})
 
 
+def check_rows(size: int, population: Population) -> None:
+    """Refuse to deal fewer rows than the workers must have."""
+    count = population.workers + population.unseen
+    each = population.shards if population.scheme == "shards" else 1
+    if population.scheme not in ("all", "natural") and size < count * each:
+        raise ValueError(
+            f"{size} rows to deal in all, but {count} workers (population.workers="
+            f"{population.workers}, unseen={population.unseen}) need {each} each at least; choose "
+            "fewer workers (population.workers)"
+        )
+
+
 def partitioned(data: Dataset, rows: Tensor, population: Population, seed: int) -> Sequence[Tensor]:
     """Partition rows over the workers, seen and unseen; positions within ``rows``."""
     assert data.y is not None
     y, rng = data.y[rows], stream(seed, "partition")
     count = population.workers + population.unseen
+    check_rows(len(rows), population)
     match population.scheme:
         case "all":
             return [torch.arange(len(rows))] * count

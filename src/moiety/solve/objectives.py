@@ -5,6 +5,7 @@ Letters: B rows, C classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,8 +105,8 @@ class Proximal:
     mu: float
 
     def __post_init__(self) -> None:
-        if self.mu < 0:
-            raise ValueError(f"mu={self.mu} would push a worker away; choose mu >= 0")
+        if not 0 <= self.mu < math.inf:
+            raise ValueError(f"mu={self.mu} would push a worker away; choose a finite mu >= 0")
 
     def __call__(self, params: Params, origin: Params, brief: Params, /) -> Tensor:
         del brief

@@ -27,6 +27,13 @@ class Cosine:
     warmup: float = 0.0
     floor: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < math.inf or not 0 <= self.floor <= 1:
+            raise ValueError(
+                f"warmup={self.warmup}, floor={self.floor}; choose a finite number of rounds of at "
+                "least 0, and a share of the learning rate from 0 to 1"
+            )
+
     def __call__(self, progress: float, /) -> float:
         if progress < self.warmup:
             return progress / self.warmup

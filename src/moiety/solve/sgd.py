@@ -81,8 +81,10 @@ class LocalSGD:
 
         if self.moments not in MOMENTS:
             raise ValueError(f"moments={self.moments!r}; choose one of {MOMENTS}")
-        if self.clip is not None and self.clip <= 0:
+        if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip={self.clip} would turn gradients round; choose a norm above 0")
+        if self.window < 0:
+            raise ValueError(f"window={self.window}; choose neighbouring rows, or 0 for all")
 
     @property
     def batched(self) -> bool:

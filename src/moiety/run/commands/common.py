@@ -120,6 +120,22 @@ def report_of(runs: Sequence[Path], out: Path) -> Path | None:
         return None
 
 
+def writable(path: Path | None) -> None:
+    """Refuse a file that cannot be written where it is said to be.
+
+    Raises:
+        RunError: for a folder that does not exist, or a file that is a folder.
+    """
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise RunError(
+            f"--out {path}: the folder {path.parent} does not exist; make it, or choose another"
+        )
+    if path.is_dir():
+        raise RunError(f"--out {path} is a folder; name a file in it")
+
+
 def existing(folder: Path) -> Path:
     """Refuse a folder that is not there."""
     if not folder.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -101,8 +102,11 @@ def setting_of(said: Words) -> Setting:
     Raises:
         UsageError: for numbers that cannot be meant.
     """
-    if said.statistical_cost < 0 or said.memory_gb < 0:
-        raise UsageError(f"{said.statistical_cost=} and {said.memory_gb=} must not be below 0")
+    if not all(0 <= one < math.inf for one in (said.statistical_cost, said.memory_gb)):
+        raise UsageError(
+            f"--statistical-cost {said.statistical_cost} and --memory-gb {said.memory_gb} must be "
+            "finite and must not be below 0"
+        )
     try:
         flops = 0.0 if said.flops == MEASURED else float(said.flops)
     except ValueError:

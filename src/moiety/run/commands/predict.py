@@ -11,7 +11,7 @@ import tyro
 
 from moiety.data.tables import Columns
 from moiety.run.answers import Answers
-from moiety.run.commands.common import existing, parse
+from moiety.run.commands.common import existing, parse, writable
 from moiety.run.errors import RunError
 from moiety.run.final import Served, load
 from moiety.run.group import GROUP
@@ -64,6 +64,7 @@ def open_model(folder: Path) -> Served:
 def main(words: Sequence[str]) -> int:
     """Predict."""
     said = parse(Words, words, prog="predict", about=ABOUT)
+    writable(said.out)
     served = open_model(said.run)
     if served.note.get("own"):
         warn(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +13,14 @@ import tyro
 
 from moiety.core.errors import WorkerError
 from moiety.core.ledger import Ledger, read
+from moiety.recipes.build import build
 from moiety.recipes.fields import override
 from moiety.recipes.record import Federation
 from moiety.run.commands.common import check, parse, recipe_of, report_of, with_file
 from moiety.run.errors import RunError, UsageError
 from moiety.run.evaluate import mean_accuracy
 from moiety.run.files import replace_file, to_json
-from moiety.run.group import finished, fresh_folder, start_group
+from moiety.run.group import finished, fresh_folder, roster_of, start_group
 from moiety.run.loop import LEDGER
 from moiety.run.say import columns, say, say_json, warn
 
@@ -29,6 +30,10 @@ examples:
   moiety sweep quickstart --methods fedprox --try fedprox.mu=1,0.1,0.01 --seeds 3
   moiety sweep ddome-modes --methods ddome --try local.lr=0.001,0.1 --search tpe --trials 20
 """
+
+SEARCHES = ("grid", "random", "tpe")
+
+UNJUDGED = "no validation rows to choose by; set population.validation above 0"
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ def main(words: Sequence[str]) -> int:
     if len(record.methods) != 1 or not said.tries:
         raise UsageError("a sweep needs one method and values: --methods ddome --try ddome.k=1,2")
     values = dict(parse_try(text, record) for text in said.tries)
+    preview(said, values, record)
     folder = fresh_folder(said.out, f"sweep-{name}")
     trials: list[Trial] = []
 
@@ -124,12 +130,46 @@ def nest(path: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def attempt(name: str, record: Federation, chosen: Mapping[str, Any], folder: Path) -> Trial:
-    """Play one combination over all seeds."""
+def grid(values: Mapping[str, list[Any]]) -> Iterator[Mapping[str, Any]]:
+    """Give all combinations of values."""
+    for combination in itertools.product(*values.values()):
+        yield dict(zip(values, combination, strict=True))
+
+
+def preview(said: Words, values: Mapping[str, list[Any]], record: Federation) -> None:
+    """Build every combination named, of a range its ends, before the first is trained.
+
+    A common expert is trained for an epoch at most.
+
+    Raises:
+        UsageError: for a search that is none, or a combination that does not fit.
+        RunError: where no rows are left to choose by.
+    """
+    if said.search not in SEARCHES:
+        raise UsageError(f"--search {said.search!r}; choose grid, random or tpe")
+    for chosen in grid(values):
+        one = check(with_values(record, chosen))
+        brief = replace(one.common, epochs=min(1, one.common.epochs))
+        try:
+            built = build(replace(one, common=brief), one.methods[0], one.seed)
+            roster_of(one, built)
+        except ValueError as error:
+            raise UsageError(f"{dict(chosen)}: {error}") from error
+        if "validation" not in built.groups:
+            raise RunError(UNJUDGED)
+
+
+def with_values(record: Federation, chosen: Mapping[str, Any]) -> Federation:
+    """Set the fields of one combination."""
     for path, value in chosen.items():
         record = override(record, nest(path, value))
+    return record
+
+
+def attempt(name: str, record: Federation, chosen: Mapping[str, Any], folder: Path) -> Trial:
+    """Play one combination over all seeds."""
     try:
-        runs = start_group(name, check(record), folder)
+        runs = start_group(name, check(with_values(record, chosen)), folder)
     except RunError as error:
         if not isinstance(error.__cause__, WorkerError):  # the choice itself may still be good
             raise
@@ -148,7 +188,7 @@ def validation(ledger: Ledger) -> float:
     """Give the accuracy on the validation rows after the last round."""
     score = mean_accuracy(ledger.evaluations[-1], "validation")
     if score is None:
-        raise RunError("no validation rows to choose by; set population.validation above 0")
+        raise RunError(UNJUDGED)
     return score
 
 
@@ -160,11 +200,9 @@ def search(
 ) -> None:
     """Try combinations: all of a grid, or as many as asked for of a library's choosing."""
     if said.search == "grid":
-        for combination in itertools.product(*values.values()):
-            play(dict(zip(values, combination, strict=True)))
+        for chosen in grid(values):
+            play(chosen)
         return
-    if said.search not in ("random", "tpe"):
-        raise UsageError(f"--search {said.search!r}; choose grid, random or tpe")
     try:
         import optuna
     except ImportError as error:
