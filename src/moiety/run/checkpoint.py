@@ -124,9 +124,14 @@ def read(where: Path, mark: str) -> Checkpoint:
     if index.get("check") != digest(index):
         raise RunError(f"{where} is damaged: {INDEX} was changed; {instead}")
     if index["mark"] != mark:
+        ours = [int(path.name) for path in found(where.parent) if mark_of(path) == mark]
+        remedy = (
+            f"resume from another with --at ({', '.join(map(str, ours))})"
+            if ours
+            else "go on with those it began with, or choose another folder"
+        )
         raise RunError(
-            f"{where} belongs to another recipe or to other settings (its fields differ); go on "
-            "with those it began with, or choose another folder"
+            f"{where} belongs to another recipe or other settings (its fields differ); {remedy}"
         )
     path = where / TENSORS
     data = path.read_bytes() if path.exists() else b""
@@ -177,6 +182,15 @@ def prune(folder: Path, last: int) -> None:
     for path in paths:
         if path not in keep and path != best:
             remove_folder(path)
+
+
+def mark_of(where: Path) -> str | None:
+    """Read what run a checkpoint belongs to; None where it is damaged."""
+    try:
+        index = read_json(where / INDEX)
+    except RunError:
+        return None
+    return index.get("mark") if isinstance(index, dict) else None
 
 
 def score_of(where: Path) -> float | None:
