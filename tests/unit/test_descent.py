@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from moiety.core.axes import Part
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, Share
+from moiety.engine.feed import feed
+from moiety.engine.pace import set_out
 from moiety.engine.serial import Serial
+from moiety.engine.work import walk_in_place
 from moiety.models.mlp import linear, mlp
 from moiety.ops.optim import SGD, Adam
 from moiety.solve.objectives import CrossEntropy, Proximal, SquaredError
@@ -210,3 +213,22 @@ def test_bfloat16_stays_near_float32():
     for name, tensor in wanted.piece.items():
         assert found.piece[name].dtype == torch.float32
         torch.testing.assert_close(found.piece[name], tensor, rtol=0, atol=5e-3)
+
+
+def test_setting_out_makes_one_step_and_reads_the_rest():
+    """What a plan times of a job besides its later steps: the very first step of the engine."""
+    model = mlp((5, 4, 3), rng())
+    solve = LocalSGD({"": CrossEntropy(model.forward)}, (("*", SGD(0.1)),), 4, 2)
+    job, read = Job(0, 0, 0, Share(), model.params), []
+
+    def noted():
+        for step in feed(table(), solve.plan(12, job), noisy=False):
+            read.append(step)
+            yield step
+
+    after, losses = set_out(solve, solve.start(job, {}), noted(), "")
+    wanted, _ = walk_in_place(solve, solve.start(job, {}), read[:1], "")
+    assert len(read) == 6
+    assert len(losses) == 1
+    assert all(torch.equal(after["params"][n], t) for n, t in wanted["params"].items())
+    assert not torch.equal(after["params"]["layer1.w"], model.params["layer1.w"])

@@ -65,7 +65,8 @@ class Forecast:
         flops_all: of all workers in a round.
         traffic: of a round.
         step_s: seconds of a local step.
-        job_s: seconds of a job apart from its steps: its plan, its rows, a copy of its piece.
+        job_s: seconds of a job apart from its steps: its plan, its rows, a copy of its piece, and
+            what its first step takes longer than the others.
         work_s: seconds of the slowest worker's job.
         works_s: seconds of all workers' jobs, one after the other.
         slice_s: seconds of dealing, cutting and folding.
@@ -266,10 +267,10 @@ def speeds(
     scene = Scene(method, begin(method), list(plan.rows), plan.seed, hints)
     rows = plan.rows[worker] if method.view is None else look(plan.rows[worker], method.view)
     job = next(job for job in scene.jobs if job.worker == worker)
-    apart_s = job_s(solve, job, rows)
+    each_s = step_s(solve, job, rows)
+    apart_s = job_s(solve, job, rows, each_s)
     for question in scene.questions:
         if question.worker == worker:
             assert method.probe is not None
             apart_s += job_s(method.probe.solve, question, rows)
-    each_s = step_s(solve, job, rows) + setting.launch_s
-    return each_s, apart_s, idle_s(method, scene.state, scene.roster, hints)
+    return each_s + setting.launch_s, apart_s, idle_s(method, scene.state, scene.roster, hints)
