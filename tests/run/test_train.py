@@ -104,3 +104,18 @@ def test_engines_of_several_processes_are_refused_with_a_remedy(engine, tmp_path
     with pytest.raises(RunError, match=r"choose auto.*docs/cluster\.md"):
         moiety.train(moiety.METHODS["fedavg"].make(task), workers, tmp_path / "x", how)
     assert not (tmp_path / "x").exists()
+
+
+def test_statistics_that_overflow_are_not_kept_either(tmp_path):
+    """The parameters are finite, barely; what is computed from them for use is not."""
+    task, workers = world()
+    model = moiety.normed((8, 16, 6), moiety.stream(0, "net"))
+    method = moiety.METHODS["ist"].make(moiety.Task(model, task.local, workers=len(workers)))
+
+    def spoil(old, new, held, memory):
+        return {name: tensor * 1e30 for name, tensor in new.items()}, memory
+
+    spoilt = replace(method, outer=spoil)
+    with pytest.raises(RunError, match=r"round 1: .* numbers of norm.\.\w+ are not finite"):
+        moiety.train(spoilt, workers, tmp_path / "run", moiety.Conduct(rounds=1))
+    assert not (tmp_path / "run" / "final").exists()

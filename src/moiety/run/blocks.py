@@ -21,10 +21,11 @@ from moiety.engine.peers import come_home
 from moiety.engine.ranks import Ranks
 from moiety.engine.resharding import load, save, whole_file
 from moiety.engine.shards import Shards
-from moiety.run.errors import RunError, check_finite, failure
+from moiety.run.errors import RunError, failure
 from moiety.run.evaluate import Score, mean
 from moiety.run.files import replace_file
 from moiety.run.final import CONFIG, MODEL
+from moiety.run.finite import agree_finite
 from moiety.run.ledger import Meter, append, settle
 from moiety.run.loop import CHECKPOINTS, LEDGER, Keep, Watcher, stopping
 from moiety.run.roster import Roster
@@ -142,26 +143,14 @@ def play_on(
             note(judge(run, shards))
         stop = run.ranks.agree(wish=asked())
         if last or stop or shards.round % run.keep.every == 0:
-            check_blocks_finite(shards)
+            come_home(shards)
+            agree_finite(run.ranks, shards.params, shards.round)
             if run.ranks.leads:
                 settle(folder / LEDGER)
             save(shards, folder / CHECKPOINTS, run.mark, run.keep.last)
         if stop:
             note(End(shards.round, 0.0, "interrupted", "stopped by the user"))
             raise KeyboardInterrupt
-
-
-def check_blocks_finite(shards: Shards) -> None:
-    """Refuse to keep a model that is none any more, wherever its numbers lie."""
-    come_home(shards)
-    wrong = ""
-    try:
-        check_finite(shards.params, shards.round)
-    except ValueError as error:
-        wrong = str(error)
-    for told in shards.ranks.gather(wrong):
-        if told:
-            raise ValueError(told)
 
 
 def play_round(run: BlockRun, shards: Shards) -> Round:
@@ -195,6 +184,7 @@ def judge(run: BlockRun, shards: Shards) -> Evaluation:
     come_home(shards)
     with torch.no_grad():
         fixed = calibrated(run, shards)
+        agree_finite(run.ranks, fixed, shards.round)
         for name, workers in run.groups.items():
             found = [
                 score(shards, fixed, rows, len(run.start.classes)) for rows in workers.values()

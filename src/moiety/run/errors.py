@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from moiety.core.types import Params
-
 
 class RunError(Exception):
     """Something a user can mend; the message names the value and the remedy."""
@@ -13,23 +11,6 @@ class RunError(Exception):
 
 class UsageError(RunError):
     """The command line names something that does not exist; exit code 2."""
-
-
-def check_finite(params: Params, number: int) -> None:
-    """Refuse to go on with a model that is none any more; losses alone tell of the workers.
-
-    Raises:
-        ValueError: with the tensor and the remedy.
-    """
-    for name, tensor in params.items():
-        if not tensor.is_floating_point() or tensor.sum().isfinite():
-            continue
-        count = int((~tensor.isfinite()).sum())
-        if count:  # a sum may be too large where no number is
-            raise ValueError(
-                f"round {number}: {count} of {tensor.numel()} numbers of {name} are not finite; "
-                "lower the learning rates, of the workers (local.lr) and of the server"
-            )
 
 
 def failure(error: Exception, folder: Path, ranks: int) -> RunError:

@@ -25,8 +25,9 @@ from moiety.engine.collective import collected
 from moiety.engine.ranks import Ranks
 from moiety.run import checkpoint as checkpoints
 from moiety.run.checkpoint import Checkpoint
-from moiety.run.errors import RunError, check_finite, failure
+from moiety.run.errors import RunError, failure
 from moiety.run.evaluate import evaluate, mean_accuracy
+from moiety.run.finite import agree_finite, check_finite
 from moiety.run.ledger import Meter, append, cut, settle
 from moiety.run.roster import Roster
 from moiety.solve.sgd import OWN
@@ -249,9 +250,11 @@ def judge(run: Run, method: Method, state: State) -> Evaluation:
     """Evaluate where the run stands; rank 0 does, of the others no group is asked."""
     groups, own = run.groups, {w: kept for w, kept in run.engine.memory.items() if OWN in kept}
     memory = collected(own, run.ranks)
+    params = method.calibrate(state.params, run.sample) if run.ranks.leads else {}
+    agree_finite(run.ranks, params, state.round)
     if not run.ranks.leads:
         return evaluate(method, state, memory, {}, len(run.start.classes))
-    used = replace(state, params=method.calibrate(state.params, run.sample))
+    used = replace(state, params=params)
     return evaluate(method, used, memory, groups, len(run.start.classes))
 
 
