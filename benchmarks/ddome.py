@@ -204,7 +204,7 @@ def quick(book: Book) -> list[Gate]:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, keep."""
     told = options(__doc__ or "", arguments)
-    book = Book.open(told.json)
+    book = Book.open(told.json, closed=told.kept)
     if told.quick:
         return report(quick(book), book, told, machine())
     gates = [*judged(book), mixed_answer(book)]

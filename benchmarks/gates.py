@@ -46,6 +46,16 @@ def spread(values: Sequence[float], unit: str = "") -> str:
     return f"{middle:.2f}{unit} ({low:.2f} to {high:.2f})"
 
 
+def percent(values: Sequence[float]) -> str:
+    """Write the mean of some shares in percent, and of several their range.
+
+    >>> percent([0.5, 0.7]), percent([0.25])
+    ('60.0 (50.0 to 70.0)', '25.0')
+    """
+    mean, low, high = (100 * one(values) for one in (statistics.fmean, min, max))
+    return f"{mean:.1f}" + (f" ({low:.1f} to {high:.1f})" if values[1:] else "")
+
+
 def at_least(name: str, floor: float, values: Sequence[float], unit: str = "x") -> Gate:
     """Ask that the median reach a floor."""
     good = statistics.median(values) >= floor

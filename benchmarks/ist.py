@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gates import Book, Gate, machine, not_run, options, report, spread
+from benchmarks.gates import Book, Gate, machine, not_run, options, percent, report, spread
 from benchmarks.ist_parts.dealing import dealing
 from benchmarks.ist_runs import (
     CHECKED,
@@ -214,9 +214,7 @@ def unlike(book: Book) -> list[Gate]:
             if not found:
                 told.append(f"{label} not run")
                 continue
-            low, high = 100 * min(found), 100 * max(found)
-            mean = 100 * statistics.mean(found)
-            told.append(f"{label} {mean:.1f} ({low:.1f} to {high:.1f})")
+            told.append(f"{label} {percent(found)}")
         gates.append(Gate(f"{name}, n = 4: accuracy (%)", "-", ", ".join(told)))
     return gates
 

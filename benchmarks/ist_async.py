@@ -7,21 +7,18 @@ to 8 points. Run with ``python -m benchmarks.ist_async [--quick] [--check] [--js
 
 from __future__ import annotations
 
-import contextlib
-import io
 import statistics
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.gates import Book, Gate, machine, options, report, shown
+from benchmarks.trial import Trial, ledger_of
 from moiety.core.flight import Course, Crew, gather, weigh
-from moiety.core.ledger import read
 from moiety.core.pace import Pace
 from moiety.core.play import begin
 from moiety.core.play import commit as fold
@@ -31,11 +28,6 @@ from moiety.engine.serial import Serial
 from moiety.methods.asyncdrop import asyncdrop
 from moiety.methods.task import Local, Task
 from moiety.models.mlp import mlp
-from moiety.recipes import RECIPES
-from moiety.recipes.fields import override
-from moiety.run.group import start_run
-from moiety.run.loop import LEDGER
-from moiety.run.spec import resolve
 
 SECONDS, QUICK_SECONDS, SEEDS, TARGET = 160, 40, (0, 1, 2), 0.60
 """Virtual seconds of a run and of a quick one; seeds; the accuracy to reach."""
@@ -71,13 +63,10 @@ def rounds(pace: Pace, seconds: float) -> tuple[int, int]:
 def trial(name: str, seed: int, seconds: float) -> Mapping[str, Any]:
     """Play one seed: (virtual seconds, accuracy on the test of all) of every evaluation."""
     method, changes, _ = TRIALS[name]
-    record = override(RECIPES["asyncdrop-fashion"].record, changes)
-    count, every = rounds(record.pace, seconds)
-    record = override(record, {"rounds": count, "evaluate_every": every, "engine": "serial"})
-    spec, built = resolve("asyncdrop-fashion", record, method, seed)
-    with tempfile.TemporaryDirectory() as place, contextlib.redirect_stderr(io.StringIO()):
-        start_run(spec, built, Path(place))
-        ledger = read(Path(place) / LEDGER)
+    what = Trial(name, method, "asyncdrop-fashion", changes)
+    count, every = rounds(what.record.pace, seconds)
+    length = {"rounds": count, "evaluate_every": every, "engine": "serial"}
+    ledger = ledger_of(replace(what, changes={**changes, **length}), seed)
     clock = {entry.round: entry.clock for entry in ledger.rounds}
     late = [r.round - 1 - work.born for r in ledger.rounds for work in r.workers]
     return {

@@ -11,22 +11,14 @@ one seed of Cora with four workers.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from benchmarks.gates import NOT_RUN, Book, Gate, machine, not_run, options, report
-from benchmarks.trial import Trial
-from moiety.core.ledger import read
-from moiety.run.group import start_run
-from moiety.run.loop import LEDGER
-from moiety.run.spec import resolve
+from benchmarks.trial import Trial, ledger_of
 
 SEEDS = (0, 1, 2)
 WORKERS = (2, 4, 8)
@@ -57,11 +49,7 @@ def trial(
 
 def played(what: Trial, seed: int) -> Figures:
     """Play a run as the command line does, and read its ledger."""
-    spec, built = resolve(what.recipe, what.record, what.method, seed)
-    with tempfile.TemporaryDirectory() as place:
-        with contextlib.redirect_stderr(io.StringIO()):
-            start_run(spec, built, Path(place))
-        ledger = read(Path(place) / LEDGER)
+    ledger = ledger_of(what, seed)
     told = [(e.groups["validation"].accuracy[0], e.groups["test"].accuracy[0])
             for e in ledger.evaluations]  # fmt: skip
     return {

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from benchmarks.gates import Book
-from benchmarks.trial import Trial
-from moiety.core.ledger import read
-from moiety.run.group import start_run
-from moiety.run.loop import LEDGER
-from moiety.run.spec import resolve
+from benchmarks.trial import Trial, ledger_of
 
 SEEDS = (0, 1, 2)
 STEPS, BATCH, H = 600, 64, 20
@@ -56,11 +48,7 @@ def trial(
 
 def played(what: Trial, seed: int) -> Figures:
     """Play a run as the command line does, and read its ledger."""
-    spec, built = resolve(what.recipe, what.record, what.method, seed)
-    with tempfile.TemporaryDirectory() as place:
-        with contextlib.redirect_stderr(io.StringIO()):
-            start_run(spec, built, Path(place))
-        ledger = read(Path(place) / LEDGER)
+    ledger = ledger_of(what, seed)
     every = what.record.local.steps
     return {
         "accuracy": {

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.gates import Book, Gate, machine, not_run, options, report, spread
 from benchmarks.ist_rank import counted
-from benchmarks.ist_runs import CHECKED, SEEDS, WORKERS
+from benchmarks.ist_runs import CHECKED, SEEDS, WORKERS, reached
 from moiety.engine.ranks import Ranks
 from moiety.ops.cost import statistical
 
@@ -41,11 +41,6 @@ def steps(method: str, n: int, every: int, seed: int) -> dict[str, Any]:
     return counted(Ranks(), job | looked)["accuracy"]
 
 
-def reached(accuracy: dict[str, float], target: float) -> float:
-    """Give the local steps after which a target was first seen."""
-    return min((int(s) for s, value in accuracy.items() if value >= target), default=math.nan)
-
-
 def ratios(book: Book, n: int, every: int, seeds: Sequence[int]) -> dict[float, list[float]]:
     """Target -> steps of IST over those of local SGD, by seed."""
     found: dict[float, list[float]] = {target: [] for target in TARGETS}
@@ -56,7 +51,7 @@ def ratios(book: Book, n: int, every: int, seeds: Sequence[int]) -> dict[float, 
         }
         told = book.several(takes)
         for target in TARGETS if len(told) == len(takes) else ():
-            whole, parts = (reached(one, target) for one in told)
+            whole, parts = (reached({"accuracy": one}, target) or math.nan for one in told)
             found[target].append(parts / whole)
     return found
 

@@ -6,7 +6,7 @@ import contextlib
 import io
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from moiety import load
 from moiety.core.ledger import Evaluation, Ledger, Round, read
 from moiety.models.gated import GatedExperts
 from moiety.recipes import RECIPES
-from moiety.recipes.build import ground, key
+from moiety.recipes.build import Built, ground, key
 from moiety.recipes.fields import override, to_plain
 from moiety.recipes.record import Federation
 from moiety.run.group import start_run
@@ -68,17 +68,29 @@ class Trial:
         return shlex.join(words)
 
 
-def played(trial: Trial, seed: int) -> Figures:
-    """Play one seed of a trial in a folder of its own, and take its figures."""
+@contextlib.contextmanager
+def ran(trial: Trial, seed: int) -> Iterator[tuple[Path, Built]]:
+    """Play one seed as the command line does, in a folder that is there for a while."""
     spec, built = resolve(trial.recipe, trial.record, trial.method, seed)
     with tempfile.TemporaryDirectory() as place:
         with contextlib.redirect_stderr(io.StringIO()):
             start_run(spec, built, Path(place))
-        ledger = read(Path(place) / LEDGER)
-        found = taken(ledger)
+        yield Path(place), built
+
+
+def ledger_of(trial: Trial, seed: int) -> Ledger:
+    """Play one seed, and read its ledger."""
+    with ran(trial, seed) as (folder, _):
+        return read(folder / LEDGER)
+
+
+def played(trial: Trial, seed: int) -> Figures:
+    """Play one seed of a trial, and take its figures."""
+    with ran(trial, seed) as (folder, built):
+        found = taken(read(folder / LEDGER))
         found["reached"] = built.reached
         if trial.method == "ddome":
-            found["gate"] = gate_health(Path(place) / "final", trial.record, seed)
+            found["gate"] = gate_health(folder / "final", trial.record, seed)
     return found
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.gates import Book, Gate, not_run
+from benchmarks.gates import Book, Gate, not_run, percent
 from benchmarks.ist_runs import SEEDS, STEPS, WORKERS, last, runs, trial
 from moiety.core.play import begin, play
 from moiety.core.state import Turn
@@ -43,12 +41,6 @@ def ensemble(n: int, seed: int) -> dict[str, Any]:
     right = [float((one.argmax(-1) == batch["y"]).double().mean()) for one in each]
     whole = float((torch.stack(each).mean(0).argmax(-1) == batch["y"]).double().mean())
     return {"ensemble": whole, "pieces": right}
-
-
-def percent(values: Sequence[float]) -> str:
-    """Write a mean and its range, in percent."""
-    mean, low, high = (100 * one(values) for one in (statistics.fmean, min, max))
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
 
 
 def dealing(book: Book) -> list[Gate]:

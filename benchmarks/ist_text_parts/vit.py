@@ -5,14 +5,13 @@ After Kariotakis et al., CPAL 2024: only the perceptron behind the class token i
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.gates import Book, Gate
+from benchmarks.gates import Book, Gate, percent
 from moiety.core.play import begin, play
 from moiety.core.rows import Rows, Seen, TableRows, some_of
 from moiety.core.streams import stream
@@ -93,10 +92,6 @@ def head(book: Book) -> list[Gate]:
     gates = []
     for name in SETS:
         found = book.measure(f"frozen ViT, {name}", partial(measured, name))
-        text = ", ".join(
-            f"{label} {100 * statistics.fmean(values):.1f}"
-            + (f" ({100 * min(values):.1f} to {100 * max(values):.1f})" if values[1:] else "")
-            for label, values in found.items()
-        )
+        text = ", ".join(f"{label} {percent(values)}" for label, values in found.items())
         gates.append(Gate(f"frozen ViT, dealt head, {name}: accuracy (%)", "-", text))
     return gates

@@ -230,7 +230,7 @@ def test_quick_says_what_it_leaves_out(monkeypatch, capsys):
     made_quick = {**made(60.0), "traffic": [[5, 5, 111_040, 111_080]]}
     figures = {"quick": made_quick, "theorem, quick, apart": [0.6], "theorem, quick, joint": [0.1],
                "theorem, quick, distance": [0.7]}  # fmt: skip
-    monkeypatch.setattr(Book, "open", staticmethod(lambda path: Book(figures=figures)))
+    monkeypatch.setattr(Book, "open", staticmethod(lambda path, *, closed: Book(figures=figures)))
     assert main(["--quick", "--check"]) == 0
     told = capsys.readouterr().out
     assert told.count("not run") == 3
@@ -248,7 +248,7 @@ def test_a_full_run_reads_every_trial(monkeypatch, capsys):
             figures[f"{name}, seed {seed}"] = made(50.0 + seed, health, [[5, 5, down, up]])
     for part in ("apart", "joint", "mixed", "distance"):
         figures[f"theorem, {part}"] = [0.1] * 3
-    monkeypatch.setattr(Book, "open", staticmethod(lambda path: Book(figures=figures)))
+    monkeypatch.setattr(Book, "open", staticmethod(lambda path, *, closed: Book(figures=figures)))
     assert main(["--check"]) == 1
     told = capsys.readouterr().out
     assert all(trial.name in told for trial in {**GATED, **QUICKSTART}.values())

@@ -366,7 +366,7 @@ def test_travelling_memory_is_drawn_back_as_the_piece_is():
 @pytest.mark.parametrize("rate", [0.5, 1.5])
 def test_a_mean_of_squares_never_falls_below_nothing(rate):
     for state in carrying(rate, optimizer="adam", change=True, late=True):
-        assert all((t >= 0).all() for t in state.slots.get("square", {}).values())
+        assert all((t >= 0).all() for t in state.slots["square"].values())
         assert all(t.isfinite().all() for t in state.params.values())
 
 

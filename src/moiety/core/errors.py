@@ -1,4 +1,15 @@
-"""Errors that say where in a run they happened."""
+"""Errors that say where in a run they happened, and what to do without a checkpoint."""
+
+from collections.abc import Sequence
+
+
+def another(rounds: Sequence[int], none: str = "there is no other: start the run anew") -> str:
+    """Say which checkpoints, by their rounds, to go on from instead; or what else to do.
+
+    >>> another([4, 8])
+    'resume from another with --at (4, 8)'
+    """
+    return f"resume from another with --at ({', '.join(map(str, rounds))})" if rounds else none
 
 
 class WorkerError(RuntimeError):

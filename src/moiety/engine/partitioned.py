@@ -37,9 +37,10 @@ def check(method: Method) -> None:
     form, solve = form_of(method.model), method.solve
     dealt_axes = set(getattr(method.split, "sizes", ()))
     for name, entries in method.model.axes.items():
-        if form.dim(name) is None and dealt_axes.intersection(map(str, entries)):
+        cut = dealt_axes.intersection(map(str, entries))
+        if cut and form.dim(name) is None:
             raise ValueError(
-                f"{name} is dealt along {dealt_axes.intersection(map(str, entries))}, but lies in "
+                f"{name} is dealt along {cut}, but lies in "
                 "no blocks: the network has no hidden layer; take engine='collective', or give "
                 "net.hidden a layer"
             )

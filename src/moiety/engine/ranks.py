@@ -183,16 +183,17 @@ def join() -> Ranks:
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
-def leave() -> None:
-    """Leave the other ranks, all at once: one that ends before the others would abort them."""
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
+def leave(*, stopped: bool = False) -> None:
+    """Leave the other ranks, all at once: one that ends before the others would abort them.
 
-
-def leave_stopped() -> None:
-    """Leave after Ctrl-C, when others may be anywhere: they are waited for, but not for long."""
-    if dist.is_available() and dist.is_initialized():
+    Args:
+        stopped: after Ctrl-C, when others may be anywhere: they are not waited for for long.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        return
+    if stopped:
         with contextlib.suppress(RuntimeError, ValueError):
             dist.monitored_barrier(timeout=timedelta(seconds=10))
-        dist.destroy_process_group()
+    else:
+        dist.barrier()
+    dist.destroy_process_group()

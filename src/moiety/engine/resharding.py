@@ -28,6 +28,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as write
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
+from moiety.core.errors import another
 from moiety.core.protocols import Solve
 from moiety.core.types import Params
 from moiety.engine.peers import come_home
@@ -100,6 +101,7 @@ def save(shards: Shards, folder: Path, mark: str, last: int = 2) -> Path:
     with group(shards.ranks):
         writer = HuggingFaceStorageWriter(str(part), save_distributed=True)
         write(everything(shards), storage_writer=writer)
+    shards.ranks.gather(None)  # all have written
     sums = digests(part, shards.ranks)
     if shards.ranks.leads:
         index = {"format": FORMAT, "round": shards.round, "mark": mark, "sha256": sums}
@@ -114,7 +116,6 @@ def save(shards: Shards, folder: Path, mark: str, last: int = 2) -> Path:
 
 def digests(folder: Path, ranks: Ranks) -> dict[str, str]:
     """Sum up every file of blocks, each rank some of them."""
-    ranks.gather(None)  # all have written
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.safetensors"))[ranks.rank :: ranks.size]:
         with path.open("rb") as file:
@@ -178,10 +179,7 @@ def index_of(where: Path) -> dict[str, Any]:
 
 def instead(where: Path) -> str:
     """Say what to do without a checkpoint."""
-    others = [int(path.name) for path in found(where.parent) if path != where]
-    if not others:
-        return "there is no other: start the run anew"
-    return f"resume from another with --at ({', '.join(map(str, others))})"
+    return another([int(path.name) for path in found(where.parent) if path != where])
 
 
 def chosen(folder: Path, at: int | None, ranks: Ranks) -> Path | None:

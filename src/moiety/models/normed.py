@@ -58,7 +58,7 @@ class NormedMLP:
 
     def normalise(self, params: Params, place: int, z_BH: Tensor) -> Tensor:
         """Normalise a layer by fixed statistics where there are some, else by the batch's."""
-        if self.norm == "none" or not z_BH.shape[1]:  # of a block, no unit may be at hand
+        if self.norm == "none":
             return z_BH
         name = f"norm{place}"
         scale, shift = params.get(f"{name}.g"), params.get(f"{name}.s")

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from moiety.core.errors import another
 from moiety.core.state import State
 from moiety.core.types import Memory
 from moiety.run.airborne import clock_from_json, clock_to, clock_to_json, under_way
@@ -105,12 +106,7 @@ def read(where: Path, mark: str) -> Checkpoint:
     Raises:
         RunError: if it is cut short or changed, of an older format, or from another recipe.
     """
-    others = [int(path.name) for path in found(where.parent) if path != where]
-    instead = (
-        f"resume from another with --at ({', '.join(map(str, others))})"
-        if others
-        else "there is no other: start the run anew"
-    )
+    instead = another([int(path.name) for path in found(where.parent) if path != where])
     try:
         index = read_json(where / INDEX)
     except RunError as error:
@@ -124,12 +120,8 @@ def read(where: Path, mark: str) -> Checkpoint:
     if index.get("check") != digest(index):
         raise RunError(f"{where} is damaged: {INDEX} was changed; {instead}")
     if index["mark"] != mark:
-        ours = [int(path.name) for path in found(where.parent) if mark_of(path) == mark]
-        remedy = (
-            f"resume from another with --at ({', '.join(map(str, ours))})"
-            if ours
-            else "go on with those it began with, or choose another folder"
-        )
+        ours = [int(path.name) for path in found(where.parent) if known(path).get("mark") == mark]
+        remedy = another(ours, "go on with those it began with, or choose another folder")
         raise RunError(
             f"{where} belongs to another recipe or other settings (its fields differ); {remedy}"
         )
@@ -176,7 +168,7 @@ def sections(memory: Memory, device: str) -> Memory:
 def prune(folder: Path, last: int) -> None:
     """Keep the last few checkpoints and the one with the best score (the earliest of equals)."""
     paths = found(folder)
-    scores = {path: score for path in paths if (score := score_of(path)) is not None}
+    scores = {path: score for path in paths if (score := known(path).get("score")) is not None}
     keep: Sequence[Path] = paths[-last:]
     best = max(scores, key=lambda path: scores[path], default=None)
     for path in paths:
@@ -184,21 +176,13 @@ def prune(folder: Path, last: int) -> None:
             remove_folder(path)
 
 
-def mark_of(where: Path) -> str | None:
-    """Read what run a checkpoint belongs to; None where it is damaged."""
+def known(where: Path) -> Mapping[str, Any]:
+    """Read what is said of a checkpoint; nothing where it is damaged."""
     try:
         index = read_json(where / INDEX)
     except RunError:
-        return None
-    return index.get("mark") if isinstance(index, dict) else None
-
-
-def score_of(where: Path) -> float | None:
-    """Read the score of a checkpoint; None where it has none, or is damaged."""
-    try:
-        return read_json(where / INDEX)["score"]
-    except (RunError, KeyError, TypeError):
-        return None
+        return {}
+    return index if isinstance(index, dict) else {}
 
 
 def forget(folder: Path, after: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from moiety.core.types import Params
 from moiety.engine.ranks import Ranks
 
@@ -12,9 +14,11 @@ def check_finite(params: Params, number: int) -> None:
     Raises:
         ValueError: with the tensor and the remedy.
     """
-    for name, tensor in params.items():
-        if not tensor.is_floating_point() or tensor.sum().isfinite():
-            continue
+    floats = {name: t for name, t in params.items() if t.is_floating_point()}
+    sums = [t.sum().double() for t in floats.values()]
+    if not sums or torch.stack(sums).isfinite().all():
+        return  # read once, for a GPU is waited for at each reading
+    for name, tensor in floats.items():
         count = int((~tensor.isfinite()).sum())
         if count:  # a sum may be too large where no number is
             raise ValueError(

@@ -227,7 +227,7 @@ def resume(folder: Path, at: int | None = None) -> list[Path]:
         The runs that were played.
     """
     played, ranks, runs = [], join(), members(folder)
-    if not any((one / name).exists() for one in (folder,) for name in (CONFIG, GROUP)):
+    if not any((folder / name).exists() for name in (CONFIG, GROUP)):
         raise RunError(
             f"{folder} was made by moiety.train(); call that again with the same method, workers "
             "and folder, and it goes on"

@@ -248,14 +248,13 @@ def play_commit(
 
 def judge(run: Run, method: Method, state: State) -> Evaluation:
     """Evaluate where the run stands; rank 0 does, of the others no group is asked."""
-    groups, own = run.groups, {w: kept for w, kept in run.engine.memory.items() if OWN in kept}
-    memory = collected(own, run.ranks)
-    params = method.calibrate(state.params, run.sample) if run.ranks.leads else {}
-    agree_finite(run.ranks, params, state.round)
-    if not run.ranks.leads:
-        return evaluate(method, state, memory, {}, len(run.start.classes))
-    used = replace(state, params=params)
-    return evaluate(method, used, memory, groups, len(run.start.classes))
+    own = {w: kept for w, kept in run.engine.memory.items() if OWN in kept}
+    memory, leads = collected(own, run.ranks), run.ranks.leads
+    params = method.calibrate(state.params, run.sample) if leads else state.params
+    added = {name: t for name, t in params.items() if t is not state.params.get(name)}
+    agree_finite(run.ranks, added, state.round)  # the others were looked at after the round
+    groups = run.groups if leads else {}
+    return evaluate(method, replace(state, params=params), memory, groups, len(run.start.classes))
 
 
 def save(run: Run, folder: Path, state: State, size: int, score: float | None) -> None:

@@ -86,11 +86,11 @@ class NormedForm:
             last = place == model.depth
             z = F.linear(h_BN, shard[f"layer{place}.w"])
             z = holders.total(z) if last and place > 1 else z
+            empty = not z.shape[1]  # no unit is at hand: var would warn of it, a norm refuse it
             if fix:
-                empty = not z.shape[1]  # no unit is at hand, and var would warn of it
                 fixed[f"norm{place}.mean"] = z.mean(0)
                 fixed[f"norm{place}.var"] = z.sum(0) if empty else z.var(0, correction=0)
-            z = model.normalise({**shard, **fixed}, place, z)
+            z = z if empty else model.normalise({**shard, **fixed}, place, z)
             if last:
                 return z
             h_Bb = F.relu(z)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from moiety.engine.ranks import join, leave, leave_stopped
+from moiety.engine.ranks import join, leave
 from moiety.run.commands.common import existing, parse, stopped
 from moiety.run.commands.run import finish
 from moiety.run.group import members, resume
@@ -48,7 +48,7 @@ def main(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         if join().leads:
             stopped(folder)
-        leave_stopped()
+        leave(stopped=True)
         raise
     if join().leads:
         if not played:

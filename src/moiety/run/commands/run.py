@@ -11,7 +11,7 @@ import tyro
 
 from moiety.core.ledger import read
 from moiety.engine.choose import TOGETHER
-from moiety.engine.ranks import Ranks, leave, leave_stopped
+from moiety.engine.ranks import Ranks, leave
 from moiety.recipes.record import Federation
 from moiety.run.alike import ranks_of
 from moiety.run.commands.common import (
@@ -69,7 +69,7 @@ def main(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         if ranks.leads:
             stopped(folder)
-        leave_stopped()
+        leave(stopped=True)
         raise
     if ranks.leads:
         finish(runs, folder, json=said.json)
