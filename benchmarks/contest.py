@@ -16,10 +16,10 @@ import torch
 
 from benchmarks import plain
 from benchmarks.work import Work, clothing
-from moiety.core.play import begin, play
 from moiety.core.protocols import Engine
 from moiety.engine.choose import choose, make
 from moiety.engine.pool import Pool
+from moiety.rounds.synchronous import begin, play
 
 Round = Callable[[int], None]
 ROOT = Path(__file__).parent.parent

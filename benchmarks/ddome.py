@@ -14,17 +14,7 @@ from itertools import pairwise
 
 from benchmarks import theorem
 from benchmarks.ddome_trials import ALL, MAP, finals, known, score, scores, seeds
-from benchmarks.gates import (
-    NOT_RUN,
-    Book,
-    Gate,
-    at_least,
-    machine,
-    not_run,
-    options,
-    report,
-    shown,
-)
+from benchmarks.gates import NOT_RUN, Book, Gate, at_least, machine, not_run, options, report, shown
 from benchmarks.trial import Figures, Trial, played
 
 SEEDS = (0, 1, 2)

@@ -18,16 +18,16 @@ import torch
 
 from benchmarks.gates import Book, Gate, machine, options, report, shown
 from benchmarks.trial import Trial, ledger_of
-from moiety.core.flight import Course, Crew, gather, weigh
-from moiety.core.pace import Pace
-from moiety.core.play import begin
-from moiety.core.play import commit as fold
 from moiety.core.rows import TableRows
 from moiety.core.streams import stream
 from moiety.engine.serial import Serial
 from moiety.methods.asyncdrop import asyncdrop
 from moiety.methods.task import Local, Task
 from moiety.models.mlp import mlp
+from moiety.rounds.asynchronous import Course, Crew, gather, weigh
+from moiety.rounds.schedule import Pace
+from moiety.rounds.synchronous import begin
+from moiety.rounds.synchronous import commit as fold
 
 SECONDS, QUICK_SECONDS, SEEDS, TARGET = 160, 40, (0, 1, 2), 0.60
 """Virtual seconds of a run and of a quick one; seeds; the accuracy to reach."""

@@ -28,16 +28,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gates import Book, Gate, machine, not_run, options, report
 from moiety.core.ledger import read
-from moiety.core.play import begin, dispatch, play
 from moiety.core.protocols import Method
 from moiety.core.state import count_bytes, count_sections
-from moiety.engine.feed import feed
-from moiety.engine.pace import median_s
+from moiety.engine.batches import feed
 from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
 from moiety.engine.work import gradient, one_thread
 from moiety.methods.task import Local
-from moiety.ops.cost import (
+from moiety.plan.costs import Forecast, Setting, forecast, speeds
+from moiety.plan.count import (
     Link,
     gcn,
     graph_flops,
@@ -48,11 +47,12 @@ from moiety.ops.cost import (
     perceptron_kept,
     sage,
 )
+from moiety.plan.outline import Outline, outline
+from moiety.plan.speed import median_s
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build
-from moiety.recipes.costs import Forecast, Setting, forecast, speeds
-from moiety.recipes.outline import Outline, outline
 from moiety.recipes.record import Federation, Net, Population, Turnout
+from moiety.rounds.synchronous import begin, dispatch, play
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
 from moiety.run.spec import resolve

@@ -28,10 +28,10 @@ from benchmarks.gates import Book, Gate, machine, not_run, options, report, spre
 from benchmarks.ist_parts.network import network, ranks
 from benchmarks.ist_rank import described
 from benchmarks.ist_runs import TARGET
-from moiety.ops.cost import Link, statistical
-from moiety.recipes.choice import decide
-from moiety.recipes.costs import Forecast, Setting, forecast
-from moiety.recipes.outline import outline
+from moiety.plan.choice import decide
+from moiety.plan.costs import Forecast, Setting, forecast
+from moiety.plan.count import Link, statistical
+from moiety.plan.outline import outline
 
 N, WIDE = 4, 2048
 RATES, MBIT = {"100mbit": "100 Mbit/s", "1gbit": "1 Gbit/s"}, {"100mbit": 100.0, "1gbit": 1000.0}

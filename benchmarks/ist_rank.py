@@ -16,19 +16,19 @@ import torch
 
 from benchmarks.ist_runs import trial
 from benchmarks.trial import Trial
-from moiety.core.play import begin, play
+from moiety.blocks.memory import Peak, walk_owned
+from moiety.blocks.partitioned import Partitioned
+from moiety.blocks.peers import come_home
+from moiety.blocks.shards import Shards
 from moiety.core.state import Job, Share
 from moiety.engine.collective import Collective
-from moiety.engine.owned import Peak, walk_owned
-from moiety.engine.partitioned import Partitioned
-from moiety.engine.peers import come_home
 from moiety.engine.ranks import Ranks, join, leave
-from moiety.engine.shards import Shards
 from moiety.engine.work import work
 from moiety.recipes.build import Built
-from moiety.run.alike import folding
+from moiety.rounds.synchronous import begin, play
 from moiety.run.blocks import score
 from moiety.run.evaluate import evaluate
+from moiety.run.same_ranks import folding
 from moiety.run.spec import resolve
 
 SMALL = 60

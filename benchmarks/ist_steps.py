@@ -5,8 +5,8 @@
 784-512-512-10 on the first 12,000 training rows of Fashion-MNIST, runs of ``moiety run
 ist-fashion``, scored on all test rows every 40 local steps (80 where a round is as long). Both
 methods take rounds of one length and the same seeds; medians of three. `moiety plan` assumes what
-is measured here (``moiety.ops.cost.STATISTICAL``), and that it does is asked. A quick run looks at
-four workers and rounds of 20 steps, with one seed.
+is measured here (``moiety.plan.count.STATISTICAL``), and that it does is asked. A quick run looks
+at four workers and rounds of 20 steps, with one seed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.gates import Book, Gate, machine, not_run, options, report, spre
 from benchmarks.ist_rank import counted
 from benchmarks.ist_runs import CHECKED, SEEDS, WORKERS, reached
 from moiety.engine.ranks import Ranks
-from moiety.ops.cost import statistical
+from moiety.plan.count import statistical
 
 ROUNDS = (20, 80)
 """Local steps of a round."""

@@ -20,18 +20,18 @@ import torch
 from benchmarks.gates import Book, Gate, machine, not_run, options, report
 from benchmarks.ist_text_parts.size import sizes
 from benchmarks.ist_text_parts.vit import head
-from moiety.core.play import begin, commit, dispatch
 from moiety.core.protocols import Calibrated, Method, as_it_is
 from moiety.core.state import State, Turn
 from moiety.core.streams import SERVER, stream
 from moiety.core.types import Params
 from moiety.engine.pool import Pool
-from moiety.models.piece import deployed
 from moiety.recipes import RECIPES
 from moiety.recipes.build import Built, build
 from moiety.recipes.fields import override
+from moiety.rounds.synchronous import begin, commit, dispatch
 from moiety.run.evaluate import evaluate
 from moiety.run.ledger import Meter
+from moiety.serve.personal import deployed
 
 STEPS, H = 600, 20
 SEEDS = (0, 1, 2)

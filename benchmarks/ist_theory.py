@@ -19,7 +19,7 @@ from benchmarks.gates import Book, Gate, machine, options, report
 from benchmarks.ist_parts.directions import iterates, residual
 from benchmarks.ist_parts.masked import Setting, distance, floor
 from benchmarks.ist_parts.quadratic import w_bar
-from moiety.split.dealt import Bernoulli, Categorical
+from moiety.split.assigned import Bernoulli, Categorical
 
 PARTS, TAUS, WIDTHS = (1, 2, 4, 8), (1, 5, 15), (100, 200, 400, 800, 1600)
 LINKS = tuple(1.4 + 0.05 * step for step in range(10))

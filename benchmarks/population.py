@@ -13,14 +13,14 @@ import time
 import torch
 
 from benchmarks.work import LOCAL
-from moiety.core.play import begin, play
 from moiety.core.rows import TableRows
 from moiety.core.streams import stream
 from moiety.engine.pool import Pool
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.models.mlp import mlp
-from moiety.run.roster import Uniform
+from moiety.rounds.synchronous import begin, play
+from moiety.run.cohort import Uniform
 
 ROUNDS = 12
 

@@ -15,17 +15,7 @@ import sys
 from typing import Any
 
 from benchmarks.contest import ROOT, accuracy, apart, auto, by_hand, contest, ours, peer, ratios
-from benchmarks.gates import (
-    Book,
-    Gate,
-    at_least,
-    at_most,
-    machine,
-    not_run,
-    options,
-    report,
-    shown,
-)
+from benchmarks.gates import Book, Gate, at_least, at_most, machine, not_run, options, report, shown
 from benchmarks.work import clothing, crowd, real
 from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized

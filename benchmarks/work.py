@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.plain import GroupedCNN, Table, perceptron
 from moiety.core.protocols import Method
 from moiety.core.rows import TableRows
-from moiety.data.sets import load
+from moiety.data.datasets import load
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Local, Task
 from moiety.models.cnn import cnn

@@ -13,7 +13,7 @@ net = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Lin
 task = moiety.Task(moiety.from_module(net), moiety.Local(lr=0.05, epochs=1))
 method = moiety.METHODS["fedprox"].make(task, mu=0.01)
 
-engine = moiety.engine("serial", workers.__getitem__)
+engine = moiety.make_engine("serial", workers.__getitem__)
 state = moiety.begin(method)
 for _ in range(60):
     state = moiety.play(method, engine, state, roster=range(5), seed=0)

@@ -9,12 +9,12 @@ import torch
 
 from benchmarks.gates import Book, Gate, not_run, percent
 from benchmarks.ist_runs import SEEDS, STEPS, WORKERS, last, runs, trial
-from moiety.core.play import begin, play
 from moiety.core.state import Turn
 from moiety.core.streams import SERVER, stream
 from moiety.engine.pool import Pool
-from moiety.models.piece import deployed
+from moiety.rounds.synchronous import begin, play
 from moiety.run.spec import resolve
+from moiety.serve.personal import deployed
 
 WAYS = {
     "dealt once, never again": {"fresh": False},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from moiety.core.streams import stream
-from moiety.split.dealt import RoundRobin
+from moiety.split.assigned import RoundRobin
 
 
 def iterates(keep: float, noise: float, far: float, *, seed: int = 0) -> float:

@@ -10,26 +10,26 @@ from typing import Any
 
 import torch
 
-from moiety.core.play import begin, dispatch, play
 from moiety.core.protocols import Method
 from moiety.core.rows import SOME, TableRows
 from moiety.core.state import State
 from moiety.core.streams import stream
 from moiety.core.types import Params
 from moiety.data.dataset import fit_scale
+from moiety.data.datasets import load
 from moiety.data.partition import iid
-from moiety.data.sets import load
 from moiety.engine.pool import Pool
 from moiety.methods.ist import ist
 from moiety.methods.local_sgd import local_sgd
 from moiety.methods.loft import Prune, filter_axes, loft
 from moiety.methods.resist import resist
 from moiety.methods.task import Local, Task
-from moiety.models.gated import Base
+from moiety.models.base import Base
 from moiety.models.residual import DEPTH, FILTERS, Form
 from moiety.models.resnet import resnet
 from moiety.models.vgg import vgg
 from moiety.ops.filters import norms, ticket_distance
+from moiety.rounds.synchronous import begin, dispatch, play
 
 STEPS, SHAPE, CLASSES = 20, (3, 16, 16), 10
 FORM = Form((1, 1, 13, 1), (8, 16, 32, 64))

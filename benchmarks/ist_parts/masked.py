@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.streams import stream
-from moiety.split.dealt import Deal, RoundRobin
+from moiety.split.assigned import Deal, RoundRobin
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from moiety.core.axes import Axes, Part
-from moiety.core.play import begin, play
 from moiety.core.protocols import Kept, Method, Split
 from moiety.core.rows import TableRows
 from moiety.core.state import Share
 from moiety.core.types import Batch, Params
 from moiety.engine.serial import Serial
 from moiety.merge.overlap import overlap
-from moiety.models.serve import Plain
 from moiety.ops.optim import SGD
+from moiety.rounds.synchronous import begin, play
+from moiety.serve.choose import Plain
 from moiety.solve.sgd import LocalSGD
 from moiety.split.own import Own
 

@@ -12,21 +12,21 @@ from typing import Any
 import torch
 
 from benchmarks.gates import Book, Gate, percent
-from moiety.core.play import begin, play
 from moiety.core.rows import Rows, Seen, TableRows, some_of
 from moiety.core.streams import stream
 from moiety.data.dataset import fit_scale
-from moiety.data.sets import load
+from moiety.data.datasets import load
 from moiety.engine.pool import Pool
 from moiety.methods import METHODS
 from moiety.methods.task import Local, Task
 from moiety.models.blocks import Sizes
 from moiety.models.normed import normed
-from moiety.models.piece import Frozen
 from moiety.models.vit import vit
 from moiety.recipes.common import epochs, score
 from moiety.recipes.record import CommonExpert
+from moiety.rounds.synchronous import begin, play
 from moiety.run.evaluate import evaluate
+from moiety.serve.personal import Frozen
 
 BODY, ROWS, TEST = 4000, 8000, 4000
 """Images for the body, then for the head, and for testing."""

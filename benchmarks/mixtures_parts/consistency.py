@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks.mixtures_parts.data import draw_y, simulated
 from benchmarks.mixtures_parts.gate import Gate, Section
 from moiety.estimators import DistributedMixtureOfExpertsRegressor, MixtureOfExpertsRegressor
-from moiety.ops.mixture.experts import Gaussian
-from moiety.ops.mixture.model import Mixture
+from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.model import Mixture
 
 PARTS = ("gate", "experts", "variances")
 CHOICES = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from moiety.ops.mixture.experts import Gaussian
-from moiety.ops.mixture.model import Mixture, design, gate_proba
+from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.model import Mixture, design, gate_proba
 
 
 def folder() -> Path:

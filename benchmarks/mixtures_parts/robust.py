@@ -10,8 +10,8 @@ import numpy as np
 from benchmarks.mixtures_parts.data import Simulated, simulated
 from benchmarks.mixtures_parts.gate import Gate, Section
 from moiety.estimators import DistributedMixtureOfExpertsRegressor, MixtureOfExpertsRegressor
-from moiety.ops.mixture.experts import Gaussian
-from moiety.ops.mixture.model import Mixture
+from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.model import Mixture
 
 MACHINES = 8
 SUPPORT = 2000

@@ -3,9 +3,9 @@ import os
 import pytest
 import torch
 
+from moiety.data.cache import VARIABLE
+from moiety.data.datasets import SETS, load
 from moiety.data.modes import shifted, templates
-from moiety.data.sets import SETS, load
-from moiety.data.shelf import VARIABLE
 
 shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is not set")
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from moiety.data.cache import VARIABLE
 from moiety.data.dataset import Dataset, divide, fit_scale
+from moiety.data.datasets import load
 from moiety.data.partition import contiguous
-from moiety.data.sets import load
-from moiety.data.shelf import VARIABLE
 from moiety.data.texts import windows
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build, ground
 from moiety.recipes.fields import override
-from moiety.run.final import Intake
+from moiety.serve.predictor import Intake
 
 shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is not set")
 

@@ -5,10 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from moiety.estimators import (
-    DistributedMixtureOfExpertsRegressor,
-    MixtureOfExpertsRegressor,
-)
+from moiety.estimators import DistributedMixtureOfExpertsRegressor, MixtureOfExpertsRegressor
 from tests.estimators.worlds import draw, gaussian_mixture, shards
 
 

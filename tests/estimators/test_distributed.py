@@ -15,9 +15,9 @@ from moiety.estimators import (
 from moiety.estimators.opening import open_shard
 from moiety.estimators.server import common_scale, refine
 from moiety.estimators.workers import tally_shard
-from moiety.ops.mixture.em import Prior
-from moiety.ops.mixture.model import Mixture, canonical, design
-from moiety.ops.mixture.scene import Support
+from moiety.mixtures.em import Prior
+from moiety.mixtures.model import Mixture, canonical, design
+from moiety.mixtures.scene import Support
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture, shards
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from moiety.estimators import MixtureOfExpertsRegressor
-from moiety.ops.mixture.em import Prior, advance, climb, objective, revive, tally
-from moiety.ops.mixture.experts import Gaussian
-from moiety.ops.mixture.information import observed_information
-from moiety.ops.mixture.logit import fit_logit, solve
-from moiety.ops.mixture.model import Mixture, design, log_density, responsibilities
-from moiety.ops.mixture.scale import moments, pooled, rescaled, scale_of, scaled, unscaled
+from moiety.mixtures.em import Prior, advance, climb, objective, revive, tally
+from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.information import observed_information
+from moiety.mixtures.logit import fit_logit, solve
+from moiety.mixtures.model import Mixture, design, log_density, responsibilities
+from moiety.mixtures.scale import moments, pooled, rescaled, scale_of, scaled, unscaled
 from tests.estimators.worlds import categorical_mixture, data_folder, draw, gaussian_mixture
 
 
@@ -48,7 +48,7 @@ def test_the_sums_agree_with_a_loop_over_rows():
     rows = block(mixture)
     sums = tally(mixture, [rows])
     value, slope, info = slow_sums(mixture, *rows)
-    from moiety.ops.mixture.em import gate_information
+    from moiety.mixtures.em import gate_information
 
     assert float(sums["loglik"]) == pytest.approx(value, rel=1e-12)
     np.testing.assert_allclose(sums["slopes"][:, :2], slope, atol=1e-10)

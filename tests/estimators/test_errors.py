@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from moiety.estimators.errors import standard_errors
-from moiety.ops.mixture.em import climb, tally
-from moiety.ops.mixture.experts import Gaussian
-from moiety.ops.mixture.model import Mixture, design, mapped, uncentring
-from moiety.ops.mixture.scale import stretched
+from moiety.mixtures.em import climb, tally
+from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.model import Mixture, design, mapped, uncentring
+from moiety.mixtures.scale import stretched
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture
 
 

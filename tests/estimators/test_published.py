@@ -5,16 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from moiety.estimators import (
-    DistributedMixtureOfExpertsRegressor,
-    MixtureOfExpertsRegressor,
-)
-from moiety.ops.mixture import gates
-from moiety.ops.mixture.cost import ForwardKL
-from moiety.ops.mixture.experts import Gaussian
-from moiety.ops.mixture.model import Mixture, design, gate_proba, log_density
-from moiety.ops.mixture.published import fit_published, start_from_labels
-from moiety.ops.mixture.transport import Problem, carry, joined
+from moiety.estimators import DistributedMixtureOfExpertsRegressor, MixtureOfExpertsRegressor
+from moiety.mixtures import gates
+from moiety.mixtures.cost import ForwardKL
+from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.model import Mixture, design, gate_proba, log_density
+from moiety.mixtures.published import fit_published, start_from_labels
+from moiety.mixtures.transport import Problem, carry, joined
 from tests.estimators.worlds import data_folder
 
 

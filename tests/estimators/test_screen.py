@@ -9,12 +9,12 @@ from moiety.estimators import (
     DistributedMixtureOfExpertsClassifier,
     DistributedMixtureOfExpertsRegressor,
 )
-from moiety.ops.mixture.experts import Categorical, Gaussian
-from moiety.ops.mixture.hellinger import class_proba, squared_hellinger
-from moiety.ops.mixture.model import Mixture, design, log_density
-from moiety.ops.mixture.reduce import Recipe, reduce_mixtures
-from moiety.ops.mixture.scene import Local
-from moiety.ops.mixture.screen import excessive
+from moiety.mixtures.experts import Categorical, Gaussian
+from moiety.mixtures.hellinger import class_proba, squared_hellinger
+from moiety.mixtures.model import Mixture, design, log_density
+from moiety.mixtures.reduce import Recipe, reduce_mixtures
+from moiety.mixtures.scene import Local
+from moiety.mixtures.screen import excessive
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture, shards
 
 

@@ -11,12 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from moiety.estimators import (
-    MixtureOfExpertsClassifier,
-    MixtureOfExpertsRegressor,
-    select_experts,
-)
-from moiety.ops.mixture.model import design, log_density
+from moiety.estimators import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor, select_experts
+from moiety.mixtures.model import design, log_density
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture
 
 

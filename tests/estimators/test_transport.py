@@ -6,21 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from moiety.ops.mixture import gates
-from moiety.ops.mixture.align import assignment, divergence
-from moiety.ops.mixture.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS, ForwardKL
-from moiety.ops.mixture.experts import Gaussian
-from moiety.ops.mixture.logit import log_sum
-from moiety.ops.mixture.model import Mixture, design, gate_proba, log_density, reorder
-from moiety.ops.mixture.reduce import (
-    Recipe,
-    average_mixture,
-    middle_mixture,
-    reduce_mixtures,
-)
-from moiety.ops.mixture.scene import Local, Support
-from moiety.ops.mixture.screen import screened
-from moiety.ops.mixture.transport import Problem, carry, joined, plan, spread
+from moiety.mixtures import gates
+from moiety.mixtures.align import assignment, divergence
+from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS, ForwardKL
+from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.logit import log_sum
+from moiety.mixtures.model import Mixture, design, gate_proba, log_density, reorder
+from moiety.mixtures.reduce import Recipe, average_mixture, middle_mixture, reduce_mixtures
+from moiety.mixtures.scene import Local, Support
+from moiety.mixtures.screen import screened
+from moiety.mixtures.transport import Problem, carry, joined, plan, spread
 from tests.estimators.worlds import categorical_mixture, gaussian_mixture
 
 EXACT = [("kl", 0), ("reverse_kl", 0), ("w2", 0), ("kl", 3)]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moiety.ops.mixture.experts import Categorical, Gaussian
-from moiety.ops.mixture.model import Mixture, design, gate_proba
+from moiety.mixtures.experts import Categorical, Gaussian
+from moiety.mixtures.model import Mixture, design, gate_proba
 
 
 def data_folder() -> Path:

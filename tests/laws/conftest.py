@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from moiety.core.axes import take
-from moiety.core.play import begin, dispatch, play, questions
 from moiety.core.protocols import Method
 from moiety.core.rows import Rows, Seen, all_rows, some_of
 from moiety.core.state import Job, Reply, State
@@ -27,7 +26,8 @@ from moiety.methods.task import Local, Task
 from moiety.models.mlp import mlp
 from moiety.models.module import from_module
 from moiety.models.normed import normed
-from moiety.outer.fedopt import Outer, fedyogi
+from moiety.rounds.synchronous import begin, dispatch, play, questions
+from moiety.server.optimizers import Outer, fedyogi
 from moiety.solve.sgd import OWN
 from moiety.split.nested import Nested
 

@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from moiety.core.axes import Part
-from moiety.core.flight import Course, Crew
-from moiety.core.flight import play as fly
 from moiety.core.fold import Precision
-from moiety.core.pace import Pace, Speeds
-from moiety.core.play import begin, dispatch, play
 from moiety.core.stage import Stage
 from moiety.core.streams import stream
 from moiety.engine.collective import Collective, Scattered, collected, hollow
 from moiety.engine.ranks import Packed, ours, packed, unpacked
 from moiety.engine.serial import Serial
 from moiety.methods import METHODS
-from moiety.run.alike import folding
+from moiety.rounds.asynchronous import Course, Crew
+from moiety.rounds.asynchronous import play as fly
+from moiety.rounds.schedule import Pace, Speeds
+from moiety.rounds.synchronous import begin, dispatch, play
+from moiety.run.same_ranks import folding
 
 
 def differences(found, wanted, where=""):

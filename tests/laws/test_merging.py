@@ -8,7 +8,6 @@ import torch
 
 from moiety.core.axes import Part, add_at, take
 from moiety.core.fold import Precision
-from moiety.core.play import begin, commit, play
 from moiety.core.protocols import jump
 from moiety.core.rows import TableRows
 from moiety.core.state import Reply
@@ -17,6 +16,7 @@ from moiety.engine.serial import Serial
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Local, Task
 from moiety.models.mlp import mlp
+from moiety.rounds.synchronous import begin, commit, play
 
 
 def parts(case, rounds: int = 3) -> list[Part]:

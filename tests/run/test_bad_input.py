@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from moiety import load
+from moiety.core.errors import RunError
 from moiety.core.ledger import read
 from moiety.core.rows import TableRows
 from moiety.recipes.build import build
-from moiety.run.errors import RunError
-from moiety.run.final import CONFIG, MODEL
 from moiety.run.loop import CHECKPOINTS, LEDGER
+from moiety.serve.predictor import CONFIG, MODEL
 
 ENGINES = ("serial", "vectorized", "pool")
 

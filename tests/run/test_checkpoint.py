@@ -10,13 +10,13 @@ import sys
 import pytest
 import torch
 
-from moiety.core.errors import WorkerError
+from moiety.core import files
+from moiety.core.errors import RunError, WorkerError
 from moiety.core.ledger import End
 from moiety.core.ledger import read as read_ledger
 from moiety.core.state import State
-from moiety.run import checkpoint, cli, files
+from moiety.run import checkpoint, cli
 from moiety.run.checkpoint import INDEX, TENSORS, Checkpoint
-from moiety.run.errors import RunError
 from moiety.run.group import read_spec
 from moiety.run.ledger import append
 from moiety.run.loop import CHECKPOINTS, LEDGER

@@ -8,7 +8,7 @@ import pytest
 
 import moiety as package
 from moiety.core.ledger import read
-from moiety.data.sets import SETS
+from moiety.data.datasets import SETS
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
 from moiety.recipes import RECIPES

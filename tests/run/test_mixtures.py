@@ -7,7 +7,7 @@ import torch
 
 import moiety as package
 from moiety.core.ledger import read
-from moiety.data.sets import load
+from moiety.data.datasets import load
 from moiety.run.loop import LEDGER
 
 WORDS = ("run", "dmoe-breast", "--methods", "dmoe", "--seeds", 1, "--common.epochs", 1)

@@ -7,11 +7,11 @@ import pytest
 
 from moiety.core.ledger import read
 from moiety.methods.task import Local
-from moiety.ops.cost import Link, hand, perceptron, perceptron_flops, statistical
+from moiety.plan.choice import decide, whence
+from moiety.plan.costs import Setting, forecast
+from moiety.plan.count import Link, hand, perceptron, perceptron_flops, statistical
+from moiety.plan.outline import outline
 from moiety.recipes import RECIPES
-from moiety.recipes.choice import decide, whence
-from moiety.recipes.costs import Setting, forecast
-from moiety.recipes.outline import outline
 from moiety.recipes.record import Net, Population, Turnout
 from moiety.run.loop import LEDGER
 

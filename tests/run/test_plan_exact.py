@@ -10,22 +10,22 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
+from moiety.blocks.memory import Peak
 from moiety.core.ledger import read
-from moiety.core.play import begin, dispatch, play
-from moiety.data import sets
+from moiety.data import datasets
 from moiety.data.dataset import Dataset
 from moiety.data.graph import Graph, both_ways
-from moiety.engine.feed import feed
-from moiety.engine.owned import Peak
+from moiety.engine.batches import feed
 from moiety.engine.serial import Serial
 from moiety.engine.work import gradient
-from moiety.ops.cost import Link
+from moiety.plan.costs import Setting, efforts, forecast
+from moiety.plan.count import Link
+from moiety.plan.outline import outline
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build
-from moiety.recipes.costs import Setting, efforts, forecast
 from moiety.recipes.options import make
-from moiety.recipes.outline import outline
 from moiety.recipes.record import Net, Subgraphs, Turnout
+from moiety.rounds.synchronous import begin, dispatch, play
 from moiety.run.commands.plan import first_round
 from moiety.run.loop import LEDGER
 
@@ -132,7 +132,7 @@ def graphs(monkeypatch):
     third = torch.arange(nodes) % 5
     graph = Graph(edges, third == 0, third == 1, torch.zeros(nodes, dtype=torch.long))
     data = Dataset("ring", x, y, ("a", "b", "c"), test=third > 1, graph=graph)
-    monkeypatch.setitem(sets.SETS, "ring", replace(sets.SETS["cora"], load=lambda: data))
+    monkeypatch.setitem(datasets.SETS, "ring", replace(datasets.SETS["cora"], load=lambda: data))
 
     def make_record(kind, clusters, batch, **local):
         cora = RECIPES["gist-cora"].record

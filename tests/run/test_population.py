@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moiety.data import sets
+from moiety.data import datasets
 from moiety.data.dataset import Dataset
 from moiety.data.files import read
 from moiety.models.gated import Common
@@ -30,7 +30,7 @@ SHAPES = {
 def digits() -> Dataset:
     """Load the digits; rows are told apart by place, and written by ten hands."""
     pytest.importorskip("sklearn", reason="the extra 'data' is not installed")
-    data = sets.load("digits")
+    data = datasets.load("digits")
     return replace(data, groups=torch.arange(data.size) % 10)
 
 

@@ -12,24 +12,24 @@ import pytest
 import torch
 
 from moiety import METHODS, Conduct, Local, Task, load, train
+from moiety.core.errors import RunError
 from moiety.core.ledger import read
 from moiety.core.streams import stream
+from moiety.data.cache import VARIABLE
 from moiety.data.dataset import Dataset
+from moiety.data.datasets import SETS, Entry
 from moiety.data.graph import Graph, GraphRows, both_ways, masked
-from moiety.data.sets import SETS, Entry
-from moiety.data.shelf import VARIABLE
 from moiety.data.texts import windows
 from moiety.models.graph import graphnet
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build
 from moiety.recipes.fields import override
 from moiety.recipes.record import Federation
-from moiety.run.errors import RunError
-from moiety.run.final import CONFIG, MODEL
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
 from moiety.run.spec import resolve
-from moiety.solve.objectives import NodeCrossEntropy
+from moiety.serve.predictor import CONFIG, MODEL
+from moiety.tasks.objectives import NodeCrossEntropy
 
 shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is not set")
 

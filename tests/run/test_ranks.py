@@ -15,8 +15,8 @@ import torch
 from moiety.recipes.build import build
 from moiety.run.cli import main
 from moiety.run.errors import failure
-from moiety.run.final import load
 from moiety.run.group import read_spec
+from moiety.serve.predictor import load
 
 WORDS = [
     *("run", "ist-digits", "--methods", "diloco", "--seeds", "1", "--rounds", "40"),

@@ -7,8 +7,8 @@ import pytest
 from moiety.core.ledger import read
 from moiety.core.state import Job, Share
 from moiety.core.streams import stream
-from moiety.data.sets import SETS
-from moiety.data.shelf import VARIABLE
+from moiety.data.cache import VARIABLE
+from moiety.data.datasets import SETS
 from moiety.methods.task import Task
 from moiety.models.mlp import mlp
 from moiety.recipes import RECIPES

@@ -8,7 +8,8 @@ import time
 import pytest
 from safetensors import safe_open
 
-from moiety.run import checkpoint, files
+from moiety.core import files
+from moiety.run import checkpoint
 from moiety.run.group import read_spec
 from moiety.run.loop import CHECKPOINTS, LEDGER
 

@@ -9,7 +9,7 @@ import pytest
 from moiety.core.ledger import read
 from moiety.core.streams import address
 from moiety.run.cli import main
-from moiety.run.roster import Available, Fixed, Strata, Uniform, spread
+from moiety.run.cohort import Available, Fixed, Strata, Uniform, spread
 
 
 def check_drawn(roster, size: int, population: int) -> None:

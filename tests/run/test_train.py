@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import moiety
+from moiety.core.errors import RunError
 from moiety.core.ledger import read
 from moiety.methods.demo import two_classes
 from moiety.run.cli import main
-from moiety.run.errors import RunError
 
 
 def world():

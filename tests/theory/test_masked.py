@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.ist_parts.directions import iterates, residual
 from benchmarks.ist_parts.masked import Setting, first, floor, local, masks, merged, problem
-from moiety.split.dealt import Bernoulli, Categorical
+from moiety.split.assigned import Bernoulli, Categorical
 
 
 def rising(values) -> bool:

@@ -19,7 +19,7 @@ from benchmarks.ist_parts.quadratic import (
     unscaled,
     w_bar,
 )
-from moiety.split.dealt import Dealt, RoundRobin
+from moiety.split.assigned import Dealt, RoundRobin
 
 NEAR = {"rtol": 0, "atol": 1e-9}
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from moiety.core.axes import Part, add_at, lengths, take
-from moiety.core.play import dispatch, play
 from moiety.core.rows import TableRows
 from moiety.core.state import State, count_bytes
 from moiety.engine.serial import Serial
@@ -14,13 +13,14 @@ from moiety.methods.local_sgd import local_sgd
 from moiety.methods.loft import Prune, loft, stages
 from moiety.methods.resist import Scatter, resist
 from moiety.methods.task import Local, Task
-from moiety.models.config import rebuild
 from moiety.models.residual import DEPTH, FILTERS, Form
 from moiety.models.resnet import resnet, within
 from moiety.models.vgg import vgg
 from moiety.ops.filters import largest, norms, ticket_distance
-from moiety.ops.loss import cross_entropy
-from moiety.solve.objectives import CrossEntropy, Flipped
+from moiety.rounds.synchronous import dispatch, play
+from moiety.serve.config import rebuild
+from moiety.tasks.losses import cross_entropy
+from moiety.tasks.objectives import CrossEntropy, Flipped
 
 SMALL = Form((2, 1, 5, 2), (3, 4, 5, 6))
 SUBSET = Form((1, 1, 13, 1), (8, 16, 32, 64))

@@ -5,18 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moiety.core.play import begin, dispatch
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, Share, State
-from moiety.engine.rehearse import rehearse
-from moiety.engine.shapes import shapes
 from moiety.methods.ist import ist
 from moiety.methods.local_sgd import local_sgd
 from moiety.methods.task import Local, Task
 from moiety.models.cnn import cnn
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
-from moiety.ops.cost import (
+from moiety.plan.abstract import shapes
+from moiety.plan.count import (
     Link,
     block,
     central,
@@ -32,6 +30,8 @@ from moiety.ops.cost import (
     server,
     statistical,
 )
+from moiety.plan.profile import rehearse
+from moiety.rounds.synchronous import begin, dispatch
 
 SPEECH2, SPEECH3 = (4096, 4096, 35), (4096, 8192, 8192, 35)
 MNIST = (784, 512, 512, 10)

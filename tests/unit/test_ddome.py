@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moiety.core.play import begin, commit, dispatch, play, questions
 from moiety.core.rows import Seen
 from moiety.core.state import count_bytes
 from moiety.core.streams import stream
 from moiety.engine.serial import Serial
 from moiety.methods.ddome import ddome
 from moiety.methods.demo import two_classes
+from moiety.rounds.synchronous import begin, commit, dispatch, play, questions
 
 FREE = [3, 4, 5]
 ANCHORS = {0: 0, 1: 1, 2: 2}

@@ -8,7 +8,15 @@ import torch
 from moiety.core.state import State, Turn
 from moiety.core.streams import stream
 from moiety.methods.ist import deal_of
-from moiety.split.dealt import Bernoulli, Categorical, Chunk, Dealt, Quota, RoundRobin, Stratified
+from moiety.split.assigned import (
+    Bernoulli,
+    Categorical,
+    Chunk,
+    Dealt,
+    Quota,
+    RoundRobin,
+    Stratified,
+)
 
 ALL = [RoundRobin(), Chunk(), Stratified(), Quota(0.4), Bernoulli(0.1), Categorical()]
 FAIR = [RoundRobin(), Chunk(), Stratified(), Stratified(2), Stratified(3), Stratified(7)]

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from moiety.core.axes import Part
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, Share
-from moiety.engine.feed import feed
-from moiety.engine.pace import set_out
+from moiety.engine.batches import feed
 from moiety.engine.serial import Serial
 from moiety.engine.work import walk_in_place
 from moiety.models.mlp import linear, mlp
 from moiety.ops.optim import SGD, Adam
-from moiety.solve.objectives import CrossEntropy, Proximal, SquaredError
+from moiety.plan.speed import set_out
 from moiety.solve.sgd import LocalSGD
+from moiety.tasks.objectives import CrossEntropy, Proximal, SquaredError
 
 
 def rng() -> torch.Generator:

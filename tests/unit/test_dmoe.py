@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from moiety.core.fold import Precision
-from moiety.core.play import begin, dispatch, play
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, Reply, Share
 from moiety.core.store import Local as Store
@@ -22,11 +21,12 @@ from moiety.estimators.workers import fit_shard
 from moiety.merge.transport import Transport
 from moiety.methods.dmoe import demo, dmoe
 from moiety.methods.task import Task
-from moiety.models.config import rebuild
+from moiety.mixtures.logit import packed, unpacked
+from moiety.mixtures.reduce import Recipe, reduce_mixtures
 from moiety.models.mixture import mixture, to_numpy, to_tensors
 from moiety.models.mlp import linear
-from moiety.ops.mixture.logit import packed, unpacked
-from moiety.ops.mixture.reduce import Recipe, reduce_mixtures
+from moiety.rounds.synchronous import begin, dispatch, play
+from moiety.serve.config import rebuild
 
 SEED = 4
 

@@ -16,8 +16,8 @@ from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized
 from moiety.models.mlp import mlp
 from moiety.ops.optim import SGD
-from moiety.solve.objectives import CrossEntropy
 from moiety.solve.sgd import LocalSGD
+from moiety.tasks.objectives import CrossEntropy
 
 MODEL = mlp((5, 4, 3), torch.Generator().manual_seed(0))
 KINDS = ("serial", "vectorized", "pool", "pool-of-one")

@@ -6,11 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moiety.core import flight
 from moiety.core.axes import Along
-from moiety.core.flight import Course, Crew, beyond, gather, idle, weigh
-from moiety.core.pace import Pace, Speeds
-from moiety.core.play import begin, commit, dispatch, play
 from moiety.core.rows import Seen
 from moiety.core.state import Record, Reply, Turn
 from moiety.core.streams import stream
@@ -23,7 +19,11 @@ from moiety.methods.fedavg import fedavg
 from moiety.methods.ist import ist
 from moiety.methods.task import Local, Task
 from moiety.models.mlp import mlp
-from moiety.run.roster import Uniform
+from moiety.rounds import asynchronous
+from moiety.rounds.asynchronous import Course, Crew, beyond, gather, idle, weigh
+from moiety.rounds.schedule import Pace, Speeds
+from moiety.rounds.synchronous import begin, commit, dispatch, play
+from moiety.run.cohort import Uniform
 from moiety.split.nested import Nested, Widths
 from moiety.split.scored import Scored, moved, without
 
@@ -51,7 +51,7 @@ def test_all_at_one_speed_is_the_synchronous_round(name, pace, staleness):
     one, two = course(pace, name, places=6), course(pace, name, places=6)
     state = other = begin(one.method)
     for _ in range(3):
-        state = flight.play(one, state)
+        state = asynchronous.play(one, state)
         other = play(two.method, two.engine, other, range(6), SEED)
         other = replace(other, clock=state.clock)  # as a run with declared speeds has it
     assert same(state.params, other.params)
@@ -184,7 +184,7 @@ def test_every_engine_agrees(name, pace):
         here = Course(demo.method, made, pace, Crew(6, 3), SEED)
         state = begin(demo.method)
         for _ in range(5):
-            state = flight.play(here, state)
+            state = asynchronous.play(here, state)
         made.close()
         ends.append(state)
     serial, stacked, pooled = ends
@@ -348,7 +348,7 @@ def carrying(rate: float, *, optimizer: str = "sgd", change: bool = False, late:
     here = Course(ist(task), Serial(demo.data.__getitem__), pace, Crew(6, 3), SEED)
     states = [begin(here.method)]
     for _ in range(8 if late else 1):
-        states.append(flight.play(here, states[-1]))
+        states.append(asynchronous.play(here, states[-1]))
     return states
 
 

@@ -11,10 +11,10 @@ from moiety.core.state import Plan, count_bytes
 from moiety.core.streams import stream
 from moiety.data.clusters import clusters
 from moiety.data.graph import GraphRows, both_ways, masked, project
-from moiety.engine.feed import feed
-from moiety.models.config import rebuild
+from moiety.engine.batches import feed
 from moiety.models.graph import Normalised, graphnet
-from moiety.solve.objectives import NodeCrossEntropy
+from moiety.serve.config import rebuild
+from moiety.tasks.objectives import NodeCrossEntropy
 
 PATH = both_ways(torch.tensor([[0, 1], [1, 2]]))
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from moiety.core.axes import Part, take
-from moiety.core.play import begin, commit, dispatch, play
 from moiety.core.rows import TableRows, all_rows
 from moiety.core.state import Job, Reply, Share, State
 from moiety.engine.serial import Serial
@@ -23,11 +22,12 @@ from moiety.methods.local_sgd import local_sgd
 from moiety.methods.task import Local, Task
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
-from moiety.ops.cost import hand, perceptron
 from moiety.ops.optim import SGD, Adam
 from moiety.ops.trees import tree_map
+from moiety.plan.count import hand, perceptron
 from moiety.recipes.build import build
 from moiety.recipes.record import Federation, Net, Population, Turnout
+from moiety.rounds.synchronous import begin, commit, dispatch, play
 from moiety.split.own import Own
 
 SEED = 5

@@ -5,7 +5,7 @@ from multiprocessing import Pipe
 import pytest
 import torch
 
-from moiety.engine.line import LARGE, Line
+from moiety.engine.channel import LARGE, Line
 
 BIG = LARGE // 4 + 1
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from moiety.core.axes import Part, lengths, take
-from moiety.core.play import begin, dispatch, play
 from moiety.core.rows import TableRows
 from moiety.core.streams import stream
 from moiety.engine.pool import Pool
 from moiety.methods.ist import ist
 from moiety.methods.task import Local, Task
-from moiety.models.config import rebuild
 from moiety.models.llama import llama, llama_from_config
-from moiety.models.piece import deployed
+from moiety.rounds.synchronous import begin, dispatch, play
+from moiety.serve.config import rebuild
+from moiety.serve.personal import deployed
 
 transformers = pytest.importorskip("transformers", reason="the extra llm is not installed")
 

@@ -10,7 +10,7 @@ from moiety.core.axes import Part, take
 from moiety.core.rows import TableRows
 from moiety.models.gated import common_expert, gated_experts
 from moiety.models.mlp import mlp
-from moiety.models.serve import Plain, Routed
+from moiety.serve.choose import Plain, Routed
 from moiety.solve.mixture import KINDS, AnchorLoss, MixtureLoss, mixture_loss
 
 

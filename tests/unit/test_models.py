@@ -7,8 +7,8 @@ from torch import nn
 
 from moiety.core.axes import Part, lengths, take
 from moiety.models.cnn import cnn, group_norm
-from moiety.models.config import rebuild
 from moiety.models.mlp import linear, mlp
+from moiety.serve.config import rebuild
 
 
 def rng() -> torch.Generator:

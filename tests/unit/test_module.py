@@ -9,7 +9,6 @@ from torch import nn
 
 from moiety.core.axes import Along, Part, take
 from moiety.core.errors import WorkerError
-from moiety.core.play import begin, commit, play
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, Reply, Share
 from moiety.engine.choose import make
@@ -21,11 +20,12 @@ from moiety.methods.fedavg import fedavg
 from moiety.methods.fedper import fedper
 from moiety.methods.ist import ist
 from moiety.methods.task import Local, Task
-from moiety.models.config import rebuild
 from moiety.models.module import from_module
 from moiety.ops.optim import SGD
-from moiety.solve.objectives import CrossEntropy
+from moiety.rounds.synchronous import begin, commit, play
+from moiety.serve.config import rebuild
 from moiety.solve.sgd import LocalSGD
+from moiety.tasks.objectives import CrossEntropy
 
 SIZES = (12, 13, 7, 9, 12)
 

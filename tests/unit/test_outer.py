@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from moiety.core.protocols import jump
-from moiety.outer.fedopt import Momentum, Outer, fedadagrad, fedadam, fedyogi
+from moiety.server.optimizers import Momentum, Outer, fedadagrad, fedadam, fedyogi
 
 DELTAS = (0.5, -0.2, 0.3)
 

@@ -10,29 +10,29 @@ import torch
 from torch import Generator
 from torch.distributed.checkpoint.api import CheckpointException
 
+from moiety.blocks.checkpoint import INDEX, load, save
+from moiety.blocks.memory import Peak
+from moiety.blocks.normed import outline
+from moiety.blocks.partitioned import Partitioned, check, dealt
+from moiety.blocks.peers import come_home, keep
+from moiety.blocks.shards import PARAMS, Away, Shards, block_of, whole_of
+from moiety.blocks.slices import fold, hand_in
 from moiety.core.axes import Part
-from moiety.core.play import play
 from moiety.core.protocols import Method
 from moiety.core.rows import TableRows
 from moiety.core.state import State
 from moiety.core.streams import stream
 from moiety.data.graph import GraphRows, both_ways
-from moiety.engine.owned import Peak
-from moiety.engine.partitioned import Partitioned, check, dealt
-from moiety.engine.peers import come_home, keep
 from moiety.engine.ranks import Ranks
-from moiety.engine.resharding import INDEX, load, save
 from moiety.engine.serial import Serial
-from moiety.engine.shards import PARAMS, Away, Shards, block_of, whole_of
-from moiety.engine.slices import fold, hand_in
 from moiety.methods.gist import gist
 from moiety.methods.ist import ist
 from moiety.methods.local_sgd import local_sgd
 from moiety.methods.task import Local, Task
 from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
-from moiety.models.sharded import outline
-from moiety.solve.objectives import NodeCrossEntropy, Proximal
+from moiety.rounds.synchronous import play
+from moiety.tasks.objectives import NodeCrossEntropy, Proximal
 
 WIDTHS = (10, 32, 16, 3)
 

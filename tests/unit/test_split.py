@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from moiety.core.axes import Part
 from moiety.core.state import Share, State, Turn
-from moiety.models.serve import best
+from moiety.ops.top import select_best
 from moiety.split.gated import ANCHOR, Gated, fill
 from moiety.split.nested import Nested
 from moiety.split.own import Own
@@ -79,8 +79,8 @@ def test_random_control_uses_the_streams_draws_alone():
 
 
 def test_ties_go_to_the_lower_index():
-    assert best(torch.tensor([0.2, 0.4, 0.2, 0.2]), 3).tolist() == [1, 0, 2]
-    assert best(torch.zeros(50), 4).tolist() == [0, 1, 2, 3]
+    assert select_best(torch.tensor([0.2, 0.4, 0.2, 0.2]), 3).tolist() == [1, 0, 2]
+    assert select_best(torch.zeros(50), 4).tolist() == [0, 1, 2, 3]
     assert [hand.tolist() for hand in fill(torch.zeros(2, 4), 2, 2)] == [[0, 1], [0, 1]]
 
 
@@ -119,7 +119,7 @@ def test_capacity_is_kept_whenever_it_can_be(data):
 def test_ample_capacity_is_the_plain_choice():
     score = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
     for hand, row in zip(fill(score, 2, 6), score, strict=True):
-        assert sorted(hand.tolist()) == sorted(best(row, 2).tolist())
+        assert sorted(hand.tolist()) == sorted(select_best(row, 2).tolist())
 
 
 def test_impossible_capacities_are_refused():

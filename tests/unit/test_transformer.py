@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from moiety.core.axes import Part, lengths, take
-from moiety.core.play import begin, dispatch, play
 from moiety.core.rows import TableRows
 from moiety.core.streams import stream
 from moiety.engine.pool import Pool
@@ -16,12 +15,13 @@ from moiety.engine.vectorized import Vectorized
 from moiety.methods.ist import ist
 from moiety.methods.task import Local, Task
 from moiety.models.blocks import Sizes, attention, scale_branches
-from moiety.models.config import rebuild
-from moiety.models.piece import Frozen, deployed
 from moiety.models.transformer import gpt
 from moiety.models.vit import vit
 from moiety.ops.attention import attend
-from moiety.ops.loss import cross_entropy
+from moiety.rounds.synchronous import begin, dispatch, play
+from moiety.serve.config import rebuild
+from moiety.serve.personal import Frozen, deployed
+from moiety.tasks.losses import cross_entropy
 
 SIZES = Sizes.even(12, 4, 10, 3)
 HANDS = {

@@ -22,3 +22,11 @@ class WorkerError(RuntimeError):
 
     def __reduce__(self) -> tuple[type, tuple[int, int, int | None, str]]:
         return WorkerError, (self.worker, self.round, self.step, self.cause)
+
+
+class RunError(Exception):
+    """Something a user can mend; the message names the value and the remedy."""
+
+
+class UsageError(RunError):
+    """The command line names something that does not exist; exit code 2."""

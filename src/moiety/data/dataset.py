@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from moiety.core.streams import stream
 from moiety.data.graph import Graph
-from moiety.ops.loss import UNSCORED
+from moiety.tasks.losses import UNSCORED
 
 
 @dataclass(frozen=True)

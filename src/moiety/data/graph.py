@@ -14,7 +14,7 @@ from torch import Tensor
 
 from moiety.core.streams import stream
 from moiety.core.types import Batch
-from moiety.ops.loss import UNSCORED
+from moiety.tasks.losses import UNSCORED
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from moiety.data.dataset import Dataset
 from moiety.data.files import array, features, named, present, unpacked
 from moiety.data.graph import Graph
 from moiety.data.tables import Columns
-from moiety.ops.loss import UNSCORED
+from moiety.tasks.losses import UNSCORED
 
 WANTED = "an npz file with the features x [N, D] and the edges [2, E]"
 

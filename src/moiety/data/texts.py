@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from moiety.data.cache import find
 from moiety.data.dataset import Dataset
 from moiety.data.files import present
-from moiety.data.shelf import find
-from moiety.ops.loss import UNSCORED
+from moiety.tasks.losses import UNSCORED
 
 CONTEXT = 64
 """Characters of a window."""

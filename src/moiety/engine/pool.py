@@ -22,7 +22,7 @@ from moiety.core.protocols import Solve
 from moiety.core.rows import Open
 from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
-from moiety.engine.line import Line
+from moiety.engine.channel import Line
 from moiety.engine.work import one_thread, walk_in_place, work
 
 AHEAD = 2

@@ -18,7 +18,7 @@ from moiety.core.protocols import Descent, Solve
 from moiety.core.rows import Open, Rows, TableRows, rowwise
 from moiety.core.state import Job, Plan, Reply
 from moiety.core.types import Batch, Carry, Memory, Params
-from moiety.engine.feed import together
+from moiety.engine.batches import together
 from moiety.engine.work import answer, describe, gradient, one_thread, tally_rows, walk, work
 
 

@@ -14,7 +14,7 @@ from moiety.core.protocols import Descent, Solve
 from moiety.core.rows import Open, Rows, chunks, split_rows
 from moiety.core.state import Job, Record, Reply, Update
 from moiety.core.types import Batch, Carry, Memory, Params
-from moiety.engine.feed import feed
+from moiety.engine.batches import feed
 from moiety.ops.trees import tree_map
 
 Steps = Iterator[tuple[Batch, float]]

@@ -16,14 +16,14 @@ from sklearn.exceptions import ConvergenceWarning
 
 from moiety.estimators.base import ALGORITHMS, MixtureEstimator, counted, generator, weighed
 from moiety.estimators.stream import ENOUGH, Waiting, begun, fed, gathered, shown
-from moiety.ops.mixture.em import Fit
-from moiety.ops.mixture.experts import blank
-from moiety.ops.mixture.fit import Rows, Search
-from moiety.ops.mixture.learn import Learned, affordable, learn, parameters
-from moiety.ops.mixture.logit import Array
-from moiety.ops.mixture.model import Mixture
-from moiety.ops.mixture.scale import Scale, rescaled
-from moiety.ops.mixture.start import from_labels, softened
+from moiety.mixtures.em import Fit
+from moiety.mixtures.experts import blank
+from moiety.mixtures.fit import Rows, Search
+from moiety.mixtures.learn import Learned, affordable, learn, parameters
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import Mixture
+from moiety.mixtures.scale import Scale, rescaled
+from moiety.mixtures.start import from_labels, softened
 
 
 def _fresh(mixture: Mixture) -> Mixture:

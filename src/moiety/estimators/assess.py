@@ -23,12 +23,12 @@ from moiety.estimators.opening import Lazy, present
 from moiety.estimators.server import centre_of, common_scale
 from moiety.estimators.shards import Shard, lift
 from moiety.estimators.workers import encoded
-from moiety.ops.mixture.em import pieces
-from moiety.ops.mixture.information import observed_information
-from moiety.ops.mixture.learn import ready_rows
-from moiety.ops.mixture.logit import Array
-from moiety.ops.mixture.model import Mixture, design, log_density, size
-from moiety.ops.mixture.scene import Support
+from moiety.mixtures.em import pieces
+from moiety.mixtures.information import observed_information
+from moiety.mixtures.learn import ready_rows
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import Mixture, design, log_density, size
+from moiety.mixtures.scene import Support
 
 
 @dataclass(frozen=True)

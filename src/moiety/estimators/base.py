@@ -14,20 +14,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from moiety.estimators.criteria import Criteria
 from moiety.estimators.options import amount, whole
 from moiety.estimators.shards import lift
-from moiety.ops.mixture.em import Prior
-from moiety.ops.mixture.experts import Gaussian
-from moiety.ops.mixture.fit import STARTS, Rows, Search
-from moiety.ops.mixture.learn import Solve
-from moiety.ops.mixture.logit import Array
-from moiety.ops.mixture.model import (
-    Mixture,
-    design,
-    gate_proba,
-    log_density,
-    responsibilities,
-    size,
-)
-from moiety.ops.mixture.published import solve_published
+from moiety.mixtures.em import Prior
+from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.fit import STARTS, Rows, Search
+from moiety.mixtures.learn import Solve
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import Mixture, design, gate_proba, log_density, responsibilities, size
+from moiety.mixtures.published import solve_published
 
 
 def generator(random_state: Any) -> np.random.Generator:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from moiety.estimators.errors import standard_errors
-from moiety.ops.mixture.fit import Rows
-from moiety.ops.mixture.logit import Array, log_softmax
-from moiety.ops.mixture.model import Mixture, log_density, log_joint, size
+from moiety.mixtures.fit import Rows
+from moiety.mixtures.logit import Array, log_softmax
+from moiety.mixtures.model import Mixture, log_density, log_joint, size
 
 
 def entropy(mixture: Mixture, rows: Rows, *, hard: bool = False) -> float:

@@ -18,21 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.assess import Assessment, assessed
 from moiety.estimators.base import ALGORITHMS, MixtureEstimator, generator
-from moiety.estimators.exchange import (
-    NOTHING,
-    Machines,
-    Opened,
-    Traffic,
-    refined,
-    side_by_side,
-)
-from moiety.estimators.merging import (
-    locals_of,
-    mixtures_of,
-    names_of,
-    ready_support,
-    shares_of,
-)
+from moiety.estimators.exchange import NOTHING, Machines, Opened, Traffic, refined, side_by_side
+from moiety.estimators.merging import locals_of, mixtures_of, names_of, ready_support, shares_of
 from moiety.estimators.opening import Columns, Lazy, open_shard
 from moiety.estimators.options import whole
 from moiety.estimators.server import (
@@ -45,13 +32,13 @@ from moiety.estimators.server import (
 )
 from moiety.estimators.shards import Shard, agreed_columns
 from moiety.estimators.workers import Sent, Task, fit_shard
-from moiety.ops.mixture.em import Prior
-from moiety.ops.mixture.fit import STARTS
-from moiety.ops.mixture.logit import Array
-from moiety.ops.mixture.model import Mixture, size
-from moiety.ops.mixture.reduce import Recipe, Reduced
-from moiety.ops.mixture.scene import Local, Support
-from moiety.ops.mixture.screen import incompatible
+from moiety.mixtures.em import Prior
+from moiety.mixtures.fit import STARTS
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import Mixture, size
+from moiety.mixtures.reduce import Recipe, Reduced
+from moiety.mixtures.scene import Local, Support
+from moiety.mixtures.screen import incompatible
 
 
 class Distributed(MixtureEstimator):

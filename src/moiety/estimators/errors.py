@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import block_diag
 
-from moiety.ops.mixture.experts import Categorical
-from moiety.ops.mixture.fit import Rows
-from moiety.ops.mixture.information import observed_information
-from moiety.ops.mixture.logit import Array
-from moiety.ops.mixture.model import Mixture, centring, mapped, uncentring
-from moiety.ops.mixture.scale import Scale, moments, scale_of, scaled, stretched
+from moiety.mixtures.experts import Categorical
+from moiety.mixtures.fit import Rows
+from moiety.mixtures.information import observed_information
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import Mixture, centring, mapped, uncentring
+from moiety.mixtures.scale import Scale, moments, scale_of, scaled, stretched
 
 FLAT = 1e-10  # an eigenvalue, relative to the largest, in whose direction nothing is known
 

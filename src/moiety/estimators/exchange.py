@@ -17,11 +17,11 @@ from moiety.estimators.opening import Lazy
 from moiety.estimators.server import common_scale, refine, sums_bytes
 from moiety.estimators.shards import Shard
 from moiety.estimators.workers import classes_of, tally_shard
-from moiety.ops.mixture.em import Prior, Sums
-from moiety.ops.mixture.logit import Array
-from moiety.ops.mixture.model import Mixture
-from moiety.ops.mixture.scale import Scale
-from moiety.ops.mixture.scene import Support
+from moiety.mixtures.em import Prior, Sums
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import Mixture
+from moiety.mixtures.scale import Scale
+from moiety.mixtures.scene import Support
 
 Opened = Sequence[Shard | Lazy]
 

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from moiety.estimators.distributed import Distributed
 from moiety.estimators.exchange import NOTHING, Opened, Traffic, agreed_classes
 from moiety.estimators.single import CategoricalPart, GaussianPart
-from moiety.ops.mixture.model import Mixture
+from moiety.mixtures.model import Mixture
 
 
 class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):

@@ -13,10 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.base import MixtureEstimator
 from moiety.estimators.stream import Stream
-from moiety.ops.mixture.experts import Categorical
-from moiety.ops.mixture.logit import Array
-from moiety.ops.mixture.model import Mixture
-from moiety.ops.mixture.scene import Local
+from moiety.mixtures.experts import Categorical
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import Mixture
+from moiety.mixtures.scene import Local
 
 
 def mixtures_of(estimators: Sequence[Any], *, classifies: bool) -> list[Mixture]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from moiety.ops.mixture.logit import Array
+from moiety.mixtures.logit import Array
 
 
 @dataclass(frozen=True)

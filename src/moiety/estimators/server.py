@@ -12,12 +12,12 @@ import numpy as np
 
 from moiety.estimators.shards import lift
 from moiety.estimators.workers import Sent
-from moiety.ops.mixture.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS
-from moiety.ops.mixture.em import Prior, Sums, advance, objective, total
-from moiety.ops.mixture.experts import Gaussian
-from moiety.ops.mixture.logit import Array, log_sum
-from moiety.ops.mixture.model import Mixture, canonical, log_density
-from moiety.ops.mixture.reduce import (
+from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS
+from moiety.mixtures.em import Prior, Sums, advance, objective, total
+from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.logit import Array, log_sum
+from moiety.mixtures.model import Mixture, canonical, log_density
+from moiety.mixtures.reduce import (
     GATES,
     Recipe,
     Reduced,
@@ -25,8 +25,8 @@ from moiety.ops.mixture.reduce import (
     middle_mixture,
     reduce_mixtures,
 )
-from moiety.ops.mixture.scale import Scale, rescaled, scaled, unscaled, varies
-from moiety.ops.mixture.scene import Local, Support
+from moiety.mixtures.scale import Scale, rescaled, scaled, unscaled, varies
+from moiety.mixtures.scene import Local, Support
 
 Ask = Callable[[Mixture, Scale], Sequence[Sums]]
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from moiety.ops.mixture.logit import Array
+from moiety.mixtures.logit import Array
 
 PIECE = 16_384  # rows of a file read at once
 Raw = tuple[Array, Any, Array]

@@ -14,9 +14,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from moiety.estimators.alone import Single
 from moiety.estimators.base import MixtureEstimator
 from moiety.estimators.predictive import Predictive
-from moiety.ops.mixture.experts import Categorical, Gaussian
-from moiety.ops.mixture.logit import Array
-from moiety.ops.mixture.model import Mixture, gate_proba
+from moiety.mixtures.experts import Categorical, Gaussian
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import Mixture, gate_proba
 
 
 class GaussianPart(RegressorMixin, MixtureEstimator):

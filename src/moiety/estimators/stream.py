@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from moiety.estimators.shards import lift
-from moiety.ops.mixture.em import Prior, Sums, add, advance, tally
-from moiety.ops.mixture.experts import Gaussian
-from moiety.ops.mixture.fit import Rows
-from moiety.ops.mixture.learn import Learned, ready_rows
-from moiety.ops.mixture.model import Mixture, canonical
-from moiety.ops.mixture.scale import Scale, unscaled
+from moiety.mixtures.em import Prior, Sums, add, advance, tally
+from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.fit import Rows
+from moiety.mixtures.learn import Learned, ready_rows
+from moiety.mixtures.model import Mixture, canonical
+from moiety.mixtures.scale import Scale, unscaled
 
 ENOUGH = 10  # rows per parameter at which a stream no longer holds its rows
 

@@ -14,21 +14,13 @@ import numpy as np
 
 from moiety.estimators.opening import Columns, Lazy, present
 from moiety.estimators.shards import Raw, Shard, lift
-from moiety.ops.mixture.em import Sums, tally
-from moiety.ops.mixture.fit import Rows, Search
-from moiety.ops.mixture.learn import (
-    Learned,
-    Solve,
-    capped,
-    learn,
-    learn_stream,
-    ready_rows,
-    survey,
-)
-from moiety.ops.mixture.logit import Array
-from moiety.ops.mixture.model import Mixture
-from moiety.ops.mixture.scale import Scale, rescaled
-from moiety.ops.mixture.scene import Local
+from moiety.mixtures.em import Sums, tally
+from moiety.mixtures.fit import Rows, Search
+from moiety.mixtures.learn import Learned, Solve, capped, learn, learn_stream, ready_rows, survey
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import Mixture
+from moiety.mixtures.scale import Scale, rescaled
+from moiety.mixtures.scene import Local
 
 PER_COLUMN, LEAST = 50, 2000  # support rows per column, and in all
 

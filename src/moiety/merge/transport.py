@@ -17,11 +17,11 @@ from moiety.core.state import Reply
 from moiety.core.store import Store
 from moiety.core.streams import address
 from moiety.core.types import Params
+from moiety.mixtures.experts import Categorical
+from moiety.mixtures.logit import unpacked
+from moiety.mixtures.reduce import Recipe, reduce_mixtures
+from moiety.mixtures.scene import Local, Support
 from moiety.models.mixture import to_numpy, to_tensors
-from moiety.ops.mixture.experts import Categorical
-from moiety.ops.mixture.logit import unpacked
-from moiety.ops.mixture.reduce import Recipe, reduce_mixtures
-from moiety.ops.mixture.scene import Local, Support
 
 
 @dataclass(frozen=True)

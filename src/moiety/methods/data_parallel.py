@@ -10,7 +10,7 @@ from moiety.core.protocols import Method
 from moiety.methods.demo import Demo, two_classes
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
-from moiety.outer.descend import Descend
+from moiety.server.descend import Descend
 
 STRIDE = 32.0
 """Learning rate of the workers' step, which the server takes back. Parameters are rounded after

@@ -12,8 +12,8 @@ from moiety.core.streams import stream
 from moiety.methods.demo import Demo, two_classes
 from moiety.methods.task import Task
 from moiety.models.gated import EXPERT, GatedExperts, gated_experts
-from moiety.models.serve import Routed
 from moiety.ops.optim import SGD
+from moiety.serve.choose import Routed
 from moiety.solve.mixture import AnchorLoss, MixtureLoss
 from moiety.solve.score import TopScores
 from moiety.split.gated import ANCHOR, Gated

@@ -14,7 +14,7 @@ from moiety.core.protocols import Method
 from moiety.methods.demo import Demo, two_classes
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
-from moiety.outer.fedopt import Momentum, Outer
+from moiety.server.optimizers import Momentum, Outer
 
 
 def diloco(task: Task, *, outer_lr: float = 0.7, outer_momentum: float = 0.9) -> Method:

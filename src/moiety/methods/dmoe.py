@@ -16,12 +16,12 @@ from moiety.core.streams import address
 from moiety.merge.transport import Transport
 from moiety.methods.demo import Demo
 from moiety.methods.task import Task
+from moiety.mixtures.em import Prior
+from moiety.mixtures.fit import Search
+from moiety.mixtures.reduce import Recipe
 from moiety.models.mixture import mixture
 from moiety.models.mlp import linear
-from moiety.models.serve import Plain
-from moiety.ops.mixture.em import Prior
-from moiety.ops.mixture.fit import Search
-from moiety.ops.mixture.reduce import Recipe
+from moiety.serve.choose import Plain
 from moiety.solve.em import LocalEM
 from moiety.split.whole import Whole
 

@@ -9,7 +9,7 @@ from torch import Generator
 from moiety.core.protocols import Method
 from moiety.methods.demo import Demo, two_classes
 from moiety.methods.task import Task
-from moiety.models.serve import Plain
+from moiety.serve.choose import Plain
 from moiety.split.whole import Whole
 
 

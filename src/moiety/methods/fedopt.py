@@ -11,7 +11,7 @@ from moiety.core.protocols import Method
 from moiety.methods.demo import Demo, two_classes
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
-from moiety.outer.fedopt import Momentum, Outer, Pull, fedadagrad, fedadam, fedyogi
+from moiety.server.optimizers import Momentum, Outer, Pull, fedadagrad, fedadam, fedyogi
 
 
 def fedopt(

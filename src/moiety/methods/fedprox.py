@@ -11,7 +11,7 @@ from moiety.core.protocols import Method
 from moiety.methods.demo import Demo, two_classes
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
-from moiety.solve.objectives import Proximal
+from moiety.tasks.objectives import Proximal
 
 
 def fedprox(task: Task, *, mu: float = 0.1) -> Method:

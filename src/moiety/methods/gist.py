@@ -20,8 +20,8 @@ from moiety.methods.demo import WORKERS, Demo, blobs
 from moiety.methods.ist import cut, dealt
 from moiety.methods.task import Local, Task
 from moiety.models.graph import INPUTS, graphnet
-from moiety.solve.objectives import NodeCrossEntropy
-from moiety.split.dealt import RoundRobin
+from moiety.split.assigned import RoundRobin
+from moiety.tasks.objectives import NodeCrossEntropy
 
 
 def gist(task: Task, *, inputs: bool = False, fresh: bool = True) -> Method:

@@ -21,7 +21,7 @@ from moiety.methods.demo import Demo, alike
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.models.normed import normed
-from moiety.split.dealt import (
+from moiety.split.assigned import (
     Bernoulli,
     Categorical,
     Chunk,

@@ -26,7 +26,7 @@ from moiety.methods.task import Task
 from moiety.models.residual import FILTERS, Form
 from moiety.ops.filters import largest, norms
 from moiety.solve.schedule import Later
-from moiety.split.dealt import Quota, RoundRobin
+from moiety.split.assigned import Quota, RoundRobin
 
 
 def loft(

@@ -22,7 +22,7 @@ from moiety.methods.ist import dealt, fitting
 from moiety.methods.task import Task
 from moiety.models.residual import DEPTH, Form
 from moiety.models.resnet import resnet
-from moiety.split.dealt import Deal, Quota
+from moiety.split.assigned import Deal, Quota
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from moiety.core.protocols import Calibrate, Calibrated, Merge, as_it_is
 from moiety.core.rows import Rows
 from moiety.core.types import Params
 from moiety.merge.overlap import overlap, overlap_by_rows
-from moiety.models.gated import Base, Common
+from moiety.models.base import Base
+from moiety.models.gated import Common
 from moiety.ops.optim import SGD, Adam, Rule
-from moiety.solve.objectives import CrossEntropy, Flipped, Forward, Losses
 from moiety.solve.schedule import Cosine, Schedule, Steps, constant
 from moiety.solve.sgd import MOMENTS, LocalSGD
+from moiety.tasks.objectives import CrossEntropy, Flipped, Forward, Losses
 
 
 @dataclass(frozen=True)

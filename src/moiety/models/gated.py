@@ -8,27 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from moiety.core.axes import Axes
-from moiety.core.protocols import Kept, Model
+from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
+from moiety.models.base import Base
 from moiety.models.init import uniform
 
 EXPERT = "expert"
 PREFIX = "expert."
-
-
-class Base(Model, Protocol):
-    """A model with a last hidden layer: what an expert and the common expert must be."""
-
-    def features(self, params: Params, batch: Batch, /) -> Tensor: ...
-    def redraw(self, rng: Generator, /) -> Params: ...
-    def config(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)

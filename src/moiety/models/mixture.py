@@ -3,7 +3,7 @@
 Letters: B rows, D columns with the constant, K experts, C classes.
 
 f(y | x) = sum_k softmax(x' gate)_k softmax(x' experts_k)_y. Its own mathematics, in numpy, is
-``moiety.ops.mixture``; here it is a model that a round can send, serve, save and load.
+``moiety.mixtures``; here it is a model that a round can send, serve, save and load.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.ops.mixture.experts import Categorical
-from moiety.ops.mixture.model import Mixture
+from moiety.mixtures.experts import Categorical
+from moiety.mixtures.model import Mixture
 
 GATE, EXPERTS = "gate", "experts"
 AXES: Axes = {GATE: (None, "expert"), EXPERTS: (None, "expert", None)}

@@ -5,9 +5,9 @@ arXiv:2210.16105; what was measured stands in docs/methods/asyncdrop.md.
 
 from dataclasses import replace
 
-from moiety.core.pace import Pace, Speeds
 from moiety.methods.task import Local
 from moiety.recipes.record import Federation, Keeping, Net, Population, Turnout
+from moiety.rounds.schedule import Pace, Speeds
 
 LEVELS = Speeds(values=(1.0, 2.0, 3.0, 4.0, 5.0))
 

@@ -10,19 +10,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from moiety.blocks.partitioned import check
 from moiety.core.protocols import Method
 from moiety.core.rows import SOME, Open, Rows, Seen, some_of
 from moiety.core.stage import Stage
 from moiety.core.types import Params
-from moiety.data import files, sets
+from moiety.data import datasets, files
 from moiety.data.dataset import Dataset, Scale
 from moiety.data.partition import counts
 from moiety.engine.choose import BLOCKS
-from moiety.engine.partitioned import check
 from moiety.methods import METHODS
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
-from moiety.models.gated import Base, Common
+from moiety.models.base import Base
+from moiety.models.gated import Common
 from moiety.recipes.blocks import check_blocks
 from moiety.recipes.common import freeze, nearest_anchors, need_common, train_common
 from moiety.recipes.fields import nearest
@@ -41,7 +42,7 @@ from moiety.recipes.pacing import check_pace
 from moiety.recipes.population import Places, place, with_anchors
 from moiety.recipes.record import Federation
 from moiety.recipes.scaled import fingerprint, on_device, stamp, standardised
-from moiety.solve.objectives import CrossEntropy, NodeCrossEntropy
+from moiety.tasks.objectives import CrossEntropy, NodeCrossEntropy
 
 REFERENCE = "common"
 """Not a method: the common expert alone, which never trains."""
@@ -99,19 +100,19 @@ def read_data(name: str, target: str) -> Dataset:
     """Load a data set by name, or a user's own file or folder."""
     if not name:
         raise ValueError("this recipe has no data of its own: say --data FILE or --data DIR")
-    if name in sets.SETS:
-        return sets.load(name)
+    if name in datasets.SETS:
+        return datasets.load(name)
     if Path(name).exists() or Path(name).suffix or "/" in name:
         return files.read(Path(name), target=target or None)
     raise ValueError(
-        f"no data set or file {name!r}{nearest(name, sets.SETS)} Files are CSV, Parquet, npz or a "
-        "folder of images"
+        f"no data set or file {name!r}{nearest(name, datasets.SETS)} Files are CSV, Parquet, npz "
+        "or a folder of images"
     )
 
 
 def located(name: str) -> str:
     """Say where a file of the user's is for good, so that a run can go on from elsewhere."""
-    if not name or name in sets.SETS or not Path(name).exists():
+    if not name or name in datasets.SETS or not Path(name).exists():
         return name
     return str(Path(name).resolve())
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from moiety.core.streams import address, stream
 from moiety.core.types import Params
 from moiety.data.extras import need
-from moiety.models.gated import Base, Common, common_expert
+from moiety.models.base import Base
+from moiety.models.gated import Common, common_expert
 from moiety.ops.optim import SGD
 from moiety.recipes.record import CommonExpert
 from moiety.solve.plan import shuffled

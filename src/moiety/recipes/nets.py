@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from torch import Generator, Tensor
 
 from moiety.core.streams import stream
+from moiety.models.base import Base
 from moiety.models.blocks import Sizes
 from moiety.models.cnn import cnn
-from moiety.models.gated import Base
 from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from moiety.core.pace import Pace
 from moiety.methods.task import Local
 from moiety.recipes.options import Options
+from moiety.rounds.schedule import Pace
 
 SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "contiguous", "natural", "all")
 

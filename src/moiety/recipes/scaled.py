@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from moiety.data import sets
+from moiety.data import datasets
 from moiety.data.dataset import Dataset, Scale, fit_scale
-from moiety.models.gated import Base
+from moiety.models.base import Base
 from moiety.recipes.nets import NETS
 from moiety.recipes.record import Federation
 
@@ -19,7 +19,7 @@ from moiety.recipes.record import Federation
 def stamp(name: str) -> tuple[int, int]:
     """Tell a file from what it was before: when it changed and how long it is."""
     path = Path(name)
-    if not name or name in sets.SETS or not path.exists():
+    if not name or name in datasets.SETS or not path.exists():
         return 0, 0
     return path.stat().st_mtime_ns, path.stat().st_size
 

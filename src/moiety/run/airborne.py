@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from moiety.core.axes import Part
+from moiety.core.files import to_device
 from moiety.core.state import Clock, Flight, Job, Share
-from moiety.run.files import to_device
 
 Tree = Mapping[Any, Any]
 

@@ -11,24 +11,25 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from moiety.blocks.checkpoint import load, save, whole_file
+from moiety.blocks.partitioned import Partitioned, check
+from moiety.blocks.peers import come_home
+from moiety.blocks.shards import Shards
+from moiety.core.errors import RunError
+from moiety.core.files import replace_file
 from moiety.core.ledger import End, Entry, Evaluation, Group, Round, Start, encode, read
 from moiety.core.protocols import as_it_is
 from moiety.core.rows import Rows, chunks
 from moiety.core.state import Reply, State
 from moiety.core.types import Params
-from moiety.engine.partitioned import Partitioned, check
-from moiety.engine.peers import come_home
 from moiety.engine.ranks import Ranks
-from moiety.engine.resharding import load, save, whole_file
-from moiety.engine.shards import Shards
-from moiety.run.errors import RunError, failure
+from moiety.run.cohort import Roster
+from moiety.run.errors import failure
 from moiety.run.evaluate import Score, mean
-from moiety.run.files import replace_file
-from moiety.run.final import CONFIG, MODEL
 from moiety.run.finite import agree_finite
 from moiety.run.ledger import Meter, append, settle
 from moiety.run.loop import CHECKPOINTS, LEDGER, Keep, Watcher, stopping
-from moiety.run.roster import Roster
+from moiety.serve.predictor import CONFIG, MODEL
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from moiety.core.errors import another
-from moiety.core.state import State
-from moiety.core.types import Memory
-from moiety.run.airborne import clock_from_json, clock_to, clock_to_json, under_way
-from moiety.run.errors import RunError
-from moiety.run.files import (
+from moiety.core.errors import RunError, another
+from moiety.core.files import (
     PICKLE,
     from_tensors,
     read_json,
@@ -27,6 +23,9 @@ from moiety.run.files import (
     to_json,
     to_tensors,
 )
+from moiety.core.state import State
+from moiety.core.types import Memory
+from moiety.run.airborne import clock_from_json, clock_to, clock_to_json, under_way
 
 VERSION = 2
 TENSORS, INDEX = "tensors.safetensors", "checkpoint.json"

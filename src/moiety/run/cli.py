@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from moiety.run.errors import RunError, UsageError
-from moiety.run.say import say, warn
+from moiety.core.errors import RunError, UsageError
+from moiety.run.echo import say, warn
 
 COMMANDS: Mapping[str, str] = {
     "run": "play a recipe",

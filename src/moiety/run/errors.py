@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
-class RunError(Exception):
-    """Something a user can mend; the message names the value and the remedy."""
-
-
-class UsageError(RunError):
-    """The command line names something that does not exist; exit code 2."""
+from moiety.core.errors import RunError
 
 
 def failure(error: Exception, folder: Path, ranks: int) -> RunError:

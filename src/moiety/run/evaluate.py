@@ -20,8 +20,8 @@ from moiety.core.rows import Rows, chunks
 from moiety.core.state import State
 from moiety.core.types import Memory, Params
 from moiety.engine.work import one_thread
-from moiety.ops.loss import UNSCORED
 from moiety.solve.sgd import OWN
+from moiety.tasks.losses import UNSCORED
 
 
 @dataclass

@@ -6,29 +6,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from moiety.core.flight import Crew
+from moiety.blocks.partitioned import Partitioned
+from moiety.core.errors import RunError
+from moiety.core.files import read_json, replace_file, to_json
 from moiety.core.ledger import read
 from moiety.core.state import State
 from moiety.core.types import Params
 from moiety.engine.choose import BLOCKS, make
 from moiety.engine.collective import Collective
-from moiety.engine.partitioned import Partitioned
 from moiety.engine.ranks import join
 from moiety.recipes.build import Built, build, located
 from moiety.recipes.fields import override, to_plain
 from moiety.recipes.nets import NETS
 from moiety.recipes.record import Federation
+from moiety.rounds.asynchronous import Crew
 from moiety.run import checkpoint as checkpoints
-from moiety.run.alike import folding, ranks_of
 from moiety.run.blocks import BlockRun, execute_blocks
-from moiety.run.errors import RunError
-from moiety.run.files import read_json, replace_file, to_json
-from moiety.run.final import Served, about, serve_method, write
-from moiety.run.intake import Intake, Letters, Nodes
+from moiety.run.cohort import Roster, chosen
 from moiety.run.loop import CHECKPOINTS, LEDGER, Keep, Run, execute
-from moiety.run.roster import Roster, chosen
+from moiety.run.same_ranks import folding, ranks_of
 from moiety.run.spec import Spec, resolve, start_of
 from moiety.run.watch import Progress, boards
+from moiety.serve.input_spec import Intake, Letters, Nodes
+from moiety.serve.predictor import Served, about, serve_method, write
 from moiety.solve.sgd import LocalSGD
 
 CONFIG, GROUP, VERSION = "config.json", "group.json", 1

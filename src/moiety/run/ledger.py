@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from moiety.core.axes import lengths
+from moiety.core.errors import RunError
 from moiety.core.ledger import Entry, Round, Work, encode
 from moiety.core.protocols import Method
 from moiety.core.state import Job, Reply, State
-from moiety.run.errors import RunError
 
 LISTED = 64
 """Indices of an axis up to which a hand is written down."""

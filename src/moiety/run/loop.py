@@ -13,23 +13,24 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from moiety.core.flight import Course, Crew, gather, timed, waited, weigh
+from moiety.core.errors import RunError
 from moiety.core.ledger import End, Entry, Evaluation, Round, Start
-from moiety.core.pace import Pace
-from moiety.core.play import Wave, begin, commit, dispatch, questions
 from moiety.core.protocols import Engine, Method
 from moiety.core.rows import Rows
 from moiety.core.stage import Stage, current
 from moiety.core.state import State
 from moiety.engine.collective import collected
 from moiety.engine.ranks import Ranks
+from moiety.rounds.asynchronous import Course, Crew, gather, timed, waited, weigh
+from moiety.rounds.schedule import Pace
+from moiety.rounds.synchronous import Wave, begin, commit, dispatch, questions
 from moiety.run import checkpoint as checkpoints
 from moiety.run.checkpoint import Checkpoint
-from moiety.run.errors import RunError, failure
+from moiety.run.cohort import Roster
+from moiety.run.errors import failure
 from moiety.run.evaluate import evaluate, mean_accuracy
 from moiety.run.finite import agree_finite, check_finite
 from moiety.run.ledger import Meter, append, cut, settle
-from moiety.run.roster import Roster
 from moiety.solve.sgd import OWN
 
 LEDGER, CHECKPOINTS = "ledger.jsonl", "checkpoints"

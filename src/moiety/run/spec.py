@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from moiety.core.errors import RunError
 from moiety.core.ledger import Start
 from moiety.engine.choose import choose
 from moiety.recipes import RECIPES
@@ -18,7 +19,6 @@ from moiety.recipes.fields import override, to_plain
 from moiety.recipes.nets import NETS
 from moiety.recipes.record import Federation
 from moiety.run.environment import describe
-from moiety.run.errors import RunError
 
 VERSION = 1
 

@@ -10,23 +10,23 @@ from pathlib import Path
 
 import torch
 
-from moiety.core.flight import Crew
+from moiety.core.errors import RunError
 from moiety.core.ledger import Start
-from moiety.core.pace import Pace
 from moiety.core.protocols import Method
 from moiety.core.rows import SOME, Rows, look, some_of
 from moiety.core.stage import Stage
 from moiety.core.state import State, count_bytes
 from moiety.data.dataset import Scale
 from moiety.engine.choose import TOGETHER, choose, make
+from moiety.rounds.asynchronous import Crew
+from moiety.rounds.schedule import Pace
+from moiety.run.cohort import Uniform
 from moiety.run.environment import describe
-from moiety.run.errors import RunError
 from moiety.run.evaluate import labels
-from moiety.run.final import serve_method, write
-from moiety.run.intake import Intake, Nodes, Tables
 from moiety.run.loop import Keep, Run, Watcher, execute
-from moiety.run.roster import Uniform
 from moiety.run.watch import Progress, boards
+from moiety.serve.input_spec import Intake, Nodes, Tables
+from moiety.serve.predictor import serve_method, write
 
 
 @dataclass(frozen=True)

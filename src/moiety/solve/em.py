@@ -15,12 +15,12 @@ from moiety.core.fold import Precision
 from moiety.core.state import Job, Plan, Update
 from moiety.core.streams import address
 from moiety.core.types import Batch, Carry, Memory, Params
+from moiety.mixtures.fit import Rows, Search
+from moiety.mixtures.learn import learn
+from moiety.mixtures.logit import Array, packed
+from moiety.mixtures.model import Mixture, design, log_density
+from moiety.mixtures.scale import rescaled
 from moiety.models.mixture import GATE, to_numpy, to_tensors
-from moiety.ops.mixture.fit import Rows, Search
-from moiety.ops.mixture.learn import learn
-from moiety.ops.mixture.logit import Array, packed
-from moiety.ops.mixture.model import Mixture, design, log_density
-from moiety.ops.mixture.scale import rescaled
 
 
 @dataclass(frozen=True)

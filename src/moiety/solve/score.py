@@ -13,7 +13,7 @@ from torch import Tensor
 from moiety.core.state import Job, Plan, Update, no_plan
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.models.gated import GatedExperts
-from moiety.models.serve import best
+from moiety.ops.top import select_best
 
 
 @dataclass(frozen=True)
@@ -56,4 +56,4 @@ class TopScores:
         mean_E = tally["score"] / tally["rows"]
         if self.full:
             return Update({}, hint={"score": mean_E.cpu()})
-        return Update({}, hint={"ids": best(mean_E, self.k).int()})
+        return Update({}, hint={"ids": select_best(mean_E, self.k).int()})

@@ -15,9 +15,9 @@ from moiety.core.streams import address, stream
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.ops.optim import Rule
 from moiety.ops.trees import clip, tree_map
-from moiety.solve.objectives import Losses, Term
 from moiety.solve.plan import shuffled, windowed
 from moiety.solve.schedule import Schedule, constant
+from moiety.tasks.objectives import Losses, Term
 
 OWN = "own"
 """The section of worker memory that holds personal parameters."""

@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 import torch
 import tyro
 
+from moiety.core.errors import RunError, UsageError
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
 from moiety.recipes import RECIPES, Recipe
 from moiety.recipes.build import REFERENCE
 from moiety.recipes.fields import nearest, override, read_fields
 from moiety.recipes.record import Federation
-from moiety.run.errors import RunError, UsageError
-from moiety.run.say import say, warn
+from moiety.run.echo import say, warn
 
 T = TypeVar("T")
 

@@ -6,13 +6,14 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from moiety.data.sets import SETS
+from moiety.data.datasets import SETS
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
+from moiety.ops.text import columns
 from moiety.recipes import RECIPES
 from moiety.recipes.nets import NETS
 from moiety.run.commands.common import parse
-from moiety.run.say import columns, say, say_json
+from moiety.run.echo import say, say_json
 
 
 @dataclass(frozen=True)

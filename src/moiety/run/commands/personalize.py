@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 import tyro
 
+from moiety.core.errors import RunError
 from moiety.core.ledger import read as read_ledger
 from moiety.data.tables import Columns
+from moiety.ops.text import columns
 from moiety.run.commands.common import parse
 from moiety.run.commands.predict import open_model
-from moiety.run.errors import RunError
-from moiety.run.final import MODEL, Served, write
+from moiety.run.echo import say, say_json
 from moiety.run.loop import LEDGER
-from moiety.run.say import columns, say, say_json
+from moiety.serve.predictor import MODEL, Served, write
 
 
 @dataclass(frozen=True)

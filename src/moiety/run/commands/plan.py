@@ -11,16 +11,17 @@ from typing import Annotated, Any
 
 import tyro
 
-from moiety.ops.cost import Link, Traffic, statistical
-from moiety.recipes.choice import Choice, decide, whence
-from moiety.recipes.costs import Forecast, Setting, baselines, exchange, forecast
-from moiety.recipes.outline import Outline, outline
+from moiety.core.errors import UsageError
+from moiety.ops.text import columns
+from moiety.plan.choice import Choice, decide, whence
+from moiety.plan.costs import Forecast, Setting, baselines, exchange, forecast
+from moiety.plan.count import Link, Traffic, statistical
+from moiety.plan.outline import Outline, outline
 from moiety.recipes.population import Places
 from moiety.recipes.record import Federation
+from moiety.run.cohort import chosen
 from moiety.run.commands.common import check, parse, recipe_of, with_file
-from moiety.run.errors import UsageError
-from moiety.run.roster import chosen
-from moiety.run.say import columns, say, say_json, warn
+from moiety.run.echo import say, say_json, warn
 
 PACE = (
     "pace.kind {}: the run does not wait for all, but the round counted here does; a job's steps, "

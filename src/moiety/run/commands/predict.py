@@ -9,13 +9,13 @@ from pathlib import Path
 
 import tyro
 
+from moiety.core.errors import RunError
 from moiety.data.tables import Columns
-from moiety.run.answers import Answers
 from moiety.run.commands.common import existing, parse, writable
-from moiety.run.errors import RunError
-from moiety.run.final import Served, load
+from moiety.run.echo import say, say_json, warn
 from moiety.run.group import GROUP
-from moiety.run.say import say, say_json, warn
+from moiety.serve.predictions import Answers
+from moiety.serve.predictor import Served, load
 
 
 @dataclass(frozen=True)

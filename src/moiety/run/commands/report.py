@@ -8,12 +8,12 @@ from pathlib import Path
 
 import tyro
 
+from moiety.core.errors import RunError
 from moiety.core.ledger import read
 from moiety.run.commands.common import existing, parse
-from moiety.run.errors import RunError
+from moiety.run.echo import say, say_json
 from moiety.run.group import members
 from moiety.run.loop import LEDGER
-from moiety.run.say import say, say_json
 
 
 @dataclass(frozen=True)

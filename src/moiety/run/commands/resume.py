@@ -11,8 +11,8 @@ import tyro
 from moiety.engine.ranks import join, leave
 from moiety.run.commands.common import existing, parse, stopped
 from moiety.run.commands.run import finish
+from moiety.run.echo import warn
 from moiety.run.group import members, resume
-from moiety.run.say import warn
 
 
 @dataclass(frozen=True)

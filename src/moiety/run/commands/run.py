@@ -9,23 +9,16 @@ from typing import Annotated
 
 import tyro
 
+from moiety.core.errors import RunError
 from moiety.core.ledger import read
 from moiety.engine.choose import TOGETHER
 from moiety.engine.ranks import Ranks, leave
 from moiety.recipes.record import Federation
-from moiety.run.alike import ranks_of
-from moiety.run.commands.common import (
-    check,
-    parse,
-    recipe_of,
-    report_of,
-    stopped,
-    with_file,
-)
-from moiety.run.errors import RunError
+from moiety.run.commands.common import check, parse, recipe_of, report_of, stopped, with_file
+from moiety.run.echo import say, say_json, warn
 from moiety.run.group import fresh_folder, start_group
 from moiety.run.loop import LEDGER
-from moiety.run.say import say, say_json, warn
+from moiety.run.same_ranks import ranks_of
 
 EXAMPLES = """
 examples:

@@ -11,18 +11,18 @@ from typing import Annotated, Any
 
 import tyro
 
-from moiety.core.errors import WorkerError
+from moiety.core.errors import RunError, UsageError, WorkerError
+from moiety.core.files import replace_file, to_json
 from moiety.core.ledger import Ledger, read
+from moiety.ops.text import columns
 from moiety.recipes.build import build
 from moiety.recipes.fields import override
 from moiety.recipes.record import Federation
 from moiety.run.commands.common import check, parse, recipe_of, report_of, with_file
-from moiety.run.errors import RunError, UsageError
+from moiety.run.echo import say, say_json, warn
 from moiety.run.evaluate import mean_accuracy
-from moiety.run.files import replace_file, to_json
 from moiety.run.group import finished, fresh_folder, roster_of, start_group
 from moiety.run.loop import LEDGER
-from moiety.run.say import columns, say, say_json, warn
 
 EXAMPLES = """
 examples:

@@ -1,0 +1,260 @@
+"""Checkpoints of blocks: every rank writes its own, and any number of ranks reads them again.
+
+Blocks are safetensors, written and read by ``torch.distributed.checkpoint``; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import HashStore
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.checkpoint.state_dict_loader import load as read
+from torch.distributed.checkpoint.state_dict_saver import save as write
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
+
+from moiety.blocks.peers import come_home
+from moiety.blocks.shards import PARAMS, Shards
+from moiety.core.errors import another
+from moiety.core.protocols import Solve
+from moiety.core.types import Params
+from moiety.engine.ranks import Ranks
+
+INDEX, FORMAT = "round.json", 3
+"""Format 3: safetensors, with digests. What was written before is refused by name."""
+
+
+@contextmanager
+def group(ranks: Ranks) -> Iterator[None]:
+    """Give a rank that is alone a group of its own for a while, which the format asks for.
+
+    Raises:
+        RuntimeError: for what went wrong at any rank, which torch tells as no ``Exception``.
+    """
+    lonely = ranks.size == 1 and not dist.is_initialized()
+    if lonely:
+        dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    except CheckpointException as error:
+        causes = {str(cause) or type(cause).__name__: None for cause, _ in error.failures.values()}
+        raise RuntimeError(f"a checkpoint failed: {'; '.join(causes)}") from error
+    finally:
+        if lonely:
+            dist.destroy_process_group()
+
+
+def placed(block: Tensor, dim: int | None, size: int, ranks: Ranks) -> Any:
+    """Say of a block where in the whole it lies; nothing is copied or sent.
+
+    Args:
+        block: ours.
+        dim: along which tensors lie in blocks; None for one that is whole everywhere.
+        size: of the whole along it.
+        ranks: who holds the others.
+    """
+    if dim is None:
+        return block
+    mesh = init_device_mesh("cpu", (ranks.size,))
+    whole = torch.empty([size if d == dim else n for d, n in enumerate(block.shape)], device="meta")
+    where, shape, stride = [Shard(dim)], whole.shape, whole.stride()
+    return DTensor.from_local(block, mesh, where, run_check=False, shape=shape, stride=stride)
+
+
+def everything(shards: Shards) -> dict[str, dict[str, Any]]:
+    """Say of all our blocks where they lie, by section."""
+    found: dict[str, dict[str, Any]] = {}
+    for section, name, block in shards.tensors():
+        dim, whole = shards.dim(name, block), shards.model.params[name].shape
+        size = 0 if dim is None else whole[dim]
+        found.setdefault(section, {})[name] = placed(block, dim, size, shards.ranks)
+    return found
+
+
+def save(shards: Shards, folder: Path, mark: str, last: int = 2) -> Path:
+    """Write a checkpoint; it is there whole, with its index, or it does not count.
+
+    Args:
+        shards: our blocks.
+        folder: of all checkpoints of a run; ranks must share it.
+        mark: what run this belongs to.
+        last: how many of the newest to keep.
+    """
+    come_home(shards)
+    where = folder / f"{shards.round:08d}"
+    part = fresh(folder / f".{where.name}.new", shards.ranks)
+    with group(shards.ranks):
+        writer = HuggingFaceStorageWriter(str(part), save_distributed=True)
+        write(everything(shards), storage_writer=writer)
+    shards.ranks.gather(None)  # all have written
+    sums = digests(part, shards.ranks)
+    if shards.ranks.leads:
+        index = {"format": FORMAT, "round": shards.round, "mark": mark, "sha256": sums}
+        (part / INDEX).write_text(json.dumps(index) + "\n")
+        shutil.rmtree(where, ignore_errors=True)
+        os.replace(part, where)  # noqa: PTH105 (at once, over what a kill left)
+        for old in found(folder)[:-last]:
+            shutil.rmtree(old)
+    shards.ranks.gather(None)
+    return where
+
+
+def digests(folder: Path, ranks: Ranks) -> dict[str, str]:
+    """Sum up every file of blocks, each rank some of them."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.safetensors"))[ranks.rank :: ranks.size]:
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: one for some in ranks.gather(found) for name, one in some.items()}
+
+
+def fresh(folder: Path, ranks: Ranks) -> Path:
+    """Make an empty folder for all ranks."""
+    if ranks.leads:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    ranks.gather(None)
+    return folder
+
+
+def whole_file(shards: Shards, fixed: Params, folder: Path) -> Path | None:
+    """Write the whole as one file of safetensors, which no rank need hold for it.
+
+    Args:
+        shards: our blocks.
+        fixed: what the model's form adds for use: of our units, or whole.
+        folder: to work in; it is emptied first.
+
+    Returns:
+        The file, at rank 0; None at the others.
+    """
+    come_home(shards)
+    ranks = shards.ranks
+    fresh(folder, ranks)
+    with group(ranks):
+        sent = everything(shards)[PARAMS]
+        for name, block in fixed.items():
+            dim = shards.form.dim(name)
+            size = 0 if dim is None else sum(ranks.gather(block.shape[dim]))
+            sent[name] = placed(block, dim, size, ranks)
+        writer = HuggingFaceStorageWriter(
+            str(folder), save_distributed=True, enable_consolidation=True
+        )
+        write(sent, storage_writer=writer)
+    ranks.gather(None)
+    return next(iter(folder.glob("*.safetensors"))) if ranks.leads else None
+
+
+def found(folder: Path) -> list[Path]:
+    """List the checkpoints of a run, oldest first."""
+    return sorted(path for path in folder.glob("[0-9]*") if (path / INDEX).exists())
+
+
+def index_of(where: Path) -> dict[str, Any]:
+    """Read what is said of a checkpoint.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    try:
+        return dict(json.loads((where / INDEX).read_text()))
+    except ValueError as error:
+        raise ValueError(f"{where} is damaged: {INDEX} was changed; {instead(where)}") from error
+
+
+def instead(where: Path) -> str:
+    """Say what to do without a checkpoint."""
+    return another([int(path.name) for path in found(where.parent) if path != where])
+
+
+def chosen(folder: Path, at: int | None, ranks: Ranks) -> Path | None:
+    """Choose the newest checkpoint, or that of a round; the same at every rank.
+
+    Raises:
+        ValueError: if there is none of that round.
+    """
+    paths = ranks.share(found(folder))
+    if at is None:
+        return paths[-1] if paths else None
+    for path in paths:
+        if int(path.name) == at:
+            return path
+    have = [int(path.name) for path in paths]
+    raise ValueError(f"{folder.parent} has no checkpoint of round {at}; it has {have}")
+
+
+def sound(where: Path, mark: str, ranks: Ranks) -> dict[str, Any]:
+    """Give what is said of a checkpoint that can be read, whole, and of this run.
+
+    Raises:
+        ValueError: for one that is not.
+    """
+    index = index_of(where)
+    if index.get("format") != FORMAT:
+        raise ValueError(
+            f"{where} has format {index.get('format', 1)}, this version reads {FORMAT}; go on "
+            "with the version of moiety that wrote it, or start the run anew"
+        )
+    if index["mark"] != mark:
+        raise ValueError(
+            f"{where} belongs to another run ({index['mark']!r}, not {mark!r}); choose another "
+            "folder, or start with the same settings"
+        )
+    now = digests(where, ranks)
+    wrong = sorted(name for name, one in index["sha256"].items() if now.get(name) != one)
+    if wrong:
+        raise ValueError(
+            f"{where} is damaged: {', '.join(wrong)} lost, cut short or changed; {instead(where)}"
+        )
+    return index
+
+
+def load(
+    shards: Shards, folder: Path, mark: str, solve: Solve | None = None, at: int | None = None
+) -> bool:
+    """Read our blocks from a checkpoint, whatever number of ranks wrote it.
+
+    Args:
+        shards: gets them.
+        folder: of all checkpoints of a run.
+        mark: what run they must belong to.
+        solve: brings the optimiser's memory, where it travels.
+        at: the checkpoint of this round instead of the newest; later ones are removed.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        ValueError: if it belongs to another run or to another version, or is damaged.
+    """
+    where = chosen(folder, at, shards.ranks)
+    if where is None:
+        return False
+    index = sound(where, mark, shards.ranks)
+    for name in shards.model.params:
+        shards.params[name] = torch.empty(shards.shape(name))
+    shards.open_slots(solve)
+    with group(shards.ranks):
+        read(everything(shards), storage_reader=HuggingFaceStorageReader(str(where)))
+    if shards.ranks.leads:
+        for path in found(folder):
+            if path > where:
+                shutil.rmtree(path)
+    shards.ranks.gather(None)
+    shards.round, shards.away = index["round"], None
+    return True

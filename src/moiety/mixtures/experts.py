@@ -1,0 +1,191 @@
+"""The two families of experts.
+
+Letters: N rows, D columns with the constant, K experts, G classes.
+
+An M-step of either family is one Newton step from sums over the rows; for Gaussian experts the
+Newton step is exact: it is the weighted least squares solution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from moiety.mixtures.logit import Array, assemble, curvature, log_softmax, newton_step, solve
+
+Self = TypeVar("Self", bound="Experts")
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What the rows say of the experts: columns of weights and of residuals, and plain sums."""
+
+    curves: Array
+    slopes: Array
+    squares: Array
+
+
+@dataclass(frozen=True)
+class Push:
+    """How an M-step is made: a ridge, the least variance, and the part of a Newton step taken."""
+
+    ridge: float
+    floor: float
+    pace: float = 1.0
+
+
+class Experts(Protocol):
+    """K conditional densities of y given x, linear in x up to a link."""
+
+    @property
+    def coef(self) -> Array:
+        """Give the coefficients, [D, K] or [D, K, G]."""
+        ...
+
+    def lines(self, x_ND: Array, /) -> Array:
+        """Give what x says of y under each expert, [N, K] or [N, K, G]."""
+        ...
+
+    def log_density(self, lines: Array, y: Array, /) -> Array:
+        """Give the log density of y under each expert, [N, K]."""
+        ...
+
+    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> Pull:
+        """Give the columns whose sums over rows make the M-step."""
+        ...
+
+    def advance(self: Self, grams: Array, slopes: Array, squares: Array, push: Push, /) -> Self:
+        """Make the M-step from the sums of a pull."""
+        ...
+
+    def penalty(self, ridge: float, /) -> float:
+        """Give what the ridge takes from the log-likelihood."""
+        ...
+
+    def pick(self: Self, order: Array, /) -> Self:
+        """Take experts by index."""
+        ...
+
+    def mapped(self: Self, matrix_DD: Array, /) -> Self:
+        """Express the coefficients in other covariates: ``matrix @ coef``."""
+        ...
+
+    def size(self) -> int:
+        """Count the free parameters."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Linear regressions with Gaussian noise: ``coef`` [D, K] and ``variances`` [K]."""
+
+    coef: Array
+    variances: Array
+
+    def lines(self, x_ND: Array, /) -> Array:
+        """Give the means, [N, K]."""
+        return x_ND @ self.coef
+
+    def log_density(self, lines: Array, y: Array, /) -> Array:
+        """Give log N(y; mean, variance), [N, K]."""
+        square = (y[:, None] - lines) ** 2 / self.variances
+        return -0.5 * (np.log(2 * np.pi * self.variances) + square)
+
+    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> Pull:
+        """Give shares, weighted residuals and weighted squared residuals."""
+        residual = y[:, None] - lines
+        weighed = shares_NK * residual
+        return Pull(shares_NK, weighed, (weighed * residual).sum(0))
+
+    def advance(self, grams: Array, slopes: Array, squares: Array, push: Push, /) -> Gaussian:
+        """Solve the weighted least squares; an expert without rows stays."""
+        held = np.flatnonzero(grams[:, 0, 0] > 0)
+        coef, variances = self.coef.copy(), self.variances.copy()
+        for k in held:
+            step = solve(grams[k], slopes[:, k])
+            left = squares[k] - 2 * step @ slopes[:, k] + step @ grams[k] @ step
+            coef[:, k] += step
+            variances[k] = max(left / grams[k, 0, 0], push.floor)
+        return Gaussian(coef, variances)
+
+    def penalty(self, ridge: float, /) -> float:
+        """Give 0: regressions are not penalised."""
+        return 0.0 * ridge
+
+    def pick(self, order: Array, /) -> Gaussian:
+        """Take experts by index."""
+        return Gaussian(self.coef[:, order], self.variances[order])
+
+    def mapped(self, matrix_DD: Array, /) -> Gaussian:
+        """Express the coefficients in other covariates."""
+        return replace(self, coef=matrix_DD @ self.coef)
+
+    def size(self) -> int:
+        """Count coefficients and variances."""
+        return self.coef.size + self.variances.size
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """Multinomial logits: ``coef`` [D, K, G], the last class 0; y holds class indices."""
+
+    coef: Array
+
+    def lines(self, x_ND: Array, /) -> Array:
+        """Give the log probabilities, [N, K, G]."""
+        columns, experts, classes = self.coef.shape
+        scores = x_ND @ self.coef.reshape(columns, -1)
+        return log_softmax(scores.reshape(-1, experts, classes))
+
+    def log_density(self, lines: Array, y: Array, /) -> Array:
+        """Give the log probability of the class seen, [N, K]."""
+        return lines[np.arange(len(y)), :, y.astype(np.intp)]
+
+    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> Pull:
+        """Give shares times curvature and times residuals, expert by expert."""
+        free = lines.shape[-1] - 1
+        probs = np.exp(lines[..., :-1])
+        hit = y.astype(np.intp)[:, None] == np.arange(free)
+        slopes = shares_NK[..., None] * (hit[:, None, :] - probs)
+        curves = shares_NK[..., None] * curvature(probs)
+        rows = len(y)
+        return Pull(curves.reshape(rows, -1), slopes.reshape(rows, -1), np.zeros(lines.shape[1]))
+
+    def advance(self, grams: Array, slopes: Array, squares: Array, push: Push, /) -> Categorical:
+        """Make one penalised Newton step per expert; squares are not needed."""
+        del squares
+        columns, experts, classes = self.coef.shape
+        free, coef = classes - 1, self.coef.copy()
+        by_expert = grams.reshape(experts, -1, columns, columns)
+        slopes = slopes.reshape(columns, experts, free)
+        penalty = np.full((columns, free), push.ridge)
+        for k in range(experts):
+            information = assemble(by_expert[k], free)
+            step = newton_step(slopes[:, k], information, coef[:, k, :-1], penalty)
+            coef[:, k, :-1] += push.pace * step
+        return Categorical(coef)
+
+    def penalty(self, ridge: float, /) -> float:
+        """Give half the ridge times the squared coefficients, intercepts included."""
+        return 0.5 * ridge * float((self.coef**2).sum())
+
+    def pick(self, order: Array, /) -> Categorical:
+        """Take experts by index."""
+        return Categorical(self.coef[:, order])
+
+    def mapped(self, matrix_DD: Array, /) -> Categorical:
+        """Express the coefficients in other covariates."""
+        return Categorical(np.tensordot(matrix_DD, self.coef, 1))
+
+    def size(self) -> int:
+        """Count the coefficients of all classes but the last."""
+        return self.coef[..., :-1].size
+
+
+def blank(columns: int, experts: int, classes: int = 0) -> Gaussian | Categorical:
+    """Make experts that know nothing: Gaussian, or categorical where there are classes."""
+    if classes:
+        return Categorical(np.zeros((columns, experts, classes)))
+    return Gaussian(np.zeros((columns, experts)), np.ones(experts))

@@ -1,0 +1,108 @@
+"""Standard errors from the observed information.
+
+Letters: N rows, D columns with the constant, K experts, J = K - 1, P parameters.
+
+Louis' identity: the observed information is the complete-data information less what the unknown
+labels take away, E[s s'] - E[s] E[s'] of the complete-data score s given the data. Parameters in
+order: gate columns, then expert by expert its coefficients and, for Gaussian ones, its log
+variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from moiety.mixtures.em import Block, pieces
+from moiety.mixtures.experts import Categorical, Gaussian
+from moiety.mixtures.logit import Array, assemble, curvature, log_softmax, weighted_grams
+from moiety.mixtures.model import Mixture, log_joint
+
+
+def gaussian_scores(experts: Gaussian, x_ND: Array, y: Array) -> Array:
+    """Give each expert's score as if the row were its own, [K, N, D + 1]."""
+    residual = (y[:, None] - experts.lines(x_ND)).T
+    ratio = residual / experts.variances[:, None]
+    spread = 0.5 * (residual * ratio - 1)
+    return np.concatenate([ratio[:, :, None] * x_ND, spread[:, :, None]], 2)
+
+
+def categorical_scores(experts: Categorical, x_ND: Array, y: Array) -> Array:
+    """Give each expert's score as if the row were its own, [K, N, (G - 1) D]."""
+    probs = np.exp(experts.lines(x_ND))[..., :-1]
+    hit = y.astype(np.intp)[:, None] == np.arange(probs.shape[-1])
+    pull = (hit[:, None, :] - probs).transpose(1, 0, 2)
+    return (pull[..., None] * x_ND[:, None, :]).reshape(*pull.shape[:2], -1)
+
+
+def gaussian_information(experts: Gaussian, x_ND: Array, y: Array, shares_NK: Array) -> Array:
+    """Give the complete-data information of each expert, [K, D + 1, D + 1]."""
+    residual = y[:, None] - experts.lines(x_ND)
+    columns = x_ND.shape[1]
+    whole = np.zeros((shares_NK.shape[1], columns + 1, columns + 1))
+    scaled = shares_NK / experts.variances
+    whole[:, :-1, :-1] = weighted_grams(x_ND, scaled)
+    whole[:, :-1, -1] = whole[:, -1, :-1] = (x_ND.T @ (scaled * residual)).T
+    whole[:, -1, -1] = 0.5 * (scaled * residual**2).sum(0)
+    return whole
+
+
+def categorical_information(experts: Categorical, x_ND: Array, y: Array, shares_NK: Array) -> Array:
+    """Give the complete-data information of each expert, [K, (G - 1) D, (G - 1) D]."""
+    pull = experts.pull(experts.lines(x_ND), y, shares_NK)
+    size, free = experts.coef.shape[1], experts.coef.shape[2] - 1
+    blocks = weighted_grams(x_ND, pull.curves).reshape(size, -1, *[x_ND.shape[1]] * 2)
+    return np.stack([assemble(block, free) for block in blocks])
+
+
+def block_information(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array) -> Array:
+    """Give the observed information in a block of rows, [P, P]."""
+    experts = mixture.experts
+    gaussian = isinstance(experts, Gaussian)
+    joint = log_joint(mixture, x_ND, y)
+    post = np.exp(log_softmax(joint))
+    gate = np.exp(log_softmax(x_ND @ mixture.gate))[:, :-1]
+    shares = weights_N[:, None] * post
+    own = gaussian_scores if gaussian else categorical_scores
+    inside = gaussian_information if gaussian else categorical_information
+    score = full_scores(gate, x_ND, own(experts, x_ND, y))
+    whole = inside(experts, x_ND, y, shares)
+    info = _laid_out(weighted_grams(x_ND, weights_N[:, None] * curvature(gate)), whole)
+    mean = np.einsum("nk,knp->np", post, score)
+    for k in range(mixture.num_experts):
+        info -= score[k].T @ (shares[:, k, None] * score[k])
+    return info + mean.T @ (weights_N[:, None] * mean)
+
+
+def full_scores(gate_NJ: Array, x_ND: Array, own_KNE: Array) -> Array:
+    """Put gate and expert scores in one vector per row and label, [K, N, P]."""
+    size, rows, width = own_KNE.shape
+    free, columns = size - 1, x_ND.shape[1]
+    score = np.zeros((size, rows, free * columns + size * width))
+    for k in range(size):
+        hit = (np.arange(free) == k) - gate_NJ
+        score[k, :, : free * columns] = (hit[:, :, None] * x_ND[:, None, :]).reshape(rows, -1)
+        at = free * columns + k * width
+        score[k, :, at : at + width] = own_KNE[k]
+    return score
+
+
+def _laid_out(gate_blocks: Array, experts: Array) -> Array:
+    size, width = experts.shape[:2]
+    free = size - 1
+    gate = assemble(gate_blocks, free) if free else np.zeros((0, 0))
+    whole = np.zeros((len(gate) + size * width,) * 2)
+    whole[: len(gate), : len(gate)] = gate
+    for k in range(size):
+        at = len(gate) + k * width
+        whole[at : at + width, at : at + width] = experts[k]
+    return whole
+
+
+def observed_information(mixture: Mixture, blocks: Iterable[Block]) -> Array:
+    """Give minus the Hessian of the log-likelihood at a mixture, [P, P]."""
+    return np.sum(
+        [block_information(mixture, *part) for block in blocks for part in pieces(block)],
+        0,
+    )

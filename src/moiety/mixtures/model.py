@@ -1,0 +1,99 @@
+"""A mixture of experts with a softmax gate.
+
+Letters: N rows, D columns with the constant, K experts.
+
+f(y | x) = sum_k pi_k(x) phi_k(y | x),   pi(x) = softmax(x' gate),   the last gate column 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from moiety.mixtures.experts import Experts
+from moiety.mixtures.logit import Array, log_softmax, log_sum
+
+E = TypeVar("E", bound=Experts)
+
+
+@dataclass(frozen=True)
+class Mixture(Generic[E]):
+    """A gate [D, K] and K experts."""
+
+    gate: Array
+    experts: E
+
+    @property
+    def num_experts(self) -> int:
+        """Count the experts."""
+        return self.gate.shape[1]
+
+
+def design(x: Array) -> Array:
+    """Put the constant before the covariates, [N, d] -> [N, D]."""
+    return np.concatenate([np.ones((len(x), 1)), x], 1)
+
+
+def log_joint(mixture: Mixture, x_ND: Array, y: Array) -> Array:
+    """Give log pi_k(x) + log phi_k(y | x), [N, K]."""
+    gate = log_softmax(x_ND @ mixture.gate)
+    return gate + mixture.experts.log_density(mixture.experts.lines(x_ND), y)
+
+
+def log_density(mixture: Mixture, x_ND: Array, y: Array) -> Array:
+    """Give log f(y | x), [N]."""
+    return log_sum(log_joint(mixture, x_ND, y))
+
+
+def responsibilities(mixture: Mixture, x_ND: Array, y: Array) -> Array:
+    """Give the probability of each expert once y is seen, [N, K]."""
+    return np.exp(log_softmax(log_joint(mixture, x_ND, y)))
+
+
+def gate_proba(mixture: Mixture, x_ND: Array) -> Array:
+    """Give pi(x), [N, K]."""
+    return np.exp(log_softmax(x_ND @ mixture.gate))
+
+
+def size(mixture: Mixture) -> int:
+    """Count the free parameters: those of the experts and D (K - 1) of the gate."""
+    return mixture.experts.size() + mixture.gate[:, :-1].size
+
+
+def reorder(mixture: Mixture[E], order: Array) -> Mixture[E]:
+    """Permute the experts, and make the new last one the gate's reference."""
+    gate = mixture.gate[:, order]
+    return Mixture(gate - gate[:, -1:], mixture.experts.pick(order))
+
+
+def canonical_order(mixture: Mixture) -> Array:
+    """Order the experts by intercept, then by the next coefficients, so that labels are settled."""
+    coef = mixture.experts.coef
+    keys = coef.reshape(coef.shape[0], mixture.num_experts, -1)[:, :, 0]
+    return np.lexsort(keys[::-1])
+
+
+def canonical(mixture: Mixture[E]) -> Mixture[E]:
+    """Put the experts in canonical order."""
+    return reorder(mixture, canonical_order(mixture))
+
+
+def mapped(mixture: Mixture[E], matrix_DD: Array) -> Mixture[E]:
+    """Express a mixture in other covariates: gate and experts become ``matrix @ themselves``."""
+    return Mixture(matrix_DD @ mixture.gate, mixture.experts.mapped(matrix_DD))
+
+
+def centring(mean: Array, spread: Array) -> Array:
+    """Give the matrix that takes coefficients of x to those of (x - mean) / spread, [D, D]."""
+    matrix = np.diag(np.concatenate([[1.0], spread]))
+    matrix[0, 1:] = mean
+    return matrix
+
+
+def uncentring(mean: Array, spread: Array) -> Array:
+    """Give the inverse of :func:`centring`."""
+    matrix = np.diag(np.concatenate([[1.0], 1 / spread]))
+    matrix[0, 1:] = -mean / spread
+    return matrix

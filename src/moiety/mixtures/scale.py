@@ -1,0 +1,108 @@
+"""Standardised covariates and response.
+
+Letters: N rows, d covariates, D = d + 1 columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from moiety.mixtures.experts import Categorical, Gaussian
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import Mixture, centring, design, mapped, uncentring
+
+FLAT = 1e-12  # the spread of a constant column, relative to its value, that is rounding
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Weighted row count, means [d + 1] and centred sums of squares [d + 1], the response last."""
+
+    rows: float
+    mean: Array
+    square: Array
+
+
+def moments(x: Array, y: Array, weights: Array) -> Moments:
+    """Take the moments of a block of rows."""
+    rows = weights.sum()
+    values = np.column_stack([x, y])
+    mean = weights @ values / rows
+    return Moments(float(rows), mean, weights @ (values - mean) ** 2)
+
+
+def pooled(first: Moments, second: Moments) -> Moments:
+    """Pool the moments of two blocks, without cancellation."""
+    rows = first.rows + second.rows
+    gap = second.mean - first.mean
+    mean = first.mean + gap * (second.rows / rows)
+    square = first.square + second.square + gap**2 * (first.rows * second.rows / rows)
+    return Moments(rows, mean, square)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Means and spreads; a constant covariate is not ``kept`` and gets the coefficient 0."""
+
+    mean: Array
+    spread: Array
+    kept: Array
+    shift: float
+    factor: float
+
+    @property
+    def columns(self) -> int:
+        """Count the columns in use, the constant included."""
+        return int(self.kept.sum()) + 1
+
+
+def varies(mean: Array, spread: Array) -> Array:
+    """Tell which columns vary by more than the rounding of their values, [d]."""
+    return spread > FLAT * np.maximum(np.abs(mean), 1e-300)
+
+
+def scale_of(found: Moments, *, classes: int = 0) -> Scale:
+    """Make a scale from moments; class indices are left as they are."""
+    spread = np.sqrt(found.square / found.rows)
+    kept = varies(found.mean[:-1], spread[:-1])
+    shift, factor = (0.0, 1.0) if classes else (float(found.mean[-1]), float(spread[-1]) or 1.0)
+    return Scale(found.mean[:-1][kept], spread[:-1][kept], kept, shift, factor)
+
+
+def scaled(scale: Scale, x: Array, y: Array) -> tuple[Array, Array]:
+    """Standardise rows, and put the constant before them."""
+    x_ND = design((x[:, scale.kept] - scale.mean) / scale.spread)
+    return x_ND, (y - scale.shift) / scale.factor
+
+
+def stretched(mixture: Mixture, shift: float, factor: float) -> Mixture:
+    """Turn a mixture of y into the mixture of ``shift + factor * y``; categories stay."""
+    experts = mixture.experts
+    if isinstance(experts, Categorical):
+        return mixture
+    coef = experts.coef * factor
+    coef[0] += shift
+    return replace(mixture, experts=Gaussian(coef, experts.variances * factor**2))
+
+
+def unscaled(mixture: Mixture, scale: Scale) -> Mixture:
+    """Express a mixture of standardised rows in the rows' own units."""
+    plain = stretched(mixture, scale.shift, scale.factor)
+    plain = mapped(plain, uncentring(scale.mean, scale.spread))
+    columns = np.concatenate([[True], scale.kept])
+    return mapped(plain, np.eye(len(columns))[:, columns])
+
+
+def rescaled(mixture: Mixture, scale: Scale) -> Mixture:
+    """Express a mixture in standardised units: the inverse of :func:`unscaled`."""
+    columns = np.concatenate([[True], scale.kept])
+    plain = mapped(mixture, np.eye(len(columns))[columns])
+    plain = mapped(plain, centring(scale.mean, scale.spread))
+    return stretched(plain, -scale.shift / scale.factor, 1 / scale.factor)
+
+
+def log_jacobian(scale: Scale) -> float:
+    """Give what the log density of a row gains when y is standardised."""
+    return float(np.log(scale.factor))

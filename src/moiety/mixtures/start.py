@@ -1,0 +1,83 @@
+"""Where EM begins.
+
+Letters: N rows, D columns with the constant, K experts, F features.
+
+No start draws a row by its place: directions are drawn in the space of the features, so that a row
+of weight two and the same row twice begin alike, in any order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moiety.mixtures.experts import Categorical, Gaussian, Push
+from moiety.mixtures.logit import Array, weighted_grams
+from moiety.mixtures.model import Mixture
+
+
+def slabs(features_NF: Array, weights_N: Array, parts: int, direction_F: Array) -> Array:
+    """Cut the rows into parts of equal weight along a direction; labels 0..parts-1, [N]."""
+    score = features_NF @ direction_F
+    order = np.argsort(score, kind="stable")
+    below = np.cumsum(weights_N[order]) - 0.5 * weights_N[order]
+    labels = np.empty(len(score), np.intp)
+    labels[order] = np.minimum(parts * below / weights_N.sum(), parts - 1).astype(np.intp)
+    return labels
+
+
+def lloyd(features_NF: Array, weights_N: Array, labels: Array, parts: int, steps: int) -> Array:
+    """Improve labels by weighted k-means; an empty part stays empty."""
+    for _ in range(steps):
+        shares = (labels[:, None] == np.arange(parts)) * weights_N[:, None]
+        mass = shares.sum(0)
+        centres = shares.T @ features_NF / np.maximum(mass, 1e-300)[:, None]
+        far = (centres**2).sum(1) - 2 * features_NF @ centres.T
+        moved = np.where(mass > 0, far, np.inf).argmin(1)
+        if (moved == labels).all():
+            break
+        labels = moved
+    return labels
+
+
+def kmeans_labels(
+    features_NF: Array, weights_N: Array, parts: int, rng: np.random.Generator
+) -> Array:
+    """Cut along a random direction, then by k-means."""
+    labels = slabs(features_NF, weights_N, parts, rng.standard_normal(features_NF.shape[1]))
+    return lloyd(features_NF, weights_N, labels, parts, 20)
+
+
+def slab_labels(
+    features_NF: Array, weights_N: Array, parts: int, rng: np.random.Generator
+) -> Array:
+    """Cut along a random direction only."""
+    return slabs(features_NF, weights_N, parts, rng.standard_normal(features_NF.shape[1]))
+
+
+def features(x_ND: Array, y: Array, classes: int) -> Array:
+    """Join the covariates and the response: standardised, or as centred indicators of classes."""
+    if not classes:
+        return np.column_stack([x_ND[:, 1:], y])
+    hits = (y[:, None] == np.arange(classes)).astype(float)
+    return np.concatenate([x_ND[:, 1:], hits - hits.mean(0)], 1)
+
+
+def from_labels(
+    zero: Gaussian | Categorical, x_ND: Array, y: Array, weights_N: Array, labels: Array
+) -> Mixture:
+    """Fit each expert to its label's rows, from experts that know nothing; the gate is zero."""
+    columns, parts = zero.coef.shape[:2]
+    shares = (labels[:, None] == np.arange(parts)) * weights_N[:, None]
+    pull = zero.pull(zero.lines(x_ND), y, shares)
+    grams = weighted_grams(x_ND, pull.curves)
+    ridge = 0.0 if isinstance(zero, Gaussian) else 1e-3 * float(weights_N.sum())
+    experts = zero.advance(grams, x_ND.T @ pull.slopes, pull.squares, Push(ridge, 0.0))
+    return Mixture(np.zeros((columns, parts)), softened(experts))
+
+
+def softened(experts: Gaussian | Categorical) -> Gaussian | Categorical:
+    """Raise variances far below the others', which would trap EM at a few rows."""
+    if isinstance(experts, Categorical):
+        return experts
+    least = 0.01 * experts.variances.mean()
+    return Gaussian(experts.coef, np.maximum(experts.variances, max(least, 1e-6)))

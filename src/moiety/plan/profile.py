@@ -1,0 +1,213 @@
+"""A round without numbers: jobs walked on tensors that have shapes alone, to learn what they cost.
+
+Nothing is allocated but indices, so that a model need not fit into memory. What is counted is
+what the engines do: the loss of ``solve`` and its gradient, on each size of batch in the plan. A
+batch that is a subgraph has a size of its own, so the plan's own batches are walked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from moiety.blocks.memory import Peak
+from moiety.core.protocols import Descent, Solve
+from moiety.core.rows import Rows, chunks, rowwise
+from moiety.core.state import Job, Plan, count_bytes, count_sections
+from moiety.core.types import Batch, Carry, Params
+from moiety.engine.work import answer, describe, gradient
+from moiety.plan.abstract import META, Shapes, nbytes
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a job costs its worker.
+
+    Args:
+        steps: local steps.
+        flops: of all steps, and of the probe's answer; matrix products and convolutions, a
+            multiply-add as 2.
+        step_flops: of the largest step.
+        piece_bytes: of its piece.
+        down_bytes: of what the worker is sent.
+        up_bytes: of what it sends back.
+        memory_bytes: of tensors alive in its largest step, at most: piece, gradients, optimiser,
+            batch and what the backward pass needs, all at once; or what was alive at the fullest
+            moment of the walk, where that is more.
+        kept_bytes: of these, what the backward pass needs besides parameters and batch.
+    """
+
+    steps: int
+    flops: int
+    step_flops: int
+    piece_bytes: int
+    down_bytes: int
+    up_bytes: int
+    memory_bytes: int
+    kept_bytes: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """What answering the probe costs a worker, and the answer's shapes."""
+
+    flops: int
+    down_bytes: int
+    up_bytes: int
+    memory_bytes: int
+    hint: Params
+
+
+@dataclass(frozen=True)
+class Stride:
+    """A step: its operations, bytes if all were held at once, of these kept for the way back."""
+
+    batch: Batch
+    flops: int
+    held: int
+    kept: int
+
+
+def rehearse(solve: Descent, job: Job, rows: Rows, asked: Question | None = None) -> Effort:
+    """Walk a job on shapes.
+
+    Args:
+        solve: what the worker would do.
+        job: with a piece of shapes.
+        rows: of the worker; numbers of measures are not looked at.
+        asked: what its probe took, to be added.
+
+    Raises:
+        RuntimeError: where the model looks at numbers (``int(tensor)``, ``nonzero``).
+    """
+    plan, role = solve.plan(rows.size, job), job.share.role
+    carry = solve.start(job, {})
+    found = [(step(solve, carry, role, batch), count) for batch, count in batches(rows, plan)]
+    wide = max((one for one, _ in found), key=lambda one: one.held)
+    reply = answer(job, solve.finish(job, carry, {}), describe(job, rows.size, None))
+    effort = Effort(
+        steps=plan.steps,
+        flops=sum(one.flops * count for one, count in found),
+        step_flops=max(one.flops for one, _ in found),
+        piece_bytes=count_bytes(job.piece),
+        down_bytes=job.down_bytes,
+        up_bytes=reply.up_bytes,
+        memory_bytes=max(wide.held, fullest(solve, carry, role, wide.batch)),
+        kept_bytes=wide.kept,
+    )
+    return effort if asked is None else joined(effort, asked)
+
+
+def joined(effort: Effort, asked: Question) -> Effort:
+    """Add what the probe took; memory is that of the larger of the two."""
+    return replace(
+        effort,
+        flops=effort.flops + asked.flops,
+        down_bytes=effort.down_bytes + asked.down_bytes,
+        up_bytes=effort.up_bytes + asked.up_bytes,
+        memory_bytes=max(effort.memory_bytes, asked.memory_bytes),
+    )
+
+
+def ask(solve: Solve, job: Job, rows: Rows) -> Question:
+    """Walk the answer to a probe: a tally of all rows, or none at all."""
+    carry, flops, most = solve.start(job, {}), 0, 0
+    row = rows.take(torch.zeros(1, dtype=torch.long))
+    tally: Params = {}
+    for width, count in Counter(map(len, chunks(rows, 1024))).items():
+        batch = batch_of(row, width)
+        with FlopCounterMode(display=False) as counter, Peak(bare=True) as peak, Shapes() as walk:
+            hold(peak, carry["params"], batch)
+            with torch.no_grad():
+                tally = solve.tally(carry, batch, job.share.role)
+        flops += count * (counter.get_total_flops() + walk.flops)
+        most = max(most, peak.most)
+    with Shapes():
+        update = solve.finish(job, carry, tally)
+    reply = answer(job, update, describe(job, rows.size, None))
+    return Question(flops, job.down_bytes, reply.up_bytes, most, reply.hint)
+
+
+def batches(rows: Rows, plan: Plan) -> Iterator[tuple[Batch, int]]:
+    """Give the batches of a plan that differ in size, and how many steps have each."""
+    widths = (plan.weights > 0).sum(1).tolist()
+    if rowwise(rows):
+        row = rows.take(torch.zeros(1, dtype=torch.long))
+        for width, count in Counter(widths).items():
+            yield batch_of(row, width), count
+        return
+    drawn = zip(plan.rows.tolist(), widths, strict=True)
+    for ids, count in Counter(tuple(sorted(ids[:width])) for ids, width in drawn).items():
+        columns = rows.take(torch.tensor(ids))
+        yield {**columns, "weight": torch.empty(len(ids), device=META)}, count
+
+
+def batch_of(row: Batch, width: int) -> dict[str, Tensor]:
+    """Shape a batch of some rows like one row of it; with weights."""
+    columns = {
+        name: torch.empty((width, *column.shape[1:]), dtype=column.dtype, device=META)
+        for name, column in row.items()
+    }
+    return {**columns, "weight": torch.empty(width, device=META)}
+
+
+def step(solve: Descent, carry: Carry, role: str, batch: Batch) -> Stride:
+    """Count what a step takes."""
+    carry, seeded = begun(carry, batch)
+    fixed = [*carry["params"].values(), *carry["frozen"].values(), *batch.values()]
+    known = {storage(tensor) for tensor in fixed}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        key = storage(tensor)
+        if key not in known:
+            kept[key] = tensor  # held, or its place is taken by the next
+        return tensor
+
+    with (
+        FlopCounterMode(display=False) as counter,
+        Shapes() as walk,
+        saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        gradient(solve, carry, seeded, role)
+    size = sum(map(nbytes, kept.values()))
+    moving, slots = 2 * count_bytes(carry["params"]), count_sections(carry["slots"])
+    rest = count_bytes(carry["frozen"]) + count_bytes(carry["origin"]) + count_bytes(batch)
+    return Stride(batch, counter.get_total_flops() + walk.flops, moving + slots + rest + size, size)
+
+
+def begun(carry: Carry, batch: Batch) -> tuple[Carry, Batch]:
+    """Give parameters that ask for gradients, and a batch with a seed for noise."""
+    leaves = {name: torch.empty_like(t).requires_grad_() for name, t in carry["params"].items()}
+    return {**carry, "params": leaves}, {**batch, "seed": torch.zeros((), dtype=torch.long)}
+
+
+def fullest(solve: Descent, carry: Carry, role: str, batch: Batch) -> int:
+    """Count the bytes alive at the fullest moment of a step, tensor by tensor."""
+    carry, seeded = begun(carry, batch)
+    with Peak(bare=True) as peak, Shapes():
+        hold(peak, carry["params"], carry["frozen"], carry["origin"], batch)
+        hold(peak, *carry["slots"].values())
+        grads, _ = gradient(solve, carry, seeded, role)
+        with torch.no_grad():
+            solve.move_in_place(carry, grads, 1.0)
+    return peak.most
+
+
+def hold(peak: Peak, *groups: Params) -> None:
+    """Count what is there before a step."""
+    for group in groups:
+        for tensor in group.values():
+            peak.hold(tensor)
+
+
+def storage(tensor: Tensor) -> int:
+    """Name the memory a tensor lies in; a sparse one's values."""
+    dense = tensor._values() if tensor.is_sparse else tensor  # noqa: SLF001
+    return dense.untyped_storage()._cdata  # noqa: SLF001  (the one name that views share)

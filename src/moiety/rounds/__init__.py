@@ -1,0 +1,1 @@
+"""How a run goes from one commit to the next: synchronous, asynchronous."""

@@ -1,0 +1,1 @@
+"""Finished models: choose a part, answer, save, load, personalise."""

@@ -1,0 +1,97 @@
+"""How a worker uses the whole: as it is, or routed by a gate.
+
+Letters: B rows, E experts, K experts at hand, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moiety.core.axes import Part
+from moiety.core.protocols import Kept, Model
+from moiety.core.rows import Rows, chunks
+from moiety.core.types import Batch, Params
+from moiety.models.gated import EXPERT, GatedExperts, at_hand
+from moiety.ops.top import select_best
+
+MODES = ("top1", "soft")
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Everyone uses the same whole model."""
+
+    model: Model
+
+    def config(self) -> dict[str, Any]:
+        """Say how to build this again."""
+        return {"kind": "plain"}
+
+    def choose(self, params: Params, rows: Rows, /) -> Part:
+        del params, rows
+        return Part()
+
+    def scores(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor:
+        return self.model.logits(piece, batch, kept).float().log_softmax(-1)
+
+    def routes(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor | None:
+        del piece, batch, kept
+
+
+@dataclass(frozen=True)
+class Routed:
+    """A worker uses the k experts that score highest over all its rows, without labels.
+
+    Args:
+        model: the mixture.
+        k: experts per worker; None serves all of them.
+        mode: ``top1`` answers each row by the best-scored expert at hand, as DDOME does
+            (arXiv:2306.08586, section 3.4 of its specification); ``soft`` mixes those at hand.
+    """
+
+    model: GatedExperts
+    k: int | None
+    mode: str = "top1"
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"serving mode {self.mode!r}; choose one of {MODES}")
+
+    def config(self) -> dict[str, Any]:
+        """Say how to build this again."""
+        return {"kind": "routed", "k": self.k, "mode": self.mode}
+
+    def choose(self, params: Params, rows: Rows, /) -> Part:
+        total_E = mean_scores(self.model, params, rows)
+        if self.k is None or self.k >= len(total_E):
+            return Part({EXPERT: torch.arange(len(total_E))})
+        return Part({EXPERT: select_best(total_E, self.k).sort().values})
+
+    def scores(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor:
+        logits_KBC = self.model.answers(piece, batch)
+        if self.mode == "soft":
+            return self.model.mixed(piece, batch, logits_KBC, kept)
+        place_B = at_hand(self.model.log_gate(piece, batch), kept).argmax(-1)
+        rows = torch.arange(logits_KBC.shape[1], device=place_B.device)
+        return logits_KBC[place_B, rows].float().log_softmax(-1)
+
+    def routes(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor | None:
+        place_B = at_hand(self.model.log_gate(piece, batch), kept).argmax(-1)
+        return kept[EXPERT].to(place_B.device)[place_B] if EXPERT in kept else place_B
+
+
+def mean_scores(model: GatedExperts, params: Params, rows: Rows) -> Tensor:
+    """Average the gate's scores over all rows, [E]; labels are not looked at."""
+    total: Tensor | None = None
+    for ids in chunks(rows, 4096):
+        batch = rows.take(ids)
+        seen = batch if "embed" in batch else model.common(batch)
+        score_E = model.log_gate(params, seen).exp().sum(0)
+        total = score_E if total is None else total + score_E
+    if total is None:
+        raise ValueError("no rows to choose experts by; give at least one")
+    return total / rows.size

@@ -1,0 +1,236 @@
+"""What a finished model takes: rows of a table, a graph or a text, from a file or from Python.
+
+Letters: N rows, nodes or windows, D features, T positions, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from moiety.core.rows import Rows, TableRows
+from moiety.data import files
+from moiety.data.dataset import Dataset, Scale
+from moiety.data.graph import GraphRows, project, undirected
+from moiety.data.nodes import read_graph
+from moiety.data.tables import Columns
+from moiety.data.texts import read_text
+from moiety.serve.predictions import Answers, TextAnswers, answers_of
+
+Told = Iterable[Tensor]
+"""Log-probabilities of rows, [B, ..., C], chunk by chunk."""
+
+Check = Callable[[Tensor], Tensor]
+"""Refuses inputs that do not fit, [N, ...], and scales the others."""
+
+
+class Medium(Protocol):
+    """How inputs come, and what is said of the answers."""
+
+    def config(self) -> Mapping[str, Any]:
+        """Say how to build this again, beside the shape of a row and the classes."""
+        ...
+
+    def read(self, path: Path, columns: Columns, /) -> Dataset:
+        """Read a file."""
+        ...
+
+    def open(self, x: Tensor, edges: Tensor | None, check: Check, /) -> Rows:
+        """Make rows of inputs, [N, ...], as the model reads them."""
+        ...
+
+    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
+        """Sum up what the model told."""
+        ...
+
+
+def alone(edges: Tensor | None) -> None:
+    """Refuse edges where rows stand on their own."""
+    if edges is not None:
+        raise ValueError(
+            f"edges {list(edges.shape)} were given, but this model reads no graph; leave them out"
+        )
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Rows on their own."""
+
+    def config(self) -> Mapping[str, Any]:
+        return {"kind": "table"}
+
+    def read(self, path: Path, columns: Columns, /) -> Dataset:
+        return files.read(path, target=columns.target, labels=columns.labels, likely=columns.likely)
+
+    def open(self, x: Tensor, edges: Tensor | None, check: Check, /) -> Rows:
+        alone(edges)
+        return TableRows({"x": check(x)}, torch.arange(len(x)))
+
+    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
+        return answers_of(told, data, classes)
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The nodes of a graph, which is answered whole.
+
+    Args:
+        inputs: features of a node as the data have them.
+        project: the width they are projected to, by the matrix that this width and ``inputs``
+            determine; 0 leaves them.
+    """
+
+    inputs: int
+    project: int = 0
+
+    def config(self) -> Mapping[str, Any]:
+        return {"kind": "graph", "inputs": self.inputs, "project": self.project}
+
+    def read(self, path: Path, columns: Columns, /) -> Dataset:
+        return read_graph(path, columns)
+
+    def open(self, x: Tensor, edges: Tensor | None, check: Check, /) -> Rows:
+        if edges is None:
+            raise ValueError("this model reads a graph; give its edges, [2, E]: predict(x, edges)")
+        if x.ndim != 2 or x.shape[1] != self.inputs:
+            raise ValueError(
+                f"x has shape {list(x.shape)}, but the model was trained on nodes with "
+                f"{self.inputs} features; give x [N, {self.inputs}] as the data have it, not "
+                "projected"
+            )
+        seen = check(project(x, self.project) if self.project else x)
+        one = torch.zeros(1, dtype=torch.int64)
+        return GraphRows({"x": seen}, undirected(edges, len(x)), one.expand(len(x)), one)
+
+    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
+        return answers_of(told, data, classes)
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Windows of characters; the model says which comes next at every position.
+
+    Args:
+        context: characters of a window.
+        known: the alphabet, in the order of its numbers.
+    """
+
+    context: int
+    known: tuple[str, ...]
+
+    def config(self) -> Mapping[str, Any]:
+        return {"kind": "text"}
+
+    def read(self, path: Path, columns: Columns, /) -> Dataset:
+        if columns.target is not None:
+            raise ValueError(
+                f"the label {columns.target!r} was named, but a text has no columns; leave out "
+                "--target"
+            )
+        return read_text(path, self.known, self.context)
+
+    def open(self, x: Tensor, edges: Tensor | None, check: Check, /) -> Rows:
+        alone(edges)
+        tokens, count = check(x), len(self.known)
+        if x.is_floating_point() or ((x < 0) | (x >= count)).any():
+            raise ValueError(
+                f"x is {x.dtype} from {x.min()} to {x.max()}, but the model reads {count} "
+                "characters by their numbers; give int64 along intake.classes"
+            )
+        return TableRows({"x": tokens}, torch.arange(len(x)))
+
+    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
+        return TextAnswers.of(told, data, classes)
+
+
+MEDIA: Mapping[str, Callable[[Mapping[str, Any], tuple[int, ...], tuple[str, ...]], Medium]] = {
+    "table": lambda _raw, _shape, _classes: Tables(),
+    "graph": lambda raw, _shape, _classes: Nodes(raw["inputs"], raw["project"]),
+    "text": lambda _raw, shape, classes: Letters(shape[0], classes),
+}
+"""Kind -> what builds it, from its ``config()``, the shape of a row and the classes."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a model takes: the shape of a row, its scale, names of classes and columns.
+
+    The shape is that of rows as the model reads them; ``medium`` brings them there.
+    """
+
+    shape: tuple[int, ...]
+    scale: Scale
+    classes: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    medium: Medium = field(default_factory=Tables)
+
+    def config(self) -> dict[str, Any]:
+        """Say how to build this again."""
+        return {
+            "shape": list(self.shape),
+            "scale": self.scale.to_json(),
+            "classes": list(self.classes),
+            "columns": list(self.columns),
+            "medium": dict(self.medium.config()),
+        }
+
+    @classmethod
+    def from_config(cls, raw: Mapping[str, Any]) -> Intake:
+        """Build what ``config()`` says."""
+        shape, classes = tuple(raw["shape"]), tuple(raw["classes"])
+        medium = raw.get("medium", {"kind": "table"})
+        return cls(
+            shape,
+            Scale.from_json(raw["scale"]),
+            classes,
+            tuple(raw["columns"]),
+            MEDIA[medium["kind"]](medium, shape, classes),
+        )
+
+    def read(self, path: Path, columns: Columns) -> Dataset:
+        """Read a file: columns by name, images flat where the model takes them so."""
+        data = self.medium.read(path, columns)
+        x = self.order(data.x, data.columns)
+        if x.flatten(1).shape[1] == torch.Size(self.shape).numel():
+            x = x.reshape(-1, *self.shape)
+        return replace(data, x=x)
+
+    def open(self, x: Tensor, edges: Tensor | None = None) -> Rows:
+        """Make rows of inputs, [N, ...], and of the edges between them, [2, E], if any."""
+        return self.medium.open(x, edges, self.rows)
+
+    def order(self, x: Tensor, columns: tuple[str, ...]) -> Tensor:
+        """Bring columns of a table [N, D] into the order of training, by their names.
+
+        Raises:
+            ValueError: if one is missing.
+        """
+        if not self.columns or not columns or x.ndim != 2:
+            return x
+        missing = [name for name in self.columns if name not in columns]
+        if missing:
+            raise ValueError(
+                f"columns {missing} are missing; the model was trained on {list(self.columns)}"
+            )
+        return x[:, [columns.index(name) for name in self.columns]]
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Check and scale inputs, [N, ...].
+
+        Raises:
+            ValueError: if the width is wrong or a value is not finite.
+        """
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(
+                f"rows have shape {tuple(x.shape[1:])}, but the model was trained on "
+                f"{self.shape}; give the same columns in the same order"
+            )
+        bad = ~torch.isfinite(x).flatten(1).all(1)
+        if bad.any():
+            raise ValueError(f"row {int(bad.nonzero()[0])} holds NaN or infinity; clean the data")
+        return self.scale.apply(x)

@@ -1,0 +1,204 @@
+"""Finished models: written as safetensors and plain data, loaded by one function, used by rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moiety.core.axes import take
+from moiety.core.errors import RunError
+from moiety.core.files import from_tensors, read_json, replace_folder, to_json, to_tensors
+from moiety.core.protocols import Method, Serve
+from moiety.core.rows import Rows, chunks
+from moiety.core.types import Params
+from moiety.models.base import Base
+from moiety.models.gated import EXPERT, GatedExperts
+from moiety.serve.choose import Routed
+from moiety.serve.config import rebuild, rebuild_gated, rebuild_serve
+from moiety.serve.input_spec import Intake
+
+VERSION = 1
+MODEL, CONFIG = "model.safetensors", "config.json"
+
+
+Numbers = Tensor | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model ready for use. ``predict`` needs no labels and trains nothing.
+
+    Args:
+        params: of the model, whole.
+        model: runs on them.
+        serve: how a worker uses it.
+        intake: what it takes.
+        note: where it came from.
+    """
+
+    params: Params
+    model: Base | GatedExperts
+    serve: Serve
+    intake: Intake
+    note: Mapping[str, Any]
+
+    def open(self, x: Numbers, edges: Numbers | None = None) -> Rows:
+        """Make rows of inputs, [N, ...]; of a graph's nodes with the edges between them, [2, E]."""
+        return self.intake.open(tensor_of(x), None if edges is None else tensor_of(edges))
+
+    @torch.no_grad()
+    def answer(self, rows: Rows) -> Iterator[Tensor]:
+        """Give log-probabilities of the classes, a chunk of rows at a time, [B, ..., C]."""
+        part = self.serve.choose(self.params, rows)
+        piece = take(self.params, self.model.axes, part)
+        for ids in chunks(rows, 2048):
+            yield self.serve.scores(piece, self.see(rows, ids), part.axes)
+
+    def predict_log_proba(self, x: Numbers, edges: Numbers | None = None) -> Tensor:
+        """Give log-probabilities of the classes. All of ``x`` is taken as one worker's.
+
+        Args:
+            x: a tensor, or an array of numpy: rows of a table or images [N, ...]; nodes of a
+                graph [N, D], with features as the data have them; or windows of a text, int64
+                [N, T], numbers along ``intake.classes``.
+            edges: of a graph, int64 [2, E], each in either direction or both.
+
+        Returns:
+            [N, C]; of windows [N, T, C], what follows at each position.
+
+        Raises:
+            ValueError: for what the model does not take.
+        """
+        return torch.cat(list(self.answer(self.open(x, edges))))
+
+    def predict(self, x: Numbers, edges: Numbers | None = None) -> Tensor:
+        """Give the class of each row, node or position, as its number in ``intake.classes``."""
+        return self.predict_log_proba(x, edges).argmax(-1)
+
+    def see(self, rows: Rows, ids: Tensor) -> Mapping[str, Tensor]:
+        """Take rows, with the embedding where the model reads one."""
+        batch = rows.take(ids)
+        return self.model.common(batch) if isinstance(self.model, GatedExperts) else batch
+
+    def personal(self, x: Numbers, experts: int) -> Served:
+        """Make the small model of one worker: the experts its rows choose, and no others.
+
+        The gate keeps the rows of these experts, so that each row is answered as by the whole
+        model restricted to them.
+        """
+        model = self.model
+        if not isinstance(model, GatedExperts) or not isinstance(self.serve, Routed):
+            raise RunError("this run has no gated experts to choose among; personalize a DDOME run")
+        count = model.held(self.params)
+        if not 1 <= experts <= count:
+            raise RunError(f"--experts {experts}, but the model has {count}; choose 1 to {count}")
+        part = replace(self.serve, k=experts).choose(self.params, self.open(x))
+        piece = dict(take(self.params, model.axes, part))
+        kept = part.axes[EXPERT]
+        for name in ("gate.layer2.w", "gate.layer2.b"):
+            piece[name] = piece[name][kept]
+        small = replace(model, params=piece)
+        names = self.note.get("experts", range(count))  # a personal model may be cut once more
+        note = {**self.note, "experts": [names[place] for place in kept.tolist()]}
+        return Served(piece, small, Routed(small, None, self.serve.mode), self.intake, note)
+
+
+def tensor_of(x: Numbers) -> Tensor:
+    """Take a tensor as it is, and an array of floating-point numbers in single precision.
+
+    Raises:
+        ValueError: for an array of anything but numbers.
+    """
+    if isinstance(x, Tensor):
+        return x
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"an array of {array.dtype} was given; give numbers")
+    return torch.tensor(array.astype(np.float32) if array.dtype.kind == "f" else array)
+
+
+def serve_method(method: Method, params: Params, intake: Intake, note: Mapping[str, Any]) -> Served:
+    """Make a finished method ready for use."""
+    model: Any = method.model
+    return Served(params, model, method.serve, intake, note)
+
+
+def write(served: Served, folder: Path) -> None:
+    """Write a model as ``model.safetensors`` and ``config.json``."""
+    model = served.model
+    constants = model.common.constants() if isinstance(model, GatedExperts) else {}
+    tensors = to_tensors({**served.params, **constants})
+    replace_folder(folder, {MODEL: tensors, CONFIG: about(served)})
+
+
+def about(served: Served) -> bytes:
+    """Write down what a model is, but for its tensors."""
+    model, serve = served.model, served.serve
+    if isinstance(model, GatedExperts):
+        model = replace(model, params=served.params)
+    plain: Any = serve
+    config = {
+        "version": VERSION,
+        "model": model.config(),
+        "serve": plain.config(),
+        **served.intake.config(),
+        "note": dict(served.note),
+    }
+    return to_json(config)
+
+
+def load(path: str | Path, module: Base | None = None) -> Served:
+    """Load a finished model: a run's folder, its ``final`` folder, or a personal model's.
+
+    Args:
+        path: the folder.
+        module: your own model, ``from_module(...)``, where the run was made of one.
+
+    Raises:
+        RunError: if there is no model, or it is damaged, a pickle, or of another version.
+    """
+    folder = Path(path)
+    folder = folder / "final" if (folder / "final").is_dir() else folder
+    config = read_json(folder / CONFIG)
+    found = config.get("version") if isinstance(config, dict) else None
+    if found != VERSION:
+        raise RunError(
+            f"{folder} has model format {found!r}, this version reads {VERSION}; "
+            "load it with the version of moiety that wrote it"
+        )
+    if not (folder / MODEL).exists():
+        raise RunError(f"{folder} has no {MODEL}; the run has not finished")
+    tensors = from_tensors((folder / MODEL).read_bytes(), folder / MODEL)
+    try:
+        return assemble(config, tensors, module)
+    except (KeyError, TypeError, StopIteration) as error:
+        raise RunError(
+            f"{folder / CONFIG} does not describe {MODEL} ({error!r}); copy both again from the run"
+        ) from error
+
+
+def assemble(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], module: Base | None
+) -> Served:
+    """Build a model as its configuration says, with the tensors that were read."""
+    constants = {name: t for name, t in tensors.items() if name.startswith("common.")}
+    params = {name: t for name, t in tensors.items() if name not in constants}
+    gated = config["model"]["kind"] == "gated"
+    model = (
+        rebuild_gated(config["model"], constants, module)
+        if gated
+        else rebuild(config["model"], module)
+    )
+    intake = Intake.from_config(config)
+    serve = rebuild_serve(config["serve"], model)
+    for name, value in model.params.items():
+        if params[name].shape != value.shape:
+            raise TypeError(f"{name} is {list(params[name].shape)}, not {list(value.shape)}")
+    return Served(params, model, serve, intake, config["note"])

@@ -1,0 +1,114 @@
+"""What a worker minimises: one loss a row, and terms that look at parameters alone.
+
+Letters: B rows, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from moiety.core.protocols import Kept
+from moiety.core.streams import stream
+from moiety.core.types import Batch, Params
+from moiety.tasks.losses import UNSCORED, cross_entropy
+
+
+class Losses(Protocol):
+    """One loss a row, and new values of buffers where the model has some."""
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]: ...
+
+
+class Forward(Protocol):
+    """Outputs in training, [B, C], and new values of buffers: a model's ``forward``."""
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]: ...
+
+
+class Term(Protocol):
+    """A penalty on the parameters, given where they started and what the worker was told."""
+
+    def __call__(self, params: Params, origin: Params, brief: Params, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of the logits with the labels in column ``y``; of texts, the mean of tokens."""
+
+    forward: Forward
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        logits_BC, after = self.forward(params, batch, kept)
+        return cross_entropy(logits_BC.float(), batch["y"]), after
+
+
+@dataclass(frozen=True)
+class NodeCrossEntropy:
+    """Mean cross-entropy over the labelled nodes of a subgraph, the same number for each row.
+
+    A row is a cluster; weights of rows that sum to 1 make the mean of it again. A subgraph without
+    a labelled node has loss 0.
+    """
+
+    forward: Forward
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        logits_NC, after = self.forward(params, batch, kept)
+        here_N = batch["y"] != UNSCORED
+        losses = cross_entropy(logits_NC[here_N].float(), batch["y"][here_N])
+        mean = losses.sum() / max(1, len(losses))
+        return mean.expand(len(batch["weight"])), after
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """Squared distance of the output to column ``y``, summed over outputs."""
+
+    forward: Forward
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        out, after = self.forward(params, batch, kept)
+        return (out.float() - batch["y"]).square().flatten(1).sum(1), after
+
+
+@dataclass(frozen=True)
+class Flipped:
+    """Other losses on images [B, C, H, W] of which each is mirrored by chance, left to right.
+
+    Drawn from the ``seed`` of the batch; where there is none, nothing is mirrored.
+    """
+
+    losses: Losses
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        x = batch["x"]
+        if x.ndim != 4:
+            raise ValueError(f"flips mirror images, but rows have shape {tuple(x.shape[1:])}")
+        if "seed" in batch:
+            coin_B = torch.rand(len(x), generator=stream(int(batch["seed"]), "flips")) < 0.5
+            x = torch.where(coin_B.to(x.device)[:, None, None, None], x.flip(-1), x)
+        return self.losses(params, {**batch, "x": x}, kept)
+
+
+@dataclass(frozen=True)
+class Proximal:
+    """``mu / 2 * |params - origin|^2``, which keeps a worker near what it was sent.
+
+    Li et al., *Federated Optimization in Heterogeneous Networks*, arXiv:1812.06127, eq. 2.
+    """
+
+    mu: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mu < math.inf:
+            raise ValueError(f"mu={self.mu} would push a worker away; choose a finite mu >= 0")
+
+    def __call__(self, params: Params, origin: Params, brief: Params, /) -> Tensor:
+        del brief
+        apart = [(param - origin[name]).square().sum() for name, param in params.items()]
+        return 0.5 * self.mu * torch.stack(apart).sum()
