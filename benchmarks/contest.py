@@ -17,9 +17,9 @@ import torch
 from benchmarks import plain
 from benchmarks.work import Work, clothing
 from moiety.core.protocols import Engine
-from moiety.engine.choose import choose, make
+from moiety.engine.choose import choose_engine, make_engine
 from moiety.engine.pool import Pool
-from moiety.rounds.synchronous import begin, play
+from moiety.rounds.synchronous import initialise_state, play_round
 
 Round = Callable[[int], None]
 ROOT = Path(__file__).parent.parent
@@ -28,25 +28,25 @@ ROOT = Path(__file__).parent.parent
 def by_hand(work: Work) -> Round:
     """Play rounds with the plain loop."""
     return lambda index: plain.play(
-        work.net, work.table, [work.index[w] for w in work.roster(index)]
+        work.net, work.table, [work.index[w] for w in work.cohort(index)]
     )
 
 
 def ours(work: Work, engine: Engine) -> Round:
     """Play rounds with an engine."""
-    state = begin(work.method)
+    state = initialise_state(work.method)
 
     def one(index: int) -> None:
         nonlocal state
-        state = play(work.method, engine, state, work.roster(index), 0)
+        state = play_round(work.method, engine, state, work.cohort(index), 0)
 
     return one
 
 
 def auto(work: Work, processes: int) -> Engine:
     """Build the engine that ``auto`` takes, on so many processes where it is the pool."""
-    name = choose(work.method, "cpu", work.num_chosen)
-    return Pool(work.open, processes=processes) if name == "pool" else make(name, work.open)
+    name = choose_engine(work.method, "cpu", work.num_chosen)
+    return Pool(work.open, processes=processes) if name == "pool" else make_engine(name, work.open)
 
 
 def apart(work: Work) -> Round:
@@ -70,7 +70,7 @@ def obey(work: Work, half: int, line: Connection) -> None:
     """Play every second worker of the rounds named, until the process is ended."""
     torch.set_num_threads(1)
     while True:
-        some = work.roster(line.recv())[half::2]
+        some = work.cohort(line.recv())[half::2]
         plain.play(work.net, work.table, [work.index[worker] for worker in some])
         line.send(None)
 
@@ -108,11 +108,11 @@ def accuracy(kind: str, seeds: Sequence[int], rounds: int = 20) -> dict[str, lis
     for seed in seeds:
         work = clothing(kind, seed)
         torch.manual_seed(seed)
-        hand, state = by_hand(work), begin(work.method)
+        hand, state = by_hand(work), initialise_state(work.method)
         engine = auto(work, 2)
         for index in range(rounds):
             hand(index)
-            state = play(work.method, engine, state, work.roster(index), seed)
+            state = play_round(work.method, engine, state, work.cohort(index), seed)
         engine.close()  # pyright: ignore[reportAttributeAccessIssue]
         with torch.no_grad():
             guesses = {

@@ -22,12 +22,12 @@ from moiety.core.rows import TableRows
 from moiety.core.streams import stream
 from moiety.engine.serial import Serial
 from moiety.methods.asyncdrop import asyncdrop
-from moiety.methods.task import Local, Task
+from moiety.methods.task import LocalTraining, Task
 from moiety.models.mlp import mlp
-from moiety.rounds.asynchronous import Course, Crew, gather, weigh
-from moiety.rounds.schedule import Pace
-from moiety.rounds.synchronous import begin
-from moiety.rounds.synchronous import commit as fold
+from moiety.rounds.asynchronous import AsyncPlan, Concurrency, await_commit, weigh_replies
+from moiety.rounds.schedule import Schedule
+from moiety.rounds.synchronous import commit_replies as fold
+from moiety.rounds.synchronous import initialise_state
 
 SECONDS, QUICK_SECONDS, SEEDS, TARGET = 160, 40, (0, 1, 2), 0.60
 """Virtual seconds of a run and of a quick one; seeds; the accuracy to reach."""
@@ -43,32 +43,32 @@ TRIALS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
     "no drop (async FedAvg)": ("fedavg", {}, "61.59 +- 10.02; 1096.1 s"),
     "FedAsync, polynomial": (
         "fedavg",
-        {"pace": {"staleness": "polynomial"}},
+        {"schedule": {"staleness": "polynomial"}},
         "async, weighted: 60.14 +- 10.28; 1096.1 s",
     ),
-    "FedBuff, K = 4": ("fedavg", {"pace": BUFF}, "59.96 +- 7.64; 1827.3 s"),
+    "FedBuff, K = 4": ("fedavg", {"schedule": BUFF}, "59.96 +- 7.64; 1827.3 s"),
     "async FjORD": ("fjord", {}, "36.92 +- 6.00; not reached"),
-    "sync FedAvg": ("fedavg", {"pace": {"kind": "sync"}}, "not given"),
+    "sync FedAvg": ("fedavg", {"schedule": {"kind": "sync"}}, "not given"),
 }
 """Name -> method, changes of the recipe, and table 4.5 of the paper: MLP, to 59.95 %."""
 
 
-def rounds(pace: Pace, seconds: float) -> tuple[int, int]:
+def rounds(schedule: Schedule, seconds: float) -> tuple[int, int]:
     """Give the commits of so many virtual seconds, about, and those between evaluations."""
-    if pace.waits:
+    if schedule.is_synchronous:
         return round(seconds / 4.8), 2  # the slowest of eight of twenty
-    return round(seconds * JOBS / pace.size), max(1, 20 // pace.size)
+    return round(seconds * JOBS / schedule.size), max(1, 20 // schedule.size)
 
 
 def trial(name: str, seed: int, seconds: float) -> Mapping[str, Any]:
     """Play one seed: (virtual seconds, accuracy on the test of all) of every evaluation."""
     method, changes, _ = TRIALS[name]
     what = Trial(name, method, "asyncdrop-fashion", changes)
-    count, every = rounds(what.record.pace, seconds)
+    count, every = rounds(what.record.schedule, seconds)
     length = {"rounds": count, "evaluate_every": every, "engine": "serial"}
     ledger = ledger_of(replace(what, changes={**changes, **length}), seed)
     clock = {entry.round: entry.clock for entry in ledger.rounds}
-    late = [r.round - 1 - work.born for r in ledger.rounds for work in r.workers]
+    late = [r.round - 1 - work.model_version for r in ledger.rounds for work in r.workers]
     return {
         "curve": [[clock[e.round], e.groups["test"].accuracy[0]] for e in ledger.evaluations],
         "bytes": sum(r.down_bytes + r.up_bytes for r in ledger.rounds),
@@ -94,17 +94,19 @@ def floor(places: int, seed: int, commits: int) -> tuple[float, int]:
     x = torch.nn.functional.normalize(torch.randn(240, 12, generator=rng), dim=1)
     table = {"x": x, "y": (x @ torch.randn(12, 4, generator=rng)).argmax(1)}
     data = {worker: TableRows(table, torch.arange(worker, 240, 16)) for worker in range(16)}
-    local = Local(lr=0.5, momentum=0.0, batch=30, epochs=0, steps=5)
+    local = LocalTraining(lr=0.5, momentum=0.0, batch=30, epochs=0, steps=5)
     net = mlp((12, 64, 4), stream(seed, "net"))
     method = asyncdrop(Task(net, local), hetero=False)
-    pace = Pace("buffer", 1, rate=0.5)
-    course = Course(method, Serial(data.__getitem__), pace, Crew(16, places), seed)
-    state, losses, most = begin(method), [], 0
+    schedule = Schedule("buffered", 1, rate=0.5)
+    async_plan = AsyncPlan(
+        method, Serial(data.__getitem__), schedule, Concurrency(16, places), seed
+    )
+    state, losses, most = initialise_state(method), [], 0
     for commit in range(commits):
-        state, due = gather(course, state)
-        replies = list(course.engine.map(method.solve, due.jobs))
-        state = fold(method, state, weigh(course, state, due.jobs, replies))
-        most = max([most, *(commit - job.round for job in due.jobs)])
+        state, arrived = await_commit(async_plan, state)
+        replies = list(async_plan.engine.map(method.solve, arrived.jobs))
+        state = fold(method, state, weigh_replies(async_plan, state, arrived.jobs, replies))
+        most = max([most, *(commit - job.round for job in arrived.jobs)])
         if 10 * commit >= 9 * commits:
             z = net.logits(state.params, {"x": x}, {})
             losses.append(float(torch.nn.functional.cross_entropy(z, table["y"])))

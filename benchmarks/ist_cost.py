@@ -27,35 +27,35 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gates import Book, Gate, machine, not_run, options, report
-from moiety.core.ledger import read
+from moiety.core.ledger import read_ledger
 from moiety.core.protocols import Method
-from moiety.core.state import count_bytes, count_sections
-from moiety.engine.batches import feed
+from moiety.core.state import count_bytes, count_section_bytes
+from moiety.engine.batches import read_batches
 from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
-from moiety.engine.work import gradient, one_thread
-from moiety.methods.task import Local
-from moiety.plan.costs import Forecast, Setting, forecast, speeds
+from moiety.engine.work import compute_gradient, use_one_thread
+from moiety.methods.task import LocalTraining
+from moiety.plan.costs import Forecast, Setting, forecast_round, measure_seconds
 from moiety.plan.count import (
     Link,
-    gcn,
-    graph_flops,
-    hand,
-    memory,
-    perceptron,
-    perceptron_flops,
-    perceptron_kept,
-    sage,
+    count_gcn,
+    count_graph_flops,
+    count_perceptron,
+    count_perceptron_activations,
+    count_perceptron_flops,
+    count_sage,
+    count_step_memory,
+    narrow_widths,
 )
-from moiety.plan.outline import Outline, outline
-from moiety.plan.speed import median_s
+from moiety.plan.outline import AbstractRun, abstract_run
+from moiety.plan.speed import time_median
 from moiety.recipes import RECIPES
-from moiety.recipes.build import build
-from moiety.recipes.record import Federation, Net, Population, Turnout
-from moiety.rounds.synchronous import begin, dispatch, play
+from moiety.recipes.build import build_run
+from moiety.recipes.record import Federation, Net, Participation, Population
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
-from moiety.run.spec import resolve
+from moiety.run.spec import resolve_run
 
 BATCH, STEPS, SEED, REPEATS = 64, 20, 0, 5
 METHODS = ("ist", "local_sgd", "data_parallel")
@@ -74,25 +74,32 @@ def record_of(num: int, width: int, method: str) -> Federation:
             scheme="iid", workers=num, unseen=0, anchors=0, public=0.0, validation=0.0,
             together=True, first=12_000,
         ),
-        turnout=Turnout(size=num, fixed=True),
+        participation=Participation(size=num, fixed=True),
         net=Net("normed", hidden=(width, width)),
-        local=Local(lr=0.05, momentum=0.0, batch=BATCH, epochs=0, steps=STEPS),
+        local=LocalTraining(lr=0.05, momentum=0.0, batch=BATCH, epochs=0, steps=STEPS),
     )  # fmt: skip
 
 
 def measure(num: int, width: int, method: str) -> dict[str, Any]:
     """Predict a round of perceptrons, then play it."""
     widths = (784, width, width, 10)
-    mine = hand(widths, num) if method == "ist" else widths
+    mine = narrow_widths(widths, num) if method == "ist" else widths
     inputs = BATCH * 784 * 4
     told, found = both(record_of(num, width, method), method)
     return {
         "told": told,
         "formula": {
-            "bytes": 2 * num * 4 * perceptron(mine),
-            "flops": num * told["effort"]["steps"] * perceptron_flops(mine, BATCH),
-            "memory": memory(perceptron(mine), 0, perceptron_kept(mine, BATCH, 2), inputs=inputs),
-            "memory_a3": memory(perceptron(mine), 0, perceptron_kept(mine, BATCH), inputs=inputs),
+            "bytes": 2 * num * 4 * count_perceptron(mine),
+            "flops": num * told["effort"]["steps"] * count_perceptron_flops(mine, BATCH),
+            "memory": count_step_memory(
+                count_perceptron(mine),
+                0,
+                count_perceptron_activations(mine, BATCH, 2),
+                inputs=inputs,
+            ),
+            "memory_a3": count_step_memory(
+                count_perceptron(mine), 0, count_perceptron_activations(mine, BATCH), inputs=inputs
+            ),
         },
         "found": found,
     }
@@ -109,7 +116,7 @@ def graph_record(recipe: str, num: int, method: str) -> Federation:
         evaluate_every=2,
         engine="serial",
         population=replace(record.population, workers=num),
-        turnout=Turnout(size=num, fixed=True),
+        participation=Participation(size=num, fixed=True),
         local=replace(record.local, steps=steps if record.graph.clusters > 1 else STEPS),
     )
 
@@ -118,19 +125,19 @@ def measure_graph(recipe: str, num: int, method: str) -> dict[str, Any]:
     """Predict a round of graph networks, then play it."""
     record = graph_record(recipe, num, method)
     told, found = both(record, method)
-    plan = outline(record, SEED)
+    plan = abstract_run(record, SEED)
     widths = (record.graph.project, *record.net.hidden, plan.task.classes)
-    mine = hand(widths, num) if method == "gist" else widths
+    mine = narrow_widths(widths, num) if method == "gist" else widths
     plain = record.net.kind == "gcn"
-    numbers = gcn(mine) if plain else sage(mine[0], mine[1], mine[-1], 2, 1)
-    made = build(record, method, SEED).method
+    numbers = count_gcn(mine) if plain else count_sage(mine[0], mine[1], mine[-1], 2, 1)
+    made = build_run(record, method, SEED).method
     sizes = [
         (len(batch["x"]), batch["edges"].shape[1])
-        for job in dispatch(made, begin(made), sorted(plan.rows), {}, SEED)
+        for job in make_jobs(made, initialise_state(made), sorted(plan.rows), {}, SEED)
         for rows in [plan.rows[job.worker]]
-        for batch, _ in feed(rows, made.solve.plan(rows.size, job))
+        for batch, _ in read_batches(rows, made.solve.plan(rows.size, job))
     ]
-    flops = (graph_flops(mine, n, e + n if plain else e, 1 if plain else 2) for n, e in sizes)
+    flops = (count_graph_flops(mine, n, e + n if plain else e, 1 if plain else 2) for n, e in sizes)
     return {
         "told": told,
         "formula": {"bytes": 2 * num * 4 * numbers, "flops": sum(flops)},
@@ -143,43 +150,47 @@ def both(record: Federation, method: str) -> tuple[dict[str, Any], dict[str, Any
 
     A machine that others use as well is now slow and now fast, for both of a turn alike.
     """
-    plan, setting, built = outline(record, SEED), Setting(Link()), build(record, method, SEED)
-    told, roster = forecast(method, plan, setting), sorted(plan.rows)
+    plan, setting, built = (
+        abstract_run(record, SEED),
+        Setting(Link()),
+        build_run(record, method, SEED),
+    )
+    told, cohort = forecast_round(method, plan, setting), sorted(plan.rows)
     found = {
         "bytes": ledger_bytes(record, method),
-        "flops": flops_of(built.method, plan, roster),
-        "memory": peak_bytes(built.method, plan, roster),
+        "flops": flops_of(built.method, plan, cohort),
+        "memory": peak_bytes(built.method, plan, cohort),
     }
     turns = [
-        (again(told, plan, setting), seconds_of(built.method, plan, roster)) for _ in range(REPEATS)
+        (again(told, plan, setting), seconds_of(built.method, plan, cohort)) for _ in range(REPEATS)
     ]
     told_s, found_s = zip(*turns, strict=True)
     found = {**found, "seconds": statistics.median(found_s), "turns": found_s}
     return {**asdict(told), "serial_s": statistics.median(told_s), "turns": told_s}, found
 
 
-def again(told: Forecast, plan: Outline, setting: Setting) -> float:
+def again(told: Forecast, plan: AbstractRun, setting: Setting) -> float:
     """Measure once more how long all jobs and the server take, one after the other."""
-    efforts = dict.fromkeys(plan.rows, told.effort)  # those of these cases are alike
-    step_s, job_s, slice_s = speeds(told.method, plan, setting, efforts, {})
-    return len(efforts) * (told.effort.steps * step_s + job_s) + slice_s
+    efforts = dict.fromkeys(plan.rows, told.cost)  # those of these cases are alike
+    step_s, job_s, slice_s = measure_seconds(told.method, plan, setting, efforts, {})
+    return len(efforts) * (told.cost.steps * step_s + job_s) + slice_s
 
 
 def ledger_bytes(record: Federation, method: str) -> int:
     """Play a run and read the bytes of its rounds, which must be alike."""
     with tempfile.TemporaryDirectory() as folder:
-        spec, built = resolve("own", record, method, SEED)
+        spec, built = resolve_run("own", record, method, SEED)
         start_run(spec, built, Path(folder) / "run")
-        rounds = read(Path(folder) / "run" / LEDGER).rounds
+        rounds = read_ledger(Path(folder) / "run" / LEDGER).rounds
     (found,) = {entry.down_bytes + entry.up_bytes for entry in rounds}
     return found
 
 
-def flops_of(method: Method, plan: Outline, roster: Sequence[int]) -> int:
+def flops_of(method: Method, plan: AbstractRun, cohort: Sequence[int]) -> int:
     """Count the operations of a round as it is played."""
     engine, sparse = Serial(plan.rows.__getitem__), Sparse()
     with FlopCounterMode(display=False) as counter, sparse:
-        play(method, engine, begin(method), roster, SEED)
+        play_round(method, engine, initialise_state(method), cohort, SEED)
     return counter.get_total_flops() + sparse.flops
 
 
@@ -206,15 +217,15 @@ class Sparse(TorchDispatchMode):
 PRODUCTS = (torch.ops.aten.mm, torch.ops.aten._sparse_addmm)  # noqa: SLF001
 
 
-def peak_bytes(method: Method, plan: Outline, roster: Sequence[int]) -> int:
+def peak_bytes(method: Method, plan: AbstractRun, cohort: Sequence[int]) -> int:
     """Watch torch's allocator during a step of the first worker; what it began with counts too.
 
     Of batches that are unlike, the step on the largest.
     """
     solve: Any = method.solve
-    job = next(iter(dispatch(method, begin(method), roster, {}, SEED)))
+    job = next(iter(make_jobs(method, initialise_state(method), cohort, {}, SEED)))
     rows = plan.rows[job.worker]
-    steps = feed(rows, solve.plan(rows.size, job), noisy=not solve.batched)
+    steps = read_batches(rows, solve.plan(rows.size, job), draws_noise=not solve.stackable)
     batch, lr = max(steps, key=lambda step: count_bytes(step[0]))
     batch = {name: column.clone() for name, column in batch.items()}
     carry = solve.start(job, {})
@@ -222,7 +233,7 @@ def peak_bytes(method: Method, plan: Outline, roster: Sequence[int]) -> int:
     carry = {**carry, "params": params}
 
     def step() -> None:
-        grads, _ = gradient(solve, carry, batch, "")
+        grads, _ = compute_gradient(solve, carry, batch, "")
         with torch.no_grad():
             solve.move_in_place(carry, grads, lr)
 
@@ -230,18 +241,20 @@ def peak_bytes(method: Method, plan: Outline, roster: Sequence[int]) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         step()
     events = [e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = peak = count_bytes(params) + count_bytes(batch) + count_sections(carry["slots"])
+    now = peak = (
+        count_bytes(params) + count_bytes(batch) + count_section_bytes(carry["optimizer_state"])
+    )
     for event in sorted(events, key=lambda event: event.start_ns()):
         now += event.nbytes()
         peak = max(peak, now)
     return peak
 
 
-def seconds_of(method: Method, plan: Outline, roster: Sequence[int]) -> float:
+def seconds_of(method: Method, plan: AbstractRun, cohort: Sequence[int]) -> float:
     """Time a round of the fast engine in this process."""
-    engine, state = Pool(plan.rows.__getitem__, processes=1), begin(method)
-    with one_thread():
-        return median_s(lambda: play(method, engine, state, roster, SEED), 1, 0)
+    engine, state = Pool(plan.rows.__getitem__, processes=1), initialise_state(method)
+    with use_one_thread():
+        return time_median(lambda: play_round(method, engine, state, cohort, SEED), 1, 0)
 
 
 def gates_of(key: str, figures: dict[str, Any]) -> list[Gate]:

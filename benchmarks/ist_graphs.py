@@ -41,7 +41,7 @@ def trial(
     steps = 20 if each % 20 == 0 else 25
     local = {"steps": steps, **changes.pop("local", {})}
     fields = {
-        "rounds": each // steps, "population": {"workers": m}, "turnout": {"size": m},
+        "rounds": each // steps, "population": {"workers": m}, "participation": {"size": m},
         "local": local, **changes,
     }  # fmt: skip
     return Trial(f"{method}, m = {m}", method, recipe, fields, SEEDS)

@@ -46,8 +46,8 @@ def plans(scope: Scope) -> dict[str, Callable[[int], Figures]]:
     for n in scope.workers:
         for least in (0, 1, 6) if n > 2 else (0, 1):
             made[f"depth n={n} least={least}"] = partial(depth, scope, n, least)
-        for name, deal in DEALS.items():
-            made[f"deal n={n} {name}"] = partial(ablation, scope, n, deal)
+        for name, assignment in DEALS.items():
+            made[f"deal n={n} {name}"] = partial(ablation, scope, n, assignment)
         for name, shared in CUTS.items():
             made[f"vgg n={n} {name}"] = partial(convolutions, scope, n, shared)
         made[f"loft n={n}"] = partial(filters, scope, n)

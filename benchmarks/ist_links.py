@@ -28,10 +28,10 @@ from benchmarks.gates import Book, Gate, machine, not_run, options, report, spre
 from benchmarks.ist_parts.network import network, ranks
 from benchmarks.ist_rank import described
 from benchmarks.ist_runs import TARGET
-from moiety.plan.choice import decide
-from moiety.plan.costs import Forecast, Setting, forecast
-from moiety.plan.count import Link, statistical
-from moiety.plan.outline import outline
+from moiety.plan.choice import choose_method
+from moiety.plan.costs import Forecast, Setting, forecast_round
+from moiety.plan.count import Link, interpolate_statistical_cost
+from moiety.plan.outline import abstract_run
 
 N, WIDE = 4, 2048
 RATES, MBIT = {"100mbit": "100 Mbit/s", "1gbit": "1 Gbit/s"}, {"100mbit": 100.0, "1gbit": 1000.0}
@@ -98,7 +98,7 @@ def at_best(found: Iterable[Forecast], method: str) -> Forecast:
     """Give a method with the rounds that bring it nearest to a late target per second, planned."""
 
     def price(one: Forecast) -> float:
-        cost = statistical(N, one.effort.steps)[1] if method == "ist" else 1.0
+        cost = interpolate_statistical_cost(N, one.cost.steps)[1] if method == "ist" else 1.0
         return cost * one.seconds(1)
 
     return min((one for one in found if one.method == method), key=price)
@@ -114,12 +114,12 @@ def planned(width: int) -> dict[str, Any]:
     for rate, mbit in MBIT.items():
         setting, found = Setting(Link(mbit, LATENCY_MS), "ring"), {}
         for name, job in grid(width).items():
-            plan = outline(described({**job}).record, 0)
-            one = forecast(job["method"], plan, setting)
-            found[name] = replace(one, work_s=crowd * one.work_s, slice_s=crowd * one.slice_s)
+            plan = abstract_run(described({**job}).record, 0)
+            one = forecast_round(job["method"], plan, setting)
+            found[name] = replace(one, work_s=crowd * one.work_s, server_s=crowd * one.server_s)
         few = {method: at_best(found.values(), method) for method in COMPARED}
-        steps = few["ist"].effort.steps
-        choice = decide(few, steps, statistical(N, steps))
+        steps = few["ist"].cost.steps
+        choice = choose_method(few, steps, interpolate_statistical_cost(N, steps))
         told[rate] = {"choice": choice.method, "reason": choice.reason}
         told[rate] |= {"gain": choice.system_gain, "cost": choice.statistical_cost}
         told[rate]["round_s"] = {name: one.round_s for name, one in found.items()}

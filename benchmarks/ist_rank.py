@@ -16,20 +16,20 @@ import torch
 
 from benchmarks.ist_runs import trial
 from benchmarks.trial import Trial
-from moiety.blocks.memory import Peak, walk_owned
+from moiety.blocks.memory import MemoryMeter, run_owned_steps
 from moiety.blocks.partitioned import Partitioned
-from moiety.blocks.peers import come_home
+from moiety.blocks.peers import update_blocks
 from moiety.blocks.shards import Shards
 from moiety.core.state import Job, Share
 from moiety.engine.collective import Collective
-from moiety.engine.ranks import Ranks, join, leave
-from moiety.engine.work import work
-from moiety.recipes.build import Built
-from moiety.rounds.synchronous import begin, play
-from moiety.run.blocks import score
-from moiety.run.evaluate import evaluate
-from moiety.run.same_ranks import folding
-from moiety.run.spec import resolve
+from moiety.engine.ranks import Ranks, join_ranks, leave_ranks
+from moiety.engine.work import run_job
+from moiety.recipes.build import RunInputs
+from moiety.rounds.synchronous import initialise_state, play_round
+from moiety.run.blocks import score_block_rows
+from moiety.run.evaluate import evaluate_groups
+from moiety.run.same_ranks import scatter_pieces
+from moiety.run.spec import resolve_run
 
 SMALL = 60
 """Clusters of the graph; a step takes one of them."""
@@ -38,7 +38,7 @@ SMALL = 60
 def described(job: dict[str, Any]) -> Trial:
     """Describe the run that a job times or counts; one description for both."""
     blocks = job.get("engine", "") in ("partitioned", "peers")
-    deal = {"deal": "stratified"} if blocks and job["method"] == "ist" else None
+    deal = {"assignment": "stratified"} if blocks and job["method"] == "ist" else None
     what = trial(job["method"], job["workers"], job["hidden"], every=job["every"], options=deal)
     local = {**what.changes["local"], **job.get("local", {})}
     engine = {"engine": job["engine"]} if "engine" in job else {}
@@ -48,18 +48,20 @@ def described(job: dict[str, Any]) -> Trial:
 def graph(workers: int, hidden: list[int], every: int) -> Trial:
     """Describe GraphSAGE on Coauthor CS with hidden features dealt, held in blocks."""
     fields = {
-        "population": {"workers": workers}, "turnout": {"size": workers}, "net": {"hidden": hidden},
-        "graph": {"clusters": SMALL}, "local": {"steps": every, "batch": 1, "schedule": "constant"},
+        "population": {"workers": workers}, "participation": {"size": workers},
+        "net": {"hidden": hidden},
+        "graph": {"clusters": SMALL},
+        "local": {"steps": every, "batch": 1, "lr_schedule": "constant"},
         "engine": "partitioned",
     }  # fmt: skip
     return Trial("gist", "gist", "gist-cs", fields)
 
 
-def built_of(what: Trial, seed: int = 0) -> Built:
-    return resolve(what.recipe, what.record, what.method, seed)[1]
+def built_of(what: Trial, seed: int = 0) -> RunInputs:
+    return resolve_run(what.recipe, what.record, what.method, seed)[1]
 
 
-def wide(job: dict[str, Any], workers: int) -> Built:
+def wide(job: dict[str, Any], workers: int) -> RunInputs:
     """Build a run in blocks of the widths that a job asks for; nothing wide is drawn."""
     hidden, every = [job["width"]] * 2, job.get("every", 1)
     if job["net"] == "sage":
@@ -68,13 +70,13 @@ def wide(job: dict[str, Any], workers: int) -> Built:
     return built_of(described({**asked, "engine": "partitioned"}))
 
 
-def accuracy_of(shards: Shards, built: Built) -> float:
+def accuracy_of(shards: Shards, built: RunInputs) -> float:
     """Score all test rows, every rank computing its own units."""
-    come_home(shards)
+    update_blocks(shards)
     rows = next(iter(built.groups["test"].values()))
     with torch.no_grad():
         fixed = shards.form.fix(shards.params, built.sample, shards.ranks)
-        found = score(shards, fixed, rows, len(built.classes))
+        found = score_block_rows(shards, fixed, rows, len(built.classes))
     return found.right / found.count
 
 
@@ -88,20 +90,20 @@ def player(ranks: Ranks, job: dict[str, Any], seed: int = 0) -> Pair:
         run = Partitioned(built.method, built.open, seed, job["engine"] == "peers")
         shards = run.begin(Shards(built.method.model, ranks))
         return lambda: void(run.play(shards, range(n))), lambda: accuracy_of(shards, built)
-    engine, stages = folding(Collective(built.open, ranks=ranks), built.stages)
+    engine, stages = scatter_pieces(Collective(built.open, ranks=ranks), built.stages)
     method = stages[0].method
-    state = begin(method)
+    state = initialise_state(method)
 
     def go() -> None:
         nonlocal state
-        state = play(method, engine, state, list(range(n)), seed)
+        state = play_round(method, engine, state, list(range(n)), seed)
 
     def judge() -> float:
         return ranks.share(whole() if ranks.leads else 0.0)
 
     def whole() -> float:
         used = replace(state, params=method.calibrate(state.params, built.sample))
-        told = evaluate(method, used, {}, {"test": built.groups["test"]}, len(built.classes))
+        told = evaluate_groups(method, used, {}, {"test": built.groups["test"]}, len(built.classes))
         return told.groups["test"].accuracy[0]
 
     return go, judge
@@ -164,7 +166,7 @@ def widest(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
     built = wide(job, n)
     run = Partitioned(built.method, built.open, 0)
     losses = []
-    with Peak(job["limit"]) as peak:
+    with MemoryMeter(job["limit"]) as peak:
         shards = run.begin(Shards(built.method.model, ranks))
         for _ in range(job["rounds"]):
             told = run.play(shards, range(n))
@@ -192,9 +194,9 @@ def fits(job: dict[str, Any]) -> dict[str, Any]:
     built = wide({**job, "every": 2}, 1)
     rows = built.open(0)
     try:
-        with Peak(job["limit"]) as peak:
+        with MemoryMeter(job["limit"]) as peak:
             first = Shards(built.method.model, Ranks()).begin(0).params
-            work(built.method.solve, Job(0, 0, 0, Share(), first), rows, {}, walk_owned)
+            run_job(built.method.solve, Job(0, 0, 0, Share(), first), rows, {}, run_owned_steps)
     except MemoryError as error:
         return {"fits": False, "why": str(error)}
     except RuntimeError as error:  # of the worker, who says what it was
@@ -211,14 +213,14 @@ KINDS = {
 
 def main() -> None:
     torch.set_num_threads(1)
-    ranks = join()
+    ranks = join_ranks()
     told = {}
     for key, job in json.loads(Path(sys.argv[1]).read_text()).items():
         told[key] = KINDS[job["kind"]](ranks, job)
         if ranks.leads:
             Path(sys.argv[2]).write_text(json.dumps(told))
     ranks.gather(None)
-    leave()
+    leave_ranks()
 
 
 if __name__ == "__main__":

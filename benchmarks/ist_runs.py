@@ -38,7 +38,7 @@ def trial(
         "rounds": steps // every,
         "evaluate_every": max(1, min(look, steps) // every),
         "population": {"workers": n, **(population or {})},
-        "turnout": {"size": n},
+        "participation": {"size": n},
         "net": {"hidden": list(hidden), "norm": norm},
         "local": {"steps": every},
         **({method: dict(options)} if options else {}),

@@ -24,7 +24,7 @@ from benchmarks.gates import Book, Gate, machine, not_run, options, report, spre
 from benchmarks.ist_rank import counted
 from benchmarks.ist_runs import CHECKED, SEEDS, WORKERS, reached
 from moiety.engine.ranks import Ranks
-from moiety.plan.count import statistical
+from moiety.plan.count import interpolate_statistical_cost
 
 ROUNDS = (20, 80)
 """Local steps of a round."""
@@ -59,7 +59,7 @@ def ratios(book: Book, n: int, every: int, seeds: Sequence[int]) -> dict[float, 
 def gate(n: int, every: int, found: dict[float, list[float]]) -> Gate:
     """Ask that the plan assume the medians that were measured, to two digits."""
     name = f"n = {n}, H = {every}: steps of IST over those of local SGD, to .83 / .85"
-    asked = statistical(n, every)
+    asked = interpolate_statistical_cost(n, every)
     text = f"assumed {asked[0]:.2g} / {asked[1]:.2g}"
     if not all(len(values) == len(SEEDS) for values in found.values()):
         return not_run(name, text, "no figure kept of every seed")

@@ -54,7 +54,7 @@ def train(folder: Path) -> dict[str, Any]:
     import torch
 
     from moiety import METHODS, Conduct, Local, Task, normed, parquet_rows, stream
-    from moiety.core.ledger import read
+    from moiety.core.ledger import read_ledger
     from moiety.run.train import train as play
 
     torch.set_num_threads(1)
@@ -69,7 +69,7 @@ def train(folder: Path) -> dict[str, Any]:
     names = [str(place) for place in range(CLASSES)]
     play(METHODS["ist"].make(task), rows, folder / "run", how, test=test, classes=names)
     seconds = time.perf_counter() - begun
-    found = read(folder / "run" / "ledger.jsonl").evaluations[-1].groups["test"]
+    found = read_ledger(folder / "run" / "ledger.jsonl").evaluations[-1].groups["test"]
     return {
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "seconds": seconds,

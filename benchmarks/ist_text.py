@@ -20,18 +20,18 @@ import torch
 from benchmarks.gates import Book, Gate, machine, not_run, options, report
 from benchmarks.ist_text_parts.size import sizes
 from benchmarks.ist_text_parts.vit import head
-from moiety.core.protocols import Calibrated, Method, as_it_is
+from moiety.core.protocols import Calibratable, Method, skip_calibration
 from moiety.core.state import State, Turn
 from moiety.core.streams import SERVER, stream
 from moiety.core.types import Params
 from moiety.engine.pool import Pool
 from moiety.recipes import RECIPES
-from moiety.recipes.build import Built, build
-from moiety.recipes.fields import override
-from moiety.rounds.synchronous import begin, commit, dispatch
-from moiety.run.evaluate import evaluate
-from moiety.run.ledger import Meter
-from moiety.serve.personal import deployed
+from moiety.recipes.build import RunInputs, build_run
+from moiety.recipes.fields import override_fields
+from moiety.rounds.synchronous import commit_replies, initialise_state, make_jobs
+from moiety.run.evaluate import evaluate_groups
+from moiety.run.ledger import TrafficMeter
+from moiety.serve.personal import deploy_subnet
 
 STEPS, H = 600, 20
 SEEDS = (0, 1, 2)
@@ -47,7 +47,7 @@ class Variant:
         asked: the loss of the specification's own measurement, by how the whole is used.
         method: which.
         workers: in a round.
-        moments: what becomes of the optimiser's memory.
+        optimizer_state: what becomes of the optimiser's memory.
         every: local steps of a round.
         net: fields of the network.
         how: options of ``ist``.
@@ -56,7 +56,7 @@ class Variant:
     asked: Mapping[str, float]
     method: str = "ist"
     workers: int = 4
-    moments: str = "reset"
+    optimizer_state: str = "reset"
     every: int = H
     net: Mapping[str, Any] = field(default_factory=lambda: {"shared_blocks": []})
     how: Mapping[str, Any] = field(default_factory=dict)
@@ -64,12 +64,12 @@ class Variant:
 
 VARIANTS = {
     "ist n = 4": Variant({"1": 2.537, "f": 2.457}),
-    "first and last shared, carry": Variant({"f": 2.279}, moments="carry", net={}),
-    "single": Variant({"1": 2.328}, "local_sgd", 1, "carry"),
-    "ist n = 2, carry": Variant({"f": 2.385}, workers=2, moments="carry"),
-    "ist n = 4, carry": Variant({"f": 2.460}, moments="carry"),
+    "first and last shared, carry": Variant({"f": 2.279}, optimizer_state="send", net={}),
+    "single": Variant({"1": 2.328}, "local_sgd", 1, "send"),
+    "ist n = 2, carry": Variant({"f": 2.385}, workers=2, optimizer_state="send"),
+    "ist n = 4, carry": Variant({"f": 2.460}, optimizer_state="send"),
     "quota 0.5, H = 15, carry": Variant(
-        {"f": 2.384}, moments="carry", every=15, how={"deal": "quota", "keep": 0.5}
+        {"f": 2.384}, optimizer_state="send", every=15, how={"assignment": "quota", "keep": 0.5}
     ),
     "ist n = 4, training x n": Variant(
         {"1": 2.526},
@@ -77,37 +77,37 @@ VARIANTS = {
         how={"calibrate": False},
     ),
     "local SGD n = 4": Variant({"1": 2.298}, "local_sgd"),
-    "local SGD n = 4, carry": Variant({"1": 2.242}, "local_sgd", moments="carry"),
+    "local SGD n = 4, carry": Variant({"1": 2.242}, "local_sgd", optimizer_state="send"),
     "diloco n = 4": Variant({}, "diloco"),
 }
 
 
-def made(what: Variant, seed: int, steps: int) -> Built:
+def made(what: Variant, seed: int, steps: int) -> RunInputs:
     """Build a run as the command line would."""
     changes = {
         "rounds": steps // what.every,
         "population": {"workers": what.workers},
-        "turnout": {"size": what.workers},
+        "participation": {"size": what.workers},
         "net": what.net,
-        "local": {"steps": what.every, "moments": what.moments},
+        "local": {"steps": what.every, "optimizer_state": what.optimizer_state},
         "ist": dict(what.how),
     }
-    record = override(RECIPES["ist-shakespeare"].record, changes)
-    return build(record, what.method, seed)
+    record = override_fields(RECIPES["ist-shakespeare"].record, changes)
+    return build_run(record, what.method, seed)
 
 
-def loss(method: Method, params: Params, built: Built) -> float:
+def loss(method: Method, params: Params, built: RunInputs) -> float:
     """Score the test part, in nats a character."""
-    told = evaluate(method, State(params), {}, built.groups, len(built.classes))
+    told = evaluate_groups(method, State(params), {}, built.groups, len(built.classes))
     return told.groups["test"].loss[0]
 
 
-def pieces(method: Method, state: State, built: Built, seed: int, at: int) -> list[float]:
+def pieces(method: Method, state: State, built: RunInputs, seed: int, at: int) -> list[float]:
     """Score the sub-networks of a round's hands, each used as a model of its own, unscaled."""
-    turn = Turn(at, tuple(range(built.per_round)), {}, stream(seed, at, SERVER, "split"))
+    turn = Turn(at, tuple(range(built.cohort_size)), {}, stream(seed, at, SERVER, "split"))
     found = []
     for share in method.split(state, turn).values():
-        small: Any = deployed(method.model, state.params, share.part)
+        small: Any = deploy_subnet(method.model, state.params, share.part)
         alone = replace(method, model=small, serve=replace(method.serve, model=small))
         found.append(loss(alone, small.params, built))
     return found
@@ -117,16 +117,20 @@ def played(what: Variant, seed: int, steps: int = STEPS) -> Figures:
     """Play a run and take its figures: losses as the whole is used, of pieces, and bytes."""
     built = made(what, seed, steps)
     method, engine = built.method, Pool(built.open, processes=1)
-    state, sent, begun = begin(method), set(), time.perf_counter()
+    state, sent, begun = initialise_state(method), set(), time.perf_counter()
     for _ in range(built.rounds):
-        meter, roster = Meter(), range(built.per_round)
-        jobs = meter.sent(dispatch(method, state, list(roster), {}, seed))
-        state = commit(method, state, meter.got(engine.map(method.solve, jobs)))
+        meter, cohort = TrafficMeter(), range(built.cohort_size)
+        jobs = meter.sent(make_jobs(method, state, list(cohort), {}, seed))
+        state = commit_replies(method, state, meter.count_replies(engine.map(method.solve, jobs)))
         sent |= {*meter.down.values(), *meter.up.values()}
     seconds = time.perf_counter() - begun
     found = {"1": loss(method, state.params, built)}
     whole = what.method != "ist"
-    if not whole and isinstance(method.model, Calibrated) and method.calibrate is not as_it_is:
+    if (
+        not whole
+        and isinstance(method.model, Calibratable)
+        and method.calibrate is not skip_calibration
+    ):
         found["f"] = loss(method, dict(method.calibrate(state.params, built.sample)), built)
     hands = (
         {}
@@ -136,7 +140,7 @@ def played(what: Variant, seed: int, steps: int = STEPS) -> Figures:
             "fresh hands": pieces(method, state, built, seed, built.rounds),
         }
     )
-    held = [job.down_bytes for job in dispatch(method, state, list(roster), {}, seed)]
+    held = [job.down_bytes for job in make_jobs(method, state, list(cohort), {}, seed)]
     return {"loss": found, "pieces": hands, "bytes": sorted(sent | set(held)), "seconds": seconds}
 
 

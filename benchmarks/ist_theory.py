@@ -19,7 +19,7 @@ from benchmarks.gates import Book, Gate, machine, options, report
 from benchmarks.ist_parts.directions import iterates, residual
 from benchmarks.ist_parts.masked import Setting, distance, floor
 from benchmarks.ist_parts.quadratic import w_bar
-from moiety.split.assigned import Bernoulli, Categorical
+from moiety.split.assigned import Bernoulli, CategoricalAssignment
 
 PARTS, TAUS, WIDTHS = (1, 2, 4, 8), (1, 5, 15), (100, 200, 400, 800, 1600)
 LINKS = tuple(1.4 + 0.05 * step for step in range(10))
@@ -62,13 +62,16 @@ def masked_gates(book: Book, *, quick: bool) -> list[Gate]:
     for tau in (5,) if quick else TAUS:
         row = book.measure(
             f"categorical tau={tau}",
-            lambda t=tau: [floor(Setting(Categorical(), p, steps=t), seeds) for p in PARTS],
+            lambda t=tau: [
+                floor(Setting(CategoricalAssignment(), p, steps=t), seeds) for p in PARTS
+            ],
         )
         zero = Gate(f"tau={tau}, p=1: floor", "below 1e-6", f"{row[0]:.2g}", row[0] < 1e-6)
         gates += [zero, rises(f"tau={tau}: floor over p = {PARTS}", row)]
     widths = WIDTHS[:4] if quick else WIDTHS
     row = book.measure(
-        "width", lambda: [floor(Setting(Categorical(), 4, width=m), seeds) for m in widths]
+        "width",
+        lambda: [floor(Setting(CategoricalAssignment(), 4, width=m), seeds) for m in widths],
     )
     gates.append(falls(f"p=4, tau=5: floor over m = {widths}", row))
     row = book.measure(
@@ -103,7 +106,7 @@ def other_gates(book: Book, *, quick: bool) -> list[Gate]:
 
 def kappas(target: float) -> list[float]:
     """Give floors of a graph net dealt to four, by the size of its first weights."""
-    setting = partial(Setting, Categorical(), 4, graph=True, targets=target)
+    setting = partial(Setting, CategoricalAssignment(), 4, graph=True, targets=target)
     return [floor(setting(kappa=kappa)) for kappa in (1.0, 0.5, 0.25)]
 
 

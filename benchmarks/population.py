@@ -19,8 +19,8 @@ from moiety.engine.pool import Pool
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.models.mlp import mlp
-from moiety.rounds.synchronous import begin, play
-from moiety.run.cohort import Uniform
+from moiety.rounds.synchronous import initialise_state, play_round
+from moiety.run.cohort import UniformCohort
 
 ROUNDS = 12
 
@@ -38,11 +38,15 @@ def main() -> None:
         return TableRows(table, torch.randint(60_000, (600,), generator=stream(0, worker, "rows")))
 
     method = fedavg(Task(mlp((784, 200, 200, 10), rng), LOCAL))
-    roster, engine, state = Uniform(population, 10), Pool(open_rows, processes=1), begin(method)
+    cohort, engine, state = (
+        UniformCohort(population, 10),
+        Pool(open_rows, processes=1),
+        initialise_state(method),
+    )
     seconds = []
     for index in range(ROUNDS):
         start = time.perf_counter()
-        state = play(method, engine, state, roster(index, 0), 0)
+        state = play_round(method, engine, state, cohort(index, 0), 0)
         seconds.append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": seconds[2:], "peak_mib": peak}))

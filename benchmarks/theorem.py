@@ -86,7 +86,7 @@ def descend(
     """Fit the router, and jointly the experts, in place, by Adam with a softmax router."""
     rng, rule = stream(seed, "descend"), Adam(RATE)
     moved = [v_MD, w_MD] if joint else [v_MD]
-    slots = [rule.start(tensor) for tensor in moved]
+    optimizer_state = [rule.start(tensor) for tensor in moved]
     for tensor in moved:
         tensor.requires_grad_()
     for _ in range(STEPS):
@@ -95,7 +95,7 @@ def descend(
         error_BM = y_B[:, None] - x_BD @ w_MD.T
         grads = torch.autograd.grad(loss(share_BM, error_BM).mean(), moved)
         with torch.no_grad():
-            for tensor, grad, slot in zip(moved, grads, slots, strict=True):
+            for tensor, grad, slot in zip(moved, grads, optimizer_state, strict=True):
                 rule.update_in_place(tensor, grad, slot, 1.0)
     for tensor in moved:
         tensor.requires_grad_(requires_grad=False)

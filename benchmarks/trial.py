@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from moiety import load
-from moiety.core.ledger import Evaluation, Ledger, Round, read
+from moiety.core.ledger import Evaluation, Ledger, Round, read_ledger
 from moiety.models.gated import GatedExperts
 from moiety.recipes import RECIPES
-from moiety.recipes.build import Built, ground, key
-from moiety.recipes.fields import override, to_plain
+from moiety.recipes.build import RunInputs, keep_data_fields, prepare_seed_data
+from moiety.recipes.fields import override_fields, to_plain
 from moiety.recipes.record import Federation
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
-from moiety.run.spec import differences, flag, resolve
+from moiety.run.spec import list_differences, resolve_run, write_flag
 from moiety.split.gated import ANCHOR
 
 Figures = dict[str, Any]
@@ -50,7 +50,7 @@ class Trial:
     @property
     def record(self) -> Federation:
         """The record that is run."""
-        return override(RECIPES[self.recipe].record, self.changes)
+        return override_fields(RECIPES[self.recipe].record, self.changes)
 
     @property
     def command(self) -> str:
@@ -63,15 +63,15 @@ class Trial:
         words = ["moiety", "run", self.recipe, "--methods", self.method]
         if len(self.seeds) != base["seeds"]:
             words += ["--seeds", str(len(self.seeds))]
-        for path, value in differences(base, mine):
-            words += flag(path, value)
+        for path, value in list_differences(base, mine):
+            words += write_flag(path, value)
         return shlex.join(words)
 
 
 @contextlib.contextmanager
-def ran(trial: Trial, seed: int) -> Iterator[tuple[Path, Built]]:
+def ran(trial: Trial, seed: int) -> Iterator[tuple[Path, RunInputs]]:
     """Play one seed as the command line does, in a folder that is there for a while."""
-    spec, built = resolve(trial.recipe, trial.record, trial.method, seed)
+    spec, built = resolve_run(trial.recipe, trial.record, trial.method, seed)
     with tempfile.TemporaryDirectory() as place:
         with contextlib.redirect_stderr(io.StringIO()):
             start_run(spec, built, Path(place))
@@ -81,14 +81,14 @@ def ran(trial: Trial, seed: int) -> Iterator[tuple[Path, Built]]:
 def ledger_of(trial: Trial, seed: int) -> Ledger:
     """Play one seed, and read its ledger."""
     with ran(trial, seed) as (folder, _):
-        return read(folder / LEDGER)
+        return read_ledger(folder / LEDGER)
 
 
 def played(trial: Trial, seed: int) -> Figures:
     """Play one seed of a trial, and take its figures."""
     with ran(trial, seed) as (folder, built):
-        found = taken(read(folder / LEDGER))
-        found["reached"] = built.reached
+        found = taken(read_ledger(folder / LEDGER))
+        found["reached"] = built.common_accuracy
         if trial.method == "ddome":
             found["gate"] = gate_health(folder / "final", trial.record, seed)
     return found
@@ -132,7 +132,7 @@ def gate_health(final: Path, record: Federation, seed: int) -> Figures:
     served = load(final)
     model = served.model
     assert isinstance(model, GatedExperts)
-    base = ground(key(record), seed)
+    base = prepare_seed_data(keep_data_fields(record), seed)
     assert base.data.y is not None
     rows = torch.cat(list(base.places.groups["seen"].values())).unique()
     with torch.no_grad():
@@ -148,8 +148,8 @@ def gate_health(final: Path, record: Federation, seed: int) -> Figures:
 def owners(record: Federation, seed: int) -> Tensor:
     """Give the expert whose anchor holds each class, [C]."""
     count = record.population.anchors or 5
-    with_anchors = override(record, {"population": {"scheme": "labels", "anchors": count}})
-    base = ground(key(with_anchors), seed)
+    with_anchors = override_fields(record, {"population": {"scheme": "labels", "anchors": count}})
+    base = prepare_seed_data(keep_data_fields(with_anchors), seed)
     assert base.data.y is not None
     owner_C = torch.full((len(base.data.classes),), -1)
     for worker, expert in base.places.anchors.items():

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from benchmarks.plain import GroupedCNN, Table, perceptron
 from moiety.core.protocols import Method
 from moiety.core.rows import TableRows
-from moiety.data.datasets import load
+from moiety.data.datasets import load_dataset
 from moiety.methods.fedavg import fedavg
-from moiety.methods.task import Local, Task
+from moiety.methods.task import LocalTraining, Task
 from moiety.models.cnn import cnn
 from moiety.models.mlp import mlp
 
-LOCAL = Local(lr=0.05, momentum=0.0, batch=20)
+LOCAL = LocalTraining(lr=0.05, momentum=0.0, batch=20)
 """SGD at 0.05 without momentum, batches of 20, one epoch: for all contenders alike."""
 
 CNN_SIZES = (8, 16, 128)
@@ -52,7 +52,7 @@ class Work:
         """Open the rows of a worker."""
         return TableRows(self.table, self.index[worker])
 
-    def roster(self, round_index: int) -> list[int]:
+    def cohort(self, round_index: int) -> list[int]:
         """Choose the workers of a round, the same for all contenders."""
         rng = torch.Generator().manual_seed(round_index)
         return torch.randperm(len(self.index), generator=rng)[: self.num_chosen].tolist()
@@ -80,7 +80,7 @@ def rows() -> tuple[Table, Table]:
         rng = torch.Generator().manual_seed(0)
         x, y = torch.rand(60_000, 784, generator=rng), torch.arange(60_000) % 10
         return {"x": x, "y": y}, {}
-    data = load("fashion-mnist")
+    data = load_dataset("fashion-mnist")
     assert data.y is not None
     assert data.test is not None
     x = data.x.flatten(1)

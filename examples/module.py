@@ -16,7 +16,7 @@ method = moiety.METHODS["fedprox"].make(task, mu=0.01)
 engine = moiety.make_engine("serial", workers.__getitem__)
 state = moiety.begin(method)
 for _ in range(60):
-    state = moiety.play(method, engine, state, roster=range(5), seed=0)
+    state = moiety.play(method, engine, state, cohort=range(5), seed=0)
 
 scores = method.serve.scores(state.params, table, {})
 print(f"accuracy {(scores.argmax(1) == table['y']).float().mean():.3f} after {state.round} rounds")

@@ -9,7 +9,7 @@ import warnings
 import pytest
 import torch
 
-from moiety.engine.ranks import join, leave
+from moiety.engine.ranks import join_ranks, leave_ranks
 
 torch.set_num_threads(1)
 
@@ -19,11 +19,11 @@ def child(rank, size, port, told, job):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     try:
-        told.put((rank, job(join())))
+        told.put((rank, job(join_ranks())))
     except BaseException:
         told.put((rank, [traceback.format_exc()]))
     finally:
-        leave()
+        leave_ranks()
 
 
 @pytest.fixture

@@ -12,29 +12,29 @@ from benchmarks.ist_runs import SEEDS, STEPS, WORKERS, last, runs, trial
 from moiety.core.state import Turn
 from moiety.core.streams import SERVER, stream
 from moiety.engine.pool import Pool
-from moiety.rounds.synchronous import begin, play
-from moiety.run.spec import resolve
-from moiety.serve.personal import deployed
+from moiety.rounds.synchronous import initialise_state, play_round
+from moiety.run.spec import resolve_run
+from moiety.serve.personal import deploy_subnet
 
 WAYS = {
     "dealt once, never again": {"fresh": False},
-    "half of the units each, hands overlap": {"deal": "bernoulli", "keep": 0.5},
+    "half of the units each, hands overlap": {"assignment": "bernoulli", "keep": 0.5},
 }
 
 
 def ensemble(n: int, seed: int) -> dict[str, Any]:
     """Train n sub-networks that are never merged, and average what they answer."""
     what = trial("ist", n, every=STEPS)
-    built = resolve(what.recipe, what.record, what.method, seed)[1]
-    method, state = built.method, begin(built.method)
+    built = resolve_run(what.recipe, what.record, what.method, seed)[1]
+    method, state = built.method, initialise_state(built.method)
     turn = Turn(0, tuple(range(n)), {}, stream(seed, 0, SERVER, "split"))
-    hands = [share.part for share in method.split(state, turn).values()]
-    state = play(method, Pool(built.open, processes=1), state, range(n), seed)
+    subnets = [share.part for share in method.split(state, turn).values()]
+    state = play_round(method, Pool(built.open, processes=1), state, range(n), seed)
     (test,) = built.groups["test"].values()
     batch = test.take(torch.arange(test.size))
     each = []
-    for hand in hands:
-        model: Any = deployed(method.model, state.params, hand)
+    for subnet in subnets:
+        model: Any = deploy_subnet(method.model, state.params, subnet)
         with torch.no_grad():
             fixed = model.calibrate(model.params, built.sample, {})
             each.append(model.logits(fixed, batch, {}).log_softmax(-1).exp())

@@ -11,34 +11,34 @@ from typing import Any
 import torch
 
 from moiety.core.protocols import Method
-from moiety.core.rows import SOME, TableRows
+from moiety.core.rows import CALIBRATION_ROWS, TableRows
 from moiety.core.state import State
 from moiety.core.streams import stream
 from moiety.core.types import Params
 from moiety.data.dataset import fit_scale
-from moiety.data.datasets import load
-from moiety.data.partition import iid
+from moiety.data.datasets import load_dataset
+from moiety.data.partition import partition_iid
 from moiety.engine.pool import Pool
 from moiety.methods.ist import ist
 from moiety.methods.local_sgd import local_sgd
-from moiety.methods.loft import Prune, filter_axes, loft
+from moiety.methods.loft import Prune, find_filter_axes, loft
 from moiety.methods.resist import resist
-from moiety.methods.task import Local, Task
-from moiety.models.base import Base
-from moiety.models.residual import DEPTH, FILTERS, Form
+from moiety.methods.task import LocalTraining, Task
+from moiety.models.base import FeatureModel
+from moiety.models.residual import DEPTH, FILTERS, ResidualForm
 from moiety.models.resnet import resnet
 from moiety.models.vgg import vgg
-from moiety.ops.filters import norms, ticket_distance
-from moiety.rounds.synchronous import begin, dispatch, play
+from moiety.ops.filters import compute_filter_norms, measure_ticket_distance
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 
 STEPS, SHAPE, CLASSES = 20, (3, 16, 16), 10
-FORM = Form((1, 1, 13, 1), (8, 16, 32, 64))
-NAIVE = Form((3, 3, 9, 3), (8, 16, 32, 64))
+FORM = ResidualForm((1, 1, 13, 1), (8, 16, 32, 64))
+NAIVE = ResidualForm((3, 3, 9, 3), (8, 16, 32, 64))
 """For the ablations: blocks to deal in other sections too."""
 
-LOCAL = Local(
+LOCAL = LocalTraining(
     lr=0.05, momentum=0.9, weight_decay=5e-4, batch=64, epochs=0, steps=STEPS,
-    schedule="steps", drops=(0.75,), flips=True,
+    lr_schedule="steps", drops=(0.75,), flips=True,
 )  # fmt: skip
 
 Figures = dict[str, Any]
@@ -62,7 +62,7 @@ QUICK = Scope(rows=640, test=500, rounds=1, tune=1, seeds=(0,), workers=(2,))
 @lru_cache(maxsize=1)
 def tables(scope: Scope) -> tuple[TableRows, TableRows]:
     """Read training and test rows, standardised on the training ones."""
-    data = load("cifar10-small")
+    data = load_dataset("cifar10-small")
     assert data.y is not None
     assert data.test is not None
     train = (~data.test).nonzero()[: scope.rows, 0]
@@ -71,12 +71,14 @@ def tables(scope: Scope) -> tuple[TableRows, TableRows]:
     return TableRows(table, train), TableRows(table, test)
 
 
-def task(scope: Scope, model: Base, workers: int, seed: int) -> Task:
+def task(scope: Scope, model: FeatureModel, workers: int, seed: int) -> Task:
     """Say what is to be learnt."""
     return Task(model, LOCAL, rounds=scope.rounds, workers=workers, seed=seed)
 
 
-def network(cut: str, seed: int, form: Form = FORM, source: str = "recompute") -> Base:
+def network(
+    cut: str, seed: int, form: ResidualForm = FORM, source: str = "recompute"
+) -> FeatureModel:
     """Make the residual network."""
     return resnet(SHAPE, CLASSES, stream(seed, "net"), form, cut=cut, statistics=source)
 
@@ -86,18 +88,18 @@ def train(
 ) -> tuple[State, list[State]]:
     """Play the rounds; gives the last state, and all of them for those who look at the way."""
     rows, _ = tables(scope)
-    hands = iid(rows.size, workers, stream(seed, "shards"))
+    hands = partition_iid(rows.size, workers, stream(seed, "shards"))
     shards = {w: TableRows(rows.table, rows.index[hand]) for w, hand in enumerate(hands)}
     engine = Pool(shards.__getitem__, processes=1)
-    state = begin(method) if state is None else state
+    state = initialise_state(method) if state is None else state
     rounds, way = scope.rounds if state.round == 0 else scope.tune, []
     for _ in range(rounds):
-        state = play(method, engine, state, range(workers), seed)
+        state = play_round(method, engine, state, range(workers), seed)
         way.append(state)
     return state, way
 
 
-def accuracy(scope: Scope, model: Base, params: Params, batch: int = 1000) -> float:
+def accuracy(scope: Scope, model: FeatureModel, params: Params, batch: int = 1000) -> float:
     """Score on the test rows."""
     rows, test = tables(scope)
     del rows
@@ -112,7 +114,7 @@ def accuracy(scope: Scope, model: Base, params: Params, batch: int = 1000) -> fl
 def used(scope: Scope, method: Method, state: State, held: Mapping[str, float] | None) -> float:
     """Score the whole, calibrated by the method, or with other shares; on 2,048 rows."""
     rows, _ = tables(scope)
-    some = TableRows(rows.table, rows.index[:SOME])
+    some = TableRows(rows.table, rows.index[:CALIBRATION_ROWS])
     model: Any = method.model
     params = (
         method.calibrate(state.params, some)
@@ -124,7 +126,7 @@ def used(scope: Scope, method: Method, state: State, held: Mapping[str, float] |
 
 def wire(method: Method, state: State, workers: int, seed: int) -> int:
     """Count the bytes of a round, both ways."""
-    return 2 * sum(job.down_bytes for job in dispatch(method, state, range(workers), {}, seed))
+    return 2 * sum(job.down_bytes for job in make_jobs(method, state, range(workers), {}, seed))
 
 
 def depth(scope: Scope, workers: int, least: int, seed: int) -> Figures:
@@ -158,7 +160,10 @@ def ablation(scope: Scope, workers: int, deal: Sequence[str], seed: int) -> Figu
 def ticket(params: Params, other: Params) -> float:
     """Average the distance of the filters' order over the blocks dealt."""
     names = [n for n in params if n.endswith("conv1.w") and n.startswith("s3.b")]
-    apart = [ticket_distance(norms(params[n]), norms(other[n])) for n in names]
+    apart = [
+        measure_ticket_distance(compute_filter_norms(params[n]), compute_filter_norms(other[n]))
+        for n in names
+    ]
     return statistics.fmean(apart)
 
 
@@ -171,7 +176,9 @@ def filters(scope: Scope, workers: int, seed: int) -> Figures:
     mixed = stream(seed, "order")
     name = next(n for n in state.params if n.startswith("s3.b0.conv1"))
     chance = [
-        ticket_distance(norms(base.params[name]), torch.rand(32, generator=mixed))
+        measure_ticket_distance(
+            compute_filter_norms(base.params[name]), torch.rand(32, generator=mixed)
+        )
         for _ in range(200)
     ]
     share = 1 / workers
@@ -179,7 +186,7 @@ def filters(scope: Scope, workers: int, seed: int) -> Figures:
         "bytes": wire(dealt, state, workers, seed),
         "whole bytes": wire(whole, base, workers, seed),
         "dense": used(scope, whole, base, {}),
-        "scaled": used(scope, dealt, state, dict.fromkeys(filter_axes(what), share)),
+        "scaled": used(scope, dealt, state, dict.fromkeys(find_filter_axes(what), share)),
         "unscaled": used(scope, dealt, state, {}),
         "ticket": [ticket(base.params, one.params) for one in way],
         "ticket of random orders": statistics.fmean(chance),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.streams import stream
-from moiety.split.assigned import Deal, RoundRobin
+from moiety.split.assigned import Assignment, RoundRobin
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Setting:
     """One run.
 
     Args:
-        deal: of the hidden units.
+        assignment: of the hidden units.
         parts: P.
         width: M.
         steps: local steps of a round.
@@ -34,7 +34,7 @@ class Setting:
         graph: whether rows are first averaged over a graph of the rows (a graph net).
     """
 
-    deal: Deal
+    assignment: Assignment
     parts: int
     width: int = 400
     steps: int = 5
@@ -68,10 +68,10 @@ def first(setting: Setting, seed: int) -> tuple[Tensor, Tensor]:
 
 def masks(setting: Setting, seed: int, place: int) -> Tensor:
     """Deal the units of a round, [P, M]."""
-    hands = setting.deal(setting.width, setting.parts, stream(seed, place, "deal"))
+    subnets = setting.assignment(setting.width, setting.parts, stream(seed, place, "deal"))
     mask_PM = torch.zeros(setting.parts, setting.width, dtype=torch.float64)
-    for part, hand in enumerate(hands):
-        mask_PM[part, hand] = 1
+    for part, subnet in enumerate(subnets):
+        mask_PM[part, subnet] = 1
     return mask_PM
 
 
@@ -99,7 +99,7 @@ def train(setting: Setting, seed: int) -> dict[str, Any]:
     """Train; give the mean squared error of the whole after each round, and the last weights."""
     (x_BD, y_B), (w_MD, a_M) = problem(seed, graph=setting.graph), first(setting, seed)
     y_B = setting.targets * y_B
-    sign_M, share = a_M / setting.width**0.5, setting.deal.share(setting.width, setting.parts)
+    sign_M, share = a_M / setting.width**0.5, setting.assignment.share(setting.width, setting.parts)
     errors = []
     for place in range(setting.total // setting.steps):
         mask_PM = masks(setting, seed, place)
@@ -128,10 +128,14 @@ def distance(setting: Setting, seed: int) -> float:
     A unit that somebody holds, as it does with probability theta, sees others with probability
     xi; descent on the whole follows the same mean: residual xi u - y, rate eta theta.
     """
-    share = setting.deal.share(setting.width, setting.parts)
+    share = setting.assignment.share(setting.width, setting.parts)
     theta = 1 - (1 - share) ** setting.parts
     plain = replace(
-        setting, deal=RoundRobin(), parts=1, rate=setting.rate * theta * share, targets=1 / share
+        setting,
+        assignment=RoundRobin(),
+        parts=1,
+        rate=setting.rate * theta * share,
+        targets=1 / share,
     )
     one, two = train(setting, seed)["weights"], train(plain, seed)["weights"]
     return float((one - two).norm())

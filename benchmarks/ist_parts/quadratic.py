@@ -23,7 +23,7 @@ from moiety.core.types import Batch, Params
 from moiety.engine.serial import Serial
 from moiety.merge.overlap import overlap
 from moiety.ops.optim import SGD
-from moiety.rounds.synchronous import begin, play
+from moiety.rounds.synchronous import initialise_state, play_round
 from moiety.serve.choose import Plain
 from moiety.solve.sgd import LocalSGD
 from moiety.split.own import Own
@@ -38,8 +38,8 @@ class Point:
     params: Params
     axes: Axes
     buffers: Mapping[str, str] = field(default_factory=dict)
-    noisy: bool = False
-    couples: bool = False
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
 
     def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
         raise NotImplementedError
@@ -89,10 +89,10 @@ def method(x_D: Tensor, rate: float, split: Split) -> Method:
 
 def run(world: World, x_D: Tensor, rate: float, split: Split, rounds: int) -> list[Tensor]:
     """Play rounds; give the vector after each."""
-    made, roster = method(x_D, rate, split), list(range(len(world.shift)))
-    engine, state, path = Serial(world.rows), begin(made), []
+    made, cohort = method(x_D, rate, split), list(range(len(world.shift)))
+    engine, state, path = Serial(world.rows), initialise_state(made), []
     for _ in range(rounds):
-        state = play(made, engine, state, roster, 0)
+        state = play_round(made, engine, state, cohort, 0)
         path.append(state.params["x"])
     return path
 

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.mixtures_parts.data import draw_y, simulated
 from benchmarks.mixtures_parts.gate import Gate, Section
 from moiety.estimators import DistributedMixtureOfExpertsRegressor, MixtureOfExpertsRegressor
-from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.model import Mixture
 
 PARTS = ("gate", "experts", "variances")
@@ -22,7 +22,7 @@ CHOICES = {
 }
 
 
-def errors(found: Mixture[Gaussian], truth: Mixture[Gaussian]) -> list[float]:
+def errors(found: Mixture[GaussianExperts], truth: Mixture[GaussianExperts]) -> list[float]:
     """Sum squared errors over the entries of gate, experts and variances."""
     return [
         float(((found.gate - truth.gate) ** 2).sum()),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from moiety.mixtures.experts import Gaussian
-from moiety.mixtures.model import Mixture, design, gate_proba
+from moiety.mixtures.experts import GaussianExperts
+from moiety.mixtures.model import Mixture, add_constant, gate_proba
 
 
 def folder() -> Path:
@@ -40,7 +40,7 @@ def simulated(name: str) -> Simulated:
     """Read set S or P."""
     data = np.load(folder() / "dmoe" / f"{name}.npz")
     cut, x, y = int(data["n_train"]), data["X"], data["y"]
-    truth = Mixture(data["alpha"], Gaussian(data["beta"], data["sigma2"]))
+    truth = Mixture(data["alpha"], GaussianExperts(data["beta"], data["sigma2"]))
     return Simulated(x[:cut], y[:cut], x[cut:], y[cut:], truth)
 
 
@@ -51,7 +51,7 @@ def p_labels() -> np.ndarray:
 
 def draw_y(truth: Mixture, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw responses from a mixture."""
-    rows = design(x)
+    rows = add_constant(x)
     below = gate_proba(truth, rows).cumsum(1)
     label = (rng.random(len(x))[:, None] > below[:, :-1]).sum(1)
     means = truth.experts.lines(rows)[np.arange(len(x)), label]
@@ -61,7 +61,7 @@ def draw_y(truth: Mixture, x: np.ndarray, rng: np.random.Generator) -> np.ndarra
 def like_p(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, Mixture]:
     """Draw more rows from the design of set P."""
     data = np.load(folder() / "dmoe" / "P.npz")
-    truth = Mixture(data["alpha"], Gaussian(data["beta"], data["sigma2"]))
+    truth = Mixture(data["alpha"], GaussianExperts(data["beta"], data["sigma2"]))
     rng = np.random.default_rng(seed)
     root = np.linalg.cholesky(data["cov_x"])
     x = data["mu_x"] + rng.standard_normal((rows, len(root))) @ root.T

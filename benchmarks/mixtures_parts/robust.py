@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.mixtures_parts.data import Simulated, simulated
 from benchmarks.mixtures_parts.gate import Gate, Section
 from moiety.estimators import DistributedMixtureOfExpertsRegressor, MixtureOfExpertsRegressor
-from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.model import Mixture
 
 MACHINES = 8
@@ -31,8 +31,8 @@ def gross(good: Mixture, data: Simulated) -> dict[str, Mixture]:
     experts = good.experts
     stuck = MixtureOfExpertsRegressor(4, init=thirds, max_iter=5).fit(x, y)
     shuffled = MixtureOfExpertsRegressor(4, random_state=0).fit(x, rng.permutation(y))
-    broken = Gaussian(np.full_like(experts.coef, np.nan), experts.variances)
-    swapped = Mixture(good.gate, Gaussian(experts.coef[:, ::-1], experts.variances))
+    broken = GaussianExperts(np.full_like(experts.coef, np.nan), experts.variances)
+    swapped = Mixture(good.gate, GaussianExperts(experts.coef[:, ::-1], experts.variances))
     return {
         "stopped in a bad optimum": stuck.mixture_,
         "responses shuffled": shuffled.mixture_,
@@ -49,7 +49,9 @@ def with_noise(good: Mixture, gate_sd: float, coef_sd: float, noise: np.ndarray)
         np.arange(good.num_experts) < good.num_experts - 1,
     )
     coef = good.experts.coef + coef_sd * size * noise
-    return Mixture(good.gate + gate_sd * free * noise, Gaussian(coef, good.experts.variances))
+    return Mixture(
+        good.gate + gate_sd * free * noise, GaussianExperts(coef, good.experts.variances)
+    )
 
 
 def moderate(good: Mixture, seed: int) -> Iterator[tuple[str, str, Mixture]]:
@@ -61,7 +63,7 @@ def moderate(good: Mixture, seed: int) -> Iterator[tuple[str, str, Mixture]]:
     for sd in COEF_NOISE:
         yield "coefficients with relative noise of", f"{sd:g}", with_noise(good, 0.0, sd, noise)
     for times in VARIANCES:
-        scaled = Gaussian(experts.coef, times * experts.variances)
+        scaled = GaussianExperts(experts.coef, times * experts.variances)
         yield "variances times", f"{times:g}", Mixture(good.gate, scaled)
     for times in GATE_SCALES:
         yield "gate times", f"{times:g}", Mixture(times * good.gate, experts)

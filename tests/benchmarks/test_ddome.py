@@ -26,14 +26,14 @@ from moiety.core.streams import stream
 from moiety.methods import METHODS
 from moiety.recipes import RECIPES
 from moiety.recipes.build import REFERENCE
-from moiety.run.commands.common import parse
-from moiety.run.commands.run import Words
+from moiety.run.commands.common import parse_words
+from moiety.run.commands.run import RunArguments
 
 SMALL = {
     "rounds": 2,
     "evaluate_every": 2,
     "population": {"workers": 8, "unseen": 2, "rows": 20},
-    "turnout": {"size": 4, "anchors": 2},
+    "participation": {"size": 4, "anchors": 2},
     "common": {"epochs": 1},
 }
 
@@ -134,8 +134,8 @@ def test_the_command_of_a_trial_gives_its_record(name):
     trial = ALL[name]
     words = shlex.split(trial.command)
     assert words[:3] == ["moiety", "run", trial.recipe]
-    default = Words(RECIPES[trial.recipe].record)
-    said = parse(Words, words[3:], prog="run", about="", default=default)
+    default = RunArguments(RECIPES[trial.recipe].record)
+    said = parse_words(RunArguments, words[3:], prog="run", about="", default=default)
     assert said.record == replace(trial.record, methods=(trial.method,))
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from moiety.data.dataset import Dataset, Scale, divide, fit_scale
+from moiety.data.dataset import Dataset, FeatureScale, divide_rows, fit_scale
 
 
 def data(y, **more):
@@ -40,7 +40,7 @@ def test_scale_of_tables_and_images():
 
 def test_scale_survives_json_bit_for_bit():
     scale = fit_scale(torch.rand(7, 3, generator=torch.Generator().manual_seed(0)))
-    back = Scale.from_json(json.loads(json.dumps(scale.to_json())))
+    back = FeatureScale.from_json(json.loads(json.dumps(scale.to_json())))
     assert torch.equal(back.mean, scale.mean)
     assert torch.equal(back.std, scale.std)
 
@@ -50,25 +50,25 @@ def test_divide_is_exact_stratified_and_total(size):
     torch_rng = torch.Generator().manual_seed(size)
     y = torch.randint(4, (size,), generator=torch_rng).square().tolist()
     fractions = {"public": 0.2, "train": 0.5, "test": 0.3}
-    parts = divide(data(y), fractions=fractions, seed=3)
+    parts = divide_rows(data(y), fractions=fractions, seed=3)
     assert torch.cat([*parts.values()]).sort().values.tolist() == list(range(size))
     for name, share in fractions.items():
         assert abs(len(parts[name]) - share * size) < 1
         for label in set(y):
             here = sum(y[i] == label for i in parts[name].tolist())
             assert abs(here - share * y.count(label)) <= 4
-    again = divide(data(y), fractions=fractions, seed=3)
+    again = divide_rows(data(y), fractions=fractions, seed=3)
     assert all(torch.equal(again[name], parts[name]) for name in parts)
 
 
 def test_divide_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="sum to 1"):
-        divide(data([0, 1]), fractions={"a": 0.5, "b": 0.6}, seed=0)
+        divide_rows(data([0, 1]), fractions={"a": 0.5, "b": 0.6}, seed=0)
     with pytest.raises(ValueError, match="give more rows"):
-        divide(data([0, 1]), fractions={"a": 0.9, "b": 0.1}, seed=0)
+        divide_rows(data([0, 1]), fractions={"a": 0.9, "b": 0.1}, seed=0)
 
 
 def test_divide_some_rows_only():
     rows = torch.tensor([1, 3, 5, 7])
-    parts = divide(data([0, 1] * 5), fractions={"a": 0.5, "b": 0.5}, seed=0, rows=rows)
+    parts = divide_rows(data([0, 1] * 5), fractions={"a": 0.5, "b": 0.5}, seed=0, rows=rows)
     assert torch.cat([*parts.values()]).sort().values.tolist() == [1, 3, 5, 7]

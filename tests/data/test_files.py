@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from moiety.data import extras
-from moiety.data.files import read
+from moiety.data.files import read_file
 
 
 def write(path, text):
@@ -17,7 +17,7 @@ def write(path, text):
 
 def refuses(path, *words, **options):
     with pytest.raises(ValueError, match=".*".join(re.escape(word) for word in words)):
-        read(path, **options)
+        read_file(path, **options)
 
 
 GOOD = "a,b,label,worker\n1,2.5,cat,u\n3,4,ant,v\n5,6,cat,u\n"
@@ -35,7 +35,7 @@ def test_csv_and_parquet_read_alike(tmp_path):
     )
     pq.write_table(table, tmp_path / "t.parquet")
     for path in (csv, tmp_path / "t.parquet"):
-        data = read(path)
+        data = read_file(path)
         assert data.x.tolist() == [[1, 2.5], [3, 4], [5, 6]]
         assert data.classes == ("ant", "cat")
         assert data.y.tolist() == [1, 0, 1]
@@ -51,22 +51,22 @@ def test_unwanted_labels_are_never_read(tmp_path, suffix):
         pq.write_table(pa.table({"a": [1, 2], "label": [None, float("nan")]}), path)
     else:
         np.savez(path, x=np.array([[1.0], [2.0]]), y=np.array([None, {}], dtype=object))
-    data = read(path, labels=False)
+    data = read_file(path, labels=False)
     assert data.y is None
     assert data.classes == ()
     assert data.x.tolist() == [[1], [2]]
     with pytest.raises(ValueError, match=r"missing|objects"):
-        read(path)
+        read_file(path)
 
 
 def test_target_is_found_or_named(tmp_path):
     path = write(tmp_path / "t.csv", "a,kind\n1,7\n2,10\n3,7\n")
-    data = read(path, target="kind")
+    data = read_file(path, target="kind")
     assert data.classes == ("7", "10")
     assert data.y.tolist() == [0, 1, 0]
-    assert read(path).y is None
-    assert read(path, target="kind", labels=False).x.shape == (3, 1)
-    assert read(path, group="kind").groups.tolist() == [0, 1, 0]
+    assert read_file(path).y is None
+    assert read_file(path, target="kind", labels=False).x.shape == (3, 1)
+    assert read_file(path, group="kind").groups.tolist() == [0, 1, 0]
     refuses(path, "no column target='species'", target="species")
     refuses(path, "no column group='user'", group="user")
     refuses(write(tmp_path / "two.csv", "a,y,class\n1,0,0\n"), "['y', 'class']", "target=")
@@ -105,18 +105,21 @@ def test_bad_files_are_refused(tmp_path):
 
 
 def test_a_class_of_one_row_is_allowed(tmp_path):
-    assert read(write(tmp_path / "t.csv", "a,y\n1,0\n2,0\n3,1\n")).y.bincount().tolist() == [2, 1]
+    assert read_file(write(tmp_path / "t.csv", "a,y\n1,0\n2,0\n3,1\n")).y.bincount().tolist() == [
+        2,
+        1,
+    ]
 
 
 def test_npz(tmp_path):
     path = tmp_path / "t.npz"
     np.savez(path, x=np.full((2, 4, 4), 255, np.uint8), y=np.array(["b", "a"]))
-    data = read(path)
+    data = read_file(path)
     assert data.x.shape == (2, 1, 4, 4)
     assert float(data.x.max()) == 1
     assert data.classes == ("a", "b")
     np.savez(path, x=np.zeros((2, 3)))
-    assert read(path).y is None
+    assert read_file(path).y is None
 
 
 @pytest.mark.parametrize(
@@ -147,17 +150,17 @@ def picture(path, value=0, size=(4, 3), mode="L"):
 def test_image_folder(tmp_path):
     picture(tmp_path / "b" / "1.png", 255)
     picture(tmp_path / "a" / "2.png", 51)
-    data = read(tmp_path)
+    data = read_file(tmp_path)
     assert data.classes == ("a", "b")
     assert data.y.tolist() == [0, 1]
     assert data.x.shape == (2, 1, 3, 4)
     assert data.x[:, 0, 0, 0].tolist() == pytest.approx([0.2, 1.0])
-    hidden = read(tmp_path, labels=False)
+    hidden = read_file(tmp_path, labels=False)
     assert hidden.y is None
     assert hidden.classes == ()
     picture(tmp_path / "a" / "3.png", (255, 0, 0), mode="RGB")
-    assert read(tmp_path).x.shape == (3, 3, 3, 4)
-    assert read(tmp_path / "a").y is None
+    assert read_file(tmp_path).x.shape == (3, 3, 3, 4)
+    assert read_file(tmp_path / "a").y is None
 
 
 def test_bad_images_are_refused(tmp_path):
@@ -188,4 +191,4 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch):
     with pytest.raises(
         ImportError, match=r'CSV files needs pyarrow; run: pip install "moiety\[data\]"'
     ):
-        read(path)
+        read_file(path)

@@ -6,8 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moiety.data.labels import all_of, deal, label_sets
-from moiety.data.partition import classes, counts, dirichlet, iid, natural, shards
+from moiety.data.labels import assign_all_rows, assign_rows, draw_label_sets
+from moiety.data.partition import (
+    count_labels,
+    partition_classes,
+    partition_dirichlet,
+    partition_iid,
+    partition_natural,
+    partition_shards,
+)
 
 small = settings(derandomize=True, max_examples=60, deadline=None)
 label_lists = st.lists(st.integers(0, 4), min_size=1, max_size=40).map(torch.tensor)
@@ -41,11 +48,11 @@ def same(one, two):
 def test_iid(size, workers, seed):
     if workers > size:
         with pytest.raises(ValueError, match="choose fewer workers"):
-            iid(size, workers, rng(seed))
-    parts = iid(size, workers, rng(seed), allow_empty=True)
+            partition_iid(size, workers, rng(seed))
+    parts = partition_iid(size, workers, rng(seed), allow_empty=True)
     is_partition(parts, size)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert same(parts, iid(size, workers, rng(seed), allow_empty=True))
+    assert same(parts, partition_iid(size, workers, rng(seed), allow_empty=True))
 
 
 @small
@@ -54,7 +61,7 @@ def test_iid(size, workers, seed):
 )
 def test_dirichlet(labels, workers, seed, alpha, min_rows):
     def draw():
-        return dirichlet(labels, workers, rng(seed), alpha=alpha, min_rows=min_rows)
+        return partition_dirichlet(labels, workers, rng(seed), alpha=alpha, min_rows=min_rows)
 
     if workers * min_rows > len(labels):
         with pytest.raises(ValueError, match="choose fewer workers or a smaller min_rows"):
@@ -71,7 +78,9 @@ def test_dirichlet_is_skewed_by_alpha():
     labels = torch.arange(10).repeat(200)
 
     def largest_share(alpha):
-        table = torch.tensor(counts(labels, dirichlet(labels, 10, rng(), alpha=alpha), 10)).double()
+        table = torch.tensor(
+            count_labels(labels, partition_dirichlet(labels, 10, rng(), alpha=alpha), 10)
+        ).double()
         return float((table.amax(1) / table.sum(1)).mean())
 
     assert largest_share(0.05) > 0.5
@@ -80,10 +89,10 @@ def test_dirichlet_is_skewed_by_alpha():
 
 def test_dirichlet_shares_have_the_moments_of_the_distribution():
     # Of W equal shares, each has mean 1/W and variance (1/W)(1-1/W)/(W alpha + 1).
-    from moiety.data.partition import log_gamma_draws
+    from moiety.data.partition import draw_log_gamma
 
     for alpha in (0.1, 1.0, 5.0):
-        share = log_gamma_draws(alpha, (20_000, 4), rng(1)).softmax(1)
+        share = draw_log_gamma(alpha, (20_000, 4), rng(1)).softmax(1)
         expected = 0.25 * 0.75 / (4 * alpha + 1)
         assert float(share[:, 0].mean()) == pytest.approx(0.25, abs=0.01)
         assert float(share[:, 0].var()) == pytest.approx(expected, rel=0.05)
@@ -92,14 +101,14 @@ def test_dirichlet_shares_have_the_moments_of_the_distribution():
 @pytest.mark.parametrize("alpha", [0.0, -1.0, math.nan, math.inf])
 def test_dirichlet_refuses_alpha(alpha):
     with pytest.raises(ValueError, match="alpha"):
-        dirichlet(torch.zeros(5, dtype=torch.int64), 2, rng(), alpha=alpha)
+        partition_dirichlet(torch.zeros(5, dtype=torch.int64), 2, rng(), alpha=alpha)
 
 
 @small
 @given(some_labels, workers_, seeds, st.integers(1, 3), st.booleans(), st.booleans())
 def test_classes(labels, workers, seed, size, disjoint, distinct):
     def draw():
-        return classes(
+        return partition_classes(
             labels, workers, rng(seed), per_worker=size, disjoint=disjoint, distinct=distinct
         )
 
@@ -123,7 +132,7 @@ def test_classes(labels, workers, seed, size, disjoint, distinct):
 @pytest.mark.parametrize("distinct", [False, True])
 def test_classes_are_held_evenly(distinct):
     labels = torch.arange(10).repeat(100)
-    parts = classes(labels, 24, rng(), per_worker=2, distinct=distinct)
+    parts = partition_classes(labels, 24, rng(), per_worker=2, distinct=distinct)
     held = [tuple(sorted(set(labels[part].tolist()))) for part in parts]
     assert {sum(label in own for own in held) for label in range(10)} == {4, 5}
     assert all(len(own) == 2 for own in held)
@@ -133,16 +142,16 @@ def test_classes_are_held_evenly(distinct):
 
 def test_classes_use_every_combination_where_they_must():
     labels = torch.arange(5).repeat(50)
-    parts = classes(labels, 10, rng(), per_worker=2, distinct=True)
+    parts = partition_classes(labels, 10, rng(), per_worker=2, distinct=True)
     assert {tuple(sorted(set(labels[p].tolist()))) for p in parts} == set(combinations(range(5), 2))
     with pytest.raises(ValueError, match="10 combinations, but workers=11"):
-        classes(labels, 11, rng(), per_worker=2, distinct=True)
+        partition_classes(labels, 11, rng(), per_worker=2, distinct=True)
 
 
 def test_classes_with_a_rare_class_gives_it_one_holder():
     labels = torch.tensor([0] * 50 + [1] * 50 + [2])
-    parts = classes(labels, 6, rng(), per_worker=1)
-    assert sorted(row[2] for row in counts(labels, parts, 3)) == [0, 0, 0, 0, 0, 1]
+    parts = partition_classes(labels, 6, rng(), per_worker=1)
+    assert sorted(row[2] for row in count_labels(labels, parts, 3)) == [0, 0, 0, 0, 0, 1]
 
 
 @small
@@ -150,17 +159,17 @@ def test_classes_with_a_rare_class_gives_it_one_holder():
 def test_shards(labels, workers, seed, size):
     if workers * size > len(labels):
         with pytest.raises(ValueError, match="choose fewer workers or shards"):
-            shards(labels, workers, rng(seed), per_worker=size)
+            partition_shards(labels, workers, rng(seed), per_worker=size)
         return
-    parts = shards(labels, workers, rng(seed), per_worker=size)
+    parts = partition_shards(labels, workers, rng(seed), per_worker=size)
     is_partition(parts, len(labels))
     assert min(map(len, parts)) >= size
-    assert same(parts, shards(labels, workers, rng(seed), per_worker=size))
+    assert same(parts, partition_shards(labels, workers, rng(seed), per_worker=size))
 
 
 def test_shards_hold_few_classes():
     labels = torch.arange(10).repeat(20)
-    for row in counts(labels, shards(labels, 10, rng()), 10):
+    for row in count_labels(labels, partition_shards(labels, 10, rng()), 10):
         assert sum(row) == 20
         assert sum(count > 0 for count in row) <= 2
 
@@ -168,7 +177,7 @@ def test_shards_hold_few_classes():
 @small
 @given(some_labels)
 def test_natural(groups):
-    parts = natural(groups)
+    parts = partition_natural(groups)
     is_partition(parts, len(groups))
     assert [groups[part].unique().tolist() for part in parts] == [
         [g] for g in groups.unique().tolist()
@@ -176,13 +185,13 @@ def test_natural(groups):
 
 
 def test_label_sets_of_the_paper():
-    sets = label_sets(10, rng(), anchors=5, normals=95, unseen=20, per_worker=4)
+    sets = draw_label_sets(10, rng(), anchors=5, normals=95, unseen=20, per_worker=4)
     assert sorted(chain.from_iterable(sets.anchors)) == list(range(10))
     assert {len(own) for own in sets.anchors} == {2}
     together = sets.normals + sets.unseen
     assert len(set(together)) == 115
     assert {len(set(own)) for own in together} == {4}
-    assert sets == label_sets(10, rng(), anchors=5, normals=95, unseen=20, per_worker=4)
+    assert sets == draw_label_sets(10, rng(), anchors=5, normals=95, unseen=20, per_worker=4)
 
 
 @small
@@ -197,10 +206,10 @@ def test_label_sets_of_the_paper():
 def test_label_sets_always_answer(num_classes, anchors, normals, unseen, size, seed):
     ask = {"anchors": anchors, "normals": normals, "unseen": unseen, "per_worker": size}
     try:
-        sets = label_sets(num_classes, rng(seed), **ask)
+        sets = draw_label_sets(num_classes, rng(seed), **ask)
     except ValueError:
         with pytest.raises(ValueError, match="choose"):
-            label_sets(num_classes, rng(seed), **ask)
+            draw_label_sets(num_classes, rng(seed), **ask)
         return
     assert len(sets.normals) == normals
     assert len(sets.unseen) == unseen
@@ -212,15 +221,15 @@ def test_label_sets_guard_says_the_numbers():
     with pytest.raises(
         ValueError, match=r"per_worker=2 of num_classes=10 labels make 45.*normals=95"
     ):
-        label_sets(10, rng(), anchors=5, normals=95, unseen=20, per_worker=2)
+        draw_label_sets(10, rng(), anchors=5, normals=95, unseen=20, per_worker=2)
     with pytest.raises(ValueError, match="11 anchors, but 10 classes"):
-        label_sets(10, rng(), anchors=11, normals=1, unseen=1, per_worker=2)
+        draw_label_sets(10, rng(), anchors=11, normals=1, unseen=1, per_worker=2)
 
 
 def test_deal_shares_a_label_evenly():
     labels = torch.tensor([0] * 7 + [1] * 4)
-    parts = deal(labels, [(0,), (0, 1), (1,)], rng())
-    table = counts(labels, parts, 2)
+    parts = assign_rows(labels, [(0,), (0, 1), (1,)], rng())
+    table = count_labels(labels, parts, 2)
     is_partition(parts, 11)
     assert sorted([table[0][0], table[1][0]]) == [3, 4]
     assert [table[0][1], table[1][1], table[2][1]] == [0, 2, 2]
@@ -228,33 +237,35 @@ def test_deal_shares_a_label_evenly():
 
 def test_deal_gives_the_rows_asked_for():
     labels = torch.arange(4).repeat(10)
-    parts = deal(labels, [(0, 1), (1, 2), (2, 3)], rng(), rows_per_worker=7)
+    parts = assign_rows(labels, [(0, 1), (1, 2), (2, 3)], rng(), rows_per_worker=7)
     is_partition(parts, 40, whole=False)
     assert [len(part) for part in parts] == [7, 7, 7]
     with pytest.raises(ValueError, match=r"label 1 has 10 rows.*replace=True"):
-        deal(labels, [(0, 1), (1, 2)], rng(), rows_per_worker=14)
-    again = deal(labels, [(0, 1), (1, 2)], rng(), rows_per_worker=14, replace=True)
-    assert counts(labels, again, 4) == [[7, 7, 0, 0], [0, 7, 7, 0]]
-    assert same(again, deal(labels, [(0, 1), (1, 2)], rng(), rows_per_worker=14, replace=True))
+        assign_rows(labels, [(0, 1), (1, 2)], rng(), rows_per_worker=14)
+    again = assign_rows(labels, [(0, 1), (1, 2)], rng(), rows_per_worker=14, replace=True)
+    assert count_labels(labels, again, 4) == [[7, 7, 0, 0], [0, 7, 7, 0]]
+    assert same(
+        again, assign_rows(labels, [(0, 1), (1, 2)], rng(), rows_per_worker=14, replace=True)
+    )
 
 
 def test_all_of_gives_every_row_of_a_label():
     labels = torch.tensor([2, 0, 2, 1])
-    assert [p.tolist() for p in all_of(labels, [(0, 2), (2,)])] == [[0, 1, 2], [0, 2]]
+    assert [p.tolist() for p in assign_all_rows(labels, [(0, 2), (2,)])] == [[0, 1, 2], [0, 2]]
     with pytest.raises(ValueError, match="label 7"):
-        all_of(labels, [(7,)])
+        assign_all_rows(labels, [(7,)])
 
 
 def test_deal_refuses_a_worker_without_rows():
     with pytest.raises(ValueError, match="choose fewer workers or more rows"):
-        deal(torch.tensor([0, 1]), [(0,), (0,)], rng())
+        assign_rows(torch.tensor([0, 1]), [(0,), (0,)], rng())
 
 
 def test_nothing_to_deal_leaves_everyone_empty_where_allowed():
     nothing = torch.zeros(0, dtype=torch.int64)
     for parts in (
-        dirichlet(nothing, 3, rng(), alpha=0.1, min_rows=0),
-        shards(nothing, 3, rng(), allow_empty=True),
-        iid(0, 3, rng(), allow_empty=True),
+        partition_dirichlet(nothing, 3, rng(), alpha=0.1, min_rows=0),
+        partition_shards(nothing, 3, rng(), allow_empty=True),
+        partition_iid(0, 3, rng(), allow_empty=True),
     ):
         assert [len(part) for part in parts] == [0, 0, 0]

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from moiety.data.cache import VARIABLE
-from moiety.data.datasets import SETS, load
-from moiety.data.modes import shifted, templates
+from moiety.data.datasets import DATASETS, load_dataset
+from moiety.data.modes import draw_templates, shift_images
 
 shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is not set")
 
@@ -25,7 +25,7 @@ shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is 
     ],
 )
 def test_sets_have_their_shape(name, shape, num_classes):
-    data = load(name)
+    data = load_dataset(name)
     assert data.name == name
     assert data.x.shape == shape
     assert data.x.dtype == torch.float32
@@ -41,12 +41,12 @@ def test_sets_have_their_shape(name, shape, num_classes):
 
 @shelf
 def test_official_splits_and_writers():
-    femnist = load("femnist")
+    femnist = load_dataset("femnist")
     assert femnist.test is not None
     assert femnist.groups is not None
     assert int(femnist.test.sum()) == 1685 + 2403
     assert len(femnist.groups.unique()) == 184
-    clothes = load("fashion-mnist")
+    clothes = load_dataset("fashion-mnist")
     assert clothes.test is not None
     assert clothes.y is not None
     assert clothes.y[~clothes.test].bincount().tolist() == [6000] * 10
@@ -54,19 +54,19 @@ def test_official_splits_and_writers():
 
 
 def test_modes_are_fixed_and_balanced():
-    data = load("modes")
+    data = load_dataset("modes")
     assert data.y is not None
     assert data.test is not None
-    assert torch.equal(data.x, load("modes").x)
+    assert torch.equal(data.x, load_dataset("modes").x)
     assert data.y[data.test].bincount().tolist() == [200] * 10
     # A template varies by 1 around its mean, and noise on 144 pixels by 143/144.
     assert float(data.x.var((1, 2, 3), correction=0).mean()) == pytest.approx(2 - 1 / 144, rel=0.01)
 
 
 def test_shift_agrees_with_roll():
-    x = templates(3, torch.Generator().manual_seed(0))
+    x = draw_templates(3, torch.Generator().manual_seed(0))
     shift = torch.tensor([[1, 0], [-1, 1], [0, -1]])
-    done = shifted(x, shift)
+    done = shift_images(x, shift)
     for image, by, moved in zip(x, shift.tolist(), done, strict=True):
         assert torch.equal(image.roll(by, (0, 1)), moved)
     assert torch.allclose(x.std((1, 2), correction=0), torch.ones(3))
@@ -74,20 +74,20 @@ def test_shift_agrees_with_roll():
 
 def test_unknown_name_says_the_nearest():
     with pytest.raises(ValueError, match="nearest: cifar10"):
-        load("cifar-10")
+        load_dataset("cifar-10")
 
 
 def test_missing_folder_and_file_say_the_remedy(monkeypatch, tmp_path):
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(ValueError, match="MOIETY_DATA is not set; set it to the folder"):
-        load("femnist")
+        load_dataset("femnist")
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     with pytest.raises(ValueError, match=r"femnist_sample.npz does not exist; put .* there"):
-        load("femnist")
+        load_dataset("femnist")
 
 
 def test_every_entry_says_what_it_is():
-    assert all(entry.about and entry.needs for entry in SETS.values())
+    assert all(entry.about and entry.needs for entry in DATASETS.values())
 
 
 @shelf
@@ -97,7 +97,7 @@ def test_graphs_are_those_of_their_papers():
         ("cora", 5278, 140, 500),
         ("coauthor-cs", 81894, 300, 450),
     ):
-        data = load(name)
+        data = load_dataset(name)
         graph = data.graph
         assert graph is not None
         assert data.test is not None
@@ -105,10 +105,10 @@ def test_graphs_are_those_of_their_papers():
         assert not (graph.edges[0] == graph.edges[1]).any()
         assert (int(graph.train.sum()), int(graph.validation.sum())) == (train, validation)
         assert not (graph.train & graph.validation | graph.train & data.test).any()
-    assert int(load("cora").test.sum()) == 1000
+    assert int(load_dataset("cora").test.sum()) == 1000
 
 
 def test_a_graph_that_is_not_there_says_where_to_put_it(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(ValueError, match=f"graph_cora.npz is needed, but .* {VARIABLE} is not set"):
-        load("cora")
+        load_dataset("cora")

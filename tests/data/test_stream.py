@@ -10,7 +10,7 @@ from moiety import METHODS, Conduct, Local, TableRows, Task, fit_streamed, mlp, 
 from moiety.core.streams import stream
 from moiety.data.dataset import fit_scale
 from moiety.run.train import train
-from moiety.solve.plan import windowed
+from moiety.solve.plan import shuffle_windows
 
 pa = pytest.importorskip("pyarrow", reason="the extra 'data' is not installed")
 pq = pytest.importorskip("pyarrow.parquet", reason="the extra 'data' is not installed")
@@ -43,7 +43,7 @@ def test_few_row_groups_are_read_when_rows_are_shuffled_in_windows(tmp_path, mon
     rows, read = parquet_rows(tmp_path / "one.parquet", most=2), []
     kept = type(rows).read
     monkeypatch.setattr(type(rows), "read", lambda self, n: read.append(n) or kept(self, n))
-    order, weights = windowed(96, 4, 48, 16, stream(0, "window"))
+    order, weights = shuffle_windows(96, 4, 48, 16, stream(0, "window"))
     for ids in order:
         rows.take(ids)
         assert len(rows.held) <= 2

@@ -7,28 +7,28 @@ import pytest
 import torch
 
 from moiety.data.cache import VARIABLE
-from moiety.data.dataset import Dataset, divide, fit_scale
-from moiety.data.datasets import load
-from moiety.data.partition import contiguous
-from moiety.data.texts import windows
+from moiety.data.dataset import Dataset, divide_rows, fit_scale
+from moiety.data.datasets import load_dataset
+from moiety.data.partition import partition_contiguous
+from moiety.data.texts import cut_windows
 from moiety.recipes import RECIPES
-from moiety.recipes.build import build, ground
-from moiety.recipes.fields import override
+from moiety.recipes.build import build_run, prepare_seed_data
+from moiety.recipes.fields import override_fields
 from moiety.serve.predictor import Intake
 
 shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is not set")
 
 
 def test_windows_lie_side_by_side_and_labels_follow():
-    x, y = windows(torch.arange(8), 3)
+    x, y = cut_windows(torch.arange(8), 3)
     assert x.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert y.tolist() == [[1, 2, 3], [4, 5, 6]]
     with pytest.raises(ValueError, match="context=8"):
-        windows(torch.arange(8), 8)
+        cut_windows(torch.arange(8), 8)
 
 
 def test_labels_stand_at_rows_or_at_positions():
-    x, y = windows(torch.arange(7) % 3, 2)
+    x, y = cut_windows(torch.arange(7) % 3, 2)
     data = Dataset("words", x, y, tuple("abc"))
     assert data.table()["y"].shape == (3, 2)
     Dataset("words", x, y.clamp_max(-1), tuple("abc"))
@@ -36,7 +36,7 @@ def test_labels_stand_at_rows_or_at_positions():
         Dataset("words", x, y - 2, tuple("abc"))
     with pytest.raises(ValueError, match=r"y has shape \[3, 1\]"):
         Dataset("words", x, y[:, :1], tuple("abc"))
-    parts = divide(data, fractions={"a": 2 / 3, "b": 1 / 3}, seed=0)
+    parts = divide_rows(data, fractions={"a": 2 / 3, "b": 1 / 3}, seed=0)
     assert sorted(torch.cat(list(parts.values())).tolist()) == [0, 1, 2]
 
 
@@ -45,27 +45,27 @@ def test_whole_numbers_are_not_scaled():
     scale = fit_scale(x)
     assert torch.equal(scale.apply(x), x)
     again = type(scale).from_json(scale.to_json())
-    intake = Intake((2,), again, tuple("abcdef"))
-    assert torch.equal(intake.rows(x), x)
+    input_spec = Intake((2,), again, tuple("abcdef"))
+    assert torch.equal(input_spec.rows(x), x)
     with pytest.raises(ValueError, match="takes tokens"):
-        intake.rows(x.float())
+        input_spec.rows(x.float())
 
 
 def test_contiguous_shards_keep_the_order():
-    assert [part.tolist() for part in contiguous(7, 3)] == [[0, 1, 2], [3, 4], [5, 6]]
+    assert [part.tolist() for part in partition_contiguous(7, 3)] == [[0, 1, 2], [3, 4], [5, 6]]
     with pytest.raises(ValueError, match="fewer workers"):
-        contiguous(2, 3)
+        partition_contiguous(2, 3)
 
 
 def test_without_the_folder_the_error_says_what_to_set(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(ValueError, match=f"lm_tinyshakespeare.txt.gz .*{VARIABLE}"):
-        load("shakespeare")
+        load_dataset("shakespeare")
 
 
 @shelf
 def test_shakespeare_reads_back():
-    data = load("shakespeare")
+    data = load_dataset("shakespeare")
     assert data.x.shape == data.y.shape == (17428, 64)
     assert "".join(data.classes[c] for c in data.x[0, :13].tolist()) == "First Citizen"
     assert torch.equal(data.x[:, 1:], data.y[:, :-1])
@@ -76,7 +76,7 @@ def test_shakespeare_reads_back():
 
 @shelf
 def test_workers_hold_stretches_and_the_test_is_the_end():
-    base = ground(RECIPES["ist-shakespeare"].record, 0)
+    base = prepare_seed_data(RECIPES["ist-shakespeare"].record, 0)
     hands = sorted(base.places.train.values(), key=lambda hand: int(hand[0]))
     assert torch.equal(torch.cat(hands), torch.arange(15685))
     assert base.places.groups["test"][-1].tolist() == list(range(15685, 17428))
@@ -87,10 +87,10 @@ def test_workers_hold_stretches_and_the_test_is_the_end():
 def test_a_network_of_measures_refuses_texts():
     record = RECIPES["ist-shakespeare"].record
     with pytest.raises(ValueError, match="'mlp' cannot read texts"):
-        build(override(record, {"net": {"kind": "mlp"}}), "ist", 0)
+        build_run(override_fields(record, {"net": {"kind": "mlp"}}), "ist", 0)
 
 
 def test_a_network_of_texts_refuses_measures():
     record = replace(RECIPES["ist-digits"].record, net=RECIPES["ist-shakespeare"].record.net)
     with pytest.raises(ValueError, match="'gpt' cannot read measures"):
-        build(record, "ist", 0)
+        build_run(record, "ist", 0)

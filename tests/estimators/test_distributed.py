@@ -13,11 +13,11 @@ from moiety.estimators import (
     MixtureOfExpertsRegressor,
 )
 from moiety.estimators.opening import open_shard
-from moiety.estimators.server import common_scale, refine
-from moiety.estimators.workers import tally_shard
+from moiety.estimators.server import make_common_scale, make_pooled_steps
+from moiety.estimators.workers import sum_shard
 from moiety.mixtures.em import Prior
-from moiety.mixtures.model import Mixture, canonical, design
-from moiety.mixtures.scene import Support
+from moiety.mixtures.inputs import Support
+from moiety.mixtures.model import Mixture, add_constant, sort_experts
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture, shards
 
 
@@ -266,13 +266,13 @@ def test_rows_of_weight_zero_are_not_seen(rows):
 def test_a_saturated_gate_does_not_run_away(rows):
     """From a gate with log-odds of hundreds Newton alone would leave the world."""
     x = rows[0]
-    mild = canonical(gaussian_mixture(11))
+    mild = sort_experts(gaussian_mixture(11))
     steep = Mixture(60 * mild.gate, mild.experts)
-    scale = common_scale(steep, Support(x, np.ones(len(x))))
+    scale = make_common_scale(steep, Support(x, np.ones(len(x))))
 
     def ask(mixture, scale):
-        return [tally_shard(open_shard(rows, 0, "y"), None, mixture, scale)[0]]
+        return [sum_shard(open_shard(rows, 0, "y"), None, mixture, scale)[0]]
 
-    found = refine(steep, scale, ask, 1, prior=Prior(), x=x)
-    change = np.abs(design(x) @ (found.gate - steep.gate))
+    found = make_pooled_steps(steep, scale, ask, 1, prior=Prior(), x=x)
+    change = np.abs(add_constant(x) @ (found.gate - steep.gate))
     assert np.sqrt((change**2).mean(0)).max() <= 3.0 + 1e-9

@@ -6,18 +6,32 @@ import numpy as np
 import pytest
 
 from moiety.estimators import MixtureOfExpertsRegressor
-from moiety.mixtures.em import Prior, advance, climb, objective, revive, tally
-from moiety.mixtures.experts import Gaussian
+from moiety.mixtures.em import (
+    Prior,
+    compute_penalised_likelihood,
+    make_m_step,
+    revive_expert,
+    run_em,
+    sum_rows,
+)
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.information import observed_information
-from moiety.mixtures.logit import fit_logit, solve
-from moiety.mixtures.model import Mixture, design, log_density, responsibilities
-from moiety.mixtures.scale import moments, pooled, rescaled, scale_of, scaled, unscaled
+from moiety.mixtures.logit import fit_logit, solve_symmetric
+from moiety.mixtures.model import Mixture, add_constant, log_density, responsibilities
+from moiety.mixtures.scale import (
+    compute_moments,
+    make_standard_scale,
+    pool_moments,
+    restore_units,
+    standardise_mixture,
+    standardise_pair,
+)
 from tests.estimators.worlds import categorical_mixture, data_folder, draw, gaussian_mixture
 
 
 def block(mixture, rows=300, seed=0):
     x, y = draw(mixture, rows, seed)
-    return design(x), y.astype(float), np.random.default_rng(seed).uniform(0.5, 2, rows)
+    return add_constant(x), y.astype(float), np.random.default_rng(seed).uniform(0.5, 2, rows)
 
 
 def slow_sums(mixture, x, y, weights):
@@ -46,13 +60,13 @@ def slow_sums(mixture, x, y, weights):
 def test_the_sums_agree_with_a_loop_over_rows():
     mixture = gaussian_mixture(0, experts=3)
     rows = block(mixture)
-    sums = tally(mixture, [rows])
+    sums = sum_rows(mixture, [rows])
     value, slope, info = slow_sums(mixture, *rows)
-    from moiety.mixtures.em import gate_information
+    from moiety.mixtures.em import assemble_gate_information
 
     assert float(sums["loglik"]) == pytest.approx(value, rel=1e-12)
     np.testing.assert_allclose(sums["slopes"][:, :2], slope, atol=1e-10)
-    np.testing.assert_allclose(gate_information(mixture, sums), info, atol=1e-10)
+    np.testing.assert_allclose(assemble_gate_information(mixture, sums), info, atol=1e-10)
 
 
 def test_sums_of_blocks_add():
@@ -61,15 +75,15 @@ def test_sums_of_blocks_add():
     parts = [
         (x[at : at + 700], y[at : at + 700], weights[at : at + 700]) for at in range(0, 2500, 700)
     ]
-    whole, added = tally(mixture, [(x, y, weights)]), tally(mixture, parts)
+    whole, added = sum_rows(mixture, [(x, y, weights)]), sum_rows(mixture, parts)
     for name in whole:
         np.testing.assert_allclose(whole[name], added[name], rtol=1e-10, atol=1e-9)
 
 
 def test_one_gaussian_expert_is_weighted_least_squares():
     x, y, weights = block(gaussian_mixture(2, experts=2))
-    start = Mixture(np.zeros((3, 1)), Gaussian(np.ones((3, 1)), np.ones(1)))
-    found = advance(start, tally(start, [(x, y, weights)]), Prior())
+    start = Mixture(np.zeros((3, 1)), GaussianExperts(np.ones((3, 1)), np.ones(1)))
+    found = make_m_step(start, sum_rows(start, [(x, y, weights)]), Prior())
     root = np.sqrt(weights)
     coef = np.linalg.lstsq(x * root[:, None], y * root, rcond=None)[0]
     np.testing.assert_allclose(found.experts.coef[:, 0], coef, rtol=1e-10)
@@ -85,12 +99,12 @@ def test_the_objective_never_falls(make, seed):
     start, values = make(seed + 50), []
 
     def watched(mixture):
-        sums = tally(mixture, [rows])
-        values.append((mixture, objective(mixture, sums, prior)))
+        sums = sum_rows(mixture, [rows])
+        values.append((mixture, compute_penalised_likelihood(mixture, sums, prior)))
         return sums
 
-    fit = climb(watched, start, prior=prior, max_iter=60)
-    best = objective(fit.mixture, fit.sums, prior)
+    fit = run_em(watched, start, prior=prior, max_iter=60)
+    best = compute_penalised_likelihood(fit.mixture, fit.sums, prior)
     assert best >= values[0][1]
     assert best == pytest.approx(max(value for _, value in values), rel=1e-11)
 
@@ -100,36 +114,38 @@ def test_a_revival_never_costs_likelihood():
     prior, revived = Prior(), 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        rows = (design(rng.normal(size=(30, 2))), rng.normal(size=30), np.ones(30))
+        rows = (add_constant(rng.normal(size=(30, 2))), rng.normal(size=30), np.ones(30))
         start, values, masses = gaussian_mixture(seed, experts=4), [], []
 
         def watched(mixture, rows=rows, values=values, masses=masses):
-            sums = tally(mixture, [rows])
-            values.append(objective(mixture, sums, prior))
+            sums = sum_rows(mixture, [rows])
+            values.append(compute_penalised_likelihood(mixture, sums, prior))
             masses.append(sums["mass"].min())
             return sums
 
-        fit = climb(watched, start, prior=prior, max_iter=200)
+        fit = run_em(watched, start, prior=prior, max_iter=200)
         revived += min(masses) < 4
-        assert objective(fit.mixture, fit.sums, prior) >= max(values) - 1e-9 * abs(max(values))
+        assert compute_penalised_likelihood(fit.mixture, fit.sums, prior) >= max(
+            values
+        ) - 1e-9 * abs(max(values))
         assert fit.trace[-1] == fit.sums["loglik"]
         assert len(fit.trace) <= 201
     assert revived > 20
 
 
 def test_a_likelihood_that_is_not_finite_is_refused():
-    start = Mixture(np.zeros((2, 1)), Gaussian(np.full((2, 1), np.nan), np.ones(1)))
+    start = Mixture(np.zeros((2, 1)), GaussianExperts(np.full((2, 1), np.nan), np.ones(1)))
     rows = (np.ones((3, 2)), np.ones(3), np.ones(3))
     with pytest.raises(FloatingPointError, match="start"):
-        climb(lambda mixture: tally(mixture, [rows]), start)
+        run_em(lambda mixture: sum_rows(mixture, [rows]), start)
 
 
 def test_an_empty_expert_is_put_where_most_is_unexplained():
     mixture = gaussian_mixture(3)
-    sums = dict(tally(mixture, [block(mixture)]))
+    sums = dict(sum_rows(mixture, [block(mixture)]))
     sums["mass"] = np.array([100.0, 0.0, 200.0])
     sums["squares"] = np.array([10.0, 0.0, 800.0])
-    moved = revive(mixture, sums)
+    moved = revive_expert(mixture, sums)
     expected = mixture.experts.coef[:, 2] + np.array([2.0, 0, 0])  # sqrt(800 / 200)
     np.testing.assert_allclose(moved.experts.coef[:, 1], expected)
 
@@ -138,29 +154,31 @@ def test_moments_pool_and_units_return():
     rng = np.random.default_rng(0)
     x, y, weights = rng.normal(5, 2, (50, 3)), rng.normal(size=50), rng.uniform(0.1, 1, 50)
     x[:, 1] = 4.0
-    whole = moments(x, y, weights)
-    both = pooled(moments(x[:20], y[:20], weights[:20]), moments(x[20:], y[20:], weights[20:]))
+    whole = compute_moments(x, y, weights)
+    both = pool_moments(
+        compute_moments(x[:20], y[:20], weights[:20]), compute_moments(x[20:], y[20:], weights[20:])
+    )
     np.testing.assert_allclose(both.square, whole.square, atol=1e-10)
-    scale = scale_of(both)
+    scale = make_standard_scale(both)
     assert scale.kept.tolist() == [True, False, True]
     mixture = gaussian_mixture(4, width=2)
-    plain = unscaled(mixture, scale)
+    plain = restore_units(mixture, scale)
     assert (plain.experts.coef[2] == 0).all()
-    back = rescaled(plain, scale)
+    back = standardise_mixture(plain, scale)
     np.testing.assert_allclose(back.gate, mixture.gate, atol=1e-12)
     np.testing.assert_allclose(back.experts.coef, mixture.experts.coef, atol=1e-12)
-    ready, target = scaled(scale, x, y)
-    gain = log_density(mixture, ready, target) - log_density(plain, design(x), y)
+    ready, target = standardise_pair(scale, x, y)
+    gain = log_density(mixture, ready, target) - log_density(plain, add_constant(x), y)
     np.testing.assert_allclose(gain, np.log(scale.factor), rtol=1e-9)
 
 
 def test_a_singular_system_has_the_least_solution():
-    found = solve(np.diag([2.0, 0.0]), np.array([4.0, 0.0]))
+    found = solve_symmetric(np.diag([2.0, 0.0]), np.array([4.0, 0.0]))
     np.testing.assert_allclose(found, [2.0, 0.0])
 
 
 def test_a_logit_of_two_groups_by_hand():
-    x = design(np.array([[0.0], [1.0]]))
+    x = add_constant(np.array([[0.0], [1.0]]))
     target = np.array([[0.5, 0.5], [0.8, 0.2]])
     found = fit_logit(x, target, np.ones(2), np.zeros((2, 2)))
     np.testing.assert_allclose(found[:, 0], [0.0, np.log(4.0)], atol=1e-7)
@@ -197,7 +215,7 @@ def packed(mixture):
     for k in range(mixture.num_experts):
         coef = mixture.experts.coef[:, k]
         parts.append(coef if coef.ndim == 1 else coef[:, :-1].T.ravel())
-        if isinstance(mixture.experts, Gaussian):
+        if isinstance(mixture.experts, GaussianExperts):
             parts.append([np.log(mixture.experts.variances[k])])
     return np.concatenate(parts)
 
@@ -208,8 +226,8 @@ def unpacked(theta, like):
     cut = columns * (experts - 1)
     gate[:, :-1] = theta[:cut].reshape(experts - 1, columns).T
     rest = theta[cut:].reshape(experts, -1)
-    if isinstance(like.experts, Gaussian):
-        return Mixture(gate, Gaussian(rest[:, :-1].T, np.exp(rest[:, -1])))
+    if isinstance(like.experts, GaussianExperts):
+        return Mixture(gate, GaussianExperts(rest[:, :-1].T, np.exp(rest[:, -1])))
     coef = np.zeros_like(like.experts.coef)
     coef[..., :-1] = rest.reshape(experts, -1, columns).transpose(2, 0, 1)
     return Mixture(gate, type(like.experts)(coef))
@@ -246,7 +264,8 @@ def test_set_s_standard_errors_are_the_known_ones():
     known = reference()["S_mle_independent"]
     model = MixtureOfExpertsRegressor(3)
     model.mixture_ = Mixture(
-        np.array(known["alpha"]), Gaussian(np.array(known["beta"]), np.array(known["sigma2"]))
+        np.array(known["alpha"]),
+        GaussianExperts(np.array(known["beta"]), np.array(known["sigma2"])),
     )
     model.n_features_in_ = 2
     found = model.standard_errors(x, y)

@@ -13,7 +13,7 @@ from moiety.estimators import (
     DistributedMixtureOfExpertsRegressor,
     MixtureOfExpertsRegressor,
 )
-from moiety.estimators.opening import Lazy, open_shard, present
+from moiety.estimators.opening import LazyShard, materialise_shard, open_shard
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture, shards
 
 
@@ -83,10 +83,10 @@ def test_partitions_of_every_kind(rows, tmp_path):
     parts = [(Partition(x, tmp_path), Partition(y, tmp_path)) for x, y in pairs]
     for kind in (sets, tuples, parts):
         found = [open_shard(shard, at, "y") for at, shard in enumerate(kind)]
-        assert all(isinstance(one, Lazy) for one in found)
+        assert all(isinstance(one, LazyShard) for one in found)
         np.testing.assert_allclose(regressor().fit(kind).coef_, whole, rtol=1e-9)
     assert open_shard(sets[0], 0, "y").columns == ("a", "b")
-    assert present(open_shard(tuples[0], 0, "y")).columns == 2
+    assert materialise_shard(open_shard(tuples[0], 0, "y")).columns == 2
 
 
 def test_columns_that_come_late_are_compared(rows, tmp_path):

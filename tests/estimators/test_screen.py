@@ -9,21 +9,24 @@ from moiety.estimators import (
     DistributedMixtureOfExpertsClassifier,
     DistributedMixtureOfExpertsRegressor,
 )
-from moiety.mixtures.experts import Categorical, Gaussian
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.hellinger import class_proba, squared_hellinger
-from moiety.mixtures.model import Mixture, design, log_density
-from moiety.mixtures.reduce import Recipe, reduce_mixtures
-from moiety.mixtures.scene import Local
-from moiety.mixtures.screen import excessive
+from moiety.mixtures.inputs import LocalFit
+from moiety.mixtures.model import Mixture, add_constant, log_density
+from moiety.mixtures.reduce import ReductionConfig, reduce_mixtures
+from moiety.mixtures.screen import find_excessive_fits
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture, shards
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_distance_agrees_with_a_fine_grid(seed):
     first = gaussian_mixture(seed)
-    moved = Gaussian(first.experts.coef + 0.1, 1.1 * first.experts.variances)
+    moved = GaussianExperts(first.experts.coef + 0.1, 1.1 * first.experts.variances)
     for second, precise in ((Mixture(0.9 * first.gate, moved), 0.05), (gaussian_mixture(9), 0.25)):
-        x, y = design(np.random.default_rng(seed).normal(size=(4, 2))), np.linspace(-80, 80, 40_001)
+        x, y = (
+            add_constant(np.random.default_rng(seed).normal(size=(4, 2))),
+            np.linspace(-80, 80, 40_001),
+        )
         expected = []
         for row in x:
             rows = np.repeat(row[None], len(y), 0)
@@ -37,14 +40,14 @@ def test_the_distance_agrees_with_a_fine_grid(seed):
 def test_the_distance_by_hand():
     """One normal: 2 - 2 exp(-gap^2 / 8) for unit variances; classes: squared gaps of roots."""
     zero, weights = np.zeros((1, 1)), np.ones(1)
-    one, two = (Mixture(zero, Gaussian(np.full((1, 1), c), np.ones(1))) for c in (0.0, 0.5))
+    one, two = (Mixture(zero, GaussianExperts(np.full((1, 1), c), np.ones(1))) for c in (0.0, 0.5))
     x = np.ones((1, 1))
     assert squared_hellinger(x, weights, one, two) == pytest.approx(2 - 2 * np.exp(-1 / 32), 1e-3)
     assert squared_hellinger(x, weights, one, one) == 0
-    far = Mixture(zero, Gaussian(np.full((1, 1), 1e6), np.ones(1)))
+    far = Mixture(zero, GaussianExperts(np.full((1, 1), 1e6), np.ones(1)))
     assert squared_hellinger(x, weights, one, far) == pytest.approx(2)
-    even = Mixture(zero, Categorical(np.zeros((1, 1, 2))))
-    odd = Mixture(zero, Categorical(np.array([[[np.log(3.0), 0.0]]])))
+    even = Mixture(zero, CategoricalExperts(np.zeros((1, 1, 2))))
+    odd = Mixture(zero, CategoricalExperts(np.array([[[np.log(3.0), 0.0]]])))
     expected = (np.sqrt(0.75) - np.sqrt(0.5)) ** 2 + (np.sqrt(0.25) - np.sqrt(0.5)) ** 2
     assert squared_hellinger(x, weights, even, odd) == pytest.approx(expected)
     np.testing.assert_allclose(class_proba(odd, x), [[0.75, 0.25]])
@@ -52,11 +55,17 @@ def test_the_distance_by_hand():
 
 def test_twice_the_typical_misfit_is_too_much():
     rows = np.full(5, 1000.0)
-    assert excessive(np.array([9.0, 9, 9, 9, 19]), rows, 18).tolist() == [False] * 4 + [True]
-    assert not excessive(np.array([9.0, 9, 9, 9, 17]), rows, 18).any()
-    assert not excessive(np.array([5.0, 7, 9, 11, 19]), rows, 18).any()  # they differ anyway
-    assert not excessive(np.array([0.0, 0, 0, 0, 17]), rows, 18).any()  # half the parameters
-    assert not excessive(np.array([1.0, 9]), rows[:2], 18).any()
+    assert find_excessive_fits(np.array([9.0, 9, 9, 9, 19]), rows, 18).tolist() == [False] * 4 + [
+        True
+    ]
+    assert not find_excessive_fits(np.array([9.0, 9, 9, 9, 17]), rows, 18).any()
+    assert not find_excessive_fits(
+        np.array([5.0, 7, 9, 11, 19]), rows, 18
+    ).any()  # they differ anyway
+    assert not find_excessive_fits(
+        np.array([0.0, 0, 0, 0, 17]), rows, 18
+    ).any()  # half the parameters
+    assert not find_excessive_fits(np.array([1.0, 9]), rows[:2], 18).any()
 
 
 def noisy(mixture, *, gate=0.0, coef=0.0, variances=1.0):
@@ -64,7 +73,9 @@ def noisy(mixture, *, gate=0.0, coef=0.0, variances=1.0):
     step = gate * rng.normal(size=mixture.gate.shape)
     step[:, -1] = 0
     coef = mixture.experts.coef + coef * rng.normal(size=mixture.experts.coef.shape)
-    return Mixture(mixture.gate + step, Gaussian(coef, variances * mixture.experts.variances))
+    return Mixture(
+        mixture.gate + step, GaussianExperts(coef, variances * mixture.experts.variances)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +91,7 @@ def clean(rows):
 
 
 def likelihood(mixture, rows):
-    return log_density(mixture, design(rows[0]), rows[1]).sum()
+    return log_density(mixture, add_constant(rows[0]), rows[1]).sum()
 
 
 SPOILT = [
@@ -97,22 +108,24 @@ SPOILT = [
 @pytest.mark.parametrize("informed", [True, False])
 def test_a_moderately_wrong_fit_is_left_out(rows, clean, spoilt, informed):
     good = clean.locals_[2]
-    bad = Local(noisy(good.mixture, **spoilt), good.rows, good.information if informed else None)
+    bad = LocalFit(noisy(good.mixture, **spoilt), good.rows, good.information if informed else None)
     locals_ = [*clean.locals_[:2], bad, *clean.locals_[3:]]
     rng = np.random.default_rng(0)
-    done = reduce_mixtures(locals_, clean.support_, Recipe(3), rng)
+    done = reduce_mixtures(locals_, clean.support_, ReductionConfig(3), rng)
     assert np.flatnonzero(~done.kept).tolist() == [2]
     assert likelihood(clean.mixture_, rows) - likelihood(done.mixture, rows) < 10
-    left = reduce_mixtures(locals_, clean.support_, Recipe(3, screen=False), rng)
+    left = reduce_mixtures(locals_, clean.support_, ReductionConfig(3, screen=False), rng)
     assert left.kept.all()
     assert likelihood(left.mixture, rows) < likelihood(done.mixture, rows)
 
 
 def test_a_flat_gate_cannot_draw_the_verdict_to_itself(rows, clean):
     """Where gates saturate a flat one seems to know most, and the informed gate follows it."""
-    steep = [Local(Mixture(3 * o.mixture.gate, o.mixture.experts), o.rows) for o in clean.locals_]
-    steep[5] = Local(clean.locals_[5].mixture, clean.locals_[5].rows)
-    done = reduce_mixtures(steep, clean.support_, Recipe(3), np.random.default_rng(0))
+    steep = [
+        LocalFit(Mixture(3 * o.mixture.gate, o.mixture.experts), o.rows) for o in clean.locals_
+    ]
+    steep[5] = LocalFit(clean.locals_[5].mixture, clean.locals_[5].rows)
+    done = reduce_mixtures(steep, clean.support_, ReductionConfig(3), np.random.default_rng(0))
     assert np.flatnonzero(~done.kept).tolist() == [5]
 
 
@@ -129,7 +142,7 @@ def cut(direction):
     coef = np.stack([first_class, np.zeros((2, 2))], 2)
     return Mixture(
         np.concatenate([np.zeros((1, 2)), gate]),
-        Categorical(np.concatenate([np.zeros((1, 2, 2)), coef])),
+        CategoricalExperts(np.concatenate([np.zeros((1, 2, 2)), coef])),
     )
 
 
@@ -156,9 +169,11 @@ def test_categorical_fits_that_are_wrong_are_left_out():
     parts = shards(x, y, 6)
     model = DistributedMixtureOfExpertsClassifier(2, init=truth, random_state=0).fit(parts)
     bad = model.locals_[1]
-    worse = Local(Mixture(bad.mixture.gate, Categorical(2 * bad.mixture.experts.coef)), bad.rows)
+    worse = LocalFit(
+        Mixture(bad.mixture.gate, CategoricalExperts(2 * bad.mixture.experts.coef)), bad.rows
+    )
     locals_ = [model.locals_[0], worse, *model.locals_[2:]]
-    done = reduce_mixtures(locals_, model.support_, Recipe(2), np.random.default_rng(0))
+    done = reduce_mixtures(locals_, model.support_, ReductionConfig(2), np.random.default_rng(0))
     assert model.kept_.all()
     assert np.flatnonzero(~done.kept).tolist() == [1]
 
@@ -167,9 +182,9 @@ def test_categorical_fits_that_are_wrong_are_left_out():
 def test_fits_that_hold_anything_are_left_out_in_silence(clean, value):
     """Warnings are errors here, so that nothing but the fit left out is spoken of."""
     good = clean.locals_[0].mixture
-    bad = Mixture(good.gate, Gaussian(good.experts.coef, np.full(3, value)))
-    locals_ = [*clean.locals_[:7], Local(bad, clean.locals_[7].rows)]
-    done = reduce_mixtures(locals_, clean.support_, Recipe(3), np.random.default_rng(0))
+    bad = Mixture(good.gate, GaussianExperts(good.experts.coef, np.full(3, value)))
+    locals_ = [*clean.locals_[:7], LocalFit(bad, clean.locals_[7].rows)]
+    done = reduce_mixtures(locals_, clean.support_, ReductionConfig(3), np.random.default_rng(0))
     assert np.flatnonzero(~done.kept).tolist() == [7]
     assert np.isfinite(done.misfit[:7]).all()
     assert np.isfinite(done.mixture.experts.coef).all()

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from moiety.estimators import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor, select_experts
-from moiety.mixtures.model import design, log_density
+from moiety.mixtures.model import add_constant, log_density
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture
 
 
@@ -34,7 +34,7 @@ def fitted(regression):
 
 def test_the_fit_is_at_least_as_likely_as_the_truth(regression, fitted):
     x, y = regression
-    truth = log_density(gaussian_mixture(11), design(x), y).sum()
+    truth = log_density(gaussian_mixture(11), add_constant(x), y).sum()
     assert fitted.log_likelihood(x, y) >= truth
     assert fitted.log_likelihoods_[-1] == pytest.approx(fitted.log_likelihood(x, y), rel=1e-9)
     assert fitted.coef_.shape == (3, 2)
@@ -47,7 +47,7 @@ def test_one_expert_is_linear_regression(regression):
     np.testing.assert_allclose(ours.predict(x), theirs.predict(x), rtol=1e-8, atol=1e-8)
     residual = y - theirs.predict(x)
     found = ours.standard_errors(x, y)
-    ready = design(x)
+    ready = add_constant(x)
     expected = np.sqrt(np.diag(np.linalg.inv(ready.T @ ready)) * residual.var())
     np.testing.assert_allclose(found["experts"][:, 0], expected, rtol=1e-6)
     assert found["log_variances"][0] == pytest.approx(np.sqrt(2 / len(y)), rel=1e-6)
@@ -66,7 +66,7 @@ def test_a_classifier_finds_its_mixture():
     x, y = draw(truth, 3000, 2)
     names = np.array(["left", "middle", "right"])[y]
     model = MixtureOfExpertsClassifier(2, random_state=0).fit(x, names)
-    assert model.log_likelihood(x, names) >= log_density(truth, design(x), y).sum() - 1
+    assert model.log_likelihood(x, names) >= log_density(truth, add_constant(x), y).sum() - 1
     np.testing.assert_allclose(model.predict_proba(x).sum(1), 1.0)
     assert set(model.predict(x)) <= set(names)
     assert model.coef_.shape == (2, 3, 2)

@@ -8,7 +8,7 @@ from moiety.estimators import (
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
 )
-from moiety.estimators.stream import Waiting
+from moiety.estimators.online import WaitingRows
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture
 
 
@@ -31,12 +31,12 @@ def test_a_small_first_chunk_does_not_settle_the_experts(rows):
     """10 rows bear one expert of 18 parameters in all; 180 end the wait."""
     model = fed(MixtureOfExpertsRegressor(3, random_state=0), rows, [10])
     assert model.n_experts_ == 1
-    assert isinstance(model.stream_, Waiting)
+    assert isinstance(model.stream_, WaitingRows)
     model.partial_fit(rows[0][10:30], rows[1][10:30])
     assert model.n_experts_ == 3
     assert len(model.stream_.rows[1]) == 30
     model.partial_fit(rows[0][30:200], rows[1][30:200])
-    assert not isinstance(model.stream_, Waiting)
+    assert not isinstance(model.stream_, WaitingRows)
     at_once = MixtureOfExpertsRegressor(3, random_state=0).fit(rows[0][:200], rows[1][:200])
     np.testing.assert_allclose(model.coef_, at_once.coef_, rtol=1e-9)
     before = model.log_likelihood(*rows)
@@ -104,7 +104,7 @@ def test_classes_that_come_late_are_named_first():
     model = MixtureOfExpertsClassifier(2, random_state=0)
     first = np.flatnonzero(y != 2)[:20]
     model.partial_fit(x[first], y[first], classes=[0, 1, 2])
-    assert isinstance(model.stream_, Waiting)
+    assert isinstance(model.stream_, WaitingRows)
     model.partial_fit(x[100:], y[100:])
     assert model.score(x, y) > 0.5
     assert set(model.predict(x)) == {0, 1, 2}

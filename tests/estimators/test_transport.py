@@ -7,15 +7,26 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from moiety.mixtures import gates
-from moiety.mixtures.align import assignment, divergence
+from moiety.mixtures.align import measure_divergence, solve_assignment
 from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS, ForwardKL
-from moiety.mixtures.experts import Gaussian
-from moiety.mixtures.logit import log_sum
-from moiety.mixtures.model import Mixture, design, gate_proba, log_density, reorder
-from moiety.mixtures.reduce import Recipe, average_mixture, middle_mixture, reduce_mixtures
-from moiety.mixtures.scene import Local, Support
-from moiety.mixtures.screen import screened
-from moiety.mixtures.transport import Problem, carry, joined, plan, spread
+from moiety.mixtures.experts import GaussianExperts
+from moiety.mixtures.inputs import LocalFit, Support
+from moiety.mixtures.logit import log_sum_exp
+from moiety.mixtures.model import Mixture, add_constant, gate_proba, log_density, reorder_experts
+from moiety.mixtures.reduce import (
+    ReductionConfig,
+    average_mixtures,
+    choose_middle_mixture,
+    reduce_mixtures,
+)
+from moiety.mixtures.screen import screen_fits
+from moiety.mixtures.transport import (
+    TransportProblem,
+    join_experts,
+    plan_transport,
+    spread_mass,
+    transport_experts,
+)
 from tests.estimators.worlds import categorical_mixture, gaussian_mixture
 
 EXACT = [("kl", 0), ("reverse_kl", 0), ("w2", 0), ("kl", 3)]
@@ -25,9 +36,9 @@ def problem(seed, cost, classes, machines=3, rows=60):
     make = categorical_mixture if classes else gaussian_mixture
     known = CATEGORICAL_COSTS if classes else GAUSSIAN_COSTS
     mixtures = [make(seed * 10 + at) for at in range(machines)]
-    x = design(np.random.default_rng(seed).normal(size=(rows, 2)))
+    x = add_constant(np.random.default_rng(seed).normal(size=(rows, 2)))
     mass = np.concatenate([gate_proba(m, x) for m in mixtures], 1) / (machines * rows)
-    return Problem(x, mass, joined(m.experts for m in mixtures), known[cost])
+    return TransportProblem(x, mass, join_experts(m.experts for m in mixtures), known[cost])
 
 
 @pytest.mark.parametrize(("cost", "classes"), EXACT)
@@ -36,7 +47,7 @@ def problem(seed, cost, classes, machines=3, rows=60):
 def test_the_objective_never_rises(cost, classes, seed, size):
     made = problem(seed, cost, classes)
     start = made.experts.pick(np.random.default_rng(seed).choice(6, size, replace=False))
-    trace = np.array(carry(made, start, max_iter=30).trace)
+    trace = np.array(transport_experts(made, start, max_iter=30).trace)
     assert (np.diff(trace) <= 1e-12 * np.abs(trace[:-1]) + 1e-15).all()
 
 
@@ -44,7 +55,9 @@ def test_the_published_variance_can_raise_the_objective():
     rises = 0
     for seed in range(30):
         made = problem(seed, "kl_reference", 0)
-        trace = np.array(carry(made, made.experts.pick(np.arange(2)), max_iter=10).trace)
+        trace = np.array(
+            transport_experts(made, made.experts.pick(np.arange(2)), max_iter=10).trace
+        )
         rises += bool((np.diff(trace) > 1e-9).any())
     assert rises > 0
 
@@ -53,7 +66,7 @@ def test_the_published_variance_can_raise_the_objective():
 def test_an_update_is_the_minimum_for_its_plan(cost):
     made = problem(1, cost, 0)
     start = made.experts.pick(np.array([0, 3]))
-    masses = spread(made, plan(made, start), 2)
+    masses = spread_mass(made, plan_transport(made, start), 2)
     best = made.cost.update(made.x, masses, made.experts, start)
 
     def paid(experts):
@@ -63,13 +76,13 @@ def test_an_update_is_the_minimum_for_its_plan(cost):
     for _ in range(50):
         coef = best.coef + 1e-3 * rng.normal(size=best.coef.shape)
         variances = best.variances * np.exp(1e-3 * rng.normal(size=2))
-        assert paid(best) <= paid(Gaussian(coef, variances)) + 1e-15
+        assert paid(best) <= paid(GaussianExperts(coef, variances)) + 1e-15
 
 
 def test_costs_at_one_row_by_hand():
     one, two = (
-        Gaussian(np.array([[1.0]]), np.array([1.0])),
-        Gaussian(np.array([[3.0]]), np.array([4.0])),
+        GaussianExperts(np.array([[1.0]]), np.array([1.0])),
+        GaussianExperts(np.array([[3.0]]), np.array([4.0])),
     )
     x = np.ones((1, 1))
     found = {
@@ -84,7 +97,7 @@ def test_costs_at_one_row_by_hand():
 def test_the_cost_bounds_the_divergence_of_mixtures(seed):
     """The log-sum inequality: KL(f_W, g) <= T(f_W, g); KL by quadrature over y."""
     first, second = gaussian_mixture(seed), gaussian_mixture(seed + 20)
-    x = design(np.random.default_rng(seed).normal(size=(4, 2)))
+    x = add_constant(np.random.default_rng(seed).normal(size=(4, 2)))
     y = np.linspace(-80, 80, 40_001)
     for row in x:
         rows = np.repeat(row[None], len(y), 0)
@@ -117,7 +130,7 @@ def test_assignments_agree_with_scipy():
     for size in (1, 2, 3, 5, 8):
         for _ in range(20):
             cost = rng.normal(size=(size, size))
-            assert assignment(cost).tolist() == linear_sum_assignment(cost)[1].tolist()
+            assert solve_assignment(cost).tolist() == linear_sum_assignment(cost)[1].tolist()
 
 
 def support(seed=0, rows=200, width=2):
@@ -126,9 +139,9 @@ def support(seed=0, rows=200, width=2):
 
 @pytest.mark.parametrize("gate", ["projection", "average", "information"])
 def test_one_machine_gets_its_own_fit_back(gate):
-    mixture = reorder(gaussian_mixture(7), np.argsort(gaussian_mixture(7).experts.coef[0]))
+    mixture = reorder_experts(gaussian_mixture(7), np.argsort(gaussian_mixture(7).experts.coef[0]))
     done = reduce_mixtures(
-        [Local(mixture, 100)], support(), Recipe(3, gate=gate), np.random.default_rng(0)
+        [LocalFit(mixture, 100)], support(), ReductionConfig(3, gate=gate), np.random.default_rng(0)
     )
     assert done.trace[-1] == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(done.mixture.experts.coef, mixture.experts.coef, atol=1e-9)
@@ -141,13 +154,13 @@ def near(seed, noise=0.05):
     gate = base.gate + noise * rng.normal(size=base.gate.shape)
     gate[:, -1] = 0
     coef = base.experts.coef + noise * rng.normal(size=base.experts.coef.shape)
-    return Mixture(gate, Gaussian(coef, base.experts.variances))
+    return Mixture(gate, GaussianExperts(coef, base.experts.variances))
 
 
 def merged(mixtures, rows, gate="information"):
-    locals_ = [Local(m, n) for m, n in zip(mixtures, rows, strict=True)]
+    locals_ = [LocalFit(m, n) for m, n in zip(mixtures, rows, strict=True)]
     return reduce_mixtures(
-        locals_, support(), Recipe(3, gate=gate), np.random.default_rng(0)
+        locals_, support(), ReductionConfig(3, gate=gate), np.random.default_rng(0)
     ).mixture
 
 
@@ -155,7 +168,9 @@ def merged(mixtures, rows, gate="information"):
 def test_order_and_splitting_do_not_matter(gate):
     fits = [near(seed) for seed in range(4)]
     known = merged(fits, [100] * 4, gate)
-    permuted = [reorder(m, np.random.default_rng(at).permutation(3)) for at, m in enumerate(fits)]
+    permuted = [
+        reorder_experts(m, np.random.default_rng(at).permutation(3)) for at, m in enumerate(fits)
+    ]
     swapped = merged(permuted[::-1], [100] * 4, gate)
     halved = merged([fits[0], *fits], [50, 50, 100, 100, 100], gate)
     for other in (swapped, halved):
@@ -165,10 +180,10 @@ def test_order_and_splitting_do_not_matter(gate):
 
 
 def test_information_in_another_order_is_information_of_the_other_order():
-    mixture, x = gaussian_mixture(9), design(support().x)
+    mixture, x = gaussian_mixture(9), add_constant(support().x)
     order, weights = np.array([2, 0, 1]), np.full(200, 1 / 200)
-    direct = gates.information_at(reorder(mixture, order), x, weights)
-    moved = gates.reordered_information(gates.information_at(mixture, x, weights), order)
+    direct = gates.evaluate_gate_information(reorder_experts(mixture, order), x, weights)
+    moved = gates.reorder_information(gates.evaluate_gate_information(mixture, x, weights), order)
     np.testing.assert_allclose(moved, direct, atol=1e-12)
 
 
@@ -179,7 +194,10 @@ def test_weights_of_the_support_count():
     heavy = Support(few.x, np.concatenate([np.full(50, 2.0), np.ones(150)]))
     found = [
         reduce_mixtures(
-            [Local(m, 1.0) for m in fits], s, Recipe(3, gate="projection"), np.random.default_rng(0)
+            [LocalFit(m, 1.0) for m in fits],
+            s,
+            ReductionConfig(3, gate="projection"),
+            np.random.default_rng(0),
         ).mixture
         for s in (twice, heavy)
     ]
@@ -189,26 +207,29 @@ def test_weights_of_the_support_count():
 def test_a_strange_fit_is_left_out_and_few_are_all_kept():
     fits = [near(seed) for seed in range(6)]
     strange = gaussian_mixture(77)
-    locals_ = [Local(m, 100) for m in [*fits, strange]]
-    done = reduce_mixtures(locals_, support(), Recipe(3), np.random.default_rng(0))
+    locals_ = [LocalFit(m, 100) for m in [*fits, strange]]
+    done = reduce_mixtures(locals_, support(), ReductionConfig(3), np.random.default_rng(0))
     assert done.kept.tolist() == [True] * 6 + [False]
     two = np.array([[0.0, 9.0], [9.0, 0.0]])
-    assert screened(two, np.ones(2)).all()
+    assert screen_fits(two, np.ones(2)).all()
 
 
 def test_a_small_machine_is_not_strange():
     rows = np.array([1000.0, 1000, 1000, 10, 1000])
     distance = 1 / rows[:, None] + 1 / rows
-    assert screened(distance, rows).all()
+    assert screen_fits(distance, rows).all()
     distance[3, :] *= 30
     distance[:, 3] *= 30
-    assert screened(distance, rows).tolist() == [True, True, True, False, True]
+    assert screen_fits(distance, rows).tolist() == [True, True, True, False, True]
 
 
 def test_local_fits_may_have_other_numbers_of_experts():
     fits = [gaussian_mixture(8), gaussian_mixture(8, experts=2), gaussian_mixture(8, experts=4)]
     done = reduce_mixtures(
-        [Local(m, 1.0) for m in fits], support(), Recipe(3, screen=False), np.random.default_rng(0)
+        [LocalFit(m, 1.0) for m in fits],
+        support(),
+        ReductionConfig(3, screen=False),
+        np.random.default_rng(0),
     )
     assert done.mixture.num_experts == 3
     assert np.isfinite(done.mixture.gate).all()
@@ -216,26 +237,26 @@ def test_local_fits_may_have_other_numbers_of_experts():
 
 def test_middle_and_average_of_equal_fits_are_the_fit():
     fit = merged([near(0)], [1])
-    locals_ = [Local(fit, 10), Local(reorder(fit, np.array([1, 2, 0])), 30)]
-    for found in (middle_mixture(locals_, support()), average_mixture(locals_, support())):
-        x = design(support().x)
-        assert divergence(x, np.full(200, 1 / 200), fit, found, ForwardKL()) < 1e-12
-    np.testing.assert_allclose(average_mixture(locals_, support()).gate, fit.gate, atol=1e-12)
+    locals_ = [LocalFit(fit, 10), LocalFit(reorder_experts(fit, np.array([1, 2, 0])), 30)]
+    for found in (choose_middle_mixture(locals_, support()), average_mixtures(locals_, support())):
+        x = add_constant(support().x)
+        assert measure_divergence(x, np.full(200, 1 / 200), fit, found, ForwardKL()) < 1e-12
+    np.testing.assert_allclose(average_mixtures(locals_, support()).gate, fit.gate, atol=1e-12)
 
 
 @pytest.mark.parametrize(
     ("recipe", "word"),
     [
-        (Recipe(3, cost="tv"), "cost='tv'"),
-        (Recipe(3, gate="x"), "gate='x'"),
-        (Recipe(9), "smaller n_experts"),
-        (Recipe(3, gate="posterior"), "responses"),
+        (ReductionConfig(3, cost="tv"), "cost='tv'"),
+        (ReductionConfig(3, gate="x"), "gate='x'"),
+        (ReductionConfig(9), "smaller n_experts"),
+        (ReductionConfig(3, gate="posterior"), "responses"),
     ],
 )
 def test_a_wrong_recipe_is_refused(recipe, word):
     with pytest.raises(ValueError, match=word):
-        reduce_mixtures([Local(near(0), 1)], support(), recipe, np.random.default_rng(0))
+        reduce_mixtures([LocalFit(near(0), 1)], support(), recipe, np.random.default_rng(0))
 
 
 def test_log_sum_of_far_scores():
-    assert log_sum(np.array([[-1e5, -1e5]]))[0] == pytest.approx(-1e5 + np.log(2))
+    assert log_sum_exp(np.array([[-1e5, -1e5]]))[0] == pytest.approx(-1e5 + np.log(2))

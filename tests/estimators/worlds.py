@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moiety.mixtures.experts import Categorical, Gaussian
-from moiety.mixtures.model import Mixture, design, gate_proba
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.model import Mixture, add_constant, gate_proba
 
 
 def data_folder() -> Path:
@@ -17,26 +17,28 @@ def data_folder() -> Path:
     return Path(place) / "dmoe"
 
 
-def gaussian_mixture(seed: int, experts: int = 3, width: int = 2) -> Mixture[Gaussian]:
+def gaussian_mixture(seed: int, experts: int = 3, width: int = 2) -> Mixture[GaussianExperts]:
     rng = np.random.default_rng(seed)
     gate = rng.normal(size=(width + 1, experts))
     coef = 3 * rng.normal(size=(width + 1, experts))
-    return Mixture(gate - gate[:, -1:], Gaussian(coef, rng.uniform(0.2, 2.0, experts)))
+    return Mixture(gate - gate[:, -1:], GaussianExperts(coef, rng.uniform(0.2, 2.0, experts)))
 
 
-def categorical_mixture(seed: int, experts: int = 2, classes: int = 3) -> Mixture[Categorical]:
+def categorical_mixture(
+    seed: int, experts: int = 2, classes: int = 3
+) -> Mixture[CategoricalExperts]:
     rng = np.random.default_rng(seed)
     gate, coef = rng.normal(size=(3, experts)), 2 * rng.normal(size=(3, experts, classes))
-    return Mixture(gate - gate[:, -1:], Categorical(coef - coef[..., -1:]))
+    return Mixture(gate - gate[:, -1:], CategoricalExperts(coef - coef[..., -1:]))
 
 
 def draw(mixture: Mixture, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(rows, mixture.gate.shape[0] - 1))
-    ready, at = design(x), np.arange(rows)
+    ready, at = add_constant(x), np.arange(rows)
     label = (rng.random(rows)[:, None] > gate_proba(mixture, ready).cumsum(1)[:, :-1]).sum(1)
     lines = mixture.experts.lines(ready)[at, label]
-    if isinstance(mixture.experts, Categorical):
+    if isinstance(mixture.experts, CategoricalExperts):
         below = np.exp(lines).cumsum(1)[:, :-1]
         return x, (rng.random(rows)[:, None] > below).sum(1)
     return x, lines + np.sqrt(mixture.experts.variances[label]) * rng.normal(size=rows)

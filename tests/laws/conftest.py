@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from moiety.core.axes import take
+from moiety.core.axes import take_piece
 from moiety.core.protocols import Method
-from moiety.core.rows import Rows, Seen, all_rows, some_of
+from moiety.core.rows import Rows, TransformedRows, sample_rows, take_all_rows
 from moiety.core.state import Job, Reply, State
 from moiety.core.streams import stream
 from moiety.core.types import Memory, Params
@@ -18,16 +18,16 @@ from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized
 from moiety.methods import METHODS
 from moiety.methods.ddome import ddome
-from moiety.methods.demo import Demo, alike, two_classes
+from moiety.methods.demo import Demo, make_similar_workers, make_two_class_workers
 from moiety.methods.fedavg import fedavg
 from moiety.methods.fedopt import fedopt
 from moiety.methods.ist import ist
-from moiety.methods.task import Local, Task
+from moiety.methods.task import LocalTraining, Task
 from moiety.models.mlp import mlp
 from moiety.models.module import from_module
 from moiety.models.normed import normed
-from moiety.rounds.synchronous import begin, dispatch, play, questions
-from moiety.server.optimizers import Outer, fedyogi
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round, query_jobs
+from moiety.server.optimizers import PseudoGradientServer, fedyogi
 from moiety.solve.sgd import OWN
 from moiety.split.nested import Nested
 
@@ -38,7 +38,7 @@ def vary(change: Callable[[Task], Method]) -> Callable[[torch.Generator], Demo]:
     """Build another demo on the blobs of the registered ones."""
 
     def demo(rng: torch.Generator) -> Demo:
-        task, data = two_classes(rng)
+        task, data = make_two_class_workers(rng)
         return Demo(change(task), data)
 
     return demo
@@ -53,9 +53,9 @@ def nested(task: Task) -> Method:
 
 def busy(task: Task) -> Method:
     """Use every choice of local training at once."""
-    local = Local(
+    local = LocalTraining(
         "adamw", 0.02, weight_decay=0.01, batch=16, epochs=2, steps=5, clip=1.0, accumulate=3,
-        schedule="cosine", warmup=1.0, by_rows=True, moments="keep",
+        lr_schedule="cosine", warmup=1.0, by_rows=True, optimizer_state="keep",
     )  # fmt: skip
     return fedavg(replace(task, local=local))
 
@@ -83,19 +83,24 @@ def redrawn(model, task: Task) -> Params:
 
 def carrying(rng: torch.Generator) -> Demo:
     """Deal units out with the moments of Adam, which travel, under norms that couple rows."""
-    task, data = alike(rng)
+    task, data = make_similar_workers(rng)
     task = replace(task, model=normed((8, 12, 12, 6), stream(0, "net")), workers=len(data))
-    return Demo(ist(replace(task, local=Local("adam", 0.02, moments="carry", steps=4))), data)
+    return Demo(
+        ist(replace(task, local=LocalTraining("adam", 0.02, optimizer_state="send", steps=4))),
+        data,
+    )
 
 
 VARIANTS: Mapping[str, Callable[[torch.Generator], Demo]] = {
     "ddome-capacity": vary(lambda task: ddome(task, experts=3, capacity=2)),
-    "ddome-yogi": vary(lambda task: replace(ddome(task, experts=3), outer=Outer(fedyogi(0.05)))),
+    "ddome-yogi": vary(
+        lambda task: replace(ddome(task, experts=3), server=PseudoGradientServer(fedyogi(0.05)))
+    ),
     "ddome-random": vary(lambda task: ddome(replace(task, anchors={}), experts=3, random=True)),
     "fedopt-nesterov": vary(lambda task: fedopt(task, server="nesterov", server_lr=0.3)),
     "ist-carry": carrying,
-    "ist-quota": vary(lambda task: ist(replace(task, workers=6), deal="quota", keep=0.5)),
-    "ist-bernoulli": vary(lambda task: ist(task, deal="bernoulli", keep=0.6)),
+    "ist-quota": vary(lambda task: ist(replace(task, workers=6), assignment="quota", keep=0.5)),
+    "ist-bernoulli": vary(lambda task: ist(task, assignment="bernoulli", keep=0.6)),
     "nested": vary(nested),
     "busy": vary(busy),
     "batchnorm": vary(with_batch_norm),
@@ -118,7 +123,11 @@ class Case:
     def open(self) -> Callable[[int], Rows]:
         """Open rows as a run does, through the method's view."""
         beneath = self.data.__getitem__
-        return beneath if self.method.view is None else Seen(beneath, self.method.view)
+        return (
+            beneath
+            if self.method.transform is None
+            else TransformedRows(beneath, self.method.transform)
+        )
 
     def engine(self, kind: str, memory: MutableMapping[int, Memory] | None = None):
         """Start an engine; it is closed when the test is over."""
@@ -136,43 +145,43 @@ class Case:
         return replace(make(self.name), engines=self.engines)
 
     @property
-    def roster(self) -> list[int]:
+    def cohort(self) -> list[int]:
         return sorted(self.data)
 
-    def rosters(self, rounds: int) -> list[list[int]]:
+    def cohorts(self, rounds: int) -> list[list[int]]:
         """Give every round another roster: all, then the odd ones, then some of each."""
-        return [[self.roster, [1, 3, 5], [4, 0, 2, 5]][place % 3] for place in range(rounds)]
+        return [[self.cohort, [1, 3, 5], [4, 0, 2, 5]][place % 3] for place in range(rounds)]
 
     def begin(self) -> State:
-        return begin(self.method)
+        return initialise_state(self.method)
 
     def play(self, engine, state: State, rounds: int) -> State:
-        for roster in self.rosters(state.round + rounds)[state.round :]:
-            state = play(self.method, engine, state, roster, SEED)
+        for cohort in self.cohorts(state.round + rounds)[state.round :]:
+            state = play_round(self.method, engine, state, cohort, SEED)
         return state
 
-    def asked(self, engine, state: State, roster: Sequence[int]) -> tuple[list[Job], list[Reply]]:
+    def asked(self, engine, state: State, cohort: Sequence[int]) -> tuple[list[Job], list[Reply]]:
         """Ask the probe; empty where there is none."""
-        jobs = list(questions(self.method, state, roster, SEED))
-        probe = self.method.probe
-        return jobs, list(engine.map(probe.solve, jobs)) if probe else []
+        jobs = list(query_jobs(self.method, state, cohort, SEED))
+        query = self.method.query
+        return jobs, list(engine.map(query.solve, jobs)) if query else []
 
-    def jobs(self, engine, state: State, roster: Sequence[int] | None = None) -> list[Job]:
+    def jobs(self, engine, state: State, cohort: Sequence[int] | None = None) -> list[Job]:
         """Ask, split, cut."""
-        roster = self.roster if roster is None else roster
-        _, replies = self.asked(engine, state, roster)
-        hints = {reply.worker: reply.hint for reply in replies}
-        return list(dispatch(self.method, state, roster, hints, SEED))
+        cohort = self.cohort if cohort is None else cohort
+        _, replies = self.asked(engine, state, cohort)
+        answers = {reply.worker: reply.answer for reply in replies}
+        return list(make_jobs(self.method, state, cohort, answers, SEED))
 
     def accuracy(self, state: State, memory: Mapping[int, Memory]) -> float:
         """Serve every worker its own rows; a personal head comes from the worker's memory."""
         rows_of, serve, right = self.open(), self.method.serve, []
-        whole = self.method.calibrate(state.params, some_of(rows_of, self.roster, 120, SEED))
-        for worker in self.roster:
+        whole = self.method.calibrate(state.params, sample_rows(rows_of, self.cohort, 120, SEED))
+        for worker in self.cohort:
             params = {**whole, **memory.get(worker, {}).get(OWN, {})}
             part = serve.choose(params, rows_of(worker))
-            piece = take(params, self.method.model.axes, part)
-            batch = all_rows(rows_of(worker))
+            piece = take_piece(params, self.method.model.axes, part)
+            batch = take_all_rows(rows_of(worker))
             guess = serve.scores(piece, batch, part.axes).argmax(-1)
             right.append((guess == batch["y"]).double().mean())
         return float(torch.stack(right).mean())

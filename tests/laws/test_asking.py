@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from moiety.core.axes import take
+from moiety.core.axes import take_piece
 from moiety.core.state import Job, Plan
 
 
@@ -22,7 +22,7 @@ def travelling(case, state, part) -> int:
     """Bytes of the slices of the optimiser's memory that travels; step counts lie on no axis."""
     return sum(
         size_of(case.method.model, name, part) if tensor.ndim else tensor.element_size()
-        for tensors in state.slots.values()
+        for tensors in state.optimizer_state.values()
         for name, tensor in tensors.items()
     )
 
@@ -30,16 +30,18 @@ def travelling(case, state, part) -> int:
 def test_bytes_are_those_of_the_shapes(case, kind):
     """Down: what is held, less what the probe brought. Up: all that is held, and the hints."""
     engine, state, model = case.engine(kind), case.begin(), case.method.model
-    for roster in case.rosters(3):
-        asked, told = case.asked(engine, state, roster)
+    for cohort in case.cohorts(3):
+        asked, told = case.asked(engine, state, cohort)
         probed = {}
         for job in asked:
             probed[job.worker] = set(job.piece)
             assert job.down_bytes == sum(size_of(model, n, job.share.part) for n in job.piece)
         for reply in told:
             assert reply.piece == {}
-            assert reply.up_bytes == sum(t.numel() * t.element_size() for t in reply.hint.values())
-        jobs = case.jobs(engine, state, roster)
+            assert reply.up_bytes == sum(
+                t.numel() * t.element_size() for t in reply.answer.values()
+            )
+        jobs = case.jobs(engine, state, cohort)
         for job in jobs:
             held = {name for name in model.params if job.share.part.holds(name)}
             assert set(job.piece) == held
@@ -49,8 +51,8 @@ def test_bytes_are_those_of_the_shapes(case, kind):
         for job, reply in zip(jobs, engine.map(case.method.solve, jobs), strict=True):
             assert set(reply.piece) == set(job.piece)
             piece = sum(size_of(model, n, job.share.part) for n in job.piece)
-            hint = sum(t.numel() * t.element_size() for t in reply.hint.values())
-            assert reply.up_bytes == piece + hint + travelling(case, state, job.share.part)
+            answer = sum(t.numel() * t.element_size() for t in reply.answer.values())
+            assert reply.up_bytes == piece + answer + travelling(case, state, job.share.part)
         state = case.play(engine, state, 1)
 
 
@@ -62,13 +64,13 @@ def test_choices_need_no_labels(case, near):
     wanted, found = case.jobs(engine, state), bare.jobs(bare.engine("serial"), state)
     for a, b in zip(found, wanted, strict=True):
         near(a.share.part.axes, b.share.part.axes)
-    for worker in case.roster:
+    for worker in case.cohort:
         choose = case.method.serve.choose
         with_labels = choose(state.params, case.open()(worker))
         without = choose(state.params, bare.open()(worker))
         near(without.axes, with_labels.axes)
         scores = case.method.serve.scores(
-            take(state.params, case.method.model.axes, without),
+            take_piece(state.params, case.method.model.axes, without),
             bare.open()(worker).take(torch.arange(3)),
             without.axes,
         )
@@ -109,9 +111,9 @@ def test_a_worker_keeps_only_what_it_never_sends(case, kind):
     replies = list(engine.map(case.method.solve, jobs))
     for reply in replies:
         for section, tensors in engine.memory.get(reply.worker, {}).items():
-            assert case.method.solve.moments == "keep" or not set(tensors) & set(reply.piece), (
-                section
-            )
+            assert case.method.solve.optimizer_state == "keep" or not set(tensors) & set(
+                reply.piece
+            ), section
             assert set(tensors) <= set(case.method.model.params)
-    expected = set(case.roster) if case.name in ("fedper", "busy", "diloco") else set()
+    expected = set(case.cohort) if case.name in ("fedper", "busy", "diloco") else set()
     assert set(engine.memory) == expected

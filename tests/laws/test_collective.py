@@ -7,15 +7,15 @@ from moiety.core.axes import Part
 from moiety.core.fold import Precision
 from moiety.core.stage import Stage
 from moiety.core.streams import stream
-from moiety.engine.collective import Collective, Scattered, collected, hollow
-from moiety.engine.ranks import Packed, ours, packed, unpacked
+from moiety.engine.collective import Collective, ScatteredStore, drop_numbers, gather_memory
+from moiety.engine.ranks import PackedValue, pack_value, place_storage, unpack_value
 from moiety.engine.serial import Serial
 from moiety.methods import METHODS
-from moiety.rounds.asynchronous import Course, Crew
-from moiety.rounds.asynchronous import play as fly
-from moiety.rounds.schedule import Pace, Speeds
-from moiety.rounds.synchronous import begin, dispatch, play
-from moiety.run.same_ranks import folding
+from moiety.rounds.asynchronous import AsyncPlan, Concurrency
+from moiety.rounds.asynchronous import play_until_commit as fly
+from moiety.rounds.schedule import Schedule, Speeds
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
+from moiety.run.same_ranks import scatter_pieces
 
 
 def differences(found, wanted, where=""):
@@ -35,15 +35,15 @@ def test_the_collective_engine_agrees_with_serial(every, spawned, size):
         for name, make in every.items():
             case, other = make(), make()
             one, two = Serial(case.open()), Collective(other.open(), ranks=ranks)
-            two, stages = folding(two, [Stage(other.method, 1)])
+            two, stages = scatter_pieces(two, [Stage(other.method, 1)])
             method = stages[0].method
             other.method = method
             for rounds in (1, 2):
                 wanted = case.play(one, case.begin(), rounds)
                 found = other.play(two, other.begin(), rounds)
-            for part in ("params", "outer", "slots", "extra"):
+            for part in ("params", "server", "optimizer_state", "extra"):
                 wrong += differences(getattr(found, part), getattr(wanted, part), f"{name}/{part}")
-            wrong += differences(collected(two.memory, ranks), one.memory, f"{name}/memory")
+            wrong += differences(gather_memory(two.memory, ranks), one.memory, f"{name}/memory")
         return wrong
 
     assert spawned(size, job) == [[]] * size
@@ -53,22 +53,26 @@ SLOW = Speeds("levels", (1.0, 5.0))
 
 
 @pytest.mark.parametrize(
-    "pace", [Pace("buffer", 1, rate=0.5, speeds=SLOW), Pace("buffer", 2, change=True, speeds=SLOW)]
+    "schedule",
+    [
+        Schedule("buffered", 1, rate=0.5, speeds=SLOW),
+        Schedule("buffered", 2, change=True, speeds=SLOW),
+    ],
 )
-def test_servers_that_do_not_wait_do_so_on_several_ranks_too(spawned, pace):
+def test_servers_that_do_not_wait_do_so_on_several_ranks_too(spawned, schedule):
     """FedAsync and FedBuff, whose late replies are drawn back: bit for bit."""
 
     def end(make):
         demo = METHODS["asyncdrop"].demo(stream(0, "demo"))
         engine, stages = make(demo.data.__getitem__, demo.method)
-        course = Course(stages[0].method, engine, pace, Crew(6, 3), 0)
-        state = begin(stages[0].method)
+        async_plan = AsyncPlan(stages[0].method, engine, schedule, Concurrency(6, 3), 0)
+        state = initialise_state(stages[0].method)
         for _ in range(5):
-            state = fly(course, state)
+            state = fly(async_plan, state)
         return state
 
     def job(ranks):
-        two = end(lambda rows, m: folding(Collective(rows, ranks=ranks), [Stage(m, 1)]))
+        two = end(lambda rows, m: scatter_pieces(Collective(rows, ranks=ranks), [Stage(m, 1)]))
         one = end(lambda rows, m: (Serial(rows), [Stage(m, 1)]))
         assert any(flight.job.round < one.round - 1 for flight in one.clock.flight)
         return differences(two.params, one.params)
@@ -82,8 +86,8 @@ def test_averaging_wholes_sends_what_a_ring_would(every, spawned):
     def job(ranks):
         case = every["local_sgd"]()
         engine = Collective(case.open(), ranks=ranks)
-        engine, stages = folding(engine, [Stage(case.method, 1)])
-        play(stages[0].method, engine, case.begin(), [0, 1], 0)
+        engine, stages = scatter_pieces(engine, [Stage(case.method, 1)])
+        play_round(stages[0].method, engine, case.begin(), [0, 1], 0)
         whole = sum(t.numel() * t.element_size() for t in case.method.model.params.values())
         return ranks.sent_bytes, whole
 
@@ -97,12 +101,12 @@ def test_pieces_that_are_cut_go_once_to_every_other_rank(every, spawned):
     def job(ranks):
         case = every["ist"]()
         engine = Collective(case.open(), ranks=ranks)
-        engine, stages = folding(engine, [Stage(case.method, 1)])
+        engine, stages = scatter_pieces(engine, [Stage(case.method, 1)])
         method, state = stages[0].method, case.begin()
-        play(method, engine, state, [0, 1], 0)
+        play_round(method, engine, state, [0, 1], 0)
         (piece,) = [
             job.down_bytes
-            for job in dispatch(method, state, [0, 1], {}, 0)
+            for job in make_jobs(method, state, [0, 1], {}, 0)
             if job.worker == ranks.rank
         ]
         return ranks.sent_bytes, piece
@@ -154,11 +158,11 @@ def test_what_counts_for_nothing_changes_nothing(spawned, size):
 
     def job(ranks):
         params = {"w": torch.arange(5.0), "b": torch.ones(2)}
-        store = Scattered(ranks, params, {})
+        store = ScatteredStore(ranks, params, {})
         for place in range(2):
             mine = place % ranks.size == ranks.rank
             piece = {n: torch.full_like(t, 9.0) for n, t in params.items()}
-            store.add(Part(), piece if mine else hollow(piece), Precision(0.0))
+            store.add(Part(), piece if mine else drop_numbers(piece), Precision(0.0))
         merged, held = store.close()
         same = all(torch.equal(merged[name], params[name]) for name in params)
         return same, [bool(one.any()) for one in held.values()]
@@ -169,12 +173,12 @@ def test_what_counts_for_nothing_changes_nothing(spawned, size):
 def test_tensors_of_other_gpus_are_put_on_ours(monkeypatch):
     """Where there are GPUs a value travels as bytes, and what lay on any of them comes to ours."""
     value = {"a": torch.arange(3.0), "b": [1, "two"]}
-    assert packed(value) is value  # nothing to do here
+    assert pack_value(value) is value  # nothing to do here
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    sent = packed(value)
-    assert isinstance(sent, Packed)
-    found = unpacked(sent)
+    sent = pack_value(value)
+    assert isinstance(sent, PackedValue)
+    found = unpack_value(sent)
     assert torch.equal(found["a"], value["a"])
     assert found["b"] == value["b"]
 
@@ -183,5 +187,5 @@ def test_tensors_of_other_gpus_are_put_on_ours(monkeypatch):
             return place
 
     storage = Storage()
-    assert ours(storage, "cuda:0") == 3
-    assert ours(storage, "cpu") is storage
+    assert place_storage(storage, "cuda:0") == 3
+    assert place_storage(storage, "cpu") is storage

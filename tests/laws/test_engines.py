@@ -7,7 +7,7 @@ import torch
 
 def records_agree(found, wanted, tolerance: float) -> None:
     """Compare what replies tell besides tensors."""
-    for name in ("steps", "rows", "born"):
+    for name in ("steps", "rows", "model_version"):
         assert getattr(found, name) == getattr(wanted, name)
     for name in ("loss_first", "loss_last", "loss_mean"):
         a, b = getattr(found, name), getattr(wanted, name)
@@ -18,15 +18,15 @@ def test_every_engine_agrees_with_serial(case, kind, tolerance, near):
     """Over rounds and rosters: replies in job order, records, bytes, states and memories."""
     one, two = case.engine("serial"), case.engine(kind)
     state, other = case.begin(), case.begin()
-    for roster in case.rosters(4):
-        jobs = case.jobs(one, state, roster)
+    for cohort in case.cohorts(4):
+        jobs = case.jobs(one, state, cohort)
         kept = dict(one.memory), dict(two.memory)
         wanted = list(one.map(case.method.solve, jobs))
         found = list(two.map(case.method.solve, jobs))
-        assert [reply.worker for reply in found] == list(roster)
+        assert [reply.worker for reply in found] == list(cohort)
         for a, b in zip(found, wanted, strict=True):
             near(a.piece, b.piece, tolerance)
-            near(a.hint, b.hint, tolerance)
+            near(a.answer, b.answer, tolerance)
             records_agree(a.record, b.record, tolerance)
             assert a.share.role == b.share.role
             near(a.share.part.axes, b.share.part.axes)
@@ -36,7 +36,7 @@ def test_every_engine_agrees_with_serial(case, kind, tolerance, near):
             engine.memory.update(memory)
         state, other = case.play(one, state, 1), case.play(two, other, 1)
         near(other.params, state.params, tolerance)
-        near(other.outer, state.outer, tolerance)
+        near(other.server, state.server, tolerance)
         near(two.memory, one.memory, tolerance)
         assert other.round == state.round
 
@@ -53,13 +53,13 @@ def test_resuming_is_invisible(case, kind, near, copied):
     kept = {worker: copied(memory) for worker, memory in half_engine.memory.items()}
     torch.manual_seed(99)
     torch.rand(7)
-    parts = (copied(tree) for tree in (half.params, half.outer, half.slots, half.extra))
+    parts = (copied(tree) for tree in (half.params, half.server, half.optimizer_state, half.extra))
     state = type(half)(*parts, half.round)
     resumed_engine = second.engine(kind, kept)
     resumed = second.play(resumed_engine, state, 2)
     near(resumed.params, straight.params)
-    near(resumed.outer, straight.outer)
-    near(resumed.slots, straight.slots)
+    near(resumed.server, straight.server)
+    near(resumed.optimizer_state, straight.optimizer_state)
     near(resumed_engine.memory, engine.memory)
 
 
@@ -93,7 +93,7 @@ def test_nothing_is_changed_in_place(case, kind, near, copied):
     kept = dict(engine.memory)
     watched = {
         "params": state.params,
-        "outer": state.outer,
+        "outer": state.server,
         "first": case.method.model.params,
         "tables": {str(w): t for w, t in tables.items()},
         "constants": constants,

@@ -6,26 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from moiety.core.axes import Part, add_at, take
+from moiety.core.axes import Part, add_piece, take_piece
 from moiety.core.fold import Precision
-from moiety.core.protocols import jump
+from moiety.core.protocols import adopt_merged
 from moiety.core.rows import TableRows
 from moiety.core.state import Reply
 from moiety.core.streams import stream
 from moiety.engine.serial import Serial
 from moiety.methods.fedavg import fedavg
-from moiety.methods.task import Local, Task
+from moiety.methods.task import LocalTraining, Task
 from moiety.models.mlp import mlp
-from moiety.rounds.synchronous import begin, commit, play
+from moiety.rounds.synchronous import commit_replies, initialise_state, play_round
 
 
 def parts(case, rounds: int = 3) -> list[Part]:
     """Collect the parts that the split really gives, and the probe's."""
     engine, state, found = case.engine("serial"), case.begin(), []
-    if case.method.probe is not None:
-        found.append(case.method.probe.part)
-    for roster in case.rosters(rounds):
-        found += [job.share.part for job in case.jobs(engine, state, roster)]
+    if case.method.query is not None:
+        found.append(case.method.query.part)
+    for cohort in case.cohorts(rounds):
+        found += [job.share.part for job in case.jobs(engine, state, cohort)]
         state = case.play(engine, state, 1)
     return found
 
@@ -43,10 +43,10 @@ def test_take_and_add_at_are_adjoint(case):
     rng, axes = stream(0, "adjoint"), case.method.model.axes
     for part in parts(case):
         p, z = (doubles(case.method.model.params, rng) for _ in range(2))
-        q = doubles(take(p, axes, part), rng)
+        q = doubles(take_piece(p, axes, part), rng)
         total = {name: tensor.clone() for name, tensor in z.items()}
-        add_at(total, axes, part, q)
-        wanted = inner(take(p, axes, part), q) + inner(p, z)
+        add_piece(total, axes, part, q)
+        wanted = inner(take_piece(p, axes, part), q) + inner(p, z)
         assert abs(inner(p, total) - wanted) <= 1e-9 * (1 + abs(wanted))
 
 
@@ -59,9 +59,9 @@ def test_parts_are_sorted_and_inside(case):
         if isinstance(entry, str)
     }
     engine, state = case.engine("serial"), case.begin()
-    for roster in case.rosters(6):
-        jobs = case.jobs(engine, state, roster)
-        assert [job.worker for job in jobs] == list(roster)
+    for cohort in case.cohorts(6):
+        jobs = case.jobs(engine, state, cohort)
+        assert [job.worker for job in jobs] == list(cohort)
         for job in jobs:
             for axis, kept in job.share.part.axes.items():
                 assert kept.dtype == torch.int64
@@ -94,7 +94,7 @@ def test_an_untouched_merge_changes_nothing(case, near):
     rng, state = stream(0, "untouched"), case.begin()
     echoes = [echo(case, job) for job in case.jobs(case.engine("serial"), state)]
     for replies in (echoes, [weighed(case, reply, rng) for reply in echoes], echoes[:1]):
-        after = commit(case.method, state, replies)
+        after = commit_replies(case.method, state, replies)
         near(after.params, state.params, 1e-6)
         assert after.round == state.round + 1
 
@@ -109,7 +109,9 @@ def obvious(case, state, replies) -> dict[str, np.ndarray]:
         ids = torch.arange(old.numel()).reshape(old.shape)
         for reply in replies:
             if name in reply.piece:
-                where = take({name: ids}, model.axes, reply.share.part)[name].flatten().numpy()
+                where = (
+                    take_piece({name: ids}, model.axes, reply.share.part)[name].flatten().numpy()
+                )
                 weight = reply.record.rows if by_rows else 1
                 np.add.at(total, where, weight * reply.piece[name].double().flatten().numpy())
                 np.add.at(mass, where, weight)
@@ -134,7 +136,7 @@ def test_any_replies_will_do(case):
     for some in SOME:
         here = [replies[place] for place in some]
         held = {name for reply in here for name in reply.piece}
-        moved = commit(case.method, state, here)
+        moved = commit_replies(case.method, state, here)
         for name in state.params:
             assert moved.params[name].dtype == state.params[name].dtype
             assert moved.params[name].shape == state.params[name].shape
@@ -146,10 +148,10 @@ def test_any_replies_will_do(case):
 def test_one_reply_is_the_result(case, near):
     """What one worker alone sent is what it becomes, where no server's optimiser intervenes."""
     state, replies = answered(case)
-    plain = replace(case.method, outer=jump)
+    plain = replace(case.method, server=adopt_merged)
     for reply in replies:
-        after = commit(plain, state, [reply])
-        piece = take(after.params, case.method.model.axes, reply.share.part)
+        after = commit_replies(plain, state, [reply])
+        piece = take_piece(after.params, case.method.model.axes, reply.share.part)
         kept = {n: t for n, t in reply.piece.items() if case.method.model.buffers.get(n) != "keep"}
         near({name: piece[name] for name in kept}, kept, 1e-6)
 
@@ -157,10 +159,10 @@ def test_one_reply_is_the_result(case, near):
 def test_the_merge_is_the_obvious_fold(case):
     """For one, some and all replies: the means of the holders; nobody's coordinates stay."""
     state, replies = answered(case)
-    plain = replace(case.method, outer=jump)
+    plain = replace(case.method, server=adopt_merged)
     for some in SOME:
         here = [replies[place] for place in some]
-        after = commit(plain, state, here)
+        after = commit_replies(plain, state, here)
         for name, wanted in obvious(case, state, here).items():
             found = after.params[name]
             assert found.dtype == state.params[name].dtype
@@ -172,17 +174,17 @@ def test_what_nobody_held_stays_to_the_bit(case):
     engine, state = case.engine("serial"), case.begin()
     state = case.play(engine, state, 1)
     reply = next(iter(engine.map(case.method.solve, case.jobs(engine, state, [5]))))
-    after = commit(case.method, state, [reply])
+    after = commit_replies(case.method, state, [reply])
     for name, old in state.params.items():
         mask = torch.ones_like(old, dtype=torch.bool)
         if name in reply.piece:
             ids = torch.arange(old.numel()).reshape(old.shape)
-            held = take({name: ids}, case.method.model.axes, reply.share.part)[name]
+            held = take_piece({name: ids}, case.method.model.axes, reply.share.part)[name]
             mask.view(-1)[held.flatten()] = False
         assert torch.equal(after.params[name][mask], old[mask])
-        for key, memory in state.outer.items():
+        for key, memory in state.server.items():
             if key.endswith(f"/{name}"):
-                assert torch.equal(after.outer[key][mask], memory[mask])
+                assert torch.equal(after.server[key][mask], memory[mask])
 
 
 def test_reply_order_is_irrelevant(case, near):
@@ -191,12 +193,12 @@ def test_reply_order_is_irrelevant(case, near):
     state = case.play(engine, state, 1)
     replies = list(engine.map(case.method.solve, case.jobs(engine, state)))
     replies = [weighed(case, reply, rng) for reply in replies]
-    first = commit(case.method, state, replies)
+    first = commit_replies(case.method, state, replies)
     for _ in range(3):
         order = torch.randperm(len(replies), generator=rng).tolist()
-        shuffled = commit(case.method, state, [replies[place] for place in order])
+        shuffled = commit_replies(case.method, state, [replies[place] for place in order])
         near(shuffled.params, first.params, 1e-6)
-        near(shuffled.outer, first.outer, 1e-6)
+        near(shuffled.server, first.server, 1e-6)
 
 
 @pytest.mark.parametrize("by_rows", [True, False])
@@ -205,10 +207,10 @@ def test_travelling_memory_is_weighed_as_its_piece_is(by_rows):
     x, y = torch.randn(100, 8, generator=stream(0, "x")), torch.arange(100) % 3
     hands = {0: torch.arange(10), 1: torch.arange(10, 100)}
     rows = {worker: TableRows({"x": x, "y": y}, hand) for worker, hand in hands.items()}
-    local = Local(lr=0.1, momentum=0.9, batch=100, moments="carry", by_rows=by_rows)
+    local = LocalTraining(lr=0.1, momentum=0.9, batch=100, optimizer_state="send", by_rows=by_rows)
     method = fedavg(Task(mlp((8, 4, 3), stream(0, "net")), local, workers=2))
-    start = begin(method)
-    after = play(method, Serial(rows.__getitem__), start, [0, 1], 0)
-    for name, velocity in after.slots["velocity"].items():
+    start = initialise_state(method)
+    after = play_round(method, Serial(rows.__getitem__), start, [0, 1], 0)
+    for name, velocity in after.optimizer_state["velocity"].items():
         way = (start.params[name] - after.params[name]) / 0.1
         torch.testing.assert_close(velocity, way, rtol=1e-4, atol=1e-5)

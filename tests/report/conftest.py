@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from moiety.core.ledger import End, Evaluation, Group, Ledger, Round, Start, Work, encode, read
+from moiety.core.ledger import (
+    End,
+    Evaluation,
+    Group,
+    Ledger,
+    Round,
+    Start,
+    Work,
+    encode_entry,
+    read_ledger,
+)
 
 
 def start(method="ddome", seed=0, **fields):
@@ -46,7 +56,7 @@ def work(worker, down=100, up=50, loss=1.0):
         loss_first=loss,
         loss_last=loss,
         loss_mean=loss,
-        born=0,
+        model_version=0,
     )
 
 
@@ -78,7 +88,7 @@ def range_(count, first=0):
 def write_run(folder, entries):
     folder.mkdir(parents=True)
     path = folder / "ledger.jsonl"
-    path.write_text("".join(encode(entry) + "\n" for entry in entries), encoding="utf8")
+    path.write_text("".join(encode_entry(entry) + "\n" for entry in entries), encoding="utf8")
     return folder
 
 
@@ -114,7 +124,7 @@ def small(tmp_path):
 
 @pytest.fixture
 def small_ledgers(small):
-    return [read(path) for path in sorted(small.rglob("ledger.jsonl"))]
+    return [read_ledger(path) for path in sorted(small.rglob("ledger.jsonl"))]
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import shutil
 import pytest
 
 from moiety import report
-from moiety.report.files import load
-from moiety.report.frames import ORDER, summaries
-from moiety.report.series import series
-from moiety.report.text import cells
+from moiety.report.files import load_ledgers
+from moiety.report.frames import ORDER, summarize_series
+from moiety.report.series import group_series
+from moiety.report.text import write_cells
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -45,7 +45,7 @@ def driver(tmp_path_factory):
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
 def test_page_renders(driver, rich, tmp_path, width, height):
-    page = report.write([rich], tmp_path / "report.html")
+    page = report.write_report([rich], tmp_path / "report.html")
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     driver.get(page.as_uri())
@@ -65,7 +65,9 @@ def test_page_renders(driver, rich, tmp_path, width, height):
         "[row.querySelector('.label').innerText,"
         " ...[...row.querySelectorAll('td')].map(cell => cell.innerText)])"
     )
-    assert shown == [cells(row, ORDER) for row in summaries(series(load([rich])))]
+    assert shown == [
+        write_cells(row, ORDER) for row in summarize_series(group_series(load_ledgers([rich])))
+    ]
 
     # with every table open, the page still does not scroll sideways
     driver.execute_script("document.querySelectorAll('details').forEach(one => {one.open = true})")

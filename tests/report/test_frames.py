@@ -8,11 +8,22 @@ import pytest
 
 from moiety.core.ledger import Group
 from moiety.report import summary, table
-from moiety.report.files import load
-from moiety.report.findings import headline, warnings
-from moiety.report.frames import accuracy, loss, spread, summaries, workers
-from moiety.report.maps import loads, partitions, routes, traffic
-from moiety.report.series import series
+from moiety.report.files import load_ledgers
+from moiety.report.findings import list_warnings, write_headline
+from moiety.report.frames import (
+    summarize_series,
+    summarize_values,
+    tabulate_accuracy,
+    tabulate_loss,
+    tabulate_workers,
+)
+from moiety.report.matrices import (
+    list_partitions,
+    tabulate_loads,
+    tabulate_routes,
+    tabulate_traffic,
+)
+from moiety.report.series import group_series
 
 
 def test_summary_equals_ledger(small_ledgers):
@@ -56,38 +67,38 @@ def test_summary_is_plain_json(small_ledgers):
 
 
 def test_curves(small_ledgers):
-    found = series(small_ledgers)
-    points = [point for point in accuracy(found, "unseen") if point.label == "ddome"]
+    found = group_series(small_ledgers)
+    points = [point for point in tabulate_accuracy(found, "unseen") if point.label == "ddome"]
     assert [point.round for point in points] == [0, 2]
     assert (points[0].value.mean, points[0].value.std) == (pytest.approx(0.1), pytest.approx(0.0))
     assert (points[1].value.low, points[1].value.high) == pytest.approx((0.6, 0.8))
-    losses = [(p.round, p.value.mean) for p in loss(found) if p.label == "fedavg"]
+    losses = [(p.round, p.value.mean) for p in tabulate_loss(found) if p.label == "fedavg"]
     assert losses == [(1, 2.0), (2, 1.5)]
-    assert len(workers(found)) == 5 * 3
+    assert len(tabulate_workers(found)) == 5 * 3
 
 
 def test_maps(small_ledgers):
-    found = series(small_ledgers)
-    first, second = routes(found[0])
+    found = group_series(small_ledgers)
+    first, second = tabulate_routes(found[0])
     assert (first.seed, second.seed) == (0, 1)
     assert first.share == [[0.75, 0.0], [0.25, 1.0]]
-    assert loads(found[0])[0].share == [[1.0, 0.5], [0.0, 1.0]]
-    assert routes(found[2]) == []
-    both = traffic(found)
+    assert tabulate_loads(found[0])[0].share == [[1.0, 0.5], [0.0, 1.0]]
+    assert tabulate_routes(found[2]) == []
+    both = tabulate_traffic(found)
     assert [row.label for row in both] == ["ddome", "fedavg"]
     assert (both[0].down.mean, both[0].down.low, both[0].down.high) == (300, 200, 400)
     assert (both[0].up.mean, both[0].up.low, both[0].up.high) == (75, 50, 100)
-    (only,) = partitions(found)
+    (only,) = list_partitions(found)
     assert only.seen == [[3, 0], [0, 4]]
     assert only.unseen == [[2, 2]]
 
 
 def test_spread():
-    assert spread([]) is None
-    assert spread([math.nan]) is None
-    one = spread([2.0, math.inf])
+    assert summarize_values([]) is None
+    assert summarize_values([math.nan]) is None
+    one = summarize_values([2.0, math.inf])
     assert (one.mean, one.std, one.n) == (2.0, None, 1)
-    assert spread([1, 2, 4]).std == pytest.approx(math.sqrt(7 / 3))
+    assert summarize_values([1, 2, 4]).std == pytest.approx(math.sqrt(7 / 3))
 
 
 def test_workers_without_rows_do_not_count(make):
@@ -122,7 +133,7 @@ def headline_of(make, one, other, seeds=(0, 1)):
         for seed, value in zip(seeds, values, strict=True):
             entries = [make.start(method, seed), make.round(1, [make.work(0)])]
             ledgers.append(make.ledger([*entries, make.evaluation(1, [0.9], [value])]))
-    return headline(summaries(series(ledgers)))
+    return write_headline(summarize_series(group_series(ledgers)))
 
 
 def test_headline_holds_margin_against_spread(make):
@@ -177,14 +188,14 @@ def test_other_configurations_are_other_series(make):
         first = make.start("fedavg", seed, config=config)
         return make.ledger([first, make.evaluation(1, [0.5], [0.5])])
 
-    found = series([run(0.1, 0), run(0.2, 0), run(0.1, 1)])
+    found = group_series([run(0.1, 0), run(0.2, 0), run(0.1, 1)])
     assert [one.label for one in found] == ["fedavg (local.lr=0.1)", "fedavg (local.lr=0.2)"]
     assert [len(one.ledgers) for one in found] == [2, 1]
 
 
 def test_a_seed_given_twice_does_not_narrow_the_spread(make):
     one = make.ledger(make.small("ddome", 0, 0.0))
-    found = series([one, one])
+    found = group_series([one, one])
     assert [(item.label, len(item.ledgers)) for item in found] == [("ddome", 1), ("ddome #2", 1)]
 
 
@@ -194,7 +205,7 @@ def test_runs_that_did_not_finish_are_named(make):
     cut = make.small("fedavg", 0, 0.0)[:-1]
     empty = [make.start("fedprox", 0)]
     ledgers = [make.ledger(one) for one in ([*entries[:-1], failed], cut, empty)]
-    said = warnings(ledgers, series(ledgers))
+    said = list_warnings(ledgers, group_series(ledgers))
     assert said[0] == "ddome, seed 0: failed after 2 of 2 rounds: worker 3, round 2: loss is nan."
     assert said[1] == "fedavg, seed 0: unfinished after 2 of 2 rounds: its ledger has no end."
     assert said[3] == "fedprox, seed 0: left out of the comparison, for it holds no evaluation."
@@ -207,7 +218,7 @@ def test_unlike_partitions_and_rounds_are_named(make):
     other[0] = make.replace(other[0], seen=[[1, 1], [1, 1]])
     other[4] = make.replace(other[4], round=1)
     ledgers = [make.ledger(one), make.ledger(other)]
-    said = warnings(ledgers, series(ledgers))
+    said = list_warnings(ledgers, group_series(ledgers))
     assert said == [
         "The series were not run on the same partition for seed 0.",
         "The last evaluations are not of the same round: ddome after 2; fedavg after 1.",
@@ -222,12 +233,12 @@ def test_no_ledgers_and_no_evaluations_are_refused(make):
 
 
 def test_load_finds_runs_and_groups_of_runs_once(small, tmp_path):
-    assert len(load([small])) == 5
-    assert len(load([small / "a-ddome-0", small])) == 5
-    assert len(load([small / "a-ddome-0" / "ledger.jsonl"])) == 1
+    assert len(load_ledgers([small])) == 5
+    assert len(load_ledgers([small / "a-ddome-0", small])) == 5
+    assert len(load_ledgers([small / "a-ddome-0" / "ledger.jsonl"])) == 1
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ValueError, match=r"has no ledger\.jsonl in or below it"):
-        load([empty])
+        load_ledgers([empty])
     with pytest.raises(ValueError, match="no runs to report on"):
-        load([])
+        load_ledgers([])

@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 
 from moiety import report
-from moiety.report.frames import ORDER, summaries
-from moiety.report.series import series
-from moiety.report.text import cells
+from moiety.report.frames import ORDER, summarize_series
+from moiety.report.series import group_series
+from moiety.report.text import write_cells
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -61,7 +61,7 @@ def parsed(path):
 
 @pytest.fixture(params=["small", "rich"])
 def written(request, tmp_path):
-    return report.write([request.getfixturevalue(request.param)], tmp_path / "report.html")
+    return report.write_report([request.getfixturevalue(request.param)], tmp_path / "report.html")
 
 
 def test_ids_are_unique_and_references_resolve(written):
@@ -108,10 +108,10 @@ def test_nothing_is_loaded_from_outside(written):
 
 
 def test_numbers_equal_the_ledgers(small, small_ledgers, tmp_path):
-    page = parsed(report.write([small], tmp_path))
+    page = parsed(report.write_report([small], tmp_path))
     rows = [[cell.strip() for cell in row] for row in page.rows]
-    for row in summaries(series(small_ledgers)):
-        wanted = cells(row, ORDER)
+    for row in summarize_series(group_series(small_ledgers)):
+        wanted = write_cells(row, ORDER)
         mark = "highest on unseen" if row.label == "ddome" else ""
         assert [wanted[0] + mark, *wanted[1:]] in rows
     assert ["ddome", "2", "70.00", "14.14", "60.00", "80.00", "2"] in rows  # unseen, by hand
@@ -126,8 +126,8 @@ def test_numbers_equal_the_ledgers(small, small_ledgers, tmp_path):
 
 
 def test_equal_ledgers_give_equal_bytes(rich, tmp_path):
-    one = report.write([rich], tmp_path / "one.html").read_bytes()
-    assert report.write([rich], tmp_path / "two.html").read_bytes() == one
+    one = report.write_report([rich], tmp_path / "one.html").read_bytes()
+    assert report.write_report([rich], tmp_path / "two.html").read_bytes() == one
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -137,7 +137,7 @@ def test_words_are_escaped(make, tmp_path):
         entries[0], note="<script>alert(1)</script>", classes=["<i>", "\u732b"]
     )
     make.run(tmp_path / "run", entries)
-    text = report.write([tmp_path / "run"], tmp_path).read_text(encoding="utf8")
+    text = report.write_report([tmp_path / "run"], tmp_path).read_text(encoding="utf8")
     assert "<script" not in text
     assert "<i>" not in text
     assert "<b>" not in text
@@ -146,7 +146,7 @@ def test_words_are_escaped(make, tmp_path):
 
 def test_a_run_cut_short_is_told(make, tmp_path):
     make.run(tmp_path / "run", make.small("ddome", 0, 0.0)[:-1])
-    text = report.write([tmp_path / "run"], tmp_path).read_text(encoding="utf8")
+    text = report.write_report([tmp_path / "run"], tmp_path).read_text(encoding="utf8")
     assert "ddome, seed 0: unfinished after 2 of 2 rounds" in text
     assert "there is no other to compare with" in text
 
@@ -155,7 +155,7 @@ def test_findings_equal_the_summary_where_seeds_end_at_different_rounds(make, tm
     make.run(tmp_path / "runs" / "0", make.small("ddome", 0, 0.0))  # ends at unseen 0.4
     early = [entry for entry in make.small("ddome", 1, 0.0) if getattr(entry, "round", 0) < 2]
     make.run(tmp_path / "runs" / "1", early)  # ends at unseen 0.1, before its first round
-    text = report.write([tmp_path / "runs"], tmp_path).read_text(encoding="utf8")
+    text = report.write_report([tmp_path / "runs"], tmp_path).read_text(encoding="utf8")
     # the mean of 0.4 and 0.1 is 0.25; their sample deviation 0.3 / sqrt(2) = 0.2121
     assert text.count("25.0 ± 21.2 %") >= 2
     assert "At the last evaluation of each run: ddome 25.0 ± 21.2 %." in text
@@ -172,7 +172,7 @@ def test_many_workers_experts_and_classes_are_drawn(make, tmp_path):
         make.evaluation(1, [worker / 1500 for worker in range(1500)], [0.5], sent),
     ]
     make.run(tmp_path / "run", entries)
-    page = parsed(report.write([tmp_path / "run"], tmp_path))
+    page = parsed(report.write_report([tmp_path / "run"], tmp_path))
     assert len(page.ids) == len(set(page.ids))
 
 
@@ -195,9 +195,9 @@ def test_a_missing_extra_names_the_remedy(extra, small, tmp_path):
 
 def test_errors_name_the_path(make, tmp_path):
     with pytest.raises(ValueError, match="no runs to report on"):
-        report.write([], tmp_path)
+        report.write_report([], tmp_path)
     with pytest.raises(ValueError, match=r"has no ledger\.jsonl"):
-        report.write([tmp_path], tmp_path)
+        report.write_report([tmp_path], tmp_path)
     make.run(tmp_path / "run", [make.start()])
     with pytest.raises(ValueError, match="no evaluation in"):
-        report.write([tmp_path / "run"], tmp_path)
+        report.write_report([tmp_path / "run"], tmp_path)

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from moiety.core.ledger import End, Evaluation, Group, Ledger, Start
-from moiety.report.findings import against
-from moiety.report.frames import summaries
-from moiety.report.series import series
-from moiety.report.text import table
+from moiety.report.findings import describe_others
+from moiety.report.frames import summarize_series
+from moiety.report.series import group_series
+from moiety.report.text import format_table
 
 
 def ledger(seed: int, loss: float, *, texts: bool) -> Ledger:
@@ -21,9 +21,9 @@ def ledger(seed: int, loss: float, *, texts: bool) -> Ledger:
 
 def test_the_loss_of_texts_has_a_column():
     told = [ledger(0, 2.0, texts=True), ledger(1, 2.5, texts=True)]
-    (row,) = summaries(series(told))
+    (row,) = summarize_series(group_series(told))
     assert row.losses["test"].mean == 2.25
-    lines = table(told).splitlines()
+    lines = format_table(told).splitlines()
     assert "loss of test rows" in lines[0]
     assert "validation" not in lines[0]
     assert "2.250 ± 0.354" in lines[1]
@@ -32,8 +32,8 @@ def test_the_loss_of_texts_has_a_column():
 
 def test_the_loss_of_rows_has_none():
     told = [ledger(0, 2.0, texts=False)]
-    assert summaries(series(told))[0].losses == {}
-    assert "loss" not in table(told)
+    assert summarize_series(group_series(told))[0].losses == {}
+    assert "loss" not in format_table(told)
 
 
 def test_texts_are_ranked_by_their_loss():
@@ -46,17 +46,17 @@ def test_texts_are_ranked_by_their_loss():
         return Ledger(start, [], found, End(1, 0.0, "finished"))
 
     told = [of("first", 2.0, 0.4), of("second", 2.5, 0.6), of("third", 2.6, 0.5)]
-    found = table(told)
+    found = format_table(told)
     assert "first leads on the test workers with 2.000 nats (1 seed), 0.500 nats below second" in (
         found.replace("\n", " ")
     )
-    rows = summaries(series(told))
-    assert against(rows)[0].startswith("third is 0.600 nats behind first")
+    rows = summarize_series(group_series(told))
+    assert describe_others(rows)[0].startswith("third is 0.600 nats behind first")
 
 
 def test_a_tie_is_no_lead():
     told = [replace_method(ledger(0, 2.0, texts=True), name) for name in ("a", "b")]
-    assert "a and b tie on the test workers with 2.000 nats (1 seed)." in table(told)
+    assert "a and b tie on the test workers with 2.000 nats (1 seed)." in format_table(told)
 
 
 def replace_method(told: Ledger, name: str) -> Ledger:

@@ -12,15 +12,22 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from moiety.methods.task import Local
-from moiety.recipes.build import build
-from moiety.recipes.fields import override
+from moiety.core.policy import CheckpointPolicy
+from moiety.methods.task import LocalTraining
+from moiety.recipes.build import build_run
+from moiety.recipes.fields import override_fields
 from moiety.recipes.options import with_options
-from moiety.recipes.record import CommonExpert, Federation, Keeping, Net, Population, Turnout
+from moiety.recipes.record import (
+    CommonExpert,
+    Federation,
+    Net,
+    Participation,
+    Population,
+)
 from moiety.run import cli
 from moiety.run.group import play_run, read_spec, resume_run, start_run
 from moiety.run.loop import LEDGER
-from moiety.run.spec import resolve
+from moiety.run.spec import resolve_run
 
 NAMES = ("red", "green", "blue", "white", "black")
 
@@ -57,14 +64,14 @@ def tiny(table: Path) -> Callable[..., Federation]:
             population=Population(
                 workers=6, unseen=2, classes=2, anchors=2, public=0.2, validation=0.1, test=0.2
             ),
-            turnout=Turnout(size=4, anchors=1),
+            participation=Participation(size=4, anchors=1),
             net=Net("mlp", hidden=(4,)),
             common=CommonExpert(target=0.5, epochs=3),
-            local=Local(lr=0.1, batch=8),
-            keep=Keeping(every=2, last=2),
+            local=LocalTraining(lr=0.1, batch=8),
+            checkpoint=CheckpointPolicy(every=2, last=2),
             options=with_options(ddome={"experts": 3, "k": 2, "gate_hidden": 8}),
         )
-        return override(base, changes)
+        return override_fields(base, changes)
 
     return make
 
@@ -78,7 +85,7 @@ class Lab:
     def play(self, record: Federation, method: str = "fedavg", name: str = "run") -> Path:
         """Play a run, whole."""
         folder = self.root / name
-        spec, built = resolve("yours", record, method, record.seed)
+        spec, built = resolve_run("yours", record, method, record.seed)
         start_run(spec, built, folder)
         return folder
 
@@ -86,7 +93,7 @@ class Lab:
         """Write down what a run is, and play nothing."""
         folder = self.root / name
         folder.mkdir()
-        spec, _ = resolve("yours", record, method, record.seed)
+        spec, _ = resolve_run("yours", record, method, record.seed)
         (folder / "config.json").write_text(json.dumps(spec.to_json()))
         return folder
 
@@ -96,7 +103,7 @@ class Lab:
     def go(self, folder: Path, change: Callable) -> None:
         """Go on with a run whose built parts were changed by hand."""
         spec = read_spec(folder)
-        play_run(spec, change(build(spec.record, spec.method, spec.seed)), folder)
+        play_run(spec, change(build_run(spec.record, spec.method, spec.seed)), folder)
 
 
 @pytest.fixture
@@ -195,7 +202,8 @@ def moiety(capsys, tmp_path, monkeypatch) -> Callable[..., Said]:
 TINY = (
     "--rounds 4 --evaluate-every 2 --population.workers 6 --population.unseen 2 "
     "--population.scheme labels --population.anchors 2 --population.classes 2 "
-    "--turnout.size 4 --turnout.anchors 1 --net.hidden 4 --common.epochs 3 --keep.every 2 "
+    "--participation.size 4 --participation.anchors 1 --net.hidden 4 --common.epochs 3 "
+    "--checkpoint.every 2 "
     "--ddome.experts 3 --ddome.gate-hidden 8 --engine serial"
 )
 

@@ -10,9 +10,9 @@ import torch
 
 from moiety import load
 from moiety.core.errors import RunError
-from moiety.core.ledger import read
+from moiety.core.ledger import read_ledger
 from moiety.core.rows import TableRows
-from moiety.recipes.build import build
+from moiety.recipes.build import build_run
 from moiety.run.loop import CHECKPOINTS, LEDGER
 from moiety.serve.predictor import CONFIG, MODEL
 
@@ -49,7 +49,7 @@ def cut(rows):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_nan_in_the_data_of_a_worker(lab, tiny, lines, engine):
-    run = lab.lay(tiny(engine=engine, turnout={"size": 6, "anchors": -1}))
+    run = lab.lay(tiny(engine=engine, participation={"size": 6, "anchors": -1}))
     with pytest.raises(RunError, match=r"worker 3, round 1, step \d+: the loss is nan"):
         lab.go(run, give(poisoned))
     end = lines(run)[-1]
@@ -61,7 +61,7 @@ def test_nan_in_the_data_of_a_worker(lab, tiny, lines, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_worker_without_rows(lab, tiny, lines, engine):
-    run = lab.lay(tiny(engine=engine, turnout={"size": 6, "anchors": -1}))
+    run = lab.lay(tiny(engine=engine, participation={"size": 6, "anchors": -1}))
     with pytest.raises(RunError, match=r"worker 3, round 1.*(row|empty)"):
         lab.go(run, give(without))
     assert lines(run)[-1]["status"] == "failed"
@@ -69,9 +69,11 @@ def test_a_worker_without_rows(lab, tiny, lines, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_worker_with_one_row_takes_part(lab, tiny, engine):
-    run = lab.lay(tiny(engine=engine, turnout={"size": 6, "anchors": -1}))
+    run = lab.lay(tiny(engine=engine, participation={"size": 6, "anchors": -1}))
     lab.go(run, give(cut))
-    works = [w for entry in read(run / LEDGER).rounds for w in entry.workers if w.worker == 3]
+    works = [
+        w for entry in read_ledger(run / LEDGER).rounds for w in entry.workers if w.worker == 3
+    ]
     assert [(work.rows, work.steps) for work in works] == [(1, 1)] * 6
     assert all(np.isfinite(work.loss_last) for work in works)
 
@@ -81,9 +83,9 @@ def test_a_batch_larger_than_the_data_is_all_the_data(lab, tiny, tensors, engine
     """One step of gradient descent on all rows, by hand, of the single worker of a round."""
     record = tiny(
         engine=engine, rounds=1, local={"batch": 10_000, "momentum": 0.0},
-        turnout={"size": 1, "fixed": True},
+        participation={"size": 1, "fixed": True},
     )  # fmt: skip
-    run, built = lab.play(record), build(record, "fedavg", 0)
+    run, built = lab.play(record), build_run(record, "fedavg", 0)
     rows, model = built.open(0), built.method.model
     first = {name: t.clone().requires_grad_() for name, t in (built.method.first or
              model.params).items()}  # fmt: skip
@@ -93,7 +95,7 @@ def test_a_batch_larger_than_the_data_is_all_the_data(lab, tiny, tensors, engine
     after = tensors(run)
     for (name, value), grad in zip(first.items(), grads, strict=True):
         torch.testing.assert_close(after[name], (value - 0.1 * grad).detach())
-    [work] = read(run / LEDGER).rounds[0].workers
+    [work] = read_ledger(run / LEDGER).rounds[0].workers
     assert (work.worker, work.steps, work.rows) == (0, 1, rows.size)
     assert work.loss_first == pytest.approx(loss.item(), rel=1e-5)
 
@@ -116,14 +118,16 @@ def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
     (["--net.kind", "cnn"], "net.kind='cnn' needs images"),
     (["--net.kind", "tree"], "network 'tree'"),
     (["--local.optimizer", "sgdd"], "'sgdd'; choose 'sgd', 'adam' or 'adamw'"),
-    (["--local.schedule", "cosin"], "'cosin'; choose 'constant', 'cosine' or 'steps'"),
+    (["--local.lr-schedule", "cosin"], "'cosin'; choose 'constant', 'cosine' or 'steps'"),
     (["--ddome.serve", "top2"], "'top2'"),
-    (["--keep.every", "0"], "every >= 1"),
-    (["--turnout.size", "0", "--turnout.anchors", "-1"], "turnout.size=0; choose at least 1"),
-    (["--turnout.size", "0", "--turnout.fixed"], "turnout.size=0; choose at least 1"),
+    (["--checkpoint.every", "0"], "both must be >= 1"),
+    (["--participation.size", "0", "--participation.anchors", "-1"],
+     "participation.size=0; choose at least 1"),
+    (["--participation.size", "0", "--participation.fixed"],
+     "participation.size=0; choose at least 1"),
     (["--population.validation", "nan"], "a share is no number, or below 0"),
     (["--population.validation", "-0.5"], "a share is no number, or below 0"),
-    (["--common.target", "nan"], "common.target=nan; choose an accuracy"),
+    (["--common.target-accuracy", "nan"], "common.target_accuracy=nan; choose an accuracy"),
 ])  # fmt: skip
 def test_choices_that_do_not_fit(moiety, small, words, said):
     found = moiety("run", "yours", *small, "--methods", "ddome", *words, "--out", "mine")
@@ -136,8 +140,9 @@ def test_choices_that_do_not_fit(moiety, small, words, said):
 def test_batches_of_one_row_for_a_network_with_norms(moiety, small, engine):
     """Its rows see each other: of one there are no statistics."""
     found = moiety("run", "yours", *small, "--methods", "fedavg", "--net.kind", "normed",
-                   "--population.public", 0, "--population.anchors", 0, "--turnout.anchors", -1,
-                   "--local.batch", 1, "--engine", engine, "--out", "mine")  # fmt: skip
+                   "--population.public", 0, "--population.anchors", 0,
+                   "--participation.anchors", -1, "--local.batch", 1, "--engine", engine,
+                   "--out", "mine")  # fmt: skip
     assert found.code == 1
     assert "but got one row; give 2 rows or more at a time (in training local.batch)" in found.err
     assert "channel when training" not in found.err  # torch's words
@@ -146,7 +151,7 @@ def test_batches_of_one_row_for_a_network_with_norms(moiety, small, engine):
 def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_path, table):
     words = (
         *("run", "yours", *small, "--methods", "ist", "--net.kind", "normed", "--rounds", 1),
-        *("--population.public", 0, "--population.anchors", 0, "--turnout.anchors", -1),
+        *("--population.public", 0, "--population.anchors", 0, "--participation.anchors", -1),
     )
     with np.load(table) as raw:
         for count in (1, 2):
@@ -162,7 +167,7 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["--local.moments", "keep"], "use local.moments='reset' or 'carry'"),
+    (["--local.optimizer-state", "keep"], "use local.optimizer_state='reset' or 'send'"),
     (["--net.hidden", "3"], "axis 'h1': an axis of 3 cannot be dealt to 4 workers; widen"),
     (["--ist.keep", "0.5"], "keep=0.5, but deal='round_robin' gives fair shares; leave keep at 0"),
     (["--methods", "gist"], "use a graph network (net.kind 'gcn' or 'sage'"),
@@ -171,16 +176,21 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
     (["--methods", "fjord", "--fjord.shared", "nosuch"], "no axis fits 'nosuch'"),
     (["--methods", "asyncdrop", "--asyncdrop.shared", "nosuch"], "no axis fits 'nosuch'"),
     (["--methods", "asyncdrop", "--asyncdrop.drop", "nan"], "drop=nan leaves nothing; choose a"),
-    (["--methods", "diloco", "--diloco.outer-lr", "-1"], "the server's lr=-1.0"),
-    (["--methods", "diloco", "--diloco.outer-lr", "nan"], "the server's lr=nan"),
-    (["--methods", "diloco", "--diloco.outer-momentum", "1.5"], "momentum=1.5; choose a finite"),
+    (["--methods", "diloco", "--diloco.server-lr", "-1"], "the server's lr=-1.0"),
+    (["--methods", "diloco", "--diloco.server-lr", "nan"], "the server's lr=nan"),
+    (["--methods", "diloco", "--diloco.server-momentum", "1.5"], "momentum=1.5; choose a finite"),
     (["--methods", "fedopt", "--fedopt.server-lr", "nan"], "the server's lr=nan"),
     (["--methods", "fedprox", "--fedprox.mu", "nan"], "mu=nan would push"),
-    (["--methods", "diloco", "--local.moments", "foo"], "local.moments='foo'; choose one of"),
-    (["--methods", "data_parallel", "--local.moments", "foo"], "local.moments='foo'; choose one"),
-    (["--turnout.chance", "2"], "turnout.chance=2.0; choose a chance above 0 and at most 1"),
-    (["--turnout.chance", "0"], "turnout.chance=0.0; choose a chance above 0 and at most 1"),
-    (["--turnout.chance", "nan"], "turnout.chance=nan; choose a chance above 0 and at most 1"),
+    (["--methods", "diloco", "--local.optimizer-state", "foo"],
+     "local.optimizer_state='foo'; choose one of"),
+    (["--methods", "data_parallel", "--local.optimizer-state", "foo"],
+     "local.optimizer_state='foo'; choose one"),
+    (["--participation.chance", "2"],
+     "participation.chance=2.0; choose a chance above 0 and at most 1"),
+    (["--participation.chance", "0"],
+     "participation.chance=0.0; choose a chance above 0 and at most 1"),
+    (["--participation.chance", "nan"],
+     "participation.chance=nan; choose a chance above 0 and at most 1"),
     (["--local.drops", "2.0"], "local.drops=(2.0,); choose shares from 0 to 1"),
     (["--local.warmup", "nan"], "local.warmup=nan; choose a finite number of at least 0"),
     (["--local.window", "-1"], "local.window=-1; choose a finite number of at least 0"),
@@ -188,9 +198,10 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
     (["--net.lift", "nan"], "net.lift=nan; choose a finite factor above 0"),
     (["--net.dropout", "1"], "net.dropout=1.0; choose a chance of at least 0 and below 1"),
     (["--net.dropout", "nan"], "net.dropout=nan; choose a chance of at least 0 and below 1"),
-    (["--pace.kind", "buffer", "--pace.speeds.jitter", "nan"], "jitter=nan; seconds must be"),
-    (["--pace.kind", "window", "--pace.window", "nan"], "window=nan"),
-    (["--pace.kind", "window", "--pace.window", "inf"], "window=inf"),
+    (["--schedule.kind", "buffered", "--schedule.speeds.jitter", "nan"],
+     "jitter=nan; seconds must be"),
+    (["--schedule.kind", "windowed", "--schedule.window", "nan"], "window=nan"),
+    (["--schedule.kind", "windowed", "--schedule.window", "inf"], "window=inf"),
     (["--population.scheme", "iid", "--population.workers", "5000"],
      "320 rows to deal in all, but 5002 workers (population.workers=5000, unseen=2) need 1 each"),
 ])  # fmt: skip

@@ -13,17 +13,17 @@ import torch
 from moiety.core import files
 from moiety.core.errors import RunError, WorkerError
 from moiety.core.ledger import End
-from moiety.core.ledger import read as read_ledger
+from moiety.core.ledger import read_ledger as read_ledger
 from moiety.core.state import State
 from moiety.run import checkpoint, cli
 from moiety.run.checkpoint import INDEX, TENSORS, Checkpoint
 from moiety.run.group import read_spec
-from moiety.run.ledger import append
+from moiety.run.ledger import append_entry
 from moiety.run.loop import CHECKPOINTS, LEDGER
 
 
 def kept_rounds(folder) -> list[int]:
-    return [int(path.name) for path in checkpoint.found(folder / CHECKPOINTS)]
+    return [int(path.name) for path in checkpoint.list_checkpoints(folder / CHECKPOINTS)]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def run(played, tmp_path):
 
 
 def newest(run):
-    return checkpoint.found(run / CHECKPOINTS)[-1]
+    return checkpoint.list_checkpoints(run / CHECKPOINTS)[-1]
 
 
 def refused(lab, run, *said: str) -> None:
@@ -57,11 +57,11 @@ def refused(lab, run, *said: str) -> None:
 def test_the_last_and_the_best_are_kept(tmp_path, last, scores, wanted):
     for place, score in enumerate(scores, 1):
         state = State({"w": torch.tensor([float(place)])}, round=place)
-        checkpoint.write(tmp_path, Checkpoint(state, {}, 0, score, "mark"))
-        checkpoint.prune(tmp_path, last)
-    assert [int(path.name) for path in checkpoint.found(tmp_path)] == wanted
+        checkpoint.write_checkpoint(tmp_path, Checkpoint(state, {}, 0, score, "mark"))
+        checkpoint.prune_checkpoints(tmp_path, last)
+    assert [int(path.name) for path in checkpoint.list_checkpoints(tmp_path)] == wanted
     for round_index in wanted:
-        kept = checkpoint.read(tmp_path / f"{round_index:08d}", "mark")
+        kept = checkpoint.read_checkpoint(tmp_path / f"{round_index:08d}", "mark")
         assert kept.state.params["w"].tolist() == [round_index]
         assert kept.score == scores[round_index - 1]
 
@@ -79,15 +79,18 @@ def test_a_run_keeps_the_last_and_the_best_by_validation(run):
 def test_what_is_read_is_what_was_written(tmp_path):
     params = {"b": torch.tensor([1.0, float("inf")]), "a.w": torch.arange(6).view(2, 3)}
     memory = {7: {"own": {"a.w": torch.tensor(2.0, dtype=torch.float64)}, "slots": {}}}
-    outer, slots = {"m": {"b": torch.zeros(0)}}, {"mean": {"b": torch.ones(2)}}
-    state = State(params, outer, slots, {"c": torch.tensor([True])}, 12, 1)
-    where = checkpoint.write(tmp_path, Checkpoint(state, memory, 345, 1 / 3, "mark"))
-    kept = checkpoint.read(where, "mark")
+    server, optimizer_state = {"m": {"b": torch.zeros(0)}}, {"mean": {"b": torch.ones(2)}}
+    state = State(params, server, optimizer_state, {"c": torch.tensor([True])}, 12, 1)
+    where = checkpoint.write_checkpoint(tmp_path, Checkpoint(state, memory, 345, 1 / 3, "mark"))
+    kept = checkpoint.read_checkpoint(where, "mark")
     assert (kept.state.round, kept.state.stage) == (12, 1)
     assert (kept.ledger_bytes, kept.score, kept.mark) == (345, 1 / 3, "mark")
     assert torch.equal(kept.memory[7]["own"]["a.w"], memory[7]["own"]["a.w"])
     assert kept.memory[7]["own"]["a.w"].dtype == torch.float64
-    pairs = [(kept.state.outer["m"], outer["m"]), (kept.state.slots["mean"], slots["mean"])]
+    pairs = [
+        (kept.state.server["m"], server["m"]),
+        (kept.state.optimizer_state["mean"], optimizer_state["mean"]),
+    ]
     pairs += [(kept.state.params, params), (kept.state.extra, state.extra)]
     for found, tree in pairs:
         assert set(found) == set(tree)
@@ -168,11 +171,11 @@ def test_a_pickle_for_tensors(lab, run, kind, tmp_path):
 def test_a_header_that_begins_like_a_pickle_is_read():
     # The length of the header comes first, little-endian: 0x80 is also how pickles begin.
     for size in range(1, 400):
-        data = files.to_tensors({"w": torch.ones(2)}, {"note": "x" * size})
+        data = files.tensors_to_bytes({"w": torch.ones(2)}, {"note": "x" * size})
         if data[:1] == b"\x80":
             break
     assert data[:1] == b"\x80"
-    assert files.from_tensors(data, None)["w"].tolist() == [1.0, 1.0]
+    assert files.tensors_from_bytes(data, None)["w"].tolist() == [1.0, 1.0]
 
 
 def test_another_checkpoint_helps_where_the_newest_is_damaged(lab, tiny, run, final):
@@ -231,7 +234,7 @@ def test_a_failed_worker_keeps_the_checkpoint_before(lab, tiny, lines, final, mo
 
     def poisoned(built):
         def rows_of(worker):
-            if len(checkpoint.found(run / CHECKPOINTS)) and kept_rounds(run)[-1] >= 3:
+            if len(checkpoint.list_checkpoints(run / CHECKPOINTS)) and kept_rounds(run)[-1] >= 3:
                 raise WorkerError(worker, 3, 0, "the loss is nan")
             return built.open(worker)
 
@@ -274,8 +277,8 @@ def test_a_full_disk(lab, tiny, final, lines, forked, tmp_path):
     assert "free some space" in said.read_text()
     assert kept_rounds(run)[-1] > 2
     mark = read_spec(run).mark
-    for path in checkpoint.found(run / CHECKPOINTS):
-        assert checkpoint.read(path, mark).state.round == int(path.name)
+    for path in checkpoint.list_checkpoints(run / CHECKPOINTS):
+        assert checkpoint.read_checkpoint(path, mark).state.round == int(path.name)
     lab.resume(run)
     assert final(run) == final(whole)
     assert lines(run) == lines(whole)
@@ -286,12 +289,12 @@ def test_a_disk_too_full_for_a_checkpoint(tmp_path, forked):
     small = Checkpoint(State({"w": torch.zeros(4)}, round=1), {}, 0, None, "mark")
     large = Checkpoint(State({"w": torch.zeros(40_000)}, round=2), {}, 0, None, "mark")
     folder, said = tmp_path / "checkpoints", tmp_path / "said.txt"
-    checkpoint.write(folder, small)
+    checkpoint.write_checkpoint(folder, small)
 
     def write():
         limited(50_000)
         try:
-            checkpoint.write(folder, large)
+            checkpoint.write_checkpoint(folder, large)
         except RunError as error:
             said.write_text(str(error))
             return 9
@@ -300,14 +303,17 @@ def test_a_disk_too_full_for_a_checkpoint(tmp_path, forked):
     assert os.waitstatus_to_exitcode(os.waitpid(forked(write), 0)[1]) == 9
     assert "00000002: File too large; free some space, then resume" in said.read_text()
     assert [path.name for path in folder.iterdir()] == ["00000001"]
-    assert checkpoint.read(folder / "00000001", "mark").state.params["w"].tolist() == [0] * 4
+    assert (
+        checkpoint.read_checkpoint(folder / "00000001", "mark").state.params["w"].tolist()
+        == [0] * 4
+    )
 
 
 def test_a_ledger_on_a_device_that_is_full(tmp_path):
     path = tmp_path / LEDGER
     path.symlink_to("/dev/full")
     with pytest.raises(RunError, match=r"ledger\.jsonl: No space left on device; free some space"):
-        append(path, End(3, 0.5, "finished"))
+        append_entry(path, End(3, 0.5, "finished"))
 
 
 def test_a_full_disk_ends_the_command_with_1(forked, small, tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import moiety as package
-from moiety.core.ledger import read
-from moiety.data.datasets import SETS
+from moiety.core.ledger import read_ledger
+from moiety.data.datasets import DATASETS
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
 from moiety.recipes import RECIPES
@@ -35,7 +35,7 @@ def test_run_writes_a_folder_for_every_method_and_seed(moiety, small, tmp_path):
     assert set(group["runs"]) == names
     for name in names:
         run = tmp_path / "mine" / name
-        ledger = read(run / LEDGER)
+        ledger = read_ledger(run / LEDGER)
         assert f"{ledger.start.method}-seed{ledger.start.seed}" == name
         assert len(ledger.rounds) == 4
         assert {path.name for path in run.iterdir()} >= {
@@ -97,7 +97,7 @@ def test_fields_of_a_toml_file(moiety, small, tmp_path):
             if pair[0] not in ("--rounds", "--net.hidden") for word in pair]  # fmt: skip
     said = moiety("run", "yours", *rest, "--config=mine.toml", "--local.lr", 0.25, "--out", "mine")
     assert said.code == 0
-    start = read(tmp_path / "mine" / LEDGER).start
+    start = read_ledger(tmp_path / "mine" / LEDGER).start
     assert (start.method, start.rounds) == ("fedprox", 3)
     assert start.config["local"]["lr"] == 0.25  # the command line has the last word
     assert start.config["fedprox"]["mu"] == 0.5
@@ -197,7 +197,7 @@ def test_help_everywhere(moiety):
 def test_list_names_all_there_is(moiety):
     told = strict(moiety("list", "--json").out)
     wanted = {"methods": METHODS, "recipes": RECIPES, "engines": ["auto", *ENGINES],
-              "networks": NETS, "data sets": SETS}  # fmt: skip
+              "networks": NETS, "data sets": DATASETS}  # fmt: skip
     assert {kind: set(found) for kind, found in told.items()} == {
         kind: set(names) for kind, names in wanted.items()
     }
@@ -216,7 +216,7 @@ def test_predict_writes_what_the_model_says(moiety, played, table, tmp_path):
     served = package.load(played)
     import torch
 
-    guess = [served.intake.classes[i] for i in served.predict(torch.from_numpy(x)).tolist()]
+    guess = [served.input_spec.classes[i] for i in served.predict(torch.from_numpy(x)).tolist()]
     assert told["classes"] == guess
     assert told["rows"] == 400 == sum(told["counts"].values())
     assert told["accuracy"] == pytest.approx(float(np.mean(np.array(guess) == y)))
@@ -252,7 +252,7 @@ def test_a_grid_is_swept_and_the_best_is_first(moiety, small, tmp_path):
         assert len(trial["runs"]) == 2
         found = []
         for run in trial["runs"]:
-            ledger = read(tmp_path / run / LEDGER)
+            ledger = read_ledger(tmp_path / run / LEDGER)
             assert ledger.start.config["local"]["lr"] == trial["values"]["local.lr"]
             accuracy = ledger.evaluations[-1].groups["validation"].accuracy
             found.append(sum(accuracy) / len(accuracy))
@@ -276,11 +276,12 @@ def test_a_sweep_goes_on_after_a_value_that_diverges(moiety, small, tmp_path):
 @pytest.mark.parametrize(("words", "code", "said"), [
     (["--population.validation", 0, "--try", "local.lr=0.01,0.1"], 1,
      "no validation rows to choose by; set population.validation above 0"),
-    (["--try", "ist.deal=round_robin,foo"], 2, "{'ist.deal': 'foo'}: deal='foo'; choose one of"),
+    (["--try", "ist.assignment=round_robin,foo"], 2,
+     "{'ist.assignment': 'foo'}: ist.assignment='foo'; choose"),
     (["--try", "local.lr=0.1,-1"], 2, "{'local.lr': -1}: local.lr=-1.0; choose a finite number"),
     (["--try", "rounds=3,0"], 2, "rounds=0"),
-    (["--try", "ist.deal=quota,bernoulli", "--try", "ist.keep=0.5,1.5"], 2,
-     "{'ist.deal': 'quota', 'ist.keep': 1.5}: Quota(keep=1.5"),
+    (["--try", "ist.assignment=quota,bernoulli", "--try", "ist.keep=0.5,1.5"], 2,
+     "{'ist.assignment': 'quota', 'ist.keep': 1.5}: Quota(keep=1.5"),
     (["--try", "ist.keep=0.5,1.5", "--search", "random"], 2, "{'ist.keep': 0.5}: keep=0.5"),
 ])  # fmt: skip
 def test_a_sweep_is_refused_before_the_first_trial(moiety, small, tmp_path, words, code, said):

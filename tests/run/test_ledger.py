@@ -6,25 +6,27 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moiety.core.axes import Part, take
-from moiety.core.ledger import Start, read
-from moiety.engine.choose import choose
-from moiety.recipes.build import build
-from moiety.run.group import roster_of
+from moiety.core.axes import Part, take_piece
+from moiety.core.ledger import Start, read_ledger
+from moiety.engine.choose import choose_engine
+from moiety.recipes.build import build_run
+from moiety.run.group import make_run_cohort
 from moiety.run.loop import LEDGER
 
 FLOAT = 4
 
 
 def works(folder):
-    return [(entry, work) for entry in read(folder / LEDGER).rounds for work in entry.workers]
+    return [
+        (entry, work) for entry in read_ledger(folder / LEDGER).rounds for work in entry.workers
+    ]
 
 
 def test_fedavg_moves_the_whole_model_both_ways(lab, tiny):
     run = lab.play(tiny())
     # An MLP 6-4-5: two layers of weights and biases.
     whole = FLOAT * (6 * 4 + 4 + 4 * 5 + 5)
-    ledger = read(run / LEDGER)
+    ledger = read_ledger(run / LEDGER)
     assert ledger.start.num_parameters == whole // FLOAT
     assert len(ledger.rounds) == 6
     for entry in ledger.rounds:
@@ -51,8 +53,8 @@ def test_ddome_moves_one_expert_to_an_anchor_and_k_to_others(lab, tiny, k):
             assert (work.role, len(held)) == ("", k)
             assert work.down_bytes == gate + k * expert
             assert work.up_bytes == gate + k * expert + ids
-        assert work.born == entry.round - 1
-    for entry in read(run / LEDGER).rounds:
+        assert work.model_version == entry.round - 1
+    for entry in read_ledger(run / LEDGER).rounds:
         anchors = sum(work.role == "anchor" for work in entry.workers)
         others = len(entry.workers) - anchors
         assert (anchors, others) == (1, 3)
@@ -78,7 +80,7 @@ def test_fedper_leaves_the_head_at_home(lab, tiny):
 
 
 def test_gate_load_is_the_share_of_workers_that_held_an_expert(lab, tiny):
-    for entry in read(lab.play(tiny(), "ddome") / LEDGER).rounds:
+    for entry in read_ledger(lab.play(tiny(), "ddome") / LEDGER).rounds:
         held = [work.part["expert"] for work in entry.workers]
         wanted = [sum(e in mine for mine in held) / len(held) for e in range(3)]
         assert entry.gate_load == wanted
@@ -86,10 +88,10 @@ def test_gate_load_is_the_share_of_workers_that_held_an_expert(lab, tiny):
 
 def test_losses_steps_and_rows_are_those_of_the_workers(lab, tiny):
     record = tiny(local={"epochs": 2})
-    built = build(record, "fedavg", 0)
-    roster = roster_of(record, built)
-    for entry in read(lab.play(record) / LEDGER).rounds:
-        assert tuple(work.worker for work in entry.workers) == roster(entry.round - 1, 0)
+    built = build_run(record, "fedavg", 0)
+    cohort = make_run_cohort(record, built)
+    for entry in read_ledger(lab.play(record) / LEDGER).rounds:
+        assert tuple(work.worker for work in entry.workers) == cohort(entry.round - 1, 0)
         for work in entry.workers:
             size = built.open(work.worker).size
             assert work.rows == size == sum(built.seen_counts[work.worker])
@@ -99,7 +101,7 @@ def test_losses_steps_and_rows_are_those_of_the_workers(lab, tiny):
 
 
 def test_evaluations_come_when_asked_and_at_the_end(lab, tiny):
-    ledger = read(lab.play(tiny(rounds=7, evaluate_every=3), "ddome") / LEDGER)
+    ledger = read_ledger(lab.play(tiny(rounds=7, evaluate_every=3), "ddome") / LEDGER)
     assert [entry.round for entry in ledger.evaluations] == [3, 6, 7]
     for entry in ledger.evaluations:
         assert {n: list(g.workers) for n, g in entry.groups.items()} == {
@@ -114,20 +116,20 @@ def test_accuracy_is_that_of_the_final_model(lab, tiny, tensors):
     """Serve every worker by hand with the tensors that were written."""
     record = tiny()
     run = lab.play(record)
-    built, params = build(record, "fedavg", 0), tensors(run)
-    last = read(run / LEDGER).evaluations[-1]
+    built, params = build_run(record, "fedavg", 0), tensors(run)
+    last = read_ledger(run / LEDGER).evaluations[-1]
     for name, group in built.groups.items():
         found = []
         for rows in group.values():
             batch = rows.take(torch.arange(rows.size))
-            piece = take(params, built.method.model.axes, Part())
+            piece = take_piece(params, built.method.model.axes, Part())
             guess = built.method.model.logits(piece, batch, {}).argmax(-1)
             found.append((guess == batch["y"]).double().mean().item())
         assert last.groups[name].accuracy == pytest.approx(found)
 
 
 def test_the_reference_plays_no_round(lab, tiny):
-    ledger = read(lab.play(tiny(), "common") / LEDGER)
+    ledger = read_ledger(lab.play(tiny(), "common") / LEDGER)
     assert (ledger.start.rounds, ledger.rounds, ledger.end.status) == (0, [], "finished")
     assert [entry.round for entry in ledger.evaluations] == [0]
 
@@ -136,7 +138,16 @@ def test_engines_write_the_same_parts_and_bytes(lab, tiny, lines):
     def plain(entry):
         keep = ("kind", "round", "stage", "down_bytes", "up_bytes", "gate_load")
         found = {name: entry[name] for name in keep if name in entry}
-        work = ("worker", "role", "part", "down_bytes", "up_bytes", "steps", "rows", "born")
+        work = (
+            "worker",
+            "role",
+            "part",
+            "down_bytes",
+            "up_bytes",
+            "steps",
+            "rows",
+            "model_version",
+        )
         return found | {"workers": [{n: w[n] for n in work} for w in entry.get("workers", [])]}
 
     told = {}
@@ -154,11 +165,11 @@ def test_engines_write_the_same_parts_and_bytes(lab, tiny, lines):
 
 @pytest.mark.parametrize("size", [4, 16])
 def test_auto_is_resolved_and_written_down(lab, tiny, size):
-    record = tiny(engine="auto", rounds=1, turnout={"size": size}, population={"workers": 8})
-    built = build(record, "fedavg", 0)
-    wanted = choose(built.method, "cpu", min(size, 8))
+    record = tiny(engine="auto", rounds=1, participation={"size": size}, population={"workers": 8})
+    built = build_run(record, "fedavg", 0)
+    wanted = choose_engine(built.method, "cpu", min(size, 8))
     run = lab.play(record)
-    start = read(run / LEDGER).start
+    start = read_ledger(run / LEDGER).start
     assert wanted in ("serial", "vectorized", "pool")
     assert start.engine == start.config["engine"] == wanted
     assert json.loads((run / "config.json").read_text())["fields"]["engine"] == wanted
@@ -168,7 +179,7 @@ def test_auto_is_resolved_and_written_down(lab, tiny, size):
 def test_the_first_line_says_what_the_run_is(lab, tiny):
     record = tiny()
     run = lab.play(record, "ddome")
-    start, built = read(run / LEDGER).start, build(record, "ddome", 0)
+    start, built = read_ledger(run / LEDGER).start, build_run(record, "ddome", 0)
     assert isinstance(start, Start)
     assert (start.version, start.recipe, start.method, start.seed) == (1, "yours", "ddome", 0)
     assert (start.num_seen, start.num_unseen) == (6, 2)
@@ -186,9 +197,9 @@ def test_the_command_of_the_ledger_repeats_the_run(lab, tiny, final, moiety, met
     import shlex
 
     record = tiny(
-        rounds=3, seed=4, evaluate_every=2, turnout={"anchors": -1}, population={"rows": 20},
+        rounds=3, seed=4, evaluate_every=2, participation={"anchors": -1}, population={"rows": 20},
         local={
-            "moments": "reset" if method == "ddome" else "keep",
+            "optimizer_state": "reset" if method == "ddome" else "keep",
             "momentum": 0.5,
             "optimizer": "sgd",
         },
@@ -196,7 +207,7 @@ def test_the_command_of_the_ledger_repeats_the_run(lab, tiny, final, moiety, met
         ddome={"serve": "soft", "teach": False}, fedprox={"mu": 0.25},
     )  # fmt: skip
     run = lab.play(record, method)
-    words = shlex.split(read(run / LEDGER).start.command)
+    words = shlex.split(read_ledger(run / LEDGER).start.command)
     assert words[:3] == ["moiety", "run", "yours"]
     assert moiety(*words[1:], "--out", "again").code == 0
     assert final(lab.root / "again") == final(run)

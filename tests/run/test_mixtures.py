@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 import moiety as package
-from moiety.core.ledger import read
-from moiety.data.datasets import load
+from moiety.core.ledger import read_ledger
+from moiety.data.datasets import load_dataset
 from moiety.run.loop import LEDGER
 
 WORDS = ("run", "dmoe-breast", "--methods", "dmoe", "--seeds", 1, "--common.epochs", 1)
@@ -16,12 +16,12 @@ WORDS = ("run", "dmoe-breast", "--methods", "dmoe", "--seeds", 1, "--common.epoc
 def test_run_load_and_predict(moiety, tmp_path):
     said = moiety(*WORDS, "--out", "mine", "--json")
     assert said.code == 0
-    ledger = read(tmp_path / "mine" / LEDGER)
+    ledger = read_ledger(tmp_path / "mine" / LEDGER)
     assert ledger.end.status == "finished"
     (entry,) = ledger.rounds
     assert [worker.worker for worker in entry.workers] == [0, 1, 2, 3]
     model = package.load(tmp_path / "mine")
-    data = load("breast-cancer")
+    data = load_dataset("breast-cancer")
     told = model.predict_log_proba(data.x)
     torch.testing.assert_close(told.exp().sum(1), torch.ones(data.size))
     right = (told.argmax(1) == data.y).double().mean()

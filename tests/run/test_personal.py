@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from moiety import load
-from moiety.core.axes import Part, take
-from moiety.core.ledger import read
-from moiety.core.rows import TableRows, all_rows
+from moiety.core.axes import Part, take_piece
+from moiety.core.ledger import read_ledger
+from moiety.core.rows import TableRows, take_all_rows
 from moiety.models.gated import EXPERT
 from moiety.run.loop import LEDGER
 
@@ -43,8 +43,8 @@ def test_it_answers_as_the_whole_restricted_to_its_experts(
     whole, own = load(run), load(tmp_path / "own")
 
     # The experts of the highest mean gate score, by hand.
-    rows = TableRows({"x": whole.intake.rows(rows_of(x))}, torch.arange(len(x)))
-    batch = whole.model.common(all_rows(rows))
+    rows = TableRows({"x": whole.input_spec.rows(rows_of(x))}, torch.arange(len(x)))
+    batch = whole.model.common(take_all_rows(rows))
     score = whole.model.log_gate(whole.params, batch).exp().mean(0)
     chosen = sorted(score.argsort(descending=True)[:experts].tolist())
     assert told["experts"] == chosen == own.note["experts"]
@@ -60,14 +60,14 @@ def test_it_answers_as_the_whole_restricted_to_its_experts(
         assert told["bytes"] < (run / "final" / "model.safetensors").stat().st_size
 
     part = Part({EXPERT: torch.tensor(chosen)})
-    piece = take(whole.params, whole.model.axes, part)
+    piece = take_piece(whole.params, whole.model.axes, part)
     wanted = whole.serve.scores(piece, batch, part.axes)
     torch.testing.assert_close(own.predict_log_proba(rows_of(x)), wanted, rtol=0, atol=1e-6)
     share = wanted.exp().mean(0).tolist()
     assert list(told["coverage"].values()) == pytest.approx(share, abs=1e-6)
     assert sum(told["coverage"].values()) == pytest.approx(1, abs=1e-5)
-    routes = read(run / LEDGER).evaluations[-1].routes
-    for place, name in enumerate(whole.intake.classes):
+    routes = read_ledger(run / LEDGER).evaluations[-1].routes
+    for place, name in enumerate(whole.input_spec.classes):
         assert told["routed"][name] == sum(routes[e][place] for e in chosen)
 
 
@@ -127,7 +127,7 @@ def test_predict_takes_the_personal_model(moiety, played, mine, tmp_path):
     moiety("personalize", played, "--data", path, "--experts", 2, "--out", "own")
     said = moiety("predict", "own", "--data", path, "--out", "classes.csv", "--json")
     told, served = json.loads(said.out), load(tmp_path / "own")
-    guess = [served.intake.classes[i] for i in served.predict(rows_of(x)).tolist()]
+    guess = [served.input_spec.classes[i] for i in served.predict(rows_of(x)).tolist()]
     assert told["classes"] == guess
     assert told["accuracy"] == pytest.approx(float(np.mean(np.array(guess) == y)))
     with (tmp_path / "classes.csv").open() as file:
@@ -152,7 +152,7 @@ def test_what_it_prints(moiety, played, mine):
     said = moiety("personalize", played, "--data", path, "--experts", 2, "--out", "own")
     experts = load("own").note["experts"]
     assert said.out.startswith(f"experts {experts} of 3; ")
-    for name in load("own").intake.classes:
+    for name in load("own").input_spec.classes:
         assert f"\n{name}" in said.out
     again = moiety("personalize", played, "--data", path, "--out", "own")
     assert again.code == 1

@@ -5,14 +5,20 @@ from dataclasses import replace
 
 import pytest
 
-from moiety.core.ledger import read
-from moiety.methods.task import Local
-from moiety.plan.choice import decide, whence
-from moiety.plan.costs import Setting, forecast
-from moiety.plan.count import Link, hand, perceptron, perceptron_flops, statistical
-from moiety.plan.outline import outline
+from moiety.core.ledger import read_ledger
+from moiety.methods.task import LocalTraining
+from moiety.plan.choice import choose_method, explain_cost_source
+from moiety.plan.costs import Setting, forecast_round
+from moiety.plan.count import (
+    Link,
+    count_perceptron,
+    count_perceptron_flops,
+    interpolate_statistical_cost,
+    narrow_widths,
+)
+from moiety.plan.outline import abstract_run
 from moiety.recipes import RECIPES
-from moiety.recipes.record import Net, Population, Turnout
+from moiety.recipes.record import Net, Participation, Population
 from moiety.run.loop import LEDGER
 
 WIDTHS = (6, 16, 12, 5)
@@ -26,8 +32,8 @@ def dealing(tiny):
         tiny(),
         methods=("ist",),
         net=Net("normed", hidden=(16, 12)),
-        local=Local(lr=0.1, momentum=0.0, batch=8, epochs=0, steps=5),
-        turnout=Turnout(size=4, fixed=True),
+        local=LocalTraining(lr=0.1, momentum=0.0, batch=8, epochs=0, steps=5),
+        participation=Participation(size=4, fixed=True),
         population=Population(
             scheme="iid", workers=4, unseen=0, anchors=0, public=0.0, together=True
         ),
@@ -37,45 +43,45 @@ def dealing(tiny):
 def words(table, **changes):
     said = {
         "methods": "ist", "net.kind": "normed", "net.hidden": "16 12", "local.epochs": 0,
-        "local.steps": 5, "local.batch": 8, "turnout.size": 4, "population.scheme": "iid",
+        "local.steps": 5, "local.batch": 8, "participation.size": 4, "population.scheme": "iid",
         "population.workers": 4, "population.unseen": 0, "population.public": 0.0, **changes,
     }  # fmt: skip
     flags = [word for name, value in said.items() for word in (f"--{name}", *str(value).split())]
-    return ["plan", "yours", "--data", table, *flags, "--population.together"]
+    return ["plan", "yours", "--data", table, *flags, "--population.shared-test"]
 
 
 def test_what_is_planned_is_what_the_formulas_say(dealing):
-    plan = outline(dealing, 0)
+    plan = abstract_run(dealing, 0)
     found = {
-        name: forecast(name, plan, Setting(Link(8.0, 5.0), flops=1e6))
+        name: forecast_round(name, plan, Setting(Link(8.0, 5.0), flops=1e6))
         for name in ("ist", "local_sgd", "data_parallel")
     }
-    mine, bytes_of = hand(WIDTHS, 4), lambda widths: 4 * perceptron(widths)
-    assert found["ist"].effort.step_flops == perceptron_flops(mine, 8)
-    assert found["ist"].flops_all == 4 * 5 * perceptron_flops(mine, 8)
+    mine, bytes_of = narrow_widths(WIDTHS, 4), lambda widths: 4 * count_perceptron(widths)
+    assert found["ist"].cost.step_flops == count_perceptron_flops(mine, 8)
+    assert found["ist"].flops_all == 4 * 5 * count_perceptron_flops(mine, 8)
     assert found["ist"].traffic.total == 2 * 4 * bytes_of(mine)
     assert found["ist"].share == bytes_of(mine) / bytes_of(WIDTHS)
     assert found["local_sgd"].traffic.total == 2 * 4 * bytes_of(WIDTHS)
-    assert found["data_parallel"].effort.steps == 1
+    assert found["data_parallel"].cost.steps == 1
     one = found["local_sgd"]
-    assert one.work_s == pytest.approx(5 * perceptron_flops(WIDTHS, 8) / 1e6)
+    assert one.work_s == pytest.approx(5 * count_perceptron_flops(WIDTHS, 8) / 1e6)
     both = 2 * 4 * bytes_of(WIDTHS)  # pieces go down before they come up
     assert one.link_s == pytest.approx(2 * 0.005 + both / 1e6)
-    assert one.round_s == pytest.approx(one.work_s + one.slice_s + one.link_s)
+    assert one.round_s == pytest.approx(one.work_s + one.server_s + one.link_s)
     assert one.seconds(10) == pytest.approx(2 * one.round_s)
     assert found["data_parallel"].seconds(5) == pytest.approx(5 * found["data_parallel"].round_s)
 
 
 @pytest.mark.parametrize("method", ["ist", "local_sgd", "data_parallel", "diloco", "fedavg"])
 def test_the_ledger_of_a_run_has_the_bytes_planned(dealing, lab, method):
-    plan = outline(dealing, 0)
-    told = forecast(method, plan, Setting(Link(), flops=1e9))
-    ledger = read(lab.play(replace(dealing, methods=(method,)), method) / LEDGER)
+    plan = abstract_run(dealing, 0)
+    told = forecast_round(method, plan, Setting(Link(), flops=1e9))
+    ledger = read_ledger(lab.play(replace(dealing, methods=(method,)), method) / LEDGER)
     for entry in ledger.rounds:
         assert entry.down_bytes + entry.up_bytes == told.traffic.total
         assert {work.down_bytes for work in entry.workers} == {told.traffic.into}
         assert {work.up_bytes for work in entry.workers} == {told.traffic.out}
-        assert {work.steps for work in entry.workers} == {told.effort.steps}
+        assert {work.steps for work in entry.workers} == {told.cost.steps}
 
 
 def test_the_command_prints_every_method_and_a_choice(moiety, table):
@@ -98,7 +104,7 @@ def test_measured_speed_is_the_default_and_json_has_all(moiety, table):
     assert told["setting"]["flops"] == 0.0
     assert set(told["methods"]) == {"ist", "local_sgd", "data_parallel"}
     one = told["methods"]["ist"]
-    assert one["effort"]["step_flops"] == perceptron_flops(hand(WIDTHS, 4), 8)
+    assert one["effort"]["step_flops"] == count_perceptron_flops(narrow_widths(WIDTHS, 4), 8)
     assert one["step_s"] > 0
     assert one["slice_s"] > 0
     assert one["round_s"] == pytest.approx(one["work_s"] + one["slice_s"] + one["link_s"])
@@ -129,9 +135,11 @@ def test_ddome_where_only_a_run_can_tell(moiety, table):
 @pytest.fixture
 def trio(dealing):
     """Forecast three methods on a slow link: there IST's step is about P/P_s times as fast."""
-    plan = outline(dealing, 0)
+    plan = abstract_run(dealing, 0)
     setting = Setting(Link(1.0, 0.0), flops=1e15, copy_rate=1e15)
-    return {name: forecast(name, plan, setting) for name in ("ist", "local_sgd", "data_parallel")}
+    return {
+        name: forecast_round(name, plan, setting) for name in ("ist", "local_sgd", "data_parallel")
+    }
 
 
 @pytest.mark.parametrize(
@@ -143,8 +151,8 @@ def trio(dealing):
     ],
 )
 def test_parts_are_chosen_where_they_gain_more_than_they_cost(trio, cost, method, said):
-    choice = decide(trio, 5, cost)
-    gain = perceptron(WIDTHS) / perceptron(hand(WIDTHS, 4))
+    choice = choose_method(trio, 5, cost)
+    gain = count_perceptron(WIDTHS) / count_perceptron(narrow_widths(WIDTHS, 4))
     assert choice.system_gain == pytest.approx(gain, rel=1e-3)
     assert choice.method == method
     assert said in choice.reason
@@ -152,23 +160,28 @@ def test_parts_are_chosen_where_they_gain_more_than_they_cost(trio, cost, method
 
 def test_a_cost_that_was_measured_of_another_method_is_said_to_be_assumed(trio):
     """And with three digits: 10.7 is not 11."""
-    mine = decide(trio, 5, (1.1, 1.5))
-    assert whence(mine) == "assumed, see docs/planning.md"
+    mine = choose_method(trio, 5, (1.1, 1.5))
+    assert explain_cost_source(mine) == "assumed, see docs/planning.md"
     graphs = {**trio, "gist": replace(trio["ist"], method="gist")}
     del graphs["ist"]
     for cost in ((1.1, 1.5), (1.1, 50.0), (20.0, 50.0)):
-        assert whence(decide(graphs, 5, cost)).startswith("assumed of gist, measured for ist alone")
-    quick = {**trio, "ist": replace(trio["ist"], work_s=0.0, slice_s=0.0, link_s=1e-9)}
-    assert "needs 10.7 times the steps at most" in decide(quick, 5, (4.0, 10.7)).reason
+        assert explain_cost_source(choose_method(graphs, 5, cost)).startswith(
+            "assumed of gist, measured for ist alone"
+        )
+    quick = {**trio, "ist": replace(trio["ist"], work_s=0.0, server_s=0.0, link_s=1e-9)}
+    assert "needs 10.7 times the steps at most" in choose_method(quick, 5, (4.0, 10.7)).reason
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_a_pace_that_does_not_wait_is_said_not_to_be_planned(moiety, table, flags):
-    late = moiety(*words(table), *FAST, *flags, "--pace.kind", "buffer", "--pace.size", "2")
+    late = moiety(
+        *words(table), *FAST, *flags, "--schedule.kind", "buffered", "--schedule.size", "2"
+    )
     assert late.code == 0, late.err
     told = late.err if flags else late.out
     assert (
-        "pace.kind buffer: the run does not wait for all, but the round counted here does" in told
+        "schedule.kind buffered: the run does not wait for all, but the round counted here does"
+        in told
     )
     waits = moiety(*words(table), *FAST, *flags)
     assert "does not wait" not in waits.out + waits.err
@@ -176,29 +189,29 @@ def test_a_pace_that_does_not_wait_is_said_not_to_be_planned(moiety, table, flag
 
 def test_parts_are_chosen_where_nothing_else_fits(trio):
     room = (trio["ist"].memory_bytes + trio["local_sgd"].memory_bytes) / 2
-    choice = decide(trio, 5, (20.0, 50.0), room)
+    choice = choose_method(trio, 5, (20.0, 50.0), room)
     assert choice.method == "ist"
     assert choice.reason == "the whole does not fit into a worker's memory"
     quicker = replace(trio["ist"], method="quick", work_s=0.0, memory_bytes=int(2 * room))
-    choice = decide({**trio, "quick": quicker}, 5, (20.0, 50.0), room)
+    choice = choose_method({**trio, "quick": quicker}, 5, (20.0, 50.0), room)
     assert choice.method == "ist"
 
 
 def test_it_is_said_where_nothing_fits(trio):
-    choice = decide(trio, 5, (1.1, 1.5), 100.0)
+    choice = choose_method(trio, 5, (1.1, 1.5), 100.0)
     assert choice.method == "ist"
     assert choice.reason.startswith("no method fits into a worker's memory, and it needs the least")
     large = {**trio, "ist": replace(trio["ist"], memory_bytes=10**15)}
-    choice = decide(large, 5, (1.1, 1.5), 10.0**12)
+    choice = choose_method(large, 5, (1.1, 1.5), 10.0**12)
     assert choice.method == "local_sgd"
     assert "ist does not fit" in choice.reason
 
 
 def test_data_parallelism_is_chosen_where_the_link_is_free(dealing):
-    plan = outline(dealing, 0)
+    plan = abstract_run(dealing, 0)
     setting = Setting(Link(1e9, 0.0), flops=1e5, copy_rate=1e15)
-    found = {n: forecast(n, plan, setting) for n in ("ist", "local_sgd", "data_parallel")}
-    choice = decide(found, 5, (20.0, 50.0))
+    found = {n: forecast_round(n, plan, setting) for n in ("ist", "local_sgd", "data_parallel")}
+    choice = choose_method(found, 5, (20.0, 50.0))
     assert choice.method == "data_parallel"
     assert "costs next to nothing on this link" in choice.reason
 
@@ -232,8 +245,8 @@ def test_a_slow_link_favours_parts_and_a_fast_one_does_not(moiety, table):
         (["--statistical-cost", "nan"], 2, "--statistical-cost nan and"),
         (["--latency-ms", "nan"], 2, "a latency of at least 0"),
         (["--launch-ms", "nan"], 2, "must be at least 0"),
-        (["--pace.window", "nan"], 1, "window=nan"),
-        (["--turnout.chance", "nan"], 1, "turnout.chance=nan; choose a chance above 0"),
+        (["--schedule.window", "nan"], 1, "window=nan"),
+        (["--participation.chance", "nan"], 1, "participation.chance=nan; choose a chance above 0"),
         (["--methods", "isst"], 2, "did you mean 'ist'"),
         (["--local.steps", "0"], 2, "cannot be planned: local_sgd: batch=8, epochs=0"),
         (["--net.kind", "nromed"], 1, "did you mean 'normed'"),
@@ -263,4 +276,4 @@ def test_too_narrow_for_its_workers(moiety, table):
 
 def test_statistical_cost_of_the_command_is_of_its_workers(moiety, table):
     told = json.loads(moiety(*words(table), *FAST, "--json").out)
-    assert tuple(told["choice"]["statistical_cost"]) == statistical(4, 5)
+    assert tuple(told["choice"]["statistical_cost"]) == interpolate_statistical_cost(4, 5)

@@ -10,23 +10,23 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
-from moiety.blocks.memory import Peak
-from moiety.core.ledger import read
+from moiety.blocks.memory import MemoryMeter
+from moiety.core.ledger import read_ledger
 from moiety.data import datasets
 from moiety.data.dataset import Dataset
-from moiety.data.graph import Graph, both_ways
-from moiety.engine.batches import feed
+from moiety.data.graph import Graph, mirror_edges
+from moiety.engine.batches import read_batches
 from moiety.engine.serial import Serial
-from moiety.engine.work import gradient
-from moiety.plan.costs import Setting, efforts, forecast
+from moiety.engine.work import compute_gradient
+from moiety.plan.costs import Setting, forecast_round, profile_round
 from moiety.plan.count import Link
-from moiety.plan.outline import outline
+from moiety.plan.outline import abstract_run
 from moiety.recipes import RECIPES
-from moiety.recipes.build import build
-from moiety.recipes.options import make
-from moiety.recipes.record import Net, Subgraphs, Turnout
-from moiety.rounds.synchronous import begin, dispatch, play
-from moiety.run.commands.plan import first_round
+from moiety.recipes.build import build_run
+from moiety.recipes.options import make_method
+from moiety.recipes.record import Net, Participation, Subgraphs
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
+from moiety.run.commands.plan import draw_first_cohort
 from moiety.run.loop import LEDGER
 
 FAST = ("--flops", "5e9")
@@ -34,14 +34,14 @@ FAST = ("--flops", "5e9")
 
 def played(lab, record, method):
     """Play a run and give what its first round cost: bytes in all, down, up; the workers' work."""
-    (first, *_) = read(lab.play(record, method, method) / LEDGER).rounds
+    (first, *_) = read_ledger(lab.play(record, method, method) / LEDGER).rounds
     return first
 
 
 def planned(record, method):
     """Forecast a method for those who take part in the first round."""
-    plan = outline(record, record.seed, partial(first_round, record))
-    return plan, forecast(method, plan, Setting(Link(), flops=1e9))
+    plan = abstract_run(record, record.seed, partial(draw_first_cohort, record))
+    return plan, forecast_round(method, plan, Setting(Link(), flops=1e9))
 
 
 def counted(record, method, plan):
@@ -50,12 +50,14 @@ def counted(record, method, plan):
     A sparse product counts 2 for each edge and column; torch leaves it out on the way there and
     takes it for a dense one on the way back.
     """
-    built = build(record, method, record.seed)
+    built = build_run(record, method, record.seed)
     engine, products = Serial(built.open), Products()
     for worker in plan.rows:
         built.open(worker)  # embeddings are computed once, and in no round
     with FlopCounterMode(display=False) as counter, products:
-        play(built.method, engine, begin(built.method), sorted(plan.rows), record.seed)
+        play_round(
+            built.method, engine, initialise_state(built.method), sorted(plan.rows), record.seed
+        )
     return counter.get_total_flops() + products.flops
 
 
@@ -80,7 +82,7 @@ def test_ddome_is_planned_exactly_as_the_ledger_has_it(lab):
     """The recipe quickstart: bytes of every round, by worker, and operations of the first."""
     record = replace(RECIPES["quickstart"].record, rounds=3, evaluate_every=3, engine="serial")
     plan, told = planned(record, "ddome")
-    rounds = read(lab.play(record, "ddome") / LEDGER).rounds
+    rounds = read_ledger(lab.play(record, "ddome") / LEDGER).rounds
     for entry in rounds:
         assert entry.down_bytes + entry.up_bytes == told.traffic.total
         assert max(work.down_bytes for work in entry.workers) == told.traffic.into
@@ -88,8 +90,8 @@ def test_ddome_is_planned_exactly_as_the_ledger_has_it(lab):
     assert {work.worker for work in rounds[0].workers} == set(plan.rows)
     assert told.flops_all == counted(record, "ddome", plan)
     with torch.device("meta"):
-        method = make("ddome", plan.task, record.options)
-    found, _ = efforts(method, plan)
+        method = make_method("ddome", plan.task, record.options)
+    found, _ = profile_round(method, plan)
     for work in rounds[0].workers:
         mine = found[work.worker]
         assert (work.down_bytes, work.up_bytes) == (mine.down_bytes, mine.up_bytes)
@@ -128,11 +130,13 @@ def graphs(monkeypatch):
     nodes, y = 90, torch.arange(90) % 3
     x = torch.randn(nodes, 12, generator=rng)
     ends = torch.randint(nodes, (2, 300), generator=rng)
-    edges = both_ways(ends[:, ends[0] < ends[1]].unique(dim=1))
+    edges = mirror_edges(ends[:, ends[0] < ends[1]].unique(dim=1))
     third = torch.arange(nodes) % 5
     graph = Graph(edges, third == 0, third == 1, torch.zeros(nodes, dtype=torch.long))
     data = Dataset("ring", x, y, ("a", "b", "c"), test=third > 1, graph=graph)
-    monkeypatch.setitem(datasets.SETS, "ring", replace(datasets.SETS["cora"], load=lambda: data))
+    monkeypatch.setitem(
+        datasets.DATASETS, "ring", replace(datasets.DATASETS["cora"], load=lambda: data)
+    )
 
     def make_record(kind, clusters, batch, **local):
         cora = RECIPES["gist-cora"].record
@@ -140,7 +144,7 @@ def graphs(monkeypatch):
             cora, data="ring", rounds=2, evaluate_every=2, seeds=1, engine="serial",
             net=Net(kind, hidden=(16, 12), dropout=0.5), graph=Subgraphs(clusters=clusters),
             local=replace(cora.local, steps=5, batch=batch, **local),
-            population=replace(cora.population, workers=3), turnout=Turnout(size=3),
+            population=replace(cora.population, workers=3), participation=Participation(size=3),
         )  # fmt: skip
 
     return make_record
@@ -160,14 +164,16 @@ def test_graphs_are_planned_exactly(graphs, lab, kind, clusters, batch, method):
 def alive(built, job):
     """Count the bytes of tensors alive in a worker's steps, with what there was before, at most."""
     solve, rows, most = built.method.solve, built.open(job.worker), 0
-    for batch, lr in feed(rows, solve.plan(rows.size, job), noisy=not solve.batched):
+    for batch, lr in read_batches(
+        rows, solve.plan(rows.size, job), draws_noise=not solve.stackable
+    ):
         carry = solve.start(job, {})
         params = {name: t.clone().requires_grad_() for name, t in carry["params"].items()}
-        with Peak() as peak:
-            for group in (params, carry["frozen"], batch, *carry["slots"].values()):
+        with MemoryMeter() as peak:
+            for group in (params, carry["frozen"], batch, *carry["optimizer_state"].values()):
                 for tensor in group.values():
-                    peak.hold(tensor)
-            grads, _ = gradient(solve, {**carry, "params": params}, batch, job.share.role)
+                    peak.count_tensor(tensor)
+            grads, _ = compute_gradient(solve, {**carry, "params": params}, batch, job.share.role)
             with torch.no_grad():
                 solve.move_in_place({**carry, "params": params}, grads, lr)
         most = max(most, peak.most)
@@ -179,8 +185,8 @@ def alive(built, job):
 def test_memory_of_graphs_is_what_is_alive_in_a_step(graphs, kind, clusters, batch, method):
     record = graphs(kind, clusters, batch)
     plan, told = planned(record, method)
-    built = build(record, method, record.seed)
-    jobs = dispatch(built.method, begin(built.method), list(plan.rows), {}, record.seed)
+    built = build_run(record, method, record.seed)
+    jobs = make_jobs(built.method, initialise_state(built.method), list(plan.rows), {}, record.seed)
     found = max(alive(built, job) for job in jobs)
     assert found == pytest.approx(told.memory_bytes, rel=0.15)
 
@@ -192,14 +198,14 @@ def test_operations_of_a_graph_net_by_hand(graphs):
     batch = next(iter(plan.rows.values())).take(torch.tensor([0]))
     edges, nodes = batch["edges"].shape[1] + 90, 90  # each node is its own neighbour
     dense = 6 * nodes * (12 * 16 + 16 * 12 + 12 * 3) - 2 * nodes * 12 * 16
-    assert told.effort.step_flops == dense + 4 * edges * (16 + 12 + 3)
+    assert told.cost.step_flops == dense + 4 * edges * (16 + 12 + 3)
 
 
 def test_a_subgraph_is_walked_as_it_was_drawn(graphs):
     """Clusters are unlike, so that steps are: a worker's sum is no multiple of its largest."""
     record = graphs("sage", 7, 3)
     _, told = planned(record, "gist")
-    assert told.effort.steps * told.effort.step_flops > told.effort.flops
+    assert told.cost.steps * told.cost.step_flops > told.cost.flops
 
 
 def test_a_graph_compares_gist_and_not_ist(graphs, moiety):

@@ -7,11 +7,11 @@ import torch
 
 from moiety.data import datasets
 from moiety.data.dataset import Dataset
-from moiety.data.files import read
+from moiety.data.files import read_file
 from moiety.models.gated import Common
-from moiety.recipes.build import build, read_data
-from moiety.recipes.common import nearest_anchors
-from moiety.recipes.population import place
+from moiety.recipes.build import build_run, read_data
+from moiety.recipes.common import find_anchors
+from moiety.recipes.population import make_partition
 from moiety.recipes.record import SCHEMES, Population
 
 SHAPES = {
@@ -30,14 +30,14 @@ SHAPES = {
 def digits() -> Dataset:
     """Load the digits; rows are told apart by place, and written by ten hands."""
     pytest.importorskip("sklearn", reason="the extra 'data' is not installed")
-    data = datasets.load("digits")
+    data = datasets.load_dataset("digits")
     return replace(data, groups=torch.arange(data.size) % 10)
 
 
 @pytest.fixture(params=SHAPES)
 def dealt(request, digits):
     population = SHAPES[request.param]
-    return population, place(digits, population, 3)
+    return population, make_partition(digits, population, 3)
 
 
 def test_every_scheme_is_tried():
@@ -50,7 +50,7 @@ def test_one_test_for_all(scheme, digits):
     population = Population(
         scheme=scheme, workers=4, unseen=0, together=True, public=0.0, validation=0.0, first=1000
     )
-    found = place(digits, population, 3)
+    found = make_partition(digits, population, 3)
     test = set(found.groups["test"][-1].tolist())
     hands = [set(rows.tolist()) for rows in found.train.values()]
     assert list(found.groups) == ["test"]
@@ -67,7 +67,7 @@ def test_an_official_test_part_is_kept_apart(digits):
     population = Population(
         scheme="iid", workers=2, unseen=0, together=True, public=0.0, validation=0.0, first=90
     )
-    found = place(official, population, 3)
+    found = make_partition(official, population, 3)
     assert torch.equal(found.groups["test"][-1], official.test.nonzero()[:, 0])
     train = torch.cat(list(found.train.values())).sort().values
     assert torch.equal(train, (~official.test).nonzero()[:90, 0])
@@ -75,7 +75,7 @@ def test_an_official_test_part_is_kept_apart(digits):
 
 def test_all_rows_for_everyone_leave_none_to_test(digits):
     with pytest.raises(ValueError, match="unseen=0, together=True"):
-        place(digits, Population(scheme="all", unseen=0), 3)
+        make_partition(digits, Population(scheme="all", unseen=0), 3)
 
 
 def test_no_row_is_in_two_places(dealt, digits):
@@ -118,7 +118,7 @@ def test_schemes_other_than_labels_share_no_row(dealt):
 @pytest.mark.parametrize("name", ["labels", "labels, every row once"])
 @pytest.mark.parametrize("seed", range(4))
 def test_unseen_workers_have_label_sets_that_nobody_trains_on(digits, name, seed):
-    found = place(digits, SHAPES[name], seed)
+    found = make_partition(digits, SHAPES[name], seed)
     assert digits.y is not None
     known = {tuple(digits.y[rows].unique().tolist()) for rows in found.train.values()}
     unseen = [tuple(digits.y[rows].unique().tolist()) for rows in found.groups["unseen"].values()]
@@ -134,7 +134,7 @@ def test_unseen_workers_have_label_sets_that_nobody_trains_on(digits, name, seed
 
 
 def test_natural_workers_are_those_of_the_data(digits):
-    found = place(digits, SHAPES["natural"], 0)
+    found = make_partition(digits, SHAPES["natural"], 0)
     assert digits.groups is not None
     for rows in [*found.train.values(), *found.groups["unseen"].values()]:
         assert len(digits.groups[rows].unique()) == 1
@@ -147,17 +147,17 @@ def test_natural_workers_of_a_table(tmp_path, tiny):
     path = tmp_path / "own.csv"
     path.write_text("\n".join(["one,two,label,worker", *lines]))
     record = tiny(data=str(path), population={"scheme": "natural", "unseen": 1, "anchors": 0})
-    built = build(record, "fedavg", 0)
+    built = build_run(record, "fedavg", 0)
     assert (built.num_seen, built.num_unseen) == (3, 1)
     assert built.shape == (2,)  # neither the label nor the worker is a feature
-    groups = read(path).groups
+    groups = read_file(path).groups
     assert groups is not None
     assert len(groups.unique()) == 4
 
 
 def test_dealing_repeats_and_depends_on_the_seed(dealt, digits):
     population, found = dealt
-    again, other = place(digits, population, 3), place(digits, population, 4)
+    again, other = make_partition(digits, population, 3), make_partition(digits, population, 4)
     for worker, rows in found.train.items():
         assert torch.equal(rows, again.train[worker])
     assert any(not torch.equal(rows, other.train[worker]) for worker, rows in found.train.items())
@@ -167,7 +167,7 @@ def test_anchors_by_k_means_read_no_labels(tiny):
     """With other labels the same workers are anchors: only inputs are looked at."""
     pytest.importorskip("sklearn", reason="the extra 'data' is not installed")
     record = tiny(population={"scheme": "iid", "anchors": 3})
-    built = build(record, "ddome", 0)
+    built = build_run(record, "ddome", 0)
     assert sorted(built.anchors.values()) == [0, 1, 2]
     assert set(built.anchors) <= set(range(6))
     model = built.method.model
@@ -178,7 +178,7 @@ def test_anchors_by_k_means_read_no_labels(tiny):
     x = torch.cat([batch["x"] for batch in rows.values()])
     ends = torch.tensor([len(batch["x"]) for batch in rows.values()]).cumsum(0).tolist()
     hands = {w: torch.arange(end - len(rows[w]["x"]), end) for w, end in enumerate(ends)}
-    assert nearest_anchors(common, x, hands, 3, 0) == built.anchors
+    assert find_anchors(common, x, hands, 3, 0) == built.anchors
 
 
 def test_an_unknown_data_set(tmp_path):

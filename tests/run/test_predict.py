@@ -13,21 +13,21 @@ import torch
 
 from moiety import METHODS, Conduct, Local, Task, load, train
 from moiety.core.errors import RunError
-from moiety.core.ledger import read
+from moiety.core.ledger import read_ledger
 from moiety.core.streams import stream
 from moiety.data.cache import VARIABLE
 from moiety.data.dataset import Dataset
-from moiety.data.datasets import SETS, Entry
-from moiety.data.graph import Graph, GraphRows, both_ways, masked
-from moiety.data.texts import windows
+from moiety.data.datasets import DATASETS, DatasetEntry
+from moiety.data.graph import Graph, GraphRows, mask_labels, mirror_edges
+from moiety.data.texts import cut_windows
 from moiety.models.graph import graphnet
 from moiety.recipes import RECIPES
-from moiety.recipes.build import build
-from moiety.recipes.fields import override
+from moiety.recipes.build import build_run
+from moiety.recipes.fields import override_fields
 from moiety.recipes.record import Federation
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
-from moiety.run.spec import resolve
+from moiety.run.spec import resolve_run
 from moiety.serve.predictor import CONFIG, MODEL
 from moiety.tasks.objectives import NodeCrossEntropy
 
@@ -47,7 +47,9 @@ def ring() -> Dataset:
     one = torch.cat([torch.arange(NODES), torch.arange(20)])
     other = torch.cat([(torch.arange(NODES) + 3) % NODES, torch.arange(20) + 31])
     place = torch.arange(NODES) // 20
-    graph = Graph(both_ways(torch.stack([one, other])), place == 0, place == 1, torch.zeros_like(y))
+    graph = Graph(
+        mirror_edges(torch.stack([one, other])), place == 0, place == 1, torch.zeros_like(y)
+    )
     return Dataset("ring", x, y, KINDS, test=place == 2, graph=graph)
 
 
@@ -60,7 +62,7 @@ def song() -> str:
 
 def fable() -> Dataset:
     text = song()
-    x, y = windows(torch.tensor([LETTERS.index(one) for one in text]), CONTEXT)
+    x, y = cut_windows(torch.tensor([LETTERS.index(one) for one in text]), CONTEXT)
     test = torch.arange(len(x)) >= round(len(x) * 0.9)
     return Dataset("fable", x.clone(), y.clone(), tuple(LETTERS), test=test)
 
@@ -69,13 +71,13 @@ def fable() -> Dataset:
 def named():
     """Have a small graph and a small text among the data sets that go by a name."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SETS, "ring", Entry(ring, "a ring", "nothing"))
-        patch.setitem(SETS, "fable", Entry(fable, "a fable", "nothing"))
+        patch.setitem(DATASETS, "ring", DatasetEntry(ring, "a ring", "nothing"))
+        patch.setitem(DATASETS, "fable", DatasetEntry(fable, "a fable", "nothing"))
         yield
 
 
 def play(folder: Path, record: Federation, method: str) -> Path:
-    spec, built = resolve("yours", record, method, 0)
+    spec, built = resolve_run("yours", record, method, 0)
     start_run(spec, built, folder)
     return folder
 
@@ -86,10 +88,10 @@ def graph_run(named, tmp_path_factory) -> Path:
     record = RECIPES["gist-cora"].record
     small = {
         "data": "ring", "rounds": 2, "engine": "serial", "graph": {"project": 7, "clusters": 3},
-        "net": {"hidden": (8, 8)}, "local": {"steps": 3}, "turnout": {"size": 2},
+        "net": {"hidden": (8, 8)}, "local": {"steps": 3}, "participation": {"size": 2},
         "population": {"workers": 2},
     }  # fmt: skip
-    return play(tmp_path_factory.mktemp("played") / "graph", override(record, small), "gist")
+    return play(tmp_path_factory.mktemp("played") / "graph", override_fields(record, small), "gist")
 
 
 TEXT = {
@@ -101,7 +103,7 @@ TEXT = {
 @pytest.fixture(scope="module")
 def text_run(named, tmp_path_factory) -> Path:
     del named
-    record = override(RECIPES["ist-shakespeare"].record, {**TEXT, "data": "fable"})
+    record = override_fields(RECIPES["ist-shakespeare"].record, {**TEXT, "data": "fable"})
     return play(tmp_path_factory.mktemp("played") / "text", record, "ist")
 
 
@@ -117,7 +119,7 @@ def test_predicted_nodes_are_those_of_the_last_evaluation(moiety, graph_run, tmp
     names = np.array([*KINDS, "-1"])[np.where(ring().test, ring().y, 3)]
     write_graph(tmp_path / "graph.npz", ring(), y=names)
     told = json.loads(moiety("predict", graph_run, "--data", "graph.npz", "--json").out)
-    wanted = read(graph_run / LEDGER).evaluations[-1].groups["test"]
+    wanted = read_ledger(graph_run / LEDGER).evaluations[-1].groups["test"]
     assert wanted.rows == [20]
     assert told["accuracy"] == wanted.accuracy[0]
     assert told["rows"] == NODES == sum(told["counts"].values())
@@ -126,8 +128,8 @@ def test_predicted_nodes_are_those_of_the_last_evaluation(moiety, graph_run, tmp
 def test_nodes_are_scored_as_in_training(graph_run):
     """The rows of the run itself, through the saved model, against raw features."""
     spec = json.loads((graph_run / "config.json").read_text())
-    record = override(RECIPES["gist-cora"].record, spec["fields"])
-    built, served = build(record, "gist", 0), load(graph_run)
+    record = override_fields(RECIPES["gist-cora"].record, spec["fields"])
+    built, served = build_run(record, "gist", 0), load(graph_run)
     [rows] = built.groups["test"].values()
     batch = rows.take(torch.arange(1))
     assert batch["x"].shape == (NODES, 7)
@@ -137,7 +139,7 @@ def test_nodes_are_scored_as_in_training(graph_run):
     torch.testing.assert_close(found, wanted)
     here = batch["y"] >= 0
     loss = -wanted[here].gather(1, batch["y"][here][:, None]).mean().item()
-    last = read(graph_run / LEDGER).evaluations[-1].groups["test"]
+    last = read_ledger(graph_run / LEDGER).evaluations[-1].groups["test"]
     assert loss == pytest.approx(last.loss[0], rel=1e-6)
 
 
@@ -146,7 +148,11 @@ def test_edges_may_lie_either_way_twice_or_in_a_loop(graph_run):
     once = data.graph.edges[:, : data.graph.edges.shape[1] // 2]
     wanted = served.predict_log_proba(data.x, once)
     loops = torch.arange(NODES).expand(2, NODES)
-    for edges in (once.flip(0), both_ways(once), torch.cat([once, once.flip(0)[:, :9], loops], 1)):
+    for edges in (
+        once.flip(0),
+        mirror_edges(once),
+        torch.cat([once, once.flip(0)[:, :9], loops], 1),
+    ):
         assert torch.equal(served.predict_log_proba(data.x, edges.int()), wanted)
     apart = served.predict_log_proba(data.x, torch.zeros(2, 0, dtype=torch.long))
     assert not torch.allclose(apart, wanted)
@@ -238,7 +244,7 @@ def tail() -> str:
 def test_the_loss_of_a_text_is_that_of_the_last_evaluation(moiety, text_run, tmp_path):
     (tmp_path / "text.txt").write_text(tail())
     told = json.loads(moiety("predict", text_run, "--data", "text.txt", "--json").out)
-    wanted = read(text_run / LEDGER).evaluations[-1].groups["test"]
+    wanted = read_ledger(text_run / LEDGER).evaluations[-1].groups["test"]
     assert told["characters"] == wanted.rows[0] == len(tail()) - 1
     assert told["nats"] == pytest.approx(wanted.loss[0], rel=1e-9)
     assert told["bits"] == pytest.approx(told["nats"] / math.log(2))
@@ -258,7 +264,7 @@ def test_every_character_but_the_first_is_scored_once(moiety, text_run, tmp_path
         rows = list(csv.DictReader(file))
     assert "".join(row["character"] for row in rows) == text[1:]
     served = load(text_run)
-    tokens = torch.tensor([served.intake.classes.index(one) for one in text])
+    tokens = torch.tensor([served.input_spec.classes.index(one) for one in text])
     starts = [0, CONTEXT, len(text) - 1 - CONTEXT]
     told = served.predict_log_proba(torch.stack([tokens[s : s + CONTEXT] for s in starts]))
     assert told.shape == (3, CONTEXT, len(LETTERS))
@@ -322,8 +328,8 @@ def test_a_model_says_itself_what_it_takes(graph_run, text_run, tmp_path):
         alone.mkdir()
         (alone / MODEL).write_bytes((run / "final" / MODEL).read_bytes())
         (alone / CONFIG).write_text(json.dumps(config))
-        assert load(alone).intake.medium == load(run).intake.medium
-        config["medium"] = {"kind": "sound"}
+        assert load(alone).input_spec.adapter == load(run).input_spec.adapter
+        config["adapter"] = {"kind": "sound"}
         (alone / CONFIG).write_text(json.dumps(config))
         with pytest.raises(RunError, match="does not describe"):
             load(alone)
@@ -333,7 +339,7 @@ def test_a_run_of_your_own_on_a_graph_is_used_so_too(tmp_path):
     data, model = ring(), graphnet("gcn", (WIDTH, 6, len(KINDS)), stream(0, "net"))
     rows = {
         place: GraphRows(
-            {"x": data.x, "y": masked(data.y, data.graph.train)},
+            {"x": data.x, "y": mask_labels(data.y, data.graph.train)},
             data.graph.edges,
             torch.arange(NODES) // 20,
             torch.arange(3),
@@ -351,27 +357,31 @@ def test_a_run_of_your_own_on_a_graph_is_used_so_too(tmp_path):
 
 @shelf
 def test_papers_of_cora_are_predicted_as_in_the_ledger(moiety, lab, tmp_path):
-    record = override(
+    record = override_fields(
         RECIPES["gist-cora"].record,
         {"rounds": 1, "engine": "serial", "net": {"hidden": (16, 16)}, "local": {"steps": 2}},
     )
-    run, data = lab.play(record, "gist"), SETS["cora"].load()
+    run, data = lab.play(record, "gist"), DATASETS["cora"].load()
     write_graph(tmp_path / "graph.npz", data)
     told = json.loads(moiety("predict", run, "--data", "graph.npz", "--json").out)
-    wanted = read(run / LEDGER).evaluations[-1].groups["test"]
+    wanted = read_ledger(run / LEDGER).evaluations[-1].groups["test"]
     assert told["accuracy"] == wanted.accuracy[0]
     assert wanted.rows == [1000]
-    assert load(run).intake.medium.config() == {"kind": "graph", "inputs": 1433, "project": 512}
+    assert load(run).input_spec.adapter.config() == {
+        "kind": "graph",
+        "inputs": 1433,
+        "project": 512,
+    }
 
 
 @shelf
 def test_shakespeare_is_foreseen_as_in_the_ledger(moiety, lab, tmp_path):
-    record = override(RECIPES["ist-shakespeare"].record, {**TEXT, "rounds": 1})
-    run, data = lab.play(replace(record, evaluate_every=1), "ist"), SETS["shakespeare"].load()
+    record = override_fields(RECIPES["ist-shakespeare"].record, {**TEXT, "rounds": 1})
+    run, data = lab.play(replace(record, evaluate_every=1), "ist"), DATASETS["shakespeare"].load()
     tokens = torch.cat([data.x[data.test].flatten(), data.y[data.test][-1, -1:]])
     text = "".join(data.classes[place] for place in tokens.tolist())
     (tmp_path / "text.txt").write_text(text)
     told = json.loads(moiety("predict", run, "--data", "text.txt", "--json").out)
-    wanted = read(run / LEDGER).evaluations[-1].groups["test"]
+    wanted = read_ledger(run / LEDGER).evaluations[-1].groups["test"]
     assert told["nats"] == pytest.approx(wanted.loss[0], rel=1e-6)
     assert told["characters"] == wanted.rows[0]

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from moiety.recipes.build import build
+from moiety.recipes.build import build_run
 from moiety.run.cli import main
-from moiety.run.errors import failure
+from moiety.run.errors import explain_failure
 from moiety.run.group import read_spec
-from moiety.serve.predictor import load
+from moiety.serve.predictor import load_model
 
 WORDS = [
     *("run", "ist-digits", "--methods", "diloco", "--seeds", "1", "--rounds", "40"),
-    *("--evaluate-every", "20", "--net.hidden", "32", "32", "--keep.every", "4"),
+    *("--evaluate-every", "20", "--net.hidden", "32", "32", "--checkpoint.every", "4"),
     *("--engine", "collective", "--out"),
 ]
 
@@ -143,12 +143,14 @@ class DistBackendError(DistError):
     (ValueError("gloomy"), 2, False),
 ])  # fmt: skip
 def test_only_an_error_of_the_link_is_a_lost_rank(error, ranks, told, tmp_path):
-    said = str(failure(error, tmp_path, ranks))
+    said = str(explain_failure(error, tmp_path, ranks))
     assert ("another rank was lost" in said) == told
     assert str(error) in said
     assert "No checkpoint was written yet" in said
     (tmp_path / "checkpoints" / "00000004").mkdir(parents=True)
-    assert f"The last checkpoint is kept in {tmp_path}" in str(failure(error, tmp_path, ranks))
+    assert f"The last checkpoint is kept in {tmp_path}" in str(
+        explain_failure(error, tmp_path, ranks)
+    )
 
 
 @pytest.mark.parametrize("engine", ["collective", "partitioned"])
@@ -177,7 +179,7 @@ def test_several_processes_need_the_collective_engine(tmp_path):
 
 BLOCKS = [
     *("run", "ist-digits", "--methods", "ist", "--seeds", "1", "--rounds", "12"),
-    *("--evaluate-every", "6", "--net.hidden", "32", "32", "--keep.every", "4"),
+    *("--evaluate-every", "6", "--net.hidden", "32", "32", "--checkpoint.every", "4"),
     *("--engine",),
 ]
 
@@ -222,7 +224,7 @@ def test_blocks_are_used_as_merged_where_nothing_is_calibrated(tmp_path):
     told = []
     for words in ([], ["--ist.no-calibrate"]):
         out = tmp_path / f"run{len(words)}"
-        kept = ["--keep.every", "2", "--keep.last", "3", "--out", str(out)]
+        kept = ["--checkpoint.every", "2", "--checkpoint.last", "3", "--out", str(out)]
         assert main([*BLOCKS, "partitioned", *words, *kept]) == 0
         told.append(scores(text_of(out / "ledger.jsonl")))
         assert sorted(path.name for path in (out / "checkpoints").iterdir()) == [
@@ -231,7 +233,7 @@ def test_blocks_are_used_as_merged_where_nothing_is_calibrated(tmp_path):
             "00000012",
         ]
     assert told[0] != told[1]
-    names = load(tmp_path / "run1").params
+    names = load_model(tmp_path / "run1").params
     assert not any(name.endswith(".mean") for name in names)
 
 
@@ -239,11 +241,11 @@ def test_blocks_are_used_as_merged_where_nothing_is_calibrated(tmp_path):
 def test_the_final_model_of_blocks_is_a_model_like_any(engine, tmp_path):
     """Written by two ranks, loaded by one process: it answers as the last evaluation says."""
     out = tmp_path / engine
-    run = torchrun(2, *BLOCKS, engine, "--local.moments", "carry", "--out", out)
+    run = torchrun(2, *BLOCKS, engine, "--local.optimizer-state", "send", "--out", out)
     said = run.communicate(timeout=120)[0]
     assert run.returncode == 0, said
-    served = load(out)
-    data = build(read_spec(out).record, "ist", 0)
+    served = load_model(out)
+    data = build_run(read_spec(out).record, "ist", 0)
     (rows,) = data.groups["test"].values()
     batch = rows.take(torch.arange(rows.size))
     guess = served.model.logits(served.params, batch, {}).argmax(1)
@@ -260,7 +262,7 @@ def test_peers_and_owners_play_the_same_rounds(tmp_path):
     told = []
     for engine in ("partitioned", "peers"):
         out = tmp_path / engine
-        run = torchrun(2, *BLOCKS, engine, "--turnout.size", "2", "--out", out)
+        run = torchrun(2, *BLOCKS, engine, "--participation.size", "2", "--out", out)
         said = run.communicate(timeout=120)[0]
         assert run.returncode == 0, said
         told.append((text_of(out / "ledger.jsonl"), final(out)))
@@ -289,8 +291,8 @@ def test_blocks_cost_and_hold_what_the_whole_in_one_place_does(tmp_path):
         (["--methods", "local_sgd"], "say --methods ist"),
         (["--net.kind", "mlp"], "--net.kind normed"),
         (["--local.by-rows"], "local.by_rows=True"),
-        (["--pace.speeds.values", "1", "5"], "has no clock"),
-        (["--local.moments", "keep"], "local.moments='reset' or 'carry'"),
+        (["--schedule.speeds.values", "1", "5"], "has no clock"),
+        (["--local.optimizer-state", "keep"], "local.optimizer_state='reset' or 'send'"),
     ],
 )
 def test_what_cannot_be_played_in_blocks_is_told_the_remedy(words, remedy, tmp_path, capsys):

@@ -4,48 +4,54 @@ import os
 
 import pytest
 
-from moiety.core.ledger import read
+from moiety.core.ledger import read_ledger
 from moiety.core.state import Job, Share
 from moiety.core.streams import stream
 from moiety.data.cache import VARIABLE
-from moiety.data.datasets import SETS
+from moiety.data.datasets import DATASETS
 from moiety.methods.task import Task
 from moiety.models.mlp import mlp
 from moiety.recipes import RECIPES
-from moiety.recipes.build import build
-from moiety.recipes.fields import override, to_plain
-from moiety.recipes.options import make, with_options
+from moiety.recipes.build import build_run
+from moiety.recipes.fields import override_fields, to_plain
+from moiety.recipes.options import make_method, with_options
 from moiety.recipes.record import Federation
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
-from moiety.run.spec import Spec, flag, resolve
+from moiety.run.spec import RunSpec, resolve_run, write_flag
 
 
 def small(name: str) -> Federation:
-    record = override(RECIPES[name].record, {"rounds": 1, "seeds": 1, "common": {"epochs": 1}})
+    record = override_fields(
+        RECIPES[name].record, {"rounds": 1, "seeds": 1, "common": {"epochs": 1}}
+    )
     if "loft" in record.methods:
-        record = override(record, {"loft": {"prune": 0.0, "tune": 0}})
-    return record if record.data else override(record, {"data": "digits"})
+        record = override_fields(record, {"loft": {"prune": 0.0, "tune": 0}})
+    return record if record.data else override_fields(record, {"data": "digits"})
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_plays_a_round_of_each_of_its_methods(name, tmp_path):
     record = small(name)
-    if VARIABLE in SETS[record.data].needs and not os.environ.get(VARIABLE):
+    if VARIABLE in DATASETS[record.data].needs and not os.environ.get(VARIABLE):
         pytest.skip(f"{name} needs {record.data}, and {VARIABLE} is not set")
     for method in record.methods:
-        spec, built = resolve(name, record, method, 0)
+        spec, built = resolve_run(name, record, method, 0)
         start_run(spec, built, tmp_path / method)
-        ledger = read(tmp_path / method / LEDGER)
+        ledger = read_ledger(tmp_path / method / LEDGER)
         assert ledger.end.status == "finished"
         assert len(ledger.rounds) == (method != "common")
         assert ledger.start.num_seen == record.population.workers
         assert ledger.start.num_unseen == record.population.unseen
         for entry in ledger.rounds:
-            awaited = record.pace.size if record.pace.kind == "buffer" else record.turnout.size
+            awaited = (
+                record.schedule.size
+                if record.schedule.kind == "buffered"
+                else record.participation.size
+            )
             assert len(entry.workers) == awaited
         groups = ledger.evaluations[-1].groups
-        together = record.population.together
+        together = record.population.shared_test
         assert ({"test"} if together else {"seen", "unseen", "validation"}) <= groups.keys()
         assert all(0 <= one <= 1 for group in groups.values() for one in group.accuracy)
 
@@ -53,15 +59,15 @@ def test_a_recipe_plays_a_round_of_each_of_its_methods(name, tmp_path):
 def test_recipes_name_data_sets_that_are_known():
     named = {name: recipe.record.data for name, recipe in RECIPES.items()}
     assert named.pop("yours") == ""
-    assert all(data in SETS for data in named.values())
+    assert all(data in DATASETS for data in named.values())
     assert all(recipe.about for recipe in RECIPES.values())
 
 
 @pytest.mark.parametrize(("name", "size"), [("asyncdrop-fashion", 1), ("fedbuff-fashion", 4)])
 def test_the_note_of_a_server_that_does_not_wait_fits_its_commits(name, size):
     record = RECIPES[name].record
-    assert record.pace.size == size
-    assert "pace.size says of how many replies" in record.note
+    assert record.schedule.size == size
+    assert "schedule.size says of how many replies" in record.note
     assert "one reply" not in record.note
 
 
@@ -70,7 +76,7 @@ def test_the_note_of_dealt_recipes_says_where_steps_and_rates_are_not_equal(name
     """A round of data parallelism is one step, and DiLoCo's AdamW wants a rate of its own."""
     record = RECIPES[name].record
     steps = {
-        method: make(method, Task(mlp((4, 3, 2), stream(0)), record.local), record.options)
+        method: make_method(method, Task(mlp((4, 3, 2), stream(0)), record.local), record.options)
         .solve.plan(500, Job(0, 0, 0, Share(), {}))
         .rows.shape[0]
         for method in ("local_sgd", "data_parallel", "diloco")
@@ -84,38 +90,38 @@ def test_the_note_of_dealt_recipes_says_where_steps_and_rates_are_not_equal(name
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_specification_survives_its_json(name):
     record = small(name)
-    spec = Spec(name, record, "ddome", 3)
-    again = Spec.from_json(spec.to_json(), "here")
+    spec = RunSpec(name, record, "ddome", 3)
+    again = RunSpec.from_json(spec.to_json(), "here")
     assert to_plain(again.record) == to_plain(record)
     assert again.mark == spec.mark
-    other = Spec(name, override(record, {"local": {"lr": 0.123}}), "ddome", 3)
+    other = RunSpec(name, override_fields(record, {"local": {"lr": 0.123}}), "ddome", 3)
     assert other.mark != spec.mark
     assert "--local.lr 0.123" in other.command
     assert "--local.lr" not in spec.command
 
 
 def test_what_is_left_to_the_recipe_is_not_in_the_command():
-    spec = Spec("quickstart", RECIPES["quickstart"].record, "ddome", 0)
+    spec = RunSpec("quickstart", RECIPES["quickstart"].record, "ddome", 0)
     assert spec.command == "moiety run quickstart --methods ddome --seed 0 --engine auto"
 
 
 def test_fields_as_words():
-    assert flag("local.lr", 0.5) == ["--local.lr", "0.5"]
-    assert flag("net.hidden", [8, 4]) == ["--net.hidden", "8", "4"]
-    assert flag("local.by_rows", True) == ["--local.by-rows"]
-    assert flag("local.by_rows", False) == ["--local.no-by-rows"]
+    assert write_flag("local.lr", 0.5) == ["--local.lr", "0.5"]
+    assert write_flag("net.hidden", [8, 4]) == ["--net.hidden", "8", "4"]
+    assert write_flag("local.by_rows", True) == ["--local.by-rows"]
+    assert write_flag("local.by_rows", False) == ["--local.no-by-rows"]
 
 
 def test_options_reach_the_method(tiny):
     record = tiny(ddome={"experts": 4, "k": 3})
-    method = build(record, "ddome", 0).method
+    method = build_run(record, "ddome", 0).method
     assert method.model.params["gate.layer2.b"].shape == (4,)
-    assert len(build(tiny(), "ddome", 0).method.model.params["gate.layer2.b"]) == 3
+    assert len(build_run(tiny(), "ddome", 0).method.model.params["gate.layer2.b"]) == 3
     chosen = with_options(fedprox={"mu": 7.0})
     assert chosen.fedprox.mu == 7.0
     with pytest.raises(TypeError, match="mue"):
         with_options(fedprox={"mue": 7.0})
-    assert make.__doc__
+    assert make_method.__doc__
 
 
 @pytest.mark.parametrize(("changes", "said"), [
@@ -128,9 +134,9 @@ def test_options_reach_the_method(tiny):
 ])  # fmt: skip
 def test_values_of_another_type(changes, said):
     with pytest.raises(ValueError, match=said):
-        override(Federation(), changes)
+        override_fields(Federation(), changes)
 
 
 def test_whole_numbers_do_for_fractions():
-    assert override(Federation(), {"local": {"lr": 1}}).local.lr == 1.0
-    assert override(Federation(), {"net": {"hidden": []}}).net.hidden == ()
+    assert override_fields(Federation(), {"local": {"lr": 1}}).local.lr == 1.0
+    assert override_fields(Federation(), {"net": {"hidden": []}}).net.hidden == ()

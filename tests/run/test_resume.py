@@ -53,15 +53,15 @@ def kill_later(child: int, folder, rng: random.Random) -> bool:
 def check_whole(folder) -> None:
     """Read every checkpoint there is."""
     mark = read_spec(folder).mark
-    for path in checkpoint.found(folder / CHECKPOINTS):
-        kept = checkpoint.read(path, mark)
+    for path in checkpoint.list_checkpoints(folder / CHECKPOINTS):
+        kept = checkpoint.read_checkpoint(path, mark)
         assert kept.state.round == int(path.name)
         with safe_open(path / checkpoint.TENSORS, "pt") as file:
-            assert len(file.keys()) == len(checkpoint.flatten(kept))
+            assert len(file.keys()) == len(checkpoint.flatten_checkpoint(kept))
 
 
 ASYNC = {
-    "kind": "buffer",
+    "kind": "buffered",
     "rate": 0.5,
     "staleness": "polynomial",
     "speeds": {"kind": "lognormal", "values": [1.0, 0.7], "jitter": 0.2},
@@ -72,23 +72,26 @@ CASES = {
     "ddome, pool": ("ddome", {"engine": "pool"}),
     "fedper, vectorized": ("fedper", {"engine": "vectorized"}),
     "fedper, pool": ("fedper", {"engine": "pool"}),
-    "fedavg that keeps momentum, serial": ("fedavg", {"local": {"moments": "keep"}}),
+    "fedavg that keeps momentum, serial": ("fedavg", {"local": {"optimizer_state": "keep"}}),
     "ist that carries momentum, vectorized": (
         "ist",
-        {"local": {"moments": "carry"}, "engine": "vectorized", "net": {"kind": "normed"}},
+        {"local": {"optimizer_state": "send"}, "engine": "vectorized", "net": {"kind": "normed"}},
     ),
     "fedopt with the server's memory, serial": ("fedopt", {}),
-    "asyncdrop, jobs under way": ("asyncdrop", {"turnout": {"anchors": -1}, "pace": ASYNC}),
+    "asyncdrop, jobs under way": (
+        "asyncdrop",
+        {"participation": {"anchors": -1}, "schedule": ASYNC},
+    ),
     "ddome buffered, pool": (
         "ddome",
-        {"engine": "pool", "turnout": {"anchors": -1}, "pace": {**ASYNC, "size": 2}},
+        {"engine": "pool", "participation": {"anchors": -1}, "schedule": {**ASYNC, "size": 2}},
     ),
     "fedavg that carries momentum, late": (
         "fedavg",
         {
-            "local": {"moments": "carry"},
-            "turnout": {"anchors": -1},
-            "pace": {**ASYNC, "size": 3, "change": True},
+            "local": {"optimizer_state": "send"},
+            "participation": {"anchors": -1},
+            "schedule": {**ASYNC, "size": 3, "change": True},
         },
     ),
 }
@@ -131,14 +134,14 @@ def test_a_kill_between_the_checkpoint_and_the_model_is_mended(lab, tiny, final,
 
 def test_memory_of_workers_is_kept_and_matters(lab, tiny, final):
     plain = lab.play(tiny(), name="plain")
-    carried = lab.play(tiny(local={"moments": "keep"}), name="carried")
+    carried = lab.play(tiny(local={"optimizer_state": "keep"}), name="carried")
     assert final(plain) != final(carried)
-    newest = checkpoint.found(carried / CHECKPOINTS)[-1]
-    kept = checkpoint.read(newest, read_spec(carried).mark)
+    newest = checkpoint.list_checkpoints(carried / CHECKPOINTS)[-1]
+    kept = checkpoint.read_checkpoint(newest, read_spec(carried).mark)
     assert set(kept.memory) <= set(range(6))
     assert kept.memory
-    none = checkpoint.found(plain / CHECKPOINTS)[-1]
-    assert not checkpoint.read(none, read_spec(plain).mark).memory
+    none = checkpoint.list_checkpoints(plain / CHECKPOINTS)[-1]
+    assert not checkpoint.read_checkpoint(none, read_spec(plain).mark).memory
 
 
 @pytest.mark.parametrize("at", [2, 4])

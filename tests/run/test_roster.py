@@ -6,66 +6,72 @@ from collections import Counter
 
 import pytest
 
-from moiety.core.ledger import read
-from moiety.core.streams import address
+from moiety.core.ledger import read_ledger
+from moiety.core.streams import hash_address
 from moiety.run.cli import main
-from moiety.run.cohort import Available, Fixed, Strata, Uniform, spread
+from moiety.run.cohort import (
+    AvailableCohort,
+    FixedCohort,
+    StratifiedCohort,
+    UniformCohort,
+    spread_chances,
+)
 
 
-def check_drawn(roster, size: int, population: int) -> None:
-    drawn = [roster(place, 7) for place in range(50)]
+def check_drawn(cohort, size: int, population: int) -> None:
+    drawn = [cohort(place, 7) for place in range(50)]
     for workers in drawn:
         assert list(workers) == sorted(set(workers))
         assert len(workers) == size
         assert set(workers) <= set(range(population))
-    assert drawn == [roster(place, 7) for place in range(50)]
-    assert drawn != [roster(place, 8) for place in range(50)]
+    assert drawn == [cohort(place, 7) for place in range(50)]
+    assert drawn != [cohort(place, 8) for place in range(50)]
     assert len(set(drawn)) > 1
 
 
 def test_uniform_draws_everyone_alike():
-    roster = Uniform(10, 3)
-    check_drawn(roster, 3, 10)
-    counts = Counter(worker for place in range(3000) for worker in roster(place, 0))
+    cohort = UniformCohort(10, 3)
+    check_drawn(cohort, 3, 10)
+    counts = Counter(worker for place in range(3000) for worker in cohort(place, 0))
     # 900 expected of each; the standard deviation is sqrt(3000 * 0.3 * 0.7) = 25.
     assert set(counts) == set(range(10))
     assert all(abs(count - 900) < 125 for count in counts.values())
 
 
 def test_all_of_them():
-    assert Uniform(5, 5)(3, 1) == (0, 1, 2, 3, 4)
-    assert Fixed((4, 2))(0, 1) == Fixed((4, 2))(9, 8) == (4, 2)
+    assert UniformCohort(5, 5)(3, 1) == (0, 1, 2, 3, 4)
+    assert FixedCohort((4, 2))(0, 1) == FixedCohort((4, 2))(9, 8) == (4, 2)
 
 
 @pytest.mark.parametrize("size", [0, 6, -1])
 def test_a_size_that_cannot_be(size):
     with pytest.raises(ValueError, match=f"{size} workers a round of 5; choose 1 to 5"):
-        Uniform(5, size)
+        UniformCohort(5, size)
 
 
 def test_strata_draw_so_many_of_each():
-    roster = Strata(((0, 1, 2, 3), (10, 11, 12), (20,)), (2, 1, 0))
+    cohort = StratifiedCohort(((0, 1, 2, 3), (10, 11, 12), (20,)), (2, 1, 0))
     for place in range(60):
-        drawn = roster(place, 3)
+        drawn = cohort(place, 3)
         assert [sum(w // 10 == group for w in drawn) for group in range(3)] == [2, 1, 0]
         assert list(drawn) == sorted(drawn)
-    counts = Counter(worker for place in range(2000) for worker in roster(place, 0))
+    counts = Counter(worker for place in range(2000) for worker in cohort(place, 0))
     assert all(abs(counts[worker] - 1000) < 115 for worker in range(4))
     assert all(abs(counts[worker] - 667) < 110 for worker in (10, 11, 12))
     with pytest.raises(ValueError, match="cannot draw 3 workers a round of a group of 2"):
-        Strata(((1, 2),), (3,))
+        StratifiedCohort(((1, 2),), (3,))
     with pytest.raises(ValueError, match="draws nobody"):
-        Strata(((1, 2),), (0,))
+        StratifiedCohort(((1, 2),), (0,))
 
 
 def test_the_available_are_drawn_alike():
-    roster = Available(20, 4, lambda worker: 0.0 if worker % 2 else 0.75)
+    cohort = AvailableCohort(20, 4, lambda worker: 0.0 if worker % 2 else 0.75)
     counts: Counter = Counter()
     for place in range(2000):
-        drawn = roster(place, 0)
+        drawn = cohort(place, 0)
         assert len(drawn) <= 4
         assert all(worker % 2 == 0 for worker in drawn)
-        assert all(roster.is_available(worker, place, 0) for worker in drawn)
+        assert all(cohort.is_available(worker, place, 0) for worker in drawn)
         counts.update(drawn)
     # Ten workers share at most 8,000 places; low numbers are not preferred.
     share = sum(counts.values()) / 10
@@ -73,39 +79,39 @@ def test_the_available_are_drawn_alike():
 
 
 def test_all_available_are_taken_where_they_are_few():
-    roster = Available(6, 6, lambda worker: 0.5)
+    cohort = AvailableCohort(6, 6, lambda worker: 0.5)
     for place in range(20):
-        here = {w for w in range(6) if address(0, place, w, "available") / 2**63 < 0.5}
+        here = {w for w in range(6) if hash_address(0, place, w, "available") / 2**63 < 0.5}
         if here:
-            assert set(roster(place, 0)) == here
+            assert set(cohort(place, 0)) == here
     with pytest.raises(ValueError, match="no worker is available in round 5; raise the chance"):
-        Available(6, 2, lambda worker: 0.0)(4, 0)
+        AvailableCohort(6, 2, lambda worker: 0.0)(4, 0)
 
 
 def test_chances_are_spread_evenly():
-    chance = spread([3, 5, 9], 0.2, 1.0)
+    chance = spread_chances([3, 5, 9], 0.2, 1.0)
     assert [chance(worker) for worker in (3, 5, 9)] == pytest.approx([0.2, 0.6, 1.0])
-    assert spread([8], 0.2, 1.0)(8) == pytest.approx(0.2)
+    assert spread_chances([8], 0.2, 1.0)(8) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("make", [
-    lambda population: Uniform(population, 10),
-    lambda population: Available(population, 10, lambda worker: 0.5),
-    lambda population: Strata((range(10), range(10, population)), (5, 5)),
+    lambda population: UniformCohort(population, 10),
+    lambda population: AvailableCohort(population, 10, lambda worker: 0.5),
+    lambda population: StratifiedCohort((range(10), range(10, population)), (5, 5)),
 ])  # fmt: skip
 def test_a_million_workers_cost_no_more_than_a_thousand(make):
     peaks, seconds = [], []
     for population in (1000, 10**6):
-        roster = make(population)
-        roster(0, 0)
+        cohort = make(population)
+        cohort(0, 0)
         times = []
         for place in range(20):
             begun = time.perf_counter()
-            roster(place, 0)
+            cohort(place, 0)
             times.append(time.perf_counter() - begun)
         seconds.append(min(times))  # the least disturbed
         tracemalloc.start()
-        drawn = [roster(place, 0) for place in range(20)]
+        drawn = [cohort(place, 0) for place in range(20)]
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert all(len(workers) == 10 for workers in drawn)
@@ -117,9 +123,17 @@ def test_a_million_workers_cost_no_more_than_a_thousand(make):
 def test_hands_are_those_of_all_places_where_fewer_turn_up(tmp_path):
     """Else a worker would hold more than the share that the whole is calibrated for."""
     words = ["run", "ist-digits", "--methods", "ist", "--seeds", "1", "--rounds", "6"]
-    words += ["--net.hidden", "32", "32", "--turnout.chance", "0.6", "--out", str(tmp_path / "x")]
+    words += [
+        "--net.hidden",
+        "32",
+        "32",
+        "--participation.chance",
+        "0.6",
+        "--out",
+        str(tmp_path / "x"),
+    ]
     assert main(words) == 0
-    rounds = read(tmp_path / "x" / "ledger.jsonl").rounds
+    rounds = read_ledger(tmp_path / "x" / "ledger.jsonl").rounds
     assert {len(entry.workers) for entry in rounds} - {4}
     for entry in rounds:
         for worker in entry.workers:

@@ -61,7 +61,17 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(
     started, small, tmp_path, lab, final, lines
 ):
     """Stopped twice, once in a run and once in its resumption, the end is that of no stop."""
-    words = ["run", "yours", *small, "--methods", "fedavg", "--rounds", "60", "--keep.every", "50"]
+    words = [
+        "run",
+        "yours",
+        *small,
+        "--methods",
+        "fedavg",
+        "--rounds",
+        "60",
+        "--checkpoint.every",
+        "50",
+    ]
     assert code_of(started(*words, "--out", "whole")) == 0
     stopped = tmp_path / "stopped"
     child = started(*words, "--out", "stopped")
@@ -72,7 +82,7 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(
         end = lines(stopped)[-1]
         assert (end["kind"], end["status"]) == ("end", "interrupted")
         assert 60 > end["round"] >= least
-        assert int(checkpoint.found(stopped / CHECKPOINTS)[-1].name) == end["round"]
+        assert int(checkpoint.list_checkpoints(stopped / CHECKPOINTS)[-1].name) == end["round"]
         printed = (tmp_path / "printed.txt").read_text()
         assert "stopping after this round; Ctrl-C again to stop at once" in printed
         assert "go on from the last checkpoint with: moiety resume stopped" in printed
@@ -87,7 +97,7 @@ def test_a_second_ctrl_c_stops_at_once(started, small, tmp_path, monkeypatch):
     """The second falls into a round that would take a minute."""
     from moiety.run import loop
 
-    plain = loop.play_round
+    plain = loop.play_metered_round
 
     def slow(run, method, state, note):
         if state.round == 3:
@@ -95,7 +105,7 @@ def test_a_second_ctrl_c_stops_at_once(started, small, tmp_path, monkeypatch):
             time.sleep(60)
         return plain(run, method, state, note)
 
-    monkeypatch.setattr(loop, "play_round", slow)
+    monkeypatch.setattr(loop, "play_metered_round", slow)
     child = started("run", "yours", *small, "--methods", "fedavg", "--out", "stopped")
     begun = time.monotonic()
     while not (tmp_path / "inside").exists():
@@ -105,7 +115,7 @@ def test_a_second_ctrl_c_stops_at_once(started, small, tmp_path, monkeypatch):
         os.kill(child, signal.SIGINT)
         time.sleep(0.2)
         assert time.monotonic() < begun + 50
-    kept = checkpoint.found(tmp_path / "stopped" / CHECKPOINTS)
+    kept = checkpoint.list_checkpoints(tmp_path / "stopped" / CHECKPOINTS)
     assert [int(path.name) for path in kept] == [0, 2]
     assert "moiety resume stopped" in (tmp_path / "printed.txt").read_text()
 
@@ -133,7 +143,7 @@ def test_a_run_that_diverges_names_worker_round_and_step(started, small, tmp_pat
     end = lines(tmp_path / "wild")[-1]
     assert (end["kind"], end["status"], end["round"]) == ("end", "failed", 0)
     assert end["reason"] in said[1]
-    kept = checkpoint.found(tmp_path / "wild" / CHECKPOINTS)
+    kept = checkpoint.list_checkpoints(tmp_path / "wild" / CHECKPOINTS)
     assert [int(path.name) for path in kept] == [0]
 
 

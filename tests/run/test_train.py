@@ -9,13 +9,13 @@ from torch import nn
 
 import moiety
 from moiety.core.errors import RunError
-from moiety.core.ledger import read
-from moiety.methods.demo import two_classes
+from moiety.core.ledger import read_ledger
+from moiety.methods.demo import make_two_class_workers
 from moiety.run.cli import main
 
 
 def world():
-    task, data = two_classes(torch.Generator().manual_seed(0))
+    task, data = make_two_class_workers(torch.Generator().manual_seed(0))
     return task, {worker: data[worker] for worker in sorted(data)}
 
 
@@ -32,7 +32,7 @@ def test_a_module_of_ones_own_runs_resumes_and_loads(tmp_path):
     method = moiety.METHODS["fedavg"].make(moiety.Task(module(), moiety.Local(lr=0.05, batch=16)))
     how = moiety.Conduct(rounds=6, evaluate_every=3, seed=3)
     whole = moiety.train(method, workers, tmp_path / "whole", how, test={"seen": workers})
-    ledger = read(tmp_path / "whole" / "ledger.jsonl")
+    ledger = read_ledger(tmp_path / "whole" / "ledger.jsonl")
     assert [entry.round for entry in ledger.rounds] == [1, 2, 3, 4, 5, 6]
     assert ledger.end.status == "finished"
     x = workers[0].take(torch.arange(10))["x"]
@@ -67,7 +67,7 @@ def test_a_model_that_is_none_is_not_kept(tmp_path):
         moiety.train(method, workers, tmp_path / "run", moiety.Conduct(rounds=2))
     assert not (tmp_path / "run" / "final").exists()
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["00000000"]
-    assert read(tmp_path / "run" / "ledger.jsonl").end.status == "failed"
+    assert read_ledger(tmp_path / "run" / "ledger.jsonl").end.status == "failed"
 
 
 def test_ddome_sees_its_rows_through_the_common_expert(tmp_path):
@@ -77,7 +77,7 @@ def test_ddome_sees_its_rows_through_the_common_expert(tmp_path):
     state = moiety.train(method, workers, tmp_path / "run", how, test={"unseen": workers})
     again = moiety.train(method, workers, tmp_path / "run", how, test={"unseen": workers})
     assert all(torch.equal(state.params[name], again.params[name]) for name in state.params)
-    small = moiety.load(tmp_path / "run").personal(workers[3].take(torch.arange(20))["x"], 2)
+    small = moiety.load(tmp_path / "run").personalize(workers[3].take(torch.arange(20))["x"], 2)
     assert len(small.note["experts"]) == 2
 
 

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.ist_parts.directions import iterates, residual
 from benchmarks.ist_parts.masked import Setting, first, floor, local, masks, merged, problem
-from moiety.split.assigned import Bernoulli, Categorical
+from moiety.split.assigned import Bernoulli, CategoricalAssignment
 
 
 def rising(values) -> bool:
@@ -32,12 +32,14 @@ def test_a_step_of_a_part_is_the_gradient_by_autograd():
 
 
 def test_m3_one_part_has_no_floor():
-    assert floor(Setting(Categorical(), 1)) < 1e-6
+    assert floor(Setting(CategoricalAssignment(), 1)) < 1e-6
 
 
 def test_m3_the_floor_rises_with_parts_and_falls_with_width():
-    assert rising([floor(Setting(Categorical(), p, total=800)) for p in (1, 2, 4, 8)])
-    assert rising([floor(Setting(Categorical(), 4, width=m, total=800)) for m in (400, 200, 100)])
+    assert rising([floor(Setting(CategoricalAssignment(), p, total=800)) for p in (1, 2, 4, 8)])
+    assert rising(
+        [floor(Setting(CategoricalAssignment(), 4, width=m, total=800)) for m in (400, 200, 100)]
+    )
 
 
 def test_m1_bernoulli_masks_gain_from_more_parts():

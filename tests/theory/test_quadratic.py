@@ -19,7 +19,7 @@ from benchmarks.ist_parts.quadratic import (
     unscaled,
     w_bar,
 )
-from moiety.split.assigned import Dealt, RoundRobin
+from moiety.split.assigned import Assigned, RoundRobin
 
 NEAR = {"rtol": 0, "atol": 1e-9}
 
@@ -40,8 +40,8 @@ def vector(size: int) -> torch.Tensor:
     return torch.randn(size, generator=rng(), dtype=torch.float64)
 
 
-def dealing(size: int) -> Dealt:
-    return Dealt({UNIT: size}, {UNIT: RoundRobin()})
+def dealing(size: int) -> Assigned:
+    return Assigned({UNIT: size}, {UNIT: RoundRobin()})
 
 
 @pytest.mark.parametrize("num", [1, 2, 4])

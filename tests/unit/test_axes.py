@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from moiety.core.axes import Along, Part, add_at, lengths, positions, take
+from moiety.core.axes import Along, Part, add_piece, find_positions, read_axis_lengths, take_piece
 
 AXES = {
     "w": ("out", "in"),
@@ -34,12 +34,12 @@ def whole() -> dict[str, torch.Tensor]:
     ],
 )
 def test_positions(entry, kept, length, wanted):
-    assert positions(entry, torch.tensor(kept), length).tolist() == wanted
+    assert find_positions(entry, torch.tensor(kept), length).tolist() == wanted
 
 
 def test_take_cuts_every_dim_on_an_axis():
     part = Part({"out": torch.tensor([0, 2]), "in": torch.tensor([1, 3])})
-    piece = take(whole(), AXES, part)
+    piece = take_piece(whole(), AXES, part)
     assert piece["w"].tolist() == [[1.0, 3.0], [9.0, 11.0]]
     assert piece["b"].tolist() == [0.0, 2.0]
     assert piece["deep"][1].tolist() == [[15.0, 17.0], [21.0, 23.0]]
@@ -48,16 +48,16 @@ def test_take_cuts_every_dim_on_an_axis():
 
 
 def test_take_of_a_head_cuts_queries_keys_and_values():
-    piece = take(whole(), AXES, Part({"head": torch.tensor([1])}))
+    piece = take_piece(whole(), AXES, Part({"head": torch.tensor([1])}))
     assert piece["qkv"][:, 0].tolist() == [4.0, 6.0, 12.0, 14.0, 20.0, 22.0]
 
 
 def test_names_choose_parameters():
     part = Part({"out": torch.tensor([1])}, names=("w", "fr*"))
-    piece = take(whole(), AXES, part)
+    piece = take_piece(whole(), AXES, part)
     assert set(piece) == {"w", "free"}
     assert piece["w"].tolist() == [[4.0, 5.0, 6.0, 7.0]]
-    assert set(take(whole(), AXES, Part(names=()))) == set()
+    assert set(take_piece(whole(), AXES, Part(names=()))) == set()
 
 
 def test_add_at_accumulates_where_take_cuts():
@@ -65,9 +65,9 @@ def test_add_at_accumulates_where_take_cuts():
         {"out": torch.tensor([0, 2]), "in": torch.tensor([1, 3]), "head": torch.tensor([0])}
     )
     total = whole()
-    piece = {name: torch.ones_like(t) for name, t in take(total, AXES, part).items()}
+    piece = {name: torch.ones_like(t) for name, t in take_piece(total, AXES, part).items()}
     for _ in range(2):
-        add_at(total, AXES, part, piece)
+        add_piece(total, AXES, part, piece)
     assert (total["w"] - whole()["w"]).tolist() == [[0, 2, 0, 2], [0, 0, 0, 0], [0, 2, 0, 2]]
     assert (total["b"] - whole()["b"]).tolist() == [2, 0, 2]
     assert (total["qkv"] - whole()["qkv"])[:, 1].tolist() == [2, 2, 0, 0] * 3
@@ -76,12 +76,12 @@ def test_add_at_accumulates_where_take_cuts():
 
 
 def test_lengths_are_read_and_checked():
-    assert lengths(whole(), AXES) == {"out": 3, "in": 4, "head": 2}
+    assert read_axis_lengths(whole(), AXES) == {"out": 3, "in": 4, "head": 2}
     with pytest.raises(ValueError, match="axis 'out' has length 3, but a dim of 'w'"):
-        lengths(whole(), {"b": ("out",), "w": (None, "out")})
+        read_axis_lengths(whole(), {"b": ("out",), "w": (None, "out")})
     with pytest.raises(ValueError, match="axes of 'w'"):
-        lengths(whole(), {"w": ("out",)})
+        read_axis_lengths(whole(), {"w": ("out",)})
     with pytest.raises(ValueError, match="no such parameter"):
-        lengths(whole(), {"gone": ("out",)})
+        read_axis_lengths(whole(), {"gone": ("out",)})
     with pytest.raises(ValueError, match="has 5 entries"):
-        lengths(whole(), {"free": (Along("head", block=2),)})
+        read_axis_lengths(whole(), {"free": (Along("head", block=2),)})

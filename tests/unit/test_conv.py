@@ -5,25 +5,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moiety.core.axes import Part, add_at, lengths, take
+from moiety.core.axes import Part, add_piece, read_axis_lengths, take_piece
 from moiety.core.rows import TableRows
 from moiety.core.state import State, count_bytes
 from moiety.engine.serial import Serial
 from moiety.methods.local_sgd import local_sgd
-from moiety.methods.loft import Prune, loft, stages
+from moiety.methods.loft import Prune, loft, make_loft_stages
 from moiety.methods.resist import Scatter, resist
-from moiety.methods.task import Local, Task
-from moiety.models.residual import DEPTH, FILTERS, Form
-from moiety.models.resnet import resnet, within
+from moiety.methods.task import LocalTraining, Task
+from moiety.models.residual import DEPTH, FILTERS, ResidualForm
+from moiety.models.resnet import resnet, take_prefixed
 from moiety.models.vgg import vgg
-from moiety.ops.filters import largest, norms, ticket_distance
-from moiety.rounds.synchronous import dispatch, play
-from moiety.serve.config import rebuild
+from moiety.ops.filters import compute_filter_norms, measure_ticket_distance, select_filters
+from moiety.rounds.synchronous import make_jobs, play_round
+from moiety.serve.config import rebuild_model
 from moiety.tasks.losses import cross_entropy
-from moiety.tasks.objectives import CrossEntropy, Flipped
+from moiety.tasks.objectives import CrossEntropy, FlippedLosses
 
-SMALL = Form((2, 1, 5, 2), (3, 4, 5, 6))
-SUBSET = Form((1, 1, 13, 1), (8, 16, 32, 64))
+SMALL = ResidualForm((2, 1, 5, 2), (3, 4, 5, 6))
+SUBSET = ResidualForm((1, 1, 13, 1), (8, 16, 32, 64))
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -58,11 +58,11 @@ def count(params) -> int:
 @pytest.mark.parametrize(("classes", "total"), [(100, 41_396_900), (10, 41_350_730)])
 def test_resnet101_has_the_published_size(classes, total):
     model = resnet((3, 32, 32), classes, rng())
-    deep = within(model.params, "s3.deep.")
+    deep = take_prefixed(model.params, "s3.deep.")
     assert count(model.params) == total
     assert count(deep) == 22 * 1_180_672
     assert count(model.params) - count(deep) == total - 22 * 1_180_672
-    assert lengths(model.params, model.axes)[DEPTH] == 22
+    assert read_axis_lengths(model.params, model.axes)[DEPTH] == 22
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_resnet101_sends_what_the_paper_says(workers, local, dealt):
     model = resnet((3, 32, 32), 100, rng())
     task = Task(model, workers=workers)
     for method, asked in ((resist(task), dealt), (local_sgd(task), local)):
-        jobs = dispatch(method, State(model.params), range(workers), {}, 0)
+        jobs = make_jobs(method, State(model.params), range(workers), {}, 0)
         assert round(2 * sum(job.down_bytes for job in jobs) / 1e9, 4) == asked
 
 
@@ -81,7 +81,7 @@ def test_the_small_network_has_the_sizes_of_its_recipe():
     for cut in (DEPTH, FILTERS):
         assert count(resnet((3, 16, 16), 10, rng(), SUBSET, cut=cut).params) == 300_498
     model = resnet((3, 16, 16), 10, rng(), SUBSET)
-    assert count(within(model.params, "s3.deep.")) == 12 * 18_560
+    assert count(take_prefixed(model.params, "s3.deep.")) == 12 * 18_560
     assert 300_498 - 12 * 18_560 == 77_778
 
 
@@ -91,7 +91,7 @@ def test_the_small_network_has_the_sizes_of_its_recipe():
 def test_bytes_of_resist(workers, least, asked):
     model = resnet((3, 16, 16), 10, rng(), SUBSET)
     method = resist(Task(model, workers=workers), least=least)
-    jobs = dispatch(method, State(model.params), range(workers), {}, 0)
+    jobs = make_jobs(method, State(model.params), range(workers), {}, 0)
     assert 2 * sum(job.down_bytes for job in jobs) == asked
 
 
@@ -100,7 +100,7 @@ def test_bytes_of_loft(workers):
     """1 - (1 - 1/n) P_dealt / P of what whole models cost, exactly."""
     model = resnet((3, 16, 16), 10, rng(), SUBSET, cut=FILTERS)
     dealt = 12 * (2 * 9 * 32 * 32 + 2 * 32)
-    jobs = list(dispatch(loft(Task(model, workers=workers)), State(model.params),
+    jobs = list(make_jobs(loft(Task(model, workers=workers)), State(model.params),
                          range(workers), {}, 0))  # fmt: skip
     share = sum(job.down_bytes for job in jobs) / (4 * workers * 300_498)
     assert share == pytest.approx(1 - (1 - 1 / workers) * dealt / 300_498, abs=1e-12)
@@ -132,7 +132,7 @@ def without(model, kept):
     mask = torch.zeros(4, dtype=torch.double)
     mask[kept] = 1
     full["s3.deep.conv2.w"] = full["s3.deep.conv2.w"] * mask[:, None, None, None, None]
-    return take(model.params, model.axes, part), full
+    return take_piece(model.params, model.axes, part), full
 
 
 @pytest.mark.parametrize("kept", [[0], [3], [1, 2], [0, 1, 2, 3]])
@@ -147,7 +147,7 @@ def test_a_block_that_is_not_there_passes_its_input(kept):
 def test_branches_scaled_by_nothing_are_not_there():
     model, part = small(), Part({DEPTH: torch.zeros(0, dtype=torch.long)})
     made = model.calibrate(model.params, None, {DEPTH: 0.0})
-    none = take(model.params, model.axes, part)
+    none = take_piece(model.params, model.axes, part)
     torch.testing.assert_close(model.logits(made, images(), {}), model.logits(none, images(), {}))
     assert set(made) == set(model.params)
 
@@ -229,15 +229,20 @@ def test_the_gradient_of_a_piece_is_that_of_the_masked_whole(name):
     params = model.calibrate(model.params, rows(), {})
     axes, part = statistics_axes(model, params), Part({a: torch.tensor(i) for a, i in kept.items()})
     zeros = {n: torch.zeros_like(t) for n, t in params.items()}
-    add_at(zeros, axes, part, {n: torch.ones_like(t) for n, t in take(params, axes, part).items()})
+    add_piece(
+        zeros,
+        axes,
+        part,
+        {n: torch.ones_like(t) for n, t in take_piece(params, axes, part).items()},
+    )
     silent = {n: t * zeros[n] if not n.endswith(".var") else t for n, t in params.items()}
-    piece = take(params, axes, part)
+    piece = take_piece(params, axes, part)
     torch.testing.assert_close(
         model.logits(piece, images(), {}), model.logits(silent, images(), {}), rtol=1e-9, atol=1e-9
     )
     full = gradients(model, silent, images())
     found = gradients(model, piece, images())
-    wanted = take(full, axes, part)
+    wanted = take_piece(full, axes, part)
     for one in found:
         torch.testing.assert_close(found[one], wanted[one], rtol=1e-7, atol=1e-9, msg=one)
 
@@ -248,12 +253,12 @@ def test_cutting_and_putting_back(name):
     part = Part({axis: torch.tensor(ids) for axis, ids in kept.items()})
     rest = {
         axis: torch.tensor([i for i in range(size) if i not in kept.get(axis, range(size))])
-        for axis, size in lengths(model.params, model.axes).items()
+        for axis, size in read_axis_lengths(model.params, model.axes).items()
     }
-    piece = take(model.params, model.axes, part)
+    piece = take_piece(model.params, model.axes, part)
     total = {n: torch.zeros_like(t) for n, t in model.params.items()}
-    add_at(total, model.axes, part, piece)
-    back = take(total, model.axes, part)
+    add_piece(total, model.axes, part, piece)
+    back = take_piece(total, model.axes, part)
     assert all(torch.equal(back[n], piece[n]) for n in piece)
     assert sum(len(ids) for ids in rest.values()) > 0
     assert model.logits(piece, images(), {}).shape == (6, 4)
@@ -263,10 +268,10 @@ def test_cutting_and_putting_back(name):
     "model", [small(DEPTH), small(FILTERS), net()], ids=[DEPTH, FILTERS, "vgg"]
 )
 def test_a_network_is_built_again_whole_or_in_part(model):
-    size = next(iter(lengths(model.params, model.axes).items()))
+    size = next(iter(read_axis_lengths(model.params, model.axes).items()))
     part = Part({size[0]: torch.arange(max(1, size[1] - 1))})
-    for made in (model, replace(model, params=take(model.params, model.axes, part))):
-        again = rebuild(made.config())
+    for made in (model, replace(model, params=take_piece(model.params, model.axes, part))):
+        again = rebuild_model(made.config())
         assert again.axes == made.axes
         shapes = {n: t.shape for n, t in again.params.items()}
         assert shapes == {n: t.shape for n, t in made.params.items()}
@@ -275,7 +280,7 @@ def test_a_network_is_built_again_whole_or_in_part(model):
 
 def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="positive number of both"):
-        Form((1, 2), (3,))
+        ResidualForm((1, 2), (3,))
     with pytest.raises(ValueError, match="cut='width'"):
         resnet((3, 8, 8), 4, rng(), SMALL, cut="width")
     with pytest.raises(ValueError, match="statistics='running'"):
@@ -285,7 +290,7 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="no axis fits"):
         resist(Task(small(FILTERS)))
     with pytest.raises(ValueError, match=r"deal: no axis fits 'nosuch': .*\['depth'"):
-        resist(Task(small(), workers=2), deal=("depth", "nosuch"))
+        resist(Task(small(), workers=2), assigned=("depth", "nosuch"))
     with pytest.raises(ValueError, match="no filters to deal"):
         loft(Task(small()))
     with pytest.raises(ValueError, match="prune a share below 1"):
@@ -293,26 +298,26 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match=r"scale=2\.0"):
         resist(Task(small()), scale=2.0)
     with pytest.raises(ValueError, match="leave none before pruning"):
-        stages(Task(small(FILTERS), rounds=3), prune=0.5, tune=3)
+        make_loft_stages(Task(small(FILTERS), rounds=3), prune=0.5, tune=3)
 
 
 def test_hands_of_blocks():
     """max(ceil(D / n), least) blocks each, every block held; strided ones by one worker alone."""
     model = small()
     task = Task(model, workers=3)
-    jobs = list(dispatch(resist(task, least=3), State(model.params), range(3), {}, 0))
+    jobs = list(make_jobs(resist(task, least=3), State(model.params), range(3), {}, 0))
     hands = [job.share.part.axes[DEPTH].tolist() for job in jobs]
     assert [len(hand) for hand in hands] == [3, 3, 3]
     assert {block for hand in hands for block in hand} == {0, 1, 2, 3}
-    every = resist(task, least=1, deal=("depth*", "strided*"))
-    jobs = list(dispatch(every, State(model.params), range(3), {}, 0))
+    every = resist(task, least=1, assigned=("depth*", "strided*"))
+    jobs = list(make_jobs(every, State(model.params), range(3), {}, 0))
     for axis in ("strided2", "strided3", "strided4"):
         assert sum(len(job.share.part.axes[axis]) for job in jobs) == 1
     assert [len(hand) for hand in Scatter()(5, 3, rng())] in ([2, 2, 1], [2, 1, 2], [1, 2, 2])
 
 
 def test_flips_are_drawn_by_row_from_the_seed_of_the_step():
-    losses = Flipped(CrossEntropy(lambda params, batch, kept: (batch["x"][:, 0, 0], {})))
+    losses = FlippedLosses(CrossEntropy(lambda params, batch, kept: (batch["x"][:, 0, 0], {})))
     x = torch.tensor([[0.0, 1.0]]).repeat(200, 1)[:, None, None]
     batch = {"x": x, "y": torch.zeros(200, dtype=torch.long)}
 
@@ -329,10 +334,10 @@ def test_flips_are_drawn_by_row_from_the_seed_of_the_step():
 
 def test_flips_make_a_solver_noisy_and_every_worker_mirrors_otherwise():
     model = resnet((3, 8, 8), 4, rng(), SMALL)
-    local = Local(flips=True, epochs=0, steps=2, batch=8, schedule="steps", drops=(0.5,))
-    solve = Task(model, local, rounds=10).solver()
-    assert not solve.batched
-    assert [solve.schedule(at) for at in (4.9, 5.0)] == [1.0, 0.1]
+    local = LocalTraining(flips=True, epochs=0, steps=2, batch=8, lr_schedule="steps", drops=(0.5,))
+    solve = Task(model, local, rounds=10).make_solver()
+    assert not solve.stackable
+    assert [solve.lr_schedule(at) for at in (4.9, 5.0)] == [1.0, 0.1]
 
 
 def test_the_distance_of_tickets_by_hand():
@@ -340,21 +345,23 @@ def test_the_distance_of_tickets_by_hand():
     reference, other = torch.tensor([3.0, 2.0, 1.0]), torch.tensor([2.0, 1.0, 3.0])
     log = torch.log(torch.tensor([2.0, 3.0, 2.0 / 3, 3.0]))
     wanted = log[0] + (log[1] - log[0]) / 2 + log[3] / 3
-    assert ticket_distance(reference, other) == pytest.approx(float(wanted))
-    assert ticket_distance(reference, reference) == 0
+    assert measure_ticket_distance(reference, other) == pytest.approx(float(wanted))
+    assert measure_ticket_distance(reference, reference) == 0
     kept = log[0] + (log[1] - log[0]) / 2  # of two kept, filter 1 is missing: rank 3
-    assert ticket_distance(reference, other, 2) == pytest.approx(float(kept))
+    assert measure_ticket_distance(reference, other, 2) == pytest.approx(float(kept))
 
 
 def test_pruning_drops_the_small_filters_and_what_belongs_to_them():
     model = small(FILTERS)
-    task = Task(model, Local(epochs=0, steps=2, batch=8), rounds=3, workers=2)
-    first, second = stages(task, prune=0.5, tune=1)
+    task = Task(model, LocalTraining(epochs=0, steps=2, batch=8), rounds=3, workers=2)
+    first, second = make_loft_stages(task, prune=0.5, tune=1)
     assert [first.rounds, second.rounds] == [2, 1]
     weight = model.params["s3.b1.conv1.w"]
-    kept = largest(norms(weight), 3)
-    assert float(norms(weight)[kept].min()) > float(
-        norms(weight)[largest(norms(weight), 2, small=True)].max()
+    kept = select_filters(compute_filter_norms(weight), 3)
+    assert float(compute_filter_norms(weight)[kept].min()) > float(
+        compute_filter_norms(weight)[
+            select_filters(compute_filter_norms(weight), 2, small=True)
+        ].max()
     )
     cut = second.enter(State(model.params))
     assert torch.equal(cut.params["s3.b1.conv1.w"], weight[kept])
@@ -366,7 +373,7 @@ def test_pruning_drops_the_small_filters_and_what_belongs_to_them():
     small_ones = Prune(task, 0.5, small=True)(State(model.params))
     assert count_bytes(small_ones.params) == count_bytes(cut.params)
     engine = Serial(lambda _: rows())
-    after = play(second.method, engine, cut, [0, 1], 0)
+    after = play_round(second.method, engine, cut, [0, 1], 0)
     assert not torch.equal(after.params["s3.b1.conv1.w"], cut.params["s3.b1.conv1.w"])
 
 

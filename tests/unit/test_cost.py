@@ -9,29 +9,29 @@ from moiety.core.rows import TableRows
 from moiety.core.state import Job, Share, State
 from moiety.methods.ist import ist
 from moiety.methods.local_sgd import local_sgd
-from moiety.methods.task import Local, Task
+from moiety.methods.task import LocalTraining, Task
 from moiety.models.cnn import cnn
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
-from moiety.plan.abstract import shapes
+from moiety.plan.abstract import abstract_params
 from moiety.plan.count import (
     Link,
-    block,
-    central,
-    hand,
-    matrices,
-    memory,
-    partly,
-    perceptron,
-    perceptron_flops,
-    perceptron_kept,
-    ring,
-    sage,
-    server,
-    statistical,
+    count_central_traffic,
+    count_matrix_weights,
+    count_partly_shared,
+    count_perceptron,
+    count_perceptron_activations,
+    count_perceptron_flops,
+    count_ring_traffic,
+    count_sage,
+    count_server_traffic,
+    count_step_memory,
+    count_transformer_block,
+    interpolate_statistical_cost,
+    narrow_widths,
 )
-from moiety.plan.profile import rehearse
-from moiety.rounds.synchronous import begin, dispatch
+from moiety.plan.profile import profile_job
+from moiety.rounds.synchronous import initialise_state, make_jobs
 
 SPEECH2, SPEECH3 = (4096, 4096, 35), (4096, 8192, 8192, 35)
 MNIST = (784, 512, 512, 10)
@@ -49,16 +49,16 @@ MNIST = (784, 512, 512, 10)
 )
 def test_numbers_of_perceptrons(widths, whole, pieces):
     """The table of 9.1, whole and for 2, 4 and 8 workers."""
-    assert perceptron(widths) == whole
-    assert tuple(perceptron(hand(widths, num)) for num in (2, 4, 8)) == pieces
+    assert count_perceptron(widths) == whole
+    assert tuple(count_perceptron(narrow_widths(widths, num)) for num in (2, 4, 8)) == pieces
     for num in (2, 4, 8):
-        assert 1 / num**2 <= perceptron(hand(widths, num)) / whole <= 1 / num
+        assert 1 / num**2 <= count_perceptron(narrow_widths(widths, num)) / whole <= 1 / num
 
 
 def test_output_biases_are_in_every_piece():
     """9.1: with an output bias, N_T in P and in P_s."""
-    assert perceptron((4, 6, 3), out_bias=True) - perceptron((4, 6, 3)) == 3
-    assert hand((4, 7, 3), 2) == (4, 4, 3)
+    assert count_perceptron((4, 6, 3), out_bias=True) - count_perceptron((4, 6, 3)) == 3
+    assert narrow_widths((4, 7, 3), 2) == (4, 4, 3)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_output_biases_are_in_every_piece():
      (32_768, 1, 9_666_607), (32_768, 8, 1_208_367)],
 )  # fmt: skip
 def test_numbers_of_graph_nets(hidden, num, count):
-    assert sage(100, hidden, 47, 1, num) == count
+    assert count_sage(100, hidden, 47, 1, num) == count
 
 
 def test_numbers_of_a_graph_net_of_two_hidden_layers_by_hand():
     """4 -> 6 -> 6 -> 3, halved: 2*4*3 + 2*3*3 + 2*3*3 + 2*3 + 3."""
-    assert sage(4, 6, 3, 2, 2) == 24 + 18 + 18 + 6 + 3
+    assert count_sage(4, 6, 3, 2, 2) == 24 + 18 + 18 + 6 + 3
 
 
 def test_numbers_of_transformers():
@@ -83,20 +83,20 @@ def test_numbers_of_transformers():
         (False, (0.658, 0.488, 0.402), (0.500, 0.251, 0.126)),
         (True, (0.715, 0.573, 0.502), (0.584, 0.375, 0.271)),
     ):
-        dealt = (layers - 2 * first_and_last) * block(width)
+        dealt = (layers - 2 * first_and_last) * count_transformer_block(width)
         for num, ratio, without in zip((2, 4, 8), ratios, bare, strict=True):
-            size = partly(whole - dealt, dealt, 1 / num)
+            size = count_partly_shared(whole - dealt, dealt, 1 / num)
             assert size / whole == pytest.approx(ratio, abs=1e-3)
             assert (size - embeddings) / (whole - embeddings) == pytest.approx(without, abs=1e-3)
 
 
 def test_numbers_of_the_small_residual_net():
     """8.3: shared 77,778, 12 dealt blocks of 18,560; bytes of a round in all."""
-    assert partly(77_778, 12 * 18_560, 1) == 300_498
+    assert count_partly_shared(77_778, 12 * 18_560, 1) == 300_498
     for num, held, total in ((2, 6, 3_026_208), (4, 3, 4_270_656), (4, 6, 6_052_416)):
-        piece = int(4 * partly(77_778, 12 * 18_560, held / 12))
-        assert server([piece] * num).total == total
-    assert server([4 * 300_498] * 2).total == 4_807_968
+        piece = int(4 * count_partly_shared(77_778, 12 * 18_560, held / 12))
+        assert count_server_traffic([piece] * num).total == total
+    assert count_server_traffic([4 * 300_498] * 2).total == 4_807_968
 
 
 def test_operations_of_speech3():
@@ -106,23 +106,23 @@ def test_operations_of_speech3():
     """
     found = []
     for num in (1, 2, 4, 8):
-        mine = hand(SPEECH3, num)
-        norms = perceptron(mine) - matrices(mine)
-        found.append((perceptron_flops(mine, 128) + 6 * 128 * norms) / 1e9)
+        mine = narrow_widths(SPEECH3, num)
+        norms = count_perceptron(mine) - count_matrix_weights(mine)
+        found.append((count_perceptron_flops(mine, 128) + 6 * 128 * norms) / 1e9)
     assert found == pytest.approx([68.97, 21.60, 7.58, 2.98], abs=6e-3)
 
 
 def test_the_cost_figure_of_the_paper():
     """4.1, its own convention: 4 FLOPs per weight and row, inflow only, all workers together."""
     widths, rows, steps = (1000, 4000, 4000, 4000, 200), 512, 10
-    assert 4 * rows * matrices(widths) / 1e9 == pytest.approx(75.37, abs=5e-3)
+    assert 4 * rows * count_matrix_weights(widths) / 1e9 == pytest.approx(75.37, abs=5e-3)
     for num, gflop, mbyte, all_mbyte in (
         (4, 26.21, 5.12, 588.8), (8, 18.02, 3.52, 1177.6), (16, 13.93, 2.72, 2355.2),
     ):  # fmt: skip
-        piece = matrices(hand(widths, num))
+        piece = count_matrix_weights(narrow_widths(widths, num))
         assert 4 * rows * num * piece / 1e9 == pytest.approx(gflop, abs=5e-3)
         assert 4 * num * piece / steps / 1e6 == pytest.approx(mbyte, abs=5e-3)
-        assert 4 * num * matrices(widths) / 1e6 == pytest.approx(all_mbyte, abs=5e-2)
+        assert 4 * num * count_matrix_weights(widths) / 1e6 == pytest.approx(all_mbyte, abs=5e-2)
 
 
 TRAFFIC = {
@@ -138,23 +138,27 @@ TRAFFIC = {
 @pytest.mark.parametrize(("widths", "num"), list(TRAFFIC))
 def test_megabytes_of_a_round(widths, num):
     """The table of 9.4: out, with H = 20 rounds of data parallelism for one of the others."""
-    whole, piece = 4 * perceptron(widths), 4 * perceptron(hand(widths, num))
+    whole, piece = 4 * count_perceptron(widths), 4 * count_perceptron(narrow_widths(widths, num))
     found = (
-        20 * ring([whole] * num).out,
-        ring([whole] * num).out,
-        central([piece] * num).out,
-        central([piece] * num).busiest,
-        ring([piece] * num).out,
+        20 * count_ring_traffic([whole] * num).out,
+        count_ring_traffic([whole] * num).out,
+        count_central_traffic([piece] * num).out,
+        count_central_traffic([piece] * num).busiest,
+        count_ring_traffic([piece] * num).out,
     )
     digits = (0, 1, 1, 1, 1)
     told = tuple(round(size / 1e6, place) for size, place in zip(found, digits, strict=True))
     assert told == pytest.approx(TRAFFIC[widths, num], abs=0.051)
-    assert central([piece] * num).total == ring([piece] * num).total == 2 * (num - 1) * piece
-    assert server([piece] * num).total == 2 * num * piece
+    assert (
+        count_central_traffic([piece] * num).total
+        == count_ring_traffic([piece] * num).total
+        == 2 * (num - 1) * piece
+    )
+    assert count_server_traffic([piece] * num).total == 2 * num * piece
 
 
 def test_one_worker_sends_itself_nothing():
-    for count in (central, ring):
+    for count in (count_central_traffic, count_ring_traffic):
         assert count([100]) == count([100], [40])
         assert count([100]).total == 0
     assert Link(8.0, 3.0).seconds(0) == 0
@@ -162,10 +166,10 @@ def test_one_worker_sends_itself_nothing():
 
 
 def test_unlike_pieces_count_as_they_are():
-    found = server([10, 30], [1, 2])
+    found = count_server_traffic([10, 30], [1, 2])
     assert (found.into, found.out, found.total, found.busiest) == (30, 2, 43, 40)
     assert found.waited == 43  # down first, then up
-    assert ring([10, 30], [20, 20]).total == 2 * 20
+    assert count_ring_traffic([10, 30], [20, 20]).total == 2 * 20
 
 
 @pytest.mark.parametrize("link", [(0.0, 1.0), (-5.0, 1.0), (float("nan"), 1.0), (10.0, -1.0)])
@@ -175,37 +179,37 @@ def test_links_that_cannot_be(link):
 
 
 def test_statistical_cost_is_the_measured_one_where_it_was_measured():
-    assert statistical(4, 20) == (2.0, 4.0)
-    assert statistical(8, 80) == pytest.approx((1.5, 5.3))
-    assert statistical(1, 40) == (1.0, 1.0)
-    assert statistical(4, 40) == pytest.approx((2.0**0.5, (4.0 * 3.7) ** 0.5))
-    assert statistical(16, 20)[1] == pytest.approx(12.0 * 12.0 / 4.0)
+    assert interpolate_statistical_cost(4, 20) == (2.0, 4.0)
+    assert interpolate_statistical_cost(8, 80) == pytest.approx((1.5, 5.3))
+    assert interpolate_statistical_cost(1, 40) == (1.0, 1.0)
+    assert interpolate_statistical_cost(4, 40) == pytest.approx((2.0**0.5, (4.0 * 3.7) ** 0.5))
+    assert interpolate_statistical_cost(16, 20)[1] == pytest.approx(12.0 * 12.0 / 4.0)
 
 
 @pytest.mark.parametrize(("steps", "nearest"), [(1, 20), (19, 20), (81, 80), (10_000, 80)])
 def test_statistical_cost_beyond_what_was_measured_is_the_nearest(steps, nearest):
-    assert statistical(4, steps) == statistical(4, nearest)
+    assert interpolate_statistical_cost(4, steps) == interpolate_statistical_cost(4, nearest)
 
 
 def test_memory_by_hand():
     """(2 + s) b P_s + b B (N_0 + a sum N_l/n + N_T): 5-3-2, 4 rows, momentum, a = 2."""
-    size, kept = perceptron((5, 3, 2)), perceptron_kept((5, 3, 2), 4, 2)
+    size, kept = count_perceptron((5, 3, 2)), count_perceptron_activations((5, 3, 2), 4, 2)
     assert (size, kept) == (27, 4 * (6 + 2))
     wanted = 4 * 3 * 27 + 4 * 4 * (5 + 2 * 3 + 2)
-    assert memory(size, 1, kept, inputs=4 * 4 * 5) == wanted
+    assert count_step_memory(size, 1, kept, inputs=4 * 4 * 5) == wanted
 
 
-STEP = Local(lr=0.1, momentum=0.0, batch=16, epochs=0, steps=5)
+STEP = LocalTraining(lr=0.1, momentum=0.0, batch=16, epochs=0, steps=5)
 
 
 def walked(method, num: int, shape, size: int = 40):
     """Rehearse the jobs of a first round; the model has shapes alone."""
-    first = shapes(method.model.params)
-    state = State(first, slots=method.solve.slots(first))
+    first = abstract_params(method.model.params)
+    state = State(first, optimizer_state=method.solve.first_optimizer_state(first))
     row = {"x": torch.zeros(1, *shape), "y": torch.zeros(1, dtype=torch.long)}
-    jobs = dispatch(replace(method, first=first), state, list(range(num)), {}, 0)
+    jobs = make_jobs(replace(method, first=first), state, list(range(num)), {}, 0)
     rows = TableRows(row, torch.zeros(size, dtype=torch.long))
-    return [rehearse(method.solve, job, rows) for job in jobs]
+    return [profile_job(method.solve, job, rows) for job in jobs]
 
 
 @pytest.mark.parametrize("num", [1, 2, 4, 5])
@@ -214,11 +218,11 @@ def test_operations_counted_are_those_of_the_formula(num):
     widths = (20, 12, 8, 3)
     method = ist(Task(normed(widths, torch.Generator()), STEP, workers=num))
     efforts = walked(method, num, (20,))
-    mine = hand(widths, num)
+    mine = narrow_widths(widths, num)
     most = max(efforts, key=lambda effort: effort.flops)
-    assert most.step_flops == perceptron_flops(mine, 16)
-    assert most.flops == sum(perceptron_flops(mine, rows) for rows in (16, 16, 8, 16, 16))
-    assert most.piece_bytes == most.down_bytes == most.up_bytes == 4 * perceptron(mine)
+    assert most.step_flops == count_perceptron_flops(mine, 16)
+    assert most.flops == sum(count_perceptron_flops(mine, rows) for rows in (16, 16, 8, 16, 16))
+    assert most.piece_bytes == most.down_bytes == most.up_bytes == 4 * count_perceptron(mine)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -228,17 +232,20 @@ def test_memory_rehearsed_is_the_formula(momentum):
     method = ist(Task(normed(widths, torch.Generator()), replace(STEP, momentum=momentum),
                       workers=2))  # fmt: skip
     (found, _) = walked(method, 2, (20,))
-    mine = hand(widths, 2)
-    kept = 4 * perceptron_kept(mine, 16, 2)
-    small = found.kept_bytes - kept
+    mine = narrow_widths(widths, 2)
+    kept = 4 * count_perceptron_activations(mine, 16, 2)
+    small = found.saved_bytes - kept
     assert 0 <= small <= 4 * (2 * sum(mine[1:]) + 2 * 16 * 3)  # statistics, log-probabilities
     inputs = 16 * (4 * 20 + 8 + 4)
-    wanted = memory(perceptron(mine), int(momentum > 0), 0, inputs=inputs) + found.kept_bytes
+    wanted = (
+        count_step_memory(count_perceptron(mine), int(momentum > 0), 0, inputs=inputs)
+        + found.saved_bytes
+    )
     assert found.memory_bytes == wanted
 
 
 def test_memory_that_travels_is_counted_both_ways():
-    local = replace(STEP, momentum=0.9, moments="carry")
+    local = replace(STEP, momentum=0.9, optimizer_state="send")
     method = ist(Task(normed((20, 12, 3), torch.Generator()), local, workers=2))
     found, _ = walked(method, 2, (20,))
     assert found.down_bytes == found.up_bytes == 2 * found.piece_bytes
@@ -258,7 +265,7 @@ def test_a_rehearsal_is_what_a_round_does():
     model = mlp((20, 12, 8, 3), torch.Generator().manual_seed(0))
     method = ist(Task(model, STEP, workers=3))
     efforts = walked(method, 3, (20,))
-    jobs = list(dispatch(method, begin(method), [0, 1, 2], {}, 0))
+    jobs = list(make_jobs(method, initialise_state(method), [0, 1, 2], {}, 0))
     assert [effort.down_bytes for effort in efforts] == [job.down_bytes for job in jobs]
 
 
@@ -268,17 +275,17 @@ def test_a_wide_model_is_planned_without_its_memory():
     with torch.device("meta"):
         model = normed(widths, torch.Generator())
     efforts = walked(ist(Task(model, STEP, workers=8)), 8, (4096,))
-    assert efforts[0].piece_bytes == 4 * perceptron(hand(widths, 8))
-    assert efforts[0].step_flops == perceptron_flops(hand(widths, 8), 16)
+    assert efforts[0].piece_bytes == 4 * count_perceptron(narrow_widths(widths, 8))
+    assert efforts[0].step_flops == count_perceptron_flops(narrow_widths(widths, 8), 16)
 
 
 def test_a_model_that_looks_at_numbers_is_refused():
     model = mlp((20, 3), torch.Generator())
     peeking = replace(local_sgd(Task(model, STEP)).solve, losses={"": peek})
-    job = Job(0, 0, 0, Share(), shapes(model.params))
+    job = Job(0, 0, 0, Share(), abstract_params(model.params))
     row = {"x": torch.zeros(1, 20), "y": torch.zeros(1, dtype=torch.long)}
     with pytest.raises((RuntimeError, NotImplementedError)):
-        rehearse(peeking, job, TableRows(row, torch.zeros(8, dtype=torch.long)))
+        profile_job(peeking, job, TableRows(row, torch.zeros(8, dtype=torch.long)))
 
 
 def peek(params, batch, kept):

@@ -5,13 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moiety.core.rows import Seen
+from moiety.core.rows import TransformedRows
 from moiety.core.state import count_bytes
 from moiety.core.streams import stream
 from moiety.engine.serial import Serial
 from moiety.methods.ddome import ddome
-from moiety.methods.demo import two_classes
-from moiety.rounds.synchronous import begin, commit, dispatch, play, questions
+from moiety.methods.demo import make_two_class_workers
+from moiety.rounds.synchronous import (
+    commit_replies,
+    initialise_state,
+    make_jobs,
+    play_round,
+    query_jobs,
+)
 
 FREE = [3, 4, 5]
 ANCHORS = {0: 0, 1: 1, 2: 2}
@@ -19,30 +25,34 @@ ANCHORS = {0: 0, 1: 1, 2: 2}
 
 def made(anchors=ANCHORS, **choices):
     """Make the method with 5 experts on the demo problem, an engine and the first state."""
-    task, data = two_classes(stream(0, "demo"))
+    task, data = make_two_class_workers(stream(0, "demo"))
     method = ddome(replace(task, anchors=anchors), **{"experts": 5, **choices})
-    return method, Serial(Seen(data.__getitem__, method.view)), begin(method)
+    return (
+        method,
+        Serial(TransformedRows(data.__getitem__, method.transform)),
+        initialise_state(method),
+    )
 
 
-def exchange(method, engine, state, roster):
+def exchange(method, engine, state, cohort):
     """Play a round message by message."""
-    asked = list(questions(method, state, roster, 0))
-    told = list(engine.map(method.probe.solve, asked)) if method.probe else []
-    hints = {reply.worker: reply.hint for reply in told}
-    jobs = list(dispatch(method, state, roster, hints, 0))
+    asked = list(query_jobs(method, state, cohort, 0))
+    told = list(engine.map(method.query.solve, asked)) if method.query else []
+    answers = {reply.worker: reply.answer for reply in told}
+    jobs = list(make_jobs(method, state, cohort, answers, 0))
     return asked, told, jobs, list(engine.map(method.solve, jobs))
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
-@pytest.mark.parametrize("roster", [[0, 3, 1, 4], [3, 4, 5], [0, 1, 2]])
-def test_bytes_are_the_papers_formula(k, roster):
+@pytest.mark.parametrize("cohort", [[0, 3, 1, 4], [3, 4, 5], [0, 1, 2]])
+def test_bytes_are_the_papers_formula(k, cohort):
     """N_c (2 P_r + 2 K P_e + K eps) + N_a (2 P_r + 2 P_e), section 3.5; an index has 4 bytes."""
     method, engine, state = made(k=k)
-    asked, told, jobs, replies = exchange(method, engine, state, roster)
+    asked, told, jobs, replies = exchange(method, engine, state, cohort)
     gate = 4 * (64 * 6 + 64 + 5 * 64 + 5)
     expert = 4 * (6 * 8 + 6 + 6 * 6 + 6)
-    normals = sum(worker not in ANCHORS for worker in roster)
-    bound = len(roster) - normals
+    normals = sum(worker not in ANCHORS for worker in cohort)
+    bound = len(cohort) - normals
     down = sum(job.down_bytes for job in (*asked, *jobs))
     up = sum(reply.up_bytes for reply in (*told, *replies))
     assert down == normals * (gate + k * expert) + bound * (gate + expert)
@@ -81,17 +91,17 @@ def test_hints_are_the_ids_with_the_highest_summed_scores():
         batch = rows.take(torch.arange(rows.size))
         total = method.model.log_gate(state.params, batch).exp().sum(0)
         wanted = total.argsort(descending=True)[:2].tolist()
-        assert reply.hint["ids"].tolist() == wanted
-        assert reply.hint["ids"].dtype == torch.int32
+        assert reply.answer["ids"].tolist() == wanted
+        assert reply.answer["ids"].dtype == torch.int32
 
 
-@pytest.mark.parametrize("roster", [FREE, [0], [0, 4]])
-def test_untouched_experts_are_bit_identical(roster):
+@pytest.mark.parametrize("cohort", [FREE, [0], [0, 4]])
+def test_untouched_experts_are_bit_identical(cohort):
     method, engine, state = made()
-    _, _, jobs, replies = exchange(method, engine, state, roster)
+    _, _, jobs, replies = exchange(method, engine, state, cohort)
     held = {e for job in jobs for e in job.share.part.axes["expert"].tolist()}
     assert len(held) < 5
-    after = commit(method, state, replies)
+    after = commit_replies(method, state, replies)
     for name, old in state.params.items():
         if name.startswith("expert."):
             for expert in range(5):
@@ -104,7 +114,7 @@ def test_the_common_expert_never_changes():
     before = {name: t.clone() for name, t in method.constants.items()}
     assert not set(method.constants) & set(state.params)
     for _ in range(3):
-        state = play(method, engine, state, range(6), 0)
+        state = play_round(method, engine, state, range(6), 0)
     for name, old in before.items():
         assert torch.equal(method.model.common.constants()[name], old)
 
@@ -115,7 +125,7 @@ def test_no_anchors_is_a_method_too():
     asked, _, jobs, replies = exchange(method, engine, state, [0, 1, 5])
     assert [job.worker for job in asked] == [0, 1, 5]
     assert all(job.share.role == "" for job in jobs)
-    after = commit(method, state, replies)
+    after = commit_replies(method, state, replies)
     assert not torch.equal(after.params["gate.layer2.w"], state.params["gate.layer2.w"])
 
 
@@ -145,7 +155,7 @@ def test_anchors_that_do_not_teach_leave_the_gate():
 def test_a_server_that_chooses_keeps_the_capacity():
     method, engine, state = made(anchors={}, capacity=2, k=1)
     _, told, jobs, _ = exchange(method, engine, state, range(6))
-    assert all(reply.hint["score"].shape == (5,) for reply in told)
+    assert all(reply.answer["score"].shape == (5,) for reply in told)
     chosen = [job.share.part.axes["expert"].item() for job in jobs]
     assert max(chosen.count(expert) for expert in range(5)) <= 2
 
@@ -168,7 +178,7 @@ def test_experts_start_apart_or_from_the_common_expert():
 
 
 def test_impossible_choices_are_refused():
-    task, _ = two_classes(stream(0, "demo"))
+    task, _ = make_two_class_workers(stream(0, "demo"))
     with pytest.raises(ValueError, match="k=6 experts per worker, but the model has 5"):
         ddome(task, k=6)
     with pytest.raises(ValueError, match=r"anchors \{2: 2\} name experts"):

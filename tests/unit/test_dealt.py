@@ -7,18 +7,18 @@ import torch
 
 from moiety.core.state import State, Turn
 from moiety.core.streams import stream
-from moiety.methods.ist import deal_of
+from moiety.methods.ist import choose_assignment
 from moiety.split.assigned import (
+    Assigned,
     Bernoulli,
-    Categorical,
+    CategoricalAssignment,
     Chunk,
-    Dealt,
     Quota,
     RoundRobin,
     Stratified,
 )
 
-ALL = [RoundRobin(), Chunk(), Stratified(), Quota(0.4), Bernoulli(0.1), Categorical()]
+ALL = [RoundRobin(), Chunk(), Stratified(), Quota(0.4), Bernoulli(0.1), CategoricalAssignment()]
 FAIR = [RoundRobin(), Chunk(), Stratified(), Stratified(2), Stratified(3), Stratified(7)]
 
 
@@ -26,40 +26,41 @@ def rng(*path) -> torch.Generator:
     return stream(11, *path)
 
 
-def name(deal) -> str:
-    return repr(deal)
+def name(assignment) -> str:
+    return repr(assignment)
 
 
-@pytest.mark.parametrize("deal", ALL, ids=name)
-def test_hands_are_sorted_distinct_never_empty_and_addressed(deal):
+@pytest.mark.parametrize("assignment", ALL, ids=name)
+def test_hands_are_sorted_distinct_never_empty_and_addressed(assignment):
     for draw in range(20):
-        hands = deal(12, 4, rng(draw))
-        assert len(hands) == 4
-        for hand in hands:
-            assert hand.dtype == torch.int64
-            assert hand.tolist() == sorted(set(hand.tolist()))
-            assert len(hand) >= 1
-            assert 0 <= hand.min() <= hand.max() < 12
-        again = deal(12, 4, rng(draw))
-        assert all(torch.equal(a, b) for a, b in zip(hands, again, strict=True))
+        subnets = assignment(12, 4, rng(draw))
+        assert len(subnets) == 4
+        for subnet in subnets:
+            assert subnet.dtype == torch.int64
+            assert subnet.tolist() == sorted(set(subnet.tolist()))
+            assert len(subnet) >= 1
+            assert 0 <= subnet.min() <= subnet.max() < 12
+        again = assignment(12, 4, rng(draw))
+        assert all(torch.equal(a, b) for a, b in zip(subnets, again, strict=True))
     assert any(
-        not torch.equal(a, b) for a, b in zip(deal(12, 4, rng(0)), deal(12, 4, rng(1)), strict=True)
+        not torch.equal(a, b)
+        for a, b in zip(assignment(12, 4, rng(0)), assignment(12, 4, rng(1)), strict=True)
     )
 
 
-@pytest.mark.parametrize("deal", FAIR, ids=name)
+@pytest.mark.parametrize("assignment", FAIR, ids=name)
 @pytest.mark.parametrize(
     ("size", "num"), [(12, 4), (4, 4), (7, 3), (10, 4), (13, 5), (9, 6), (5, 1)]
 )
-def test_fair_hands_are_disjoint_cover_all_and_differ_by_one(deal, size, num):
-    if isinstance(deal, Chunk) and size % num:
+def test_fair_hands_are_disjoint_cover_all_and_differ_by_one(assignment, size, num):
+    if isinstance(assignment, Chunk) and size % num:
         with pytest.raises(ValueError, match="do not divide an axis of"):
-            deal(size, num, rng())
+            assignment(size, num, rng())
         return
     for draw in range(10):
-        hands = deal(size, num, rng(draw))
-        assert torch.cat(hands).sort().values.tolist() == list(range(size))
-        sizes = [len(hand) for hand in hands]
+        subnets = assignment(size, num, rng(draw))
+        assert torch.cat(subnets).sort().values.tolist() == list(range(size))
+        sizes = [len(subnet) for subnet in subnets]
         assert max(sizes) - min(sizes) <= 1
 
 
@@ -68,16 +69,16 @@ def test_fair_hands_are_disjoint_cover_all_and_differ_by_one(deal, size, num):
 def test_stratified_hands_take_alike_from_every_block(servers, size, num):
     """Each block, like the whole, is dealt evenly: floor or ceiling of its size over workers."""
     blocks = torch.arange(size).tensor_split(servers or num)
-    for hand in Stratified(servers)(size, num, rng(servers)):
+    for subnet in Stratified(servers)(size, num, rng(servers)):
         for block in blocks:
-            count = int(torch.isin(block, hand).sum())
+            count = int(torch.isin(block, subnet).sum())
             assert count in (len(block) // num, -(-len(block) // num))
 
 
-@pytest.mark.parametrize("deal", [RoundRobin(), Chunk(), Stratified()], ids=name)
-def test_too_many_workers_are_refused(deal):
+@pytest.mark.parametrize("assignment", [RoundRobin(), Chunk(), Stratified()], ids=name)
+def test_too_many_workers_are_refused(assignment):
     with pytest.raises(ValueError, match="an axis of 3 cannot be dealt to 4 workers; widen"):
-        deal(3, 4, rng())
+        assignment(3, 4, rng())
 
 
 @pytest.mark.parametrize(
@@ -95,33 +96,40 @@ def test_too_many_workers_are_refused(deal):
 )
 def test_quota_gives_as_many_as_it_says_and_covers_all(quota, size, num, count):
     for draw in range(10):
-        hands = quota(size, num, rng(draw))
-        assert [len(hand) for hand in hands] == [count] * num
-        assert set(torch.cat(hands).tolist()) == set(range(size))
+        subnets = quota(size, num, rng(draw))
+        assert [len(subnet) for subnet in subnets] == [count] * num
+        assert set(torch.cat(subnets).tolist()) == set(range(size))
     assert quota.share(size, num) == count / size
 
 
 def test_bernoulli_keeps_its_share_and_categorical_gives_each_to_one():
     held = torch.zeros(3, 200)
     for draw in range(400):
-        for place, hand in enumerate(Bernoulli(0.3)(200, 3, rng(draw))):
-            held[place, hand] += 1
+        for place, subnet in enumerate(Bernoulli(0.3)(200, 3, rng(draw))):
+            held[place, subnet] += 1
     assert abs(held.mean() / 400 - 0.3) < 4 * (0.21 / held.numel() / 400) ** 0.5
-    hands = Categorical()(200, 3, rng())
-    assert torch.cat(hands).sort().values.tolist() == list(range(200))
-    assert len({len(hand) for hand in hands}) > 1  # drawn, not counted out
+    subnets = CategoricalAssignment()(200, 3, rng())
+    assert torch.cat(subnets).sort().values.tolist() == list(range(200))
+    assert len({len(subnet) for subnet in subnets}) > 1  # drawn, not counted out
 
 
-@pytest.mark.parametrize("deal", [Bernoulli(1e-9), Categorical()], ids=name)
-def test_an_empty_hand_gets_one_index(deal):
-    hands = deal(2, 9, rng())
-    assert all(len(hand) >= 1 for hand in hands)
+@pytest.mark.parametrize("assignment", [Bernoulli(1e-9), CategoricalAssignment()], ids=name)
+def test_an_empty_hand_gets_one_index(assignment):
+    subnets = assignment(2, 9, rng())
+    assert all(len(subnet) >= 1 for subnet in subnets)
 
 
 def test_shares_are_what_hands_hold_on_average():
-    for deal in (RoundRobin(), Chunk(), Stratified(), Quota(0.4), Bernoulli(0.5), Categorical()):
-        sizes = [len(hand) for draw in range(300) for hand in deal(20, 4, rng(draw))]
-        assert sum(sizes) / len(sizes) / 20 == pytest.approx(deal.share(20, 4), abs=0.01)
+    for assignment in (
+        RoundRobin(),
+        Chunk(),
+        Stratified(),
+        Quota(0.4),
+        Bernoulli(0.5),
+        CategoricalAssignment(),
+    ):
+        sizes = [len(subnet) for draw in range(300) for subnet in assignment(20, 4, rng(draw))]
+        assert sum(sizes) / len(sizes) / 20 == pytest.approx(assignment.share(20, 4), abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +139,20 @@ def test_shares_are_what_hands_hold_on_average():
         (lambda: Quota(0.2, 0), "least >= 1"),
         (lambda: Bernoulli(0.0), r"a probability in \(0, 1\]"),
         (lambda: Bernoulli(1.5), r"a probability in \(0, 1\]"),
-        (lambda: deal_of("rond_robin", 0.0), "choose one of"),
-        (lambda: deal_of("bernoulli", -0.5), r"Bernoulli.*-0\.5.*a probability in \(0, 1\]"),
-        (lambda: deal_of("quota", -0.5), r"Quota.*-0\.5.*choose 0 <= keep <= 1"),
-        (lambda: deal_of("round_robin", 0.5), "keep=0.5, but deal='round_robin' gives fair shares"),
-        (lambda: deal_of("categorical", 0.5), "leave keep at 0, or choose a deal of .*quota"),
+        (lambda: choose_assignment("rond_robin", 0.0), "choose one of"),
+        (
+            lambda: choose_assignment("bernoulli", -0.5),
+            r"Bernoulli.*-0\.5.*a probability in \(0, 1\]",
+        ),
+        (lambda: choose_assignment("quota", -0.5), r"Quota.*-0\.5.*choose 0 <= keep <= 1"),
+        (
+            lambda: choose_assignment("round_robin", 0.5),
+            "keep=0.5, but deal='round_robin' gives fair shares",
+        ),
+        (
+            lambda: choose_assignment("categorical", 0.5),
+            "leave keep at 0, or choose a deal of .*quota",
+        ),
     ],
 )
 def test_choices_that_cannot_be_are_refused(make, said):
@@ -144,27 +161,27 @@ def test_choices_that_cannot_be_are_refused(make, said):
 
 
 def test_a_deal_is_told_its_share():
-    assert deal_of("quota", 0.5) == Quota(0.5)
-    assert deal_of("bernoulli", 0.2) == Bernoulli(0.2)
-    assert deal_of("bernoulli", 0.0) == Bernoulli(0.5)
-    assert deal_of("chunk", 0.0) == Chunk()
+    assert choose_assignment("quota", 0.5) == Quota(0.5)
+    assert choose_assignment("bernoulli", 0.2) == Bernoulli(0.2)
+    assert choose_assignment("bernoulli", 0.0) == Bernoulli(0.5)
+    assert choose_assignment("chunk", 0.0) == Chunk()
 
 
-def turn(round_index: int, roster=(5, 2, 9)) -> Turn:
-    return Turn(round_index, roster, {}, stream(0, round_index, -1, "split"))
+def turn(round_index: int, cohort=(5, 2, 9)) -> Turn:
+    return Turn(round_index, cohort, {}, stream(0, round_index, -1, "split"))
 
 
 def test_axes_are_dealt_each_on_its_own_and_afresh_every_round():
-    split = Dealt({"a": 30, "b": 30}, {"a": RoundRobin(), "b": RoundRobin()})
+    split = Assigned({"a": 30, "b": 30}, {"a": RoundRobin(), "b": RoundRobin()})
     first, second = (split(State({}), turn(place)) for place in (0, 1))
     assert list(first) == [5, 2, 9]
-    hands = first[5].part.axes
-    assert not torch.equal(hands["a"], hands["b"])
-    assert not torch.equal(hands["a"], second[5].part.axes["a"])
+    subnets = first[5].part.axes
+    assert not torch.equal(subnets["a"], subnets["b"])
+    assert not torch.equal(subnets["a"], second[5].part.axes["a"])
 
 
 def test_fixed_hands_stay():
-    split = Dealt({"a": 30}, {"a": RoundRobin()}, fixed=4)
+    split = Assigned({"a": 30}, {"a": RoundRobin()}, fixed=4)
     first, second = (split(State({}), turn(place)) for place in (0, 1))
     for worker in (5, 2, 9):
         assert torch.equal(first[worker].part.axes["a"], second[worker].part.axes["a"])
@@ -194,24 +211,24 @@ def test_t1_how_long_an_entry_of_a_middle_matrix_is_not_trained(num):
         assert near(float(missed[place]) / draws, (1 - 1 / num) ** (place + 1), draws)
 
 
-def together(deal, size: int, num: int, draws: int) -> torch.Tensor:
+def together(assignment, size: int, num: int, draws: int) -> torch.Tensor:
     """Count how often two indices come to lie in one hand, [size, size]."""
     count = torch.zeros(size, size)
     for draw in range(draws):
-        for hand in deal(size, num, rng("together", draw)):
-            count[hand[:, None], hand[None]] += 1
+        for subnet in assignment(size, num, rng("together", draw)):
+            count[subnet[:, None], subnet[None]] += 1
     return count / draws
 
 
-@pytest.mark.parametrize("deal", [RoundRobin(), Chunk()], ids=name)
-def test_t2_who_is_dealt_together(deal):
+@pytest.mark.parametrize("assignment", [RoundRobin(), Chunk()], ids=name)
+def test_t2_who_is_dealt_together(assignment):
     """Every pair alike: (N/n - 1) / (N - 1); each unit to each worker with 1/n."""
     size, num, draws = 12, 3, 4000
-    found = together(deal, size, num, draws)
+    found = together(assignment, size, num, draws)
     pairs = torch.tensor([float(found[a, b]) for a, b in combinations(range(size), 2)])
     assert all(near(float(pair), 3 / 11, draws) for pair in pairs)
     assert float(pairs.mean()) == pytest.approx(3 / 11, abs=1e-6)  # hands are of equal size
-    first = sum(int(3 in deal(size, num, rng("own", d))[0].tolist()) for d in range(draws))
+    first = sum(int(3 in assignment(size, num, rng("own", d))[0].tolist()) for d in range(draws))
     assert near(first / draws, 1 / 3, draws)
 
 

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from moiety.core.axes import Part
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, Share
-from moiety.engine.batches import feed
+from moiety.engine.batches import read_batches
 from moiety.engine.serial import Serial
-from moiety.engine.work import walk_in_place
+from moiety.engine.work import run_steps_in_place
 from moiety.models.mlp import linear, mlp
 from moiety.ops.optim import SGD, Adam
-from moiety.plan.speed import set_out
+from moiety.plan.speed import run_first_step
 from moiety.solve.sgd import LocalSGD
 from moiety.tasks.objectives import CrossEntropy, Proximal, SquaredError
 
@@ -59,7 +59,7 @@ def test_a_hand_written_loop_gives_the_same():
     assert reply.record.loss_first == pytest.approx(losses[0], rel=1e-5)
     assert reply.record.loss_last == pytest.approx(losses[-1], rel=1e-5)
     assert reply.record.loss_mean == pytest.approx(sum(losses) / 6, rel=1e-5)
-    assert (reply.record.steps, reply.record.rows, reply.record.born) == (6, 12, 0)
+    assert (reply.record.steps, reply.record.rows, reply.record.model_version) == (6, 12, 0)
 
 
 @pytest.mark.parametrize("clip", [None, 0.05])
@@ -158,7 +158,7 @@ def test_momentum_starts_afresh_unless_carried():
     fresh = LocalSGD({"": CrossEntropy(model.forward)}, (("*", SGD(0.1, 0.9)),), 12)
     one, memory = reply_of(fresh, model.params)
     assert memory == {}
-    carried = replace(fresh, moments="keep")
+    carried = replace(fresh, optimizer_state="keep")
     two, memory = reply_of(carried, model.params)
     assert torch.equal(two.piece["layer1.w"], one.piece["layer1.w"])
     assert set(memory) == {"velocity"}
@@ -170,9 +170,9 @@ def test_momentum_starts_afresh_unless_carried():
 
 def test_carried_memory_does_not_fit_a_part_that_changes():
     model = mlp((5, 4, 3), rng())
-    solve = LocalSGD({"": CrossEntropy(model.forward)}, (("*", Adam(0.1)),), moments="keep")
+    solve = LocalSGD({"": CrossEntropy(model.forward)}, (("*", Adam(0.1)),), optimizer_state="keep")
     part = Part({"h1": torch.tensor([0, 2])})
-    with pytest.raises(ValueError, match=r"cut along \['h1'\]; use 'reset' or 'carry'"):
+    with pytest.raises(ValueError, match=r"cut along \['h1'\]; use 'reset' or 'send'"):
         solve.start(Job(0, 0, 3, Share(part), {}), {})
 
 
@@ -222,12 +222,12 @@ def test_setting_out_makes_one_step_and_reads_the_rest():
     job, read = Job(0, 0, 0, Share(), model.params), []
 
     def noted():
-        for step in feed(table(), solve.plan(12, job), noisy=False):
+        for step in read_batches(table(), solve.plan(12, job), draws_noise=False):
             read.append(step)
             yield step
 
-    after, losses = set_out(solve, solve.start(job, {}), noted(), "")
-    wanted, _ = walk_in_place(solve, solve.start(job, {}), read[:1], "")
+    after, losses = run_first_step(solve, solve.start(job, {}), noted(), "")
+    wanted, _ = run_steps_in_place(solve, solve.start(job, {}), read[:1], "")
     assert len(read) == 6
     assert len(losses) == 1
     assert all(torch.equal(after["params"][n], t) for n, t in wanted["params"].items())

@@ -10,23 +10,23 @@ import torch
 from moiety.core.fold import Precision
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, Reply, Share
-from moiety.core.store import Local as Store
+from moiety.core.store import LocalStore as Store
 from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
 from moiety.estimators import DistributedMixtureOfExpertsClassifier
-from moiety.estimators.server import support_of
-from moiety.estimators.shards import Held
-from moiety.estimators.workers import Task as Asked
+from moiety.estimators.server import pool_support
+from moiety.estimators.shards import HeldShard
+from moiety.estimators.workers import ShardTask as Asked
 from moiety.estimators.workers import fit_shard
 from moiety.merge.transport import Transport
 from moiety.methods.dmoe import demo, dmoe
 from moiety.methods.task import Task
-from moiety.mixtures.logit import packed, unpacked
-from moiety.mixtures.reduce import Recipe, reduce_mixtures
-from moiety.models.mixture import mixture, to_numpy, to_tensors
+from moiety.mixtures.logit import pack_symmetric, unpack_symmetric
+from moiety.mixtures.reduce import ReductionConfig, reduce_mixtures
+from moiety.models.mixture import mixture, read_mixture, write_mixture
 from moiety.models.mlp import linear
-from moiety.rounds.synchronous import begin, dispatch, play
-from moiety.serve.config import rebuild
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
+from moiety.serve.config import rebuild_model
 
 SEED = 4
 
@@ -41,13 +41,13 @@ def problem():
 
 
 def jobs_of(method, data, state=None) -> list[Job]:
-    return list(dispatch(method, state or begin(method), sorted(data), {}, SEED))
+    return list(make_jobs(method, state or initialise_state(method), sorted(data), {}, SEED))
 
 
-def shard_of(rows: TableRows) -> Held:
+def shard_of(rows: TableRows) -> HeldShard:
     batch = rows.take(torch.arange(rows.size))
     x = batch["x"].double().numpy()
-    return Held((x, batch["y"].double().numpy(), np.ones(len(x))), x.shape[1])
+    return HeldShard((x, batch["y"].double().numpy(), np.ones(len(x))), x.shape[1])
 
 
 def fitted():
@@ -67,13 +67,13 @@ def fitted():
 def test_a_worker_fits_what_the_estimators_machine_fits():
     _, data, replies, sent = fitted()
     for reply, one in zip(replies, sent, strict=True):
-        found = to_numpy(reply.piece)
+        found = read_mixture(reply.piece)
         np.testing.assert_allclose(found.gate, one.local.mixture.gate, rtol=1e-10, atol=1e-10)
         wanted = one.local.mixture.experts.coef
         np.testing.assert_allclose(found.experts.coef, wanted, rtol=1e-10, atol=1e-10)
-        information = unpacked(reply.hint["information"].numpy())
+        information = unpack_symmetric(reply.answer["information"].numpy())
         np.testing.assert_allclose(information, one.local.information, rtol=1e-9, atol=1e-9)
-        np.testing.assert_array_equal(reply.hint["support"].numpy(), one.support[0])
+        np.testing.assert_array_equal(reply.answer["support"].numpy(), one.support[0])
         rows = data[reply.worker].size
         assert reply.precision.scalar == reply.record.rows == rows
         loss = -one.log_likelihood / rows
@@ -83,14 +83,14 @@ def test_a_worker_fits_what_the_estimators_machine_fits():
 
 def test_the_merge_is_the_estimators_reduction():
     method, _, replies, sent = fitted()
-    merged = method.merge(Store(begin(method).params, method.model.axes), replies)
+    merged = method.merge(Store(initialise_state(method).params, method.model.axes), replies)
     wanted = reduce_mixtures(
         [one.local for one in sent],
-        support_of(sent),
-        Recipe(2, screen=False),
+        pool_support(sent),
+        ReductionConfig(2, screen=False),
         np.random.default_rng(0),
     )
-    found = to_numpy(merged.params)
+    found = read_mixture(merged.params)
     np.testing.assert_allclose(found.gate, wanted.mixture.gate, rtol=1e-6, atol=1e-6)
     coef = wanted.mixture.experts.coef
     np.testing.assert_allclose(found.experts.coef, coef, rtol=1e-6, atol=1e-6)
@@ -100,7 +100,9 @@ def test_the_round_predicts_what_the_estimator_predicts():
     """Other starts are drawn, so the same optimum is asked for, not the same bits."""
     data = problem()[1]
     method = dmoe(task(), starts=12, ridge=1e-3)
-    state = play(method, Serial(data.__getitem__), begin(method), sorted(data), SEED)
+    state = play_round(
+        method, Serial(data.__getitem__), initialise_state(method), sorted(data), SEED
+    )
     shards = [shard_of(data[worker]).rows for worker in sorted(data)]
     estimator = DistributedMixtureOfExpertsClassifier(
         2, n_support=64 * 6, ridge=1e-3, n_init=12, random_state=0, screen=False
@@ -126,12 +128,12 @@ def test_probabilities_by_hand():
 
 def test_a_model_is_rebuilt_from_its_config():
     model = mixture(3, 2, 4)
-    again = rebuild(model.config())
+    again = rebuild_model(model.config())
     assert {n: t.shape for n, t in again.params.items()} == {
         n: t.shape for n, t in model.params.items()
     }
     assert not any(t.any() for t in model.redraw(torch.Generator()).values())
-    same = to_tensors(to_numpy(model.params), model.params)
+    same = write_mixture(read_mixture(model.params), model.params)
     assert all(torch.equal(same[name], model.params[name]) for name in same)
 
 
@@ -139,10 +141,10 @@ def test_the_same_mixture_from_everybody_is_the_result():
     model = mixture(1, 2, 2)
     piece = {name: torch.randn_like(tensor) for name, tensor in model.params.items()}
     replies = [Reply(w, Share(), piece, Precision(w + 1.0)) for w in range(3)]
-    merged = Transport(Recipe(2))(Store(model.params, model.axes), replies)
+    merged = Transport(ReductionConfig(2))(Store(model.params, model.axes), replies)
     assert all(torch.equal(merged.params[name], piece[name]) for name in piece)
     assert all(mask.all() for mask in merged.held.values())
-    none = Transport(Recipe(2))(Store(model.params, model.axes), [])
+    none = Transport(ReductionConfig(2))(Store(model.params, model.axes), [])
     assert not none.held
     assert all(torch.equal(none.params[name], model.params[name]) for name in piece)
 
@@ -159,30 +161,30 @@ def test_one_expert_is_one_logit_on_every_engine():
     _, data = problem()
     method = dmoe(task(), experts=1, starts=1)
     results = [
-        play(method, engine, begin(method), [0, 1], SEED).params
+        play_round(method, engine, initialise_state(method), [0, 1], SEED).params
         for engine in (Serial(data.__getitem__), Pool(data.__getitem__, processes=1))
     ]
     for name in results[0]:
         assert torch.equal(results[0][name], results[1][name])
     with contextlib.closing(Pool(data.__getitem__, processes=2)) as pool:
-        spread = play(method, pool, begin(method), [0, 1], SEED).params
+        spread = play_round(method, pool, initialise_state(method), [0, 1], SEED).params
     assert all(torch.equal(spread[name], results[0][name]) for name in spread)
 
 
 def test_a_second_round_goes_on_from_the_first():
     method, data = problem()
-    engine, state = Serial(data.__getitem__), begin(method)
+    engine, state = Serial(data.__getitem__), initialise_state(method)
     for _ in range(2):
         replies = list(engine.map(method.solve, jobs_of(method, data, state)))
-        state = play(method, engine, state, sorted(data), SEED)
+        state = play_round(method, engine, state, sorted(data), SEED)
     for reply in replies:
         assert reply.record.loss_last <= reply.record.loss_first < np.log(2)
 
 
 def test_packing_is_undone():
     matrix = np.array([[2.0, -1.0, 0.0], [-1.0, 3.0, -4.0], [0.0, -4.0, 1.0]])
-    assert packed(matrix).tolist() == [2.0, -1.0, 0.0, 3.0, -4.0, 1.0]
-    np.testing.assert_array_equal(unpacked(packed(matrix)), matrix)
+    assert pack_symmetric(matrix).tolist() == [2.0, -1.0, 0.0, 3.0, -4.0, 1.0]
+    np.testing.assert_array_equal(unpack_symmetric(pack_symmetric(matrix)), matrix)
 
 
 @pytest.mark.parametrize(("changes", "said"), [
@@ -214,7 +216,9 @@ def test_two_experts_learn_what_one_cannot():
     right = []
     for experts in (1, 2):
         method = dmoe(task(), experts=experts, ridge=1e-3)
-        state = play(method, Serial(data.__getitem__), begin(method), sorted(data), SEED)
+        state = play_round(
+            method, Serial(data.__getitem__), initialise_state(method), sorted(data), SEED
+        )
         guess = method.model.logits(state.params, batch, {}).argmax(1)
         right.append(float((guess == batch["y"]).double().mean()))
     assert right[0] < 0.8

@@ -5,7 +5,7 @@ import torch
 
 from moiety.core.axes import Along, Part
 from moiety.core.fold import Precision
-from moiety.core.store import Local
+from moiety.core.store import LocalStore
 
 WHOLE = Part()
 
@@ -15,7 +15,7 @@ def rows(*kept: int) -> Part:
 
 
 def fold(params, axes, *replies):
-    store = Local(params, axes)
+    store = LocalStore(params, axes)
     for part, piece, know in replies:
         store.add(part, {n: torch.as_tensor(t) for n, t in piece.items()}, know)
     return store.close()
@@ -151,7 +151,7 @@ def test_two_axes_of_one_tensor():
 
 
 def test_the_store_cuts_what_it_folds():
-    store = Local({"w": torch.arange(3.0)}, {"w": ("h",)})
+    store = LocalStore({"w": torch.arange(3.0)}, {"w": ("h",)})
     piece = store.take(rows(0, 2))
     assert piece["w"].tolist() == [0.0, 2.0]
     store.add(rows(0, 2), {"w": piece["w"] + 10}, Precision())

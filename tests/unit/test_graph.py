@@ -5,18 +5,18 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.ist_graphs import piece as formula
-from moiety.core.axes import Part, take
-from moiety.core.rows import TableRows, rowwise, split_rows
+from moiety.core.axes import Part, take_piece
+from moiety.core.rows import TableRows, is_rowwise, split_batch
 from moiety.core.state import Plan, count_bytes
 from moiety.core.streams import stream
-from moiety.data.clusters import clusters
-from moiety.data.graph import GraphRows, both_ways, masked, project
-from moiety.engine.batches import feed
-from moiety.models.graph import Normalised, graphnet
-from moiety.serve.config import rebuild
+from moiety.data.clusters import cut_clusters
+from moiety.data.graph import GraphRows, mask_labels, mirror_edges, project_features
+from moiety.engine.batches import read_batches
+from moiety.models.graph import NormalisedConvolution, graphnet
+from moiety.serve.config import rebuild_model
 from moiety.tasks.objectives import NodeCrossEntropy
 
-PATH = both_ways(torch.tensor([[0, 1], [1, 2]]))
+PATH = mirror_edges(torch.tensor([[0, 1], [1, 2]]))
 
 
 def world(kind: str, widths=(5, 6, 4, 3), size: int = 12):
@@ -29,12 +29,12 @@ def world(kind: str, widths=(5, 6, 4, 3), size: int = 12):
     params = {
         name: t + 0.1 * torch.randn(t.shape, generator=rng) for name, t in model.params.items()
     }
-    return model, params, {"x": x, "edges": both_ways(joined.nonzero().T)}, joined | joined.T
+    return model, params, {"x": x, "edges": mirror_edges(joined.nonzero().T)}, joined | joined.T
 
 
 def test_normalised_adjacency_of_a_path_by_hand():
     """Degrees with loops are 2, 3, 2: entries 1/2, 1/3 and 1/sqrt(6)."""
-    found = Normalised().links(PATH, 3, torch.zeros(1)).to_dense()
+    found = NormalisedConvolution().links(PATH, 3, torch.zeros(1)).to_dense()
     a = 6**-0.5
     wanted = torch.tensor([[1 / 2, a, 0], [a, 1 / 3, a], [0, a, 1 / 2]])
     torch.testing.assert_close(found, wanted)
@@ -69,7 +69,7 @@ def test_a_network_is_its_dense_twin(kind):
 def test_a_part_of_sage_has_as_many_parameters_as_the_formula(m, wanted):
     """GIST's widest layer on Amazon2M: section 9.1 of the specification."""
     model = graphnet("sage", (100, 4096, 47), stream(0, "net"))
-    part = take(model.params, model.axes, Part({"d1": torch.arange(0, 4096, m)}))
+    part = take_piece(model.params, model.axes, Part({"d1": torch.arange(0, 4096, m)}))
     assert count_bytes(part) == 4 * wanted
     assert formula("sage", (100, 4096, 47), m) == wanted
 
@@ -78,7 +78,7 @@ def test_one_hand_cuts_both_halves_of_sage():
     """The released code selects columns idx and idx + d of the matrix of 2 d columns."""
     model, params, _, _ = world("sage")
     hand = torch.tensor([1, 4])
-    held = take(params, model.axes, Part({"d1": hand}))["layer2.w"]
+    held = take_piece(params, model.axes, Part({"d1": hand}))["layer2.w"]
     flat = params["layer2.w"].flatten(0, 1)
     torch.testing.assert_close(held.flatten(0, 1), flat[torch.cat([hand, hand + 6])])
 
@@ -89,7 +89,7 @@ def test_the_gradient_of_a_part_is_that_of_the_whole_with_other_features_masked(
     model, params, batch, _ = world(kind, (5, 6, 3))
     hand = torch.tensor([0, 2, 5])
     part = Part({"d1": hand})
-    held = {n: t.clone().requires_grad_() for n, t in take(params, model.axes, part).items()}
+    held = {n: t.clone().requires_grad_() for n, t in take_piece(params, model.axes, part).items()}
     y = torch.arange(12) % 3
     F.cross_entropy(model.logits(held, batch, part.axes), y).backward()
 
@@ -104,14 +104,14 @@ def test_the_gradient_of_a_part_is_that_of_the_whole_with_other_features_masked(
     whole = model.conv.apply(links, h, leaves["layer2.w"]) + leaves["layer2.b"]
     F.cross_entropy(whole, y).backward()
     grads = {name: t.grad for name, t in leaves.items()}
-    for name, wanted in take(grads, model.axes, part).items():
+    for name, wanted in take_piece(grads, model.axes, part).items():
         torch.testing.assert_close(held[name].grad, wanted, msg=name)
 
 
 def test_dealt_inputs_read_their_own_features():
     model, params, batch, _ = world("gcn")
     part = Part({"d0": torch.tensor([1, 3])})
-    found = model.logits(take(params, model.axes, part), batch, part.axes)
+    found = model.logits(take_piece(params, model.axes, part), batch, part.axes)
     zeroed = {**params, "layer1.w": params["layer1.w"].clone()}
     zeroed["layer1.w"][[0, 2, 4]] = 0
     torch.testing.assert_close(found, model.logits(zeroed, batch, {}))
@@ -125,8 +125,8 @@ def test_dropout_is_drawn_from_the_seed_of_the_batch():
     ]
     assert torch.equal(told[0], told[1])
     assert not torch.allclose(told[0], told[2])
-    assert model.noisy
-    again = rebuild(model.config())
+    assert model.draws_noise
+    again = rebuild_model(model.config())
     assert again.config() == model.config()
     assert not torch.allclose(model.logits(model.params, batch, {}), told[0])
 
@@ -148,10 +148,10 @@ def test_a_subgraph_is_the_induced_one():
     assert torch.equal(found["x"], batch["x"][nodes])
     whole = rows.take(torch.arange(3))
     assert torch.equal(whole["edges"], batch["edges"])
-    assert not rowwise(rows)
-    assert rowwise(TableRows({"y": y}, y))
+    assert not is_rowwise(rows)
+    assert is_rowwise(TableRows({"y": y}, y))
     with pytest.raises(ValueError, match="set accumulate=1"):
-        split_rows({**whole, "seed": torch.tensor(0)}, 2)
+        split_batch({**whole, "seed": torch.tensor(0)}, 2)
 
 
 def test_each_step_is_fed_its_own_subgraph():
@@ -161,7 +161,7 @@ def test_each_step_is_fed_its_own_subgraph():
     )
     ids, weights = torch.tensor([[2, 0], [1, 0]]), torch.tensor([[0.5, 0.5], [1.0, 0.0]])
     plan = Plan(ids, weights, torch.tensor([1.0, 0.5]), torch.tensor([7, 8]))
-    first, second = list(feed(rows, plan, noisy=True))
+    first, second = list(read_batches(rows, plan, draws_noise=True))
     assert first[0]["y"].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
     assert second[0]["y"].tolist() == [4, 5, 6, 7]
     assert second[0]["weight"].tolist() == [1.0]
@@ -174,7 +174,7 @@ def test_the_loss_is_the_mean_over_labelled_nodes():
     objective = NodeCrossEntropy(lambda params, batch, kept: (logits, {}))
     y = torch.tensor([1, 0, 0])
     weight = torch.tensor([0.25, 0.75])
-    shown = {"y": masked(y, torch.tensor([True, False, True])), "weight": weight}
+    shown = {"y": mask_labels(y, torch.tensor([True, False, True])), "weight": weight}
     losses, _ = objective({}, shown, {})
     wanted = (torch.log(torch.tensor(2.0)) + torch.log1p(torch.exp(torch.tensor(-2.0)))) / 2
     torch.testing.assert_close(losses, wanted.expand(2))
@@ -184,23 +184,23 @@ def test_the_loss_is_the_mean_over_labelled_nodes():
 
 def test_clusters_are_balanced_and_keep_edges_together():
     """A ring of 60: seven arcs cut few edges; sizes stay within a tenth, and one node."""
-    ring = both_ways(torch.stack([torch.arange(60), (torch.arange(60) + 1) % 60]))
-    owner = clusters(ring, 60, 7)
+    ring = mirror_edges(torch.stack([torch.arange(60), (torch.arange(60) + 1) % 60]))
+    owner = cut_clusters(ring, 60, 7)
     assert owner.unique().tolist() == list(range(7))
     sizes = owner.bincount()
     assert int(sizes.max()) <= 10
     assert int(sizes.min()) >= 7
     assert int((owner[ring[0]] != owner[ring[1]]).sum()) // 2 <= 14
-    assert torch.equal(owner, clusters(ring, 60, 7))
-    assert clusters(torch.zeros(2, 0, dtype=torch.long), 5, 2).bincount().tolist() == [3, 2]
+    assert torch.equal(owner, cut_clusters(ring, 60, 7))
+    assert cut_clusters(torch.zeros(2, 0, dtype=torch.long), 5, 2).bincount().tolist() == [3, 2]
     with pytest.raises(ValueError, match="clusters=9 of 5 nodes"):
-        clusters(torch.zeros(2, 0, dtype=torch.long), 5, 9)
+        cut_clusters(torch.zeros(2, 0, dtype=torch.long), 5, 9)
 
 
 def test_projected_features_are_fixed_and_keep_angles():
     x = torch.eye(40)[:10] * 5
-    found = project(x, 4000)
-    assert torch.equal(found, project(x, 4000))
+    found = project_features(x, 4000)
+    assert torch.equal(found, project_features(x, 4000))
     torch.testing.assert_close(found @ found.T, torch.eye(10), atol=0.1, rtol=0)
 
 

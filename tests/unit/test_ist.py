@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moiety.core.axes import Part, take
-from moiety.core.rows import TableRows, all_rows
+from moiety.core.axes import Part, take_piece
+from moiety.core.rows import TableRows, take_all_rows
 from moiety.core.state import Job, Reply, Share, State
 from moiety.engine.serial import Serial
 from moiety.methods.asyncdrop import asyncdrop
@@ -17,21 +17,21 @@ from moiety.methods.fedavg import fedavg
 from moiety.methods.fjord import fjord
 from moiety.methods.gist import gist
 from moiety.methods.heterofl import heterofl
-from moiety.methods.ist import dealt, ist
+from moiety.methods.ist import ist, make_subnet_method
 from moiety.methods.local_sgd import local_sgd
-from moiety.methods.task import Local, Task
+from moiety.methods.task import LocalTraining, Task
 from moiety.models.mlp import mlp
 from moiety.models.normed import normed
 from moiety.ops.optim import SGD, Adam
-from moiety.ops.trees import tree_map
-from moiety.plan.count import hand, perceptron
-from moiety.recipes.build import build
-from moiety.recipes.record import Federation, Net, Population, Turnout
-from moiety.rounds.synchronous import begin, commit, dispatch, play
+from moiety.ops.trees import map_tree
+from moiety.plan.count import count_perceptron, narrow_widths
+from moiety.recipes.build import build_run
+from moiety.recipes.record import Federation, Net, Participation, Population
+from moiety.rounds.synchronous import commit_replies, initialise_state, make_jobs, play_round
 from moiety.split.own import Own
 
 SEED = 5
-PLAIN = Local(lr=0.1, momentum=0.0, batch=8, epochs=0, steps=4)
+PLAIN = LocalTraining(lr=0.1, momentum=0.0, batch=8, epochs=0, steps=4)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -43,16 +43,16 @@ def table(worker: int, size: int = 24) -> TableRows:
     return TableRows({"x": x, "y": (x[:, 0] > 0).long() + (x[:, 1] > 0).long()}, torch.arange(size))
 
 
-def task(workers: int, local: Local = PLAIN, model=None) -> Task:
+def task(workers: int, local: LocalTraining = PLAIN, model=None) -> Task:
     return Task(model or normed((6, 8, 8, 3), rng()), local, rounds=8, workers=workers, seed=SEED)
 
 
 def run(method, workers: int, rounds: int, state=None, data=None):
     """Play rounds on ``Serial``; a new engine each time, as after a resume."""
     engine = Serial((data or {w: table(w) for w in range(workers)}).__getitem__)
-    state = begin(method) if state is None else state
+    state = initialise_state(method) if state is None else state
     for _ in range(rounds):
-        state = play(method, engine, state, list(range(workers)), SEED)
+        state = play_round(method, engine, state, list(range(workers)), SEED)
     return state
 
 
@@ -69,13 +69,13 @@ def added(model, parts, amounts):
     """Let each worker add a number to all of its piece; give the change of the whole."""
     shares = {worker: Share(Part(axes)) for worker, axes in enumerate(parts)}
     method = replace(fedavg(Task(model)), split=Own(shares))
-    state = begin(method)
+    state = initialise_state(method)
     replies = [
         Reply(job.worker, job.share, {n: t + amounts[job.worker] for n, t in job.piece.items()})
-        for job in dispatch(method, state, list(shares), {}, SEED)
+        for job in make_jobs(method, state, list(shares), {}, SEED)
     ]
-    after = commit(method, state, replies)
-    return tree_map(torch.sub, after.params, state.params)
+    after = commit_replies(method, state, replies)
+    return map_tree(torch.sub, after.params, state.params)
 
 
 def test_hand_example_of_two_layers():
@@ -109,7 +109,9 @@ def test_one_worker_is_a_single_machine_bit_for_bit():
 
 def test_all_axes_shared_is_local_sgd_bit_for_bit():
     both = task(3)
-    equal(run(dealt(both, "shared", {}), 3, 3).params, run(local_sgd(both), 3, 3).params)
+    equal(
+        run(make_subnet_method(both, "shared", {}), 3, 3).params, run(local_sgd(both), 3, 3).params
+    )
     with pytest.raises(ValueError, match="nothing to deal"):
         ist(both, shared=("h*",))
 
@@ -137,7 +139,7 @@ def test_data_parallelism_is_one_machine_with_the_joint_batch(local, rule):
     found = run(data_parallel(three), 3, 6).params
     solve = data_parallel(three).solve
     params = dict(model.params)
-    slots = {name: rule.start(t) for name, t in params.items()}
+    optimizer_state = {name: rule.start(t) for name, t in params.items()}
     for round_index in range(6):
         xs, ys = [], []
         for worker in range(3):
@@ -150,7 +152,9 @@ def test_data_parallelism_is_one_machine_with_the_joint_batch(local, rule):
         loss = torch.nn.functional.cross_entropy(logits, torch.cat(ys))
         grads = torch.autograd.grad(loss, list(leaves.values()))
         for name, grad in zip(params, grads, strict=True):
-            params[name], slots[name] = rule.update(params[name], grad, slots[name], 1.0)
+            params[name], optimizer_state[name] = rule.update(
+                params[name], grad, optimizer_state[name], 1.0
+            )
     equal(found, params, 1e-5)
 
 
@@ -159,8 +163,8 @@ def test_small_gradients_survive_the_server_of_data_parallelism():
     model = mlp((6, 3), rng())
     method = data_parallel(task(1, replace(PLAIN, optimizer="adam", lr=0.001), model))
     grad = 1e-7 * torch.randn(3, 6, generator=rng(1))
-    state = begin(method)
-    (job,) = dispatch(method, state, [0], {}, SEED)
+    state = initialise_state(method)
+    (job,) = make_jobs(method, state, [0], {}, SEED)
     (rule,) = (rule for _, rule in method.solve.rules)
     moved = {**job.piece, "layer1.w": job.piece["layer1.w"] - rule.lr * grad}
     after, memory = method.outer(state.params, moved, moved, {})
@@ -172,13 +176,13 @@ def test_small_gradients_survive_the_server_of_data_parallelism():
 def test_diloco_without_server_momentum_is_local_sgd_with_adamw():
     """Moments stay at the workers; the server's step of length 1 is the mean, to rounding."""
     three = task(3, replace(PLAIN, lr=0.01))
-    kept = replace(three, local=replace(three.local, optimizer="adamw", moments="keep"))
-    one, two = diloco(three, outer_lr=1.0, outer_momentum=0.0), local_sgd(kept)
+    kept = replace(three, local=replace(three.local, optimizer="adamw", optimizer_state="keep"))
+    one, two = diloco(three, server_lr=1.0, server_momentum=0.0), local_sgd(kept)
     engines = [Serial({w: table(w) for w in range(3)}.__getitem__) for _ in range(2)]
-    states = [begin(one), begin(two)]
+    states = [initialise_state(one), initialise_state(two)]
     for _ in range(3):
         for place, method in enumerate((one, two)):
-            states[place] = play(method, engines[place], states[place], [0, 1, 2], SEED)
+            states[place] = play_round(method, engines[place], states[place], [0, 1, 2], SEED)
     equal(states[0].params, states[1].params, 1e-6)
 
 
@@ -186,7 +190,11 @@ def test_diloco_without_server_momentum_is_local_sgd_with_adamw():
     ("local", "options", "said"),
     [
         (PLAIN, {}, "axis 'h1': an axis of 8 cannot be dealt to 9 workers; widen the model"),
-        (replace(PLAIN, moments="keep"), {"deal": "quota"}, "but ist deals .*'reset' or 'carry'"),
+        (
+            replace(PLAIN, optimizer_state="keep"),
+            {"assignment": "quota"},
+            "but ist deals .*'reset' or 'send'",
+        ),
     ],
     ids=["narrow", "moments"],
 )
@@ -219,7 +227,7 @@ BAD = [
     ("warmup", -1.0), ("floor", float("nan")), ("floor", 2.0), ("window", -1), ("steps", -5),
     ("epochs", -1), ("momentum", float("nan")), ("momentum", -0.5), ("momentum", 1.0),
     ("betas", (0.9, float("nan"))), ("drops", (2.0,)), ("drops", (float("nan"),)),
-    ("drops", (-0.5,)), ("moments", "foo"),
+    ("drops", (-0.5,)), ("optimizer_state", "foo"),
 ]  # fmt: skip
 
 
@@ -231,14 +239,14 @@ def test_local_training_that_cannot_be_is_refused_whatever_the_method(name, valu
         data_parallel(task(2, local))
 
 
-@pytest.mark.parametrize("name", ["optimizer", "schedule"])
+@pytest.mark.parametrize("name", ["optimizer", "lr_schedule"])
 def test_words_that_diloco_leaves_unread_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} 'foo'; choose 'sgd|{name} 'foo'; choose 'const"):
         diloco(task(2, replace(PLAIN, **{name: "foo"})))
 
 
 def test_a_deal_with_overlap_needs_no_unit_for_each_worker():
-    ist(task(9), deal="quota")
+    ist(task(9), assignment="quota")
     ist(task(0))  # nobody knows how many there are
 
 
@@ -252,8 +260,8 @@ def test_a_network_without_a_graph_is_no_matter_of_gist(kind):
 def test_a_hand_of_all_units_is_the_full_network():
     model = mlp((6, 8, 8, 3), rng())
     part = Part({"h1": torch.arange(8), "h2": torch.arange(8)})
-    batch = all_rows(table(0))
-    piece = take(model.params, model.axes, part)
+    batch = take_all_rows(table(0))
+    piece = take_piece(model.params, model.axes, part)
     assert torch.equal(model.logits(piece, batch, {}), model.logits(model.params, batch, {}))
 
 
@@ -267,7 +275,7 @@ def masked(model, params, x, masks):
 
 def test_the_gradient_of_a_piece_is_that_of_the_masked_whole():
     """Restricted to the hand, and without any scaling."""
-    model, rows = mlp((6, 8, 7, 3), rng()), all_rows(table(0))
+    model, rows = mlp((6, 8, 7, 3), rng()), take_all_rows(table(0))
     part = Part({"h1": torch.tensor([0, 3, 5]), "h2": torch.tensor([1, 2, 6])})
     masks = []
     for axis, width in (("h1", 8), ("h2", 7)):
@@ -281,12 +289,12 @@ def test_the_gradient_of_a_piece_is_that_of_the_masked_whole():
         grads = torch.autograd.grad(loss, list(leaves.values()))
         return loss.detach(), dict(zip(leaves, grads, strict=True))
 
-    piece = take(model.params, model.axes, part)
+    piece = take_piece(model.params, model.axes, part)
     loss, grads = slope(piece, lambda p: model.logits(p, rows, {}))
     whole, full = slope(model.params, lambda p: masked(model, p, rows["x"], masks))
     torch.testing.assert_close(loss, whole)
-    equal(grads, take(full, model.axes, part), 1e-6)
-    rest = {name: t.abs().sum() - take(full, model.axes, part)[name].abs().sum()
+    equal(grads, take_piece(full, model.axes, part), 1e-6)
+    rest = {name: t.abs().sum() - take_piece(full, model.axes, part)[name].abs().sum()
             for name, t in full.items() if name != "layer3.b"}  # fmt: skip
     assert all(abs(float(left)) < 1e-5 for left in rest.values())  # nothing outside the hand
 
@@ -296,24 +304,26 @@ def test_numbers_sent_are_those_of_the_formula(num):
     """P_s of 9.1, hand by hand, also where workers do not divide the width."""
     widths = (6, 10, 13, 3)
     method = ist(task(num, model=normed(widths, rng())))
-    jobs = list(dispatch(method, begin(method), list(range(num)), {}, SEED))
+    jobs = list(make_jobs(method, initialise_state(method), list(range(num)), {}, SEED))
     for job in jobs:
         held = job.share.part.axes
         mine = (6, len(held["h1"]), len(held["h2"]), 3)
-        assert sum(t.numel() for t in job.piece.values()) == perceptron(mine)
-        assert job.down_bytes == 4 * perceptron(mine)
-    assert max(job.down_bytes for job in jobs) == 4 * perceptron(hand(widths, num))
+        assert sum(t.numel() for t in job.piece.values()) == count_perceptron(mine)
+        assert job.down_bytes == 4 * count_perceptron(mine)
+    assert max(job.down_bytes for job in jobs) == 4 * count_perceptron(narrow_widths(widths, num))
 
 
-@pytest.mark.parametrize("moments", ["reset", "carry"])
-def test_a_resume_in_the_middle_changes_nothing(moments):
+@pytest.mark.parametrize("optimizer_state", ["reset", "send"])
+def test_a_resume_in_the_middle_changes_nothing(optimizer_state):
     """Hands have addresses, not an order: 2 + 3 rounds are 5."""
-    make = lambda: ist(task(4, replace(PLAIN, momentum=0.9, moments=moments)))  # noqa: E731
+    make = lambda: ist(task(4, replace(PLAIN, momentum=0.9, optimizer_state=optimizer_state)))  # noqa: E731
     straight = run(make(), 4, 5)
     half = run(make(), 4, 2)
     copied = State(
         {n: t.clone() for n, t in half.params.items()},
-        slots={s: {n: t.clone() for n, t in ts.items()} for s, ts in half.slots.items()},
+        optimizer_state={
+            s: {n: t.clone() for n, t in ts.items()} for s, ts in half.optimizer_state.items()
+        },
         round=half.round,
     )
     resumed = run(make(), 4, 3, copied)
@@ -325,9 +335,9 @@ DIGITS = Federation(
     data="digits",
     net=Net("normed", hidden=(64, 64)),
     population=Population(
-        scheme="iid", workers=8, unseen=0, anchors=0, public=0.0, validation=0.0, together=True
+        scheme="iid", workers=8, unseen=0, anchors=0, public=0.0, validation=0.0, shared_test=True
     ),
-    turnout=Turnout(size=8, fixed=True),
+    participation=Participation(size=8, fixed=True),
     local=replace(PLAIN, lr=0.1, batch=32, steps=10),
 )
 
@@ -336,16 +346,16 @@ def accuracy(method, built, state) -> float:
     """Score the whole, calibrated as the method says, on the test rows."""
     params = method.calibrate(state.params, built.sample)
     (rows,) = built.groups["test"].values()
-    batch = all_rows(rows)
+    batch = take_all_rows(rows)
     told = method.model.logits(params, batch, {}).argmax(-1)
     return float((told == batch["y"]).double().mean())
 
 
 def play_digits(record: Federation, rounds: int = 30):
-    built = build(record, "ist", 0)
-    engine, state = Serial(built.open), begin(built.method)
+    built = build_run(record, "ist", 0)
+    engine, state = Serial(built.open), initialise_state(built.method)
     for _ in range(rounds):
-        state = play(built.method, engine, state, list(range(8)), 0)
+        state = play_round(built.method, engine, state, list(range(8)), 0)
     return built, state
 
 

@@ -5,7 +5,7 @@ from multiprocessing import Pipe
 import pytest
 import torch
 
-from moiety.engine.channel import LARGE, Line
+from moiety.engine.channel import LARGE, Channel
 
 BIG = LARGE // 4 + 1
 
@@ -13,7 +13,7 @@ BIG = LARGE // 4 + 1
 @pytest.fixture
 def ends():
     near, far = Pipe()
-    yield Line(near), Line(far)
+    yield Channel(near), Channel(far)
     near.close()
     far.close()
 

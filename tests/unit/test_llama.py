@@ -6,16 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moiety.core.axes import Part, lengths, take
+from moiety.core.axes import Part, read_axis_lengths, take_piece
 from moiety.core.rows import TableRows
 from moiety.core.streams import stream
 from moiety.engine.pool import Pool
 from moiety.methods.ist import ist
-from moiety.methods.task import Local, Task
+from moiety.methods.task import LocalTraining, Task
 from moiety.models.llama import llama, llama_from_config
-from moiety.rounds.synchronous import begin, dispatch, play
-from moiety.serve.config import rebuild
-from moiety.serve.personal import deployed
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
+from moiety.serve.config import rebuild_model
+from moiety.serve.personal import deploy_subnet
 
 transformers = pytest.importorskip("transformers", reason="the extra llm is not installed")
 
@@ -65,7 +65,7 @@ def test_a_piece_is_the_whole_with_the_other_groups_and_units_silent(name):
     model, x = llama(module_of(name), shared_blocks=(0,)), texts()
     hands = {"layers.1.group": [0, 2], "layers.1.hidden": [1, 5, 6], "layers.2.group": [1]}
     part = Part({axis: torch.tensor(hand) for axis, hand in hands.items()})
-    small = deployed(model, model.params, part)
+    small = deploy_subnet(model, model.params, part)
     masked = dict(model.params)
     for layer, groups in ((1, [0, 2]), (2, [1])):
         output = f"model.layers.{layer}.self_attn.o_proj.weight"
@@ -80,8 +80,11 @@ def test_a_piece_is_the_whole_with_the_other_groups_and_units_silent(name):
 
 def test_axes_are_groups_with_all_their_query_heads():
     model = llama(module_of("llama"), shared_blocks=(0, -1))
-    assert lengths(model.params, model.axes) == {"layers.1.group": 3, "layers.1.hidden": 20}
-    piece = take(model.params, model.axes, Part({"layers.1.group": torch.tensor([1])}))
+    assert read_axis_lengths(model.params, model.axes) == {
+        "layers.1.group": 3,
+        "layers.1.hidden": 20,
+    }
+    piece = take_piece(model.params, model.axes, Part({"layers.1.group": torch.tensor([1])}))
     q = "model.layers.1.self_attn.q_proj.weight"
     assert torch.equal(piece[q], model.params[q][8:16])
     k = "model.layers.1.self_attn.k_proj.weight"
@@ -92,8 +95,8 @@ def test_it_is_built_again_whole_and_cut():
     config = CONFIGS["qwen2"]()
     model = llama_from_config(config, stream(0, "net"), shared_blocks=(0,))
     part = Part({"layers.1.group": torch.tensor([0, 2]), "layers.2.hidden": torch.arange(4)})
-    for one in (model, deployed(model, model.params, part)):
-        again = rebuild(json.loads(json.dumps(one.config())))
+    for one in (model, deploy_subnet(model, model.params, part)):
+        again = rebuild_model(json.loads(json.dumps(one.config())))
         shapes = {name: t.shape for name, t in one.params.items()}
         assert {name: t.shape for name, t in again.params.items()} == shapes
         found = again.logits(one.params, {"x": texts()}, {})
@@ -132,18 +135,18 @@ def test_dealt_it_learns_and_sends_its_groups_alone():
     model = llama_from_config(CONFIGS["llama"](), stream(0, "net"))
     count = (torch.arange(40)[:, None] + torch.arange(9)) % 31
     rows = TableRows({"x": count[:, :-1], "y": count[:, 1:]}, torch.arange(40))
-    local = Local("adamw", 1e-2, batch=10, epochs=0, steps=10)
+    local = LocalTraining("adamw", 1e-2, batch=10, epochs=0, steps=10)
     method = ist(Task(model, local, rounds=6, workers=3))
-    state, engine = begin(method), Pool(lambda worker: rows, processes=1)
+    state, engine = initialise_state(method), Pool(lambda worker: rows, processes=1)
     whole = sum(t.numel() for t in model.params.values())
     dealt = sum(t.numel() for n, t in model.params.items() if n in model.axes)
     down = 3 * 20 * 24  # of the perceptron: 20 units in hands of 7, 7 and 6
-    for job in dispatch(method, state, [0, 1, 2], {}, 0):
+    for job in make_jobs(method, state, [0, 1, 2], {}, 0):
         units = len(job.share.part.axes["layers.1.hidden"])
         sent = whole - dealt + (dealt - down) // 3 + 3 * units * 24
         assert job.down_bytes == 4 * sent
     for _ in range(6):
-        state = play(method, engine, state, [0, 1, 2], 0)
+        state = play_round(method, engine, state, [0, 1, 2], 0)
     used = method.calibrate(state.params, None)
     guess = model.logits(used, {"x": count[:, :-1]}, {}).argmax(-1)
     assert (guess == count[:, 1:]).double().mean() > 0.9

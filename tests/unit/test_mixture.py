@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from moiety.core.axes import Part, take
+from moiety.core.axes import Part, take_piece
 from moiety.core.rows import TableRows
 from moiety.models.gated import common_expert, gated_experts
 from moiety.models.mlp import mlp
 from moiety.serve.choose import Plain, Routed
-from moiety.solve.mixture import KINDS, AnchorLoss, MixtureLoss, mixture_loss
+from moiety.solve.mixture import MIXTURE_LOSSES, AnchorLoss, MixtureLoss, compute_mixture_loss
 
 
 def mixture(experts: int = 4):
@@ -31,7 +31,7 @@ def batch_of(model, size: int = 7):
 def slopes(loss, model, kept):
     """Gradients of the mean loss with respect to the piece held."""
     part = Part(kept)
-    piece = {n: t.requires_grad_() for n, t in take(model.params, model.axes, part).items()}
+    piece = {n: t.requires_grad_() for n, t in take_piece(model.params, model.axes, part).items()}
     value = loss(piece, batch_of(model), kept)[0].mean()
     found = torch.autograd.grad(value, list(piece.values()), materialize_grads=True)
     return dict(zip(piece, found, strict=True))
@@ -74,7 +74,7 @@ def softmax_loss(a: float, b: float) -> float:
     ],
 )
 def test_mixture_losses_by_hand(kind, log, wanted):
-    assert mixture_loss(kind, LOGITS, log, Y).tolist() == pytest.approx([wanted], rel=1e-12)
+    assert compute_mixture_loss(kind, LOGITS, log, Y).tolist() == pytest.approx([wanted], rel=1e-12)
 
 
 def test_an_unknown_kind_is_refused():
@@ -82,12 +82,12 @@ def test_an_unknown_kind_is_refused():
         MixtureLoss(mixture(), "prob")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MIXTURE_LOSSES)
 def test_the_gate_is_renormalised_over_what_is_at_hand(kind):
     """The loss of a worker with experts 1 and 3 equals the formula of the specification."""
     model, kept = mixture(), {"expert": torch.tensor([1, 3])}
     batch = batch_of(model)
-    piece = take(model.params, model.axes, Part(kept))
+    piece = take_piece(model.params, model.axes, Part(kept))
     found, after = MixtureLoss(model, kind)(piece, batch, kept)
     gate = model.log_gate(model.params, batch).exp()[:, [1, 3]]
     if kind != "logits_full":
@@ -105,7 +105,7 @@ def test_the_gate_is_renormalised_over_what_is_at_hand(kind):
     assert after == {}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MIXTURE_LOSSES)
 def test_one_expert_leaves_the_gate_alone_under_renormalised_losses(kind):
     model = mixture()
     grads = slopes(MixtureLoss(model, kind), model, {"expert": torch.tensor([2])})
@@ -114,7 +114,7 @@ def test_one_expert_leaves_the_gate_alone_under_renormalised_losses(kind):
     assert float(grads["expert.layer1.w"].abs().sum()) > 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MIXTURE_LOSSES)
 def test_every_expert_at_hand_and_the_gate_learn(kind):
     model = mixture()
     grads = slopes(MixtureLoss(model, kind), model, {"expert": torch.tensor([0, 2])})
@@ -130,7 +130,7 @@ def test_an_anchors_two_losses_do_not_touch_each_other():
     """Sum of cross-entropies of expert and gate; each has the slope it has alone."""
     model, kept = mixture(), {"expert": torch.tensor([2])}
     batch = batch_of(model)
-    piece = take(model.params, model.axes, Part(kept))
+    piece = take_piece(model.params, model.axes, Part(kept))
     found, _ = AnchorLoss(model)(piece, batch, kept)
     logits = model.expert.logits(model.one(model.params, 2), batch, {})
     gate = model.log_gate(model.params, batch)
@@ -151,7 +151,7 @@ def test_gated_experts_against_a_loop():
     """Probabilities mixed by the renormalised gate, one row and expert at a time."""
     model, kept = mixture(), {"expert": torch.tensor([0, 3])}
     batch = batch_of(model)
-    piece = take(model.params, model.axes, Part(kept))
+    piece = take_piece(model.params, model.axes, Part(kept))
     found = model.logits(piece, batch, kept)
     assert torch.equal(model.forward(piece, batch, kept)[0], found)
     for row in range(7):
@@ -202,7 +202,7 @@ def test_serving_answers_each_row_by_the_best_expert_at_hand():
     total = model.log_gate(model.params, batch_of(model, 20)).exp().sum(0)
     chosen = sorted(total.argsort(descending=True)[:2].tolist())
     assert part.axes["expert"].tolist() == chosen
-    piece = take(model.params, model.axes, part)
+    piece = take_piece(model.params, model.axes, part)
     batch = batch_of(model, 20)
     scores, routes = serve.scores(piece, batch, part.axes), serve.routes(piece, batch, part.axes)
     gate = model.log_gate(model.params, batch)

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from moiety.core.axes import Part, lengths, take
+from moiety.core.axes import Part, read_axis_lengths, take_piece
 from moiety.models.cnn import cnn, group_norm
 from moiety.models.mlp import linear, mlp
-from moiety.serve.config import rebuild
+from moiety.serve.config import rebuild_model
 
 
 def rng() -> torch.Generator:
@@ -20,7 +20,7 @@ def masked(params, axes, part, silent: tuple[str, ...]):
     mask = {}
     for name, tensor in params.items():
         ids = torch.arange(tensor.numel()).reshape(tensor.shape)
-        held = take({name: ids}, axes, part)[name].flatten()
+        held = take_piece({name: ids}, axes, part)[name].flatten()
         flat = torch.zeros(tensor.numel())
         flat[held] = 1.0
         mask[name] = flat.reshape(tensor.shape)
@@ -35,7 +35,7 @@ def test_a_piece_of_a_perceptron_is_the_masked_whole(kept):
     model = mlp((6, 5, 4, 3), rng())
     part = Part({axis: torch.tensor(ids) for axis, ids in kept.items()})
     batch = {"x": torch.randn(8, 2, 3, generator=rng())}
-    piece = take(model.params, model.axes, part)
+    piece = take_piece(model.params, model.axes, part)
     full = masked(model.params, model.axes, part, tuple(model.params))
     found = model.logits(piece, batch, {})
     torch.testing.assert_close(found, model.logits(full, batch, {}))
@@ -63,7 +63,7 @@ def test_first_values_are_torchs_uniform():
 
 def test_a_linear_classifier_has_no_axis_to_cut():
     model = linear(4, 3, rng())
-    assert lengths(model.params, model.axes) == {}
+    assert read_axis_lengths(model.params, model.axes) == {}
     x = torch.randn(5, 4, generator=rng())
     assert torch.equal(model.features(model.params, {"x": x}), x)
     wanted = x @ model.params["layer1.w"].T + model.params["layer1.b"]
@@ -83,7 +83,7 @@ def test_any_piece_of_a_cnn_runs(axis, kept):
     """Widths are those of the piece, everything is finite and depends on the images."""
     model = small_cnn()
     part = Part({axis: torch.tensor(kept)})
-    piece = take(model.params, model.axes, part)
+    piece = take_piece(model.params, model.axes, part)
     whole = {"c1": "conv1.w", "c2": "conv2.w", "h1": "fc1.w"}
     assert len(piece[whole[axis]]) == len(kept)
     logits = model.logits(piece, IMAGES, {})
@@ -105,7 +105,7 @@ def test_a_cnn_cut_behind_its_norms_is_the_masked_whole():
     model = small_cnn()
     part = Part({"h1": torch.tensor([1, 2, 5])})
     full = masked(model.params, model.axes, part, ("fc1.w", "fc1.b", "fc2.w"))
-    piece = take(model.params, model.axes, part)
+    piece = take_piece(model.params, model.axes, part)
     torch.testing.assert_close(model.logits(piece, IMAGES, {}), model.logits(full, IMAGES, {}))
 
 
@@ -115,7 +115,7 @@ def test_a_cnn_cut_by_whole_groups_is_the_masked_whole():
     part = Part({"c2": torch.arange(8, 16)})
     names = ("conv2.w", "conv2.b", "norm2.w", "norm2.b", "fc1.w")
     full = masked(model.params, model.axes, part, names)
-    piece = take(model.params, model.axes, part)
+    piece = take_piece(model.params, model.axes, part)
     torch.testing.assert_close(
         model.logits(piece, IMAGES, {}), model.logits(full, IMAGES, {}), rtol=1e-4, atol=1e-5
     )
@@ -126,7 +126,7 @@ def test_a_cnn_cut_within_a_group_is_not_the_masked_whole():
     model = small_cnn()
     part = Part({"c1": torch.arange(4)})
     full = masked(model.params, model.axes, part, tuple(model.params))
-    piece = take(model.params, model.axes, part)
+    piece = take_piece(model.params, model.axes, part)
     apart = model.logits(piece, IMAGES, {}) - model.logits(full, IMAGES, {})
     assert float(apart.abs().max()) > 1e-3
 
@@ -166,7 +166,7 @@ def test_images_too_small_are_refused():
     ids=["mlp", "linear", "cnn"],
 )
 def test_a_model_is_built_again_from_plain_data(model):
-    again = rebuild(model.config())
+    again = rebuild_model(model.config())
     assert again.axes == model.axes
     assert {n: t.shape for n, t in again.params.items()} == {
         n: t.shape for n, t in model.params.items()
@@ -176,4 +176,4 @@ def test_a_model_is_built_again_from_plain_data(model):
     weights = [name for name, t in fresh.items() if t.ndim > 1]
     assert not any(torch.equal(fresh[name], model.params[name]) for name in weights)
     with pytest.raises(ValueError, match="unknown model kind 'tree'"):
-        rebuild({"kind": "tree"})
+        rebuild_model({"kind": "tree"})

@@ -7,23 +7,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from moiety.core.axes import Along, Part, take
+from moiety.core.axes import Along, Part, take_piece
 from moiety.core.errors import WorkerError
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, Reply, Share
-from moiety.engine.choose import make
+from moiety.engine.choose import make_engine
 from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized
-from moiety.methods.demo import two_classes
+from moiety.methods.demo import make_two_class_workers
 from moiety.methods.fedavg import fedavg
 from moiety.methods.fedper import fedper
 from moiety.methods.ist import ist
-from moiety.methods.task import Local, Task
+from moiety.methods.task import LocalTraining, Task
 from moiety.models.module import from_module
 from moiety.ops.optim import SGD
-from moiety.rounds.synchronous import begin, commit, play
-from moiety.serve.config import rebuild
+from moiety.rounds.synchronous import commit_replies, initialise_state, play_round
+from moiety.serve.config import rebuild_model
 from moiety.solve.sgd import LocalSGD
 from moiety.tasks.objectives import CrossEntropy
 
@@ -49,11 +49,11 @@ def people(shape=(6,), whole=False) -> dict[int, TableRows]:
     return data
 
 
-def run(engine, model, rounds: int = 2, local: Local | None = None):
-    method = fedavg(Task(model, local or Local(lr=0.1, batch=4, epochs=2)))
-    state = begin(method)
+def run(engine, model, rounds: int = 2, local: LocalTraining | None = None):
+    method = fedavg(Task(model, local or LocalTraining(lr=0.1, batch=4, epochs=2)))
+    state = initialise_state(method)
     for _ in range(rounds):
-        state = play(method, engine, state, range(5), 0)
+        state = play_round(method, engine, state, range(5), 0)
     return state
 
 
@@ -103,7 +103,7 @@ def test_modules_agree_on_every_engine(name):
     """Unequal sizes, ragged last batches; a batch of one row would be refused by batch norm."""
     module, shape, whole = net_of(name)
     model, data = drawn(module), people(shape, whole)
-    local = Local(lr=0.02, batch=5 if name == "batchnorm" else 4, epochs=2)
+    local = LocalTraining(lr=0.02, batch=5 if name == "batchnorm" else 4, epochs=2)
     wanted = run(Serial(data.__getitem__), model, local=local)
     assert not torch.equal(
         wanted.params[next(iter(model.params))], model.params[next(iter(model.params))]
@@ -122,7 +122,7 @@ def test_local_training_is_torchs_own_with_running_statistics():
     model, rows = drawn(module), people(shape)[0]
     solve = LocalSGD(
         {"": CrossEntropy(model.forward)}, (("*", SGD(0.1, 0.9)),), 5, 2,
-        frozen=frozenset(model.buffers), couples=True,
+        frozen=frozenset(model.buffers), uses_batch_statistics=True,
     )  # fmt: skip
     job = Job(0, 0, 0, Share(), model.params)
     (reply,) = Serial(lambda worker: rows).map(solve, [job])
@@ -164,7 +164,7 @@ def test_buffers_merge_by_their_rule(rule, mean, count):
     for worker, (m, n) in enumerate([(1.0, 2), (5.0, 3), (3.0, 3)]):
         told = {"running_mean": torch.tensor([m]), "num_batches_tracked": torch.tensor(n)}
         replies.append(Reply(worker, Share(), {**model.params, **told}))
-    after = commit(method, begin(method), replies).params
+    after = commit_replies(method, initialise_state(method), replies).params
     assert after["running_mean"].tolist() == [mean]
     assert after["num_batches_tracked"].item() == count
     assert after["num_batches_tracked"].dtype == torch.int64
@@ -183,7 +183,7 @@ def test_dropout_draws_from_its_steps_address():
     """Equal bits on Serial, Pool and again; other rounds draw otherwise; no global draw."""
     net = nn.Sequential(nn.Linear(6, 20), nn.Dropout(0.5), nn.Linear(20, 3))
     model, data = drawn(net), people()
-    assert model.noisy
+    assert model.draws_noise
     torch.manual_seed(5)
     mark = torch.get_rng_state()
     wanted = run(Serial(data.__getitem__), model)
@@ -214,12 +214,12 @@ def test_dropout_draws_from_its_steps_address():
     ids=lambda layer: type(layer).__name__,
 )  # fmt: skip
 def test_layers_that_draw_are_known(layer):
-    assert from_module(nn.Sequential(layer)).noisy
+    assert from_module(nn.Sequential(layer)).draws_noise
 
 
 @pytest.mark.parametrize("layer", [nn.Dropout(0.0), nn.Linear(2, 2), nn.GRU(2, 2)])
 def test_layers_that_do_not_draw_are_not(layer):
-    assert not from_module(nn.Sequential(layer)).noisy
+    assert not from_module(nn.Sequential(layer)).draws_noise
 
 
 REFUSED = {
@@ -284,11 +284,13 @@ def test_an_axis_that_misses_the_next_layer_is_told_at_the_first_step(engine):
     """Only running a piece shows that the inputs of layer 2 are the outputs of layer 0."""
     axes = {name: entries for name, entries in MLP.items() if name != "2.weight"}
     model = from_module(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), axes)
-    method = ist(Task(model, Local(batch=4), workers=5))
+    method = ist(Task(model, LocalTraining(batch=4), workers=5))
     with pytest.raises(
         WorkerError, match=r"worker \d, round 1, step 0: .*run on a piece"
     ) as caught:
-        play(method, make(engine, people().__getitem__), begin(method), range(5), 0)
+        play_round(
+            method, make_engine(engine, people().__getitem__), initialise_state(method), range(5), 0
+        )
     told = "['0.weight', '0.bias'] are cut, ['2.weight', '2.bias'] are not; name in axes every dim"
     assert told in str(caught.value)
 
@@ -305,7 +307,7 @@ def test_pieces_of_a_module_run():
     model = drawn(net, axes=MLP)
     part = Part({"h": torch.tensor([1, 4])})
     x = people()[0].take(torch.arange(5))["x"]
-    found = model.logits(take(model.params, model.axes, part), {"x": x}, {})
+    found = model.logits(take_piece(model.params, model.axes, part), {"x": x}, {})
     hidden = F.relu(x @ model.params["0.weight"].T + model.params["0.bias"])
     hidden[:, [0, 2, 3]] = 0
     torch.testing.assert_close(found, hidden @ model.params["2.weight"].T + model.params["2.bias"])
@@ -372,18 +374,18 @@ def test_redrawing_is_addressed_and_touches_nothing():
 
 def test_a_saved_module_must_be_given_again():
     model = from_module(nn.Linear(2, 2))
-    assert rebuild(model.config(), model) is model
+    assert rebuild_model(model.config(), model) is model
     with pytest.raises(ValueError, match="your module 'Linear'; give it again"):
-        rebuild(model.config())
+        rebuild_model(model.config())
 
 
 def test_layers_that_are_frozen_stay_as_they_are():
     net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 6))
     net[0].requires_grad_(requires_grad=False)
     model = from_module(net)
-    task, data = two_classes(torch.Generator().manual_seed(0))
+    task, data = make_two_class_workers(torch.Generator().manual_seed(0))
     method = fedavg(replace(task, model=model))
-    state = play(method, Serial(data.__getitem__), begin(method), range(3), 0)
+    state = play_round(method, Serial(data.__getitem__), initialise_state(method), range(3), 0)
     assert torch.equal(state.params["0.weight"], model.params["0.weight"])
     assert not torch.equal(state.params["2.weight"], model.params["2.weight"])
 
@@ -398,14 +400,14 @@ def test_the_module_given_is_left_alone():
 
 def test_a_lone_last_row_joins_its_batch_where_rows_are_coupled():
     net = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6))
-    task, data = two_classes(torch.Generator().manual_seed(0))
+    task, data = make_two_class_workers(torch.Generator().manual_seed(0))
     rows = TableRows(data[0].table, torch.arange(33))
-    method = fedavg(replace(task, model=from_module(net), local=Local(batch=16)))
-    state = play(method, Serial({0: rows}.__getitem__), begin(method), [0], 0)
+    method = fedavg(replace(task, model=from_module(net), local=LocalTraining(batch=16)))
+    state = play_round(method, Serial({0: rows}.__getitem__), initialise_state(method), [0], 0)
     assert all(torch.isfinite(tensor).all() for tensor in state.params.values())
 
 
 def test_fedper_keeps_the_last_trained_parameters():
     net = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, 6))
-    task, _ = two_classes(torch.Generator().manual_seed(0))
+    task, _ = make_two_class_workers(torch.Generator().manual_seed(0))
     assert set(fedper(replace(task, model=from_module(net))).solve.own) == {"2.weight", "2.bias"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from moiety.ops.optim import SGD, Adam, adamw
-from moiety.ops.trees import clip, norm
+from moiety.ops.trees import clip_norm, compute_norm
 
 NAN = math.nan
 
@@ -39,16 +39,16 @@ def test_rules_follow_torch(name):
     first, *grads = draws()
     param = first.clone().requires_grad_()
     optimizer = make([param])
-    pure, slots = first, rule.start(first)
+    pure, optimizer_state = first, rule.start(first)
     moving, held = first.clone(), {key: t.clone() for key, t in rule.start(first).items()}
     for grad in grads:
         param.grad = grad.clone()
         optimizer.step()
-        pure, slots = rule.update(pure, grad, slots, 1.0)
+        pure, optimizer_state = rule.update(pure, grad, optimizer_state, 1.0)
         rule.update_in_place(moving, grad, held, 1.0)
         assert torch.equal(moving, pure)
-        for key in slots:
-            assert torch.equal(held[key], slots[key])
+        for key in optimizer_state:
+            assert torch.equal(held[key], optimizer_state[key])
         torch.testing.assert_close(pure, param.detach(), rtol=1e-5, atol=1e-6)
 
 
@@ -61,16 +61,16 @@ def test_pure_updates_change_nothing_and_follow_the_factor(name):
     optimizer = make([param])
     for group in optimizer.param_groups:
         group["lr"] *= 0.5
-    pure, slots = first, rule.start(first)
+    pure, optimizer_state = first, rule.start(first)
     other, more = first, rule.start(first)
     before = [t.clone() for t in (first, *grads)]
     for grad in grads:
         param.grad = grad.clone()
         optimizer.step()
-        kept = {key: t.clone() for key, t in slots.items()}
-        pure, after = rule.update(pure, grad, slots, 0.5)
-        assert all(torch.equal(slots[key], kept[key]) for key in kept)
-        slots = after
+        kept = {key: t.clone() for key, t in optimizer_state.items()}
+        pure, after = rule.update(pure, grad, optimizer_state, 0.5)
+        assert all(torch.equal(optimizer_state[key], kept[key]) for key in kept)
+        optimizer_state = after
         other, more = rule.update(other, grad, more, torch.tensor(0.5, dtype=torch.double))
         torch.testing.assert_close(pure, param.detach(), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(other, pure, rtol=1e-6, atol=1e-7)
@@ -81,10 +81,10 @@ def test_pure_updates_change_nothing_and_follow_the_factor(name):
 def test_momentum_by_hand():
     """v = 1, then 0.5 * 1 + 1 = 1.5; w = 1 - 0.1 - 0.15 = 0.75."""
     rule, w, g = SGD(0.1, 0.5), torch.ones(1), torch.ones(1)
-    w, slots = rule.update(w, g, rule.start(w), 1.0)
-    w, slots = rule.update(w, g, slots, 1.0)
+    w, optimizer_state = rule.update(w, g, rule.start(w), 1.0)
+    w, optimizer_state = rule.update(w, g, optimizer_state, 1.0)
     torch.testing.assert_close(w, torch.tensor([0.75]))
-    assert slots["velocity"].tolist() == [1.5]
+    assert optimizer_state["velocity"].tolist() == [1.5]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,6 @@ def test_clip_follows_torch(most):
     for param, grad in zip(params, tree.values(), strict=True):
         param.grad = grad.clone()
     total = torch.nn.utils.clip_grad_norm_(params, most)
-    torch.testing.assert_close(norm(list(tree.values())), total)
-    for found, param in zip(clip(tree, most).values(), params, strict=True):
+    torch.testing.assert_close(compute_norm(list(tree.values())), total)
+    for found, param in zip(clip_norm(tree, most).values(), params, strict=True):
         torch.testing.assert_close(found, param.grad)

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from moiety.core.protocols import jump
-from moiety.server.optimizers import Momentum, Outer, fedadagrad, fedadam, fedyogi
+from moiety.core.protocols import adopt_merged
+from moiety.server.optimizers import Momentum, PseudoGradientServer, fedadagrad, fedadam, fedyogi
 
 DELTAS = (0.5, -0.2, 0.3)
 
@@ -48,15 +48,15 @@ RULES = {
 @pytest.mark.parametrize("name", RULES)
 def test_three_steps_by_hand(name):
     """The first memory is m = 0 and v = tau^2, as the algorithm says."""
-    pull, hand = RULES[name]
-    outer, held = Outer(pull), {"w": torch.tensor(True)}
+    rule, hand = RULES[name]
+    server, held = PseudoGradientServer(rule), {"w": torch.tensor(True)}
     params, memory = {"w": torch.tensor([1.0], dtype=torch.double)}, {}
     x, m, v = 1.0, 0.0, 0.01**2
     for delta in DELTAS:
         step, m, v = hand(m, v, delta)
         x += step
         merged = {"w": params["w"] + delta}
-        params, memory = outer(params, merged, held, memory)
+        params, memory = server(params, merged, held, memory)
         assert params["w"].item() == pytest.approx(x, rel=1e-12)
 
 
@@ -64,7 +64,9 @@ def test_first_step_of_adam_in_numbers():
     """m = 0.05, v = 0.99e-4 + 0.0025 = 0.002599, x = 1 + 0.1 * 0.05 / (0.0509804 + 0.01)."""
     params = {"w": torch.tensor([1.0], dtype=torch.double)}
     merged = {"w": torch.tensor([1.5], dtype=torch.double)}
-    after, _ = Outer(fedadam(0.1, tau=0.01))(params, merged, {"w": torch.tensor(True)}, {})
+    after, _ = PseudoGradientServer(fedadam(0.1, tau=0.01))(
+        params, merged, {"w": torch.tensor(True)}, {}
+    )
     assert after["w"].item() == pytest.approx(1.0819935, abs=1e-6)
 
 
@@ -73,8 +75,8 @@ def test_rate_one_without_momentum_is_a_jump():
     rng = torch.Generator().manual_seed(0)
     params, merged = ({"w": torch.randn(4, generator=rng)} for _ in range(2))
     held = {"w": torch.ones(4, dtype=torch.bool)}
-    after, _ = Outer(Momentum(1.0, 0.0))(params, merged, held, {})
-    torch.testing.assert_close(after["w"], jump(params, merged, held, {})[0]["w"])
+    after, _ = PseudoGradientServer(Momentum(1.0, 0.0))(params, merged, held, {})
+    torch.testing.assert_close(after["w"], adopt_merged(params, merged, held, {})[0]["w"])
 
 
 @pytest.mark.parametrize(
@@ -103,26 +105,29 @@ def test_ten_rounds_of_momentum_are_one_optimizer():
     param = torch.zeros(2, requires_grad=True)
     optimizer = torch.optim.SGD([param], 0.7, 0.9, nesterov=True)
     params, memory = {"w": torch.zeros(2)}, {}
-    outer, held = Outer(Momentum(0.7, nesterov=True)), {"w": torch.ones(2, dtype=torch.bool)}
+    server, held = (
+        PseudoGradientServer(Momentum(0.7, nesterov=True)),
+        {"w": torch.ones(2, dtype=torch.bool)},
+    )
     for _ in range(10):
         param.grad = 0.1 * (param.detach() - target)
         optimizer.step()
         merged = {"w": params["w"] + 0.1 * (target - params["w"])}
-        params, memory = outer(params, merged, held, memory)
+        params, memory = server(params, merged, held, memory)
         torch.testing.assert_close(params["w"], param.detach(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_what_nobody_held_stays_with_its_memory(name):
     """The first row is held in both rounds, the second only in the first: equal bits after."""
-    outer = Outer(RULES[name][0])
+    server = PseudoGradientServer(RULES[name][0])
     params = {"w": torch.tensor([[0.3, 0.1], [0.7, 0.9]]), "other": torch.tensor([0.1])}
     merged = {"w": params["w"] + 0.5, "other": params["other"]}
-    one, kept = outer(params, merged, {"w": torch.tensor([[True], [True]])}, {})
+    one, kept = server(params, merged, {"w": torch.tensor([[True], [True]])}, {})
     assert one["other"] is params["other"]
     assert all(set(tensors) == {"w"} for tensors in kept.values())
     again = {"w": one["w"] + 0.5, "other": one["other"]}
-    two, after = outer(one, again, {"w": torch.tensor([[True], [False]])}, kept)
+    two, after = server(one, again, {"w": torch.tensor([[True], [False]])}, kept)
     assert torch.equal(two["w"][1], one["w"][1])
     assert not torch.equal(two["w"][0], one["w"][0])
     for slot, memory in kept.items():
@@ -132,6 +137,8 @@ def test_what_nobody_held_stays_with_its_memory(name):
 
 def test_counters_are_set_not_stepped():
     params, merged = {"n": torch.tensor(3)}, {"n": torch.tensor(8)}
-    after, memory = Outer(fedadam(0.1))(params, merged, {"n": torch.tensor(True)}, {})
+    after, memory = PseudoGradientServer(fedadam(0.1))(
+        params, merged, {"n": torch.tensor(True)}, {}
+    )
     assert after["n"].item() == 8
     assert not any(memory.values())

@@ -10,28 +10,28 @@ import torch
 from torch import Generator
 from torch.distributed.checkpoint.api import CheckpointException
 
-from moiety.blocks.checkpoint import INDEX, load, save
-from moiety.blocks.memory import Peak
-from moiety.blocks.normed import outline
-from moiety.blocks.partitioned import Partitioned, check, dealt
-from moiety.blocks.peers import come_home, keep
-from moiety.blocks.shards import PARAMS, Away, Shards, block_of, whole_of
-from moiety.blocks.slices import fold, hand_in
+from moiety.blocks.checkpoint import INDEX, load_blocks, save_blocks
+from moiety.blocks.memory import MemoryMeter
+from moiety.blocks.normed import make_abstract_normed
+from moiety.blocks.partitioned import Partitioned, check_partitioned, receive_piece
+from moiety.blocks.peers import average_shared, update_blocks
+from moiety.blocks.shards import PARAMS, PassedPieces, Shards, find_block, gather_whole
+from moiety.blocks.slices import fold_slices, return_slices
 from moiety.core.axes import Part
 from moiety.core.protocols import Method
 from moiety.core.rows import TableRows
 from moiety.core.state import State
 from moiety.core.streams import stream
-from moiety.data.graph import GraphRows, both_ways
+from moiety.data.graph import GraphRows, mirror_edges
 from moiety.engine.ranks import Ranks
 from moiety.engine.serial import Serial
 from moiety.methods.gist import gist
 from moiety.methods.ist import ist
 from moiety.methods.local_sgd import local_sgd
-from moiety.methods.task import Local, Task
+from moiety.methods.task import LocalTraining, Task
 from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
-from moiety.rounds.synchronous import play
+from moiety.rounds.synchronous import play_round
 from moiety.tasks.objectives import NodeCrossEntropy, Proximal
 
 WIDTHS = (10, 32, 16, 3)
@@ -44,16 +44,20 @@ def problem(workers: int) -> dict[int, TableRows]:
     return {w: TableRows(table, torch.arange(w, 60 * workers, workers)) for w in range(workers)}
 
 
-def method_of(workers: int, deal: str = "stratified", keep: float = 0.0, widths=WIDTHS) -> Method:
-    local = Local(lr=0.1, momentum=0.9, batch=16, epochs=0, steps=5)
-    return ist(Task(outline(widths), local, workers=workers), deal=deal, keep=keep)
+def method_of(
+    workers: int, assignment: str = "stratified", keep: float = 0.0, widths=WIDTHS
+) -> Method:
+    local = LocalTraining(lr=0.1, momentum=0.9, batch=16, epochs=0, steps=5)
+    return ist(
+        Task(make_abstract_normed(widths), local, workers=workers), assignment=assignment, keep=keep
+    )
 
 
 def central(method: Method, first, data, rounds: int, seed: int = 1) -> State:
     """Play the same with the whole in one place."""
-    state = State(first, slots=method.solve.slots(first))
+    state = State(first, optimizer_state=method.solve.first_optimizer_state(first))
     for _ in range(rounds):
-        state = play(method, Serial(data.__getitem__), state, sorted(data), seed)
+        state = play_round(method, Serial(data.__getitem__), state, sorted(data), seed)
     return state
 
 
@@ -62,7 +66,7 @@ def first_of(model):
 
 
 def first_whole(widths=WIDTHS):
-    return first_of(outline(widths))
+    return first_of(make_abstract_normed(widths))
 
 
 def unlike(method: Method, data, ranks: Ranks, *, peers: bool, rounds: int = 3) -> list[str]:
@@ -71,11 +75,11 @@ def unlike(method: Method, data, ranks: Ranks, *, peers: bool, rounds: int = 3) 
     shards = run.begin(Shards(method.model, ranks))
     for _ in range(rounds):
         run.play(shards, sorted(data))
-    come_home(shards)
+    update_blocks(shards)
     wanted = central(method, first_of(method.model), data, rounds)
     wrong = []
-    for section, tensors in {PARAMS: wanted.params, **wanted.slots}.items():
-        found = whole_of(shards, section)
+    for section, tensors in {PARAMS: wanted.params, **wanted.optimizer_state}.items():
+        found = gather_whole(shards, section)
         wrong += [f"{section} {n}" for n, t in tensors.items() if not torch.equal(found[n], t)]
     return wrong
 
@@ -88,9 +92,11 @@ def test_it_gives_the_bits_of_the_central_layout(spawned, size):
 
     def job(ranks):
         wrong = []
-        for workers, deal, share in cases:
-            told = unlike(method_of(workers, deal, share), problem(workers), ranks, peers=False)
-            wrong += [(deal, name) for name in told]
+        for workers, assignment, share in cases:
+            told = unlike(
+                method_of(workers, assignment, share), problem(workers), ranks, peers=False
+            )
+            wrong += [(assignment, name) for name in told]
         return wrong
 
     if size == 1:
@@ -107,9 +113,11 @@ def test_hands_that_pass_from_worker_to_worker_give_the_same_bits(spawned, size)
 
     def job(ranks):
         wrong = []
-        for workers, deal, share in cases:
-            told = unlike(method_of(workers, deal, share), problem(workers), ranks, peers=True)
-            wrong += [(deal, name) for name in told]
+        for workers, assignment, share in cases:
+            told = unlike(
+                method_of(workers, assignment, share), problem(workers), ranks, peers=True
+            )
+            wrong += [(assignment, name) for name in told]
         return wrong
 
     assert spawned(size, job) == [[]] * size
@@ -118,8 +126,10 @@ def test_hands_that_pass_from_worker_to_worker_give_the_same_bits(spawned, size)
 @pytest.mark.parametrize("peers", [False, True])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_moments_that_travel_lie_in_blocks_too(spawned, peers, optimizer):
-    local = Local(optimizer, lr=0.01, momentum=0.9, batch=16, epochs=0, steps=3, moments="carry")
-    method, data = ist(Task(outline(WIDTHS), local, workers=2)), problem(2)
+    local = LocalTraining(
+        optimizer, lr=0.01, momentum=0.9, batch=16, epochs=0, steps=3, optimizer_state="send"
+    )
+    method, data = ist(Task(make_abstract_normed(WIDTHS), local, workers=2)), problem(2)
 
     def job(ranks):
         return unlike(method, data, ranks, peers=peers)
@@ -140,21 +150,21 @@ def test_hand_example_of_three_layers_in_blocks(spawned, peers):
 
     def change(model, parts, ranks):
         shards = Shards(model, ranks).begin(1)
-        before = whole_of(shards)
-        piece = dealt(shards, parts)
+        before = gather_whole(shards)
+        piece = receive_piece(shards, parts)
         for tensor in piece[PARAMS].values():
             tensor.add_((1.0, 10.0)[ranks.rank])
         if peers:
-            shards.away = Away(parts, keep(shards, parts, piece))
-            come_home(shards)
+            shards.passed = PassedPieces(parts, average_shared(shards, parts, piece))
+            update_blocks(shards)
         else:
             for _, name, block in shards.tensors():
-                came = hand_in(shards, name, parts, piece[PARAMS][name])
-                fold(block, came, shards.dim(name, block))
-        return {name: (t - before[name]).tolist() for name, t in whole_of(shards).items()}
+                came = return_slices(shards, name, parts, piece[PARAMS][name])
+                fold_slices(block, came, shards.dim(name, block))
+        return {name: (t - before[name]).tolist() for name, t in gather_whole(shards).items()}
 
     def job(ranks):
-        return change(outline((2, 4, 4, 2)), parts, ranks), change(gcn, graph, ranks)
+        return change(make_abstract_normed((2, 4, 4, 2)), parts, ranks), change(gcn, graph, ranks)
 
     near = {"rtol": 0, "atol": 2e-6}
     middle = torch.tensor([[1.0, 0, 0, 1], [1.0, 0, 0, 1], [0, 10.0, 10, 0], [0, 10.0, 10, 0]])
@@ -170,7 +180,7 @@ def test_hand_example_of_three_layers_in_blocks(spawned, peers):
 
 def graphs(workers: int) -> dict[int, GraphRows]:
     rng = stream(0, "graph")
-    edges = both_ways((torch.rand(60, 60, generator=rng) < 0.1).triu(1).nonzero().T)
+    edges = mirror_edges((torch.rand(60, 60, generator=rng) < 0.1).triu(1).nonzero().T)
     y = torch.arange(60) % 3
     table = {"x": torch.randn(60, 10, generator=rng) + y[:, None], "y": y}
     clusters = torch.arange(60) // 15
@@ -180,7 +190,7 @@ def graphs(workers: int) -> dict[int, GraphRows]:
 def graph_method(kind: str, workers: int, *, inputs: bool = False, widths=WIDTHS) -> Method:
     with torch.device("meta"):
         model = graphnet(kind, widths, Generator())
-    local = Local("adam", lr=0.01, batch=2, epochs=0, steps=3)
+    local = LocalTraining("adam", lr=0.01, batch=2, epochs=0, steps=3)
     task = Task(model, local, workers=workers, objective=NodeCrossEntropy)
     return gist(task, inputs=inputs)
 
@@ -268,11 +278,11 @@ def test_it_is_scored_without_a_whole(spawned, size, widths, calibrated):
     x = rows.take(torch.arange(40))["x"]
 
     def job(ranks):
-        shards = Shards(outline(widths), ranks).begin(1)
+        shards = Shards(make_abstract_normed(widths), ranks).begin(1)
         fixed = shards.form.fix(shards.params, short, ranks) if calibrated else {}
         return shards.form.logits(shards.params, {"x": x}, fixed, ranks).tolist()
 
-    whole, model = first_whole(widths), outline(widths)
+    whole, model = first_whole(widths), make_abstract_normed(widths)
     short = TableRows(rows.table, rows.index[:40])
     used = model.calibrate(whole, short, {}) if calibrated else whole
     wanted = model.logits(used, {"x": x}, {})
@@ -285,7 +295,7 @@ def test_first_values_do_not_depend_on_the_number_of_ranks(name):
     widths = (5, 200, 150, 3)
     whole = first_whole(widths)[name]
     for size in (2, 3, 7):
-        parts = [Shards(outline(widths), Ranks(r, size)).begin(1) for r in range(size)]
+        parts = [Shards(make_abstract_normed(widths), Ranks(r, size)).begin(1) for r in range(size)]
         dim = parts[0].form.dim(name)
         assert torch.equal(torch.cat([p.params[name] for p in parts], dim), whole)
     if name.endswith(".w"):
@@ -295,7 +305,7 @@ def test_first_values_do_not_depend_on_the_number_of_ranks(name):
 
 
 def test_peak_counts_live_bytes():
-    with Peak() as peak:
+    with MemoryMeter() as peak:
         a = torch.zeros(1000)
         b = a + 1
         del a
@@ -314,9 +324,9 @@ def test_the_peak_of_a_rank_is_that_of_the_formula(spawned):
         rng = stream(0, "wide")
         table = {"x": torch.randn(64, 64, generator=rng), "y": torch.arange(64) % 10}
         data = {w: TableRows(table, torch.arange(w, 64, 2)) for w in (0, 1)}
-        local = Local(lr=0.1, momentum=0.0, batch=batch, epochs=0, steps=3)
-        method = ist(Task(outline(widths), local, workers=n), deal="stratified")
-        with Peak() as peak:
+        local = LocalTraining(lr=0.1, momentum=0.0, batch=batch, epochs=0, steps=3)
+        method = ist(Task(make_abstract_normed(widths), local, workers=n), assignment="stratified")
+        with MemoryMeter() as peak:
             shards = Shards(method.model, ranks).begin(1)
             for _ in range(2):
                 Partitioned(method, data.__getitem__, 1).play(shards, [0, 1])
@@ -333,16 +343,16 @@ def test_the_peak_of_a_rank_is_that_of_the_formula(spawned):
 def test_what_cannot_be_partitioned_is_told_the_remedy():
     task = Task(mlp((4, 3, 2), stream(0)), workers=2)
     with pytest.raises(ValueError, match=r"--net\.kind normed"):
-        check(local_sgd(task))
-    kept = Task(outline(WIDTHS), Local(moments="keep"), workers=2)
-    with pytest.raises(ValueError, match="'reset' or 'carry'"):
-        check(ist(kept))
-    check(method_of(2))
+        check_partitioned(local_sgd(task))
+    kept = Task(make_abstract_normed(WIDTHS), LocalTraining(optimizer_state="keep"), workers=2)
+    with pytest.raises(ValueError, match="'reset' or 'send'"):
+        check_partitioned(ist(kept))
+    check_partitioned(method_of(2))
     with pytest.raises(ValueError, match=r"layer1.w is dealt along \{'d0'\}, but lies in no"):
-        check(graph_method("gcn", 2, inputs=True, widths=(10, 3)))
+        check_partitioned(graph_method("gcn", 2, inputs=True, widths=(10, 3)))
     pulled = replace(method_of(2), solve=replace(method_of(2).solve, terms=(Proximal(0.1),)))
     with pytest.raises(ValueError, match="take engine='collective'"):
-        check(pulled)
+        check_partitioned(pulled)
 
 
 def test_blocks_written_by_two_ranks_go_on_with_one_and_with_three(spawned, tmp_path):
@@ -351,16 +361,16 @@ def test_blocks_written_by_two_ranks_go_on_with_one_and_with_three(spawned, tmp_
 
     def job(ranks):
         shards, run = Shards(method.model, ranks), Partitioned(method, data.__getitem__, 1)
-        known = load(shards, tmp_path, "mine")
+        known = load_blocks(shards, tmp_path, "mine")
         if not known:
             shards.begin(1)
         for _ in range(2):
             run.play(shards, sorted(data))
         if not known:
-            save(shards, tmp_path, "mine")
+            save_blocks(shards, tmp_path, "mine")
             with pytest.raises(ValueError, match="another run"):
-                load(shards, tmp_path, "other")
-        return known, shards.round, {n: t.tolist() for n, t in whole_of(shards).items()}
+                load_blocks(shards, tmp_path, "other")
+        return known, shards.round, {n: t.tolist() for n, t in gather_whole(shards).items()}
 
     assert [told[:2] for told in spawned(2, job)] == [(False, 2)] * 2
     wanted = {n: t.tolist() for n, t in central(method, first_whole(), data, 4).params.items()}
@@ -377,7 +387,7 @@ def test_damaged_blocks_are_refused_by_name(spawned, tmp_path):
         shards = run.begin(Shards(method.model, ranks))
         for _ in range(2):
             run.play(shards, range(3))
-            where = save(shards, tmp_path, "mine")
+            where = save_blocks(shards, tmp_path, "mine")
         return str(where)
 
     where = Path(spawned(3, job)[0])
@@ -389,13 +399,13 @@ def test_damaged_blocks_are_refused_by_name(spawned, tmp_path):
         for damage in (None, kept[:-8], flipped) if file in files else (kept[:-8],):
             file.unlink() if damage is None else file.write_bytes(damage)
             with pytest.raises(ValueError, match=rf"{file.name}.*from another with --at \(1\)"):
-                load(Shards(method.model, Ranks()), tmp_path, "mine")
+                load_blocks(Shards(method.model, Ranks()), tmp_path, "mine")
         file.write_bytes(kept)
-    assert load(Shards(method.model, Ranks()), tmp_path, "mine")
+    assert load_blocks(Shards(method.model, Ranks()), tmp_path, "mine")
     with pytest.raises(ValueError, match=r"no checkpoint of round 5; it has \[1, 2\]"):
-        load(Shards(method.model, Ranks()), tmp_path, "mine", at=5)
+        load_blocks(Shards(method.model, Ranks()), tmp_path, "mine", at=5)
     shards = Shards(method.model, Ranks())
-    assert load(shards, tmp_path, "mine", at=1)
+    assert load_blocks(shards, tmp_path, "mine", at=1)
     assert shards.round == 1
     assert not where.exists()  # what came later will be played again
 
@@ -406,16 +416,16 @@ def test_what_torch_says_of_checkpoints_is_an_error_like_any(monkeypatch, tmp_pa
     def full(*_args, **_kwargs):
         raise CheckpointException("failed", {0: (OSError("no space left"), StackSummary())})
 
-    monkeypatch.setattr(sys.modules[save.__module__], "write", full)
-    shards = Shards(outline(WIDTHS), Ranks()).begin(1)
+    monkeypatch.setattr(sys.modules[save_blocks.__module__], "write", full)
+    shards = Shards(make_abstract_normed(WIDTHS), Ranks()).begin(1)
     with pytest.raises(RuntimeError, match="no space left"):
-        save(shards, tmp_path, "mine")
+        save_blocks(shards, tmp_path, "mine")
 
 
 def test_ranks_without_a_worker_are_sent_nothing_that_lies_in_blocks(spawned):
     """Three workers on two ranks, one layer shared: the second wave leaves a rank idle."""
-    local = Local(lr=0.1, momentum=0.9, batch=16, epochs=0, steps=5)
-    method = ist(Task(outline(WIDTHS), local, workers=3), shared=("h1",))
+    local = LocalTraining(lr=0.1, momentum=0.9, batch=16, epochs=0, steps=5)
+    method = ist(Task(make_abstract_normed(WIDTHS), local, workers=3), shared=("h1",))
     data, sizes = problem(3), {"h1": 32, "h2": 16}
 
     def job(ranks):
@@ -431,11 +441,11 @@ def test_ranks_without_a_worker_are_sent_nothing_that_lies_in_blocks(spawned):
                     whole = torch.arange(shards.model.params[name].shape[place])
                     kept = share.part.axes.get(str(entry), whole)
                     if place == dim:
-                        block = block_of(sizes[str(entry)], 1 - worker % 2, 2)
+                        block = find_block(sizes[str(entry)], 1 - worker % 2, 2)
                         kept = [unit for unit in kept.tolist() if unit in block]
                     size *= len(kept)
                 away += size
-        return ranks.sent_bytes, away, {n: t.tolist() for n, t in whole_of(shards).items()}
+        return ranks.sent_bytes, away, {n: t.tolist() for n, t in gather_whole(shards).items()}
 
     wanted = {n: t.tolist() for n, t in central(method, first_whole(), data, 1).params.items()}
     (sent, away, one), (other, _, two) = spawned(2, job)

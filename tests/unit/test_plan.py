@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from moiety.core.state import Job, Share
 from moiety.ops.optim import SGD
-from moiety.solve.plan import shuffled
-from moiety.solve.schedule import Cosine, Steps, constant
+from moiety.solve.lr_schedule import CosineRate, SteppedRate, constant_rate
+from moiety.solve.plan import shuffle_rows
 from moiety.solve.sgd import LocalSGD
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 3))
 def test_every_row_once_an_epoch(size, batch, epochs):
-    rows, weights = shuffled(size, batch, epochs, torch.Generator().manual_seed(0))
+    rows, weights = shuffle_rows(size, batch, epochs, torch.Generator().manual_seed(0))
     per_epoch = -(-size // min(batch, size))
     assert rows.shape == weights.shape == (per_epoch * epochs, min(batch, size))
     for epoch in range(epochs):
@@ -29,7 +29,7 @@ def test_every_row_once_an_epoch(size, batch, epochs):
 
 
 def test_a_short_batch_ends_with_rows_of_no_weight():
-    _, weights = shuffled(7, 3, 2, torch.Generator().manual_seed(0))
+    _, weights = shuffle_rows(7, 3, 2, torch.Generator().manual_seed(0))
     third = torch.tensor(1 / 3)
     for epoch in (weights[:3], weights[3:]):
         assert torch.equal(epoch[:2], third.expand(2, 3))
@@ -37,7 +37,7 @@ def test_a_short_batch_ends_with_rows_of_no_weight():
 
 
 def test_epochs_are_shuffled_apart():
-    rows, _ = shuffled(30, 30, 2, torch.Generator().manual_seed(0))
+    rows, _ = shuffle_rows(30, 30, 2, torch.Generator().manual_seed(0))
     assert not torch.equal(rows[0], rows[1])
 
 
@@ -48,7 +48,7 @@ def solver(**choices) -> LocalSGD:
 def test_steps_cap_and_rates_progress():
     """Five steps at batch 2 of 10 rows, capped to 4: progress 3, 3.25, 3.5, 3.75."""
     job = Job(0, 3, 1, Share(), {})
-    plan = solver(batch=2, steps=4, schedule=lambda progress: progress).plan(10, job)
+    plan = solver(batch=2, steps=4, lr_schedule=lambda progress: progress).plan(10, job)
     assert plan.steps == 4
     assert plan.lr.tolist() == [3.0, 3.25, 3.5, 3.75]
     assert len(set(plan.seeds.tolist())) == 4
@@ -67,7 +67,7 @@ def test_counts_below_one_are_refused(name):
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("clip", 0.0), ("clip", -1.0), ("clip", math.nan), ("window", -1), ("moments", "foo"),
+    ("clip", 0.0), ("clip", -1.0), ("clip", math.nan), ("window", -1), ("optimizer_state", "foo"),
 ])  # fmt: skip
 def test_choices_of_a_solver_that_cannot_be_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name}={value!r}"):
@@ -79,16 +79,16 @@ def test_choices_of_a_solver_that_cannot_be_are_refused(name, value):
 ])  # fmt: skip
 def test_a_cosine_that_cannot_be_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name}={value}"):
-        Cosine(10, **{name: value})
+        CosineRate(10, **{name: value})
 
 
 def test_schedules_by_hand():
-    assert constant(7.0) == 1.0
-    course = Cosine(rounds=10, warmup=2.0, floor=0.1)
+    assert constant_rate(7.0) == 1.0
+    course = CosineRate(rounds=10, warmup=2.0, floor=0.1)
     assert course(1.0) == pytest.approx(0.5)
     assert course(2.0) == pytest.approx(1.0)
     assert course(6.0) == pytest.approx(0.1 + 0.9 * 0.5)
     assert course(10.0) == pytest.approx(0.1)
     assert course(50.0) == pytest.approx(0.1)
-    steps = Steps(at=(5, 10), factor=0.5)
+    steps = SteppedRate(at=(5, 10), factor=0.5)
     assert [steps(p) for p in (4.9, 5.0, 10.0)] == [1.0, 0.5, 0.25]

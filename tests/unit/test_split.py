@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from moiety.core.axes import Part
 from moiety.core.state import Share, State, Turn
 from moiety.ops.top import select_best
-from moiety.split.gated import ANCHOR, Gated, fill
+from moiety.split.gated import ANCHOR, Gated, fill_by_score
 from moiety.split.nested import Nested
 from moiety.split.own import Own
 from moiety.split.whole import Whole
@@ -16,8 +16,8 @@ from moiety.split.whole import Whole
 STATE = State({})
 
 
-def turn(roster, hints=None, seed=0) -> Turn:
-    return Turn(0, tuple(roster), hints or {}, torch.Generator().manual_seed(seed))
+def turn(cohort, answers=None, seed=0) -> Turn:
+    return Turn(0, tuple(cohort), answers or {}, torch.Generator().manual_seed(seed))
 
 
 def kept(shares) -> dict[int, list[int]]:
@@ -51,8 +51,8 @@ def test_nested_parts_lie_inside_each_other():
 
 
 def test_gated_gives_hints_sorted_and_anchors_their_own():
-    hints = {5: {"ids": torch.tensor([2, 0], dtype=torch.int32)}}
-    shares = Gated("expert", 2, {7: 1})(STATE, turn([7, 5], hints))
+    answers = {5: {"ids": torch.tensor([2, 0], dtype=torch.int32)}}
+    shares = Gated("expert", 2, {7: 1})(STATE, turn([7, 5], answers))
     assert list(shares) == [7, 5]
     assert kept(shares) == {7: [1], 5: [0, 2]}
     assert (shares[7].role, shares[5].role) == (ANCHOR, "")
@@ -63,8 +63,8 @@ def test_gated_gives_hints_sorted_and_anchors_their_own():
 def test_a_roster_may_be_all_anchors_or_none(choices):
     anchors = Gated("expert", 2, {1: 0, 2: 1}, **choices)
     assert kept(anchors(STATE, turn([2, 1]))) == {2: [1], 1: [0]}
-    hints = {4: {"ids": torch.tensor([1, 2]), "score": torch.tensor([0.1, 0.5, 0.4])}}
-    alone = Gated("expert", 2, {}, **choices)(STATE, turn([4], hints))
+    answers = {4: {"ids": torch.tensor([1, 2]), "score": torch.tensor([0.1, 0.5, 0.4])}}
+    alone = Gated("expert", 2, {}, **choices)(STATE, turn([4], answers))
     assert len(alone[4].part.axes["expert"]) == 2
 
 
@@ -81,20 +81,20 @@ def test_random_control_uses_the_streams_draws_alone():
 def test_ties_go_to_the_lower_index():
     assert select_best(torch.tensor([0.2, 0.4, 0.2, 0.2]), 3).tolist() == [1, 0, 2]
     assert select_best(torch.zeros(50), 4).tolist() == [0, 1, 2, 3]
-    assert [hand.tolist() for hand in fill(torch.zeros(2, 4), 2, 2)] == [[0, 1], [0, 1]]
+    assert [hand.tolist() for hand in fill_by_score(torch.zeros(2, 4), 2, 2)] == [[0, 1], [0, 1]]
 
 
 def test_capacity_by_hand():
     """All want 0, then 1; 0.9 gets it first, and who comes last takes what is left."""
     score = torch.tensor([[0.5, 0.3, 0.2], [0.9, 0.06, 0.04], [0.7, 0.2, 0.1]])
-    assert [hand.tolist() for hand in fill(score, 1, 1)] == [[1], [0], [2]]
-    assert [hand.tolist() for hand in fill(score, 1, 3)] == [[0], [0], [0]]
+    assert [hand.tolist() for hand in fill_by_score(score, 1, 1)] == [[1], [0], [2]]
+    assert [hand.tolist() for hand in fill_by_score(score, 1, 3)] == [[0], [0], [0]]
 
 
 def test_capacity_is_kept_where_the_greedy_order_would_break_it():
     """Workers 0 and 1 fill experts 0 and 1; worker 2 then lacks one, and somebody swaps."""
     score = torch.tensor([[0.5, 0.4, 0.1], [0.5, 0.3, 0.2], [0.4, 0.3, 0.3]])
-    hands = [set(hand.tolist()) for hand in fill(score, 2, 2)]
+    hands = [set(hand.tolist()) for hand in fill_by_score(score, 2, 2)]
     loads = [sum(index in hand for hand in hands) for index in range(3)]
     assert loads == [2, 2, 2]
     assert hands == [{0, 1}, {0, 2}, {1, 2}]
@@ -110,7 +110,7 @@ def test_capacity_is_kept_whenever_it_can_be(data):
     capacity = data.draw(st.integers(least, least + 2))
     grid = st.lists(st.integers(0, 3), min_size=workers * size, max_size=workers * size)
     score = torch.tensor(data.draw(grid), dtype=torch.float).reshape(workers, size)
-    hands = [hand.tolist() for hand in fill(score, k, capacity)]
+    hands = [hand.tolist() for hand in fill_by_score(score, k, capacity)]
     assert all(len(hand) == len(set(hand)) == k for hand in hands)
     assert all(0 <= index < size for hand in hands for index in hand)
     assert max(sum(i in hand for hand in hands) for i in range(size)) <= capacity
@@ -118,12 +118,12 @@ def test_capacity_is_kept_whenever_it_can_be(data):
 
 def test_ample_capacity_is_the_plain_choice():
     score = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
-    for hand, row in zip(fill(score, 2, 6), score, strict=True):
+    for hand, row in zip(fill_by_score(score, 2, 6), score, strict=True):
         assert sorted(hand.tolist()) == sorted(select_best(row, 2).tolist())
 
 
 def test_impossible_capacities_are_refused():
     with pytest.raises(ValueError, match="raise the capacity or lower k"):
-        fill(torch.zeros(3, 2), 1, 1)
+        fill_by_score(torch.zeros(3, 2), 1, 1)
     with pytest.raises(ValueError, match="k=3 indices per worker, but the axis has 2"):
-        fill(torch.zeros(1, 2), 3, 9)
+        fill_by_score(torch.zeros(1, 2), 3, 9)

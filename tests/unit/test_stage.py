@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import torch
 
-from moiety.core.stage import Stage, current
+from moiety.core.stage import Stage, find_stage
 from moiety.core.state import State
 
 STATE = State({"w": torch.zeros(1)})
@@ -19,7 +19,7 @@ def stages(*rounds: int) -> list[Stage]:
 def test_rounds_find_their_stage():
     plan, state, seen = stages(2, 0, 1), STATE, []
     while True:
-        stage, state = current(plan, state)
+        stage, state = find_stage(plan, state)
         if stage is None:
             break
         seen.append((stage.method.name, state.round, state.stage))
@@ -34,15 +34,15 @@ def test_a_stage_is_entered_once():
 
     first, second = stages(1, 2)
     plan = [first, replace(second, enter=enter)]
-    stage, state = current(plan, STATE)
+    stage, state = find_stage(plan, STATE)
     assert stage is first
     assert state is STATE
     for after in (1, 2):
-        stage, state = current(plan, replace(state, round=after))
+        stage, state = find_stage(plan, replace(state, round=after))
         assert stage.method.name == 1
         assert state.extra["times"].item() == 1
         assert state.stage == 1
 
 
 def test_no_stage_is_over_at_once():
-    assert current([], STATE) == (None, STATE)
+    assert find_stage([], STATE) == (None, STATE)

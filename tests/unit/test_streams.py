@@ -3,23 +3,27 @@
 import numpy as np
 import torch
 
-from moiety.core.streams import address, stream
+from moiety.core.streams import hash_address, stream
 
 
 def test_addresses_do_not_collide_over_their_parts():
     found = {
-        address(s, r, w, p) for s in range(5) for r in range(20) for w in range(20) for p in "ab"
+        hash_address(s, r, w, p)
+        for s in range(5)
+        for r in range(20)
+        for w in range(20)
+        for p in "ab"
     }
     assert len(found) == 5 * 20 * 20 * 2
-    assert address(0, 1, 23) != address(0, 12, 3)
-    assert address(0, "1") != address(0, 1)
+    assert hash_address(0, 1, 23) != hash_address(0, 12, 3)
+    assert hash_address(0, "1") != hash_address(0, 1)
     assert all(0 <= number < 2**63 for number in found)
 
 
 def test_any_integer_addresses_alike():
-    plain = address(3, 7, "plan")
-    assert address(np.int64(3), np.int32(7), "plan") == plain
-    assert address(torch.tensor(3), torch.tensor(7), "plan") == plain
+    plain = hash_address(3, 7, "plan")
+    assert hash_address(np.int64(3), np.int32(7), "plan") == plain
+    assert hash_address(torch.tensor(3), torch.tensor(7), "plan") == plain
 
 
 def test_order_of_asking_does_not_matter():

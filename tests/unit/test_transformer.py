@@ -6,21 +6,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moiety.core.axes import Part, lengths, take
+from moiety.core.axes import Part, read_axis_lengths, take_piece
 from moiety.core.rows import TableRows
 from moiety.core.streams import stream
 from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized
 from moiety.methods.ist import ist
-from moiety.methods.task import Local, Task
-from moiety.models.blocks import Sizes, attention, scale_branches
+from moiety.methods.task import LocalTraining, Task
+from moiety.models.blocks import Sizes, run_attention, scale_branches
 from moiety.models.transformer import gpt
 from moiety.models.vit import vit
 from moiety.ops.attention import attend
-from moiety.rounds.synchronous import begin, dispatch, play
-from moiety.serve.config import rebuild
-from moiety.serve.personal import Frozen, deployed
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
+from moiety.serve.config import rebuild_model
+from moiety.serve.personal import FrozenFeatures, deploy_subnet
 from moiety.tasks.losses import cross_entropy
 
 SIZES = Sizes.even(12, 4, 10, 3)
@@ -90,7 +90,7 @@ def test_attention_agrees_with_loops(causal):
                 weight = torch.stack([torch.exp(q[t] @ k[s] / 3**0.5) for s in seen])
                 mixed = sum(w * v[s] for w, s in zip(weight / weight.sum(), seen, strict=True))
                 wanted[row, t] += mixed @ params[f"{at}.wo"][head]
-    found = attention(params, at, x, causal=causal)
+    found = run_attention(params, at, x, causal=causal)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -144,7 +144,7 @@ def test_gpt2_small_has_its_size_and_pieces_theirs():
 
 def test_shared_blocks_lie_on_no_axis():
     model = gpt(7, 6, Sizes.even(12, 4, 10, 4), stream(0))
-    assert lengths(model.params, model.axes) == {
+    assert read_axis_lengths(model.params, model.axes) == {
         "layers.1.head": 4, "layers.1.hidden": 10, "layers.2.head": 4, "layers.2.hidden": 10,
     }  # fmt: skip
     with pytest.raises(ValueError, match="there are 3 blocks"):
@@ -153,7 +153,7 @@ def test_shared_blocks_lie_on_no_axis():
 
 def test_a_piece_is_the_whole_without_the_other_heads_and_units(case):
     model, batch = case
-    small = deployed(model, model.params, Part(HANDS))
+    small = deploy_subnet(model, model.params, Part(HANDS))
     assert small.params["layers.1.wq"].shape == (2, 3, 12)
     found = small.logits(small.params, batch, HANDS)
     wanted = model.logits(masked(model, HANDS), batch, {})
@@ -164,12 +164,14 @@ def test_a_piece_is_the_whole_without_the_other_heads_and_units(case):
 def test_the_gradient_of_a_piece_is_the_masked_gradient_of_the_whole(case):
     model, batch = case
     whole = {n: t.clone().requires_grad_() for n, t in model.params.items()}
-    piece = {n: t.requires_grad_() for n, t in take(model.params, model.axes, Part(HANDS)).items()}
+    piece = {
+        n: t.requires_grad_() for n, t in take_piece(model.params, model.axes, Part(HANDS)).items()
+    }
     one = model.forward(piece, batch, HANDS)[0].square().mean()
     two = model.forward(masked(replace(model, params=whole), HANDS), batch, {})[0].square().mean()
     grads = dict(zip(piece, torch.autograd.grad(one, list(piece.values())), strict=True))
     found = torch.autograd.grad(two, list(whole.values()), materialize_grads=True)
-    wanted = take(dict(zip(whole, found, strict=True)), model.axes, Part(HANDS))
+    wanted = take_piece(dict(zip(whole, found, strict=True)), model.axes, Part(HANDS))
     for name, grad in grads.items():
         torch.testing.assert_close(grad, wanted[name], rtol=1e-4, atol=1e-5)
 
@@ -183,10 +185,11 @@ def test_branches_are_scaled_before_their_biases_and_only_where_they_were_dealt(
     assert torch.equal(scaled["layers.1.wo"], 0.25 * model.params["layers.1.wo"])
     x = torch.randn(2, 5, 12, generator=stream(2, "x"))
     hands = [
-        take(model.params, model.axes, Part({"layers.1.head": torch.tensor([h])})) for h in range(4)
+        take_piece(model.params, model.axes, Part({"layers.1.head": torch.tensor([h])}))
+        for h in range(4)
     ]
-    mean = sum(attention(hand, "layers.1", x, causal=True) for hand in hands) / 4
-    found = attention(
+    mean = sum(run_attention(hand, "layers.1", x, causal=True) for hand in hands) / 4
+    found = run_attention(
         scale_branches(model.params, {"layers.1.head": 0.25}), "layers.1", x, causal=True
     )
     torch.testing.assert_close(found, mean, rtol=1e-4, atol=1e-5)
@@ -206,8 +209,8 @@ def test_the_lift_counts_in_training_on_cut_axes_alone(case):
 
 def test_models_are_built_again_whole_and_cut(case):
     model, batch = case
-    for one in (model, deployed(model, model.params, Part(HANDS))):
-        again = rebuild(json.loads(json.dumps(one.config())))
+    for one in (model, deploy_subnet(model, model.params, Part(HANDS))):
+        again = rebuild_model(json.loads(json.dumps(one.config())))
         assert again.axes == one.axes
         assert {n: t.shape for n, t in again.params.items()} == {
             n: t.shape for n, t in one.params.items()
@@ -227,7 +230,9 @@ def circle():
 
 def dealt(**options):
     model = gpt(7, 6, Sizes.even(12, 6, 12, 3), stream(0, "net"))
-    local = Local("adamw", 1e-2, batch=4, epochs=0, steps=6, betas=(0.9, 0.95), moments="carry")
+    local = LocalTraining(
+        "adamw", 1e-2, batch=4, epochs=0, steps=6, betas=(0.9, 0.95), optimizer_state="send"
+    )
     return ist(Task(model, local, rounds=5, workers=3), **options)
 
 
@@ -238,18 +243,20 @@ def test_bytes_are_those_of_the_formula():
     block = 6 * 12**2 + 4 * 12
     piece = whole - block + block // 3
     adam = 2 * piece + 2 * len(method.model.params)  # two moments, two counts a tensor
-    for job in dispatch(method, begin(method), [0, 1, 2], {}, 0):
+    for job in make_jobs(method, initialise_state(method), [0, 1, 2], {}, 0):
         assert job.down_bytes == 4 * (piece + adam)
 
 
-@pytest.mark.parametrize("options", [{}, {"deal": "quota", "keep": 0.5}, {"shared": ("*.head",)}])
+@pytest.mark.parametrize(
+    "options", [{}, {"assignment": "quota", "keep": 0.5}, {"shared": ("*.head",)}]
+)
 def test_engines_agree_and_the_whole_learns(options):
     method, data, ends = dealt(**options), circle(), []
     for engine in (Serial(data.__getitem__), Vectorized(data.__getitem__),
                    Pool(data.__getitem__, processes=1)):  # fmt: skip
-        state = begin(method)
+        state = initialise_state(method)
         for _ in range(5):
-            state = play(method, engine, state, [0, 1, 2], 0)
+            state = play_round(method, engine, state, [0, 1, 2], 0)
         ends.append(state.params)
     for name, tensor in ends[0].items():
         assert torch.equal(ends[2][name], tensor)
@@ -264,7 +271,7 @@ def test_engines_agree_and_the_whole_learns(options):
 def test_a_frozen_network_is_a_view():
     model = images()
     batch = {"x": torch.randn(3, 128, generator=stream(1)), "y": torch.arange(3)}
-    seen = Frozen(model, model.params)(batch)
+    seen = FrozenFeatures(model, model.params)(batch)
     assert torch.equal(seen["x"], model.features(model.params, batch))
     assert torch.equal(seen["y"], batch["y"])
 

@@ -28,19 +28,19 @@ from torch.distributed.checkpoint.state_dict_saver import save as write
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
-from moiety.blocks.peers import come_home
+from moiety.blocks.peers import update_blocks
 from moiety.blocks.shards import PARAMS, Shards
-from moiety.core.errors import another
+from moiety.core.errors import suggest_checkpoint
 from moiety.core.protocols import Solve
 from moiety.core.types import Params
 from moiety.engine.ranks import Ranks
 
-INDEX, FORMAT = "round.json", 3
+INDEX, FORMAT = "round.json", 4
 """Format 3: safetensors, with digests. What was written before is refused by name."""
 
 
 @contextmanager
-def group(ranks: Ranks) -> Iterator[None]:
+def open_group(ranks: Ranks) -> Iterator[None]:
     """Give a rank that is alone a group of its own for a while, which the format asks for.
 
     Raises:
@@ -59,7 +59,7 @@ def group(ranks: Ranks) -> Iterator[None]:
             dist.destroy_process_group()
 
 
-def placed(block: Tensor, dim: int | None, size: int, ranks: Ranks) -> Any:
+def place_block(block: Tensor, dim: int | None, size: int, ranks: Ranks) -> Any:
     """Say of a block where in the whole it lies; nothing is copied or sent.
 
     Args:
@@ -76,45 +76,50 @@ def placed(block: Tensor, dim: int | None, size: int, ranks: Ranks) -> Any:
     return DTensor.from_local(block, mesh, where, run_check=False, shape=shape, stride=stride)
 
 
-def everything(shards: Shards) -> dict[str, dict[str, Any]]:
+def place_blocks(shards: Shards) -> dict[str, dict[str, Any]]:
     """Say of all our blocks where they lie, by section."""
     found: dict[str, dict[str, Any]] = {}
     for section, name, block in shards.tensors():
         dim, whole = shards.dim(name, block), shards.model.params[name].shape
         size = 0 if dim is None else whole[dim]
-        found.setdefault(section, {})[name] = placed(block, dim, size, shards.ranks)
+        found.setdefault(section, {})[name] = place_block(block, dim, size, shards.ranks)
     return found
 
 
-def save(shards: Shards, folder: Path, mark: str, last: int = 2) -> Path:
+def save_blocks(shards: Shards, folder: Path, fingerprint: str, last: int = 2) -> Path:
     """Write a checkpoint; it is there whole, with its index, or it does not count.
 
     Args:
         shards: our blocks.
         folder: of all checkpoints of a run; ranks must share it.
-        mark: what run this belongs to.
+        fingerprint: what run this belongs to.
         last: how many of the newest to keep.
     """
-    come_home(shards)
+    update_blocks(shards)
     where = folder / f"{shards.round:08d}"
-    part = fresh(folder / f".{where.name}.new", shards.ranks)
-    with group(shards.ranks):
+    part = make_empty_folder(folder / f".{where.name}.new", shards.ranks)
+    with open_group(shards.ranks):
         writer = HuggingFaceStorageWriter(str(part), save_distributed=True)
-        write(everything(shards), storage_writer=writer)
+        write(place_blocks(shards), storage_writer=writer)
     shards.ranks.gather(None)  # all have written
-    sums = digests(part, shards.ranks)
+    sums = digest_files(part, shards.ranks)
     if shards.ranks.leads:
-        index = {"format": FORMAT, "round": shards.round, "mark": mark, "sha256": sums}
+        index = {
+            "format": FORMAT,
+            "round": shards.round,
+            "fingerprint": fingerprint,
+            "sha256": sums,
+        }
         (part / INDEX).write_text(json.dumps(index) + "\n")
         shutil.rmtree(where, ignore_errors=True)
         os.replace(part, where)  # noqa: PTH105 (at once, over what a kill left)
-        for old in found(folder)[:-last]:
+        for old in list_block_checkpoints(folder)[:-last]:
             shutil.rmtree(old)
     shards.ranks.gather(None)
     return where
 
 
-def digests(folder: Path, ranks: Ranks) -> dict[str, str]:
+def digest_files(folder: Path, ranks: Ranks) -> dict[str, str]:
     """Sum up every file of blocks, each rank some of them."""
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.safetensors"))[ranks.rank :: ranks.size]:
@@ -123,7 +128,7 @@ def digests(folder: Path, ranks: Ranks) -> dict[str, str]:
     return {name: one for some in ranks.gather(found) for name, one in some.items()}
 
 
-def fresh(folder: Path, ranks: Ranks) -> Path:
+def make_empty_folder(folder: Path, ranks: Ranks) -> Path:
     """Make an empty folder for all ranks."""
     if ranks.leads:
         shutil.rmtree(folder, ignore_errors=True)
@@ -132,7 +137,7 @@ def fresh(folder: Path, ranks: Ranks) -> Path:
     return folder
 
 
-def whole_file(shards: Shards, fixed: Params, folder: Path) -> Path | None:
+def write_whole(shards: Shards, fixed: Params, folder: Path) -> Path | None:
     """Write the whole as one file of safetensors, which no rank need hold for it.
 
     Args:
@@ -143,15 +148,15 @@ def whole_file(shards: Shards, fixed: Params, folder: Path) -> Path | None:
     Returns:
         The file, at rank 0; None at the others.
     """
-    come_home(shards)
+    update_blocks(shards)
     ranks = shards.ranks
-    fresh(folder, ranks)
-    with group(ranks):
-        sent = everything(shards)[PARAMS]
+    make_empty_folder(folder, ranks)
+    with open_group(ranks):
+        sent = place_blocks(shards)[PARAMS]
         for name, block in fixed.items():
             dim = shards.form.dim(name)
             size = 0 if dim is None else sum(ranks.gather(block.shape[dim]))
-            sent[name] = placed(block, dim, size, ranks)
+            sent[name] = place_block(block, dim, size, ranks)
         writer = HuggingFaceStorageWriter(
             str(folder), save_distributed=True, enable_consolidation=True
         )
@@ -160,12 +165,12 @@ def whole_file(shards: Shards, fixed: Params, folder: Path) -> Path | None:
     return next(iter(folder.glob("*.safetensors"))) if ranks.leads else None
 
 
-def found(folder: Path) -> list[Path]:
+def list_block_checkpoints(folder: Path) -> list[Path]:
     """List the checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("[0-9]*") if (path / INDEX).exists())
 
 
-def index_of(where: Path) -> dict[str, Any]:
+def read_index(where: Path) -> dict[str, Any]:
     """Read what is said of a checkpoint.
 
     Raises:
@@ -174,21 +179,25 @@ def index_of(where: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((where / INDEX).read_text()))
     except ValueError as error:
-        raise ValueError(f"{where} is damaged: {INDEX} was changed; {instead(where)}") from error
+        raise ValueError(
+            f"{where} is damaged: {INDEX} was changed; {suggest_remedy(where)}"
+        ) from error
 
 
-def instead(where: Path) -> str:
+def suggest_remedy(where: Path) -> str:
     """Say what to do without a checkpoint."""
-    return another([int(path.name) for path in found(where.parent) if path != where])
+    return suggest_checkpoint(
+        [int(path.name) for path in list_block_checkpoints(where.parent) if path != where]
+    )
 
 
-def chosen(folder: Path, at: int | None, ranks: Ranks) -> Path | None:
+def choose_block_checkpoint(folder: Path, at: int | None, ranks: Ranks) -> Path | None:
     """Choose the newest checkpoint, or that of a round; the same at every rank.
 
     Raises:
         ValueError: if there is none of that round.
     """
-    paths = ranks.share(found(folder))
+    paths = ranks.share(list_block_checkpoints(folder))
     if at is None:
         return paths[-1] if paths else None
     for path in paths:
@@ -198,41 +207,46 @@ def chosen(folder: Path, at: int | None, ranks: Ranks) -> Path | None:
     raise ValueError(f"{folder.parent} has no checkpoint of round {at}; it has {have}")
 
 
-def sound(where: Path, mark: str, ranks: Ranks) -> dict[str, Any]:
+def verify_blocks(where: Path, fingerprint: str, ranks: Ranks) -> dict[str, Any]:
     """Give what is said of a checkpoint that can be read, whole, and of this run.
 
     Raises:
         ValueError: for one that is not.
     """
-    index = index_of(where)
+    index = read_index(where)
     if index.get("format") != FORMAT:
         raise ValueError(
             f"{where} has format {index.get('format', 1)}, this version reads {FORMAT}; go on "
             "with the version of moiety that wrote it, or start the run anew"
         )
-    if index["mark"] != mark:
+    if index["fingerprint"] != fingerprint:
         raise ValueError(
-            f"{where} belongs to another run ({index['mark']!r}, not {mark!r}); choose another "
-            "folder, or start with the same settings"
+            f"{where} belongs to another run ({index['fingerprint']!r}, not {fingerprint!r}); "
+            "choose another folder, or start with the same settings"
         )
-    now = digests(where, ranks)
+    now = digest_files(where, ranks)
     wrong = sorted(name for name, one in index["sha256"].items() if now.get(name) != one)
     if wrong:
         raise ValueError(
-            f"{where} is damaged: {', '.join(wrong)} lost, cut short or changed; {instead(where)}"
+            f"{where} is damaged: {', '.join(wrong)} lost, cut short or changed; "
+            f"{suggest_remedy(where)}"
         )
     return index
 
 
-def load(
-    shards: Shards, folder: Path, mark: str, solve: Solve | None = None, at: int | None = None
+def load_blocks(
+    shards: Shards,
+    folder: Path,
+    fingerprint: str,
+    solve: Solve | None = None,
+    at: int | None = None,
 ) -> bool:
     """Read our blocks from a checkpoint, whatever number of ranks wrote it.
 
     Args:
         shards: gets them.
         folder: of all checkpoints of a run.
-        mark: what run they must belong to.
+        fingerprint: what run they must belong to.
         solve: brings the optimiser's memory, where it travels.
         at: the checkpoint of this round instead of the newest; later ones are removed.
 
@@ -242,19 +256,19 @@ def load(
     Raises:
         ValueError: if it belongs to another run or to another version, or is damaged.
     """
-    where = chosen(folder, at, shards.ranks)
+    where = choose_block_checkpoint(folder, at, shards.ranks)
     if where is None:
         return False
-    index = sound(where, mark, shards.ranks)
+    index = verify_blocks(where, fingerprint, shards.ranks)
     for name in shards.model.params:
         shards.params[name] = torch.empty(shards.shape(name))
-    shards.open_slots(solve)
-    with group(shards.ranks):
-        read(everything(shards), storage_reader=HuggingFaceStorageReader(str(where)))
+    shards.open_optimizer_state(solve)
+    with open_group(shards.ranks):
+        read(place_blocks(shards), storage_reader=HuggingFaceStorageReader(str(where)))
     if shards.ranks.leads:
-        for path in found(folder):
+        for path in list_block_checkpoints(folder):
             if path > where:
                 shutil.rmtree(path)
     shards.ranks.gather(None)
-    shards.round, shards.away = index["round"], None
+    shards.round, shards.passed = index["round"], None
     return True

@@ -11,7 +11,7 @@ from torch import Tensor
 from moiety.core.rows import Rows
 from moiety.core.streams import stream
 from moiety.core.types import Batch, Params
-from moiety.models.init import uniform
+from moiety.models.init import draw_uniform
 
 UNITS = 64
 """Units whose first values come from one stream."""
@@ -29,7 +29,7 @@ class Holders(Protocol):
         ...
 
 
-class Form(Protocol):
+class BlockForm(Protocol):
     """How a model lies in blocks: along which dims, what they start with, how the whole answers."""
 
     @property
@@ -55,7 +55,7 @@ class Form(Protocol):
         ...
 
 
-def drawn(
+def draw_units(
     shape: Sequence[int], dim: int, units: range, fan_in: int, where: Sequence[Any]
 ) -> Tensor:
     """Draw some units of a uniform tensor so that they do not depend on who holds which.
@@ -72,7 +72,7 @@ def drawn(
     for begin in range(units.start // UNITS * UNITS, units.stop, UNITS):
         end = min(begin + UNITS, shape[dim])
         some = [end - begin if d == dim else size for d, size in enumerate(shape)]
-        values = uniform(some, fan_in, stream(*where, begin // UNITS))
+        values = draw_uniform(some, fan_in, stream(*where, begin // UNITS))
         low, high = max(begin, units.start), min(end, units.stop)
         cut = values.narrow(dim, low - begin, high - low)
         mine.narrow(dim, low - units.start, high - low).copy_(cut)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from moiety.blocks.form import Form
+from moiety.blocks.form import BlockForm
 from moiety.blocks.graph import GraphForm
 from moiety.blocks.normed import NormedForm
 from moiety.models.graph import GraphNet
 from moiety.models.normed import NormedMLP
 
-FORMS: Mapping[type, Callable[[Any], Form]] = {NormedMLP: NormedForm, GraphNet: GraphForm}
+FORMS: Mapping[type, Callable[[Any], BlockForm]] = {NormedMLP: NormedForm, GraphNet: GraphForm}
 
 
-def form_of(model: object) -> Form:
+def find_form(model: object) -> BlockForm:
     """Say how a model lies in blocks.
 
     Raises:

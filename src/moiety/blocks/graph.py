@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moiety.blocks.form import Holders, drawn
+from moiety.blocks.form import Holders, draw_units
 from moiety.core.rows import Rows
 from moiety.core.types import Batch, Params
 from moiety.models.graph import INPUTS, GraphNet
@@ -42,7 +42,7 @@ class GraphForm:
         fan_in = shape[:-1].numel()  # of GraphSAGE, from the node and from its neighbours
         dim = self.dim(name)
         dim = len(shape) - 1 if dim is None else dim
-        return drawn(shape, dim, units, fan_in, (seed, "first", name))
+        return draw_units(shape, dim, units, fan_in, (seed, "first", name))
 
     def fix(self, shard: Params, rows: Rows | None, holders: Holders, /) -> Params:
         """Give nothing: the norm is over a node's features, so the whole needs no statistics."""

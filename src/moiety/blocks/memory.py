@@ -13,16 +13,18 @@ from torch.utils._pytree import tree_leaves
 
 from moiety.core.protocols import Descent, Solve
 from moiety.core.types import Carry
-from moiety.engine.work import Steps, gradient
+from moiety.engine.work import BatchSteps, compute_gradient
 
 
-def walk_owned(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, Tensor | None]:
+def run_owned_steps(
+    solve: Solve, carry: Carry, steps: BatchSteps, role: str
+) -> tuple[Carry, Tensor | None]:
     """Step through a plan, moving the piece itself: ``walk_in_place`` without a copy."""
     assert isinstance(solve, Descent)
     params = {name: t.detach().requires_grad_() for name, t in carry["params"].items()}
     carry, losses = {**carry, "params": params}, []
     for batch, lr in steps:
-        grads, loss = gradient(solve, carry, batch, role)
+        grads, loss = compute_gradient(solve, carry, batch, role)
         carry = {**carry, "frozen": loss[1]}
         with torch.no_grad():
             solve.move_in_place(carry, grads, lr)
@@ -32,7 +34,7 @@ def walk_owned(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Car
     return carry, torch.stack(losses) if losses else None
 
 
-class Peak(TorchDispatchMode):
+class MemoryMeter(TorchDispatchMode):
     """Counts the bytes of live tensors made while it is open; ``most`` is their peak.
 
     What autograd keeps between passes counts as well, buffers inside a kernel do not; a sparse
@@ -40,18 +42,18 @@ class Peak(TorchDispatchMode):
 
     Args:
         limit: bytes above which a further tensor is a ``MemoryError``; 0 for none.
-        bare: whether tensors that have shapes alone count too.
+        count_abstract: whether tensors that have shapes alone count too.
     """
 
-    def __init__(self, limit: int = 0, *, bare: bool = False) -> None:
+    def __init__(self, limit: int = 0, *, count_abstract: bool = False) -> None:
         super().__init__()
-        self.limit, self.bare = limit, bare
+        self.limit, self.count_abstract = limit, count_abstract
         self.now = self.most = 0
         self.known: dict[int, Any] = {}
 
-    def hold(self, tensor: Tensor) -> None:
+    def count_tensor(self, tensor: Tensor) -> None:
         """Count a tensor's storage, once, until it is let go."""
-        if tensor.is_sparse or (tensor.is_meta and not self.bare):
+        if tensor.is_sparse or (tensor.is_meta and not self.count_abstract):
             return
         storage = tensor.untyped_storage()
         key = storage._cdata  # noqa: SLF001 (the one name of a storage that views share)
@@ -62,9 +64,9 @@ class Peak(TorchDispatchMode):
         self.most = max(self.most, self.now)
         if 0 < self.limit < self.most:
             raise MemoryError(f"{self.most:,} bytes of tensors, above the limit of {self.limit:,}")
-        self.known[key] = weakref.ref(storage, lambda _: self.free(key, size))
+        self.known[key] = weakref.ref(storage, lambda _: self.release(key, size))
 
-    def free(self, key: int, size: int) -> None:
+    def release(self, key: int, size: int) -> None:
         """Forget a storage."""
         if self.known.pop(key, None) is not None:
             self.now -= size
@@ -80,5 +82,5 @@ class Peak(TorchDispatchMode):
         found = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(found):
             if isinstance(leaf, Tensor):
-                self.hold(leaf)
+                self.count_tensor(leaf)
         return found

@@ -16,17 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from moiety.blocks.form import Holders, drawn
+from moiety.blocks.form import Holders, draw_units
 from moiety.core.axes import Axes
-from moiety.core.rows import SOME, Rows, all_rows
+from moiety.core.rows import CALIBRATION_ROWS, Rows, take_all_rows
 from moiety.core.types import Batch, Params
 from moiety.models.normed import NormedMLP, normed
 
 
-def outline(widths: Sequence[int], norm: str = "batch") -> NormedMLP:
+def make_abstract_normed(widths: Sequence[int], norm: str = "batch") -> NormedMLP:
     """Give a model's shapes and axes without its numbers.
 
-    >>> outline((4, 3, 2)).params["layer1.w"].device.type
+    >>> make_abstract_normed((4, 3, 2)).params["layer1.w"].device.type
     'meta'
     """
     with torch.device("meta"):
@@ -60,7 +60,7 @@ class NormedForm:
             return torch.full((len(units),), 1.0 if name.endswith(".g") else 0.0)
         shape, dim = self.model.params[name].shape, self.dim(name)
         dim = len(shape) - 1 if dim is None else dim
-        return drawn(shape, dim, units, shape[1], (seed, "first", name))
+        return draw_units(shape, dim, units, shape[1], (seed, "first", name))
 
     def fix(self, shard: Params, rows: Rows | None, holders: Holders, /) -> Params:
         """Fix the norms' statistics on some rows: each holder those of its own units, exactly.
@@ -71,13 +71,13 @@ class NormedForm:
         if rows is None or self.model.norm == "none":
             return {}
         found: dict[str, Tensor] = {}
-        self.through(shard, all_rows(rows, SOME)["x"], holders, found, fix=True)
+        self.run_layers(shard, take_all_rows(rows, CALIBRATION_ROWS)["x"], holders, found, fix=True)
         return found
 
     def logits(self, shard: Params, batch: Batch, fixed: Params, holders: Holders, /) -> Tensor:
-        return self.through(shard, batch["x"], holders, dict(fixed), fix=False)
+        return self.run_layers(shard, batch["x"], holders, dict(fixed), fix=False)
 
-    def through(
+    def run_layers(
         self, shard: Params, x_BD: Tensor, holders: Holders, fixed: dict[str, Tensor], *, fix: bool
     ) -> Tensor:
         """Go through all layers, each holder computing its own units."""

@@ -15,26 +15,26 @@ from dataclasses import dataclass
 
 import torch
 
-from moiety.blocks.forms import form_of
-from moiety.blocks.memory import walk_owned
-from moiety.blocks.peers import come_home, keep, pass_on, passable
-from moiety.blocks.shards import PARAMS, Away, Sections, Shards
-from moiety.blocks.slices import deal_out, fold, hand_in
+from moiety.blocks.forms import find_form
+from moiety.blocks.memory import run_owned_steps
+from moiety.blocks.peers import average_shared, is_passable, pass_pieces, update_blocks
+from moiety.blocks.shards import PARAMS, PassedPieces, Sections, Shards
+from moiety.blocks.slices import fold_slices, return_slices, send_slices
 from moiety.core.axes import Axes, Part
-from moiety.core.protocols import Method, jump
-from moiety.core.rows import Open
+from moiety.core.protocols import Method, adopt_merged
+from moiety.core.rows import OpenRows
 from moiety.core.state import Job, Record, Share, State, Turn
 from moiety.core.streams import SERVER, stream
-from moiety.engine.work import one_thread, opened, work
+from moiety.engine.work import open_job_rows, run_job, use_one_thread
 
 
-def check(method: Method) -> None:
+def check_partitioned(method: Method) -> None:
     """Refuse what cannot be played without a whole anywhere.
 
     Raises:
         ValueError: with the remedy.
     """
-    form, solve = form_of(method.model), method.solve
+    form, solve = find_form(method.model), method.solve
     dealt_axes = set(getattr(method.split, "sizes", ()))
     for name, entries in method.model.axes.items():
         cut = dealt_axes.intersection(map(str, entries))
@@ -44,16 +44,16 @@ def check(method: Method) -> None:
                 "no blocks: the network has no hidden layer; take engine='collective', or give "
                 "net.hidden a layer"
             )
-    kept = getattr(solve, "moments", "reset") == "keep" or bool(getattr(solve, "own", {}))
+    kept = getattr(solve, "optimizer_state", "reset") == "keep" or bool(getattr(solve, "own", {}))
     if getattr(solve, "terms", ()):
         raise ValueError(
             f"{method.name} penalises the way from where a worker began, of which a rank in blocks "
             "keeps no copy; take engine='collective'"
         )
-    if method.probe is not None or method.outer is not jump or kept:
+    if method.query is not None or method.server is not adopt_merged or kept:
         raise ValueError(
             f"{method.name} asks workers, steps at the server or leaves memory with workers, which "
-            "needs the whole; take ist or gist with local.moments='reset' or 'carry', or "
+            "needs the whole; take ist or gist with local.optimizer_state='reset' or 'send', or "
             "engine='collective'"
         )
 
@@ -66,51 +66,51 @@ class Partitioned:
         method: deals the axes of an outline; its split and solver are used.
         open: opens the rows of a worker.
         seed: of the run.
-        places: how many workers there are in a round, where fewer may turn up.
+        concurrency: how many workers there are in a round, where fewer may turn up.
         peers: whether hands pass straight from worker to worker, where each rank has one.
     """
 
     method: Method
-    open: Open
+    open: OpenRows
     seed: int
     peers: bool = False
-    places: int = 0
+    concurrency: int = 0
 
     def begin(self, shards: Shards) -> Shards:
         """Draw the first values of our blocks."""
         return shards.begin(self.seed, self.method.solve)
 
-    def shares(self, roster: Sequence[int], number: int) -> Mapping[int, Share]:
+    def shares(self, cohort: Sequence[int], number: int) -> Mapping[int, Share]:
         """Deal the hands of a round; every rank comes to the same."""
         rng = stream(self.seed, number, SERVER, "split")
-        turn = Turn(number, tuple(roster), {}, rng, self.places)
+        turn = Turn(number, tuple(cohort), {}, rng, self.concurrency)
         return self.method.split(State({}, round=number), turn)
 
-    def play(self, shards: Shards, roster: Sequence[int]) -> list[Record]:
+    def play(self, shards: Shards, cohort: Sequence[int]) -> list[Record]:
         """Play one round; the blocks of ``shards`` change in place.
 
         Returns:
             What each worker of the roster tells about its work.
         """
-        shares = self.shares(roster, shards.round)
-        if self.peers and passable(shards, shares):
-            told = self.pass_round(shards, shares)
+        shares = self.shares(cohort, shards.round)
+        if self.peers and is_passable(shards, shares):
+            told = self.play_peers_round(shards, shares)
         else:
-            come_home(shards)
-            shards.away = None
-            told = self.deal_round(shards, shares)
+            update_blocks(shards)
+            shards.passed = None
+            told = self.play_owners_round(shards, shares)
         shards.round += 1
         return told
 
-    def pass_round(self, shards: Shards, shares: Mapping[int, Share]) -> list[Record]:
+    def play_peers_round(self, shards: Shards, shares: Mapping[int, Share]) -> list[Record]:
         """Play a round in which every rank has a worker, and hands pass between them."""
         parts = [share.part for share in shares.values()]
-        piece = pass_on(shards, parts) if shards.away else dealt(shards, parts)
+        piece = pass_pieces(shards, parts) if shards.passed else receive_piece(shards, parts)
         told, piece = self.train(shards, shares, list(shares), piece)
-        shards.away = Away(parts, keep(shards, parts, piece))
+        shards.passed = PassedPieces(parts, average_shared(shards, parts, piece))
         return told
 
-    def deal_round(self, shards: Shards, shares: Mapping[int, Share]) -> list[Record]:
+    def play_owners_round(self, shards: Shards, shares: Mapping[int, Share]) -> list[Record]:
         """Play a round by way of the owners, as many workers at a time as there are ranks."""
         ranks, told = shards.ranks, list[Record]()
         came = {(section, name): [] for section, name, _ in shards.tensors()}
@@ -118,14 +118,14 @@ class Partitioned:
         for begin in range(0, len(workers), ranks.size):
             wave = workers[begin : begin + ranks.size]
             parts = [shares[worker].part for worker in wave]
-            parts += [nothing(shards.model.axes)] * (ranks.size - len(wave))
-            records, piece = self.train(shards, shares, wave, dealt(shards, parts))
+            parts += [make_empty_part(shards.model.axes)] * (ranks.size - len(wave))
+            records, piece = self.train(shards, shares, wave, receive_piece(shards, parts))
             told += records
             for section, name, _ in shards.tensors():
-                back = hand_in(shards, name, parts, piece[section].pop(name))
+                back = return_slices(shards, name, parts, piece[section].pop(name))
                 came[section, name] += back[: len(wave)]
         for section, name, block in shards.tensors():
-            fold(block, came.pop((section, name)), shards.dim(name, block))
+            fold_slices(block, came.pop((section, name)), shards.dim(name, block))
         return told
 
     def train(
@@ -147,27 +147,34 @@ class Partitioned:
         rank = shards.ranks.rank
         if rank >= len(wave):
             return Record(), piece
-        worker, slots = wave[rank], {s: t for s, t in piece.items() if s != PARAMS}
-        job = Job(self.seed, shards.round, worker, shares[worker], piece[PARAMS], slots=slots)
+        worker, optimizer_state = wave[rank], {s: t for s, t in piece.items() if s != PARAMS}
+        job = Job(
+            self.seed,
+            shards.round,
+            worker,
+            shares[worker],
+            piece[PARAMS],
+            optimizer_state=optimizer_state,
+        )
         try:
-            with one_thread():
-                rows = opened(self.open, job)
-                reply, _ = work(self.method.solve, job, rows, {}, walk_owned)
+            with use_one_thread():
+                rows = open_job_rows(self.open, job)
+                reply, _ = run_job(self.method.solve, job, rows, {}, run_owned_steps)
         except RuntimeError as error:
             return error, piece
-        sent = {section: dict(tensors) for section, tensors in reply.slots.items()}
+        sent = {section: dict(tensors) for section, tensors in reply.optimizer_state.items()}
         return reply.record, {PARAMS: dict(reply.piece), **sent}
 
 
-def dealt(shards: Shards, parts: Sequence[Part]) -> Sections:
+def receive_piece(shards: Shards, parts: Sequence[Part]) -> Sections:
     """Bring our worker's piece together from the owners of its slices."""
     piece: Sections = {}
     for section, name, block in shards.tensors():
-        piece.setdefault(section, {})[name] = deal_out(shards, name, block, parts)
+        piece.setdefault(section, {})[name] = send_slices(shards, name, block, parts)
     return piece
 
 
-def nothing(axes: Axes) -> Part:
+def make_empty_part(axes: Axes) -> Part:
     """Give the part of a rank without a worker: no index of any axis, dealt or shared."""
     named = {str(entry) for entries in axes.values() for entry in entries if entry is not None}
     return Part(dict.fromkeys(sorted(named), torch.empty(0).long()))

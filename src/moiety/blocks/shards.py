@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moiety.blocks.form import Form
-from moiety.blocks.forms import form_of
+from moiety.blocks.form import BlockForm
+from moiety.blocks.forms import find_form
 from moiety.core.axes import Axes, Part
 from moiety.core.protocols import Solve
 from moiety.core.types import Params
@@ -24,18 +24,18 @@ Sections = dict[str, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Away:
+class PassedPieces:
     """The pieces that workers keep between rounds, where hands pass from worker to worker.
 
     Args:
         parts: of every rank's worker.
         piece: of ours; tensors that lie in no blocks are not among them.
-        home: whether the blocks have been brought up to date since.
+        blocks_current: whether the blocks have been brought up to date since.
     """
 
     parts: Sequence[Part]
     piece: Sections
-    home: bool = False
+    blocks_current: bool = False
 
 
 @dataclass
@@ -47,18 +47,18 @@ class Shards:
         ranks: who holds the others.
         sections: our block of every tensor.
         round: rounds folded so far.
-        away: what is newer than the blocks, and where.
+        passed: what is newer than the blocks, and where.
     """
 
     model: Any
     ranks: Ranks
     sections: Sections = field(default_factory=lambda: {PARAMS: {}})
     round: int = 0
-    away: Away | None = None
-    form: Form = field(init=False)
+    passed: PassedPieces | None = None
+    form: BlockForm = field(init=False)
 
     def __post_init__(self) -> None:
-        self.form = form_of(self.model)
+        self.form = find_form(self.model)
 
     @property
     def axes(self) -> Axes:
@@ -87,7 +87,7 @@ class Shards:
         """Name the indices, along its dim, that a rank owns: as ``torch.chunk`` cuts."""
         dim = self.form.dim(name)
         assert dim is not None
-        return block_of(self.model.params[name].shape[dim], rank, self.ranks.size)
+        return find_block(self.model.params[name].shape[dim], rank, self.ranks.size)
 
     def shape(self, name: str) -> list[int]:
         """Give the shape of our block of a parameter."""
@@ -107,27 +107,29 @@ class Shards:
             if self.form.dim(name) is not None:
                 units = self.block(name, self.ranks.rank)
             self.params[name] = self.form.first(name, units, seed)
-        self.open_slots(solve)
+        self.open_optimizer_state(solve)
         return self
 
-    def open_slots(self, solve: Solve | None) -> None:
+    def open_optimizer_state(self, solve: Solve | None) -> None:
         """Start the travelling memory of the optimiser, where a solver has any."""
-        slots = solve.slots(self.params) if solve is not None else {}
-        assert PARAMS not in slots
-        self.sections.update({section: dict(tensors) for section, tensors in slots.items()})
+        optimizer_state = solve.first_optimizer_state(self.params) if solve is not None else {}
+        assert PARAMS not in optimizer_state
+        self.sections.update(
+            {section: dict(tensors) for section, tensors in optimizer_state.items()}
+        )
 
 
-def block_of(size: int, rank: int, count: int) -> range:
+def find_block(size: int, rank: int, count: int) -> range:
     """Give a rank's share of some indices.
 
-    >>> [list(block_of(7, rank, 3)) for rank in range(3)]
+    >>> [list(find_block(7, rank, 3)) for rank in range(3)]
     [[0, 1, 2], [3, 4, 5], [6]]
     """
     step = -(-size // count)
     return range(min(size, rank * step), min(size, (rank + 1) * step))
 
 
-def whole_of(shards: Shards, section: str = PARAMS) -> Params:
+def gather_whole(shards: Shards, section: str = PARAMS) -> Params:
     """Bring the whole together at every rank: for tests of small models alone."""
     told = shards.ranks.gather(shards.sections[section])
     return {

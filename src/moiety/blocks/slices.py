@@ -13,7 +13,7 @@ from torch import Tensor
 
 from moiety.blocks.shards import Shards
 from moiety.core.axes import Part
-from moiety.core.fold import Precision, Total, close, lift
+from moiety.core.fold import Precision, Total, divide_sums, fold_piece
 
 AT_ONCE, STRIPES = 1 << 13, 64
 """Numbers of a block that are folded at once, and into how many stripes a large block is cut: sums
@@ -38,7 +38,7 @@ class Slice:
     shape: tuple[int, ...]
 
 
-def held(shards: Shards, name: str, part: Part) -> dict[int, Tensor]:
+def find_held(shards: Shards, name: str, part: Part) -> dict[int, Tensor]:
     """Give the indices that a part holds of a parameter, by the dims that it cuts."""
     found = {}
     for dim, axis in enumerate(shards.axes.get(name, ())):
@@ -47,12 +47,12 @@ def held(shards: Shards, name: str, part: Part) -> dict[int, Tensor]:
     return found
 
 
-def meet(shards: Shards, name: str, part: Part, rank: int) -> Slice:
+def intersect_block(shards: Shards, name: str, part: Part, rank: int) -> Slice:
     """Find where a part meets the block of a rank."""
     dim, own = shards.form.dim(name), shards.block(name, rank)
     assert dim is not None
     shape = list(shards.model.params[name].shape)
-    cut = held(shards, name, part)
+    cut = find_held(shards, name, part)
     kept = cut.get(dim, torch.arange(shape[dim]))
     inside = (kept >= own.start) & (kept < own.stop)
     cut[dim] = kept[inside] - own.start
@@ -61,7 +61,7 @@ def meet(shards: Shards, name: str, part: Part, rank: int) -> Slice:
     return Slice(cut, inside.nonzero()[:, 0], tuple(shape))
 
 
-def pick(tensor: Tensor, cut: Cut) -> tuple[Tensor | slice, ...]:
+def index_product(tensor: Tensor, cut: Cut) -> tuple[Tensor | slice, ...]:
     """Name a product of positions, so that ``tensor[pick(...)]`` is one copy and can be set."""
     found: list[Tensor | slice] = [slice(None)] * tensor.ndim
     dims = sorted(cut)
@@ -71,15 +71,15 @@ def pick(tensor: Tensor, cut: Cut) -> tuple[Tensor | slice, ...]:
     return tuple(found)
 
 
-def taken(tensor: Tensor, cut: Cut) -> Tensor:
+def cut_slice(tensor: Tensor, cut: Cut) -> Tensor:
     """Cut a slice out of a block, by one copy."""
     if len(cut) == 1:
         ((dim, kept),) = cut.items()
         return tensor.index_select(dim, kept)
-    return tensor[pick(tensor, cut)]
+    return tensor[index_product(tensor, cut)]
 
 
-def deal_out(shards: Shards, name: str, block: Tensor, parts: Sequence[Part]) -> Tensor:
+def send_slices(shards: Shards, name: str, block: Tensor, parts: Sequence[Part]) -> Tensor:
     """Send every worker's rank its slices of a tensor; our worker's piece of it comes back.
 
     Args:
@@ -91,10 +91,10 @@ def deal_out(shards: Shards, name: str, block: Tensor, parts: Sequence[Part]) ->
     ranks, dim = shards.ranks, shards.dim(name, block)
     if dim is None:
         return block.clone()
-    mine = [meet(shards, name, parts[ranks.rank], rank) for rank in range(ranks.size)]
+    mine = [intersect_block(shards, name, parts[ranks.rank], rank) for rank in range(ranks.size)]
     sizes = [torch.Size(one.shape).numel() for one in mine]
-    cuts = [meet(shards, name, part, ranks.rank).cut for part in parts]
-    boxes = ranks.swap([taken(block, cut).flatten() for cut in cuts], sizes)
+    cuts = [intersect_block(shards, name, part, ranks.rank).cut for part in parts]
+    boxes = ranks.all_to_all([cut_slice(block, cut).flatten() for cut in cuts], sizes)
     shape = list(mine[0].shape)
     shape[dim] = sum(one.shape[dim] for one in mine)
     piece = torch.empty(shape)
@@ -103,7 +103,7 @@ def deal_out(shards: Shards, name: str, block: Tensor, parts: Sequence[Part]) ->
     return piece
 
 
-def hand_in(
+def return_slices(
     shards: Shards, name: str, parts: Sequence[Part], piece: Tensor
 ) -> list[tuple[Slice, Tensor]]:
     """Send trained slices to their owners; what came to us, one from each rank."""
@@ -112,15 +112,15 @@ def hand_in(
         sizes = [piece.numel()] * ranks.size
         whole = Slice({}, torch.empty(0), tuple(piece.shape))
         return [(whole, box.view(piece.shape)) for box in ranks.spread(piece.flatten(), sizes)]
-    mine = [meet(shards, name, parts[ranks.rank], rank) for rank in range(ranks.size)]
+    mine = [intersect_block(shards, name, parts[ranks.rank], rank) for rank in range(ranks.size)]
     flat = [piece.index_select(dim, one.place).flatten() for one in mine]
     del piece  # or it would be held twice while it travels
-    theirs = [meet(shards, name, part, ranks.rank) for part in parts]
-    boxes = ranks.swap(flat, [torch.Size(one.shape).numel() for one in theirs])
+    theirs = [intersect_block(shards, name, part, ranks.rank) for part in parts]
+    boxes = ranks.all_to_all(flat, [torch.Size(one.shape).numel() for one in theirs])
     return [(one, box.view(one.shape)) for one, box in zip(theirs, boxes, strict=True)]
 
 
-def fold(block: Tensor, came: Sequence[tuple[Slice, Tensor]], dim: int | None) -> None:
+def fold_slices(block: Tensor, came: Sequence[tuple[Slice, Tensor]], dim: int | None) -> None:
     """Put the mean over holders into a block, in place, some of its indices at a time."""
     if dim is None:
         return fold_whole(block, came)
@@ -136,8 +136,8 @@ def fold(block: Tensor, came: Sequence[tuple[Slice, Tensor]], dim: int | None) -
             axes = {f"d{d}": index for d, index in one.cut.items()}
             axes[f"d{dim}"] = kept[inside] - begin
             part = {"t": tensor.index_select(dim, inside)}
-            lift(total, {"t": old}, {"t": entries}, Part(axes), part, Precision())
-        old.copy_(close(total, {"t": old})[0]["t"])
+            fold_piece(total, {"t": old}, {"t": entries}, Part(axes), part, Precision())
+        old.copy_(divide_sums(total, {"t": old})[0]["t"])
     return None
 
 
@@ -145,5 +145,5 @@ def fold_whole(tensor: Tensor, came: Sequence[tuple[Slice, Tensor]]) -> None:
     """Put the mean of all that came into a tensor that every rank has whole, in place."""
     total = Total()
     for _, one in came:
-        lift(total, {"t": tensor}, {}, Part(), {"t": one}, Precision())
-    tensor.copy_(close(total, {"t": tensor})[0]["t"])
+        fold_piece(total, {"t": tensor}, {}, Part(), {"t": one}, Precision())
+    tensor.copy_(divide_sums(total, {"t": tensor})[0]["t"])

@@ -26,8 +26,8 @@ class Along:
     repeat: int = 1
 
 
-Entry: TypeAlias = str | Along | None
-Axes: TypeAlias = Mapping[str, tuple[Entry, ...]]
+AxisEntry: TypeAlias = str | Along | None
+Axes: TypeAlias = Mapping[str, tuple[AxisEntry, ...]]
 """Parameter name -> one entry per dim; a parameter that is missing lies on no axis."""
 
 
@@ -48,15 +48,15 @@ class Part:
         return self.names is None or any(fnmatchcase(name, pattern) for pattern in self.names)
 
 
-def along(entry: Entry) -> Along | None:
+def expand_entry(entry: AxisEntry) -> Along | None:
     """Bring an entry into its one full form."""
     return Along(entry) if isinstance(entry, str) else entry
 
 
-def positions(entry: Along, kept: Tensor, length: int) -> Tensor:
+def find_positions(entry: Along, kept: Tensor, length: int) -> Tensor:
     """Positions, in a dim of ``length``, of the kept indices of an axis.
 
-    >>> positions(Along("head", block=2, repeat=2), torch.tensor([1]), 8).tolist()
+    >>> find_positions(Along("head", block=2, repeat=2), torch.tensor([1]), 8).tolist()
     [2, 3, 6, 7]
     """
     if entry.block == 1 and entry.repeat == 1:
@@ -67,45 +67,45 @@ def positions(entry: Along, kept: Tensor, length: int) -> Tensor:
     return (starts[:, None, None] + kept[None, :, None] * entry.block + block).flatten()
 
 
-def cuts(axes: Axes, part: Part, name: str, tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
+def find_cuts(axes: Axes, part: Part, name: str, tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Give each dim of a whole parameter that a part cuts, with the positions it keeps."""
     for dim, raw in enumerate(axes.get(name, ())):
-        entry = along(raw)
+        entry = expand_entry(raw)
         if entry is not None and entry.axis in part.axes:
-            kept = positions(entry, part.axes[entry.axis], tensor.shape[dim])
+            kept = find_positions(entry, part.axes[entry.axis], tensor.shape[dim])
             yield dim, kept.to(tensor.device)
 
 
-def take(params: Params, axes: Axes, part: Part) -> Params:
+def take_piece(params: Params, axes: Axes, part: Part) -> Params:
     """Cut the piece of a part out of the whole.
 
     >>> params = {"w": torch.arange(6.0).reshape(3, 2)}
-    >>> take(params, {"w": ("h", None)}, Part({"h": torch.tensor([0, 2])}))["w"].tolist()
+    >>> take_piece(params, {"w": ("h", None)}, Part({"h": torch.tensor([0, 2])}))["w"].tolist()
     [[0.0, 1.0], [4.0, 5.0]]
     """
     piece = {}
     for name, tensor in params.items():
         if part.holds(name):
             held = tensor
-            for dim, kept in cuts(axes, part, name, tensor):
+            for dim, kept in find_cuts(axes, part, name, tensor):
                 held = held.index_select(dim, kept)
             piece[name] = held
     return piece
 
 
-def add_at(total: Params, axes: Axes, part: Part, piece: Params) -> None:
-    """Add a piece to ``total``, in place, where ``take`` would have cut it: its adjoint.
+def add_piece(total: Params, axes: Axes, part: Part, piece: Params) -> None:
+    """Add a piece to ``total``, in place, where ``take_piece`` would have cut it: its adjoint.
 
     >>> total = {"w": torch.zeros(3)}
-    >>> add_at(total, {"w": ("h",)}, Part({"h": torch.tensor([0, 2])}), {"w": torch.ones(2)})
+    >>> add_piece(total, {"w": ("h",)}, Part({"h": torch.tensor([0, 2])}), {"w": torch.ones(2)})
     >>> total["w"].tolist()
     [1.0, 0.0, 1.0]
     """
     for name, tensor in piece.items():
-        add_cut(total[name], list(cuts(axes, part, name, total[name])), tensor)
+        add_at_positions(total[name], list(find_cuts(axes, part, name, total[name])), tensor)
 
 
-def add_cut(whole: Tensor, where: list[tuple[int, Tensor]], tensor: Tensor) -> None:
+def add_at_positions(whole: Tensor, where: list[tuple[int, Tensor]], tensor: Tensor) -> None:
     """Add a tensor, in place, at the positions kept of each cut dim."""
     if not where:
         whole.add_(tensor)
@@ -119,7 +119,7 @@ def add_cut(whole: Tensor, where: list[tuple[int, Tensor]], tensor: Tensor) -> N
         whole.index_put_(grid, tensor.to(whole.dtype), accumulate=True)
 
 
-def lengths(params: Params, axes: Axes) -> Mapping[str, int]:
+def read_axis_lengths(params: Params, axes: Axes) -> Mapping[str, int]:
     """Read the length of every axis off the parameters.
 
     Raises:
@@ -131,7 +131,7 @@ def lengths(params: Params, axes: Axes) -> Mapping[str, int]:
             shape = tuple(params[name].shape) if name in params else "no such parameter"
             raise ValueError(f"axes of {name!r} are {entries}, but its shape is {shape}")
         for size, raw in zip(params[name].shape, entries, strict=True):
-            entry = along(raw)
+            entry = expand_entry(raw)
             if entry is not None:
                 count, rest = divmod(size, entry.block * entry.repeat)
                 if rest or found.setdefault(entry.axis, count) != count:

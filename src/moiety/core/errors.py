@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 
-def another(rounds: Sequence[int], none: str = "there is no other: start the run anew") -> str:
+def suggest_checkpoint(
+    rounds: Sequence[int], none: str = "there is no other: start the run anew"
+) -> str:
     """Say which checkpoints, by their rounds, to go on from instead; or what else to do.
 
-    >>> another([4, 8])
+    >>> suggest_checkpoint([4, 8])
     'resume from another with --at (4, 8)'
     """
     return f"resume from another with --at ({', '.join(map(str, rounds))})" if rounds else none

@@ -84,7 +84,7 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def to_json(value: Any) -> bytes:
+def json_to_bytes(value: Any) -> bytes:
     """Write plain data as indented JSON."""
     return (json.dumps(value, indent=2) + "\n").encode()
 
@@ -103,13 +103,13 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path} is not JSON ({error}); it was cut short or changed") from error
 
 
-def to_tensors(tensors: Mapping[str, Tensor], note: Mapping[str, str] | None = None) -> bytes:
+def tensors_to_bytes(tensors: Mapping[str, Tensor], note: Mapping[str, str] | None = None) -> bytes:
     """Write tensors as safetensors; views get memory of their own first."""
     alone = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     return dump(alone, metadata=dict(note or {}))
 
 
-def from_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+def tensors_from_bytes(data: bytes, path: Path) -> dict[str, Tensor]:
     """Read safetensors; anything else is refused, a pickle by name.
 
     Raises:
@@ -130,6 +130,6 @@ def from_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def to_device(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
+def move_tensors(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
     """Move tensors to a device."""
     return {name: t.to(torch.device(device)) for name, t in tensors.items()}

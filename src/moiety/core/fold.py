@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from moiety.core.axes import Along, Axes, Part, add_cut, along, cuts
+from moiety.core.axes import Along, Axes, Part, add_at_positions, expand_entry, find_cuts
 from moiety.core.types import Params
 
 
@@ -37,7 +37,9 @@ class Precision:
 
     def of(self, name: str, piece: Tensor, entries: tuple[Along | None, ...]) -> Tensor:
         """Spread the precision of one tensor of a piece; it broadcasts against the tensor."""
-        spread = torch.full([1] * piece.ndim, self.scalar, dtype=acc(piece), device=piece.device)
+        spread = torch.full(
+            [1] * piece.ndim, self.scalar, dtype=choose_sum_dtype(piece), device=piece.device
+        )
         if name in self.diagonal:
             spread = spread * self.diagonal[name].to(spread.device)
         for dim, entry in enumerate(entries):
@@ -50,7 +52,7 @@ class Precision:
         return spread
 
 
-def acc(tensor: Tensor) -> torch.dtype:
+def choose_sum_dtype(tensor: Tensor) -> torch.dtype:
     """Choose the dtype to add in: its own from float32 up, else float32; float64 for integers."""
     if not tensor.is_floating_point():
         return torch.float64
@@ -66,8 +68,10 @@ class Total:
 
     def open(self, name: str, whole: Tensor) -> None:
         """Start the sums of a parameter at nothing."""
-        self.sums[name] = torch.zeros_like(whole, dtype=acc(whole))
-        self.mass[name] = torch.zeros([1] * whole.ndim, dtype=acc(whole), device=whole.device)
+        self.sums[name] = torch.zeros_like(whole, dtype=choose_sum_dtype(whole))
+        self.mass[name] = torch.zeros(
+            [1] * whole.ndim, dtype=choose_sum_dtype(whole), device=whole.device
+        )
 
     def add_whole(self, name: str, whole: Tensor, tensor: Tensor, scalar: float) -> None:
         """Add a whole parameter of which all entries are known equally well."""
@@ -78,7 +82,7 @@ class Total:
         self.mass[name].add_(scalar)
 
 
-def lift(
+def fold_piece(
     total: Total, params: Params, axes: Axes, part: Part, piece: Params, know: Precision
 ) -> None:
     """Add one piece to the two sums, in place.
@@ -93,14 +97,14 @@ def lift(
     """
     for name, tensor in piece.items():
         whole = params[name]
-        where = list(cuts(axes, part, name, whole))
+        where = list(find_cuts(axes, part, name, whole))
         if not where and know.flat(name):
             total.add_whole(name, whole, tensor, know.scalar)
             continue
-        weight = know.of(name, tensor, tuple(along(entry) for entry in axes.get(name, ())))
+        weight = know.of(name, tensor, tuple(expand_entry(entry) for entry in axes.get(name, ())))
         if name not in total.sums:
             total.open(name, whole)
-        add_cut(total.sums[name], where, tensor.to(weight.dtype) * weight)
+        add_at_positions(total.sums[name], where, tensor.to(weight.dtype) * weight)
         total.mass[name] = add_mass(total.mass[name], where, weight, whole)
 
 
@@ -115,11 +119,11 @@ def add_mass(
     ]
     grown = mass.expand(need).clone() if list(mass.shape) != need else mass
     shape = [len(dict(where)[dim]) if dim in cut else size for dim, size in enumerate(need)]
-    add_cut(grown, where, weight.expand(shape))
+    add_at_positions(grown, where, weight.expand(shape))
     return grown
 
 
-def close(total: Total, params: Params) -> tuple[Params, Params]:
+def divide_sums(total: Total, params: Params) -> tuple[Params, Params]:
     """Divide the sums.
 
     Returns:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Work:
     loss_first: float
     loss_last: float
     loss_mean: float
-    born: int
+    model_version: int
     held: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -128,8 +128,8 @@ class End:
     reason: str = ""
 
 
-Entry = Start | Round | Evaluation | End
-KINDS: Mapping[str, type] = {entry.kind: entry for entry in (Start, Round, Evaluation, End)}
+LedgerEntry = Start | Round | Evaluation | End
+ENTRY_KINDS: Mapping[str, type] = {entry.kind: entry for entry in (Start, Round, Evaluation, End)}
 
 
 @dataclass(frozen=True)
@@ -143,62 +143,64 @@ class Ledger:
     path: Path = field(default_factory=Path)
 
 
-def encode(entry: Entry) -> str:
+def encode_entry(entry: LedgerEntry) -> str:
     """Write an entry as one line of JSON, without the line's end.
 
-    >>> encode(End(round=3, seconds=0.5, status="finished"))
+    >>> encode_entry(End(round=3, seconds=0.5, status="finished"))
     '{"kind": "end", "round": 3, "seconds": 0.5, "status": "finished", "reason": ""}'
     """
-    return json.dumps({"kind": entry.kind, **strict(asdict(entry))}, allow_nan=False)
+    return json.dumps({"kind": entry.kind, **replace_nonfinite(asdict(entry))}, allow_nan=False)
 
 
-def strict(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
     """Write numbers that JSON does not know (NaN, infinity) as null."""
     if isinstance(value, Mapping):
-        return {key: strict(one) for key, one in value.items()}
+        return {key: replace_nonfinite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [strict(one) for one in value]
+        return [replace_nonfinite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-LOST = dict.fromkeys(("loss_first", "loss_last", "loss_mean"), math.nan)
+NO_LOSSES = dict.fromkeys(("loss_first", "loss_last", "loss_mean"), math.nan)
 
 
-def known(raw: Mapping[str, Any]) -> dict[str, Any]:
+def drop_nulls(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what was written as null."""
     return {key: value for key, value in raw.items() if value is not None}
 
 
-def decode(line: str) -> Entry:
+def decode_entry(line: str) -> LedgerEntry:
     """Read one line; unknown kinds, versions and fields are refused by name.
 
-    >>> decode('{"kind": "end", "round": 3, "seconds": 0.5, "status": "finished", "reason": ""}')
-    End(round=3, seconds=0.5, status='finished', reason='')
+    >>> decode_entry('{"kind": "end", "round": 3, "seconds": 0.5, "status": "lost", "reason": ""}')
+    End(round=3, seconds=0.5, status='lost', reason='')
     """
     raw = json.loads(line)
     kind = raw.pop("kind", None)
-    if kind not in KINDS:
-        raise ValueError(f"ledger line of unknown kind {kind!r}; this reader knows {sorted(KINDS)}")
+    if kind not in ENTRY_KINDS:
+        raise ValueError(
+            f"ledger line of unknown kind {kind!r}; this reader knows {sorted(ENTRY_KINDS)}"
+        )
     if kind == "start" and raw.get("version") != VERSION:
         raise ValueError(
             f"ledger of version {raw.get('version')!r}, but this reader knows {VERSION}; "
             "use the release of moiety that wrote it"
         )
-    record = KINDS[kind]
+    record = ENTRY_KINDS[kind]
     names = {item.name for item in fields(record)}
     if not raw.keys() <= names:
         raise ValueError(
             f"ledger line of kind {kind!r} has unknown fields {sorted(raw.keys() - names)}"
         )
     if kind == "round":
-        raw["workers"] = [Work(**{**LOST, **known(work)}) for work in raw["workers"]]
+        raw["workers"] = [Work(**{**NO_LOSSES, **drop_nulls(work)}) for work in raw["workers"]]
         raw["loss_mean"] = math.nan if raw["loss_mean"] is None else raw["loss_mean"]
     if kind == "evaluation":
-        raw["groups"] = {name: group_of(group) for name, group in raw["groups"].items()}
+        raw["groups"] = {name: decode_group(group) for name, group in raw["groups"].items()}
     return record(**raw)
 
 
-def group_of(raw: Mapping[str, Any]) -> Group:
+def decode_group(raw: Mapping[str, Any]) -> Group:
     """Read a group; what was written as null is NaN."""
     numbers = {
         name: [math.nan if one is None else one for one in raw.get(name, ())]
@@ -207,25 +209,25 @@ def group_of(raw: Mapping[str, Any]) -> Group:
     return Group(raw["workers"], numbers["accuracy"], raw["rows"], numbers["loss"])
 
 
-def entries(path: Path) -> Iterator[Entry]:
+def read_entries(path: Path) -> Iterator[LedgerEntry]:
     """Read a ledger line by line; a last line that was cut short (no line end) is left out."""
     with path.open(encoding="utf8") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
                 return
             try:
-                yield decode(line)
+                yield decode_entry(line)
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
 
 
-def read(path: Path) -> Ledger:
+def read_ledger(path: Path) -> Ledger:
     """Read a whole ledger file.
 
     Raises:
         ValueError: if the file has no start or holds a line this version cannot read.
     """
-    found = list(entries(path))
+    found = list(read_entries(path))
     starts = [entry for entry in found if isinstance(entry, Start)]
     if not starts:
         raise ValueError(f"{path} has no 'start' line; it is not the ledger of a run")

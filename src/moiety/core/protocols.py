@@ -12,7 +12,7 @@ from moiety.core.axes import Axes, Part
 from moiety.core.fold import Precision
 from moiety.core.rows import Rows
 from moiety.core.state import Job, Plan, Reply, Share, State, Turn, Update
-from moiety.core.store import Local, Store
+from moiety.core.store import LocalStore, Store
 from moiety.core.types import Batch, Carry, Memory, Params
 
 Kept = Mapping[str, Tensor]
@@ -32,12 +32,12 @@ class Model(Protocol):
         ...
 
     @property
-    def noisy(self) -> bool:
+    def draws_noise(self) -> bool:
         """Whether ``forward`` draws noise, from the ``seed`` of the batch."""
         ...
 
     @property
-    def couples(self) -> bool:
+    def uses_batch_statistics(self) -> bool:
         """Whether rows of a batch see each other in ``forward`` (batch norm)."""
         ...
 
@@ -54,16 +54,16 @@ class Solve(Protocol):
     """What a worker does with its piece; all but ``plan`` is pure and draws nothing."""
 
     @property
-    def batched(self) -> bool:
+    def stackable(self) -> bool:
         """Whether ``step``, of a ``Descent`` ``loss`` and ``move``, may run under ``vmap``."""
         ...
 
     @property
-    def tallies(self) -> bool:
-        """Whether ``tally`` is to be summed over all rows before ``finish``."""
+    def needs_statistics(self) -> bool:
+        """Whether ``statistics`` is to be summed over all rows before ``finish``."""
         ...
 
-    def slots(self, params: Params, /) -> Memory:
+    def first_optimizer_state(self, params: Params, /) -> Memory:
         """Give the first values of the optimiser's memory that travels; by section, or none."""
         ...
 
@@ -75,12 +75,12 @@ class Solve(Protocol):
         """Make one step; ``batch`` has ``weight`` [B], and ``seed`` [] where noise is drawn."""
         ...
 
-    def tally(self, carry: Carry, batch: Batch, role: str, /) -> Params: ...
-    def finish(self, job: Job, carry: Carry, tally: Params, /) -> Update: ...
+    def statistics(self, carry: Carry, batch: Batch, role: str, /) -> Params: ...
+    def finish(self, job: Job, carry: Carry, statistics: Params, /) -> Update: ...
 
 
 @runtime_checkable
-class Calibrated(Protocol):
+class Calibratable(Protocol):
     """A model that knows how a whole is made good for use when parts of it learned apart."""
 
     def calibrate(self, params: Params, rows: Rows | None, held: Mapping[str, float], /) -> Params:
@@ -105,7 +105,7 @@ class Descent(Solve, Protocol):
     """A solver whose step is ``move`` after the gradient of ``loss``; engines may fuse the two."""
 
     @property
-    def couples(self) -> bool:
+    def uses_batch_statistics(self) -> bool:
         """Whether rows of a batch see each other (batch norm), so that none may be padded."""
         ...
 
@@ -123,10 +123,10 @@ class Descent(Solve, Protocol):
 
 
 @runtime_checkable
-class Foretold(Protocol):
+class PredictsUpdate(Protocol):
     """A solver of which it is known what it sends, though not how long it works."""
 
-    def foretell(self, size: int, job: Job, /) -> Update:
+    def predict_update(self, size: int, job: Job, /) -> Update:
         """Shape the update of a worker with ``size`` rows; its numbers mean nothing."""
         ...
 
@@ -144,7 +144,7 @@ class Merge(Protocol):
 
 
 @runtime_checkable
-class Weighing(Protocol):
+class WeighsReplies(Protocol):
     """A merge that weighs replies by more than their precision; travelling memory follows it."""
 
     def weight(self, reply: Reply, /) -> Precision:
@@ -152,7 +152,7 @@ class Weighing(Protocol):
         ...
 
 
-class Outer(Protocol):
+class ServerOptimizer(Protocol):
     """The server's optimiser; it moves only what somebody held."""
 
     def __call__(
@@ -172,7 +172,7 @@ class Calibrate(Protocol):
         ...
 
 
-def as_it_is(params: Params, rows: Rows | None, /) -> Params:
+def skip_calibration(params: Params, rows: Rows | None, /) -> Params:
     """Leave the whole as it is."""
     del rows
     return params
@@ -218,21 +218,23 @@ class Merged:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Query:
     """A question to workers before the split.
 
     Args:
-        solve: answers in the ``hint`` of its update.
+        solve: answers in the ``answer`` of its update.
         part: what it needs; by name, or the whole model would travel.
-        spare: workers that are not asked, because their part is fixed.
+        exempt: workers that are not asked, because their part is fixed.
     """
 
     solve: Solve
     part: Part
-    spare: frozenset[int] = frozenset()
+    exempt: frozenset[int] = frozenset()
 
 
-def jump(params: Params, merged: Params, held: Params, memory: Memory, /) -> tuple[Params, Memory]:
+def adopt_merged(
+    params: Params, merged: Params, held: Params, memory: Memory, /
+) -> tuple[Params, Memory]:
     """Move all the way to what was merged: the outer step of FedAvg."""
     del params, held
     return merged, memory
@@ -249,10 +251,10 @@ class Method:
         solve: what a worker does.
         merge: how parts become a model.
         serve: how a worker uses the result.
-        outer: the server's optimiser.
+        server: the server's optimiser.
         calibrate: makes the whole good for use; identity where parts are whole.
-        probe: asked before the split.
-        view: adds frozen columns to rows, once per worker, e.g. embeddings.
+        query: asked before the split.
+        transform: adds frozen columns to rows, once per worker, e.g. embeddings.
         first: where the parameters start, if not where the model says.
         gated: the axis whose load the ledger shows.
         store: where the whole lives during a round.
@@ -265,20 +267,20 @@ class Method:
     solve: Solve
     merge: Merge
     serve: Serve
-    outer: Outer = jump
-    calibrate: Calibrate = as_it_is
-    probe: Probe | None = None
-    view: View | None = None
+    server: ServerOptimizer = adopt_merged
+    calibrate: Calibrate = skip_calibration
+    query: Query | None = None
+    transform: Transform | None = None
     gated: str | None = None
     first: Params | None = None
-    store: Callable[[Params, Axes], Store] = Local
+    store: Callable[[Params, Axes], Store] = LocalStore
     constants: Params = field(default_factory=dict)
 
 
-class View(Protocol):
+class Transform(Protocol):
     """A frozen function of a row."""
 
     def __call__(self, batch: Batch, /) -> Batch: ...
 
 
-Roster = Sequence[int]
+Cohort = Sequence[int]

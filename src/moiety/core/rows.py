@@ -22,7 +22,7 @@ class Rows(Protocol):
     def take(self, ids: Tensor, /) -> Batch: ...
 
 
-Open = Callable[[int], Rows]
+OpenRows = Callable[[int], Rows]
 """Opens the rows of a worker by its number."""
 
 
@@ -55,27 +55,27 @@ class TableRows:
         }
 
 
-def rowwise(rows: Rows) -> bool:
+def is_rowwise(rows: Rows) -> bool:
     """Say whether a batch has one entry a row, so that it may be stacked; a subgraph has not."""
     if isinstance(rows, TableRows):
         return True
     return all(len(column) == 1 for column in rows.take(torch.zeros(1, dtype=torch.long)).values())
 
 
-SOME = 2048
+CALIBRATION_ROWS = 2048
 """Training rows that are enough to calibrate a whole."""
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinedRows:
     """Some rows of several owners, one owner after the other.
 
     Args:
-        crew: the rows of each.
+        sources: the rows of each.
         picks: positions of those taken, of each.
     """
 
-    crew: Sequence[Rows]
+    sources: Sequence[Rows]
     picks: Sequence[Tensor]
 
     @property
@@ -85,8 +85,8 @@ class Joined:
     def take(self, ids: Tensor, /) -> Batch:
         owner = torch.cat([torch.full_like(p, place) for place, p in enumerate(self.picks)])[ids]
         where = torch.cat(list(self.picks))[ids]
-        asked = [place for place in range(len(self.crew)) if (owner == place).any()]
-        parts = [self.crew[place].take(where[owner == place]) for place in asked]
+        asked = [place for place in range(len(self.sources)) if (owner == place).any()]
+        parts = [self.sources[place].take(where[owner == place]) for place in asked]
         back = owner.argsort(stable=True).argsort()
         return {
             name: torch.cat([part[name] for part in parts])[back.to(column.device)]
@@ -94,30 +94,30 @@ class Joined:
         }
 
 
-def some_of(open_rows: Open, workers: Sequence[int], count: int, seed: int) -> Joined:
+def sample_rows(open_rows: OpenRows, workers: Sequence[int], count: int, seed: int) -> JoinedRows:
     """Draw about ``count`` rows over workers, the same from each; from 64 of them at most."""
     rng = stream(seed, "some workers")
     order = torch.randperm(len(workers), generator=rng)[:64].tolist()
-    crew = [open_rows(workers[place]) for place in sorted(order)]
-    each = -(-count // len(crew))
+    sources = [open_rows(workers[place]) for place in sorted(order)]
+    each = -(-count // len(sources))
     picks = [
         torch.randperm(rows.size, generator=stream(seed, "some rows", place))[:each]
-        for place, rows in enumerate(crew)
+        for place, rows in enumerate(sources)
     ]
-    return Joined(crew, picks)
+    return JoinedRows(sources, picks)
 
 
-def all_rows(rows: Rows, limit: int | None = None) -> Batch:
+def take_all_rows(rows: Rows, limit: int | None = None) -> Batch:
     """Take every row, or the first ``limit``."""
     return rows.take(torch.arange(rows.size if limit is None else min(limit, rows.size)))
 
 
-def chunks(rows: Rows, size: int) -> list[Tensor]:
+def chunk_positions(rows: Rows, size: int) -> list[Tensor]:
     """Positions of all rows, in order, in chunks of at most ``size``."""
     return list(torch.arange(rows.size).split(size))
 
 
-def split_rows(batch: Batch, count: int, dim: int = 0) -> list[Batch]:
+def split_batch(batch: Batch, count: int, dim: int = 0) -> list[Batch]:
     """Cut a batch into at most ``count`` smaller ones along its rows; ``seed`` goes to each.
 
     Raises:
@@ -138,19 +138,19 @@ def split_rows(batch: Batch, count: int, dim: int = 0) -> list[Batch]:
 
 
 @dataclass
-class Seen:
+class TransformedRows:
     """Rows seen through a frozen function, computed once per worker and kept.
 
     The cache is a pure function of the data, so it is no state: losing it changes no number.
 
     Args:
         open: opens the rows beneath.
-        view: adds columns to a batch, e.g. the embedding of the frozen common expert.
+        transform: adds columns to a batch, e.g. the embedding of the frozen common expert.
         most: number of workers whose columns are kept.
     """
 
-    open: Open
-    view: Callable[[Batch], Batch]
+    open: OpenRows
+    transform: Callable[[Batch], Batch]
     most: int = 4096
     kept: dict[int, Rows] = field(default_factory=dict)
 
@@ -158,15 +158,15 @@ class Seen:
         if worker not in self.kept:
             while len(self.kept) >= self.most:
                 self.kept.pop(next(iter(self.kept)))
-            self.kept[worker] = look(self.open(worker), self.view)
+            self.kept[worker] = transform_rows(self.open(worker), self.transform)
         return self.kept[worker]
 
 
-def look(rows: Rows, view: Callable[[Batch], Batch], size: int = 1024) -> Rows:
-    """See all rows through ``view`` at once, ``size`` rows at a time."""
+def transform_rows(rows: Rows, transform: Callable[[Batch], Batch], size: int = 1024) -> Rows:
+    """See all rows through ``transform`` at once, ``size`` rows at a time."""
     if not rows.size:
         return rows
     with torch.no_grad():
-        seen = [dict(view(rows.take(ids))) for ids in chunks(rows, size)]
+        seen = [dict(transform(rows.take(ids))) for ids in chunk_positions(rows, size)]
     table = {name: torch.cat([part[name] for part in seen]) for name in seen[0]}
     return TableRows(table, torch.arange(rows.size))

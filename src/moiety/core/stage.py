@@ -7,7 +7,7 @@ from moiety.core.protocols import Method
 from moiety.core.state import State
 
 
-def carry_on(state: State) -> State:
+def keep_state(state: State) -> State:
     """Enter a stage with the state as it is."""
     return state
 
@@ -18,10 +18,10 @@ class Stage:
 
     method: Method
     rounds: int
-    enter: Callable[[State], State] = carry_on
+    enter: Callable[[State], State] = keep_state
 
 
-def current(stages: Sequence[Stage], state: State) -> tuple[Stage | None, State]:
+def find_stage(stages: Sequence[Stage], state: State) -> tuple[Stage | None, State]:
     """Find the stage to play next, entering it where the one before is over.
 
     Returns:
@@ -32,7 +32,7 @@ def current(stages: Sequence[Stage], state: State) -> tuple[Stage | None, State]
         if done < stages[state.stage].rounds:
             return stages[state.stage], state
         # Jobs under way are of the method before, and so of no use to the next.
-        state = replace(state, stage=state.stage + 1, clock=replace(state.clock, flight=()))
+        state = replace(state, stage=state.stage + 1, clock=replace(state.clock, in_flight=()))
         if state.stage < len(stages):
             state = stages[state.stage].enter(state)
     return None, state

@@ -14,7 +14,7 @@ from moiety.core.types import Memory, Params
 
 
 @dataclass(frozen=True)
-class Flight:
+class InFlight:
     """A job under way: its reply is there at ``end`` of the virtual clock, after ``seconds``."""
 
     job: Job
@@ -28,13 +28,13 @@ class Clock:
 
     Args:
         now: seconds since the run began.
-        flight: jobs under way, in the order in which they were sent.
-        took: worker -> seconds that the last job of it took that was done.
+        in_flight: jobs under way, in the order in which they were sent.
+        job_seconds: worker -> seconds that the last job of it took that was done.
     """
 
     now: float = 0.0
-    flight: tuple[Flight, ...] = ()
-    took: Mapping[int, float] = field(default_factory=dict)
+    in_flight: tuple[InFlight, ...] = ()
+    job_seconds: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class State:
 
     Args:
         params: the whole model, buffers included.
-        outer: memory of the server's optimiser, by section.
-        slots: memory of the workers' optimiser that travels, by section; it lies on the same
-            axes as the parameters and is cut and folded with them.
+        server: memory of the server's optimiser, by section.
+        optimizer_state: memory of the workers' optimiser that travels, by section; it lies on the
+            same axes as the parameters and is cut and folded with them.
         extra: what else a method keeps at the server, e.g. control variates.
         round: commits so far.
         stage: which stage of the run is being played.
@@ -53,8 +53,8 @@ class State:
     """
 
     params: Params
-    outer: Memory = field(default_factory=dict)
-    slots: Memory = field(default_factory=dict)
+    server: Memory = field(default_factory=dict)
+    optimizer_state: Memory = field(default_factory=dict)
     extra: Params = field(default_factory=dict)
     round: int = 0
     stage: int = 0
@@ -73,14 +73,14 @@ class Share:
 class Turn:
     """What a split may look at besides the state: who is there, what they hinted, its stream.
 
-    ``places`` is how many work at a time, where those of the roster may be fewer.
+    ``concurrency`` is how many work at a time, where those of the roster may be fewer.
     """
 
     round: int
-    roster: tuple[int, ...]
-    hints: Mapping[int, Params]
+    cohort: tuple[int, ...]
+    answers: Mapping[int, Params]
     rng: Generator
-    places: int = 0
+    concurrency: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Job:
     Args:
         piece: the tensors of the part, as the server has them.
         brief: what the worker is told besides its piece.
-        slots: the optimiser's memory of the piece, where it travels.
+        optimizer_state: the optimiser's memory of the piece, where it travels.
         known: parameter names that the worker already has from the probe, not sent again.
     """
 
@@ -100,14 +100,16 @@ class Job:
     share: Share
     piece: Params
     brief: Params = field(default_factory=dict)
-    slots: Memory = field(default_factory=dict)
+    optimizer_state: Memory = field(default_factory=dict)
     known: frozenset[str] = frozenset()
 
     @property
     def down_bytes(self) -> int:
         """Bytes that this job costs on the way to its worker."""
         sent = {name: t for name, t in self.piece.items() if name not in self.known}
-        return count_bytes(sent) + count_bytes(self.brief) + count_sections(self.slots)
+        return (
+            count_bytes(sent) + count_bytes(self.brief) + count_section_bytes(self.optimizer_state)
+        )
 
 
 @dataclass(frozen=True)
@@ -119,21 +121,21 @@ class Record:
     loss_first: float = float("nan")
     loss_last: float = float("nan")
     loss_mean: float = float("nan")
-    born: int = 0
+    model_version: int = 0
 
 
 @dataclass(frozen=True)
 class Update:
     """What a solver makes of a job: absolute piece, new memory, precision, hint for the server.
 
-    ``memory`` stays at the worker, ``slots`` travel with the piece.
+    ``memory`` stays at the worker, ``optimizer_state`` travel with the piece.
     """
 
     piece: Params
     memory: Memory = field(default_factory=dict)
     precision: Precision = field(default_factory=Precision)
-    hint: Params = field(default_factory=dict)
-    slots: Memory = field(default_factory=dict)
+    answer: Params = field(default_factory=dict)
+    optimizer_state: Memory = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,15 +146,20 @@ class Reply:
     share: Share
     piece: Params
     precision: Precision = field(default_factory=Precision)
-    hint: Params = field(default_factory=dict)
+    answer: Params = field(default_factory=dict)
     record: Record = field(default_factory=Record)
-    slots: Memory = field(default_factory=dict)
+    optimizer_state: Memory = field(default_factory=dict)
 
     @property
     def up_bytes(self) -> int:
         """Bytes that this reply costs on the way to the server; a scalar weight counts as none."""
         know = count_bytes(self.precision.axes) + count_bytes(self.precision.diagonal)
-        return count_bytes(self.piece) + count_bytes(self.hint) + know + count_sections(self.slots)
+        return (
+            count_bytes(self.piece)
+            + count_bytes(self.answer)
+            + know
+            + count_section_bytes(self.optimizer_state)
+        )
 
 
 @dataclass(frozen=True)
@@ -178,7 +185,7 @@ class Plan:
         return len(self.lr)
 
 
-def no_plan() -> Plan:
+def make_empty_plan() -> Plan:
     """Plan no step at all, as a probe does that only looks."""
     none = torch.zeros(0, 1)
     return Plan(none.long(), none, torch.zeros(0), torch.zeros(0, dtype=torch.long))
@@ -193,6 +200,6 @@ def count_bytes(params: Params) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in params.values())
 
 
-def count_sections(memory: Memory) -> int:
+def count_section_bytes(memory: Memory) -> int:
     """Count the bytes of some sections of tensors."""
     return sum(count_bytes(tensors) for tensors in memory.values())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from moiety.core.axes import Axes, Part, take
-from moiety.core.fold import Precision, Total, close, lift
+from moiety.core.axes import Axes, Part, take_piece
+from moiety.core.fold import Precision, Total, divide_sums, fold_piece
 from moiety.core.types import Params
 
 
@@ -27,7 +27,7 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalStore:
     """The whole in the memory of one process."""
 
     params: Params
@@ -35,10 +35,10 @@ class Local:
     total: Total = field(default_factory=Total)
 
     def take(self, part: Part, /) -> Params:
-        return take(self.params, self.axes, part)
+        return take_piece(self.params, self.axes, part)
 
     def add(self, part: Part, piece: Params, precision: Precision, /) -> None:
-        lift(self.total, self.params, self.axes, part, piece, precision)
+        fold_piece(self.total, self.params, self.axes, part, piece, precision)
 
     def close(self) -> tuple[Params, Params]:
-        return close(self.total, self.params)
+        return divide_sums(self.total, self.params)

@@ -8,12 +8,12 @@ SERVER = -1
 """The worker number of the server's own draws."""
 
 
-def address(seed: int, *path: int | str) -> int:
+def hash_address(seed: int, *path: int | str) -> int:
     """Fold an address into 63 bits.
 
-    >>> address(0, 3, 7, "plan") == address(0, 3, 7, "plan")
+    >>> hash_address(0, 3, 7, "plan") == hash_address(0, 3, 7, "plan")
     True
-    >>> address(0, 3, 7, "plan") == address(0, 37, "plan")
+    >>> hash_address(0, 3, 7, "plan") == hash_address(0, 37, "plan")
     False
     """
     # Numbers may come as numpy's or torch's, which print otherwise than Python's own.
@@ -29,4 +29,4 @@ def stream(seed: int, *path: int | str) -> torch.Generator:
     ...             torch.rand(2, generator=stream(1, 0, 4, "plan")))
     True
     """
-    return torch.Generator().manual_seed(address(seed, *path))
+    return torch.Generator().manual_seed(hash_address(seed, *path))

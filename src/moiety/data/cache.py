@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from moiety.data.dataset import Dataset
-from moiety.data.extras import need
-from moiety.data.graph import Graph, both_ways
+from moiety.data.extras import import_extra
+from moiety.data.graph import Graph, mirror_edges
 
 VARIABLE = "MOIETY_DATA"
 
@@ -26,7 +26,7 @@ THINGS += ("dog", "frog", "horse", "ship", "truck")
 CHARACTERS = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
-def find(file: str) -> Path:
+def find_data_file(file: str) -> Path:
     """Find a file in the folder that MOIETY_DATA names.
 
     Raises:
@@ -47,14 +47,14 @@ def find(file: str) -> Path:
     return path
 
 
-def unit(pixels: np.ndarray) -> Tensor:
+def scale_bytes(pixels: np.ndarray) -> Tensor:
     """Bring bytes to 0..1 in float32."""
     return torch.from_numpy(np.array(pixels)).float().div_(255)
 
 
-def idx(file: str) -> np.ndarray:
+def read_idx(file: str) -> np.ndarray:
     """Read an xz-packed file in the idx format of MNIST."""
-    raw = lzma.decompress(find(file).read_bytes())
+    raw = lzma.decompress(find_data_file(file).read_bytes())
     dims = raw[3]
     shape = np.frombuffer(raw, ">i4", dims, 4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(shape)
@@ -63,11 +63,11 @@ def idx(file: str) -> np.ndarray:
 def fashion_mnist() -> Dataset:
     """Load Fashion-MNIST, [70000, 1, 28, 28]; the last 10,000 are the official test split."""
     parts = ("train", "t10k")
-    x = np.concatenate([idx(f"fashion-mnist_{part}-images-idx3-ubyte.xz") for part in parts])
-    y = np.concatenate([idx(f"fashion-mnist_{part}-labels-idx1-ubyte.xz") for part in parts])
+    x = np.concatenate([read_idx(f"fashion-mnist_{part}-images-idx3-ubyte.xz") for part in parts])
+    y = np.concatenate([read_idx(f"fashion-mnist_{part}-labels-idx1-ubyte.xz") for part in parts])
     return Dataset(
         name="fashion-mnist",
-        x=unit(x)[:, None],
+        x=scale_bytes(x)[:, None],
         y=torch.from_numpy(y).long(),
         classes=CLOTHES,
         test=torch.arange(len(y)) >= 60_000,
@@ -76,10 +76,10 @@ def fashion_mnist() -> Dataset:
     )
 
 
-def strips(file: str) -> np.ndarray:
+def read_strips(file: str) -> np.ndarray:
     """Read lossless strips of 32x32 images in a zip, [N, 32, 32, 3] of bytes."""
-    image: Any = need("PIL.Image", "the data set 'cifar10'")
-    with zipfile.ZipFile(find(file)) as packed:
+    image: Any = import_extra("PIL.Image", "the data set 'cifar10'")
+    with zipfile.ZipFile(find_data_file(file)) as packed:
         found = [
             np.asarray(image.open(io.BytesIO(packed.read(name))).convert("RGB"))
             for name in sorted(packed.namelist())
@@ -93,12 +93,12 @@ def cifar10() -> Dataset:
     The training rows are the first three of the five official batches.
     """
     files = ("cifar10_train_1.zip", "cifar10_train_2.zip", "cifar10_train_3.zip")
-    with np.load(find("cifar10_labels.npz"), allow_pickle=False) as labels:
+    with np.load(find_data_file("cifar10_labels.npz"), allow_pickle=False) as labels:
         y = np.concatenate([labels["train"][:30_000], labels["test"]])
-    x = np.concatenate([strips(file) for file in (*files, "cifar10_test.zip")])
+    x = np.concatenate([read_strips(file) for file in (*files, "cifar10_test.zip")])
     return Dataset(
         name="cifar10",
-        x=unit(x.transpose(0, 3, 1, 2)),
+        x=scale_bytes(x.transpose(0, 3, 1, 2)),
         y=torch.from_numpy(y).long(),
         classes=THINGS,
         test=torch.arange(len(y)) >= 30_000,
@@ -112,11 +112,11 @@ def femnist() -> Dataset:
 
     The test split has later rows of writers seen in training and all rows of 79 further writers.
     """
-    with np.load(find("femnist_sample.npz"), allow_pickle=False) as raw:
+    with np.load(find_data_file("femnist_sample.npz"), allow_pickle=False) as raw:
         x, y, writer, split = raw["x"], raw["y"], raw["writer"], raw["split"]
     return Dataset(
         name="femnist",
-        x=unit(x)[:, None],
+        x=scale_bytes(x)[:, None],
         y=torch.from_numpy(y).long(),
         classes=CHARACTERS,
         groups=torch.from_numpy(writer).long(),
@@ -126,15 +126,15 @@ def femnist() -> Dataset:
     )
 
 
-def graph(file: str, name: str, source: str, licence: str) -> Dataset:
+def read_public_graph(file: str, name: str, source: str, licence: str) -> Dataset:
     """Read a graph of papers or authors: sparse features, undirected edges, three masks."""
-    with np.load(find(file), allow_pickle=False) as raw:
+    with np.load(find_data_file(file), allow_pickle=False) as raw:
         shape, ends = raw["shape"], raw["indptr"]
         x = np.zeros(shape, np.float32)
         x[np.repeat(np.arange(shape[0]), np.diff(ends)), raw["indices"]] = raw["data"]
         y = torch.from_numpy(raw["labels"]).long()
         masks = [torch.from_numpy(raw[f"{part}_mask"]) for part in ("train", "val", "test")]
-        edges = both_ways(torch.from_numpy(raw["edges"]).long())
+        edges = mirror_edges(torch.from_numpy(raw["edges"]).long())
     return Dataset(
         name=name,
         x=torch.from_numpy(x),
@@ -150,10 +150,12 @@ def graph(file: str, name: str, source: str, licence: str) -> Dataset:
 def cora() -> Dataset:
     """Load Cora: 2,708 papers, 1,433 words, 5,278 citations; the standard split."""
     source = "Sen et al. 2008; split of Yang, Cohen and Salakhutdinov 2016"
-    return graph("graph_cora.npz", "cora", source, "MIT (kimiyoung/planetoid)")
+    return read_public_graph("graph_cora.npz", "cora", source, "MIT (kimiyoung/planetoid)")
 
 
 def coauthor_cs() -> Dataset:
     """Load Coauthor CS: 18,333 authors, 6,805 words, 81,894 joint papers; 20 / 30 a class."""
     source = "Shchur et al. 2018, from the Microsoft Academic Graph, KDD Cup 2016"
-    return graph("graph_coauthor_cs.npz", "coauthor-cs", source, "MIT (EdisonLeeeee/GraphData)")
+    return read_public_graph(
+        "graph_coauthor_cs.npz", "coauthor-cs", source, "MIT (EdisonLeeeee/GraphData)"
+    )

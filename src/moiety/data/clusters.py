@@ -17,7 +17,7 @@ SLACK = 0.1
 """By how much of its fair size a cluster may grow or shrink when nodes move."""
 
 
-def clusters(edges: Tensor, size: int, count: int, *, sweeps: int = 3) -> Tensor:
+def cut_clusters(edges: Tensor, size: int, count: int, *, sweeps: int = 3) -> Tensor:
     """Cut a graph.
 
     Args:
@@ -33,21 +33,21 @@ def clusters(edges: Tensor, size: int, count: int, *, sweeps: int = 3) -> Tensor
         ValueError: if there are not as many nodes as clusters.
 
     >>> chain = torch.tensor([[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]])
-    >>> clusters(chain, 4, 2).tolist()
+    >>> cut_clusters(chain, 4, 2).tolist()
     [0, 0, 1, 1]
     """
     if not 1 <= count <= size:
         raise ValueError(f"clusters={count} of {size} nodes; choose 1 to {size}")
     if count == 1:
         return torch.zeros(size, dtype=torch.int64)
-    near = neighbours(edges, size)
-    owner = grow(near, [size // count + (place < size % count) for place in range(count)])
+    near = list_neighbours(edges, size)
+    owner = grow_clusters(near, [size // count + (place < size % count) for place in range(count)])
     for _ in range(sweeps):
-        settle(near, owner, count)
+        refine_clusters(near, owner, count)
     return torch.tensor(owner)
 
 
-def neighbours(edges: Tensor, size: int) -> list[list[int]]:
+def list_neighbours(edges: Tensor, size: int) -> list[list[int]]:
     """List the neighbours of each node, in order."""
     near: list[list[int]] = [[] for _ in range(size)]
     for one, other in edges.T.tolist():
@@ -55,7 +55,7 @@ def neighbours(edges: Tensor, size: int) -> list[list[int]]:
     return [sorted(some) for some in near]
 
 
-def grow(near: Sequence[Sequence[int]], sizes: Sequence[int]) -> list[int]:
+def grow_clusters(near: Sequence[Sequence[int]], sizes: Sequence[int]) -> list[int]:
     """Fill clusters one after the other, breadth first, each from the border of those before."""
     owner = [-1] * len(near)
     border: deque[int] = deque()
@@ -82,7 +82,7 @@ def grow(near: Sequence[Sequence[int]], sizes: Sequence[int]) -> list[int]:
     return owner
 
 
-def settle(near: Sequence[Sequence[int]], owner: list[int], count: int) -> None:
+def refine_clusters(near: Sequence[Sequence[int]], owner: list[int], count: int) -> None:
     """Move each node, in place, to the cluster of most of its neighbours, where there is room."""
     fair = len(owner) / count
     low, high = int(fair * (1 - SLACK)), int(fair * (1 + SLACK)) + 1

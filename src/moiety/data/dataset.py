@@ -78,7 +78,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Scale:
+class FeatureScale:
     """Shift and stretch so that fitted rows have mean 0 and standard deviation 1.
 
     Args:
@@ -112,7 +112,7 @@ class Scale:
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Scale:
+    def from_json(cls, raw: Mapping[str, Any]) -> FeatureScale:
         """Read what ``to_json`` wrote."""
         return cls(
             torch.tensor(raw["mean"], dtype=torch.float32),
@@ -120,7 +120,7 @@ class Scale:
         )
 
 
-def fit_scale(x: Tensor, rows: Tensor | None = None) -> Scale:
+def fit_scale(x: Tensor, rows: Tensor | None = None) -> FeatureScale:
     """Fit a scale, in float64, with the population's standard deviation.
 
     Whole numbers are names (tokens), not measures, and get an empty scale.
@@ -137,20 +137,20 @@ def fit_scale(x: Tensor, rows: Tensor | None = None) -> Scale:
     ([1.0, 5.0], [1.0, 1.0])
     """
     if not x.is_floating_point():
-        return Scale(torch.ones(0), torch.ones(0))
+        return FeatureScale(torch.ones(0), torch.ones(0))
     chosen = (x if rows is None else x[rows]).double()
     if not len(chosen):
         raise ValueError(f"no rows to fit a scale on, x has shape {list(x.shape)}; choose some")
     columns = chosen.transpose(0, 1).flatten(1)
     std = columns.std(1, correction=0).float()
     flat = (columns.amax(1) == columns.amin(1)) | (std == 0)
-    return Scale(columns.mean(1).float(), torch.where(flat, torch.ones_like(std), std))
+    return FeatureScale(columns.mean(1).float(), torch.where(flat, torch.ones_like(std), std))
 
 
-def apportion(size: int, fractions: Mapping[str, float]) -> dict[str, int]:
+def apportion_rows(size: int, fractions: Mapping[str, float]) -> dict[str, int]:
     """Share ``size`` out by largest remainder; of equal remainders the first named wins.
 
-    >>> apportion(10, {"train": 0.75, "test": 0.25})
+    >>> apportion_rows(10, {"train": 0.75, "test": 0.25})
     {'train': 8, 'test': 2}
     """
     exact = {name: size * fraction for name, fraction in fractions.items()}
@@ -162,13 +162,13 @@ def apportion(size: int, fractions: Mapping[str, float]) -> dict[str, int]:
     return sizes
 
 
-def shuffled_by_class(y: Tensor, rng: Generator) -> Tensor:
+def shuffle_by_class(y: Tensor, rng: Generator) -> Tensor:
     """Order rows by class, and at random within a class, [N]."""
     order = torch.randperm(len(y), generator=rng)
     return order[y[order].argsort(stable=True)]
 
 
-def divide(
+def divide_rows(
     dataset: Dataset,
     *,
     fractions: Mapping[str, float],
@@ -198,14 +198,14 @@ def divide(
     ):
         raise ValueError(f"{dict(fractions)=}; give positive shares that sum to 1")
     chosen = torch.arange(dataset.size) if rows is None else rows
-    sizes = apportion(len(chosen), fractions)
+    sizes = apportion_rows(len(chosen), fractions)
     if not all(sizes.values()):
         raise ValueError(f"{len(chosen)} rows divide into {sizes}; give more rows or larger shares")
     if dataset.y is None or dataset.y.ndim > 1:  # a text has no class of its own
         y = torch.zeros(len(chosen), dtype=torch.int64)
     else:
         y = dataset.y[chosen]
-    order = shuffled_by_class(y, stream(seed, "divide"))
+    order = shuffle_by_class(y, stream(seed, "divide"))
     # Places of a set lie evenly along the order, so every class meets every set in proportion.
     place = torch.cat([(torch.arange(n).double() + 0.5) / n for n in sizes.values()])
     owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor([*sizes.values()]))

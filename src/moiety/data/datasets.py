@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from moiety.core.streams import stream
 from moiety.data import cache, texts
 from moiety.data.dataset import Dataset
-from moiety.data.extras import need
-from moiety.data.modes import modes
+from moiety.data.extras import import_extra
+from moiety.data.modes import draw_modes
 
 
 @dataclass(frozen=True)
-class Entry:
+class DatasetEntry:
     """A data set that can be loaded by name: how, what it is, and what it needs."""
 
     load: Callable[[], Dataset]
@@ -30,7 +30,7 @@ UCI = "UCI Machine Learning Repository, as shipped with scikit-learn"
 
 def digits() -> Dataset:
     """Load the handwritten digits that ship with scikit-learn, [1797, 1, 8, 8] in 0..1."""
-    raw = need("sklearn.datasets", "the data set 'digits'").load_digits()
+    raw = import_extra("sklearn.datasets", "the data set 'digits'").load_digits()
     return Dataset(
         name="digits",
         x=torch.from_numpy(raw.images).float()[:, None] / 16,
@@ -43,7 +43,7 @@ def digits() -> Dataset:
 
 def wine() -> Dataset:
     """Load the wine recognition table, [178, 13]."""
-    raw = need("sklearn.datasets", "the data set 'wine'").load_wine()
+    raw = import_extra("sklearn.datasets", "the data set 'wine'").load_wine()
     return Dataset(
         name="wine",
         x=torch.from_numpy(raw.data).float(),
@@ -56,7 +56,7 @@ def wine() -> Dataset:
 
 def breast_cancer() -> Dataset:
     """Load the breast cancer (diagnostic) table, [569, 30]."""
-    raw = need("sklearn.datasets", "the data set 'breast-cancer'").load_breast_cancer()
+    raw = import_extra("sklearn.datasets", "the data set 'breast-cancer'").load_breast_cancer()
     return Dataset(
         name="breast-cancer",
         x=torch.from_numpy(raw.data).float(),
@@ -69,12 +69,12 @@ def breast_cancer() -> Dataset:
 
 def fixed_modes() -> Dataset:
     """Draw the synthetic problem from its fixed seed, [12000, 1, 12, 12]."""
-    return modes(stream(0, "modes"))
+    return draw_modes(stream(0, "modes"))
 
 
 def noisy_modes() -> Dataset:
     """Draw the easier shapes in heavier noise: four templates a class, [12000, 1, 12, 12]."""
-    return replace(modes(stream(0, "modes"), num_modes=4, noise=1.5), name="modes-noisy")
+    return replace(draw_modes(stream(0, "modes"), num_modes=4, noise=1.5), name="modes-noisy")
 
 
 def cifar10_small() -> Dataset:
@@ -84,49 +84,61 @@ def cifar10_small() -> Dataset:
 
 
 SHIPPED = 'pip install "moiety[data]"'
-SHELF = f"files in the folder named by {cache.VARIABLE}"
+IN_DATA_FOLDER = f"files in the folder named by {cache.VARIABLE}"
 
-SETS: Mapping[str, Entry] = {
-    "digits": Entry(digits, "1,797 handwritten digits, 8x8, 10 classes", SHIPPED),
-    "wine": Entry(wine, "178 wines, 13 measurements, 3 classes", SHIPPED),
-    "breast-cancer": Entry(breast_cancer, "569 tumours, 30 measurements, 2 classes", SHIPPED),
-    "modes": Entry(fixed_modes, "synthetic, 10 classes of 6 noisy templates, 12x12", "nothing"),
-    "modes-noisy": Entry(
+DATASETS: Mapping[str, DatasetEntry] = {
+    "digits": DatasetEntry(digits, "1,797 handwritten digits, 8x8, 10 classes", SHIPPED),
+    "wine": DatasetEntry(wine, "178 wines, 13 measurements, 3 classes", SHIPPED),
+    "breast-cancer": DatasetEntry(
+        breast_cancer, "569 tumours, 30 measurements, 2 classes", SHIPPED
+    ),
+    "modes": DatasetEntry(
+        fixed_modes, "synthetic, 10 classes of 6 noisy templates, 12x12", "nothing"
+    ),
+    "modes-noisy": DatasetEntry(
         noisy_modes, "the same with 4 templates and half as much noise again", "nothing"
     ),
-    "fashion-mnist": Entry(
-        cache.fashion_mnist, "60,000 + 10,000 pieces of clothing, 28x28, 10 classes", SHELF
+    "fashion-mnist": DatasetEntry(
+        cache.fashion_mnist, "60,000 + 10,000 pieces of clothing, 28x28, 10 classes", IN_DATA_FOLDER
     ),
-    "cifar10": Entry(
-        cache.cifar10, "30,000 + 10,000 photographs, 3x32x32, 10 classes", f"{SHELF}; {SHIPPED}"
+    "cifar10": DatasetEntry(
+        cache.cifar10,
+        "30,000 + 10,000 photographs, 3x32x32, 10 classes",
+        f"{IN_DATA_FOLDER}; {SHIPPED}",
     ),
-    "cifar10-small": Entry(
-        cifar10_small, "the same, pixels averaged 2x2 to 3x16x16", f"{SHELF}; {SHIPPED}"
+    "cifar10-small": DatasetEntry(
+        cifar10_small, "the same, pixels averaged 2x2 to 3x16x16", f"{IN_DATA_FOLDER}; {SHIPPED}"
     ),
-    "cora": Entry(cache.cora, "2,708 papers in a graph of citations, 7 classes", SHELF),
-    "coauthor-cs": Entry(
-        cache.coauthor_cs, "18,333 authors in a graph of joint papers, 15 classes", SHELF
+    "cora": DatasetEntry(
+        cache.cora, "2,708 papers in a graph of citations, 7 classes", IN_DATA_FOLDER
     ),
-    "shakespeare": Entry(
-        texts.shakespeare, "tiny Shakespeare, 17,428 windows of 64 characters, 65 letters", SHELF
+    "coauthor-cs": DatasetEntry(
+        cache.coauthor_cs, "18,333 authors in a graph of joint papers, 15 classes", IN_DATA_FOLDER
     ),
-    "femnist": Entry(cache.femnist, "18,796 characters by 184 writers, 28x28, 62 classes", SHELF),
+    "shakespeare": DatasetEntry(
+        texts.shakespeare,
+        "tiny Shakespeare, 17,428 windows of 64 characters, 65 letters",
+        IN_DATA_FOLDER,
+    ),
+    "femnist": DatasetEntry(
+        cache.femnist, "18,796 characters by 184 writers, 28x28, 62 classes", IN_DATA_FOLDER
+    ),
 }
 
 
-def load(name: str) -> Dataset:
+def load_dataset(name: str) -> Dataset:
     """Load a data set by name.
 
     Raises:
         ValueError: if the name is unknown; says the nearest names.
         ImportError: if a library is missing; says which.
 
-    >>> load("digit")  # doctest: +ELLIPSIS
+    >>> load_dataset("digit")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ValueError: unknown data set 'digit'; nearest: digits. Known: breast-cancer, cifar10, ...
     """
-    if name not in SETS:
-        near = get_close_matches(name, SETS, n=3, cutoff=0.4)
+    if name not in DATASETS:
+        near = get_close_matches(name, DATASETS, n=3, cutoff=0.4)
         hint = f"nearest: {', '.join(near)}. " if near else ""
-        raise ValueError(f"unknown data set {name!r}; {hint}Known: {', '.join(sorted(SETS))}")
-    return SETS[name].load()
+        raise ValueError(f"unknown data set {name!r}; {hint}Known: {', '.join(sorted(DATASETS))}")
+    return DATASETS[name].load()

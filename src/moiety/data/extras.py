@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 
-def need(module: str, purpose: str) -> Any:
+def import_extra(module: str, purpose: str) -> Any:
     """Import a module of the extra ``data``.
 
     Args:
@@ -14,7 +14,7 @@ def need(module: str, purpose: str) -> Any:
     Raises:
         ImportError: if it is not installed; names the remedy.
 
-    >>> need("no_such_module", "reading stones")
+    >>> import_extra("no_such_module", "reading stones")
     Traceback (most recent call last):
     ImportError: reading stones needs no_such_module; run: pip install "moiety[data]"
     """

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from moiety.data.dataset import Dataset
 from moiety.data.images import read_images
-from moiety.data.tables import Columns, encode, read_csv, read_parquet
+from moiety.data.tables import Columns, encode_labels, read_csv, read_parquet
 
 
-def read(
+def read_file(
     path: str | Path,
     *,
     target: str | None = None,
     group: str | None = None,
     labels: bool = True,
-    likely: str | None = None,
+    usual_target: str | None = None,
 ) -> Dataset:
     """Read a CSV, Parquet or npz file, or a folder of images.
 
@@ -31,7 +31,7 @@ def read(
         target: the column of labels; by default the one named y, label, target or class, if any.
         group: the column of natural workers; by default the one named worker, if any.
         labels: False drops labels unread, also where the file has them.
-        likely: the column of labels where it is there; a file without it is unlabelled.
+        usual_target: the column of labels where it is there; a file without it is unlabelled.
 
     Returns:
         The rows; ``y`` is None where no labels were found or wanted.
@@ -54,12 +54,12 @@ def read(
         )
     if not path.stat().st_size:
         raise ValueError(f"{path} is empty; give a file with at least one row")
-    return readers[suffix](path, Columns(target, group, labels, likely))
+    return readers[suffix](path, Columns(target, group, labels, usual_target))
 
 
 def read_npz(path: Path, columns: Columns) -> Dataset:
     """Read the arrays ``x``, optionally labels (``y``) and workers; pickles are never opened."""
-    with unpacked(path, "x=x, y=y") as opened:
+    with open_npz(path, "x=x, y=y") as opened:
         if "x" not in opened.files:
             raise ValueError(f"{path} has arrays {opened.files}, but no 'x'; name the features 'x'")
         if "edges" in opened.files:
@@ -68,16 +68,16 @@ def read_npz(path: Path, columns: Columns) -> Dataset:
                 "of a graph, or leave 'edges' out of the file"
             )
         label, group = columns.choose(path, [name for name in opened.files if name != "x"], ("y",))
-        x = features(path, array(path, opened, "x"))
-        y, classes = (None, ()) if label is None else named(path, opened, label)
-        groups = None if group is None else named(path, opened, group)[0]
+        x = check_features(path, read_array(path, opened, "x"))
+        y, classes = (None, ()) if label is None else read_names(path, opened, label)
+        groups = None if group is None else read_names(path, opened, group)[0]
     for name, column in ((label, y), (group, groups)):
         if column is not None and len(column) != len(x):
             raise ValueError(f"{path}: {name!r} has {len(column)} rows, but 'x' has {len(x)}")
     return Dataset(path.stem, x, y, classes, groups, source=str(path.name))
 
 
-def present(path: Path, wanted: str) -> None:
+def require_file(path: Path, wanted: str) -> None:
     """Refuse a file that is not there or has nothing in it."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
@@ -86,7 +86,7 @@ def present(path: Path, wanted: str) -> None:
         raise ValueError(f"{path} is empty; give {wanted}")
 
 
-def unpacked(path: Path, arrays: str) -> np.lib.npyio.NpzFile:
+def open_npz(path: Path, arrays: str) -> np.lib.npyio.NpzFile:
     """Open an npz file; ``arrays`` are the words that would write one as it should be."""
     try:
         opened = np.load(path, allow_pickle=False)
@@ -100,7 +100,7 @@ def unpacked(path: Path, arrays: str) -> np.lib.npyio.NpzFile:
     return opened
 
 
-def array(path: Path, opened: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+def read_array(path: Path, opened: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
     """Read one array; arrays of Python objects and damaged arrays are refused."""
     try:
         return opened[name]
@@ -111,15 +111,17 @@ def array(path: Path, opened: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
         ) from error
 
 
-def named(path: Path, opened: np.lib.npyio.NpzFile, name: str) -> tuple[Tensor, tuple[str, ...]]:
+def read_names(
+    path: Path, opened: np.lib.npyio.NpzFile, name: str
+) -> tuple[Tensor, tuple[str, ...]]:
     """Read an array of labels or workers, [N]."""
-    values = array(path, opened, name)
+    values = read_array(path, opened, name)
     if values.ndim != 1:
         raise ValueError(f"{path}: {name!r} has shape {list(values.shape)}; give one number a row")
-    return encode(path, name, values)
+    return encode_labels(path, name, values)
 
 
-def features(path: Path, raw: np.ndarray) -> Tensor:
+def check_features(path: Path, raw: np.ndarray) -> Tensor:
     """Check ``x`` and bring it to float32: tables [N, D], images [N, C, H, W], bytes to 0..1."""
     if raw.dtype.kind not in "biuf":
         raise ValueError(f"{path}: 'x' has dtype {raw.dtype}; save it as numbers, e.g. float32")

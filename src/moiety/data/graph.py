@@ -79,12 +79,12 @@ class GraphRows:
         return {**columns, "edges": number[self.edges[:, within]]}
 
 
-def both_ways(edges: Tensor) -> Tensor:
+def mirror_edges(edges: Tensor) -> Tensor:
     """Give each undirected edge in both directions, [2, 2 E]."""
     return torch.cat([edges, edges.flip(0)], 1)
 
 
-def undirected(edges: Tensor, size: int) -> Tensor:
+def make_undirected(edges: Tensor, size: int) -> Tensor:
     """Give each edge once in both directions, and none from a node to itself, [2, E'].
 
     Args:
@@ -94,7 +94,7 @@ def undirected(edges: Tensor, size: int) -> Tensor:
     Raises:
         ValueError: for edges of another shape or between nodes that are not there.
 
-    >>> undirected(torch.tensor([[0, 2, 1, 1], [1, 1, 1, 0]]), 3).tolist()
+    >>> make_undirected(torch.tensor([[0, 2, 1, 1], [1, 1, 1, 0]]), 3).tolist()
     [[0, 1, 1, 2], [1, 0, 2, 1]]
     """
     whole = not (edges.is_floating_point() or edges.dtype == torch.bool)
@@ -110,17 +110,17 @@ def undirected(edges: Tensor, size: int) -> Tensor:
             f"edge {place} joins nodes {edges[:, place].tolist()}, but x has {size} nodes, counted "
             f"from 0 to {size - 1}; drop such edges or give all nodes"
         )
-    one, other = both_ways(edges[:, edges[0] != edges[1]].long())
+    one, other = mirror_edges(edges[:, edges[0] != edges[1]].long())
     number = (one * size + other).unique()
     return torch.stack([number // max(1, size), number % max(1, size)])
 
 
-def masked(y_N: Tensor, mask_N: Tensor) -> Tensor:
+def mask_labels(y_N: Tensor, mask_N: Tensor) -> Tensor:
     """Hide the labels outside a mask, [N]."""
     return torch.where(mask_N, y_N, UNSCORED)
 
 
-def project(x_ND: Tensor, width: int) -> Tensor:
+def project_features(x_ND: Tensor, width: int) -> Tensor:
     """Multiply features by a fixed Gaussian matrix of variance 1 / width, [N, width].
 
     Rows are brought to length 1 first. The matrix depends on its shape alone, so that lengths and

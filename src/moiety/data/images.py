@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from moiety.data.dataset import Dataset
-from moiety.data.extras import need
+from moiety.data.extras import import_extra
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def visible(folder: Path) -> list[Path]:
+def list_visible(folder: Path) -> list[Path]:
     """List what a folder holds, sorted by name; hidden files stay out."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
-def images_in(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """List the images of a folder that holds nothing else."""
-    found = visible(folder)
+    found = list_visible(folder)
     for path in found:
         if path.is_dir() or path.suffix.lower() not in SUFFIXES:
             raise ValueError(f"{path} is no PNG or JPEG image; convert it or move it away")
@@ -42,24 +42,24 @@ def read_images(folder: Path, *, labels: bool = True) -> Dataset:
     Raises:
         ValueError: if there are no images, one cannot be read, or they differ in size.
     """
-    entries = visible(folder)
+    entries = list_visible(folder)
     kinds = [entry for entry in entries if entry.is_dir()]
     if kinds and len(kinds) < len(entries):
         loose = next(entry for entry in entries if not entry.is_dir())
         raise ValueError(f"{folder} has folders and also {loose.name}; move it into a folder")
     if not kinds:
-        return Dataset(folder.name, stack(images_in(folder)), source=folder.name)
-    files = [images_in(kind) for kind in kinds]
-    x = stack([path for own in files for path in own])
+        return Dataset(folder.name, stack_images(list_images(folder)), source=folder.name)
+    files = [list_images(kind) for kind in kinds]
+    x = stack_images([path for own in files for path in own])
     if not labels:
         return Dataset(folder.name, x, source=folder.name)
     y = torch.repeat_interleave(torch.tensor([len(own) for own in files]))
     return Dataset(folder.name, x, y, tuple(kind.name for kind in kinds), source=folder.name)
 
 
-def pixels(path: Path) -> np.ndarray:
+def read_pixels(path: Path) -> np.ndarray:
     """Read one image, bytes [H, W] if grey, else [H, W, 3]."""
-    image: Any = need("PIL.Image", "reading images")
+    image: Any = import_extra("PIL.Image", "reading images")
     try:
         with image.open(path) as opened:
             mode = opened.mode
@@ -72,9 +72,9 @@ def pixels(path: Path) -> np.ndarray:
     raise ValueError(f"{path} has mode {mode}; convert it to 8-bit grey or RGB")
 
 
-def stack(paths: Sequence[Path]) -> Tensor:
+def stack_images(paths: Sequence[Path]) -> Tensor:
     """Read images into one tensor, [N, C, H, W] float32 in 0..1."""
-    found = [pixels(path) for path in paths]
+    found = [read_pixels(path) for path in paths]
     size = found[0].shape[:2]
     for path, own in zip(paths, found, strict=True):
         if own.shape[:2] != size:

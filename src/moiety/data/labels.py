@@ -53,7 +53,7 @@ def draw_sets(
     return drawn
 
 
-def blocks(num_classes: int, count: int, rng: Generator) -> tuple[Labels, ...]:
+def draw_label_blocks(num_classes: int, count: int, rng: Generator) -> tuple[Labels, ...]:
     """Deal all labels into ``count`` disjoint blocks whose sizes differ by at most one."""
     if not count:
         return ()
@@ -63,7 +63,7 @@ def blocks(num_classes: int, count: int, rng: Generator) -> tuple[Labels, ...]:
     return tuple(tuple(sorted(block.tolist())) for block in dealt)
 
 
-def label_sets(
+def draw_label_sets(
     num_classes: int,
     rng: Generator,
     *,
@@ -92,7 +92,7 @@ def label_sets(
             f"{anchors=}, {normals=}, {unseen=}, {per_worker=}; choose counts >= 0, "
             f"and per_worker from 1 to {num_classes}"
         )
-    block = blocks(num_classes, anchors, rng)
+    block = draw_label_blocks(num_classes, anchors, rng)
     taken = {labels for labels in block if len(labels) == per_worker}
     space, asked = comb(num_classes, per_worker), len(taken) + normals + unseen
     if asked > space:
@@ -105,7 +105,7 @@ def label_sets(
     return LabelSets(block, tuple(drawn[:normals]), tuple(drawn[normals:]))
 
 
-def rows_of(labels: Tensor, label: int) -> Tensor:
+def find_label_rows(labels: Tensor, label: int) -> Tensor:
     """Positions of the rows of a label; at least one.
 
     Raises:
@@ -117,26 +117,26 @@ def rows_of(labels: Tensor, label: int) -> Tensor:
     return rows
 
 
-def holders(sets: Sequence[Labels]) -> Iterator[tuple[int, list[int]]]:
+def iterate_holders(sets: Sequence[Labels]) -> Iterator[tuple[int, list[int]]]:
     """Yield every label that somebody holds, in order, with those who do."""
     for label in sorted({label for labels in sets for label in labels}):
         yield label, [worker for worker, labels in enumerate(sets) if label in labels]
 
 
-def all_of(labels: Tensor, sets: Sequence[Labels]) -> list[Tensor]:
+def assign_all_rows(labels: Tensor, sets: Sequence[Labels]) -> list[Tensor]:
     """Give every worker all rows of its labels, sorted int64; workers share them."""
-    known = {label: rows_of(labels, label) for label, _ in holders(sets)}
+    known = {label: find_label_rows(labels, label) for label, _ in iterate_holders(sets)}
     return [torch.cat([known[label] for label in own]).sort().values for own in sets]
 
 
-def quotas(rows_per_worker: int, labels: Labels, rng: Generator) -> dict[int, int]:
+def draw_quotas(rows_per_worker: int, labels: Labels, rng: Generator) -> dict[int, int]:
     """Spread a worker's rows evenly over its labels; chance decides who has one more."""
     base, extra = divmod(rows_per_worker, len(labels))
     lucky = set(torch.randperm(len(labels), generator=rng)[:extra].tolist())
     return {label: base + (place in lucky) for place, label in enumerate(labels)}
 
 
-def deal(
+def assign_rows(
     labels: Tensor,
     sets: Sequence[Labels],
     rng: Generator,
@@ -163,22 +163,26 @@ def deal(
         raise ValueError(
             f"{rows_per_worker=}, {sets=}; give at least one row and one label to each"
         )
-    wanted = [{} if rows_per_worker is None else quotas(rows_per_worker, own, rng) for own in sets]
+    wanted = [
+        {} if rows_per_worker is None else draw_quotas(rows_per_worker, own, rng) for own in sets
+    ]
     parts: list[list[Tensor]] = [[] for _ in sets]
-    for label, everyone in holders(sets):
-        rows = rows_of(labels, label)
+    for label, everyone in iterate_holders(sets):
+        rows = find_label_rows(labels, label)
         # Chance decides who has one row more, or it would always be the first workers.
         held = [everyone[i] for i in torch.randperm(len(everyone), generator=rng).tolist()]
         sizes = [wanted[worker].get(label, -1) for worker in held]
         if rows_per_worker is None:
             base, extra = divmod(len(rows), len(held))
             sizes = [base + (place < extra) for place in range(len(held))]
-        for worker, mine in zip(held, cut(rows, sizes, label, rng, replace=replace), strict=True):
+        for worker, mine in zip(
+            held, draw_portions(rows, sizes, label, rng, replace=replace), strict=True
+        ):
             parts[worker].append(mine)
-    return [joined(worker, own) for worker, own in enumerate(parts)]
+    return [join_rows(worker, own) for worker, own in enumerate(parts)]
 
 
-def joined(worker: int, parts: Sequence[Tensor]) -> Tensor:
+def join_rows(worker: int, parts: Sequence[Tensor]) -> Tensor:
     """Join and sort a worker's rows; refuse a worker without any."""
     rows = torch.cat(list(parts)).sort().values
     if not len(rows):
@@ -186,7 +190,7 @@ def joined(worker: int, parts: Sequence[Tensor]) -> Tensor:
     return rows
 
 
-def cut(
+def draw_portions(
     rows: Tensor, sizes: Sequence[int], label: int, rng: Generator, *, replace: bool
 ) -> Sequence[Tensor]:
     """Draw rows of one label in portions of the given sizes."""

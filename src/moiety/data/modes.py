@@ -13,20 +13,20 @@ from moiety.data.dataset import Dataset
 SIDE = 12
 
 
-def smooth(x: Tensor) -> Tensor:
+def smooth_images(x: Tensor) -> Tensor:
     """Smooth circularly along both sides with the kernel (1/4, 1/2, 1/4), [..., S, S]."""
     for dim in (-2, -1):
         x = x / 2 + (x.roll(1, dim) + x.roll(-1, dim)) / 4
     return x
 
 
-def templates(count: int, rng: Generator) -> Tensor:
+def draw_templates(count: int, rng: Generator) -> Tensor:
     """Draw smooth templates of unit standard deviation, [count, S, S]."""
-    drawn = smooth(smooth(torch.randn(count, SIDE, SIDE, generator=rng)))
+    drawn = smooth_images(smooth_images(torch.randn(count, SIDE, SIDE, generator=rng)))
     return drawn / drawn.std((-2, -1), correction=0, keepdim=True)
 
 
-def shifted(x_NSS: Tensor, shift_N2: Tensor) -> Tensor:
+def shift_images(x_NSS: Tensor, shift_N2: Tensor) -> Tensor:
     """Shift every image circularly by its own number of rows and columns, [N, S, S]."""
     side = torch.arange(SIDE)
     down = (side - shift_N2[:, :1]) % SIDE
@@ -35,7 +35,7 @@ def shifted(x_NSS: Tensor, shift_N2: Tensor) -> Tensor:
     return x_NSS[row, down[:, :, None], right[:, None, :]]
 
 
-def modes(
+def draw_modes(
     rng: Generator,
     *,
     num_classes: int = 10,
@@ -59,12 +59,12 @@ def modes(
     Returns:
         Images [num_classes * (train + test), 1, 12, 12] with a test split.
     """
-    template = templates(num_classes * num_modes, rng)
+    template = draw_templates(num_classes * num_modes, rng)
     size = num_classes * (train + test)
     y = torch.arange(num_classes).repeat(train + test)
     mode = y * num_modes + torch.randint(num_modes, (size,), generator=rng)
     shift = torch.randint(-1, 2, (size, 2), generator=rng)
-    x = shifted(template[mode], shift)
+    x = shift_images(template[mode], shift)
     x = x + noise * torch.randn(x.shape, generator=rng)
     return Dataset(
         name="modes",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from moiety.data.dataset import Dataset
-from moiety.data.files import array, features, named, present, unpacked
+from moiety.data.files import check_features, open_npz, read_array, read_names, require_file
 from moiety.data.graph import Graph
 from moiety.data.tables import Columns
 from moiety.tasks.losses import UNSCORED
@@ -28,10 +28,10 @@ def read_graph(path: Path, columns: Columns) -> Dataset:
     Raises:
         ValueError: if the file cannot be used; says where and what to do.
     """
-    present(path, WANTED)
+    require_file(path, WANTED)
     if path.suffix.lower() != ".npz":
         raise ValueError(f"{path} is no graph: this model reads one; give {WANTED}")
-    with unpacked(path, "x=x, edges=edges") as opened:
+    with open_npz(path, "x=x, edges=edges") as opened:
         missing = [name for name in ("x", "edges") if name not in opened.files]
         if missing:
             raise ValueError(
@@ -40,8 +40,10 @@ def read_graph(path: Path, columns: Columns) -> Dataset:
             )
         others = [name for name in opened.files if name not in ("x", "edges")]
         label, _ = columns.choose(path, others, ("y",))
-        x, edges = features(path, array(path, opened, "x")), ends(path, opened)
-        y, classes = (None, ()) if label is None else known(*named(path, opened, label))
+        x, edges = check_features(path, read_array(path, opened, "x")), read_edges(path, opened)
+        y, classes = (
+            (None, ()) if label is None else drop_unknown_labels(*read_names(path, opened, label))
+        )
     if x.ndim != 2:
         raise ValueError(f"{path}: 'x' has shape {list(x.shape)}; give a row for each node, [N, D]")
     if y is not None and len(y) != len(x):
@@ -51,9 +53,9 @@ def read_graph(path: Path, columns: Columns) -> Dataset:
     return Dataset(path.stem, x, y, classes, source=path.name, graph=graph)
 
 
-def ends(path: Path, opened: np.lib.npyio.NpzFile) -> Tensor:
+def read_edges(path: Path, opened: np.lib.npyio.NpzFile) -> Tensor:
     """Read edges, int64 [2, E]."""
-    raw = array(path, opened, "edges")
+    raw = read_array(path, opened, "edges")
     if raw.ndim != 2 or len(raw) != 2 or raw.dtype.kind not in "iu":
         raise ValueError(
             f"{path}: 'edges' has shape {list(raw.shape)} and dtype {raw.dtype}; give whole "
@@ -62,10 +64,10 @@ def ends(path: Path, opened: np.lib.npyio.NpzFile) -> Tensor:
     return torch.from_numpy(raw.astype(np.int64))
 
 
-def known(y: Tensor, names: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
+def drop_unknown_labels(y: Tensor, names: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
     """Take names of no class, numbers below 0, out of labels.
 
-    >>> known(torch.tensor([0, 1, 2]), ("-1", "3", "5"))
+    >>> drop_unknown_labels(torch.tensor([0, 1, 2]), ("-1", "3", "5"))
     (tensor([-1,  0,  1]), ('3', '5'))
     """
     kept = [name for name in names if not (name[:1] == "-" and name[1:].isdigit())]

@@ -14,11 +14,11 @@ from math import comb
 import torch
 from torch import Generator, Tensor
 
-from moiety.data.dataset import shuffled_by_class
-from moiety.data.labels import Labels, deal, draw_sets
+from moiety.data.dataset import shuffle_by_class
+from moiety.data.labels import Labels, assign_rows, draw_sets
 
 
-def check(size: int, workers: int, rows: int, remedy: str) -> None:
+def check_partition_size(size: int, workers: int, rows: int, remedy: str) -> None:
     """Refuse less than one worker, and fewer rows than workers must have."""
     if workers < 1:
         raise ValueError(f"{workers=}; choose at least 1")
@@ -26,35 +26,39 @@ def check(size: int, workers: int, rows: int, remedy: str) -> None:
         raise ValueError(f"{size} rows, but {workers=} need at least {rows} each; {remedy}")
 
 
-def settled(hands: Sequence[Tensor]) -> list[Tensor]:
+def sort_rows(hands: Sequence[Tensor]) -> list[Tensor]:
     """Sort every hand."""
     return [hand.sort().values for hand in hands]
 
 
-def iid(size: int, workers: int, rng: Generator, *, allow_empty: bool = False) -> list[Tensor]:
+def partition_iid(
+    size: int, workers: int, rng: Generator, *, allow_empty: bool = False
+) -> list[Tensor]:
     """Deal rows at random; sizes differ by at most one.
 
     Raises:
         ValueError: if there are more workers than rows, unless ``allow_empty``.
 
-    >>> [len(part) for part in iid(7, 3, torch.Generator().manual_seed(0))]
+    >>> [len(part) for part in partition_iid(7, 3, torch.Generator().manual_seed(0))]
     [3, 2, 2]
     """
-    check(size, workers, int(not allow_empty), "choose fewer workers, or allow_empty=True")
-    return settled(torch.randperm(size, generator=rng).tensor_split(workers))
+    check_partition_size(
+        size, workers, int(not allow_empty), "choose fewer workers, or allow_empty=True"
+    )
+    return sort_rows(torch.randperm(size, generator=rng).tensor_split(workers))
 
 
-def contiguous(size: int, workers: int) -> list[Tensor]:
+def partition_contiguous(size: int, workers: int) -> list[Tensor]:
     """Cut rows into stretches in their order, as a text is; sizes differ by at most one.
 
-    >>> [part.tolist() for part in contiguous(5, 2)]
+    >>> [part.tolist() for part in partition_contiguous(5, 2)]
     [[0, 1, 2], [3, 4]]
     """
-    check(size, workers, 1, "choose fewer workers")
+    check_partition_size(size, workers, 1, "choose fewer workers")
     return list(torch.arange(size).tensor_split(workers))
 
 
-def log_gamma_draws(alpha: float, shape: tuple[int, ...], rng: Generator) -> Tensor:
+def draw_log_gamma(alpha: float, shape: tuple[int, ...], rng: Generator) -> Tensor:
     """Draw logarithms of Gamma(alpha, 1), float64; finite for any alpha in 1e-6..1e6.
 
     Squeeze-free Marsaglia and Tsang (2000) for alpha + 1, brought down to alpha by U^(1/alpha) in
@@ -73,7 +77,7 @@ def log_gamma_draws(alpha: float, shape: tuple[int, ...], rng: Generator) -> Ten
     return math.log(d) + chosen + lift
 
 
-def share_out(counts_CW: Tensor, min_rows: int) -> Tensor:
+def fill_short_workers(counts_CW: Tensor, min_rows: int) -> Tensor:
     """Move single rows from the largest workers to those with too few, [C, W]."""
     counts = counts_CW.clone()
     sizes = counts.sum(0)
@@ -87,15 +91,15 @@ def share_out(counts_CW: Tensor, min_rows: int) -> Tensor:
     return counts
 
 
-def dirichlet_counts(totals_C: Tensor, workers: int, alpha: float, rng: Generator) -> Tensor:
+def draw_dirichlet_counts(totals_C: Tensor, workers: int, alpha: float, rng: Generator) -> Tensor:
     """Cut every class into shares drawn from a symmetric Dirichlet, [C, W]."""
-    shares = log_gamma_draws(alpha, (len(totals_C), workers), rng).softmax(1)
+    shares = draw_log_gamma(alpha, (len(totals_C), workers), rng).softmax(1)
     ends = (shares.cumsum(1) * totals_C[:, None]).round().long().clamp_max(totals_C[:, None])
     ends[:, -1] = totals_C
     return ends.diff(dim=1, prepend=torch.zeros_like(ends[:, :1]))
 
 
-def dirichlet(
+def partition_dirichlet(
     labels: Tensor,
     workers: int,
     rng: Generator,
@@ -124,20 +128,22 @@ def dirichlet(
     """
     if not 1e-6 <= alpha <= 1e6 or min_rows < 0 or tries < 1:
         raise ValueError(f"{alpha=}, {min_rows=}, {tries=}; choose 1e-6 to 1e6, >= 0 and >= 1")
-    check(len(labels), workers, min_rows, "choose fewer workers or a smaller min_rows")
-    order = shuffled_by_class(labels, rng)
+    check_partition_size(
+        len(labels), workers, min_rows, "choose fewer workers or a smaller min_rows"
+    )
+    order = shuffle_by_class(labels, rng)
     totals = labels.unique(return_counts=True)[1]
-    counts = dirichlet_counts(totals, workers, alpha, rng)
+    counts = draw_dirichlet_counts(totals, workers, alpha, rng)
     for _ in range(tries - 1):
         if int(counts.sum(0).min()) >= min_rows:
             break
-        counts = dirichlet_counts(totals, workers, alpha, rng)
-    counts = share_out(counts, min_rows)
+        counts = draw_dirichlet_counts(totals, workers, alpha, rng)
+    counts = fill_short_workers(counts, min_rows)
     owner = torch.arange(workers).repeat(len(totals)).repeat_interleave(counts.flatten())
-    return settled(order[owner.argsort(stable=True)].split(counts.sum(0).tolist()))
+    return sort_rows(order[owner.argsort(stable=True)].split(counts.sum(0).tolist()))
 
 
-def degrees(caps: Sequence[int], total: int, rng: Generator) -> list[int]:
+def count_class_holders(caps: Sequence[int], total: int, rng: Generator) -> list[int]:
     """Give each class its number of holders: as equal as the caps allow, ``total`` in all."""
     level = [0] * len(caps)
     for _ in range(total):
@@ -148,13 +154,13 @@ def degrees(caps: Sequence[int], total: int, rng: Generator) -> list[int]:
     return level
 
 
-def even_sets(caps: Sequence[int], workers: int, size: int, rng: Generator) -> list[Labels]:
+def draw_even_sets(caps: Sequence[int], workers: int, size: int, rng: Generator) -> list[Labels]:
     """Give each worker ``size`` distinct classes, all classes as often as the caps allow.
 
     Each worker takes the classes with most holders to come, ties by chance; as no class has more
     holders than there are workers, this never gets stuck (Gale and Ryser).
     """
-    left = degrees(caps, workers * size, rng)
+    left = count_class_holders(caps, workers * size, rng)
     sets: list[Labels] = []
     for _ in range(workers):
         order = torch.randperm(len(left), generator=rng).tolist()
@@ -165,7 +171,7 @@ def even_sets(caps: Sequence[int], workers: int, size: int, rng: Generator) -> l
     return sets
 
 
-def exchange(one: Labels, two: Labels, rng: Generator) -> tuple[Labels, Labels]:
+def exchange_class(one: Labels, two: Labels, rng: Generator) -> tuple[Labels, Labels]:
     """Exchange one class between two workers that are not alike, or nothing."""
     give, get = sorted(set(one) - set(two)), sorted(set(two) - set(one))
     if not give:
@@ -175,7 +181,7 @@ def exchange(one: Labels, two: Labels, rng: Generator) -> tuple[Labels, Labels]:
     return tuple(sorted({*one, b} - {a})), tuple(sorted({*two, a} - {b}))
 
 
-def set_apart(sets: Sequence[Labels], num_classes: int, rng: Generator) -> list[Labels]:
+def make_sets_distinct(sets: Sequence[Labels], num_classes: int, rng: Generator) -> list[Labels]:
     """Make all sets differ by exchanges, which keep classes even; else draw them anew."""
     space = comb(num_classes, len(sets[0]))
     if space < len(sets):
@@ -189,7 +195,7 @@ def set_apart(sets: Sequence[Labels], num_classes: int, rng: Generator) -> list[
             if held[result[twin]] == 1:
                 break
             other = int(torch.randint(len(result), (), generator=rng))
-            one, two = exchange(result[twin], result[other], rng)
+            one, two = exchange_class(result[twin], result[other], rng)
             if not held[one] and not held[two] and one != two:
                 held.subtract((result[twin], result[other]))
                 held.update((one, two))
@@ -201,7 +207,7 @@ def set_apart(sets: Sequence[Labels], num_classes: int, rng: Generator) -> list[
 
 def check_classes(totals: Sequence[int], workers: int, size: int, caps: Sequence[int]) -> None:
     """Refuse what no deal of classes can give."""
-    check(sum(totals), workers, 0, "")
+    check_partition_size(sum(totals), workers, 0, "")
     if not 1 <= size <= len(totals):
         raise ValueError(
             f"per_worker={size} classes, but the data have {len(totals)}; choose fewer"
@@ -213,7 +219,7 @@ def check_classes(totals: Sequence[int], workers: int, size: int, caps: Sequence
         )
 
 
-def classes(
+def partition_classes(
     labels: Tensor,
     workers: int,
     rng: Generator,
@@ -245,13 +251,13 @@ def classes(
     most = 1 if disjoint else workers
     caps = [min(total, most) for total in totals]
     check_classes(totals, workers, per_worker, caps)
-    sets = even_sets(caps, workers, per_worker, rng)
+    sets = draw_even_sets(caps, workers, per_worker, rng)
     if distinct:
-        sets = set_apart(sets, len(names), rng)
-    return deal(labels, [tuple(names[i] for i in own) for own in sets], rng)
+        sets = make_sets_distinct(sets, len(names), rng)
+    return assign_rows(labels, [tuple(names[i] for i in own) for own in sets], rng)
 
 
-def shards(
+def partition_shards(
     labels: Tensor, workers: int, rng: Generator, *, per_worker: int = 2, allow_empty: bool = False
 ) -> list[Tensor]:
     """Sort rows by class, cut them into equal shards, and deal ``per_worker`` shards to each.
@@ -267,16 +273,16 @@ def shards(
     if per_worker < 1:
         raise ValueError(f"{per_worker=} shards; choose at least 1")
     least = 0 if allow_empty else per_worker
-    check(len(labels), workers, least, "choose fewer workers or shards per worker")
-    cuts = shuffled_by_class(labels, rng).tensor_split(workers * per_worker)
+    check_partition_size(len(labels), workers, least, "choose fewer workers or shards per worker")
+    cuts = shuffle_by_class(labels, rng).tensor_split(workers * per_worker)
     hands = torch.randperm(len(cuts), generator=rng).view(workers, per_worker).tolist()
-    return settled([torch.cat([cuts[i] for i in hand]) for hand in hands])
+    return sort_rows([torch.cat([cuts[i] for i in hand]) for hand in hands])
 
 
-def natural(groups: Tensor) -> list[Tensor]:
+def partition_natural(groups: Tensor) -> list[Tensor]:
     """Give each natural id (a writer, a hospital) its own worker, in the order of ids.
 
-    >>> [part.tolist() for part in natural(torch.tensor([7, 2, 7]))]
+    >>> [part.tolist() for part in partition_natural(torch.tensor([7, 2, 7]))]
     [[1], [0, 2]]
     """
     order = groups.argsort(stable=True)
@@ -284,10 +290,10 @@ def natural(groups: Tensor) -> list[Tensor]:
     return list(order.split(sizes.tolist()))
 
 
-def counts(labels: Tensor, parts: Sequence[Tensor], num_classes: int) -> list[list[int]]:
+def count_labels(labels: Tensor, parts: Sequence[Tensor], num_classes: int) -> list[list[int]]:
     """Count rows, [workers][classes].
 
-    >>> counts(torch.tensor([0, 1, 1]), [torch.tensor([0, 2]), torch.tensor([1])], 2)
+    >>> count_labels(torch.tensor([0, 1, 1]), [torch.tensor([0, 2]), torch.tensor([1])], 2)
     [[1, 1], [0, 1]]
     """
     return [labels[part].bincount(minlength=num_classes).tolist() for part in parts]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from moiety.core.types import Batch
-from moiety.data.dataset import Scale
-from moiety.data.extras import need
-from moiety.data.tables import Columns, numbers, refuse_text, values_of
+from moiety.data.dataset import FeatureScale
+from moiety.data.extras import import_extra
+from moiety.data.tables import Columns, read_feature, read_label_values, refuse_text
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ParquetRows:
     target: str | None
     classes: tuple[str, ...]
     ends: Tensor
-    scale: Scale | None = None
+    scale: FeatureScale | None = None
     most: int = 4
     held: dict[int, Batch] = field(default_factory=dict, compare=False)
 
@@ -70,21 +70,21 @@ class ParquetRows:
 
     def read(self, number: int) -> Batch:
         """Read a row group."""
-        parquet: Any = need("pyarrow.parquet", "reading Parquet files")
+        parquet: Any = import_extra("pyarrow.parquet", "reading Parquet files")
         chosen = [*self.features, *([self.target] if self.target else [])]
         # Opened anew each time: a handle shared with a forked process would share its position.
         with parquet.ParquetFile(self.path) as file:
             table = file.read_row_group(number, columns=chosen)
         refuse_text(self.path, table, self.features)
         x = torch.from_numpy(
-            np.stack([numbers(self.path, table, name) for name in self.features], axis=1)
+            np.stack([read_feature(self.path, table, name) for name in self.features], axis=1)
         )
         batch = {"x": x if self.scale is None else self.scale.apply(x)}
         return {**batch, "y": self.labels(table)} if self.target else batch
 
     def labels(self, table: Any) -> Tensor:
         """Number the labels of a row group."""
-        values = values_of(table, self.target or "")
+        values = read_label_values(table, self.target or "")
         if not self.classes:
             if values.dtype.kind not in "iu":
                 raise ValueError(
@@ -107,7 +107,7 @@ def parquet_rows(
     *,
     target: str | None = None,
     classes: Sequence[str] = (),
-    scale: Scale | None = None,
+    scale: FeatureScale | None = None,
     most: int = 4,
 ) -> ParquetRows:
     """Open the rows of a Parquet file for a worker, without reading them.
@@ -116,14 +116,14 @@ def parquet_rows(
         path: numeric columns are features.
         target: the column of labels; by default the one named y, label, target or class.
         classes: names of all classes; not needed where labels are the numbers 0, 1, 2, ...
-        scale: from ``fit_streamed``.
+        scale: from ``fit_streamed_scale``.
         most: row groups held in memory.
 
     Raises:
         ValueError: if the file or the column is not there, or it holds no rows.
     """
-    arrow: Any = need("pyarrow", "reading Parquet files")
-    parquet: Any = need("pyarrow.parquet", "reading Parquet files")
+    arrow: Any = import_extra("pyarrow", "reading Parquet files")
+    parquet: Any = import_extra("pyarrow.parquet", "reading Parquet files")
     path = Path(path)
     if most < 1:
         raise ValueError(f"{most=} row groups in memory; choose at least 1")
@@ -141,7 +141,7 @@ def parquet_rows(
     return ParquetRows(path, plain, label, tuple(classes), ends, scale, most)
 
 
-def fit_streamed(crew: Sequence[ParquetRows]) -> Scale:
+def fit_streamed_scale(crew: Sequence[ParquetRows]) -> FeatureScale:
     """Fit a scale over the rows of several files, a row group at a time, in float64."""
     count, total, square = 0, torch.zeros(()), torch.zeros(())
     for rows in crew:
@@ -151,4 +151,4 @@ def fit_streamed(crew: Sequence[ParquetRows]) -> Scale:
     mean = total / count
     std = (square / count - mean.square()).clamp_min(0).sqrt()
     flat = std <= 1e-7 * mean.abs().clamp_min(1e-12)
-    return Scale(mean.float(), torch.where(flat, 1.0, std).float())
+    return FeatureScale(mean.float(), torch.where(flat, 1.0, std).float())

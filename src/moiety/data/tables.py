@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from moiety.data.dataset import Dataset
-from moiety.data.extras import need
+from moiety.data.extras import import_extra
 
 TARGETS = ("y", "label", "target", "class")
 WORKER = "worker"
@@ -23,13 +23,13 @@ WORKER = "worker"
 class Columns:
     """What the user said of columns: the target, the group, and whether labels are wanted.
 
-    ``likely`` is the target where it is there, and nothing is amiss where it is not.
+    ``usual_target`` is the target where it is there, and nothing is amiss where it is not.
     """
 
     target: str | None = None
     group: str | None = None
     labels: bool = True
-    likely: str | None = None
+    usual_target: str | None = None
 
     def choose(
         self, path: Path, names: Sequence[str], usual: Sequence[str] = TARGETS
@@ -41,7 +41,7 @@ class Columns:
             return None, group
         self.check(path, names, "target", self.target)
         found = [name for name in usual if name in names]
-        found = [self.likely] if self.likely in names else found
+        found = [self.usual_target] if self.usual_target in names else found
         if self.target is None and len(found) > 1:
             raise ValueError(f"{path} has columns {found}; say which is the label by target=...")
         return self.target or (found[0] if found else None), group
@@ -53,9 +53,9 @@ class Columns:
 
     def kept(self, path: Path, names: Sequence[str]) -> tuple[list[str], str | None, str | None]:
         """Choose the columns of features, the label and the group; unwanted labels are left out."""
-        check_names(path, names)
+        check_column_names(path, names)
         label, group = self.choose(path, names)
-        never = {label, group, self.target, self.likely} | (
+        never = {label, group, self.target, self.usual_target} | (
             set() if self.labels or self.target else {*TARGETS}
         )
         features = [name for name in names if name not in never]
@@ -64,7 +64,7 @@ class Columns:
         return features, label, group
 
 
-def check_names(path: Path, names: Sequence[str]) -> None:
+def check_column_names(path: Path, names: Sequence[str]) -> None:
     """Refuse columns without a name of their own."""
     twins = sorted({name for name in names if list(names).count(name) > 1})
     if twins:
@@ -76,7 +76,7 @@ def check_names(path: Path, names: Sequence[str]) -> None:
         )
 
 
-def encode(path: Path, name: str, values: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
+def encode_labels(path: Path, name: str, values: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
     """Number labels along their sorted distinct values, int64 [N], and name the values."""
     missing = np.array([value is None or value != value for value in values.tolist()], dtype=bool)
     if values.dtype.kind in "OUT":
@@ -101,8 +101,8 @@ def encode(path: Path, name: str, values: np.ndarray) -> tuple[Tensor, tuple[str
 
 def read_csv(path: Path, columns: Columns) -> Dataset:
     """Read comma-separated values with a header; unwanted labels are not converted."""
-    arrow: Any = need("pyarrow", "reading CSV files")
-    arrow_csv: Any = need("pyarrow.csv", "reading CSV files")
+    arrow: Any = import_extra("pyarrow", "reading CSV files")
+    arrow_csv: Any = import_extra("pyarrow.csv", "reading CSV files")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             names = next(csv.reader(file), [])
@@ -117,13 +117,13 @@ def read_csv(path: Path, columns: Columns) -> Dataset:
         table = arrow_csv.read_csv(path, convert_options=options)
     except arrow.ArrowException as error:
         raise ValueError(f"{path} cannot be read as CSV: {error}; mend that line") from error
-    return dataset(path, table, features, label, group)
+    return table_to_dataset(path, table, features, label, group)
 
 
 def read_parquet(path: Path, columns: Columns) -> Dataset:
     """Read Parquet; only the wanted columns are read."""
-    arrow: Any = need("pyarrow", "reading Parquet files")
-    parquet: Any = need("pyarrow.parquet", "reading Parquet files")
+    arrow: Any = import_extra("pyarrow", "reading Parquet files")
+    parquet: Any = import_extra("pyarrow.parquet", "reading Parquet files")
     try:
         with parquet.ParquetFile(path) as file:
             features, label, group = columns.kept(path, file.schema_arrow.names)
@@ -131,27 +131,29 @@ def read_parquet(path: Path, columns: Columns) -> Dataset:
             table = file.read(columns=chosen)
     except (arrow.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}; write it anew") from error
-    return dataset(path, table, features, label, group)
+    return table_to_dataset(path, table, features, label, group)
 
 
-def dataset(
+def table_to_dataset(
     path: Path, table: Any, features: Sequence[str], label: str | None, group: str | None
 ) -> Dataset:
     """Bring a table of Arrow to tensors."""
     if not table.num_rows:
         raise ValueError(f"{path} has a header but no rows; give at least one row")
     refuse_text(path, table, features)
-    x = np.stack([numbers(path, table, name) for name in features], axis=1)
+    x = np.stack([read_feature(path, table, name) for name in features], axis=1)
     y, classes = None, ()
     if label is not None:
-        y, classes = encode(path, label, values_of(table, label))
-    groups = None if group is None else encode(path, group, values_of(table, group))[0]
+        y, classes = encode_labels(path, label, read_label_values(table, label))
+    groups = (
+        None if group is None else encode_labels(path, group, read_label_values(table, group))[0]
+    )
     names = tuple(features)
     rows = torch.from_numpy(x)
     return Dataset(path.stem, rows, y, classes, groups, source=path.name, columns=names)
 
 
-def values_of(table: Any, name: str) -> np.ndarray:
+def read_label_values(table: Any, name: str) -> np.ndarray:
     """Values of a column of labels, as numpy has them."""
     column = table.column(name)
     if str(column.type).startswith("dictionary"):
@@ -161,14 +163,14 @@ def values_of(table: Any, name: str) -> np.ndarray:
 
 def is_number(kind: Any) -> bool:
     """Tell whether a type of Arrow can be a feature; an empty column has the type null."""
-    types: Any = need("pyarrow", "reading tables").types
+    types: Any = import_extra("pyarrow", "reading tables").types
     tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
     return any(test(kind) for test in tests)
 
 
-def plain(kind: Any) -> bool:
+def is_plain_type(kind: Any) -> bool:
     """Tell whether numpy has the type itself, so that a column is brought over at once."""
-    types: Any = need("pyarrow", "reading tables").types
+    types: Any = import_extra("pyarrow", "reading tables").types
     return types.is_integer(kind) or types.is_floating(kind)
 
 
@@ -182,10 +184,10 @@ def refuse_text(path: Path, table: Any, features: Sequence[str]) -> None:
         )
 
 
-def numbers(path: Path, table: Any, name: str) -> np.ndarray:
+def read_feature(path: Path, table: Any, name: str) -> np.ndarray:
     """Values of one feature, float32 [N]; a missing, NaN or infinite one is refused."""
     column = table.column(name)
-    if column.null_count or not plain(column.type):
+    if column.null_count or not is_plain_type(column.type):
         exact = np.array([np.nan if v is None else float(v) for v in column.to_pylist()])
     else:
         exact = column.to_numpy().astype(np.float64)

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from moiety.data.cache import find
+from moiety.data.cache import find_data_file
 from moiety.data.dataset import Dataset
-from moiety.data.files import present
+from moiety.data.files import require_file
 from moiety.tasks.losses import UNSCORED
 
 CONTEXT = 64
@@ -21,10 +21,10 @@ HELD_OUT = 0.1
 """The last share of a text that is the test part."""
 
 
-def windows(tokens: Tensor, context: int) -> tuple[Tensor, Tensor]:
+def cut_windows(tokens: Tensor, context: int) -> tuple[Tensor, Tensor]:
     """Cut tokens into windows side by side, and the tokens that follow each; the rest is left.
 
-    >>> windows(torch.arange(6), 2)[1].tolist()
+    >>> cut_windows(torch.arange(6), 2)[1].tolist()
     [[1, 2], [3, 4]]
     """
     count = (len(tokens) - 1) // context
@@ -34,16 +34,16 @@ def windows(tokens: Tensor, context: int) -> tuple[Tensor, Tensor]:
     return tokens[:end].view(count, context), tokens[1 : end + 1].view(count, context)
 
 
-def covering(tokens: Tensor, context: int) -> tuple[Tensor, Tensor]:
+def cut_covering_windows(tokens: Tensor, context: int) -> tuple[Tensor, Tensor]:
     """Cut tokens into windows so that each token but the first follows once.
 
     Where windows side by side leave some over, one more ends with the text; of it, only tokens
     that did not follow yet have a label, and the others -1.
 
-    >>> covering(torch.arange(6), 3)[1].tolist()
+    >>> cut_covering_windows(torch.arange(6), 3)[1].tolist()
     [[1, 2, 3], [-1, 4, 5]]
     """
-    x, y = windows(tokens, context)
+    x, y = cut_windows(tokens, context)
     left = len(tokens) - 1 - y.numel()
     if not left:
         return x, y
@@ -64,7 +64,7 @@ def read_text(path: Path, letters: Sequence[str], context: int) -> Dataset:
         ValueError: if it is no such text, too short, or has unknown characters.
     """
     wanted = f"a text in UTF-8 of at least {context + 1} characters"
-    present(path, wanted)
+    require_file(path, wanted)
     if path.suffix.lower() in (".npz", ".csv", ".parquet", ".pq"):
         raise ValueError(f"{path} is no text, but this model reads one; give {wanted}, as .txt")
     try:
@@ -78,7 +78,7 @@ def read_text(path: Path, letters: Sequence[str], context: int) -> Dataset:
         )
     place = {letter: number for number, letter in enumerate(letters)}
     refuse_unknown(path, text, place)
-    x, y = covering(torch.tensor([place[letter] for letter in text]), context)
+    x, y = cut_covering_windows(torch.tensor([place[letter] for letter in text]), context)
     return Dataset(path.stem, x, y, tuple(letters), source=path.name)
 
 
@@ -99,10 +99,10 @@ def shakespeare(context: int = CONTEXT) -> Dataset:
 
     A class is a character, and its name is the character itself.
     """
-    text = gzip.decompress(find("lm_tinyshakespeare.txt.gz").read_bytes()).decode("utf8")
+    text = gzip.decompress(find_data_file("lm_tinyshakespeare.txt.gz").read_bytes()).decode("utf8")
     letters = sorted(set(text))
     place = {letter: number for number, letter in enumerate(letters)}
-    x, y = windows(torch.tensor([place[letter] for letter in text]), context)
+    x, y = cut_windows(torch.tensor([place[letter] for letter in text]), context)
     return Dataset(
         name="shakespeare",
         x=x.clone(),

@@ -9,7 +9,7 @@ from moiety.core.rows import Rows, TableRows
 from moiety.core.state import Plan, count_bytes
 from moiety.core.types import Batch
 
-AT_ONCE = 4096
+ROWS_AT_ONCE = 4096
 """Rows gathered at once: few enough to stay small beside a model, enough to make a gather cheap."""
 
 AT_ONCE_BYTES = 1 << 27
@@ -19,28 +19,30 @@ NEAR_BYTES = 1 << 20
 """Bytes of rows gathered at once for a stack on one table: they should still be in the cache."""
 
 
-def feed(rows: Rows, plan: Plan, *, noisy: bool = False) -> Iterator[tuple[Batch, float]]:
+def read_batches(
+    rows: Rows, plan: Plan, *, draws_noise: bool = False
+) -> Iterator[tuple[Batch, float]]:
     """Give each step its batch, short batches without their padding, and its rate factor.
 
     Args:
         rows: the worker's data.
         plan: what was drawn.
-        noisy: whether the solver draws noise, so that a batch carries its ``seed``.
+        draws_noise: whether the solver draws noise, so that a batch carries its ``seed``.
     """
     counts = (plan.weights > 0).sum(1).tolist()
     rates = plan.lr.tolist()
     gathered = (
-        in_bulk(rows, plan, counts)
+        read_in_bulk(rows, plan, counts)
         if isinstance(rows, TableRows)
-        else (step_by_step(rows, plan, counts))
+        else (read_step_by_step(rows, plan, counts))
     )
     for place, batch in enumerate(gathered):
-        if noisy:
+        if draws_noise:
             batch["seed"] = plan.seeds[place]
         yield batch, rates[place]
 
 
-def step_by_step(rows: Rows, plan: Plan, counts: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+def read_step_by_step(rows: Rows, plan: Plan, counts: Sequence[int]) -> Iterator[dict[str, Tensor]]:
     """Take each step's rows on their own: a batch need not be its rows side by side."""
     for ids, weights, count in zip(plan.rows, plan.weights, counts, strict=True):
         columns = rows.take(ids[:count])
@@ -48,10 +50,10 @@ def step_by_step(rows: Rows, plan: Plan, counts: Sequence[int]) -> Iterator[dict
         yield {**columns, "weight": weights[:count].to(device)}
 
 
-def in_bulk(rows: TableRows, plan: Plan, counts: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+def read_in_bulk(rows: TableRows, plan: Plan, counts: Sequence[int]) -> Iterator[dict[str, Tensor]]:
     """Take the rows of many steps at once, and cut them into batches."""
     width = plan.rows.shape[1]
-    stride = max(1, AT_ONCE // width)
+    stride = max(1, ROWS_AT_ONCE // width)
     for first in range(0, plan.steps, stride):
         ids = plan.rows[first : first + stride]
         columns = rows.take(ids.flatten())
@@ -65,7 +67,7 @@ def in_bulk(rows: TableRows, plan: Plan, counts: Sequence[int]) -> Iterator[dict
             yield batch
 
 
-def together(desks: Sequence[tuple[Rows, Plan]]) -> Iterator[tuple[Batch, Tensor]]:
+def read_stacked_batches(desks: Sequence[tuple[Rows, Plan]]) -> Iterator[tuple[Batch, Tensor]]:
     """Give each step of a stack its batches [W, B, ...], padded, and rate factors [W].
 
     Args:
@@ -79,13 +81,13 @@ def together(desks: Sequence[tuple[Rows, Plan]]) -> Iterator[tuple[Batch, Tensor
     step_bytes = count_bytes(row) * width * len(desks)
     stride = max(1, AT_ONCE_BYTES // step_bytes)
     for first in range(0, plans[0].steps, stride):
-        ids, weights, rates = table(plans, width, first, min(first + stride, plans[0].steps))
+        ids, weights, rates = stack_plans(plans, width, first, min(first + stride, plans[0].steps))
         weights, rates = weights.to(device), rates.to(device)
-        for place, batch in enumerate(gather(crew, ids, max(1, NEAR_BYTES // step_bytes))):
+        for place, batch in enumerate(gather_rows(crew, ids, max(1, NEAR_BYTES // step_bytes))):
             yield {**batch, "weight": weights[place]}, rates[place]
 
 
-def table(
+def stack_plans(
     plans: Sequence[Plan], width: int, first: int, last: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Lay some steps of plans side by side: rows and weights [T, W, B], rate factors [T, W]."""
@@ -101,7 +103,7 @@ def table(
     return ids, weights, rates
 
 
-def gather(crew: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Batch]:
+def gather_rows(crew: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Batch]:
     """Take rows of each of W workers: columns [W, B, ...] for each of T steps.
 
     Rows of one table are taken for all workers in one go, ``near`` steps at a time, which spares
@@ -109,7 +111,7 @@ def gather(crew: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Batch]:
     """
     some = ids_TWB.unbind(1)
     columns: Batch
-    if one_table(crew):
+    if is_one_table(crew):
         index = [rows.index for rows in crew if isinstance(rows, TableRows)]
         where_TWB = torch.stack([i[ids] for i, ids in zip(index, some, strict=True)], 1)
         whole = crew[0].table if isinstance(crew[0], TableRows) else {}
@@ -119,7 +121,7 @@ def gather(crew: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Batch]:
                 name: c.index_select(0, flat.to(c.device)).reshape(*where.shape, *c.shape[1:])
                 for name, c in whole.items()
             }
-            yield from steps(columns)
+            yield from split_steps(columns)
     else:
         taken = [rows.take(ids.flatten()) for rows, ids in zip(crew, some, strict=True)]
         shape = some[0].shape
@@ -127,16 +129,16 @@ def gather(crew: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Batch]:
             name: torch.stack([batch[name].reshape(*shape, *c.shape[1:]) for batch in taken], 1)
             for name, c in taken[0].items()
         }
-        yield from steps(columns)
+        yield from split_steps(columns)
 
 
-def steps(columns: Batch) -> Iterator[Batch]:
+def split_steps(columns: Batch) -> Iterator[Batch]:
     """Give the columns of one step after the other."""
     for place in range(len(next(iter(columns.values())))):
         yield {name: column[place] for name, column in columns.items()}
 
 
-def one_table(crew: Sequence[Rows]) -> bool:
+def is_one_table(crew: Sequence[Rows]) -> bool:
     """Say whether the rows of all workers lie in one table in memory."""
     tables = {id(rows.table) if isinstance(rows, TableRows) else None for rows in crew}
     return len(tables) == 1 and None not in tables

@@ -21,18 +21,18 @@ LARGE = 1 << 14
 
 
 @dataclass
-class Line:
+class Channel:
     """One end of a line.
 
     Args:
         end: the connection.
         sent: id -> tensor and its version, of the large tensors of the last message sent.
-        heard: the same tensors by the other end's ids, of the last message received.
+        received: the same tensors by the other end's ids, of the last message received.
     """
 
     end: Connection
     sent: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
-    heard: dict[int, Tensor] = field(default_factory=dict)
+    received: dict[int, Tensor] = field(default_factory=dict)
 
     def send(self, value: Any) -> None:
         """Send a value."""
@@ -42,7 +42,7 @@ class Line:
         def identify(item: Any) -> int | None:
             if not isinstance(item, Tensor) or item.numel() * item.element_size() < LARGE:
                 return None
-            key, now = id(item), version(item)
+            key, now = id(item), count_changes(item)
             if key not in held:
                 held[key] = item, now
                 before = self.sent.get(key)
@@ -58,16 +58,16 @@ class Line:
         forms = [(key, item.dtype, item.shape) for key, item in fresh.items()]
         self.end.send_bytes(pickle.dumps((out.getvalue(), forms)))
         for item in fresh.values():
-            self.end.send_bytes(raw(item))
+            self.end.send_bytes(view_bytes(item))
         self.sent = held
 
     def recv(self) -> Any:
         """Wait for a value."""
         body, forms = pickle.loads(self.end.recv_bytes())
-        known = self.heard
+        known = self.received
         for key, dtype, shape in forms:
             space = torch.empty(shape, dtype=dtype)
-            self.end.recv_bytes_into(raw(space))
+            self.end.recv_bytes_into(view_bytes(space))
             known[key] = space
         held: dict[int, Tensor] = {}
 
@@ -78,7 +78,7 @@ class Line:
         unpickler = pickle.Unpickler(io.BytesIO(body))
         unpickler.persistent_load = recall
         value = unpickler.load()
-        self.heard = held
+        self.received = held
         return value
 
     def close(self) -> None:
@@ -86,19 +86,19 @@ class Line:
         self.end.close()
 
 
-def version(tensor: Tensor) -> int:
+def count_changes(tensor: Tensor) -> int:
     """Count the changes made to a tensor in place; ours are values, but a user's may not be."""
     return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001
 
 
-def raw(tensor: Tensor) -> Any:
+def view_bytes(tensor: Tensor) -> Any:
     """View the bytes of a tensor; those of a contiguous one on the CPU are its own."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def reduce_tensor(tensor: Tensor) -> tuple[Any, tuple[Any, torch.dtype, torch.Size]]:
     """Reduce a small tensor to its bytes."""
-    return rebuild_tensor, (raw(tensor), tensor.dtype, tensor.shape)
+    return rebuild_tensor, (view_bytes(tensor), tensor.dtype, tensor.shape)
 
 
 def rebuild_tensor(flat: Any, dtype: torch.dtype, shape: torch.Size) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from difflib import get_close_matches
 
 from moiety.core.protocols import Engine, Method
-from moiety.core.rows import Open
+from moiety.core.rows import OpenRows
 from moiety.core.types import Memory
 from moiety.engine.collective import Collective
 from moiety.engine.pool import Pool
@@ -22,7 +22,7 @@ ENGINES: Mapping[str, str] = {
     "peers": "the same, and hands pass straight from worker to worker: fewer bytes",
 }
 
-MAKE: Mapping[str, Callable[..., Engine]] = {
+ENGINE_CLASSES: Mapping[str, Callable[..., Engine]] = {
     "serial": Serial,
     "vectorized": Vectorized,
     "pool": Pool,
@@ -30,13 +30,13 @@ MAKE: Mapping[str, Callable[..., Engine]] = {
 }
 """Those that map jobs."""
 
-BLOCKS = ("partitioned", "peers")
+BLOCK_ENGINES = ("partitioned", "peers")
 """Those that play whole rounds on blocks (``run/blocks.py``)."""
 
-TOGETHER = ("collective", *BLOCKS)
+RANK_ENGINES = ("collective", *BLOCK_ENGINES)
 """Engines that use the processes of torchrun."""
 
-SMALL = 16_384
+MOST_STACKED_PARAMETERS = 16_384
 """Parameters up to which stacking pays on a CPU.
 
 One core, batches of 20, time of ``pool`` over that of ``vectorized`` with 10 / 64 / 256 workers:
@@ -44,11 +44,11 @@ One core, batches of 20, time of ``pool`` over that of ``vectorized`` with 10 / 
 / 1.3; 85,000: 0.5 / 0.7 / 0.3. Beyond it, stacked weights leave the cache at every step.
 """
 
-FEW = 8
+LEAST_STACKED_WORKERS = 8
 """Workers from which stacking pays: four together take 1.6 times as long as one by one."""
 
 
-def choose(method: Method, device: str, num_workers: int) -> str:
+def choose_engine(method: Method, device: str, num_workers: int) -> str:
     """Choose the engine that is expected to be the fastest.
 
     Cores are not counted: ``pool`` uses those there are, with the same numbers on any.
@@ -59,15 +59,19 @@ def choose(method: Method, device: str, num_workers: int) -> str:
         num_workers: workers in a round.
     """
     if not device.startswith("cpu"):
-        return "vectorized" if method.solve.batched else "serial"
+        return "vectorized" if method.solve.stackable else "serial"
     params = method.model.params.values()
     size = sum(tensor.numel() for tensor in params)
     convolves = any(tensor.ndim >= 4 for tensor in params)
-    stacks = num_workers >= FEW and size <= SMALL and not convolves
-    return "vectorized" if method.solve.batched and stacks else "pool"
+    stacks = (
+        num_workers >= LEAST_STACKED_WORKERS and size <= MOST_STACKED_PARAMETERS and not convolves
+    )
+    return "vectorized" if method.solve.stackable and stacks else "pool"
 
 
-def make(name: str, open_rows: Open, memory: MutableMapping[int, Memory] | None = None) -> Engine:
+def make_engine(
+    name: str, open_rows: OpenRows, memory: MutableMapping[int, Memory] | None = None
+) -> Engine:
     """Build an engine by its name.
 
     Args:
@@ -75,16 +79,16 @@ def make(name: str, open_rows: Open, memory: MutableMapping[int, Memory] | None 
         open_rows: opens the rows of a worker.
         memory: what workers kept, in a run that goes on.
 
-    >>> type(make("serial", lambda worker: None)).__name__
+    >>> type(make_engine("serial", lambda worker: None)).__name__
     'Serial'
     """
-    if name in BLOCKS:
+    if name in BLOCK_ENGINES:
         raise ValueError(
             f"engine {name!r} plays whole rounds, not jobs: say moiety run --engine {name}, or see "
             "docs/cluster.md for its use from Python"
         )
-    if name not in MAKE:
-        near = get_close_matches(name, MAKE, n=3, cutoff=0) or list(MAKE)
+    if name not in ENGINE_CLASSES:
+        near = get_close_matches(name, ENGINE_CLASSES, n=3, cutoff=0) or list(ENGINE_CLASSES)
         auto = "; 'auto' is resolved by choose(method, device, workers)" if name == "auto" else ""
         raise ValueError(f"no engine {name!r}; the nearest names are {', '.join(near)}{auto}")
-    return MAKE[name](open_rows, {} if memory is None else memory)
+    return ENGINE_CLASSES[name](open_rows, {} if memory is None else memory)

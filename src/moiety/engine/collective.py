@@ -1,10 +1,11 @@
 """Jobs shared out over the ranks of ``torchrun``; every rank plays the same round.
 
 Worker ``w`` lives at rank ``w mod n``, with its memory. Pieces either go to every rank, or stay
-where they were made (tensors on the device ``meta`` stand for them elsewhere) until a ``Scattered``
-store folds them. What is cut goes to every rank, as plain tensors. Of what is whole, rank r adds up
-the r-th slice of all pieces, in job order, and the ranks exchange the means: a ring all-reduce in
-bytes, ``2 (n - 1) / n`` of the model from every rank. Sums are those of ``Serial``, bit for bit.
+where they were made (tensors on the device ``meta`` stand for them elsewhere) until a
+``ScatteredStore`` folds them. What is cut goes to every rank, as plain tensors. Of what is whole,
+rank r adds up the r-th slice of all pieces, in job order, and the ranks exchange the means: a ring
+all-reduce in bytes, ``2 (n - 1) / n`` of the model from every rank. Sums are those of ``Serial``,
+bit for bit.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moiety.core.axes import Axes, Part, cuts, take
+from moiety.core.axes import Axes, Part, find_cuts, take_piece
 from moiety.core.errors import WorkerError
-from moiety.core.fold import Precision, Total, close, lift
+from moiety.core.fold import Precision, Total, divide_sums, fold_piece
 from moiety.core.protocols import Solve
-from moiety.core.rows import Open
+from moiety.core.rows import OpenRows
 from moiety.core.state import Job, Reply, count_bytes
 from moiety.core.types import Memory, Params
-from moiety.engine.ranks import Ranks, join
-from moiety.engine.work import one_thread, opened, walk_in_place, work
+from moiety.engine.ranks import Ranks, join_ranks
+from moiety.engine.work import open_job_rows, run_job, run_steps_in_place, use_one_thread
 
-WINDOW = 8
+JOBS_PER_RANK = 8
 """Jobs for each rank between two exchanges: so many pieces are held at once."""
 
 
@@ -37,20 +38,20 @@ class Collective:
 
     Args:
         open: opens the rows of a worker.
-        memory: what the workers of this rank kept; ``collected`` gives that of all.
+        memory: what the workers of this rank kept; ``gather_memory`` gives that of all.
         ranks: by default those that ``torchrun`` started.
-        pieces: whether pieces go to every rank; otherwise a ``Scattered`` store folds them.
+        share_pieces: whether pieces go to every rank; otherwise a ``ScatteredStore`` folds them.
     """
 
-    open: Open
+    open: OpenRows
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
-    ranks: Ranks = field(default_factory=join)
-    pieces: bool = True
+    ranks: Ranks = field(default_factory=join_ranks)
+    share_pieces: bool = True
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
         jobs = iter(jobs)
-        with one_thread():
-            while found := self.window(solve, islice(jobs, WINDOW * self.ranks.size)):
+        with use_one_thread():
+            while found := self.window(solve, islice(jobs, JOBS_PER_RANK * self.ranks.size)):
                 yield from found
 
     def window(self, solve: Solve, jobs: Iterable[Job]) -> list[Reply]:
@@ -63,7 +64,7 @@ class Collective:
             if job.worker % self.ranks.size == self.ranks.rank and not failed:
                 try:
                     here[place] = self.work(solve, job)
-                    mine[place] = here[place] if self.pieces else light(here[place])
+                    mine[place] = here[place] if self.share_pieces else strip_reply(here[place])
                 except WorkerError as error:
                     mine[place], failed = error, True
         if not count:
@@ -79,7 +80,7 @@ class Collective:
     def work(self, solve: Solve, job: Job) -> Reply:
         """Run one job."""
         kept = self.memory.get(job.worker, {})
-        reply, after = work(solve, job, opened(self.open, job), kept, walk_in_place)
+        reply, after = run_job(solve, job, open_job_rows(self.open, job), kept, run_steps_in_place)
         if after:
             self.memory[job.worker] = after
         return reply
@@ -88,7 +89,7 @@ class Collective:
         """Hold nothing open: the ranks may play another run."""
 
 
-def collected(memory: MutableMapping[int, Memory], ranks: Ranks) -> dict[int, Memory]:
+def gather_memory(memory: MutableMapping[int, Memory], ranks: Ranks) -> dict[int, Memory]:
     """Give every rank what the workers of all ranks keep; each tells of its own."""
     own = {worker: kept for worker, kept in memory.items() if worker % ranks.size == ranks.rank}
     whole: dict[int, Memory] = {}
@@ -97,24 +98,26 @@ def collected(memory: MutableMapping[int, Memory], ranks: Ranks) -> dict[int, Me
     return dict(sorted(whole.items()))
 
 
-def hollow(tensors: Params) -> dict[str, Tensor]:
+def drop_numbers(tensors: Params) -> dict[str, Tensor]:
     """Give the shapes of some tensors, without their numbers."""
     return {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
 
 
-def raw(tensor: Tensor) -> Tensor:
+def copy_bytes(tensor: Tensor) -> Tensor:
     """Give the bytes of a tensor, flat, on the CPU."""
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
 
 
-def light(reply: Reply) -> Reply:
+def strip_reply(reply: Reply) -> Reply:
     """Leave the tensors of a piece behind."""
-    slots = {section: hollow(tensors) for section, tensors in reply.slots.items()}
-    return replace(reply, piece=hollow(reply.piece), slots=slots)
+    optimizer_state = {
+        section: drop_numbers(tensors) for section, tensors in reply.optimizer_state.items()
+    }
+    return replace(reply, piece=drop_numbers(reply.piece), optimizer_state=optimizer_state)
 
 
 @dataclass(frozen=True)
-class Scattered:
+class ScatteredStore:
     """The whole at every rank, folded in slices: each rank adds up one and gives it to the others.
 
     Args:
@@ -130,16 +133,16 @@ class Scattered:
     entries: list[tuple[Part, Params, Precision]] = field(default_factory=list)
 
     def take(self, part: Part, /) -> Params:
-        return take(self.params, self.axes, part)
+        return take_piece(self.params, self.axes, part)
 
     def add(self, part: Part, piece: Params, precision: Precision, /) -> None:
         self.entries.append((part, piece, precision))
 
     def close(self) -> tuple[Params, Params]:
         even = [name for name in self.params if self.is_even(name)]
-        merged, held = self.gathered(frozenset(even))
+        merged, held = self.fold_cut(frozenset(even))
         some = sum(know.scalar for _, _, know in self.entries) > 0
-        for name, tensor in self.sliced(even).items():
+        for name, tensor in self.fold_slices(even).items():
             old = self.params[name]
             merged[name] = tensor.to(old.device) if some else old
             shape = [1] * tensor.ndim
@@ -153,18 +156,20 @@ class Scattered:
             bool(self.entries)
             and whole.dtype == torch.float32
             and all(
-                name in piece and know.flat(name) and not list(cuts(self.axes, part, name, whole))
+                name in piece
+                and know.flat(name)
+                and not list(find_cuts(self.axes, part, name, whole))
                 for part, piece, know in self.entries
             )
         )
 
-    def gathered(self, even: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def fold_cut(self, even: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Fold what is cut: every rank gets every piece and folds alike."""
         total = Total()
         for place, piece in sorted(self.spread(even).items()):
             part, _, know = self.entries[place]
-            lift(total, self.params, self.axes, part, piece, know)
-        merged, held = close(total, self.params)
+            fold_piece(total, self.params, self.axes, part, piece, know)
+        merged, held = divide_sums(total, self.params)
         return dict(merged), dict(held)
 
     def spread(self, even: frozenset[str]) -> dict[int, dict[str, Tensor]]:
@@ -172,7 +177,7 @@ class Scattered:
         if len(even) == len(self.params):
             return {}
         cut = [{n: t for n, t in piece.items() if n not in even} for _, piece, _ in self.entries]
-        flat = [raw(tensor) for place in self.places for tensor in cut[place].values()]
+        flat = [copy_bytes(tensor) for place in self.places for tensor in cut[place].values()]
         order = self.ranks.gather(self.places)
         sizes = [sum(count_bytes(cut[place]) for place in places) for places in order]
         boxes = self.ranks.spread(torch.cat([torch.empty(0, dtype=torch.uint8), *flat]), sizes)
@@ -195,7 +200,7 @@ class Scattered:
             if not any(tensor.is_meta for tensor in piece.values())
         ]
 
-    def sliced(self, names: list[str]) -> dict[str, Tensor]:
+    def fold_slices(self, names: list[str]) -> dict[str, Tensor]:
         """Fold what is whole: slice r of every piece goes to rank r, and the mean of it to all."""
         if not names:
             return {}
@@ -208,7 +213,7 @@ class Scattered:
         cut = [piece.split(lengths) for piece in ours]
         parcels = [torch.cat([torch.empty(0), *(c[to] for c in cut)]) for to in range(size)]
         mine = lengths[self.ranks.rank]
-        boxes = self.ranks.swap(parcels, [mine * len(some) for some in order])
+        boxes = self.ranks.all_to_all(parcels, [mine * len(some) for some in order])
         slices: dict[int, Tensor] = {}
         for some, box in zip(order, boxes, strict=True):
             slices.update(zip(some, box.view(len(some), mine), strict=True))

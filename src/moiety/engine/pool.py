@@ -19,17 +19,17 @@ from typing import Any
 import torch
 
 from moiety.core.protocols import Solve
-from moiety.core.rows import Open
+from moiety.core.rows import OpenRows
 from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
-from moiety.engine.channel import Line
-from moiety.engine.work import one_thread, walk_in_place, work
+from moiety.engine.channel import Channel
+from moiety.engine.work import run_job, run_steps_in_place, use_one_thread
 
-AHEAD = 2
+JOBS_AHEAD = 2
 """Jobs in flight per process: one at work, one waiting, so that none idles on the wire."""
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Count the cores this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
@@ -46,40 +46,40 @@ class Pool:
         processes: number of processes; None takes one per core, 1 stays in this process.
     """
 
-    open: Open
+    open: OpenRows
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
     processes: int | None = None
     teams: dict[int, Team] = field(default_factory=dict)
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
-        count = self.processes or cores()
-        replies = self.here(solve, jobs) if count == 1 else self.there(solve, jobs, count)
+        count = self.processes or count_cores()
+        replies = self.run_here(solve, jobs) if count == 1 else self.run_there(solve, jobs, count)
         for reply, after in replies:
             if after:
                 self.memory[reply.worker] = after
             yield reply
 
-    def here(self, solve: Solve, jobs: Iterable[Job]) -> Iterator[tuple[Reply, Memory]]:
+    def run_here(self, solve: Solve, jobs: Iterable[Job]) -> Iterator[tuple[Reply, Memory]]:
         """Run jobs in this process."""
-        with one_thread():
+        with use_one_thread():
             for job in jobs:
                 kept = self.memory.get(job.worker, {})
-                yield work(solve, job, self.open(job.worker), kept, walk_in_place)
+                yield run_job(solve, job, self.open(job.worker), kept, run_steps_in_place)
 
-    def there(
+    def run_there(
         self, solve: Solve, jobs: Iterable[Job], count: int
     ) -> Iterator[tuple[Reply, Memory]]:
         """Run jobs on the processes of this solver, started when first needed."""
         if id(solve) not in self.teams:
             lines = [line.end for team in self.teams.values() for line in team.lines]
-            self.teams[id(solve)] = Team.hire(solve, self.open, count, lines)
+            self.teams[id(solve)] = Team.start(solve, self.open, count, lines)
         with_memory = ((job, self.memory.get(job.worker, {})) for job in jobs)
         yield from self.teams[id(solve)].map(with_memory)
 
     def close(self) -> None:
         """End the processes."""
         for team in self.teams.values():
-            team.dismiss()
+            team.stop()
         self.teams.clear()
 
 
@@ -88,18 +88,18 @@ class Team:
     """Processes that know one solver and the data; holding ``solve`` keeps its id its own."""
 
     solve: Solve
-    lines: list[Line]
+    lines: list[Channel]
     members: list[BaseProcess]
 
     @staticmethod
-    def hire(solve: Solve, open_rows: Open, count: int, known: list[Connection]) -> Team:
+    def start(solve: Solve, open_rows: OpenRows, count: int, known: list[Connection]) -> Team:
         """Start the processes, by fork where the system has it, so that data are shared.
 
         A forked process must close the parent's ends of all lines, those ``known`` from other
         teams too, or no process would notice that the parent is gone.
         """
         context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        lines: list[Line] = []
+        lines: list[Channel] = []
         members = []
         with warnings.catch_warnings():
             # A fork of a process with threads is warned of; the child only computes, in one thread.
@@ -108,11 +108,11 @@ class Team:
                 near, far = context.Pipe()
                 others = [*known, *(line.end for line in lines), near]
                 member = context.Process(
-                    target=serve, args=(solve, open_rows, far, others), daemon=True
+                    target=answer_jobs, args=(solve, open_rows, far, others), daemon=True
                 )
                 member.start()
                 far.close()
-                lines.append(Line(near))
+                lines.append(Channel(near))
                 members.append(member)
         return Team(solve, lines, members)
 
@@ -123,12 +123,12 @@ class Team:
         busy = dict.fromkeys(range(len(self.lines)), 0)
         place = 0
         try:
-            for member in list(busy) * AHEAD:
-                self.give(queue, member, busy)
+            for member in list(busy) * JOBS_AHEAD:
+                self.send_job(queue, member, busy)
             while any(busy.values()):
                 for member in self.ready(busy):
-                    number, done[number] = self.hear(member, busy)
-                    self.give(queue, member, busy)
+                    number, done[number] = self.receive_reply(member, busy)
+                    self.send_job(queue, member, busy)
                 while place in done:
                     answer = done.pop(place)
                     place += 1
@@ -144,7 +144,7 @@ class Team:
         found = wait([self.lines[member].end for member in ends.values()])
         return [ends[id(end)] for end in found]
 
-    def give(
+    def send_job(
         self, queue: Iterator[tuple[int, tuple[Job, Memory]]], member: int, busy: dict[int, int]
     ) -> None:
         """Give a process its next job, if there is one."""
@@ -156,7 +156,7 @@ class Team:
                 raise self.lost(member) from error
             busy[member] += 1
 
-    def hear(self, member: int, busy: dict[int, int]) -> tuple[int, Any]:
+    def receive_reply(self, member: int, busy: dict[int, int]) -> tuple[int, Any]:
         """Read one answer."""
         try:
             answer = self.lines[member].recv()
@@ -179,9 +179,9 @@ class Team:
         """Wait for the answers still under way, so that the next round starts with quiet lines."""
         for member in busy:
             while busy[member]:
-                self.hear(member, busy)
+                self.receive_reply(member, busy)
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """End the processes. They are told: processes forked later may hold our lines open."""
         for line in self.lines:
             with contextlib.suppress(OSError):
@@ -191,25 +191,27 @@ class Team:
             member.join(timeout=5)
 
 
-def serve(solve: Solve, open_rows: Open, end: Connection, others: list[Connection]) -> None:
+def answer_jobs(
+    solve: Solve, open_rows: OpenRows, end: Connection, others: list[Connection]
+) -> None:
     """Answer jobs until the line closes. The terminal's Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for other in others:
         other.close()
     torch.set_num_threads(1)
-    line, inbox = Line(end), SimpleQueue()
-    threading.Thread(target=listen, args=(line, inbox), daemon=True).start()
+    line, inbox = Channel(end), SimpleQueue()
+    threading.Thread(target=receive_jobs, args=(line, inbox), daemon=True).start()
     while (item := inbox.get()) is not None:
         number, (job, memory) = item
         answer: Any
         try:
-            answer = work(solve, job, open_rows(job.worker), memory, walk_in_place)
+            answer = run_job(solve, job, open_rows(job.worker), memory, run_steps_in_place)
         except Exception as error:
             answer = error
         line.send((number, answer))
 
 
-def listen(line: Line, inbox: SimpleQueue[Any]) -> None:
+def receive_jobs(line: Channel, inbox: SimpleQueue[Any]) -> None:
     """Read jobs while others are at work, so that the parent never waits to send one."""
     try:
         while True:

@@ -14,10 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-AT_ONCE = 1 << 17
+NUMBERS_AT_ONCE = 1 << 17
 """Bytes up to which a rank sends to all others at once: then latency counts, not the link."""
 
-WAIT = timedelta(minutes=60)
+TIMEOUT = timedelta(minutes=60)
 """How long ranks wait for one that evaluates or writes; one that died is noticed at once."""
 
 
@@ -45,16 +45,16 @@ class Ranks:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, packed(value))
-        return [unpacked(one) for one in found]
+        dist.all_gather_object(found, pack_value(value))
+        return [unpack_value(one) for one in found]
 
     def share(self, value: Any) -> Any:
         """Give every rank the value of rank 0."""
         if self.size == 1:
             return value
-        box = [packed(value) if self.leads else None]
+        box = [pack_value(value) if self.leads else None]
         dist.broadcast_object_list(box, src=0)
-        return unpacked(box[0])
+        return unpack_value(box[0])
 
     def agree(self, *, wish: bool) -> bool:
         """Say whether any rank wishes it."""
@@ -64,7 +64,7 @@ class Ranks:
         dist.all_reduce(asked, dist.ReduceOp.MAX)
         return bool(asked)
 
-    def swap(self, parcels: list[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+    def all_to_all(self, parcels: list[Tensor], sizes: Sequence[int]) -> list[Tensor]:
         """Send a flat parcel to each rank, ours to ourselves.
 
         Args:
@@ -83,7 +83,7 @@ class Ranks:
         self.count(parcels)
         boxes = [parcels[0].new_empty(size) for size in sizes]
         boxes[self.rank] = parcels[self.rank]
-        large = sum(parcel.numel() * parcel.element_size() for parcel in parcels) > AT_ONCE
+        large = sum(parcel.numel() * parcel.element_size() for parcel in parcels) > NUMBERS_AT_ONCE
         under: list[dist.Work | None] = []
         for step in range(1, self.size):
             to, come = (self.rank + step) % self.size, (self.rank - step) % self.size
@@ -92,8 +92,8 @@ class Ranks:
             if len(parcels[to]):
                 under.append(dist.isend(parcels[to].contiguous(), to))
             if large:
-                finish(under)
-        finish(under)
+                wait_for_transfers(under)
+        wait_for_transfers(under)
         parcels.clear()
         return boxes
 
@@ -101,7 +101,7 @@ class Ranks:
         """Give every rank the flat tensor of every rank; ``sizes`` are their lengths."""
         if self.size == 1:
             return [mine]
-        return self.swap([mine] * self.size, sizes)
+        return self.all_to_all([mine] * self.size, sizes)
 
     def columns(self, mine: Tensor) -> Tensor:
         """Set the columns [B, b] of all ranks side by side, [B, N]."""
@@ -126,35 +126,35 @@ class Ranks:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedValue:
     """A value as bytes, for ranks whose tensors lie on GPUs of their own."""
 
     data: bytes
 
 
-def packed(value: Any) -> Any:
+def pack_value(value: Any) -> Any:
     """Pack a value where there are GPUs: a tensor pickled plainly comes back on the sender's."""
     if not torch.cuda.is_available():
         return value
     file = io.BytesIO()
     torch.save(value, file)
-    return Packed(file.getvalue())
+    return PackedValue(file.getvalue())
 
 
-def unpacked(value: Any) -> Any:
+def unpack_value(value: Any) -> Any:
     """Give a value back, its tensors on our own device."""
-    if not isinstance(value, Packed):
+    if not isinstance(value, PackedValue):
         return value
     # Only our own processes are read, as everywhere in this class.
-    return torch.load(io.BytesIO(value.data), map_location=ours, weights_only=False)
+    return torch.load(io.BytesIO(value.data), map_location=place_storage, weights_only=False)
 
 
-def ours(storage: Any, location: str) -> Any:
+def place_storage(storage: Any, location: str) -> Any:
     """Put a storage that lay on any GPU on ours, and leave others where they are."""
     return storage.cuda(torch.cuda.current_device()) if location.startswith("cuda") else storage
 
 
-def finish(under: list[dist.Work | None]) -> None:
+def wait_for_transfers(under: list[dist.Work | None]) -> None:
     """Wait for what is under way."""
     for one in under:
         if one is not None:
@@ -162,28 +162,28 @@ def finish(under: list[dist.Work | None]) -> None:
     under.clear()
 
 
-def started() -> bool:
+def is_under_torchrun() -> bool:
     """Say whether ``torchrun`` started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def join() -> Ranks:
+def join_ranks() -> Ranks:
     """Join the other ranks; alone where there are none.
 
     On a machine with several GPUs every rank takes the one of its local number. What ranks exchange
     travels through the CPU (gloo); nccl is open beside it.
     """
-    if not started():
+    if not is_under_torchrun():
         return Ranks()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     if not dist.is_initialized():
         both = torch.cuda.is_available() and dist.is_nccl_available()
-        dist.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=WAIT)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=TIMEOUT)
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
-def leave(*, stopped: bool = False) -> None:
+def leave_ranks(*, stopped: bool = False) -> None:
     """Leave the other ranks, all at once: one that ends before the others would abort them.
 
     Args:

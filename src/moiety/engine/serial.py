@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 
 from moiety.core.protocols import Solve
-from moiety.core.rows import Open
+from moiety.core.rows import OpenRows
 from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
-from moiety.engine.work import one_thread, walk, work
+from moiety.engine.work import run_job, run_steps, use_one_thread
 
 
 @dataclass
@@ -19,14 +19,14 @@ class Serial:
         memory: what workers kept.
     """
 
-    open: Open
+    open: OpenRows
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
-        with one_thread():
+        with use_one_thread():
             for job in jobs:
                 kept = self.memory.get(job.worker, {})
-                reply, after = work(solve, job, self.open(job.worker), kept, walk)
+                reply, after = run_job(solve, job, self.open(job.worker), kept, run_steps)
                 if after:
                     self.memory[job.worker] = after
                 yield reply

@@ -15,15 +15,23 @@ from torch import Tensor
 
 from moiety.core.errors import WorkerError
 from moiety.core.protocols import Descent, Solve
-from moiety.core.rows import Open, Rows, TableRows, rowwise
+from moiety.core.rows import OpenRows, Rows, TableRows, is_rowwise
 from moiety.core.state import Job, Plan, Reply
 from moiety.core.types import Batch, Carry, Memory, Params
-from moiety.engine.batches import together
-from moiety.engine.work import answer, describe, gradient, one_thread, tally_rows, walk, work
+from moiety.engine.batches import read_stacked_batches
+from moiety.engine.work import (
+    compute_gradient,
+    make_reply,
+    run_job,
+    run_steps,
+    sum_statistics,
+    summarize_losses,
+    use_one_thread,
+)
 
 
 @dataclass(frozen=True)
-class Desk:
+class StackedJob:
     """All that one worker of a group needs."""
 
     job: Job
@@ -32,22 +40,22 @@ class Desk:
     carry: Carry
 
 
-def nested(function: Callable[..., Any], *trees: Any) -> Any:
+def map_nested(function: Callable[..., Any], *trees: Any) -> Any:
     """Apply a function to the tensors of mappings nested alike."""
     if isinstance(trees[0], Mapping):
-        return {key: nested(function, *(tree[key] for tree in trees)) for key in trees[0]}
+        return {key: map_nested(function, *(tree[key] for tree in trees)) for key in trees[0]}
     return function(*trees)
 
 
-def pile(*tensors: Tensor) -> Tensor:
+def stack_tensors(*tensors: Tensor) -> Tensor:
     """Stack tensors."""
     return torch.stack(tensors)
 
 
-def shapes(tree: Any) -> Any:
+def describe_shapes(tree: Any) -> Any:
     """Describe mappings nested at will by names, shapes and types, hashably."""
     if isinstance(tree, Mapping):
-        return tuple((key, shapes(value)) for key, value in tree.items())
+        return tuple((key, describe_shapes(value)) for key, value in tree.items())
     return tuple(tree.shape), tree.dtype
 
 
@@ -65,13 +73,13 @@ class Vectorized:
         most: workers in a stack.
     """
 
-    open: Open
+    open: OpenRows
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
     most: int = 256
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
         jobs = iter(jobs)
-        with one_thread():
+        with use_one_thread():
             while window := list(islice(jobs, self.most)):
                 done = self.window(solve, window)
                 yield from (done[place] for place in range(len(window)))
@@ -82,146 +90,161 @@ class Vectorized:
     def window(self, solve: Solve, jobs: Sequence[Job]) -> dict[int, Reply]:
         """Run some jobs; replies by place."""
         done: dict[int, Reply] = {}
-        groups: dict[Any, list[tuple[int, Desk]]] = {}
+        groups: dict[Any, list[tuple[int, StackedJob]]] = {}
         forms: dict[int, Any] = {}
-        couples = isinstance(solve, Descent) and solve.couples
+        uses_batch_statistics = isinstance(solve, Descent) and solve.uses_batch_statistics
         for place, job in enumerate(jobs):
-            desk = self.sit(solve, job)
-            if desk is None:
-                done[place] = self.alone(solve, job)
+            stacked = self.start_job(solve, job)
+            if stacked is None:
+                done[place] = self.run_alone(solve, job)
             else:
-                groups.setdefault(alike(desk, forms, couples=couples), []).append((place, desk))
+                groups.setdefault(
+                    stack_key(stacked, forms, uses_batch_statistics=uses_batch_statistics), []
+                ).append((place, stacked))
         for group in groups.values():
             group.sort(key=lambda item: -item[1].plan.steps)
-            desks = [desk for _, desk in group]
+            desks = [stacked for _, stacked in group]
             try:
-                carries, losses = run(solve, desks)
+                carries, losses = run_stack(solve, desks)
             except Exception as error:
-                raise self.blame(solve, desks) from error
-            for number, (place, desk) in enumerate(group):
-                mine = losses[number, : desk.plan.steps]
-                done[place] = self.rise(solve, desk, carries[number], mine)
+                raise self.find_failed(solve, desks) from error
+            for number, (place, stacked) in enumerate(group):
+                mine = losses[number, : stacked.plan.steps]
+                done[place] = self.finish_job(solve, stacked, carries[number], mine)
         return done
 
-    def sit(self, solve: Solve, job: Job) -> Desk | None:
+    def start_job(self, solve: Solve, job: Job) -> StackedJob | None:
         """Open a worker's rows and plan; None if it cannot be stacked."""
-        if not solve.batched:
+        if not solve.stackable:
             return None
         rows = self.open(job.worker)
-        if rows.size and not rowwise(rows):
+        if rows.size and not is_rowwise(rows):
             return None
         try:
             plan = solve.plan(rows.size, job)
             carry = solve.start(job, self.memory.get(job.worker, {}))
         except ValueError as error:
             raise WorkerError(job.worker, job.round, None, str(error)) from error
-        return Desk(job, rows, plan, carry) if plan.steps else None
+        return StackedJob(job, rows, plan, carry) if plan.steps else None
 
-    def blame(self, solve: Solve, desks: Sequence[Desk]) -> Exception:
+    def find_failed(self, solve: Solve, desks: Sequence[StackedJob]) -> Exception:
         """Find the worker for which a stack failed, by running its workers one by one."""
-        for desk in desks:
+        for stacked in desks:
             try:
-                work(solve, desk.job, desk.rows, self.memory.get(desk.job.worker, {}), walk)
+                run_job(
+                    solve,
+                    stacked.job,
+                    stacked.rows,
+                    self.memory.get(stacked.job.worker, {}),
+                    run_steps,
+                )
             except WorkerError as error:
                 return error
         return RuntimeError(
-            f"workers {[desk.job.worker for desk in desks]} run one by one but not stacked; use "
-            "engine='serial' or engine='pool'"
+            f"workers {[stacked.job.worker for stacked in desks]} run one by one but not stacked; "
+            "use engine='serial' or engine='pool'"
         )
 
-    def alone(self, solve: Solve, job: Job) -> Reply:
+    def run_alone(self, solve: Solve, job: Job) -> Reply:
         """Run a job that is not stacked."""
         kept = self.memory.get(job.worker, {})
-        reply, after = work(solve, job, self.open(job.worker), kept, walk)
+        reply, after = run_job(solve, job, self.open(job.worker), kept, run_steps)
         if after:
             self.memory[job.worker] = after
         return reply
 
-    def rise(self, solve: Solve, desk: Desk, carry: Carry, losses: Tensor) -> Reply:
+    def finish_job(self, solve: Solve, stacked: StackedJob, carry: Carry, losses: Tensor) -> Reply:
         """Finish one worker of a stack."""
-        job = desk.job
-        record = describe(job, desk.rows.size, losses)
-        tally = tally_rows(solve, carry, desk.rows, job.share.role) if solve.tallies else {}
-        update = solve.finish(job, carry, tally)
+        job = stacked.job
+        record = summarize_losses(job, stacked.rows.size, losses)
+        statistics = (
+            sum_statistics(solve, carry, stacked.rows, job.share.role)
+            if solve.needs_statistics
+            else {}
+        )
+        update = solve.finish(job, carry, statistics)
         if update.memory:
             self.memory[job.worker] = update.memory
-        return answer(job, update, record)
+        return make_reply(job, update, record)
 
 
-def alike(desk: Desk, forms: dict[int, Any], *, couples: bool) -> Any:
+def stack_key(stacked: StackedJob, forms: dict[int, Any], *, uses_batch_statistics: bool) -> Any:
     """Say what must be equal for two workers to be stacked.
 
     Args:
-        desk: the worker.
+        stacked: the worker.
         forms: rows already described, by the table they lie in.
-        couples: whether rows of a batch see each other, so that batch sizes must be equal too.
+        uses_batch_statistics: whether rows of a batch see each other, so that batch sizes must be
+            equal too.
     """
-    place = id(desk.rows.table if isinstance(desk.rows, TableRows) else desk.rows)
+    place = id(stacked.rows.table if isinstance(stacked.rows, TableRows) else stacked.rows)
     if place not in forms:
-        forms[place] = shapes(desk.rows.take(torch.zeros(1, dtype=torch.long)))
-    key = (desk.job.share.role, shapes(desk.carry), forms[place])
-    return (*key, desk.plan.weights.numpy().tobytes()) if couples else key
+        forms[place] = describe_shapes(stacked.rows.take(torch.zeros(1, dtype=torch.long)))
+    key = (stacked.job.share.role, describe_shapes(stacked.carry), forms[place])
+    return (*key, stacked.plan.weights.numpy().tobytes()) if uses_batch_statistics else key
 
 
-def run(solve: Solve, desks: Sequence[Desk]) -> tuple[list[Carry], Tensor]:
+def run_stack(solve: Solve, desks: Sequence[StackedJob]) -> tuple[list[Carry], Tensor]:
     """Run a stack, longest plan first.
 
     Returns:
         The carry of every worker, and the losses [W, T] (zero after a worker's last step).
     """
-    role, counts = desks[0].job.share.role, [desk.plan.steps for desk in desks]
-    carry = nested(pile, *(desk.carry for desk in desks))
-    step = stepper(solve)
+    role, counts = desks[0].job.share.role, [stacked.plan.steps for stacked in desks]
+    carry = map_nested(stack_tensors, *(stacked.carry for stacked in desks))
+    step = choose_step(solve)
     gone: list[Carry] = []
     losses = []
-    couples = isinstance(solve, Descent) and solve.couples
-    for t, (batch, rates) in enumerate(together([(desk.rows, desk.plan) for desk in desks])):
+    uses_batch_statistics = isinstance(solve, Descent) and solve.uses_batch_statistics
+    for t, (batch, rates) in enumerate(
+        read_stacked_batches([(stacked.rows, stacked.plan) for stacked in desks])
+    ):
         active = sum(count > t for count in counts)
-        carry, left = leave(carry, active)
+        carry, left = narrow_stack(carry, active)
         gone = left + gone
-        full = int((desks[0].plan.weights[t] > 0).sum()) if couples else None
+        full = int((desks[0].plan.weights[t] > 0).sum()) if uses_batch_statistics else None
         here = {name: column[:active, :full] for name, column in batch.items()}
         carry, loss = step(carry, here, rates[:active], role)
         losses.append(torch.nn.functional.pad(loss.detach(), (0, len(desks) - active)))
-    return leave(carry, 0)[1] + gone, torch.stack(losses, 1).cpu()
+    return narrow_stack(carry, 0)[1] + gone, torch.stack(losses, 1).cpu()
 
 
-def leave(carry: Carry, active: int) -> tuple[Carry, list[Carry]]:
+def narrow_stack(carry: Carry, active: int) -> tuple[Carry, list[Carry]]:
     """Let the workers from ``active`` on leave the stack; none if all stay."""
     size = len(next(iter(carry["params"].values())))
     if active == size:
         return carry, []
-    cut = nested(lambda t: t[active:].unbind(0), carry)
-    gone = [at(cut, place) for place in range(size - active)]
-    return nested(lambda t: t[:active], carry), gone
+    cut = map_nested(lambda t: t[active:].unbind(0), carry)
+    gone = [select_worker(cut, place) for place in range(size - active)]
+    return map_nested(lambda t: t[:active], carry), gone
 
 
-def at(tree: Any, place: int) -> Any:
+def select_worker(tree: Any, place: int) -> Any:
     """Take one worker's tensors out of unbound ones."""
     if isinstance(tree, Mapping):
-        return {key: at(value, place) for key, value in tree.items()}
+        return {key: select_worker(value, place) for key, value in tree.items()}
     return tree[place]
 
 
-def stepper(solve: Solve) -> Callable[[Carry, Batch, Tensor, str], tuple[Carry, Tensor]]:
+def choose_step(solve: Solve) -> Callable[[Carry, Batch, Tensor, str], tuple[Carry, Tensor]]:
     """Choose how a stack steps: fused where the solver says what it descends on, else ``vmap``."""
 
     def plain(carry: Carry, batch: Batch, lr: Tensor, role: str) -> tuple[Carry, Tensor]:
         return torch.vmap(lambda c, b, r: solve.step(c, b, r, role))(carry, batch, lr)
 
-    return Fused(solve) if isinstance(solve, Descent) else plain
+    return FusedStep(solve) if isinstance(solve, Descent) else plain
 
 
 @dataclass(frozen=True)
-class Fused:
+class FusedStep:
     """A step of a stack: one ordinary backward pass for all workers, then ``move`` of each."""
 
     solve: Descent
 
     def __call__(self, carry: Carry, batch: Batch, lr: Tensor, role: str) -> tuple[Carry, Tensor]:
         leaves = {name: t.detach().requires_grad_() for name, t in carry["params"].items()}
-        grads, (loss, frozen) = gradient(
-            Stack(self.solve), {**carry, "params": leaves}, batch, role, 1
+        grads, (loss, frozen) = compute_gradient(
+            StackedLoss(self.solve), {**carry, "params": leaves}, batch, role, 1
         )
         with torch.no_grad():
             after = {**carry, "frozen": frozen}
@@ -229,7 +252,7 @@ class Fused:
 
 
 @dataclass(frozen=True)
-class Stack:
+class StackedLoss:
     """The loss of every worker of a stack, [W]."""
 
     solve: Descent

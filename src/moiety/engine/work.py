@@ -11,18 +11,18 @@ from torch import Tensor
 
 from moiety.core.errors import WorkerError
 from moiety.core.protocols import Descent, Solve
-from moiety.core.rows import Open, Rows, chunks, split_rows
+from moiety.core.rows import OpenRows, Rows, chunk_positions, split_batch
 from moiety.core.state import Job, Record, Reply, Update
 from moiety.core.types import Batch, Carry, Memory, Params
-from moiety.engine.batches import feed
-from moiety.ops.trees import tree_map
+from moiety.engine.batches import read_batches
+from moiety.ops.trees import map_tree
 
-Steps = Iterator[tuple[Batch, float]]
-Walk = Callable[[Solve, Carry, Steps, str], tuple[Carry, Tensor | None]]
+BatchSteps = Iterator[tuple[Batch, float]]
+RunSteps = Callable[[Solve, Carry, BatchSteps, str], tuple[Carry, Tensor | None]]
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
+def use_one_thread() -> Iterator[None]:
     """Give torch one thread: workers are the parallelism, and threads of both fight."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -32,7 +32,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def walk(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, Tensor | None]:
+def run_steps(
+    solve: Solve, carry: Carry, steps: BatchSteps, role: str
+) -> tuple[Carry, Tensor | None]:
     """Step through a plan, purely: the definition of right."""
     losses = []
     for batch, lr in steps:
@@ -41,18 +43,20 @@ def walk(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, Te
     return carry, torch.stack(losses) if losses else None
 
 
-def walk_in_place(
-    solve: Solve, carry: Carry, steps: Steps, role: str
+def run_steps_in_place(
+    solve: Solve, carry: Carry, steps: BatchSteps, role: str
 ) -> tuple[Carry, Tensor | None]:
     """Step through a plan with ordinary autograd, moving a copy of the parameters in place."""
     if not isinstance(solve, Descent):
-        return walk(solve, carry, steps, role)
+        return run_steps(solve, carry, steps, role)
     params = {name: t.clone().requires_grad_() for name, t in carry["params"].items()}
-    slots = {n: {k: t.clone() for k, t in slot.items()} for n, slot in carry["slots"].items()}
-    carry = {**carry, "params": params, "slots": slots}
+    optimizer_state = {
+        n: {k: t.clone() for k, t in slot.items()} for n, slot in carry["optimizer_state"].items()
+    }
+    carry = {**carry, "params": params, "optimizer_state": optimizer_state}
     losses = []
     for batch, lr in steps:
-        grads, loss = gradient(solve, carry, batch, role)
+        grads, loss = compute_gradient(solve, carry, batch, role)
         carry = {**carry, "frozen": loss[1]}
         with torch.no_grad():
             solve.move_in_place(carry, grads, lr)
@@ -62,8 +66,8 @@ def walk_in_place(
     return carry, torch.stack(losses) if losses else None
 
 
-class Sloped(Protocol):
-    """What ``gradient`` needs of a solver."""
+class HasLoss(Protocol):
+    """What ``compute_gradient`` needs of a solver."""
 
     @property
     def accumulate(self) -> int: ...
@@ -72,8 +76,8 @@ class Sloped(Protocol):
     ) -> tuple[Tensor, Params]: ...
 
 
-def gradient(
-    solve: Sloped, carry: Carry, batch: Batch, role: str, dim: int = 0
+def compute_gradient(
+    solve: HasLoss, carry: Carry, batch: Batch, role: str, dim: int = 0
 ) -> tuple[dict[str, Tensor], tuple[Tensor, Params]]:
     """Give gradients, loss and untrained values by autograd; ``dim`` counts the rows.
 
@@ -83,19 +87,21 @@ def gradient(
     params = carry["params"]
     grads: dict[str, Tensor] = {}
     total: Tensor | None = None
-    for some in split_rows(batch, solve.accumulate, dim):
+    for some in split_batch(batch, solve.accumulate, dim):
         loss, frozen = solve.loss(params, carry, some, role)
         whole = loss.sum() if loss.ndim else loss
         found = torch.autograd.grad(whole, list(params.values()), materialize_grads=True)
         slope = dict(zip(params, found, strict=True))
-        grads = tree_map(torch.add, grads, slope) if grads else slope
+        grads = map_tree(torch.add, grads, slope) if grads else slope
         total = loss.detach() if total is None else total + loss.detach()
         carry = {**carry, "frozen": {name: t.detach() for name, t in frozen.items()}}
     assert total is not None
     return grads, (total, carry["frozen"])
 
 
-def work(solve: Solve, job: Job, rows: Rows, memory: Memory, go: Walk) -> tuple[Reply, Memory]:
+def run_job(
+    solve: Solve, job: Job, rows: Rows, memory: Memory, go: RunSteps
+) -> tuple[Reply, Memory]:
     """Do one job.
 
     Args:
@@ -115,26 +121,26 @@ def work(solve: Solve, job: Job, rows: Rows, memory: Memory, go: Walk) -> tuple[
     try:
         plan = solve.plan(rows.size, job)
 
-        def counted() -> Steps:
+        def counted() -> BatchSteps:
             nonlocal done
-            for step in feed(rows, plan, noisy=not solve.batched):
+            for step in read_batches(rows, plan, draws_noise=not solve.stackable):
                 yield step
                 done += 1
 
         carry, losses = go(solve, solve.start(job, memory), counted(), role)
-        record = describe(job, rows.size, losses)
-        tally = tally_rows(solve, carry, rows, role) if solve.tallies else {}
-        update = solve.finish(job, carry, tally)
+        record = summarize_losses(job, rows.size, losses)
+        statistics = sum_statistics(solve, carry, rows, role) if solve.needs_statistics else {}
+        update = solve.finish(job, carry, statistics)
     except WorkerError:
         raise
     except Exception as error:
         raise WorkerError(
             job.worker, job.round, done, f"{type(error).__name__}: {error}"
         ) from error
-    return answer(job, update, record), update.memory
+    return make_reply(job, update, record), update.memory
 
 
-def opened(open_rows: Open, job: Job) -> Rows:
+def open_job_rows(open_rows: OpenRows, job: Job) -> Rows:
     """Open the rows of a job's worker.
 
     Raises:
@@ -147,20 +153,20 @@ def opened(open_rows: Open, job: Job) -> Rows:
         raise WorkerError(job.worker, job.round, 0, cause) from error
 
 
-def answer(job: Job, update: Update, record: Record) -> Reply:
+def make_reply(job: Job, update: Update, record: Record) -> Reply:
     """Make the reply to a job."""
-    sent = update.piece, update.precision, update.hint, record, update.slots
+    sent = update.piece, update.precision, update.answer, record, update.optimizer_state
     return Reply(job.worker, job.share, *sent)
 
 
-def describe(job: Job, size: int, losses: Tensor | None) -> Record:
+def summarize_losses(job: Job, size: int, losses: Tensor | None) -> Record:
     """Sum up the losses of a job.
 
     Raises:
         WorkerError: at the first loss that is not finite.
     """
     if losses is None:
-        return Record(rows=size, born=job.round)
+        return Record(rows=size, model_version=job.round)
     values = losses.double().tolist()
     for step, value in enumerate(values):
         if not -float("inf") < value < float("inf"):
@@ -170,15 +176,15 @@ def describe(job: Job, size: int, losses: Tensor | None) -> Record:
     return Record(len(values), size, values[0], values[-1], mean, job.round)
 
 
-def tally_rows(solve: Solve, carry: Carry, rows: Rows, role: str) -> Params:
+def sum_statistics(solve: Solve, carry: Carry, rows: Rows, role: str) -> Params:
     """Sum a solver's tally over all rows of a worker, 1,024 at a time."""
     total: Params = {}
-    for ids in chunks(rows, 1024):
+    for ids in chunk_positions(rows, 1024):
         batch = rows.take(ids)
         device = next(iter(batch.values())).device
         with torch.no_grad():
-            part = solve.tally(
+            part = solve.statistics(
                 carry, {**batch, "weight": torch.ones(len(ids), device=device)}, role
             )
-        total = tree_map(torch.add, total, part) if total else part
+        total = map_tree(torch.add, total, part) if total else part
     return total

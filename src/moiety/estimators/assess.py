@@ -16,23 +16,27 @@ from typing import Any
 import numpy as np
 from joblib import delayed
 
-from moiety.estimators.criteria import entropy
-from moiety.estimators.errors import Placed, errors_from, placed
-from moiety.estimators.exchange import side_by_side
-from moiety.estimators.opening import Lazy, present
-from moiety.estimators.server import centre_of, common_scale
-from moiety.estimators.shards import Shard, lift
-from moiety.estimators.workers import encoded
-from moiety.mixtures.em import pieces
+from moiety.estimators.criteria import compute_label_entropy
+from moiety.estimators.exchange import run_shard_jobs
+from moiety.estimators.opening import LazyShard, materialise_shard
+from moiety.estimators.server import make_common_scale, measure_centre
+from moiety.estimators.shards import Shard, compute_weight_factor
+from moiety.estimators.standard_errors import (
+    StandardisedMixture,
+    derive_errors,
+    standardise_with_inverse,
+)
+from moiety.estimators.workers import encode_shard_rows
+from moiety.mixtures.em import cut_block
 from moiety.mixtures.information import observed_information
-from moiety.mixtures.learn import ready_rows
+from moiety.mixtures.inputs import Support
+from moiety.mixtures.learn import standardise_rows
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture, design, log_density, size
-from moiety.mixtures.scene import Support
+from moiety.mixtures.model import Mixture, add_constant, count_mixture_parameters, log_density
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardAssessment:
     """What one machine says of a mixture: sums over its rows, weighed as they came."""
 
     count: float
@@ -82,44 +86,50 @@ class Assessment:
         return self.bic + 2 * self.hard_entropy
 
 
-def assess_shard(source: Shard | Lazy, classes: Any, mixture: Mixture, there: Placed) -> Part:
+def assess_shard(
+    source: Shard | LazyShard, classes: Any, mixture: Mixture, there: StandardisedMixture
+) -> ShardAssessment:
     """Sum over one machine's rows, block by block."""
     sums, information = np.zeros(5), 0.0
-    for whole in present(source).blocks():
-        x, y, weights = encoded(classes, whole)
+    for whole in materialise_shard(source).blocks():
+        x, y, weights = encode_shard_rows(classes, whole)
         if not len(x):
             continue
-        rows = (design(x), y, weights)
-        for block in pieces(rows):
+        rows = (add_constant(x), y, weights)
+        for block in cut_block(rows):
             value = block[2] @ log_density(mixture, block[0], block[1])
-            soft, hard = (entropy(mixture, block, hard=hard) for hard in (False, True))
+            soft, hard = (
+                compute_label_entropy(mixture, block, hard=hard) for hard in (False, True)
+            )
             sums += [len(block[0]), block[2].sum(), value, soft, hard]
-        ready = ready_rows(there.scale, (x, y, weights))
+        ready = standardise_rows(there.scale, (x, y, weights))
         information = information + observed_information(there.mixture, [ready])
-    return Part(*sums.tolist(), information=np.asarray(information))
+    return ShardAssessment(*sums.tolist(), information=np.asarray(information))
 
 
-def assessed(
-    opened: Sequence[Shard | Lazy],
+def assess_shards(
+    opened: Sequence[Shard | LazyShard],
     classes: Any,
     mixture: Mixture,
     support: Support,
     n_jobs: int | None,
 ) -> Assessment:
     """Ask all machines, and add."""
-    there = placed(mixture, centre_of(support)[0], common_scale(mixture, support))
+    there = standardise_with_inverse(
+        mixture, measure_centre(support)[0], make_common_scale(mixture, support)
+    )
     ask = partial(assess_shard, classes=classes, mixture=mixture, there=there)
-    parts: list[Part] = side_by_side(n_jobs, (delayed(ask)(shard) for shard in opened))
+    parts: list[ShardAssessment] = run_shard_jobs(n_jobs, (delayed(ask)(shard) for shard in opened))
     weight = sum(part.weight for part in parts)
-    factor = lift(sum(part.count for part in parts), weight)
+    factor = compute_weight_factor(sum(part.count for part in parts), weight)
     information = factor * np.sum([part.information for part in parts], 0)
     return Assessment(
         factor * sum(part.log_likelihood for part in parts),
         factor * weight,
-        size(mixture),
+        count_mixture_parameters(mixture),
         factor * sum(part.soft_entropy for part in parts),
         factor * sum(part.hard_entropy for part in parts),
-        errors_from(there, information),
+        derive_errors(there, information),
         sum(part.sent_bytes for part in parts),
-        8 * size(mixture) * len(parts),
+        8 * count_mixture_parameters(mixture) * len(parts),
     )

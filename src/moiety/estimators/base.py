@@ -12,25 +12,32 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from moiety.estimators.criteria import Criteria
-from moiety.estimators.options import amount, whole
-from moiety.estimators.shards import lift
+from moiety.estimators.options import check_amount, check_whole_number
+from moiety.estimators.shards import compute_weight_factor
 from moiety.mixtures.em import Prior
-from moiety.mixtures.experts import Gaussian
-from moiety.mixtures.fit import STARTS, Rows, Search
-from moiety.mixtures.learn import Solve
+from moiety.mixtures.experts import GaussianExperts
+from moiety.mixtures.fit import STARTS, RowArrays, Search
+from moiety.mixtures.learn import Algorithm
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture, design, gate_proba, log_density, responsibilities, size
+from moiety.mixtures.model import (
+    Mixture,
+    add_constant,
+    count_mixture_parameters,
+    gate_proba,
+    log_density,
+    responsibilities,
+)
 from moiety.mixtures.published import solve_published
 
 
-def generator(random_state: Any) -> np.random.Generator:
+def make_numpy_generator(random_state: Any) -> np.random.Generator:
     """Make a generator from a seed, a generator, or an old-style random state."""
     if isinstance(random_state, np.random.RandomState):
         random_state = int(random_state.randint(2**31))
     return np.random.default_rng(random_state)
 
 
-def counted(rows: Rows) -> Rows:
+def drop_zero_weights(rows: RowArrays) -> RowArrays:
     """Leave out rows of weight zero."""
     held = rows[2] > 0
     if not held.any():
@@ -39,14 +46,14 @@ def counted(rows: Rows) -> Rows:
     return x, y, weights
 
 
-def weighed(rows: Rows) -> tuple[Rows, float]:
+def lift_weights(rows: RowArrays) -> tuple[RowArrays, float]:
     """Let the weights count at least the rows, and give what they were multiplied by."""
     x, y, weights = rows
-    factor = lift(len(weights), weights.sum())
+    factor = compute_weight_factor(len(weights), weights.sum())
     return (x, y, weights * factor), factor
 
 
-ALGORITHMS: dict[str, Solve | None] = {"em": None, "published": solve_published}
+ALGORITHMS: dict[str, Algorithm | None] = {"em": None, "published": solve_published}
 
 
 class MixtureEstimator(Criteria, BaseEstimator):
@@ -84,9 +91,9 @@ class MixtureEstimator(Criteria, BaseEstimator):
                 f"algorithm={self.algorithm!r} is not known; choose from {sorted(ALGORITHMS)}"
             )
         for name in ("n_experts", "n_init", "max_iter"):
-            whole(self, name, 1)
+            check_whole_number(self, name, 1)
         for name in ("tol", "ridge", "variance_floor"):
-            amount(self, name)
+            check_amount(self, name)
 
     def _search(self) -> Search:
         self._check_search()
@@ -101,7 +108,7 @@ class MixtureEstimator(Criteria, BaseEstimator):
             prior=Prior(self.ridge, self.variance_floor),
         )
 
-    def _rows(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Rows:
+    def _rows(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> RowArrays:
         X, y = validate_data(
             self,
             X,
@@ -130,22 +137,22 @@ class MixtureEstimator(Criteria, BaseEstimator):
     def _show(self, mixture: Mixture) -> Any:
         """Set what a fitted mixture shows."""
         self.mixture_, self.n_experts_ = mixture, mixture.num_experts
-        self.n_parameters_ = size(mixture)
+        self.n_parameters_ = count_mixture_parameters(mixture)
         self.gate_coef_, self.gate_intercept_ = mixture.gate[1:].T, mixture.gate[0]
         self.coef_ = np.moveaxis(mixture.experts.coef[1:], 0, -1)
         self.intercept_ = mixture.experts.coef[0]
-        if isinstance(mixture.experts, Gaussian):
+        if isinstance(mixture.experts, GaussianExperts):
             self.variances_ = mixture.experts.variances
         return self
 
     def _design(self, X: Any) -> Array:
         check_is_fitted(self)
-        return design(np.asarray(validate_data(self, X, reset=False, dtype=np.float64)))
+        return add_constant(np.asarray(validate_data(self, X, reset=False, dtype=np.float64)))
 
-    def _seen(self, X: Any, y: Any, sample_weight: Any = None) -> Rows:
+    def _seen(self, X: Any, y: Any, sample_weight: Any = None) -> RowArrays:
         check_is_fitted(self)
         X, y, weights = self._rows(X, y, sample_weight, reset=False)
-        return design(X), self._encoded(y), weights
+        return add_constant(X), self._encoded(y), weights
 
     def gate_proba(self, X: Any) -> Array:
         """Give the probability of each expert before y is seen, [N, K]."""

@@ -6,20 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from moiety.estimators.errors import standard_errors
-from moiety.mixtures.fit import Rows
+from moiety.estimators.standard_errors import standard_errors
+from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.logit import Array, log_softmax
-from moiety.mixtures.model import Mixture, log_density, log_joint, size
+from moiety.mixtures.model import Mixture, count_mixture_parameters, log_density, log_joint
 
 
-def entropy(mixture: Mixture, rows: Rows, *, hard: bool = False) -> float:
+def compute_label_entropy(mixture: Mixture, rows: RowArrays, *, hard: bool = False) -> float:
     """Give the weighted entropy of the responsibilities, or minus the log of the largest."""
     logs = log_softmax(log_joint(mixture, rows[0], rows[1]))
     each = -logs.max(1) if hard else -(np.exp(logs) * logs).sum(1)
     return float(rows[2] @ each)
 
 
-def table(mixture: Mixture, names: list[str], errors: dict[str, Array] | None) -> list[str]:
+def format_coefficients(
+    mixture: Mixture, names: list[str], errors: dict[str, Array] | None
+) -> list[str]:
     """Lay coefficients out as lines of text, with errors and z where they are known."""
     lines = []
     blocks = [("gate", mixture.gate[:, :-1, None])]
@@ -45,25 +47,27 @@ class Criteria:
 
     mixture_: Mixture
 
-    def _seen(self, X: Any, y: Any, sample_weight: Any = None) -> Rows:
+    def _seen(self, X: Any, y: Any, sample_weight: Any = None) -> RowArrays:
         raise NotImplementedError
 
     def bic(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Give -2 log-likelihood + parameters * log(rows); lower is better."""
         rows = self._seen(X, y, sample_weight)
         value = rows[2] @ log_density(self.mixture_, rows[0], rows[1])
-        return float(-2 * value + size(self.mixture_) * np.log(rows[2].sum()))
+        return float(-2 * value + count_mixture_parameters(self.mixture_) * np.log(rows[2].sum()))
 
     def aic(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Give -2 log-likelihood + 2 * parameters; lower is better."""
         rows = self._seen(X, y, sample_weight)
         value = rows[2] @ log_density(self.mixture_, rows[0], rows[1])
-        return float(-2 * value + 2 * size(self.mixture_))
+        return float(-2 * value + 2 * count_mixture_parameters(self.mixture_))
 
     def icl(self, X: Any, y: Any, sample_weight: Any = None, *, hard: bool = True) -> float:
         """Give BIC plus twice the entropy of the labels: of the likeliest ones, or of all."""
         rows = self._seen(X, y, sample_weight)
-        return self.bic(X, y, sample_weight) + 2 * entropy(self.mixture_, rows, hard=hard)
+        return self.bic(X, y, sample_weight) + 2 * compute_label_entropy(
+            self.mixture_, rows, hard=hard
+        )
 
     def standard_errors(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, Array]:
         """Give standard errors from the observed information on these rows.
@@ -81,7 +85,7 @@ class Criteria:
         names = names or [f"x{i}" for i in range(self.mixture_.gate.shape[0] - 1)]
         lines = [
             f"{type(self).__name__}: {self.mixture_.num_experts} experts, "
-            f"{size(self.mixture_)} parameters"
+            f"{count_mixture_parameters(self.mixture_)} parameters"
         ]
         errors = None
         if X is not None:
@@ -94,7 +98,7 @@ class Criteria:
                 f"ICL {self.icl(X, y, sample_weight):.2f}"
             )
             lines.append(f"  {'':<24}{'estimate':>14}{'std. error':>14}{'z':>10}")
-        lines += table(self.mixture_, ["intercept", *map(str, names)], errors)
+        lines += format_coefficients(self.mixture_, ["intercept", *map(str, names)], errors)
         variances = getattr(self.mixture_.experts, "variances", None)
         if variances is not None:
             lines.append("variances  " + "  ".join(f"{value:.6g}" for value in variances))

@@ -16,32 +16,45 @@ from joblib import delayed
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from moiety.estimators.assess import Assessment, assessed
-from moiety.estimators.base import ALGORITHMS, MixtureEstimator, generator
-from moiety.estimators.exchange import NOTHING, Machines, Opened, Traffic, refined, side_by_side
-from moiety.estimators.merging import locals_of, mixtures_of, names_of, ready_support, shares_of
-from moiety.estimators.opening import Columns, Lazy, open_shard
-from moiety.estimators.options import whole
+from moiety.estimators.assess import Assessment, assess_shards
+from moiety.estimators.base import ALGORITHMS, MixtureEstimator, make_numpy_generator
+from moiety.estimators.exchange import (
+    NO_TRAFFIC,
+    ExchangeTraffic,
+    Machines,
+    OpenedShards,
+    refine_on_machines,
+    run_shard_jobs,
+)
+from moiety.estimators.merging import (
+    agree_on_names,
+    check_merge_support,
+    choose_fit_weights,
+    collect_local_fits,
+    collect_mixtures,
+)
+from moiety.estimators.opening import LazyShard, ShardColumns, open_shard
+from moiety.estimators.options import check_whole_number
 from moiety.estimators.server import (
-    Ledger,
-    balanced,
-    check_recipe,
-    reduced,
-    support_of,
+    ExchangeLedger,
+    balance_weights,
+    check_reduction,
+    pool_support,
+    reduce_fits,
     unreduced_log_density,
 )
-from moiety.estimators.shards import Shard, agreed_columns
-from moiety.estimators.workers import Sent, Task, fit_shard
+from moiety.estimators.shards import Shard, agree_on_columns
+from moiety.estimators.workers import ShardReply, ShardTask, fit_shard
 from moiety.mixtures.em import Prior
 from moiety.mixtures.fit import STARTS
+from moiety.mixtures.inputs import LocalFit, Support
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture, size
-from moiety.mixtures.reduce import Recipe, Reduced
-from moiety.mixtures.scene import Local, Support
-from moiety.mixtures.screen import incompatible
+from moiety.mixtures.model import Mixture, count_mixture_parameters
+from moiety.mixtures.reduce import ReductionConfig, ReductionResult
+from moiety.mixtures.screen import are_incompatible
 
 
-class Distributed(MixtureEstimator):
+class DistributedEstimator(MixtureEstimator):
     """Local fits side by side, one exchange, a reduction, and as many refining rounds as asked."""
 
     cost: str
@@ -68,11 +81,11 @@ class Distributed(MixtureEstimator):
         self._note_columns([shard.columns for shard in opened])
         agreement = self._agree(opened)
         task = self._task(len(opened))
-        streams = generator(self.random_state).spawn(len(opened) + 1)
+        streams = make_numpy_generator(self.random_state).spawn(len(opened) + 1)
         jobs = [
             delayed(fit_shard)(*each) for each in zip(opened, repeat(task), streams, strict=False)
         ]
-        sent, factor = balanced(side_by_side(self.n_jobs, jobs))
+        sent, factor = balance_weights(run_shard_jobs(self.n_jobs, jobs))
         self._note_columns([one.columns for one in sent])
         self._report(sent)
         return self._reduce(sent, factor, streams[-1], opened, agreement)
@@ -90,9 +103,9 @@ class Distributed(MixtureEstimator):
         check_is_fitted(self)
         opened = self._open(shards)
         classes = getattr(self, "classes_", None)
-        return assessed(opened, classes, self.mixture_, self.support_, self.n_jobs)
+        return assess_shards(opened, classes, self.mixture_, self.support_, self.n_jobs)
 
-    def _open(self, shards: Iterable[Any]) -> list[Shard | Lazy]:
+    def _open(self, shards: Iterable[Any]) -> list[Shard | LazyShard]:
         opened = [open_shard(shard, at, self.target) for at, shard in enumerate(shards)]
         if not opened:
             raise ValueError("no shards; give one per machine")
@@ -107,17 +120,19 @@ class Distributed(MixtureEstimator):
                 equal ones.
             support: covariates on which experts are compared, [S, d]; public or simulated ones do.
         """
-        check_recipe(self.cost, self.gate, self.reduction, classifies=self._classifies())
-        mixtures = mixtures_of(estimators, classifies=self._classifies())
-        share, names = shares_of(estimators, weights), names_of(estimators, support)
-        x = ready_support(mixtures, support)
+        check_reduction(self.cost, self.gate, self.reduction, classifies=self._classifies())
+        mixtures = collect_mixtures(estimators, classifies=self._classifies())
+        share, names = choose_fit_weights(estimators, weights), agree_on_names(estimators, support)
+        x = check_merge_support(mixtures, support)
         self._adopt(estimators, mixtures)
         self.n_features_in_ = x.shape[1]
         vars(self).pop("feature_names_in_", None)
         if names is not None:
             self.feature_names_in_ = np.array(names, dtype=object)
-        locals_ = locals_of(estimators, mixtures, share, informed=weights is None)
-        return self._finish(locals_, Support(x, np.ones(len(x))), generator(self.random_state))
+        locals_ = collect_local_fits(estimators, mixtures, share, informed=weights is None)
+        return self._finish(
+            locals_, Support(x, np.ones(len(x))), make_numpy_generator(self.random_state)
+        )
 
     def reduce_again(self, **choices: Any) -> Any:
         """Reduce the same local fits in another way, with nothing sent again.
@@ -135,15 +150,15 @@ class Distributed(MixtureEstimator):
         for name in ("classes_", "n_features_in_", "feature_names_in_"):
             if name in vars(self):
                 setattr(other, name, getattr(self, name))
-        return other._finish(self.locals_, self.support_, generator(self.random_state))  # noqa: SLF001
+        return other._finish(self.locals_, self.support_, make_numpy_generator(self.random_state))  # noqa: SLF001
 
     def _check_options(self) -> None:
         """Refuse what cannot be meant, before anything is read."""
         self._check_search()
-        whole(self, "refine_rounds", 0)
-        check_recipe(self.cost, self.gate, self.reduction, classifies=self._classifies())
+        check_whole_number(self, "refine_rounds", 0)
+        check_reduction(self.cost, self.gate, self.reduction, classifies=self._classifies())
         if self.n_support is not None:
-            whole(self, "n_support", 1)
+            check_whole_number(self, "n_support", 1)
         start = self._known_start()
         if start is None and not isinstance(self.init, str):
             raise ValueError(
@@ -159,13 +174,13 @@ class Distributed(MixtureEstimator):
     def _adopt(self, estimators: Sequence[Any], mixtures: Sequence[Mixture]) -> None:
         """Take over what fitted estimators agree on."""
 
-    def _agree(self, opened: Opened) -> Traffic:
+    def _agree(self, opened: OpenedShards) -> ExchangeTraffic:
         """Settle what all machines must know before they fit."""
         del opened
-        return NOTHING
+        return NO_TRAFFIC
 
-    def _note_columns(self, known: Sequence[Columns]) -> None:
-        columns = agreed_columns(known)
+    def _note_columns(self, known: Sequence[ShardColumns]) -> None:
+        columns = agree_on_columns(known)
         if columns is None:
             return
         vars(self).pop("feature_names_in_", None)
@@ -173,8 +188,8 @@ class Distributed(MixtureEstimator):
         if not isinstance(columns, int):
             self.feature_names_in_ = np.array(columns, dtype=object)
 
-    def _task(self, machines: int) -> Task:
-        return Task(
+    def _task(self, machines: int) -> ShardTask:
+        return ShardTask(
             self._search(),
             getattr(self, "classes_", None),
             self.n_support,
@@ -184,7 +199,7 @@ class Distributed(MixtureEstimator):
             ALGORITHMS[self.algorithm],
         )
 
-    def _report(self, sent: list[Sent]) -> None:
+    def _report(self, sent: list[ShardReply]) -> None:
         """Say what went wrong where."""
         for at, one in enumerate(sent):
             if one.local.mixture.num_experts < self.n_experts:
@@ -206,13 +221,13 @@ class Distributed(MixtureEstimator):
 
     def _reduce(
         self,
-        sent: list[Sent],
+        sent: list[ShardReply],
         factor: float,
         rng: np.random.Generator,
-        opened: Opened,
-        agreement: Traffic,
+        opened: OpenedShards,
+        agreement: ExchangeTraffic,
     ) -> Any:
-        support = support_of(sent)
+        support = pool_support(sent)
         began, began_cpu = time.perf_counter(), time.thread_time()
         self._finish([one.local for one in sent], support, rng)
         seconds, cpu_s = time.perf_counter() - began, time.thread_time() - began_cpu
@@ -220,8 +235,8 @@ class Distributed(MixtureEstimator):
         self.n_iter_ = max(one.iterations for one in sent)
         self.converged_ = all(one.converged for one in sent)
         more, refine_s = self._refine(opened, factor)
-        down = 8 * size(self.mixture_) * len(sent) * (1 + self.refine_rounds)
-        self.ledger_ = Ledger(
+        down = 8 * count_mixture_parameters(self.mixture_) * len(sent) * (1 + self.refine_rounds)
+        self.ledger_ = ExchangeLedger(
             agreement.rounds + 1 + self.refine_rounds,
             agreement.up_bytes + sum(one.sent_bytes for one in sent) + more,
             agreement.down_bytes + down,
@@ -234,17 +249,17 @@ class Distributed(MixtureEstimator):
         )
         return self
 
-    def _finish(self, locals_: list[Local], support: Support, rng: np.random.Generator) -> Any:
+    def _finish(self, locals_: list[LocalFit], support: Support, rng: np.random.Generator) -> Any:
         """Reduce, and set what a fitted estimator shows."""
-        recipe = Recipe(self.n_experts, self.cost, self.gate, screen=self.screen)
-        done = reduced(self.reduction, locals_, support, recipe, rng)
+        recipe = ReductionConfig(self.n_experts, self.cost, self.gate, screen=self.screen)
+        done = reduce_fits(self.reduction, locals_, support, recipe, rng)
         self._warn(done, locals_)
         self.locals_, self.support_, self.kept_ = locals_, support, done.kept
         self.objective_, self.divergences_ = np.array(done.trace), done.divergence
         self.misfits_, self.strain_ = done.misfit, done.strain
         return self._show(done.mixture)
 
-    def _warn(self, done: Reduced, locals_: list[Local]) -> None:
+    def _warn(self, done: ReductionResult, locals_: list[LocalFit]) -> None:
         """Say which fits were left out, and whether the others agree."""
         dropped = np.flatnonzero(~done.kept).tolist()
         if dropped:
@@ -255,7 +270,9 @@ class Distributed(MixtureEstimator):
                 stacklevel=5,
             )
         rows = np.array([local.rows for local in locals_])[done.kept]
-        if incompatible(done.misfit[done.kept], rows, size(done.mixture), done.strain):
+        if are_incompatible(
+            done.misfit[done.kept], rows, count_mixture_parameters(done.mixture), done.strain
+        ):
             warnings.warn(
                 f"the local fits are incompatible: the result stands {done.strain:.2f} times as "
                 "far from them as the middle one of them does; give all machines one start by "
@@ -264,13 +281,13 @@ class Distributed(MixtureEstimator):
                 stacklevel=5,
             )
 
-    def _refine(self, opened: Opened, factor: float) -> tuple[int, float]:
+    def _refine(self, opened: OpenedShards, factor: float) -> tuple[int, float]:
         """Make pooled EM steps; give the bytes that machines sent for them, and the seconds."""
         if not self.refine_rounds:
             return 0, 0.0
         machines = Machines(opened, getattr(self, "classes_", None), factor, self.n_jobs)
         prior, rounds = Prior(self.ridge, self.variance_floor), self.refine_rounds
-        moved, sent_bytes, seconds = refined(
+        moved, sent_bytes, seconds = refine_on_machines(
             self.mixture_, self.support_, machines, prior=prior, rounds=rounds
         )
         self._show(moved)

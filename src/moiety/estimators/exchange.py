@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from moiety.estimators.opening import Lazy
-from moiety.estimators.server import common_scale, refine, sums_bytes
+from moiety.estimators.opening import LazyShard
+from moiety.estimators.server import count_sums_bytes, make_common_scale, make_pooled_steps
 from moiety.estimators.shards import Shard
-from moiety.estimators.workers import classes_of, tally_shard
+from moiety.estimators.workers import find_shard_classes, sum_shard
 from moiety.mixtures.em import Prior, Sums
+from moiety.mixtures.inputs import Support
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
-from moiety.mixtures.scale import Scale
-from moiety.mixtures.scene import Support
+from moiety.mixtures.scale import StandardScale
 
-Opened = Sequence[Shard | Lazy]
+OpenedShards = Sequence[Shard | LazyShard]
 
 
 @dataclass(frozen=True)
-class Traffic:
+class ExchangeTraffic:
     """Rounds, bytes up and down."""
 
     rounds: int = 0
@@ -35,40 +35,40 @@ class Traffic:
     down_bytes: int = 0
 
 
-NOTHING = Traffic()
+NO_TRAFFIC = ExchangeTraffic()
 
 
 @dataclass(frozen=True)
 class Machines:
     """Shards, the classes, what weights are multiplied by, and how many are asked at once."""
 
-    opened: Opened
+    opened: OpenedShards
     classes: Any
     factor: float
     n_jobs: int | None
 
 
-def side_by_side(n_jobs: int | None, jobs: Iterable[Any]) -> list[Any]:
+def run_shard_jobs(n_jobs: int | None, jobs: Iterable[Any]) -> list[Any]:
     """Run jobs by joblib's back end, and give their results in order."""
     return list(Parallel(n_jobs=n_jobs)(jobs))
 
 
-def label_bytes(labels: Array) -> int:
+def count_label_bytes(labels: Array) -> int:
     """Count the bytes of class names: of words as they are written, of numbers as stored."""
     if labels.dtype.kind in "OU":
         return sum(len(str(label).encode()) for label in labels)
     return labels.nbytes
 
 
-def agreed_classes(opened: Opened, n_jobs: int | None) -> tuple[Array, Traffic]:
+def agree_on_classes(opened: OpenedShards, n_jobs: int | None) -> tuple[Array, ExchangeTraffic]:
     """Ask all machines for their classes, and tell all of them the union."""
-    found = side_by_side(n_jobs, (delayed(classes_of)(shard) for shard in opened))
+    found = run_shard_jobs(n_jobs, (delayed(find_shard_classes)(shard) for shard in opened))
     union = np.unique(np.concatenate(found))
-    up = sum(label_bytes(labels) for labels in found)
-    return union, Traffic(1, up, label_bytes(union) * len(opened))
+    up = sum(count_label_bytes(labels) for labels in found)
+    return union, ExchangeTraffic(1, up, count_label_bytes(union) * len(opened))
 
 
-def refined(
+def refine_on_machines(
     mixture: Mixture,
     support: Support,
     machines: Machines,
@@ -81,19 +81,19 @@ def refined(
     The seconds are those of the longest tally of each round, as if machines worked side by side,
     and those of the server.
     """
-    scale, counted, longest, asked = common_scale(mixture, support), [], [], []
+    scale, counted, longest, asked = make_common_scale(mixture, support), [], [], []
 
-    def ask(mixture: Mixture, scale: Scale) -> list[Sums]:
+    def ask(mixture: Mixture, scale: StandardScale) -> list[Sums]:
         begun = time.perf_counter()
         common = machines.classes, mixture, scale, machines.factor
-        jobs = [delayed(tally_shard)(shard, *common) for shard in machines.opened]
-        found = side_by_side(machines.n_jobs, jobs)
+        jobs = [delayed(sum_shard)(shard, *common) for shard in machines.opened]
+        found = run_shard_jobs(machines.n_jobs, jobs)
         asked.append(time.perf_counter() - begun)
         longest.append(max(seconds for _, seconds in found))
-        counted.append(sum(sums_bytes(sums) for sums, _ in found))
+        counted.append(sum(count_sums_bytes(sums) for sums, _ in found))
         return [sums for sums, _ in found]
 
     begun = time.perf_counter()
-    moved = refine(mixture, scale, ask, rounds, prior=prior, x=support.x)
+    moved = make_pooled_steps(mixture, scale, ask, rounds, prior=prior, x=support.x)
     alone = time.perf_counter() - begun - sum(asked)
     return moved, sum(counted), sum(longest) + alone

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
-from moiety.estimators.distributed import Distributed
-from moiety.estimators.exchange import NOTHING, Opened, Traffic, agreed_classes
-from moiety.estimators.single import CategoricalPart, GaussianPart
+from moiety.estimators.distributed import DistributedEstimator
+from moiety.estimators.exchange import NO_TRAFFIC, ExchangeTraffic, OpenedShards, agree_on_classes
+from moiety.estimators.single import CategoricalResponse, GaussianResponse
 from moiety.mixtures.model import Mixture
 
 
-class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
+class DistributedMixtureOfExpertsRegressor(GaussianResponse, DistributedEstimator):
     """Mixtures of regressions fitted on many machines and reduced to one by optimal transport.
 
     Args:
@@ -91,7 +91,7 @@ class DistributedMixtureOfExpertsRegressor(GaussianPart, Distributed):
         self.n_jobs = n_jobs
 
 
-class DistributedMixtureOfExpertsClassifier(CategoricalPart, Distributed):
+class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEstimator):
     """Mixtures of multinomial logits fitted on many machines and reduced to one by transport.
 
     A class may be missing on a machine. The classes are agreed on before the fits: give them, or
@@ -165,10 +165,10 @@ class DistributedMixtureOfExpertsClassifier(CategoricalPart, Distributed):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def _agree(self, opened: Opened) -> Traffic:
-        traffic = NOTHING
+    def _agree(self, opened: OpenedShards) -> ExchangeTraffic:
+        traffic = NO_TRAFFIC
         if self.classes is None:
-            self.classes_, traffic = agreed_classes(opened, self.n_jobs)
+            self.classes_, traffic = agree_on_classes(opened, self.n_jobs)
         else:
             self.classes_ = np.unique(np.asarray(self.classes))
         check_classification_targets(self.classes_)

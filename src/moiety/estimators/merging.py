@@ -12,14 +12,14 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.base import MixtureEstimator
-from moiety.estimators.stream import Stream
-from moiety.mixtures.experts import Categorical
+from moiety.estimators.online import OnlineFit
+from moiety.mixtures.experts import CategoricalExperts
+from moiety.mixtures.inputs import LocalFit
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
-from moiety.mixtures.scene import Local
 
 
-def mixtures_of(estimators: Sequence[Any], *, classifies: bool) -> list[Mixture]:
+def collect_mixtures(estimators: Sequence[Any], *, classifies: bool) -> list[Mixture]:
     """Give the mixtures, all fitted and of one kind."""
     if not len(estimators):
         raise ValueError("no estimators; give at least one")
@@ -33,7 +33,7 @@ def mixtures_of(estimators: Sequence[Any], *, classifies: bool) -> list[Mixture]
         if isinstance(one, MixtureEstimator):
             check_is_fitted(one)
         mixture = one if isinstance(one, Mixture) else one.mixture_
-        if isinstance(mixture.experts, Categorical) != classifies:
+        if isinstance(mixture.experts, CategoricalExperts) != classifies:
             raise ValueError(
                 f"estimator {at} is a {kinds[not classifies]}, and this merges "
                 f"{kinds[classifies]}s; use the distributed {kinds[not classifies]}"
@@ -42,20 +42,20 @@ def mixtures_of(estimators: Sequence[Any], *, classifies: bool) -> list[Mixture]
     return found
 
 
-def known_rows(one: Any) -> float | None:
+def find_row_count(one: Any) -> float | None:
     """Give the rows that an estimator was fitted to, if it knows them."""
     parts = vars(one)
-    if isinstance(parts.get("stream_"), Stream):
+    if isinstance(parts.get("stream_"), OnlineFit):
         return parts["stream_"].rows
     if "learned_" in parts:
         return float(parts["learned_"].rows)
     return float(sum(local.rows for local in parts["locals_"])) if "locals_" in parts else None
 
 
-def shares_of(estimators: Sequence[Any], weights: Any) -> Array:
+def choose_fit_weights(estimators: Sequence[Any], weights: Any) -> Array:
     """Give the weights: those named, else the rows of the fits, else equal ones."""
     if weights is None:
-        rows = [known_rows(one) for one in estimators]
+        rows = [find_row_count(one) for one in estimators]
         known = [count for count in rows if count is not None]
         return np.array(known) if len(known) == len(rows) else np.ones(len(rows))
     share = np.asarray(weights, dtype=np.float64)
@@ -70,7 +70,7 @@ def shares_of(estimators: Sequence[Any], weights: Any) -> Array:
     return share
 
 
-def names_of(estimators: Sequence[Any], support: Any) -> tuple[str, ...] | None:
+def agree_on_names(estimators: Sequence[Any], support: Any) -> tuple[str, ...] | None:
     """Give the columns' names on which all that have names agree."""
     named = [
         (f"estimator {at}", tuple(one.feature_names_in_))
@@ -88,7 +88,7 @@ def names_of(estimators: Sequence[Any], support: Any) -> tuple[str, ...] | None:
     return named[0][1] if named else None
 
 
-def ready_support(mixtures: Sequence[Mixture], support: Any) -> Array:
+def check_merge_support(mixtures: Sequence[Mixture], support: Any) -> Array:
     """Give the support as numbers, [S, d]."""
     x = np.asarray(support, dtype=np.float64)
     if x.ndim != 2 or not len(x):
@@ -108,16 +108,16 @@ def ready_support(mixtures: Sequence[Mixture], support: Any) -> Array:
     return x
 
 
-def locals_of(
+def collect_local_fits(
     estimators: Sequence[Any], mixtures: Sequence[Mixture], share: Array, *, informed: bool
-) -> list[Local]:
+) -> list[LocalFit]:
     """Lay out what the machines would have sent; a stream's information has moved on."""
-    moving = [isinstance(vars(one).get("stream_"), Stream) for one in estimators]
+    moving = [isinstance(vars(one).get("stream_"), OnlineFit) for one in estimators]
     fits = [
         None if moves else vars(one).get("learned_")
         for one, moves in zip(estimators, moving, strict=True)
     ]
     return [
-        Local(mixture, float(part), fit.information if fit is not None and informed else None)
+        LocalFit(mixture, float(part), fit.information if fit is not None and informed else None)
         for mixture, part, fit in zip(mixtures, share, fits, strict=True)
     ]

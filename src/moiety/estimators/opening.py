@@ -14,30 +14,30 @@ import numpy as np
 
 from moiety.estimators.shards import (
     CsvFile,
-    Held,
+    HeldShard,
     NpyFile,
     ParquetFile,
     Shard,
-    checked,
-    held,
+    check_shard_arrays,
+    hold_rows,
     refuse_kind,
 )
 
 MAKERS = ("compute", "to_pandas")
-Columns = tuple[str, ...] | int | None
+ShardColumns = tuple[str, ...] | int | None
 
 
 @dataclass(frozen=True)
-class Lazy:
+class LazyShard:
     """A partition that is yet to be computed; its columns, where it can tell them before."""
 
     partition: Any
     place: int
     target: Any
-    columns: Columns
+    columns: ShardColumns
 
 
-def open_shard(shard: Any, place: int, target: Any) -> Shard | Lazy:
+def open_shard(shard: Any, place: int, target: Any) -> Shard | LazyShard:
     """Find out what a shard is.
 
     Args:
@@ -47,17 +47,17 @@ def open_shard(shard: Any, place: int, target: Any) -> Shard | Lazy:
         target: the name of the response where rows have names.
     """
     name = f"shard {place}"
-    if maker_of(shard) is not None:
-        return Lazy(shard, place, target, foreseen(name, shard, target))
-    if isinstance(shard, (tuple, list)) and any(maker_of(part) is not None for part in shard):
-        return Lazy(shard, place, target, None)
+    if find_maker(shard) is not None:
+        return LazyShard(shard, place, target, foresee_columns(name, shard, target))
+    if isinstance(shard, (tuple, list)) and any(find_maker(part) is not None for part in shard):
+        return LazyShard(shard, place, target, None)
     if isinstance(shard, (str, Path)):
         return open_file(Path(shard), target)
     if isinstance(shard, (tuple, list)) and len(shard) in (2, 3):
-        rows = checked(name, *shard)
+        rows = check_shard_arrays(name, *shard)
         names = getattr(shard[0], "columns", None)
-        known = rows[0].shape[1] if names is None else spelled(name, list(names))
-        return held(name, rows, known)
+        known = rows[0].shape[1] if names is None else name_covariates(name, list(names))
+        return hold_rows(name, rows, known)
     if getattr(shard, "columns", None) is None:
         raise ValueError(
             f"{name} is a {type(shard).__name__}; give (X, y), a path, a frame or a partition"
@@ -65,29 +65,29 @@ def open_shard(shard: Any, place: int, target: Any) -> Shard | Lazy:
     return open_frame(name, shard, target)
 
 
-def present(shard: Shard | Lazy) -> Shard:
+def materialise_shard(shard: Shard | LazyShard) -> Shard:
     """Open a shard for good; called by the machine that has it."""
-    while isinstance(shard, Lazy):
+    while isinstance(shard, LazyShard):
         whole = shard.partition
         parted = isinstance(whole, (tuple, list))
-        made = tuple(map(computed, whole)) if parted else computed(whole)
+        made = tuple(map(compute_lazy_shard, whole)) if parted else compute_lazy_shard(whole)
         shard = open_shard(made, shard.place, shard.target)
     return shard
 
 
-def computed(part: Any) -> Any:
+def compute_lazy_shard(part: Any) -> Any:
     """Compute a part that is yet to be computed."""
-    maker = maker_of(part)
+    maker = find_maker(part)
     return part if maker is None else maker()
 
 
-def maker_of(shard: Any) -> Any:
+def find_maker(shard: Any) -> Any:
     """Give the function that computes a partition, or None for what is there already."""
     makers = (getattr(shard, name, None) for name in MAKERS)
     return next((maker for maker in makers if callable(maker)), None)
 
 
-def foreseen(origin: str, shard: Any, target: Any) -> Columns:
+def foresee_columns(origin: str, shard: Any, target: Any) -> ShardColumns:
     """Give the covariates of a partition that names its columns before it is computed."""
     for word in ("columns", "column_names"):
         names = getattr(shard, word, None)
@@ -96,11 +96,11 @@ def foreseen(origin: str, shard: Any, target: Any) -> Columns:
         except TypeError:  # a delayed object has any attribute, and cannot be listed
             names = None
         if names is not None:
-            return spelled(origin, without(origin, names, target))
+            return name_covariates(origin, drop_target_column(origin, names, target))
     return None
 
 
-def spelled(origin: Any, names: list[Any]) -> tuple[str, ...] | int:
+def name_covariates(origin: Any, names: list[Any]) -> tuple[str, ...] | int:
     """Give names of covariates that are words; of those that are numbers only the count."""
     words = sum(isinstance(name, str) for name in names)
     if 0 < words < len(names):
@@ -110,18 +110,20 @@ def spelled(origin: Any, names: list[Any]) -> tuple[str, ...] | int:
     return tuple(names) if words else len(names)
 
 
-def without(origin: Any, names: list[Any], target: Any) -> list[Any]:
+def drop_target_column(origin: Any, names: list[Any], target: Any) -> list[Any]:
     """Leave the response out of the columns."""
     if target not in names:
         raise ValueError(f"{origin} has no column {target!r}; name one of {names} as target")
     return [name for name in names if name != target]
 
 
-def open_frame(origin: str, frame: Any, target: Any) -> Held:
+def open_frame(origin: str, frame: Any, target: Any) -> HeldShard:
     """Take the response out of a frame."""
-    names = without(origin, list(frame.columns), target)
-    columns = spelled(origin, names)
-    return held(origin, checked(origin, frame[names], frame[target], names=tuple(names)), columns)
+    names = drop_target_column(origin, list(frame.columns), target)
+    columns = name_covariates(origin, names)
+    return hold_rows(
+        origin, check_shard_arrays(origin, frame[names], frame[target], names=tuple(names)), columns
+    )
 
 
 def _parquet_columns(path: Path, schema: Any, target: str) -> tuple[str, ...]:
@@ -130,7 +132,7 @@ def _parquet_columns(path: Path, schema: Any, target: str) -> tuple[str, ...]:
 
     stored = (schema.pandas_metadata or {}).get("index_columns", [])
     index = {name for name in stored if isinstance(name, str) and name != target}
-    names = without(path, [name for name in schema.names if name not in index], target)
+    names = drop_target_column(path, [name for name in schema.names if name not in index], target)
     for name in names:
         kind = schema.field(name).type
         if not (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
@@ -175,7 +177,7 @@ def open_csv(path: Path, target: str) -> CsvFile:
             f"{path} has a column without a name ({bare[0]!r}), such as a row index; "
             "write it with index=False, or name the column"
         )
-    columns = tuple(without(path, names, target))
+    columns = tuple(drop_target_column(path, names, target))
     refuse_empty(path, len(first))
     return CsvFile(path, target, columns)
 

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from moiety.estimators.base import MixtureEstimator
-from moiety.estimators.distributed import Distributed
+from moiety.estimators.distributed import DistributedEstimator
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ def select_experts(  # noqa: PLR0913 - the habits of scikit-learn
     numbers = list(numbers)
     if not numbers:
         raise ValueError("no numbers of experts; give some, such as range(1, 6)")
-    prefix, last = _last(estimator)
-    apart = isinstance(last, Distributed)
+    prefix, last = _find_mixture_estimator(estimator)
+    apart = isinstance(last, DistributedEstimator)
     if apart and (y is not None or sample_weight is not None):
         raise ValueError("shards hold their own responses and weights; leave y and weights out")
     if apart and prefix:
         raise ValueError("a distributed estimator takes shards, which no pipeline can transform")
     if apart:
         X = list(X)
-    tried = [_with(estimator, f"{prefix}n_experts", number) for number in numbers]
-    judge = _judged_apart if apart else _judged
+    tried = [_with_number(estimator, f"{prefix}n_experts", number) for number in numbers]
+    judge = _fit_and_score_shards if apart else _fit_and_score
     more = () if apart else (y, sample_weight, prefix)
     jobs = (delayed(judge)(one, criterion, X, *more) for one in tried)
     done: list[Any] = list(Parallel(n_jobs=n_jobs)(jobs))
@@ -72,12 +72,12 @@ def select_experts(  # noqa: PLR0913 - the habits of scikit-learn
     return Selection(best, dict(zip(numbers, values, strict=True)))
 
 
-def _with(estimator: Any, name: str, number: int) -> Any:
+def _with_number(estimator: Any, name: str, number: int) -> Any:
     fresh: Any = clone(estimator)
     return fresh.set_params(**{name: number})
 
 
-def _last(estimator: Any) -> tuple[str, Any]:
+def _find_mixture_estimator(estimator: Any) -> tuple[str, Any]:
     """Give the mixture estimator at the end of pipelines, and the prefix of its parameters."""
     prefix = ""
     while isinstance(estimator, Pipeline):
@@ -91,7 +91,7 @@ def _last(estimator: Any) -> tuple[str, Any]:
     return prefix, estimator
 
 
-def _judged(
+def _fit_and_score(
     estimator: Any, criterion: str, X: Any, y: Any, sample_weight: Any, prefix: str
 ) -> tuple[Any, float]:
     weights = {} if sample_weight is None else {f"{prefix}sample_weight": sample_weight}
@@ -102,6 +102,6 @@ def _judged(
     return fitted, float(getattr(last, criterion)(X, y, sample_weight))
 
 
-def _judged_apart(estimator: Any, criterion: str, shards: list[Any]) -> tuple[Any, float]:
+def _fit_and_score_shards(estimator: Any, criterion: str, shards: list[Any]) -> tuple[Any, float]:
     fitted = estimator.fit(shards)
     return fitted, float(getattr(fitted.assess(shards), criterion))

@@ -15,7 +15,7 @@ import numpy as np
 from moiety.mixtures.logit import Array
 
 PIECE = 16_384  # rows of a file read at once
-Raw = tuple[Array, Any, Array]
+RawRows = tuple[Array, Any, Array]
 
 
 class Shard(Protocol):
@@ -31,20 +31,20 @@ class Shard(Protocol):
         """Tell whether the rows are held already."""
         ...
 
-    def blocks(self) -> Iterator[Raw]:
+    def blocks(self) -> Iterator[RawRows]:
         """Give pieces ``(x, y, weights)``."""
         ...
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldShard:
     """Rows in memory."""
 
-    rows: Raw
+    rows: RawRows
     columns: tuple[str, ...] | int
     in_memory: bool = True
 
-    def blocks(self) -> Iterator[Raw]:
+    def blocks(self) -> Iterator[RawRows]:
         """Give the rows as one piece."""
         yield self.rows
 
@@ -58,7 +58,7 @@ class ParquetFile:
     columns: tuple[str, ...]
     in_memory: bool = False
 
-    def blocks(self) -> Iterator[Raw]:
+    def blocks(self) -> Iterator[RawRows]:
         """Give pieces."""
         import pyarrow.parquet
 
@@ -66,7 +66,7 @@ class ParquetFile:
         with pyarrow.parquet.ParquetFile(self.path, pre_buffer=False) as file:
             for batch in file.iter_batches(PIECE, columns=names, use_threads=False):
                 *x, y = (batch.column(name).to_numpy(zero_copy_only=False) for name in names)
-                yield checked(self.path, np.column_stack(x), y, names=self.columns)
+                yield check_shard_arrays(self.path, np.column_stack(x), y, names=self.columns)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class CsvFile:
     columns: tuple[str, ...]
     in_memory: bool = False
 
-    def blocks(self) -> Iterator[Raw]:
+    def blocks(self) -> Iterator[RawRows]:
         """Give pieces."""
         import pandas as pd
 
@@ -88,7 +88,7 @@ class CsvFile:
                     if frame[name].dtype.kind not in "iufb":
                         refuse_kind(self.path, name, frame[name].dtype)
                 x = frame[list(self.columns)].to_numpy()
-                yield checked(self.path, x, frame[self.target], names=self.columns)
+                yield check_shard_arrays(self.path, x, frame[self.target], names=self.columns)
 
 
 @dataclass(frozen=True)
@@ -99,28 +99,28 @@ class NpyFile:
     columns: int
     in_memory: bool = False
 
-    def blocks(self) -> Iterator[Raw]:
+    def blocks(self) -> Iterator[RawRows]:
         """Give pieces."""
         values = np.load(self.path, mmap_mode="r")
         for at in range(0, len(values), PIECE):
             part = np.asarray(values[at : at + PIECE])
-            yield checked(self.path, part[:, :-1], part[:, -1])
+            yield check_shard_arrays(self.path, part[:, :-1], part[:, -1])
 
 
-def lift(rows: float, weight: float) -> float:
+def compute_weight_factor(rows: float, weight: float) -> float:
     """Give what weights are multiplied by, so that they count at least the rows.
 
     Weights of a larger sum say that rows stand for several and stay as they are.
 
-    >>> lift(10, 1.0), lift(10, 20.0)
+    >>> compute_weight_factor(10, 1.0), compute_weight_factor(10, 20.0)
     (10.0, 1.0)
     """
     return max(1.0, rows / weight)
 
 
-def checked(
+def check_shard_arrays(
     origin: Any, x: Any, y: Any, weights: Any = None, *, names: tuple[Any, ...] = ()
-) -> Raw:
+) -> RawRows:
     """Make arrays, and refuse what is not finite."""
     try:
         x = np.ascontiguousarray(x, dtype=np.float64)
@@ -141,7 +141,7 @@ def checked(
     return x, y, weights
 
 
-def refuse_holes(origin: Any, rows: Raw, names: tuple[Any, ...]) -> None:
+def refuse_holes(origin: Any, rows: RawRows, names: tuple[Any, ...]) -> None:
     """Refuse what is missing or infinite."""
     x, y, weights = rows
     bad = np.flatnonzero(~np.isfinite(x).all(0))
@@ -154,13 +154,13 @@ def refuse_holes(origin: Any, rows: Raw, names: tuple[Any, ...]) -> None:
         )
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError(f"{origin}: NaN or infinite responses; drop these rows")
-    if y.dtype.kind == "O" and any(map(missing, y)):
+    if y.dtype.kind == "O" and any(map(is_missing_label, y)):
         raise ValueError(f"{origin}: missing responses; drop these rows")
     if not np.isfinite(weights).all():
         raise ValueError(f"{origin}: NaN or infinite weights; give numbers of at least 0")
 
 
-def missing(value: Any) -> bool:
+def is_missing_label(value: Any) -> bool:
     """Tell whether a label is None, NaN or NA; NA refuses to be compared."""
     try:
         return value is None or bool(value != value)
@@ -168,16 +168,16 @@ def missing(value: Any) -> bool:
         return True
 
 
-def held(origin: str, rows: Raw, columns: tuple[str, ...] | int) -> Held:
+def hold_rows(origin: str, rows: RawRows, columns: tuple[str, ...] | int) -> HeldShard:
     """Hold rows that count for something."""
     if not len(rows[0]):
         raise ValueError(f"{origin} has no rows; leave it out")
     if not rows[2].any():
         raise ValueError(f"{origin}: all weights are zero; give some rows weight, or leave it out")
-    return Held(rows, columns)
+    return HeldShard(rows, columns)
 
 
-def agreed_columns(
+def agree_on_columns(
     columns: Sequence[tuple[str, ...] | int | None],
 ) -> tuple[str, ...] | int | None:
     """Give the columns of all shards that know them, which must be the same in the same order."""

@@ -11,18 +11,18 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 
-from moiety.estimators.alone import Single
 from moiety.estimators.base import MixtureEstimator
 from moiety.estimators.predictive import Predictive
-from moiety.mixtures.experts import Categorical, Gaussian
+from moiety.estimators.single_base import SingleEstimator
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture, gate_proba
 
 
-class GaussianPart(RegressorMixin, MixtureEstimator):
+class GaussianResponse(RegressorMixin, MixtureEstimator):
     """What a mixture of Gaussian experts predicts."""
 
-    mixture_: Mixture[Gaussian]
+    mixture_: Mixture[GaussianExperts]
 
     def _encoded(self, y: Any) -> Array:
         return np.asarray(y, dtype=np.float64)
@@ -38,10 +38,10 @@ class GaussianPart(RegressorMixin, MixtureEstimator):
         return self.predict_dist(X).mean()
 
 
-class CategoricalPart(ClassifierMixin, MixtureEstimator):
+class CategoricalResponse(ClassifierMixin, MixtureEstimator):
     """What a mixture of multinomial logits predicts."""
 
-    mixture_: Mixture[Categorical]
+    mixture_: Mixture[CategoricalExperts]
     classes_: Array
 
     def _classifies(self) -> bool:
@@ -79,7 +79,7 @@ class CategoricalPart(ClassifierMixin, MixtureEstimator):
         return self.classes_[likeliest]
 
 
-class MixtureOfExpertsRegressor(GaussianPart, Single):
+class MixtureOfExpertsRegressor(GaussianResponse, SingleEstimator):
     """Linear regressions with Gaussian noise, mixed by a softmax gate, fitted by EM.
 
     Args:
@@ -131,7 +131,7 @@ class MixtureOfExpertsRegressor(GaussianPart, Single):
         self.n_jobs = n_jobs
 
 
-class MixtureOfExpertsClassifier(CategoricalPart, Single):
+class MixtureOfExpertsClassifier(CategoricalResponse, SingleEstimator):
     """Multinomial logits, mixed by a softmax gate, fitted by EM.
 
     Args:

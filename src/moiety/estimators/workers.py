@@ -12,21 +12,29 @@ from typing import Any
 
 import numpy as np
 
-from moiety.estimators.opening import Columns, Lazy, present
-from moiety.estimators.shards import Raw, Shard, lift
-from moiety.mixtures.em import Sums, tally
-from moiety.mixtures.fit import Rows, Search
-from moiety.mixtures.learn import Learned, Solve, capped, learn, learn_stream, ready_rows, survey
+from moiety.estimators.opening import LazyShard, ShardColumns, materialise_shard
+from moiety.estimators.shards import RawRows, Shard, compute_weight_factor
+from moiety.mixtures.em import Sums, sum_rows
+from moiety.mixtures.fit import RowArrays, Search
+from moiety.mixtures.inputs import LocalFit
+from moiety.mixtures.learn import (
+    Algorithm,
+    LearnedMixture,
+    learn_rows,
+    learn_stream,
+    limit_search,
+    standardise_rows,
+    survey_rows,
+)
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
-from moiety.mixtures.scale import Scale, rescaled
-from moiety.mixtures.scene import Local
+from moiety.mixtures.scale import StandardScale, standardise_mixture
 
-PER_COLUMN, LEAST = 50, 2000  # support rows per column, and in all
+SUPPORT_PER_COLUMN, LEAST_SUPPORT = 50, 2000  # support rows per column, and in all
 
 
 @dataclass(frozen=True)
-class Task:
+class ShardTask:
     """What every machine is asked: a search, the classes, support rows, and maybe a start.
 
     ``support`` rows are asked for in all; where it is None their number follows the columns, which
@@ -39,20 +47,20 @@ class Task:
     with_y: bool = False
     start: Mixture | None = None
     machines: int = 1
-    solve: Solve | None = None
+    solve: Algorithm | None = None
 
     def share(self, columns: int) -> int:
         """Give the support rows of one machine."""
-        wanted = self.support or max(PER_COLUMN * columns, LEAST)
+        wanted = self.support or max(SUPPORT_PER_COLUMN * columns, LEAST_SUPPORT)
         return -(-wanted // self.machines)
 
 
 @dataclass(frozen=True)
-class Sent:
+class ShardReply:
     """One machine's answer; ``count`` rows of ``weight`` in all, as they came."""
 
-    local: Local
-    support: Rows
+    local: LocalFit
+    support: RowArrays
     with_y: bool
     count: float
     weight: float
@@ -60,7 +68,7 @@ class Sent:
     iterations: int
     converged: bool
     constant: Array
-    columns: Columns
+    columns: ShardColumns
     seconds: float
     cpu_s: float
 
@@ -77,7 +85,7 @@ class Sent:
         """Count the bytes of support rows."""
         return 8 * (self.support[0].size + len(self.support[0]) * self.with_y)
 
-    def weighing(self, factor: float) -> Sent:
+    def weighing(self, factor: float) -> ShardReply:
         """Give what would have been sent if the weights had been multiplied by a factor."""
         ratio = factor * self.weight / self.local.rows
         known = self.local.information
@@ -89,7 +97,7 @@ class Sent:
         return replace(self, local=local, log_likelihood=ratio * self.log_likelihood)
 
 
-def encoded(classes: Any, block: Raw) -> Rows:
+def encode_shard_rows(classes: Any, block: RawRows) -> RowArrays:
     """Turn class names into indices, and leave out rows of weight zero."""
     x, y, weights = block
     if classes is not None:
@@ -101,14 +109,14 @@ def encoded(classes: Any, block: Raw) -> Rows:
             )
         y = places
     elif y.dtype.kind not in "iufb":
-        y = numbers(y)
+        y = convert_responses(y)
     held = weights > 0
     if not held.all():
         x, y, weights = x[held], y[held], weights[held]
     return x, y.astype(np.float64), weights
 
 
-def numbers(y: Array) -> Array:
+def convert_responses(y: Array) -> Array:
     """Make numbers of responses that are stored as something else."""
     try:
         return y.astype(np.float64)
@@ -118,16 +126,16 @@ def numbers(y: Array) -> Array:
         ) from None
 
 
-def fit_shard(source: Shard | Lazy, task: Task, rng: np.random.Generator) -> Sent:
+def fit_shard(source: Shard | LazyShard, task: ShardTask, rng: np.random.Generator) -> ShardReply:
     """Fit one machine's rows, and draw its share of the support."""
     begun = time.perf_counter(), time.thread_time()
-    shard = present(source)
+    shard = materialise_shard(source)
 
-    def blocks() -> Iterator[Rows]:
-        return (encoded(task.classes, block) for block in shard.blocks())
+    def blocks() -> Iterator[RowArrays]:
+        return (encode_shard_rows(task.classes, block) for block in shard.blocks())
 
     if shard.in_memory:
-        learned, seen, came = _at_once(next(blocks()), task, rng)
+        learned, seen, came = _fit_in_memory(next(blocks()), task, rng)
         size = min(task.share(seen[0].shape[1] + 1), len(seen[0]))
         taken = rng.choice(len(seen[0]), size, replace=False)
     else:
@@ -136,14 +144,14 @@ def fit_shard(source: Shard | Lazy, task: Task, rng: np.random.Generator) -> Sen
                 "algorithm='published' holds all rows; give arrays or frames, not files, or "
                 "choose algorithm='em'"
             )
-        found = survey(blocks, rng)
-        search = capped(task.search, found.few[0].shape[1] + 1, found.found.rows)
+        found = survey_rows(blocks, rng)
+        search = limit_search(task.search, found.few[0].shape[1] + 1, found.found.rows)
         begin = _begin(task, found.few[0].shape[1])
         learned = learn_stream(blocks, found, search, rng, begin=begin)
         seen, came = found.few, (learned.rows, learned.rows)
         taken = np.arange(min(task.share(seen[0].shape[1] + 1), len(seen[0])))
     support = (seen[0][taken], seen[1][taken], seen[2][taken])
-    return Sent(
+    return ShardReply(
         learned.local(),
         support,
         task.with_y,
@@ -158,18 +166,18 @@ def fit_shard(source: Shard | Lazy, task: Task, rng: np.random.Generator) -> Sen
     )
 
 
-def _at_once(
-    rows: Rows, task: Task, rng: np.random.Generator
-) -> tuple[Learned, Rows, tuple[float, float]]:
+def _fit_in_memory(
+    rows: RowArrays, task: ShardTask, rng: np.random.Generator
+) -> tuple[LearnedMixture, RowArrays, tuple[float, float]]:
     """Fit rows in memory with weights lifted to their number; give these and what came."""
     came = float(len(rows[0])), float(rows[2].sum())
-    rows = (rows[0], rows[1], rows[2] * lift(*came))
-    search = capped(task.search, rows[0].shape[1] + 1, rows[2].sum())
+    rows = (rows[0], rows[1], rows[2] * compute_weight_factor(*came))
+    search = limit_search(task.search, rows[0].shape[1] + 1, rows[2].sum())
     begin = _begin(task, rows[0].shape[1])
-    return learn(rows, search, rng, begin=begin, solve=task.solve), rows, came
+    return learn_rows(rows, search, rng, begin=begin, solve=task.solve), rows, came
 
 
-def _begin(task: Task, width: int) -> Any:
+def _begin(task: ShardTask, width: int) -> Any:
     """Give what makes the only start, where the user named one."""
     start = task.start
     if start is None:
@@ -179,29 +187,35 @@ def _begin(task: Task, width: int) -> Any:
             f"init has {start.gate.shape[0] - 1} covariates, but a shard has {width}; "
             "start from a mixture of the same columns"
         )
-    return lambda scale, _: rescaled(start, scale)
+    return lambda scale, _: standardise_mixture(start, scale)
 
 
-def tally_shard(
-    source: Shard | Lazy, classes: Any, mixture: Mixture, scale: Scale, factor: float = 1.0
+def sum_shard(
+    source: Shard | LazyShard,
+    classes: Any,
+    mixture: Mixture,
+    scale: StandardScale,
+    factor: float = 1.0,
 ) -> tuple[Sums, float]:
     """Sum over one machine's rows what an M-step needs, and give the seconds it took.
 
     Rows and mixture in standardised units; weights are multiplied by ``factor``.
     """
     begun = time.perf_counter()
-    blocks = ready_blocks(present(source), classes, scale, factor)
-    return tally(mixture, blocks), time.perf_counter() - begun
+    blocks = standardise_blocks(materialise_shard(source), classes, scale, factor)
+    return sum_rows(mixture, blocks), time.perf_counter() - begun
 
 
-def ready_blocks(shard: Shard, classes: Any, scale: Scale, factor: float) -> Iterator[Rows]:
+def standardise_blocks(
+    shard: Shard, classes: Any, scale: StandardScale, factor: float
+) -> Iterator[RowArrays]:
     """Give standardised rows, their weights multiplied by a factor."""
     for block in shard.blocks():
-        x, y, weights = encoded(classes, block)
-        yield ready_rows(scale, (x, y, factor * weights))
+        x, y, weights = encode_shard_rows(classes, block)
+        yield standardise_rows(scale, (x, y, factor * weights))
 
 
-def classes_of(source: Shard | Lazy) -> Array:
+def find_shard_classes(source: Shard | LazyShard) -> Array:
     """Give the classes of one shard."""
-    found = [np.unique(y[weights > 0]) for _, y, weights in present(source).blocks()]
+    found = [np.unique(y[weights > 0]) for _, y, weights in materialise_shard(source).blocks()]
     return np.unique(np.concatenate(found))

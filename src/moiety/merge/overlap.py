@@ -22,7 +22,7 @@ def overlap(store: Store, replies: Iterable[Reply], /) -> Merged:
 
 
 @dataclass(frozen=True)
-class ByRows:
+class OverlapByRows:
     """Fold replies, each weighed by its number of rows as well, as McMahan et al. do."""
 
     def weight(self, reply: Reply, /) -> Precision:
@@ -34,4 +34,4 @@ class ByRows:
         return overlap(store, (replace(one, precision=self.weight(one)) for one in replies))
 
 
-overlap_by_rows = ByRows()
+overlap_by_rows = OverlapByRows()

@@ -15,13 +15,13 @@ from torch import Tensor
 from moiety.core.protocols import Merged
 from moiety.core.state import Reply
 from moiety.core.store import Store
-from moiety.core.streams import address
+from moiety.core.streams import hash_address
 from moiety.core.types import Params
-from moiety.mixtures.experts import Categorical
-from moiety.mixtures.logit import unpacked
-from moiety.mixtures.reduce import Recipe, reduce_mixtures
-from moiety.mixtures.scene import Local, Support
-from moiety.models.mixture import to_numpy, to_tensors
+from moiety.mixtures.experts import CategoricalExperts
+from moiety.mixtures.inputs import LocalFit, Support
+from moiety.mixtures.logit import unpack_symmetric
+from moiety.mixtures.reduce import ReductionConfig, reduce_mixtures
+from moiety.models.mixture import read_mixture, write_mixture
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Transport:
         Chamroukhi and Pham, arXiv:2312.09877.
     """
 
-    recipe: Recipe
+    recipe: ReductionConfig
     seed: int = 0
 
     def __call__(self, store: Store, replies: Iterable[Reply], /) -> Merged:
@@ -47,34 +47,34 @@ class Transport:
         if not found:
             return Merged(*store.close())
         first = found[0].piece
-        alike = all(same(reply.piece, first) for reply in found)
+        alike = all(is_same_piece(reply.piece, first) for reply in found)
         params = first if alike else self.reduce(found)
         held = {name: torch.ones((1,) * t.ndim, dtype=torch.bool) for name, t in params.items()}
         return Merged(params, {name: mask.to(params[name].device) for name, mask in held.items()})
 
     def reduce(self, replies: Sequence[Reply]) -> Params:
         """Reduce mixtures that differ."""
-        locals_ = [local_of(reply) for reply in replies]
-        rng = np.random.default_rng(address(self.seed, "transport"))
-        done = reduce_mixtures(locals_, support_of(replies), self.recipe, rng)
-        return to_tensors(done.mixture, replies[0].piece)
+        locals_ = [read_local_mixture(reply) for reply in replies]
+        rng = np.random.default_rng(hash_address(self.seed, "transport"))
+        done = reduce_mixtures(locals_, gather_support(replies), self.recipe, rng)
+        return write_mixture(done.mixture, replies[0].piece)
 
 
-def same(first: Params, second: Params) -> bool:
+def is_same_piece(first: Params, second: Params) -> bool:
     """Tell whether two pieces are equal to the bit."""
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def local_of(reply: Reply) -> Local[Categorical]:
+def read_local_mixture(reply: Reply) -> LocalFit[CategoricalExperts]:
     """Read off a reply what the reduction needs of it."""
-    known = reply.hint.get("information")  # one expert has no gate to know of
-    information = unpacked(np.zeros(0) if known is None else array(known))
-    return Local(to_numpy(reply.piece), reply.precision.scalar, information)
+    known = reply.answer.get("information")  # one expert has no gate to know of
+    information = unpack_symmetric(np.zeros(0) if known is None else detach_array(known))
+    return LocalFit(read_mixture(reply.piece), reply.precision.scalar, information)
 
 
-def support_of(replies: Sequence[Reply]) -> Support:
+def gather_support(replies: Sequence[Reply]) -> Support:
     """Pool support rows; each stands for as many rows as its worker has per row sent."""
-    rows = [array(reply.hint["support"]) for reply in replies]
+    rows = [detach_array(reply.answer["support"]) for reply in replies]
     weights = [
         np.full(len(x), reply.precision.scalar / len(x))
         for x, reply in zip(rows, replies, strict=True)
@@ -82,6 +82,6 @@ def support_of(replies: Sequence[Reply]) -> Support:
     return Support(np.concatenate(rows), np.concatenate(weights))
 
 
-def array(tensor: Tensor) -> np.ndarray:
+def detach_array(tensor: Tensor) -> np.ndarray:
     """Read a tensor."""
     return tensor.detach().cpu().numpy()

@@ -29,7 +29,7 @@ from moiety.methods.demo import Demo
 
 
 @dataclass(frozen=True)
-class Entry:
+class MethodEntry:
     """A registered method.
 
     Args:
@@ -45,21 +45,21 @@ class Entry:
     stages: Callable[..., Sequence[Stage]] | None = None
 
 
-METHODS: Mapping[str, Entry] = {
-    "asyncdrop": Entry(asyncdrop.asyncdrop, asyncdrop.demo),
-    "data_parallel": Entry(data_parallel.data_parallel, data_parallel.demo),
-    "ddome": Entry(ddome.ddome, ddome.demo),
-    "diloco": Entry(diloco.diloco, diloco.demo),
-    "dmoe": Entry(dmoe.dmoe, dmoe.demo, dmoe.CANNOT),
-    "fedavg": Entry(fedavg.fedavg, fedavg.demo),
-    "fedopt": Entry(fedopt.fedopt, fedopt.demo),
-    "fedper": Entry(fedper.fedper, fedper.demo),
-    "fedprox": Entry(fedprox.fedprox, fedprox.demo),
-    "gist": Entry(gist.gist, gist.demo),
-    "fjord": Entry(fjord.fjord, fjord.demo),
-    "heterofl": Entry(heterofl.heterofl, heterofl.demo),
-    "ist": Entry(ist.ist, ist.demo),
-    "local_sgd": Entry(local_sgd.local_sgd, local_sgd.demo),
-    "loft": Entry(loft.loft, loft.demo, stages=loft.stages),
-    "resist": Entry(resist.resist, resist.demo),
+METHODS: Mapping[str, MethodEntry] = {
+    "asyncdrop": MethodEntry(asyncdrop.asyncdrop, asyncdrop.demo),
+    "data_parallel": MethodEntry(data_parallel.data_parallel, data_parallel.demo),
+    "ddome": MethodEntry(ddome.ddome, ddome.demo),
+    "diloco": MethodEntry(diloco.diloco, diloco.demo),
+    "dmoe": MethodEntry(dmoe.dmoe, dmoe.demo, dmoe.CANNOT),
+    "fedavg": MethodEntry(fedavg.fedavg, fedavg.demo),
+    "fedopt": MethodEntry(fedopt.fedopt, fedopt.demo),
+    "fedper": MethodEntry(fedper.fedper, fedper.demo),
+    "fedprox": MethodEntry(fedprox.fedprox, fedprox.demo),
+    "gist": MethodEntry(gist.gist, gist.demo),
+    "fjord": MethodEntry(fjord.fjord, fjord.demo),
+    "heterofl": MethodEntry(heterofl.heterofl, heterofl.demo),
+    "ist": MethodEntry(ist.ist, ist.demo),
+    "local_sgd": MethodEntry(local_sgd.local_sgd, local_sgd.demo),
+    "loft": MethodEntry(loft.loft, loft.demo, stages=loft.make_loft_stages),
+    "resist": MethodEntry(resist.resist, resist.demo),
 }

@@ -2,7 +2,7 @@
 
 Dun et al., *Efficient and Light-Weight Federated Learning via Asynchronous Distributed Dropout*,
 arXiv:2210.16105. That the server commits at each reply and goes half the way is a choice of the
-run: ``Pace("buffer", size=1, rate=0.5)``.
+run: ``Schedule("buffered", size=1, rate=0.5)``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from torch import Generator
 
-from moiety.core.axes import lengths
+from moiety.core.axes import read_axis_lengths
 from moiety.core.protocols import Method
 from moiety.core.streams import stream
-from moiety.methods.demo import Demo, two_classes
+from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.fedavg import fedavg
-from moiety.methods.ist import cut
+from moiety.methods.ist import choose_axes
 from moiety.methods.task import Task
 from moiety.models.mlp import mlp
 from moiety.split.scored import Scored
@@ -34,8 +34,8 @@ def asyncdrop(
             their first values; else, and while its speed is not known, they are random.
         shared: patterns of axes that are never cut.
     """
-    axes, sizes = task.model.axes, lengths(task.model.params, task.model.axes)
-    dealt = {axis: sizes[axis] for axis in cut(task, shared)}
+    axes, sizes = task.model.axes, read_axis_lengths(task.model.params, task.model.axes)
+    dealt = {axis: sizes[axis] for axis in choose_axes(task, shared)}
     first = task.start or task.model.params
     split = Scored(dealt, axes, first, drop, hetero)
     kept = {axis: (size - min(round(drop * size), size - 1)) / size for axis, size in dealt.items()}
@@ -43,11 +43,11 @@ def asyncdrop(
         fedavg(task),
         name="asyncdrop",
         split=split,
-        calibrate=task.calibration(kept),
+        calibrate=task.make_calibration(kept),
     )
 
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs of which each worker has two classes, without a quarter of the hidden units."""
-    task, data = two_classes(rng)
+    task, data = make_two_class_workers(rng)
     return Demo(asyncdrop(replace(task, model=mlp((8, 16, 6), stream(0, "net")))), data)

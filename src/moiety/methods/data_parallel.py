@@ -7,12 +7,12 @@ from dataclasses import replace
 from torch import Generator
 
 from moiety.core.protocols import Method
-from moiety.methods.demo import Demo, two_classes
+from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
-from moiety.server.descend import Descend
+from moiety.server.gradient import GradientServer
 
-STRIDE = 32.0
+WORKER_LR = 32.0
 """Learning rate of the workers' step, which the server takes back. Parameters are rounded after
 the step, so a long one keeps more digits of the gradient; a power of two costs none.
 """
@@ -26,15 +26,15 @@ def data_parallel(task: Task) -> Method:
     method with local steps, it needs as many ``rounds`` as rounds times ``local.steps`` there.
     """
     local = replace(
-        task.local, optimizer="sgd", lr=STRIDE, momentum=0.0, nesterov=False, weight_decay=0.0,
-        clip=0.0, epochs=0, steps=1, schedule="constant", moments="reset",
+        task.local, optimizer="sgd", lr=WORKER_LR, momentum=0.0, nesterov=False, weight_decay=0.0,
+        clip=0.0, epochs=0, steps=1, lr_schedule="constant", optimizer_state="reset",
     )  # fmt: skip
-    rule, course = task.local.rule(), task.local.course(task.rounds)
-    outer = Descend(rule, STRIDE, course, task.local.clip or None)
-    return replace(fedavg(replace(task, local=local)), name="data_parallel", outer=outer)
+    rule, course = task.local.make_rule(), task.local.make_lr_schedule(task.rounds)
+    server = GradientServer(rule, WORKER_LR, course, task.local.clip or None)
+    return replace(fedavg(replace(task, local=local)), name="data_parallel", server=server)
 
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs of which each worker has two classes, a step a round."""
-    task, data = two_classes(rng)
+    task, data = make_two_class_workers(rng)
     return Demo(data_parallel(replace(task, local=replace(task.local, lr=0.3))), data)

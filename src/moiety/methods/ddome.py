@@ -7,9 +7,9 @@ Decentralized Settings*, arXiv:2306.08586.
 from torch import Generator
 
 from moiety.core.axes import Part
-from moiety.core.protocols import Method, Probe
+from moiety.core.protocols import Method, Query
 from moiety.core.streams import stream
-from moiety.methods.demo import Demo, two_classes
+from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.task import Task
 from moiety.models.gated import EXPERT, GatedExperts, gated_experts
 from moiety.ops.optim import SGD
@@ -48,44 +48,46 @@ def ddome(
         from_common: experts start as the common expert instead of at random.
         capacity: the most workers of a round that may hold one expert; 0 for any number.
     """
-    check(task, experts, k)
-    model = mixture(task, experts, gate_hidden, from_common=from_common)
-    probe = TopScores(model, k, full=capacity > 0)
+    check_ddome(task, experts, k)
+    model = make_expert_mixture(task, experts, gate_hidden, from_common=from_common)
+    query = TopScores(model, k, full=capacity > 0)
     return Method(
         name="ddome",
         model=model,
-        probe=None if random else Probe(probe, Part(names=("gate.*",)), frozenset(task.anchors)),
+        query=None if random else Query(query, Part(names=("gate.*",)), frozenset(task.anchors)),
         split=Gated(EXPERT, k, task.anchors, capacity or None, random, experts),
-        solve=task.local.solver(
+        solve=task.local.make_solver(
             {"": MixtureLoss(model, loss), ANCHOR: AnchorLoss(model, teach)},
             task.rounds,
             model=task.model,
             rules=(("gate.*", SGD(gate_lr)),),
             frozen=model.buffers,
         ),
-        merge=task.merge(),
+        merge=task.choose_merge(),
         serve=Routed(model, k, serve),
-        view=model.common,
+        transform=model.common,
         gated=EXPERT,
         constants=model.common.constants(),
     )
 
 
-def check(task: Task, experts: int, k: int) -> None:
+def check_ddome(task: Task, experts: int, k: int) -> None:
     """Refuse numbers that do not fit each other."""
     if not 1 <= k <= experts:
         raise ValueError(f"{k=} experts per worker, but the model has {experts}; choose fewer")
-    if task.local.moments == "keep":
+    if task.local.optimizer_state == "keep":
         raise ValueError(
             "moments='keep' keeps a worker's optimiser memory for a fixed part, but ddome deals "
-            "other experts each round; use 'reset' or 'carry'"
+            "other experts each round; use 'reset' or 'send'"
         )
     wrong = {worker: e for worker, e in task.anchors.items() if not 0 <= e < experts}
     if wrong:
         raise ValueError(f"anchors {wrong} name experts that are not among 0..{experts - 1}")
 
 
-def mixture(task: Task, experts: int, hidden: int, *, from_common: bool) -> GatedExperts:
+def make_expert_mixture(
+    task: Task, experts: int, hidden: int, *, from_common: bool
+) -> GatedExperts:
     """Build the model: fresh experts, fresh gate, frozen common expert."""
     if task.common is None:
         raise ValueError(
@@ -102,5 +104,5 @@ def mixture(task: Task, experts: int, hidden: int, *, from_common: bool) -> Gate
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs of which each worker has two classes."""
-    task, data = two_classes(rng)
+    task, data = make_two_class_workers(rng)
     return Demo(ddome(task, experts=3), data)

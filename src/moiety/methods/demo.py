@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from moiety.core.protocols import Method
 from moiety.core.rows import Rows, TableRows
-from moiety.methods.task import Local, Task
+from moiety.methods.task import LocalTraining, Task
 from moiety.models.gated import common_expert
 from moiety.models.mlp import mlp
 
@@ -27,16 +27,16 @@ CENTRES = 6
 WORKERS = 6
 
 
-def blobs(rng: Generator, rows: int = 360) -> tuple[Tensor, Tensor]:
+def draw_blobs(rng: Generator, rows: int = 360) -> tuple[Tensor, Tensor]:
     """Draw points around six centres in eight dimensions, [rows, 8]; the label is the centre."""
     centre = torch.randn(CENTRES, 8, generator=rng) * 1.5
     y = torch.arange(rows) % CENTRES
     return centre[y] + torch.randn(rows, 8, generator=rng) * 0.7, y
 
 
-def alike(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
+def make_similar_workers(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
     """Deal blobs to six workers of unequal size that all have all classes."""
-    x, y = blobs(rng)
+    x, y = draw_blobs(rng)
     order = torch.randperm(len(y), generator=rng)
     table = {"x": x, "y": y}
     data: dict[int, Rows] = {
@@ -44,12 +44,12 @@ def alike(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
         for worker in range(WORKERS)
     }
     net = mlp((8, 6, CENTRES), rng)
-    return Task(net, Local(lr=0.1, batch=16, epochs=2), rounds=10), data
+    return Task(net, LocalTraining(lr=0.1, batch=16, epochs=2), rounds=10), data
 
 
-def two_classes(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
+def make_two_class_workers(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
     """Deal blobs to six workers of unequal size with two classes each; three are anchors."""
-    x, y = blobs(rng)
+    x, y = draw_blobs(rng)
     data: dict[int, Rows] = {}
     for worker in range(WORKERS):
         first = (2 * worker) % CENTRES if worker < 3 else worker - 3
@@ -58,6 +58,6 @@ def two_classes(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
         data[worker] = TableRows({"x": x, "y": y}, mine[worker::2][: 31 + 5 * worker])
     net = mlp((8, 6, CENTRES), rng)
     common = common_expert(net, net.params, x)
-    local = Local(lr=0.1, batch=16, epochs=2)
+    local = LocalTraining(lr=0.1, batch=16, epochs=2)
     task = Task(net, local, rounds=10, common=common, anchors={0: 0, 1: 1, 2: 2})
     return task, data

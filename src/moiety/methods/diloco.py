@@ -11,26 +11,26 @@ from dataclasses import replace
 from torch import Generator
 
 from moiety.core.protocols import Method
-from moiety.methods.demo import Demo, two_classes
+from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
-from moiety.server.optimizers import Momentum, Outer
+from moiety.server.optimizers import Momentum, PseudoGradientServer
 
 
-def diloco(task: Task, *, outer_lr: float = 0.7, outer_momentum: float = 0.9) -> Method:
+def diloco(task: Task, *, server_lr: float = 0.7, server_momentum: float = 0.9) -> Method:
     """Train with AdamW, whose moments stay at the worker; the server steps with Nesterov momentum.
 
     Args:
         task: what is to be learnt.
-        outer_lr: of the server; 1 without momentum is local SGD.
-        outer_momentum: of the server.
+        server_lr: of the server; 1 without momentum is local SGD.
+        server_momentum: of the server.
     """
-    local = replace(task.local, optimizer="adamw", moments="keep")
-    outer = Outer(Momentum(outer_lr, outer_momentum, nesterov=True))
-    return replace(fedavg(replace(task, local=local)), name="diloco", outer=outer)
+    local = replace(task.local, optimizer="adamw", optimizer_state="keep")
+    server = PseudoGradientServer(Momentum(server_lr, server_momentum, nesterov=True))
+    return replace(fedavg(replace(task, local=local)), name="diloco", server=server)
 
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs of which each worker has two classes."""
-    task, data = two_classes(rng)
+    task, data = make_two_class_workers(rng)
     return Demo(diloco(replace(task, local=replace(task.local, lr=0.01))), data)

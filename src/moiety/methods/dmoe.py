@@ -12,13 +12,13 @@ from torch import Generator
 
 from moiety.core.protocols import Method
 from moiety.core.rows import TableRows
-from moiety.core.streams import address
+from moiety.core.streams import hash_address
 from moiety.merge.transport import Transport
 from moiety.methods.demo import Demo
 from moiety.methods.task import Task
 from moiety.mixtures.em import Prior
 from moiety.mixtures.fit import Search
-from moiety.mixtures.reduce import Recipe
+from moiety.mixtures.reduce import ReductionConfig
 from moiety.models.mixture import mixture
 from moiety.models.mlp import linear
 from moiety.serve.choose import Plain
@@ -63,21 +63,21 @@ def dmoe(
             finite.
         max_iter: the most EM steps of a fit.
     """
-    check(task, experts, starts, gate, support)
+    check_dmoe(task, experts, starts, gate, support)
     model = mixture(math.prod(task.shape), experts, task.classes)
     search = Search(experts, task.classes, starts, tol=1e-6, max_iter=max_iter, prior=Prior(ridge))
-    recipe = Recipe(experts, gate=gate, screen=False)
+    recipe = ReductionConfig(experts, gate=gate, screen=False)
     return Method(
         name="dmoe",
         model=model,
         split=Whole(),
         solve=LocalEM(search, support),
-        merge=Transport(recipe, address(task.seed, "dmoe")),
+        merge=Transport(recipe, hash_address(task.seed, "dmoe")),
         serve=Plain(model),
     )
 
 
-def check(task: Task, experts: int, starts: int, gate: str, support: int) -> None:
+def check_dmoe(task: Task, experts: int, starts: int, gate: str, support: int) -> None:
     """Refuse what does not fit."""
     if not task.shape or task.classes < 2:
         raise ValueError(

@@ -7,7 +7,7 @@ arXiv:1602.05629.
 from torch import Generator
 
 from moiety.core.protocols import Method
-from moiety.methods.demo import Demo, two_classes
+from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.task import Task
 from moiety.serve.choose import Plain
 from moiety.split.whole import Whole
@@ -19,15 +19,15 @@ def fedavg(task: Task) -> Method:
         name="fedavg",
         model=task.model,
         split=Whole(),
-        solve=task.solver(),
-        merge=task.merge(),
+        solve=task.make_solver(),
+        merge=task.choose_merge(),
         serve=Plain(task.model),
-        calibrate=task.calibration(),
+        calibrate=task.make_calibration(),
         first=task.start,
     )
 
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs of which each worker has two classes."""
-    task, data = two_classes(rng)
+    task, data = make_two_class_workers(rng)
     return Demo(fedavg(task), data)

@@ -8,10 +8,17 @@ from dataclasses import replace
 from torch import Generator
 
 from moiety.core.protocols import Method
-from moiety.methods.demo import Demo, two_classes
+from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
-from moiety.server.optimizers import Momentum, Outer, Pull, fedadagrad, fedadam, fedyogi
+from moiety.server.optimizers import (
+    Momentum,
+    PseudoGradientServer,
+    ServerRule,
+    fedadagrad,
+    fedadam,
+    fedyogi,
+)
 
 
 def fedopt(
@@ -26,7 +33,7 @@ def fedopt(
         server_lr: learning rate of the server.
         tau: adaptivity; the larger, the nearer to plain averaging with a rate.
     """
-    pulls: dict[str, Pull] = {
+    pulls: dict[str, ServerRule] = {
         "adam": fedadam(server_lr, tau=tau),
         "yogi": fedyogi(server_lr, tau=tau),
         "adagrad": fedadagrad(server_lr, tau=tau),
@@ -35,10 +42,10 @@ def fedopt(
     }
     if server not in pulls:
         raise ValueError(f"server optimiser {server!r}; choose one of {sorted(pulls)}")
-    return replace(fedavg(task), name="fedopt", outer=Outer(pulls[server]))
+    return replace(fedavg(task), name="fedopt", server=PseudoGradientServer(pulls[server]))
 
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs of which each worker has two classes."""
-    task, data = two_classes(rng)
+    task, data = make_two_class_workers(rng)
     return Demo(fedopt(task), data)

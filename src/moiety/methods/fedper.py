@@ -10,7 +10,7 @@ from torch import Generator
 
 from moiety.core.axes import Part
 from moiety.core.protocols import Method
-from moiety.methods.demo import Demo, two_classes
+from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.split.whole import Whole
@@ -34,11 +34,11 @@ def fedper(task: Task, *, head: tuple[str, ...] = ()) -> Method:
     if not own or not shared:
         raise ValueError(f"head={patterns} leaves {len(shared)} of {len(names)} parameters shared")
     first = task.start or task.model.params
-    solve = replace(task.solver(), own={name: first[name] for name in own})
+    solve = replace(task.make_solver(), own={name: first[name] for name in own})
     return replace(fedavg(task), name="fedper", split=Whole(Part(names=shared)), solve=solve)
 
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs of which each worker has two classes."""
-    task, data = two_classes(rng)
+    task, data = make_two_class_workers(rng)
     return Demo(fedper(task), data)

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from torch import Generator
 
-from moiety.core.axes import lengths
+from moiety.core.axes import read_axis_lengths
 from moiety.core.protocols import Method
 from moiety.core.streams import stream
-from moiety.methods.demo import Demo, two_classes
+from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.fedavg import fedavg
-from moiety.methods.ist import cut
+from moiety.methods.ist import choose_axes
 from moiety.methods.task import Task
 from moiety.models.mlp import mlp
 from moiety.split.nested import Nested, Widths
@@ -38,21 +38,21 @@ def fjord(
         widths: shares of every axis; the widest of each worker, in turns, and those drawn.
         shared: patterns of axes that are never cut.
     """
-    sizes, width = lengths(task.model.params, task.model.axes), Widths(widths)
-    axes = cut(task, shared)
+    sizes, width = read_axis_lengths(task.model.params, task.model.axes), Widths(widths)
+    axes = choose_axes(task, shared)
     below = [[one for one in widths if one <= most] for most in widths]
     mean = sum(sum(some) / len(some) for some in below) / len(below)
     return replace(
         fedavg(task),
         name="fjord",
         split=Nested({axis: sizes[axis] for axis in axes}, width, widths),
-        calibrate=task.calibration(dict.fromkeys(axes, mean)),
+        calibrate=task.make_calibration(dict.fromkeys(axes, mean)),
     )
 
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs of which each worker has two classes, with parts of drawn widths."""
-    task, data = two_classes(rng)
+    task, data = make_two_class_workers(rng)
     local = replace(task.local, epochs=1)
     model = mlp((8, 48, 6), stream(0, "net"))
     return Demo(fjord(replace(task, model=model, local=local)), data)

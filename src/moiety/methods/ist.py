@@ -14,57 +14,60 @@ from typing import NoReturn
 import torch
 from torch import Generator
 
-from moiety.core.axes import lengths
-from moiety.core.protocols import Method, as_it_is
+from moiety.core.axes import read_axis_lengths
+from moiety.core.protocols import Method, skip_calibration
 from moiety.core.streams import stream
-from moiety.methods.demo import Demo, alike
+from moiety.methods.demo import Demo, make_similar_workers
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.models.normed import normed
 from moiety.split.assigned import (
+    Assigned,
+    Assignment,
     Bernoulli,
-    Categorical,
+    CategoricalAssignment,
     Chunk,
-    Deal,
-    Dealt,
     Quota,
     RoundRobin,
     Stratified,
 )
 
-FAIR: Mapping[str, Callable[[], Deal]] = {
+FAIR_ASSIGNMENTS: Mapping[str, Callable[[], Assignment]] = {
     "round_robin": RoundRobin,
     "chunk": Chunk,
     "stratified": Stratified,
-    "categorical": Categorical,
+    "categorical": CategoricalAssignment,
 }
 """Deals whose hands are fair shares, by name."""
 
-KEEPING: Mapping[str, Callable[[float], Deal]] = {
+KEEPING_ASSIGNMENTS: Mapping[str, Callable[[float], Assignment]] = {
     "quota": Quota,
     "bernoulli": lambda keep: Bernoulli(keep or 0.5),
 }
 """Deals that are told the share of an axis in a hand."""
 
 
-def deal_of(name: str, keep: float) -> Deal:
+def choose_assignment(name: str, keep: float) -> Assignment:
     """Choose how an axis is dealt."""
-    if name in KEEPING:
-        return KEEPING[name](keep)
-    if name not in FAIR:
-        raise ValueError(f"deal={name!r}; choose one of {(*FAIR, *KEEPING)}")
+    if name in KEEPING_ASSIGNMENTS:
+        return KEEPING_ASSIGNMENTS[name](keep)
+    if name not in FAIR_ASSIGNMENTS:
+        raise ValueError(
+            f"ist.assignment={name!r}; choose one of {(*FAIR_ASSIGNMENTS, *KEEPING_ASSIGNMENTS)}"
+        )
     if keep:
         raise ValueError(
-            f"{keep=}, but deal={name!r} gives fair shares; leave keep at 0, or choose a deal of "
-            f"{tuple(KEEPING)}"
+            f"ist.keep={keep}, but ist.assignment={name!r} gives fair shares; leave keep at 0, or "
+            "choose one of "
+            f"{tuple(KEEPING_ASSIGNMENTS)}"
         )
-    return FAIR[name]()
+    return FAIR_ASSIGNMENTS[name]()
 
 
 def ist(
     task: Task,
     *,
-    deal: str = "round_robin",
+    assignment: str = "round_robin",
     keep: float = 0.0,
     shared: tuple[str, ...] = (),
     fresh: bool = True,
@@ -74,7 +77,7 @@ def ist(
 
     Args:
         task: what is to be learnt; the axes of its model are dealt.
-        deal: ``round_robin``, ``chunk``, ``stratified``, ``quota``, ``bernoulli`` or
+        assignment: ``round_robin``, ``chunk``, ``stratified``, ``quota``, ``bernoulli`` or
             ``categorical``.
         keep: share of an axis in a hand, for ``quota`` and ``bernoulli`` alone (0: a fair share,
             and one half).
@@ -83,11 +86,11 @@ def ist(
         calibrate: make the whole good for use (statistics of norms, scale of branches); without,
             it is used as it was merged.
     """
-    deals = dict.fromkeys(cut(task, shared), deal_of(deal, keep))
-    return dealt(task, "ist", deals, fresh=fresh, calibrate=calibrate)
+    assignments = dict.fromkeys(choose_axes(task, shared), choose_assignment(assignment, keep))
+    return make_subnet_method(task, "ist", assignments, fresh=fresh, calibrate=calibrate)
 
 
-def fitting(axes: Collection[str], patterns: Sequence[str], option: str) -> list[str]:
+def match_axes(axes: Collection[str], patterns: Sequence[str], option: str) -> list[str]:
     """Name the axes that fit some patterns.
 
     Args:
@@ -98,7 +101,7 @@ def fitting(axes: Collection[str], patterns: Sequence[str], option: str) -> list
     Raises:
         ValueError: for the first pattern that fits none.
 
-    >>> fitting(["h1", "h2", "c1"], ["h*"], "shared")
+    >>> match_axes(["h1", "h2", "c1"], ["h*"], "shared")
     ['h1', 'h2']
     """
     for pattern in patterns:
@@ -110,14 +113,14 @@ def fitting(axes: Collection[str], patterns: Sequence[str], option: str) -> list
     return [axis for axis in axes if any(fnmatchcase(axis, pattern) for pattern in patterns)]
 
 
-def cut(task: Task, shared: Sequence[str] = ()) -> list[str]:
+def choose_axes(task: Task, shared: Sequence[str] = ()) -> list[str]:
     """Name the axes of a task's model that are to be dealt.
 
     Raises:
         ValueError: if none is left, or a pattern fits none.
     """
-    sizes = lengths(task.model.params, task.model.axes)
-    whole = fitting(sizes, shared, "shared") if sizes else []
+    sizes = read_axis_lengths(task.model.params, task.model.axes)
+    whole = match_axes(sizes, shared, "shared") if sizes else []
     axes = [axis for axis in sizes if axis not in whole]
     if not axes:
         raise ValueError(
@@ -127,10 +130,10 @@ def cut(task: Task, shared: Sequence[str] = ()) -> list[str]:
     return axes
 
 
-def dealt(
+def make_subnet_method(
     task: Task,
     name: str,
-    deals: Mapping[str, Deal],
+    assignments: Mapping[str, Assignment],
     *,
     fresh: bool = True,
     calibrate: bool = True,
@@ -141,23 +144,25 @@ def dealt(
         ValueError: for an axis that cannot be dealt to the workers, for memory that stays, and
             where branches are to be scaled by a share that nobody knows.
     """
-    sizes = lengths(task.model.params, task.model.axes)
-    check(task, name, deals, sizes)
-    held: Mapping[str, float] = Untold(name)
+    sizes = read_axis_lengths(task.model.params, task.model.axes)
+    check_assignments(task, name, assignments, sizes)
+    held: Mapping[str, float] = UnknownShares(name)
     if task.workers:
-        held = {axis: how.share(sizes[axis], task.workers) for axis, how in deals.items()}
-    elif calibrate and deals:
-        task.calibration(held)(task.model.params, None)  # refused here, not after training
+        held = {axis: how.share(sizes[axis], task.workers) for axis, how in assignments.items()}
+    elif calibrate and assignments:
+        task.make_calibration(held)(task.model.params, None)  # refused here, not after training
     return replace(
         fedavg(task),
         name=name,
-        split=Dealt({axis: sizes[axis] for axis in deals}, deals, None if fresh else task.seed),
-        calibrate=task.calibration(held) if calibrate else as_it_is,
+        split=Assigned(
+            {axis: sizes[axis] for axis in assignments}, assignments, None if fresh else task.seed
+        ),
+        calibrate=task.make_calibration(held) if calibrate else skip_calibration,
     )
 
 
 @dataclass(frozen=True)
-class Untold(Mapping[str, float]):
+class UnknownShares(Mapping[str, float]):
     """The shares of hands where nobody said how many there are; a model that needs them fails."""
 
     method: str
@@ -180,14 +185,17 @@ class Untold(Mapping[str, float]):
         self.refuse()
 
 
-def check(task: Task, name: str, deals: Mapping[str, Deal], sizes: Mapping[str, int]) -> None:
+def check_assignments(
+    task: Task, name: str, assignments: Mapping[str, Assignment], sizes: Mapping[str, int]
+) -> None:
     """Refuse, before anything runs, what the first round would."""
-    if deals and task.local.moments == "keep":
+    if assignments and task.local.optimizer_state == "keep":
         raise ValueError(
-            f"moments='keep' keeps optimiser memory of the whole at a worker, but {name} deals "
-            f"{sorted(deals)}, another part each round; use local.moments='reset' or 'carry'"
+            f"local.optimizer_state='keep' keeps optimiser memory of the whole at a "
+            f"worker, but {name} assigns {sorted(assignments)}, another part each round; use "
+            "local.optimizer_state='reset' or 'send'"
         )
-    for axis, how in deals.items() if task.workers else ():
+    for axis, how in assignments.items() if task.workers else ():
         try:
             with torch.device("cpu"):  # hands have numbers, also where all else has shapes alone
                 how(sizes[axis], task.workers, stream(task.seed, "check", axis))
@@ -197,7 +205,7 @@ def check(task: Task, name: str, deals: Mapping[str, Deal], sizes: Mapping[str, 
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs of which workers have rows alike, with two hidden layers dealt to all."""
-    task, data = alike(rng)
+    task, data = make_similar_workers(rng)
     model = normed((8, 96, 96, 6), stream(0, "net"))
     local = replace(task.local, batch=32)
     return Demo(ist(replace(task, model=model, local=local, workers=len(data))), data)

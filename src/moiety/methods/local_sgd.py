@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch import Generator
 
 from moiety.core.protocols import Method
-from moiety.methods.demo import Demo, two_classes
+from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 
@@ -22,5 +22,5 @@ def local_sgd(task: Task) -> Method:
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs of which each worker has two classes."""
-    task, data = two_classes(rng)
+    task, data = make_two_class_workers(rng)
     return Demo(local_sgd(task), data)

@@ -13,19 +13,19 @@ from typing import Any
 import torch
 from torch import Generator
 
-from moiety.core.axes import Part, lengths, take
+from moiety.core.axes import Part, read_axis_lengths, take_piece
 from moiety.core.protocols import Method
 from moiety.core.stage import Stage
 from moiety.core.state import State
 from moiety.core.types import Params
 from moiety.methods.demo import Demo
-from moiety.methods.ist import dealt
+from moiety.methods.ist import make_subnet_method
 from moiety.methods.local_sgd import local_sgd
-from moiety.methods.resist import pictures, scaled
+from moiety.methods.resist import make_image_workers, scale_method
 from moiety.methods.task import Task
-from moiety.models.residual import FILTERS, Form
-from moiety.ops.filters import largest, norms
-from moiety.solve.schedule import Later
+from moiety.models.residual import FILTERS, ResidualForm
+from moiety.ops.filters import compute_filter_norms, select_filters
+from moiety.solve.lr_schedule import LaterRate
 from moiety.split.assigned import Quota, RoundRobin
 
 
@@ -47,14 +47,16 @@ def loft(
     """
     if not 0 <= prune < 1 or bool(prune) != bool(tune):
         raise ValueError(f"{prune=}, {tune=}; prune a share below 1 and fine-tune, or do neither")
-    axes = filter_axes(task)
-    deals = dict.fromkeys(axes, Quota(keep) if keep else RoundRobin())
-    return scaled(dealt(task, "loft", deals, calibrate=not scale), task, axes, scale)
+    axes = find_filter_axes(task)
+    assignments = dict.fromkeys(axes, Quota(keep) if keep else RoundRobin())
+    return scale_method(
+        make_subnet_method(task, "loft", assignments, calibrate=not scale), task, axes, scale
+    )
 
 
-def filter_axes(task: Task) -> list[str]:
+def find_filter_axes(task: Task) -> list[str]:
     """Name the axes of filters within blocks."""
-    sizes = lengths(task.model.params, task.model.axes)
+    sizes = read_axis_lengths(task.model.params, task.model.axes)
     axes = [axis for axis in sizes if axis.startswith(FILTERS)]
     if not axes:
         raise ValueError(
@@ -64,7 +66,7 @@ def filter_axes(task: Task) -> list[str]:
     return axes
 
 
-def stages(
+def make_loft_stages(
     task: Task, *, keep: float = 0.0, scale: float = 0.0, prune: float = 0.0, tune: int = 0
 ) -> Sequence[Stage]:
     """Make the stages of a run: deal filters, then prune and fine-tune for ``tune`` rounds."""
@@ -95,14 +97,14 @@ class Prune:
 
     def counts(self) -> dict[str, int]:
         """Count the filters left of each axis, one at least."""
-        sizes = lengths(self.task.model.params, self.task.model.axes)
-        axes = filter_axes(self.task)
+        sizes = read_axis_lengths(self.task.model.params, self.task.model.axes)
+        axes = find_filter_axes(self.task)
         return {axis: max(1, sizes[axis] - int(self.share * sizes[axis])) for axis in axes}
 
     def __call__(self, state: State, /) -> State:
         axes = self.task.model.axes
-        params = take(state.params, axes, self.chosen(state.params))
-        return replace(state, params=params, outer={}, slots={}, extra={})
+        params = take_piece(state.params, axes, self.chosen(state.params))
+        return replace(state, params=params, server={}, optimizer_state={}, extra={})
 
     def chosen(self, params: Params) -> Part:
         """Choose the filters to keep, by the norms of the first convolutions of their blocks."""
@@ -110,24 +112,30 @@ class Prune:
         for name, entries in self.task.model.axes.items():
             axis = entries[0] if entries else None
             if name.endswith("conv1.w") and isinstance(axis, str) and axis in count:
-                kept[axis] = largest(norms(params[name]), count[axis], small=self.small)
+                kept[axis] = select_filters(
+                    compute_filter_norms(params[name]), count[axis], small=self.small
+                )
         return Part(kept)
 
     def method(self, first: int, rounds: int) -> Method:
         """Make the method that fine-tunes from round ``first`` on, with a schedule of its own."""
         model: Any = self.task.model  # every model is a record with params
         part = Part({axis: torch.arange(count) for axis, count in self.counts().items()})
-        params = take(model.params, model.axes, part)
+        params = take_piece(model.params, model.axes, part)
         small = replace(model, params=params)
-        moments = "reset" if self.task.local.moments == "carry" else self.task.local.moments
-        local = replace(self.task.local, moments=moments)
+        optimizer_state = (
+            "reset"
+            if self.task.local.optimizer_state == "send"
+            else self.task.local.optimizer_state
+        )
+        local = replace(self.task.local, optimizer_state=optimizer_state)
         made = local_sgd(replace(self.task, model=small, local=local, start=None, rounds=rounds))
         solve: Any = made.solve
-        late = replace(solve, schedule=Later(solve.schedule, first))
+        late = replace(solve, lr_schedule=LaterRate(solve.lr_schedule, first))
         return replace(made, name="loft", solve=late)
 
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs with the filters of a residual block dealt to six workers."""
-    task, data = pictures(rng, Form((1, 2), (8, 12)), FILTERS)
+    task, data = make_image_workers(rng, ResidualForm((1, 2), (8, 12)), FILTERS)
     return Demo(loft(task), data)

@@ -13,16 +13,16 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Generator, Tensor
 
-from moiety.core.axes import lengths
+from moiety.core.axes import read_axis_lengths
 from moiety.core.protocols import Method
 from moiety.core.rows import Rows, TableRows
 from moiety.core.streams import stream
-from moiety.methods.demo import Demo, alike
-from moiety.methods.ist import dealt, fitting
+from moiety.methods.demo import Demo, make_similar_workers
+from moiety.methods.ist import make_subnet_method, match_axes
 from moiety.methods.task import Task
-from moiety.models.residual import DEPTH, Form
+from moiety.models.residual import DEPTH, ResidualForm
 from moiety.models.resnet import resnet
-from moiety.split.assigned import Deal, Quota
+from moiety.split.assigned import Assignment, Quota
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def resist(
     task: Task,
     *,
     least: int = 4,
-    deal: tuple[str, ...] = (DEPTH,),
+    assigned: tuple[str, ...] = (DEPTH,),
     scale: float = 0.0,
     fresh: bool = True,
 ) -> Method:
@@ -54,38 +54,40 @@ def resist(
     Args:
         task: what is to be learnt; its model has an axis ``depth`` (a ``resnet`` cut along it).
         least: blocks in a hand at least; 4 is the paper's traffic, 1 deals every block once.
-        deal: patterns of the axes dealt. The paper's ablations deal other sections (``depth*``)
+        assigned: patterns of the axes dealt. The paper's ablations deal other sections (``depth*``)
             and strided blocks (``strided*``) as well, which costs accuracy.
         scale: of the branches in use; 0 for the share of the blocks in a hand, 1 for none.
         fresh: deal anew each round; without, the hands of the first round stay (an ablation).
     """
-    sizes = lengths(task.model.params, task.model.axes)
-    if not any(fnmatchcase(axis, pattern) for axis in sizes for pattern in deal):
+    sizes = read_axis_lengths(task.model.params, task.model.axes)
+    if not any(fnmatchcase(axis, pattern) for axis in sizes for pattern in assigned):
         raise ValueError(
-            f"no axis fits deal={tuple(deal)}: the model has {sorted(sizes)}; use a network with "
-            "stacked blocks (net.kind 'resnet', net.cut 'depth')"
+            f"no axis fits resist.assigned={tuple(assigned)}: the model has {sorted(sizes)}; use a "
+            "network with stacked blocks (net.kind 'resnet', net.cut 'depth')"
         )
-    found = fitting(sizes, deal, "deal")
+    found = match_axes(sizes, assigned, "assigned")
     # A strided branch is alone on its axis, so that somebody must go without.
-    deals: Mapping[str, Deal] = {
+    assignments: Mapping[str, Assignment] = {
         axis: Scatter() if axis.startswith("strided") else Quota(least=least) for axis in found
     }
-    made = dealt(task, "resist", deals, fresh=fresh, calibrate=not scale)
-    return scaled(made, task, found, scale)
+    made = make_subnet_method(task, "resist", assignments, fresh=fresh, calibrate=not scale)
+    return scale_method(made, task, found, scale)
 
 
-def scaled(method: Method, task: Task, axes: Sequence[str], scale: float) -> Method:
+def scale_method(method: Method, task: Task, axes: Sequence[str], scale: float) -> Method:
     """Scale branches in use by one number, if it is not 0."""
     if not 0 <= scale <= 1:
         raise ValueError(f"{scale=}; choose 0 (the share of a hand) to 1 (no scaling)")
     if not scale:
         return method
-    return replace(method, calibrate=task.calibration(dict.fromkeys(axes, scale)))
+    return replace(method, calibrate=task.make_calibration(dict.fromkeys(axes, scale)))
 
 
-def pictures(rng: Generator, form: Form, cut: str) -> tuple[Task, Mapping[int, Rows]]:
+def make_image_workers(
+    rng: Generator, form: ResidualForm, cut: str
+) -> tuple[Task, Mapping[int, Rows]]:
     """Give blobs of eight numbers as images of 8x1x1 to workers alike, and a residual network."""
-    task, data = alike(rng)
+    task, data = make_similar_workers(rng)
     model = resnet((8, 1, 1), 6, stream(0, "net"), form, cut=cut)
     images = {
         worker: TableRows({**rows.table, "x": rows.table["x"][:, :, None, None]}, rows.index)
@@ -99,5 +101,5 @@ def pictures(rng: Generator, form: Form, cut: str) -> tuple[Task, Mapping[int, R
 
 def demo(rng: Generator) -> Demo:
     """Learn blobs with six residual blocks, two to a worker."""
-    task, data = pictures(rng, Form((6,), (8,)), DEPTH)
+    task, data = make_image_workers(rng, ResidualForm((6,), (8,)), DEPTH)
     return Demo(resist(task, least=2), data)

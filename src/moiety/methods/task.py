@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from moiety.core.protocols import Calibrate, Calibrated, Merge, as_it_is
+from moiety.core.protocols import Calibratable, Calibrate, Merge, skip_calibration
 from moiety.core.rows import Rows
 from moiety.core.types import Params
 from moiety.merge.overlap import overlap, overlap_by_rows
-from moiety.models.base import Base
+from moiety.models.base import FeatureModel
 from moiety.models.gated import Common
 from moiety.ops.optim import SGD, Adam, Rule
-from moiety.solve.schedule import Cosine, Schedule, Steps, constant
-from moiety.solve.sgd import MOMENTS, LocalSGD
-from moiety.tasks.objectives import CrossEntropy, Flipped, Forward, Losses
+from moiety.solve.lr_schedule import CosineRate, RateSchedule, SteppedRate, constant_rate
+from moiety.solve.sgd import OPTIMIZER_STATES, LocalSGD
+from moiety.tasks.objectives import CrossEntropy, FlippedLosses, Forward, Losses
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalTraining:
     """How workers train.
 
     Args:
@@ -44,8 +44,8 @@ class Local:
         betas: of Adam and AdamW.
         bfloat16: compute losses in bfloat16.
         by_rows: weigh replies by the number of rows.
-        moments: what becomes of the optimiser's memory between rounds: ``reset``, ``keep`` (at
-            the worker, for whole models) or ``carry`` (it travels with the piece, cut and merged
+        optimizer_state: what becomes of the optimiser's memory between rounds: ``reset``, ``keep``
+            (at the worker, for whole models) or ``send`` (it travels with the piece, cut and merged
             like it).
     """
 
@@ -60,13 +60,13 @@ class Local:
     window: int = 0
     clip: float = 0.0
     accumulate: int = 1
-    schedule: str = "constant"
+    lr_schedule: str = "constant"
     warmup: float = 0.0
     floor: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     bfloat16: bool = False
     by_rows: bool = False
-    moments: str = "reset"
+    optimizer_state: str = "reset"
     drops: tuple[float, ...] = (0.5, 0.75)
     flips: bool = False
 
@@ -93,12 +93,14 @@ class Local:
             raise ValueError(
                 f"local.floor={self.floor}, local.drops={self.drops}; choose shares from 0 to 1"
             )
-        if self.moments not in MOMENTS:
-            raise ValueError(f"local.moments={self.moments!r}; choose one of {MOMENTS}")
-        self.rule()
-        self.course(1)
+        if self.optimizer_state not in OPTIMIZER_STATES:
+            raise ValueError(
+                f"local.optimizer_state={self.optimizer_state!r}; choose one of {OPTIMIZER_STATES}"
+            )
+        self.make_rule()
+        self.make_lr_schedule(1)
 
-    def rule(self) -> Rule:
+    def make_rule(self) -> Rule:
         """Build the optimiser."""
         if self.optimizer == "sgd":
             return SGD(self.lr, self.momentum, self.nesterov, self.weight_decay)
@@ -107,43 +109,43 @@ class Local:
             return Adam(self.lr, self.betas, weight_decay=self.weight_decay, decoupled=decoupled)
         raise ValueError(f"optimizer {self.optimizer!r}; choose 'sgd', 'adam' or 'adamw'")
 
-    def course(self, rounds: int) -> Schedule:
+    def make_lr_schedule(self, rounds: int) -> RateSchedule:
         """Build the schedule."""
-        if self.schedule == "constant":
-            return constant
-        if self.schedule == "cosine":
-            return Cosine(rounds, self.warmup, self.floor)
-        if self.schedule == "steps":
-            return Steps(tuple(rounds * share for share in self.drops))
-        raise ValueError(f"schedule {self.schedule!r}; choose 'constant', 'cosine' or 'steps'")
+        if self.lr_schedule == "constant":
+            return constant_rate
+        if self.lr_schedule == "cosine":
+            return CosineRate(rounds, self.warmup, self.floor)
+        if self.lr_schedule == "steps":
+            return SteppedRate(tuple(rounds * share for share in self.drops))
+        raise ValueError(f"schedule {self.lr_schedule!r}; choose 'constant', 'cosine' or 'steps'")
 
-    def solver(
+    def make_solver(
         self,
         losses: Mapping[str, Losses],
         rounds: int,
         *,
-        model: Base,
+        model: FeatureModel,
         rules: tuple[tuple[str, Rule], ...] = (),
         frozen: Iterable[str] = (),
     ) -> LocalSGD:
         """Build the solver; ``rules`` come before the optimiser of all other parameters."""
         if self.flips:
-            losses = {role: Flipped(one) for role, one in losses.items()}
+            losses = {role: FlippedLosses(one) for role, one in losses.items()}
         return LocalSGD(
             losses=losses,
-            rules=(*rules, ("*", self.rule())),
+            rules=(*rules, ("*", self.make_rule())),
             batch=self.batch,
             epochs=self.epochs,
             steps=self.steps or None,
             window=self.window,
-            schedule=self.course(rounds),
+            lr_schedule=self.make_lr_schedule(rounds),
             clip=self.clip or None,
             accumulate=self.accumulate,
             frozen=frozenset(frozen),
-            moments=self.moments,
+            optimizer_state=self.optimizer_state,
             bfloat16=self.bfloat16,
-            noisy=model.noisy or self.flips,
-            couples=model.couples,
+            draws_noise=model.draws_noise or self.flips,
+            uses_batch_statistics=model.uses_batch_statistics,
         )
 
 
@@ -151,7 +153,7 @@ class Local:
 class Calibration:
     """Calibrate as the model does for parts that held some share of each axis."""
 
-    model: Calibrated
+    model: Calibratable
     held: Mapping[str, float]
 
     def __call__(self, params: Params, rows: Rows | None, /) -> Params:
@@ -176,8 +178,8 @@ class Task:
         objective: what the plain solver minimises, made of the model's ``forward``.
     """
 
-    model: Base
-    local: Local = field(default_factory=Local)
+    model: FeatureModel
+    local: LocalTraining = field(default_factory=LocalTraining)
     rounds: int = 100
     workers: int = 0
     seed: int = 0
@@ -195,17 +197,19 @@ class Task:
             )
         self.local.check()
 
-    def solver(self) -> LocalSGD:
+    def make_solver(self) -> LocalSGD:
         """Build the plain solver: the objective on the model."""
         losses = {"": self.objective(self.model.forward)}
-        return self.local.solver(losses, self.rounds, model=self.model, frozen=self.model.buffers)
+        return self.local.make_solver(
+            losses, self.rounds, model=self.model, frozen=self.model.buffers
+        )
 
-    def calibration(self, held: Mapping[str, float] | None = None) -> Calibrate:
+    def make_calibration(self, held: Mapping[str, float] | None = None) -> Calibrate:
         """Choose how the whole is made good for use: as the model says, if it says anything."""
-        if isinstance(self.model, Calibrated):
+        if isinstance(self.model, Calibratable):
             return Calibration(self.model, {} if held is None else held)
-        return as_it_is
+        return skip_calibration
 
-    def merge(self) -> Merge:
+    def choose_merge(self) -> Merge:
         """Choose how replies are weighed."""
         return overlap_by_rows if self.local.by_rows else overlap

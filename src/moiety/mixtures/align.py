@@ -11,14 +11,14 @@ import numpy as np
 
 from moiety.mixtures.cost import Cost
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import E, Mixture, gate_proba, reorder
-from moiety.mixtures.transport import cheapest, joined
+from moiety.mixtures.model import E, Mixture, gate_proba, reorder_experts
+from moiety.mixtures.transport import find_cheapest, join_experts
 
 
-def assignment(cost_KK: Array) -> Array:
+def solve_assignment(cost_KK: Array) -> Array:
     """Give the column of each row so that the sum of costs is least; shortest augmenting paths.
 
-    >>> assignment(np.array([[4.0, 1.0], [2.0, 3.0]])).tolist()
+    >>> solve_assignment(np.array([[4.0, 1.0], [2.0, 3.0]])).tolist()
     [1, 0]
     """
     size = len(cost_KK)
@@ -46,37 +46,41 @@ def assignment(cost_KK: Array) -> Array:
     return np.argsort(row_of[:size])
 
 
-def pairwise(x_SD: Array, u_S: Array, first: Mixture[E], experts: E, cost: Cost[E]) -> Array:
+def compare_experts(x_SD: Array, u_S: Array, first: Mixture[E], experts: E, cost: Cost[E]) -> Array:
     """Give the mean cost of carrying each expert of a mixture to each of others, [K, K']."""
     mass = u_S[:, None] * gate_proba(first, x_SD)
     paid = (mass * cost.between(x_SD, first.experts, experts)).sum(1).T
     return paid / np.maximum(mass.sum(0), 1e-12)[:, None]
 
 
-def order_like(x_SD: Array, u_S: Array, mixture: Mixture[E], experts: E, cost: Cost[E]) -> Array:
+def match_experts(x_SD: Array, u_S: Array, mixture: Mixture[E], experts: E, cost: Cost[E]) -> Array:
     """Give the order in which a mixture's experts match others one to one."""
-    return np.argsort(assignment(pairwise(x_SD, u_S, mixture, experts, cost)))
+    return np.argsort(solve_assignment(compare_experts(x_SD, u_S, mixture, experts, cost)))
 
 
-def divergence(x_SD: Array, u_S: Array, first: Mixture[E], second: Mixture[E], cost: Cost) -> float:
+def measure_divergence(
+    x_SD: Array, u_S: Array, first: Mixture[E], second: Mixture[E], cost: Cost
+) -> float:
     """Give the least cost of carrying the first mixture's experts to the second's."""
     paid = cost.between(x_SD, first.experts, second.experts).min(0)
     return float((u_S[:, None] * gate_proba(first, x_SD) * paid).sum())
 
 
-def apart(x_SD: Array, u_S: Array, mixtures: Sequence[Mixture[E]], cost: Cost[E]) -> Array:
+def compare_mixtures(
+    x_SD: Array, u_S: Array, mixtures: Sequence[Mixture[E]], cost: Cost[E]
+) -> Array:
     """Give how far each mixture is from each other one, gates included, from row to column, [M, M].
 
     Each expert goes to the nearest one of the other mixture; to what that costs is added the KL
     divergence of the gate so carried from the other gate. For the KL cost, the chain rule makes
     this a bound on the KL divergence of the two mixtures.
     """
-    whole = joined(m.experts for m in mixtures)
+    whole = join_experts(m.experts for m in mixtures)
     gates = [gate_proba(m, x_SD) for m in mixtures]
     mass, starts = np.concatenate(gates, 1), np.cumsum([0] + [g.shape[1] for g in gates[:-1]])
     columns = []
     for mixture, gate in zip(mixtures, gates, strict=True):
-        choice, least = cheapest(cost.between(x_SD, whole, mixture.experts))
+        choice, least = find_cheapest(cost.between(x_SD, whole, mixture.experts))
         paid = np.add.reduceat(u_S @ (mass * least), starts)
         for k in range(mixture.num_experts):
             sent = np.add.reduceat(mass * (choice == k), starts, axis=1)
@@ -86,7 +90,7 @@ def apart(x_SD: Array, u_S: Array, mixtures: Sequence[Mixture[E]], cost: Cost[E]
     return np.stack(columns, 1)
 
 
-def average(mixtures: Sequence[Mixture[E]], weights_M: Array) -> Mixture[E]:
+def average_mixture_parameters(mixtures: Sequence[Mixture[E]], weights_M: Array) -> Mixture[E]:
     """Average the parameters of mixtures whose experts are in one order."""
     share = weights_M / weights_M.sum()
 
@@ -98,8 +102,8 @@ def average(mixtures: Sequence[Mixture[E]], weights_M: Array) -> Mixture[E]:
     return Mixture(blend(m.gate for m in mixtures), type(first)(**fields))
 
 
-def aligned(
+def align_mixtures(
     x_SD: Array, u_S: Array, mixtures: Sequence[Mixture[E]], experts: E, cost: Cost[E]
 ) -> list[Mixture[E]]:
     """Put every mixture's experts in the order of the experts given."""
-    return [reorder(m, order_like(x_SD, u_S, m, experts, cost)) for m in mixtures]
+    return [reorder_experts(m, match_experts(x_SD, u_S, m, experts, cost)) for m in mixtures]

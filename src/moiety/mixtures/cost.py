@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from moiety.mixtures.experts import Categorical, Experts, Gaussian
-from moiety.mixtures.logit import Array, fit_logit, solve, weighted_grams
+from moiety.mixtures.experts import CategoricalExperts, Experts, GaussianExperts
+from moiety.mixtures.logit import Array, fit_logit, solve_symmetric, weighted_grams
 from moiety.mixtures.model import E
 
 
@@ -30,12 +30,14 @@ class Cost(Protocol[E]):
         ...
 
 
-def gaps(x_SD: Array, local: Experts, reduced: Experts) -> Array:
+def square_mean_gaps(x_SD: Array, local: Experts, reduced: Experts) -> Array:
     """Give the squared distances of means, [K, S, L]."""
     return (local.lines(x_SD) - reduced.lines(x_SD).T[:, :, None]) ** 2
 
 
-def regress(x_SD: Array, weights_KSL: Array, local: Gaussian, reduced: Gaussian) -> Array:
+def fit_means(
+    x_SD: Array, weights_KSL: Array, local: GaussianExperts, reduced: GaussianExperts
+) -> Array:
     """Fit each reduced mean to the local means by weighted least squares, [D, K].
 
     The step from the present coefficients is solved for, so that what the support cannot tell
@@ -45,11 +47,11 @@ def regress(x_SD: Array, weights_KSL: Array, local: Gaussian, reduced: Gaussian)
     sent_SK = (weights_KSL * local.lines(x_SD)).sum(-1).T
     right = x_SD.T @ (sent_SK - mass_SK * reduced.lines(x_SD))
     grams = weighted_grams(x_SD, mass_SK)
-    steps = [solve(gram, right[:, k]) for k, gram in enumerate(grams)]
+    steps = [solve_symmetric(gram, right[:, k]) for k, gram in enumerate(grams)]
     return reduced.coef + np.stack(steps, 1)
 
 
-def mean_over(weights_KSL: Array, values: Array, fallback: Array) -> Array:
+def average_values(weights_KSL: Array, values: Array, fallback: Array) -> Array:
     """Average values [K, S, L] or [L] under weights, per k; without mass, the fallback."""
     mass = weights_KSL.sum((1, 2))
     mean = (weights_KSL * values).sum((1, 2)) / np.where(mass > 0, mass, 1.0)
@@ -66,64 +68,66 @@ class ForwardKL:
 
     exact: bool = True
 
-    def between(self, x_SD: Array, local: Gaussian, reduced: Gaussian, /) -> Array:
+    def between(self, x_SD: Array, local: GaussianExperts, reduced: GaussianExperts, /) -> Array:
         """Give the divergences."""
         variances = reduced.variances[:, None, None]
         ratio = local.variances / variances
-        gap = gaps(x_SD, local, reduced) / variances
+        gap = square_mean_gaps(x_SD, local, reduced) / variances
         return 0.5 * (ratio - 1 - np.log(ratio) + gap)
 
     def update(
-        self, x_SD: Array, plan_KSL: Array, local: Gaussian, reduced: Gaussian, /
-    ) -> Gaussian:
+        self, x_SD: Array, plan_KSL: Array, local: GaussianExperts, reduced: GaussianExperts, /
+    ) -> GaussianExperts:
         """Give weighted least squares, and the mean variance plus the spread of the means."""
-        moved = Gaussian(regress(x_SD, plan_KSL, local, reduced), reduced.variances)
-        spread = gaps(x_SD, local, moved) if self.exact else 0.0
+        moved = GaussianExperts(fit_means(x_SD, plan_KSL, local, reduced), reduced.variances)
+        spread = square_mean_gaps(x_SD, local, moved) if self.exact else 0.0
         values = local.variances + spread
-        return Gaussian(moved.coef, mean_over(plan_KSL, values, reduced.variances))
+        return GaussianExperts(moved.coef, average_values(plan_KSL, values, reduced.variances))
 
 
 @dataclass(frozen=True)
 class ReverseKL:
     """KL from reduced to local Gaussian."""
 
-    def between(self, x_SD: Array, local: Gaussian, reduced: Gaussian, /) -> Array:
+    def between(self, x_SD: Array, local: GaussianExperts, reduced: GaussianExperts, /) -> Array:
         """Give the divergences."""
         ratio = reduced.variances[:, None, None] / local.variances
-        gap = gaps(x_SD, local, reduced) / local.variances
+        gap = square_mean_gaps(x_SD, local, reduced) / local.variances
         return 0.5 * (ratio - 1 - np.log(ratio) + gap)
 
     def update(
-        self, x_SD: Array, plan_KSL: Array, local: Gaussian, reduced: Gaussian, /
-    ) -> Gaussian:
+        self, x_SD: Array, plan_KSL: Array, local: GaussianExperts, reduced: GaussianExperts, /
+    ) -> GaussianExperts:
         """Give least squares with weights over variances, and the harmonic mean variance."""
         precise = plan_KSL / local.variances
-        inverse = mean_over(plan_KSL, 1 / local.variances, 1 / reduced.variances)
-        return Gaussian(regress(x_SD, precise, local, reduced), 1 / inverse)
+        inverse = average_values(plan_KSL, 1 / local.variances, 1 / reduced.variances)
+        return GaussianExperts(fit_means(x_SD, precise, local, reduced), 1 / inverse)
 
 
 @dataclass(frozen=True)
 class Wasserstein:
     """Squared 2-Wasserstein distance of Gaussians."""
 
-    def between(self, x_SD: Array, local: Gaussian, reduced: Gaussian, /) -> Array:
+    def between(self, x_SD: Array, local: GaussianExperts, reduced: GaussianExperts, /) -> Array:
         """Give the squared distances."""
         roots = np.sqrt(local.variances) - np.sqrt(reduced.variances)[:, None, None]
-        return gaps(x_SD, local, reduced) + roots**2
+        return square_mean_gaps(x_SD, local, reduced) + roots**2
 
     def update(
-        self, x_SD: Array, plan_KSL: Array, local: Gaussian, reduced: Gaussian, /
-    ) -> Gaussian:
+        self, x_SD: Array, plan_KSL: Array, local: GaussianExperts, reduced: GaussianExperts, /
+    ) -> GaussianExperts:
         """Give weighted least squares and the mean standard deviation."""
-        root = mean_over(plan_KSL, np.sqrt(local.variances), np.sqrt(reduced.variances))
-        return Gaussian(regress(x_SD, plan_KSL, local, reduced), root**2)
+        root = average_values(plan_KSL, np.sqrt(local.variances), np.sqrt(reduced.variances))
+        return GaussianExperts(fit_means(x_SD, plan_KSL, local, reduced), root**2)
 
 
 @dataclass(frozen=True)
 class CategoricalKL:
     """KL from local to reduced class probabilities."""
 
-    def between(self, x_SD: Array, local: Categorical, reduced: Categorical, /) -> Array:
+    def between(
+        self, x_SD: Array, local: CategoricalExperts, reduced: CategoricalExperts, /
+    ) -> Array:
         """Give the divergences."""
         logs = local.lines(x_SD)
         probs = np.exp(logs)
@@ -131,8 +135,13 @@ class CategoricalKL:
         return own - np.einsum("slg,skg->ksl", probs, reduced.lines(x_SD))
 
     def update(
-        self, x_SD: Array, plan_KSL: Array, local: Categorical, reduced: Categorical, /
-    ) -> Categorical:
+        self,
+        x_SD: Array,
+        plan_KSL: Array,
+        local: CategoricalExperts,
+        reduced: CategoricalExperts,
+        /,
+    ) -> CategoricalExperts:
         """Fit a weighted logit to the class probabilities carried to each expert."""
         carried = np.einsum("ksl,slg->skg", plan_KSL, np.exp(local.lines(x_SD)))
         mass, coef = plan_KSL.sum(-1).T, reduced.coef.copy()
@@ -140,13 +149,13 @@ class CategoricalKL:
             rows = mass[:, k] > 0
             target = carried[rows, k] / mass[rows, k, None]
             coef[:, k] = fit_logit(x_SD[rows], target, mass[rows, k], coef[:, k])
-        return Categorical(coef)
+        return CategoricalExperts(coef)
 
 
-GAUSSIAN_COSTS: dict[str, Cost[Gaussian]] = {
+GAUSSIAN_COSTS: dict[str, Cost[GaussianExperts]] = {
     "kl": ForwardKL(),
     "kl_reference": ForwardKL(exact=False),
     "reverse_kl": ReverseKL(),
     "w2": Wasserstein(),
 }
-CATEGORICAL_COSTS: dict[str, Cost[Categorical]] = {"kl": CategoricalKL()}
+CATEGORICAL_COSTS: dict[str, Cost[CategoricalExperts]] = {"kl": CategoricalKL()}

@@ -16,20 +16,22 @@ from typing import Generic
 
 import numpy as np
 
-from moiety.mixtures.experts import Push
+from moiety.mixtures.experts import StepOptions
 from moiety.mixtures.logit import (
     Array,
-    assemble,
+    assemble_symmetric,
     curvature,
     log_softmax,
-    log_sum,
+    log_sum_exp,
+    make_slope_penalty,
     newton_step,
-    slope_ridge,
     weighted_grams,
 )
 from moiety.mixtures.model import E, Mixture
 
-CELLS = 32_768  # entries of a block of covariates; its weighted copies stay near the processor
+BLOCK_ENTRIES = (
+    32_768  # entries of a block of covariates; its weighted copies stay near the processor
+)
 ROUNDING = 1e-12  # a fall of the objective, relative, that is no fall
 Sums = Mapping[str, Array]
 Block = tuple[Array, Array, Array]
@@ -53,13 +55,13 @@ class Fit(Generic[E]):
     converged: bool
 
 
-def tally_block(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array) -> Sums:
+def sum_block(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array) -> Sums:
     """Sum over a block: rows, log-likelihood, Gram matrices, slopes, squares and expert masses."""
     experts = mixture.experts
     lines = experts.lines(x_ND)
     log_gate = log_softmax(x_ND @ mixture.gate)
     joint = log_gate + experts.log_density(lines, y)
-    value = log_sum(joint)
+    value = log_sum_exp(joint)
     shares = np.exp(joint - value[:, None]) * weights_N[:, None]
     gate = np.exp(log_gate[:, :-1])
     pull = experts.pull(lines, y, shares)
@@ -76,73 +78,73 @@ def tally_block(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array) -> Su
     }
 
 
-def add(first: Sums, second: Sums) -> Sums:
+def add_two_sums(first: Sums, second: Sums) -> Sums:
     """Add two tallies."""
     return {name: first[name] + second[name] for name in first}
 
 
-def total(parts: Iterable[Sums]) -> Sums:
+def add_all_sums(parts: Iterable[Sums]) -> Sums:
     """Add tallies in the order given."""
     parts = iter(parts)
     result = next(parts)
     for part in parts:
-        result = add(result, part)
+        result = add_two_sums(result, part)
     return result
 
 
-def pieces(block: Block) -> Iterator[Block]:
+def cut_block(block: Block) -> Iterator[Block]:
     """Cut a block into pieces that fit the processor's cache."""
     rows, columns = block[0].shape
-    step = max(512, CELLS // columns)
+    step = max(512, BLOCK_ENTRIES // columns)
     for at in range(0, rows, step):
         part = slice(at, at + step)
         yield block[0][part], block[1][part], block[2][part]
 
 
-def tally(mixture: Mixture, blocks: Iterable[Block]) -> Sums:
+def sum_rows(mixture: Mixture, blocks: Iterable[Block]) -> Sums:
     """Sum over blocks ``(x_ND, y, weights)`` of any length."""
-    return total(tally_block(mixture, *part) for block in blocks for part in pieces(block))
+    return add_all_sums(sum_block(mixture, *part) for block in blocks for part in cut_block(block))
 
 
-def gate_information(mixture: Mixture, sums: Sums) -> Array:
+def assemble_gate_information(mixture: Mixture, sums: Sums) -> Array:
     """Give X'(diag(pi) - pi pi')X of the free gate columns, [J * D, J * D]."""
     free = mixture.num_experts - 1
-    return assemble(sums["grams"][: free * (free + 1) // 2], free)
+    return assemble_symmetric(sums["grams"][: free * (free + 1) // 2], free)
 
 
-def advance(mixture: Mixture[E], sums: Sums, prior: Prior, *, pace: float = 1.0) -> Mixture[E]:
+def make_m_step(mixture: Mixture[E], sums: Sums, prior: Prior, *, pace: float = 1.0) -> Mixture[E]:
     """Make the M-step; ``pace`` shortens Newton steps."""
     free = mixture.num_experts - 1
     cut = free * (free + 1) // 2
     ridge = prior.ridge * float(sums["rows"])
     gate = mixture.gate.copy()
     if free:
-        penalty = slope_ridge((gate.shape[0], free), ridge)
-        information = gate_information(mixture, sums)
+        penalty = make_slope_penalty((gate.shape[0], free), ridge)
+        information = assemble_gate_information(mixture, sums)
         step = newton_step(sums["slopes"][:, :free], information, gate[:, :-1], penalty)
         gate[:, :-1] += pace * step
-    push = Push(ridge, prior.floor, pace)
+    push = StepOptions(ridge, prior.floor, pace)
     experts = mixture.experts.advance(
         sums["grams"][cut:], sums["slopes"][:, free:], sums["squares"], push
     )
     return Mixture(gate, experts)
 
 
-def objective(mixture: Mixture, sums: Sums, prior: Prior) -> float:
+def compute_penalised_likelihood(mixture: Mixture, sums: Sums, prior: Prior) -> float:
     """Give the log-likelihood less the ridge's penalty."""
     ridge = prior.ridge * float(sums["rows"])
     gate = 0.5 * ridge * float((mixture.gate[1:, :-1] ** 2).sum())
     return float(sums["loglik"]) - gate - mixture.experts.penalty(ridge)
 
 
-DEFAULT = Prior()
+DEFAULT_PRIOR = Prior()
 
 
-def climb(
+def run_em(
     tally: Callable[[Mixture[E]], Sums],
     start: Mixture[E],
     *,
-    prior: Prior = DEFAULT,
+    prior: Prior = DEFAULT_PRIOR,
     tol: float = 1e-8,
     max_iter: int = 500,
 ) -> Fit[E]:
@@ -160,28 +162,28 @@ def climb(
     Raises:
         FloatingPointError: if the likelihood at the start is not finite.
     """
-    at, left, revivals = _finite(_place(tally, start, prior)), None, 3
+    at, left, revivals = _check_finite(_evaluate_at(tally, start, prior)), None, 3
     trace, converged = [float(at.sums["loglik"])], max_iter == 0
     for _ in range(max_iter):
         empty = at.sums["mass"].min() < start.gate.shape[0] + 1
         if empty and revivals and start.num_experts > 1:
             revivals -= 1
-            left = _better(left, at)
-            at = _place(tally, revive(at.mixture, at.sums), prior)
-        at, gain = _step(tally, at, prior)
+            left = _pick_better(left, at)
+            at = _evaluate_at(tally, revive_expert(at.mixture, at.sums), prior)
+        at, gain = _make_step(tally, at, prior)
         trace.append(float(at.sums["loglik"]))
         if gain <= tol * float(at.sums["rows"]):
             if left is None or left.value <= at.value:
                 converged = True
                 break
             at, left, revivals = left, None, 0
-    ended = _better(left, at)
+    ended = _pick_better(left, at)
     trace[-1] = float(ended.sums["loglik"])
     return Fit(ended.mixture, tuple(trace), ended.sums, converged)
 
 
 @dataclass(frozen=True)
-class Place(Generic[E]):
+class Iterate(Generic[E]):
     """A mixture, its sums, and the penalised log-likelihood there."""
 
     mixture: Mixture[E]
@@ -189,35 +191,39 @@ class Place(Generic[E]):
     value: float
 
 
-def _place(tally: Callable[[Mixture[E]], Sums], mixture: Mixture[E], prior: Prior) -> Place[E]:
+def _evaluate_at(
+    tally: Callable[[Mixture[E]], Sums], mixture: Mixture[E], prior: Prior
+) -> Iterate[E]:
     sums = tally(mixture)
-    return Place(mixture, sums, objective(mixture, sums, prior))
+    return Iterate(mixture, sums, compute_penalised_likelihood(mixture, sums, prior))
 
 
-def _finite(at: Place[E]) -> Place[E]:
+def _check_finite(at: Iterate[E]) -> Iterate[E]:
     if not np.isfinite(at.value):
         raise FloatingPointError(f"the log-likelihood at the start is {at.value}")
     return at
 
 
-def _better(left: Place[E] | None, at: Place[E]) -> Place[E]:
+def _pick_better(left: Iterate[E] | None, at: Iterate[E]) -> Iterate[E]:
     """Give the best place that a revival left, or the present one if it is as good."""
     return at if left is None or left.value <= at.value else left
 
 
-def _step(
-    tally: Callable[[Mixture[E]], Sums], at: Place[E], prior: Prior
-) -> tuple[Place[E], float]:
+def _make_step(
+    tally: Callable[[Mixture[E]], Sums], at: Iterate[E], prior: Prior
+) -> tuple[Iterate[E], float]:
     """Make an M-step, with a shorter one for the gate while the objective falls."""
     for halving in range(8):
-        trial = _place(tally, advance(at.mixture, at.sums, prior, pace=0.5**halving), prior)
+        trial = _evaluate_at(
+            tally, make_m_step(at.mixture, at.sums, prior, pace=0.5**halving), prior
+        )
         gain = trial.value - at.value
         if gain >= -ROUNDING * abs(at.value):
             return trial, gain
     return at, 0.0
 
 
-def revive(mixture: Mixture[E], sums: Sums) -> Mixture[E]:
+def revive_expert(mixture: Mixture[E], sums: Sums) -> Mixture[E]:
     """Replace the emptiest expert by a shifted copy of the one that leaves most unexplained."""
     empty = int(sums["mass"].argmin())
     misfit = np.where(sums["squares"] > 0, sums["squares"], sums["mass"])

@@ -13,13 +13,20 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from moiety.mixtures.logit import Array, assemble, curvature, log_softmax, newton_step, solve
+from moiety.mixtures.logit import (
+    Array,
+    assemble_symmetric,
+    curvature,
+    log_softmax,
+    newton_step,
+    solve_symmetric,
+)
 
 Self = TypeVar("Self", bound="Experts")
 
 
 @dataclass(frozen=True)
-class Pull:
+class ExpertDerivatives:
     """What the rows say of the experts: columns of weights and of residuals, and plain sums."""
 
     curves: Array
@@ -28,7 +35,7 @@ class Pull:
 
 
 @dataclass(frozen=True)
-class Push:
+class StepOptions:
     """How an M-step is made: a ridge, the least variance, and the part of a Newton step taken."""
 
     ridge: float
@@ -52,11 +59,13 @@ class Experts(Protocol):
         """Give the log density of y under each expert, [N, K]."""
         ...
 
-    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> Pull:
+    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
         """Give the columns whose sums over rows make the M-step."""
         ...
 
-    def advance(self: Self, grams: Array, slopes: Array, squares: Array, push: Push, /) -> Self:
+    def advance(
+        self: Self, grams: Array, slopes: Array, squares: Array, push: StepOptions, /
+    ) -> Self:
         """Make the M-step from the sums of a pull."""
         ...
 
@@ -78,7 +87,7 @@ class Experts(Protocol):
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class GaussianExperts:
     """Linear regressions with Gaussian noise: ``coef`` [D, K] and ``variances`` [K]."""
 
     coef: Array
@@ -93,32 +102,34 @@ class Gaussian:
         square = (y[:, None] - lines) ** 2 / self.variances
         return -0.5 * (np.log(2 * np.pi * self.variances) + square)
 
-    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> Pull:
+    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
         """Give shares, weighted residuals and weighted squared residuals."""
         residual = y[:, None] - lines
         weighed = shares_NK * residual
-        return Pull(shares_NK, weighed, (weighed * residual).sum(0))
+        return ExpertDerivatives(shares_NK, weighed, (weighed * residual).sum(0))
 
-    def advance(self, grams: Array, slopes: Array, squares: Array, push: Push, /) -> Gaussian:
+    def advance(
+        self, grams: Array, slopes: Array, squares: Array, push: StepOptions, /
+    ) -> GaussianExperts:
         """Solve the weighted least squares; an expert without rows stays."""
         held = np.flatnonzero(grams[:, 0, 0] > 0)
         coef, variances = self.coef.copy(), self.variances.copy()
         for k in held:
-            step = solve(grams[k], slopes[:, k])
+            step = solve_symmetric(grams[k], slopes[:, k])
             left = squares[k] - 2 * step @ slopes[:, k] + step @ grams[k] @ step
             coef[:, k] += step
             variances[k] = max(left / grams[k, 0, 0], push.floor)
-        return Gaussian(coef, variances)
+        return GaussianExperts(coef, variances)
 
     def penalty(self, ridge: float, /) -> float:
         """Give 0: regressions are not penalised."""
         return 0.0 * ridge
 
-    def pick(self, order: Array, /) -> Gaussian:
+    def pick(self, order: Array, /) -> GaussianExperts:
         """Take experts by index."""
-        return Gaussian(self.coef[:, order], self.variances[order])
+        return GaussianExperts(self.coef[:, order], self.variances[order])
 
-    def mapped(self, matrix_DD: Array, /) -> Gaussian:
+    def mapped(self, matrix_DD: Array, /) -> GaussianExperts:
         """Express the coefficients in other covariates."""
         return replace(self, coef=matrix_DD @ self.coef)
 
@@ -128,7 +139,7 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Categorical:
+class CategoricalExperts:
     """Multinomial logits: ``coef`` [D, K, G], the last class 0; y holds class indices."""
 
     coef: Array
@@ -143,7 +154,7 @@ class Categorical:
         """Give the log probability of the class seen, [N, K]."""
         return lines[np.arange(len(y)), :, y.astype(np.intp)]
 
-    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> Pull:
+    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
         """Give shares times curvature and times residuals, expert by expert."""
         free = lines.shape[-1] - 1
         probs = np.exp(lines[..., :-1])
@@ -151,9 +162,13 @@ class Categorical:
         slopes = shares_NK[..., None] * (hit[:, None, :] - probs)
         curves = shares_NK[..., None] * curvature(probs)
         rows = len(y)
-        return Pull(curves.reshape(rows, -1), slopes.reshape(rows, -1), np.zeros(lines.shape[1]))
+        return ExpertDerivatives(
+            curves.reshape(rows, -1), slopes.reshape(rows, -1), np.zeros(lines.shape[1])
+        )
 
-    def advance(self, grams: Array, slopes: Array, squares: Array, push: Push, /) -> Categorical:
+    def advance(
+        self, grams: Array, slopes: Array, squares: Array, push: StepOptions, /
+    ) -> CategoricalExperts:
         """Make one penalised Newton step per expert; squares are not needed."""
         del squares
         columns, experts, classes = self.coef.shape
@@ -162,30 +177,32 @@ class Categorical:
         slopes = slopes.reshape(columns, experts, free)
         penalty = np.full((columns, free), push.ridge)
         for k in range(experts):
-            information = assemble(by_expert[k], free)
+            information = assemble_symmetric(by_expert[k], free)
             step = newton_step(slopes[:, k], information, coef[:, k, :-1], penalty)
             coef[:, k, :-1] += push.pace * step
-        return Categorical(coef)
+        return CategoricalExperts(coef)
 
     def penalty(self, ridge: float, /) -> float:
         """Give half the ridge times the squared coefficients, intercepts included."""
         return 0.5 * ridge * float((self.coef**2).sum())
 
-    def pick(self, order: Array, /) -> Categorical:
+    def pick(self, order: Array, /) -> CategoricalExperts:
         """Take experts by index."""
-        return Categorical(self.coef[:, order])
+        return CategoricalExperts(self.coef[:, order])
 
-    def mapped(self, matrix_DD: Array, /) -> Categorical:
+    def mapped(self, matrix_DD: Array, /) -> CategoricalExperts:
         """Express the coefficients in other covariates."""
-        return Categorical(np.tensordot(matrix_DD, self.coef, 1))
+        return CategoricalExperts(np.tensordot(matrix_DD, self.coef, 1))
 
     def size(self) -> int:
         """Count the coefficients of all classes but the last."""
         return self.coef[..., :-1].size
 
 
-def blank(columns: int, experts: int, classes: int = 0) -> Gaussian | Categorical:
+def make_blank_experts(
+    columns: int, experts: int, classes: int = 0
+) -> GaussianExperts | CategoricalExperts:
     """Make experts that know nothing: Gaussian, or categorical where there are classes."""
     if classes:
-        return Categorical(np.zeros((columns, experts, classes)))
-    return Gaussian(np.zeros((columns, experts)), np.ones(experts))
+        return CategoricalExperts(np.zeros((columns, experts, classes)))
+    return GaussianExperts(np.zeros((columns, experts)), np.ones(experts))

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from moiety.mixtures.experts import Categorical, Gaussian
-from moiety.mixtures.logit import Array, log_softmax, log_sum
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.logit import Array, log_softmax, log_sum_exp
 from moiety.mixtures.model import Mixture, gate_proba
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
-FAR = 700.0  # a log ratio beyond which its exponential overflows
+LARGEST_LOG_RATIO = 700.0  # a log ratio beyond which its exponential overflows
 
 
 def squared_hellinger(x_SD: Array, u_S: Array, first: Mixture, second: Mixture) -> float:
@@ -27,25 +27,25 @@ def squared_hellinger(x_SD: Array, u_S: Array, first: Mixture, second: Mixture) 
     For Gaussian experts by quadrature: points and weights of both mixtures' experts, where the
     integrand relative to the mean density, 2 - 2 / cosh(log ratio / 2), lies between 0 and 2.
     """
-    if isinstance(first.experts, Categorical):
+    if isinstance(first.experts, CategoricalExperts):
         roots = np.sqrt(class_proba(first, x_SD)) - np.sqrt(class_proba(second, x_SD))
         return float(u_S @ (roots**2).sum(1))
-    pairs = [points(mixture, x_SD) for mixture in (first, second)]
+    pairs = [place_quadrature_points(mixture, x_SD) for mixture in (first, second)]
     y_SP = np.concatenate([y for y, _ in pairs], 1)
     share_SP = 0.5 * np.concatenate([share for _, share in pairs], 1)
     ratio = log_densities(first, x_SD, y_SP) - log_densities(second, x_SD, y_SP)
     with np.errstate(invalid="ignore"):
-        apart = 2 - 2 / np.cosh(0.5 * np.clip(ratio, -FAR, FAR))
+        apart = 2 - 2 / np.cosh(0.5 * np.clip(ratio, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO))
     return float(u_S @ (share_SP * apart).sum(1))
 
 
-def class_proba(mixture: Mixture[Categorical], x_SD: Array) -> Array:
+def class_proba(mixture: Mixture[CategoricalExperts], x_SD: Array) -> Array:
     """Give the class probabilities, [S, G]."""
     probs = np.exp(mixture.experts.lines(x_SD))
     return np.einsum("sk,skg->sg", gate_proba(mixture, x_SD), probs)
 
 
-def points(mixture: Mixture[Gaussian], x_SD: Array) -> tuple[Array, Array]:
+def place_quadrature_points(mixture: Mixture[GaussianExperts], x_SD: Array) -> tuple[Array, Array]:
     """Give the points of Gauss and Hermite of all experts and their shares, both [S, P]."""
     spread = np.sqrt(mixture.experts.variances)[:, None] * NODES
     y_SKP = mixture.experts.lines(x_SD)[:, :, None] + spread
@@ -53,9 +53,9 @@ def points(mixture: Mixture[Gaussian], x_SD: Array) -> tuple[Array, Array]:
     return y_SKP.reshape(len(x_SD), -1), share_SKP.reshape(len(x_SD), -1)
 
 
-def log_densities(mixture: Mixture[Gaussian], x_SD: Array, y_SP: Array) -> Array:
+def log_densities(mixture: Mixture[GaussianExperts], x_SD: Array, y_SP: Array) -> Array:
     """Give log f(y | x) at several y per row, [S, P]."""
     variances = mixture.experts.variances
     gate = log_softmax(x_SD @ mixture.gate) - 0.5 * np.log(2 * np.pi * variances)
     gap = y_SP[:, :, None] - mixture.experts.lines(x_SD)[:, None, :]
-    return log_sum(gate[:, None, :] - 0.5 * gap**2 / variances)
+    return log_sum_exp(gate[:, None, :] - 0.5 * gap**2 / variances)

@@ -14,13 +14,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from moiety.mixtures.em import Block, pieces
-from moiety.mixtures.experts import Categorical, Gaussian
-from moiety.mixtures.logit import Array, assemble, curvature, log_softmax, weighted_grams
+from moiety.mixtures.em import Block, cut_block
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.logit import Array, assemble_symmetric, curvature, log_softmax, weighted_grams
 from moiety.mixtures.model import Mixture, log_joint
 
 
-def gaussian_scores(experts: Gaussian, x_ND: Array, y: Array) -> Array:
+def gaussian_scores(experts: GaussianExperts, x_ND: Array, y: Array) -> Array:
     """Give each expert's score as if the row were its own, [K, N, D + 1]."""
     residual = (y[:, None] - experts.lines(x_ND)).T
     ratio = residual / experts.variances[:, None]
@@ -28,7 +28,7 @@ def gaussian_scores(experts: Gaussian, x_ND: Array, y: Array) -> Array:
     return np.concatenate([ratio[:, :, None] * x_ND, spread[:, :, None]], 2)
 
 
-def categorical_scores(experts: Categorical, x_ND: Array, y: Array) -> Array:
+def categorical_scores(experts: CategoricalExperts, x_ND: Array, y: Array) -> Array:
     """Give each expert's score as if the row were its own, [K, N, (G - 1) D]."""
     probs = np.exp(experts.lines(x_ND))[..., :-1]
     hit = y.astype(np.intp)[:, None] == np.arange(probs.shape[-1])
@@ -36,7 +36,9 @@ def categorical_scores(experts: Categorical, x_ND: Array, y: Array) -> Array:
     return (pull[..., None] * x_ND[:, None, :]).reshape(*pull.shape[:2], -1)
 
 
-def gaussian_information(experts: Gaussian, x_ND: Array, y: Array, shares_NK: Array) -> Array:
+def gaussian_information(
+    experts: GaussianExperts, x_ND: Array, y: Array, shares_NK: Array
+) -> Array:
     """Give the complete-data information of each expert, [K, D + 1, D + 1]."""
     residual = y[:, None] - experts.lines(x_ND)
     columns = x_ND.shape[1]
@@ -48,34 +50,36 @@ def gaussian_information(experts: Gaussian, x_ND: Array, y: Array, shares_NK: Ar
     return whole
 
 
-def categorical_information(experts: Categorical, x_ND: Array, y: Array, shares_NK: Array) -> Array:
+def categorical_information(
+    experts: CategoricalExperts, x_ND: Array, y: Array, shares_NK: Array
+) -> Array:
     """Give the complete-data information of each expert, [K, (G - 1) D, (G - 1) D]."""
     pull = experts.pull(experts.lines(x_ND), y, shares_NK)
     size, free = experts.coef.shape[1], experts.coef.shape[2] - 1
     blocks = weighted_grams(x_ND, pull.curves).reshape(size, -1, *[x_ND.shape[1]] * 2)
-    return np.stack([assemble(block, free) for block in blocks])
+    return np.stack([assemble_symmetric(block, free) for block in blocks])
 
 
 def block_information(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array) -> Array:
     """Give the observed information in a block of rows, [P, P]."""
     experts = mixture.experts
-    gaussian = isinstance(experts, Gaussian)
+    gaussian = isinstance(experts, GaussianExperts)
     joint = log_joint(mixture, x_ND, y)
     post = np.exp(log_softmax(joint))
     gate = np.exp(log_softmax(x_ND @ mixture.gate))[:, :-1]
     shares = weights_N[:, None] * post
     own = gaussian_scores if gaussian else categorical_scores
     inside = gaussian_information if gaussian else categorical_information
-    score = full_scores(gate, x_ND, own(experts, x_ND, y))
+    score = join_scores(gate, x_ND, own(experts, x_ND, y))
     whole = inside(experts, x_ND, y, shares)
-    info = _laid_out(weighted_grams(x_ND, weights_N[:, None] * curvature(gate)), whole)
+    info = _lay_out(weighted_grams(x_ND, weights_N[:, None] * curvature(gate)), whole)
     mean = np.einsum("nk,knp->np", post, score)
     for k in range(mixture.num_experts):
         info -= score[k].T @ (shares[:, k, None] * score[k])
     return info + mean.T @ (weights_N[:, None] * mean)
 
 
-def full_scores(gate_NJ: Array, x_ND: Array, own_KNE: Array) -> Array:
+def join_scores(gate_NJ: Array, x_ND: Array, own_KNE: Array) -> Array:
     """Put gate and expert scores in one vector per row and label, [K, N, P]."""
     size, rows, width = own_KNE.shape
     free, columns = size - 1, x_ND.shape[1]
@@ -88,10 +92,10 @@ def full_scores(gate_NJ: Array, x_ND: Array, own_KNE: Array) -> Array:
     return score
 
 
-def _laid_out(gate_blocks: Array, experts: Array) -> Array:
+def _lay_out(gate_blocks: Array, experts: Array) -> Array:
     size, width = experts.shape[:2]
     free = size - 1
-    gate = assemble(gate_blocks, free) if free else np.zeros((0, 0))
+    gate = assemble_symmetric(gate_blocks, free) if free else np.zeros((0, 0))
     whole = np.zeros((len(gate) + size * width,) * 2)
     whole[: len(gate), : len(gate)] = gate
     for k in range(size):
@@ -103,6 +107,6 @@ def _laid_out(gate_blocks: Array, experts: Array) -> Array:
 def observed_information(mixture: Mixture, blocks: Iterable[Block]) -> Array:
     """Give minus the Hessian of the log-likelihood at a mixture, [P, P]."""
     return np.sum(
-        [block_information(mixture, *part) for block in blocks for part in pieces(block)],
+        [block_information(mixture, *part) for block in blocks for part in cut_block(block)],
         0,
     )

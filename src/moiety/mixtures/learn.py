@@ -11,86 +11,88 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from moiety.mixtures.em import Fit, Sums, climb, gate_information, tally
-from moiety.mixtures.fit import Map, Rows, Search, best_start, draw_starts, fit_rows
-from moiety.mixtures.gates import reordered_information
+from moiety.mixtures.em import Fit, Sums, assemble_gate_information, run_em, sum_rows
+from moiety.mixtures.fit import MapStarts, RowArrays, Search, choose_start, draw_starts, fit_rows
+from moiety.mixtures.gates import reorder_information
+from moiety.mixtures.inputs import LocalFit
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture, canonical_order, centring, reorder
+from moiety.mixtures.model import Mixture, centring_matrix, find_canonical_order, reorder_experts
 from moiety.mixtures.scale import (
     Moments,
-    Scale,
+    StandardScale,
+    compute_moments,
     log_jacobian,
-    moments,
-    pooled,
-    scale_of,
-    scaled,
-    unscaled,
+    make_standard_scale,
+    pool_moments,
+    restore_units,
+    standardise_pair,
 )
-from moiety.mixtures.scene import Local
 
-Read = Callable[[], Iterable[Rows]]
-Begin = Callable[[Scale, Rows], Mixture]
-Solve = Callable[[Rows, Scale, Search, np.random.Generator, Mixture | None], Fit]
-KEPT = 20_000  # rows of a stream on which starts are compared
+ReadRows = Callable[[], Iterable[RowArrays]]
+MakeStart = Callable[[StandardScale, RowArrays], Mixture]
+Algorithm = Callable[[RowArrays, StandardScale, Search, np.random.Generator, Mixture | None], Fit]
+SAMPLED_ROWS = 20_000  # rows of a stream on which starts are compared
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedMixture:
     """A mixture in the rows' units, the log-likelihood at every step, and the fit it came from."""
 
     mixture: Mixture
     rows: float
     trace: tuple[float, ...]
     information: Array
-    scale: Scale
+    scale: StandardScale
     fit: Fit
     seconds: float
 
-    def local(self) -> Local:
+    def local(self) -> LocalFit:
         """Give what a machine sends."""
-        return Local(self.mixture, self.rows, self.information)
+        return LocalFit(self.mixture, self.rows, self.information)
 
 
-def affordable(num_experts: int, columns: int, classes: int, rows: float) -> int:
+def limit_experts(num_experts: int, columns: int, classes: int, rows: float) -> int:
     """Give the most experts, up to those asked for, whose parameters do not outnumber the rows."""
-    fits = [k for k in range(2, num_experts + 1) if parameters(k, columns, classes) <= rows]
+    fits = [
+        k for k in range(2, num_experts + 1) if count_needed_parameters(k, columns, classes) <= rows
+    ]
     return max(fits, default=1)
 
 
-def parameters(num_experts: int, columns: int, classes: int) -> int:
+def count_needed_parameters(num_experts: int, columns: int, classes: int) -> int:
     """Count the parameters of a gate and its experts.
 
-    >>> parameters(3, 3, 0), parameters(2, 3, 3)
+    >>> count_needed_parameters(3, 3, 0), count_needed_parameters(2, 3, 3)
     (18, 15)
     """
     each = columns * (classes - 1) if classes else columns + 1
     return columns * (num_experts - 1) + num_experts * each
 
 
-def learn(
-    rows: Rows,
+def learn_rows(
+    rows: RowArrays,
     search: Search,
     rng: np.random.Generator,
     *,
-    each: Map = map,
-    begin: Begin | None = None,
-    solve: Solve | None = None,
-) -> Learned:
+    each: MapStarts = map,
+    begin: MakeStart | None = None,
+    solve: Algorithm | None = None,
+) -> LearnedMixture:
     """Fit rows ``(x, y, weights)`` in memory; ``begin``, if given, makes the only start.
 
     ``solve`` is another algorithm than the EM of this package.
     """
     begun = time.perf_counter()
-    scale = scale_of(moments(*rows), classes=search.classes)
-    ready = (*scaled(scale, rows[0], rows[1]), rows[2])
+    scale = make_standard_scale(compute_moments(*rows), classes=search.classes)
+    ready = (*standardise_pair(scale, rows[0], rows[1]), rows[2])
     start = None if begin is None else begin(scale, ready)
     if solve is not None:
         fit = solve(ready, scale, search, rng, start)
     elif start is None:
         fit = fit_rows(ready, search, rng, each)
     else:
-        fit = run(lambda: [ready], start, search)
-    return finished(fit, scale, time.perf_counter() - begun)
+        fit = run_em_by_pass(lambda: [ready], start, search)
+    return finish_fit(fit, scale, time.perf_counter() - begun)
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,17 @@ class Survey:
     """What one pass tells: moments, and a uniform sample of the rows."""
 
     found: Moments
-    few: Rows
+    few: RowArrays
 
 
-def survey(read: Read, rng: np.random.Generator) -> Survey:
+def survey_rows(read: ReadRows, rng: np.random.Generator) -> Survey:
     """Pass over the rows once."""
     found, kept = None, []
     for block in read():
         if len(block[0]):
-            part = moments(*block)
-            found = part if found is None else pooled(found, part)
-            kept = _kept(kept, block, rng)
+            part = compute_moments(*block)
+            found = part if found is None else pool_moments(found, part)
+            kept = _keep_sample(kept, block, rng)
     if found is None:
         raise ValueError("the shard has no rows; leave it out")
     order = np.argsort(kept[0])
@@ -116,70 +118,72 @@ def survey(read: Read, rng: np.random.Generator) -> Survey:
 
 
 def learn_stream(
-    read: Read,
+    read: ReadRows,
     seen: Survey,
     search: Search,
     rng: np.random.Generator,
     *,
-    begin: Begin | None = None,
-) -> Learned:
+    begin: MakeStart | None = None,
+) -> LearnedMixture:
     """Fit rows that do not fit in memory, with one pass over them per step."""
     begun = time.perf_counter()
-    scale = scale_of(seen.found, classes=search.classes)
-    few = ready_rows(scale, seen.few)
+    scale = make_standard_scale(seen.found, classes=search.classes)
+    few = standardise_rows(scale, seen.few)
 
-    def passes() -> Iterator[Rows]:
-        return (ready_rows(scale, block) for block in read())
+    def passes() -> Iterator[RowArrays]:
+        return (standardise_rows(scale, block) for block in read())
 
-    start = begin(scale, few) if begin else best_start(few, draw_starts(few, search, rng), search)
-    return finished(run(passes, start, search), scale, time.perf_counter() - begun)
+    start = begin(scale, few) if begin else choose_start(few, draw_starts(few, search, rng), search)
+    return finish_fit(run_em_by_pass(passes, start, search), scale, time.perf_counter() - begun)
 
 
-def _kept(kept: list[Array], block: Rows, rng: np.random.Generator) -> list[Array]:
+def _keep_sample(kept: list[Array], block: RowArrays, rng: np.random.Generator) -> list[Array]:
     """Keep the rows with the smallest random keys: a uniform sample of all seen so far."""
     fresh = [rng.random(len(block[0])), *block]
     if kept:
         fresh = [np.concatenate(pair) for pair in zip(kept, fresh, strict=True)]
-    order = np.argsort(fresh[0])[:KEPT]
+    order = np.argsort(fresh[0])[:SAMPLED_ROWS]
     return [values[order] for values in fresh]
 
 
-def ready_rows(scale: Scale, rows: Rows) -> Rows:
+def standardise_rows(scale: StandardScale, rows: RowArrays) -> RowArrays:
     """Standardise a block."""
-    return (*scaled(scale, rows[0], rows[1]), rows[2])
+    return (*standardise_pair(scale, rows[0], rows[1]), rows[2])
 
 
-def run(read: Read, start: Mixture, search: Search) -> Fit:
+def run_em_by_pass(read: ReadRows, start: Mixture, search: Search) -> Fit:
     """Climb from one start, with a pass over all standardised rows per step."""
 
     def sums(mixture: Mixture) -> Sums:
-        return tally(mixture, read())
+        return sum_rows(mixture, read())
 
-    return climb(sums, start, prior=search.prior, tol=search.tol, max_iter=search.max_iter)
+    return run_em(sums, start, prior=search.prior, tol=search.tol, max_iter=search.max_iter)
 
 
-def finished(fit: Fit, scale: Scale, seconds: float) -> Learned:
+def finish_fit(fit: Fit, scale: StandardScale, seconds: float) -> LearnedMixture:
     """Express a fit in the rows' units, its experts in canonical order."""
     rows = float(fit.sums["rows"])
     trace = tuple(value - rows * log_jacobian(scale) for value in fit.trace)
-    plain = unscaled(fit.mixture, scale)
-    order = canonical_order(plain)
-    information = _in_units(gate_information(fit.mixture, fit.sums), scale)
+    plain = restore_units(fit.mixture, scale)
+    order = find_canonical_order(plain)
+    information = _convert_information(assemble_gate_information(fit.mixture, fit.sums), scale)
     if len(order) > 1:
-        information = reordered_information(information, order)
-    return Learned(reorder(plain, order), rows, trace, information, scale, fit, seconds)
+        information = reorder_information(information, order)
+    return LearnedMixture(
+        reorder_experts(plain, order), rows, trace, information, scale, fit, seconds
+    )
 
 
-def _in_units(information: Array, scale: Scale) -> Array:
+def _convert_information(information: Array, scale: StandardScale) -> Array:
     """Express a gate's information in the rows' units; a column left out is not known at all."""
     columns = np.concatenate([[True], scale.kept])
-    lift = centring(scale.mean, scale.spread) @ np.eye(len(columns))[columns]
+    lift = centring_matrix(scale.mean, scale.spread) @ np.eye(len(columns))[columns]
     whole = np.kron(np.eye(len(information) // len(lift)), lift)
     return whole.T @ information @ whole
 
 
-def capped(search: Search, columns: int, rows: float) -> Search:
+def limit_search(search: Search, columns: int, rows: float) -> Search:
     """Ask for no more experts than the rows can tell apart."""
     return replace(
-        search, num_experts=affordable(search.num_experts, columns, search.classes, rows)
+        search, num_experts=limit_experts(search.num_experts, columns, search.classes, rows)
     )

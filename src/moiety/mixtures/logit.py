@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def log_sum(scores: Array) -> Array:
+def log_sum_exp(scores: Array) -> Array:
     """Give log(sum(exp(scores))) over the last dim, without overflow.
 
-    >>> round(float(log_sum(np.array([1000.0, 1000.0]))) - 1000.0, 6)
+    >>> round(float(log_sum_exp(np.array([1000.0, 1000.0]))) - 1000.0, 6)
     0.693147
     """
     columns = np.moveaxis(scores, -1, 0)
@@ -34,7 +34,7 @@ def log_sum(scores: Array) -> Array:
 
 def log_softmax(scores: Array) -> Array:
     """Give the logarithm of the softmax over the last dim."""
-    return scores - log_sum(scores)[..., None]
+    return scores - log_sum_exp(scores)[..., None]
 
 
 def curvature(probs: Array) -> Array:
@@ -52,7 +52,7 @@ def weighted_grams(x_ND: Array, weights_NW: Array) -> Array:
     return (x_ND.T @ spread).reshape(columns, -1, columns).transpose(1, 0, 2)
 
 
-def assemble(blocks: Array, size: int) -> Array:
+def assemble_symmetric(blocks: Array, size: int) -> Array:
     """Lay the blocks of pairs j <= k out as one symmetric matrix, [size * D, size * D]."""
     first, second = np.triu_indices(size)
     columns = blocks.shape[-1]
@@ -62,7 +62,7 @@ def assemble(blocks: Array, size: int) -> Array:
     return whole.reshape(size * columns, size * columns)
 
 
-def solve(matrix: Array, right: Array) -> Array:
+def solve_symmetric(matrix: Array, right: Array) -> Array:
     """Solve a symmetric system; where it is all but singular, give the solution of least norm."""
     try:
         pivots = np.diag(np.linalg.cholesky(matrix))
@@ -83,11 +83,11 @@ def newton_step(slope_DJ: Array, information: Array, weights_DJ: Array, ridge_DJ
         ridge_DJ: penalty on each weight, half of it times the square.
     """
     pull = (slope_DJ - ridge_DJ * weights_DJ).T.ravel()
-    step = solve(information + np.diag(ridge_DJ.T.ravel()), pull)
+    step = solve_symmetric(information + np.diag(ridge_DJ.T.ravel()), pull)
     return step.reshape(slope_DJ.shape[::-1]).T
 
 
-def slope_ridge(shape: tuple[int, int], ridge: float) -> Array:
+def make_slope_penalty(shape: tuple[int, int], ridge: float) -> Array:
     """Give a penalty on every weight but the intercepts, [D, J]."""
     penalty = np.full(shape, ridge)
     penalty[0] = 0.0
@@ -116,7 +116,7 @@ def fit_logit(
     Returns:
         The weights, [D, C], the last column 0.
     """
-    penalty = slope_ridge((x_ND.shape[1], target_NC.shape[1] - 1), ridge)
+    penalty = make_slope_penalty((x_ND.shape[1], target_NC.shape[1] - 1), ridge)
 
     def value(gate: Array) -> float:
         fitted = weights_N @ (target_NC * log_softmax(x_ND @ gate)).sum(1)
@@ -127,15 +127,15 @@ def fit_logit(
         probs = np.exp(log_softmax(x_ND @ gate))[:, :-1]
         slope = x_ND.T @ (weights_N[:, None] * (target_NC[:, :-1] - probs))
         blocks = weighted_grams(x_ND, weights_N[:, None] * curvature(probs))
-        step = newton_step(slope, assemble(blocks, probs.shape[1]), gate[:, :-1], penalty)
-        gate, gained = _climb(value, gate, step, best)
+        step = newton_step(slope, assemble_symmetric(blocks, probs.shape[1]), gate[:, :-1], penalty)
+        gate, gained = _search_line(value, gate, step, best)
         best += gained
         if gained <= 1e-14 * abs(best):
             break
     return gate
 
 
-def _climb(
+def _search_line(
     value: Callable[[Array], float], gate: Array, step: Array, best: float
 ) -> tuple[Array, float]:
     """Take the step, or a half, a quarter, ... of it: the first that does not lose."""
@@ -148,15 +148,15 @@ def _climb(
     return gate, 0.0
 
 
-def packed(matrix: Array) -> Array:
+def pack_symmetric(matrix: Array) -> Array:
     """Give the upper triangle of a symmetric matrix, row by row, [n (n + 1) / 2]."""
     return matrix[np.triu_indices(len(matrix))]
 
 
-def unpacked(values: Array) -> Array:
+def unpack_symmetric(values: Array) -> Array:
     """Give the symmetric matrix of an upper triangle.
 
-    >>> unpacked(np.array([1.0, 2.0, 3.0])).tolist()
+    >>> unpack_symmetric(np.array([1.0, 2.0, 3.0])).tolist()
     [[1.0, 2.0], [2.0, 3.0]]
     """
     size = (int(np.sqrt(8 * len(values) + 1)) - 1) // 2

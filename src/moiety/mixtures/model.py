@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from moiety.mixtures.experts import Experts
-from moiety.mixtures.logit import Array, log_softmax, log_sum
+from moiety.mixtures.logit import Array, log_softmax, log_sum_exp
 
 E = TypeVar("E", bound=Experts)
 
@@ -31,7 +31,7 @@ class Mixture(Generic[E]):
         return self.gate.shape[1]
 
 
-def design(x: Array) -> Array:
+def add_constant(x: Array) -> Array:
     """Put the constant before the covariates, [N, d] -> [N, D]."""
     return np.concatenate([np.ones((len(x), 1)), x], 1)
 
@@ -44,7 +44,7 @@ def log_joint(mixture: Mixture, x_ND: Array, y: Array) -> Array:
 
 def log_density(mixture: Mixture, x_ND: Array, y: Array) -> Array:
     """Give log f(y | x), [N]."""
-    return log_sum(log_joint(mixture, x_ND, y))
+    return log_sum_exp(log_joint(mixture, x_ND, y))
 
 
 def responsibilities(mixture: Mixture, x_ND: Array, y: Array) -> Array:
@@ -57,42 +57,42 @@ def gate_proba(mixture: Mixture, x_ND: Array) -> Array:
     return np.exp(log_softmax(x_ND @ mixture.gate))
 
 
-def size(mixture: Mixture) -> int:
+def count_mixture_parameters(mixture: Mixture) -> int:
     """Count the free parameters: those of the experts and D (K - 1) of the gate."""
     return mixture.experts.size() + mixture.gate[:, :-1].size
 
 
-def reorder(mixture: Mixture[E], order: Array) -> Mixture[E]:
+def reorder_experts(mixture: Mixture[E], order: Array) -> Mixture[E]:
     """Permute the experts, and make the new last one the gate's reference."""
     gate = mixture.gate[:, order]
     return Mixture(gate - gate[:, -1:], mixture.experts.pick(order))
 
 
-def canonical_order(mixture: Mixture) -> Array:
+def find_canonical_order(mixture: Mixture) -> Array:
     """Order the experts by intercept, then by the next coefficients, so that labels are settled."""
     coef = mixture.experts.coef
     keys = coef.reshape(coef.shape[0], mixture.num_experts, -1)[:, :, 0]
     return np.lexsort(keys[::-1])
 
 
-def canonical(mixture: Mixture[E]) -> Mixture[E]:
+def sort_experts(mixture: Mixture[E]) -> Mixture[E]:
     """Put the experts in canonical order."""
-    return reorder(mixture, canonical_order(mixture))
+    return reorder_experts(mixture, find_canonical_order(mixture))
 
 
-def mapped(mixture: Mixture[E], matrix_DD: Array) -> Mixture[E]:
+def map_covariates(mixture: Mixture[E], matrix_DD: Array) -> Mixture[E]:
     """Express a mixture in other covariates: gate and experts become ``matrix @ themselves``."""
     return Mixture(matrix_DD @ mixture.gate, mixture.experts.mapped(matrix_DD))
 
 
-def centring(mean: Array, spread: Array) -> Array:
+def centring_matrix(mean: Array, spread: Array) -> Array:
     """Give the matrix that takes coefficients of x to those of (x - mean) / spread, [D, D]."""
     matrix = np.diag(np.concatenate([[1.0], spread]))
     matrix[0, 1:] = mean
     return matrix
 
 
-def uncentring(mean: Array, spread: Array) -> Array:
+def uncentring_matrix(mean: Array, spread: Array) -> Array:
     """Give the inverse of :func:`centring`."""
     matrix = np.diag(np.concatenate([[1.0], 1 / spread]))
     matrix[0, 1:] = -mean / spread

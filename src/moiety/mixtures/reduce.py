@@ -13,30 +13,44 @@ from typing import Generic
 import numpy as np
 
 from moiety.mixtures import gates
-from moiety.mixtures.align import aligned, average, divergence, order_like
-from moiety.mixtures.hellinger import squared_hellinger
-from moiety.mixtures.logit import Array
-from moiety.mixtures.model import E, Mixture, canonical, mapped, reorder, size
-from moiety.mixtures.scene import (
-    Local,
-    Scene,
-    Support,
-    look,
-    narrowed,
-    problem_of,
-    scene_of,
-    thinning,
+from moiety.mixtures.align import (
+    align_mixtures,
+    average_mixture_parameters,
+    match_experts,
+    measure_divergence,
 )
-from moiety.mixtures.screen import excessive, middle, screened
-from moiety.mixtures.starts import like_one, spread_out
-from moiety.mixtures.transport import Carried, carry, thinned
+from moiety.mixtures.hellinger import squared_hellinger
+from moiety.mixtures.inputs import (
+    LocalFit,
+    ReductionInputs,
+    Support,
+    choose_thinning,
+    compare_fits,
+    leave_machines_out,
+    make_transport_problem,
+    prepare_inputs,
+)
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import (
+    E,
+    Mixture,
+    count_mixture_parameters,
+    map_covariates,
+    reorder_experts,
+    sort_experts,
+)
+from moiety.mixtures.screen import find_excessive_fits, find_middle, screen_fits
+from moiety.mixtures.transport import TransportResult, thin_support, transport_experts
+from moiety.mixtures.transport_starts import choose_spread_experts, start_like_mixture
 
 GATES = ("information", "average", "projection", "posterior")
-PASSES = 3  # the most times that fits are judged by the result and left out of the next one
+SCREENING_PASSES = (
+    3  # the most times that fits are judged by the result and left out of the next one
+)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ReductionConfig:
     """How many experts, the cost, the gate, k-means starts beside the two others, and screening."""
 
     num_experts: int
@@ -47,7 +61,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Reduced(Generic[E]):
+class ReductionResult(Generic[E]):
     """The result, the objective at every step, machines' divergences from it, and who was kept.
 
     ``misfit`` is 2 * rows * squared Hellinger distance from the result: near half the number of
@@ -63,64 +77,69 @@ class Reduced(Generic[E]):
     strain: float
 
 
-def best_carried(
-    scene: Scene[E], distance_MM: Array, recipe: Recipe, rng: np.random.Generator
-) -> Carried[E]:
+def transport_from_starts(
+    scene: ReductionInputs[E], distance_MM: Array, recipe: ReductionConfig, rng: np.random.Generator
+) -> TransportResult[E]:
     """Carry from several starts on few support rows, and from the best of them on all."""
-    problem, size = problem_of(scene), recipe.num_experts
+    problem, size = make_transport_problem(scene), recipe.num_experts
     if problem.experts.coef.shape[1] < size:
         raise ValueError(
             f"the local fits hold {problem.experts.coef.shape[1]} experts in all, fewer than the "
             f"{size} asked for; choose a smaller n_experts"
         )
-    starts = [spread_out(problem, size, own) for own in rng.spawn(recipe.num_starts)]
+    starts = [choose_spread_experts(problem, size, own) for own in rng.spawn(recipe.num_starts)]
     alike = np.array([m.num_experts == size for m in scene.mixtures])
     if alike.any():
         far = np.where(alike, scene.share @ distance_MM, np.inf)
         pattern = scene.mixtures[int(far.argmin())]
-        starts = like_one(problem, scene.mixtures, scene.share, pattern) + starts
-    few = thinned(problem, thinning(scene))
-    tried = (carry(few, start) for start in starts)
-    return carry(problem, min(tried, key=lambda done: done.objective).experts)
+        starts = start_like_mixture(problem, scene.mixtures, scene.share, pattern) + starts
+    few = thin_support(problem, choose_thinning(scene))
+    tried = (transport_experts(few, start) for start in starts)
+    return transport_experts(problem, min(tried, key=lambda done: done.objective).experts)
 
 
-def gate_of(scene: Scene, carried: Carried, recipe: Recipe, y_S: Array | None) -> Array:
+def make_reduced_gate(
+    scene: ReductionInputs, carried: TransportResult, recipe: ReductionConfig, y_S: Array | None
+) -> Array:
     """Make the gate that the recipe names, [D, K]."""
     alike = all(m.num_experts == recipe.num_experts for m in scene.mixtures)
     if not alike:
         start = np.zeros((scene.x.shape[1], recipe.num_experts))
-        return gates.projected(scene.x, carried.mass, start)
+        return gates.project_gate(scene.x, carried.mass, start)
     x_SD, u_S = scene.x, scene.weights
-    orders = [order_like(x_SD, u_S, m, carried.experts, scene.cost) for m in scene.mixtures]
-    ordered = [reorder(m, order) for m, order in zip(scene.mixtures, orders, strict=True)]
-    start = gates.averaged(ordered, scene.share)
+    orders = [match_experts(x_SD, u_S, m, carried.experts, scene.cost) for m in scene.mixtures]
+    ordered = [reorder_experts(m, order) for m, order in zip(scene.mixtures, orders, strict=True)]
+    start = gates.average_gates(ordered, scene.share)
     if recipe.gate == "projection":
-        return gates.projected(x_SD, carried.mass, start)
+        return gates.project_gate(x_SD, carried.mass, start)
     if recipe.gate == "posterior":
         if y_S is None:
             raise ValueError(
                 "gate='posterior' needs responses at the support; pass them, or choose "
                 "gate='information'"
             )
-        return gates.posterior(x_SD, y_S, carried.mass, start, carried.experts)
+        return gates.fit_posterior_gate(x_SD, y_S, carried.mass, start, carried.experts)
     if recipe.gate == "average" or recipe.num_experts == 1:
         return start
     known = [
-        gates.reordered_information(_information(scene, local), order)
+        gates.reorder_information(_find_information(scene, local), order)
         for local, order in zip(scene.locals, orders, strict=True)
     ]
-    return gates.informed(ordered, known, scene.share)
+    return gates.weigh_gates(ordered, known, scene.share)
 
 
-def _information(scene: Scene, local: Local) -> Array:
+def _find_information(scene: ReductionInputs, local: LocalFit) -> Array:
     if local.information is not None:
         return local.information
-    return local.rows * gates.information_at(local.mixture, scene.x, scene.weights)
+    return local.rows * gates.evaluate_gate_information(local.mixture, scene.x, scene.weights)
 
 
 def reduce_mixtures(
-    locals_: Sequence[Local[E]], support: Support, recipe: Recipe, rng: np.random.Generator
-) -> Reduced[E]:
+    locals_: Sequence[LocalFit[E]],
+    support: Support,
+    recipe: ReductionConfig,
+    rng: np.random.Generator,
+) -> ReductionResult[E]:
     """Reduce local fits to one mixture by transport.
 
     Args:
@@ -137,71 +156,86 @@ def reduce_mixtures(
     """
     if recipe.gate not in GATES:
         raise ValueError(f"gate={recipe.gate!r} is not known; choose from {list(GATES)}")
-    scene = scene_of(locals_, support, recipe.cost)
-    distance = look(scene)
+    scene = prepare_inputs(locals_, support, recipe.cost)
+    distance = compare_fits(scene)
     finite = np.isfinite(distance).any(1)
-    kept = np.asarray(screened(distance, scene.rows) if recipe.screen else finite)
+    kept = np.asarray(screen_fits(distance, scene.rows) if recipe.screen else finite)
     if not kept.any():
         raise ValueError("no local fit is finite; refit the machines with other starts")
-    kept, carried = settled(scene, kept, distance, recipe, rng)
-    left = narrowed(scene, kept)
-    result = Mixture(gate_of(left, carried, recipe, support.y), carried.experts)
+    kept, carried = transport_and_screen(scene, kept, distance, recipe, rng)
+    left = leave_machines_out(scene, kept)
+    result = Mixture(make_reduced_gate(left, carried, recipe, support.y), carried.experts)
     with np.errstate(all="ignore"):  # fits that were left out may hold anything
-        far = [divergence(scene.x, scene.weights, m, result, scene.cost) for m in scene.mixtures]
-        misfit = misfits(scene, result)
-    strain = strained(left, distance[np.ix_(kept, kept)], misfit[kept])
-    plain = canonical(mapped(result, scene.back))
-    return Reduced(plain, carried.trace, np.array(far), kept, misfit, strain)
+        far = [
+            measure_divergence(scene.x, scene.weights, m, result, scene.cost)
+            for m in scene.mixtures
+        ]
+        misfit = measure_misfits(scene, result)
+    strain = measure_strain(left, distance[np.ix_(kept, kept)], misfit[kept])
+    plain = sort_experts(map_covariates(result, scene.back))
+    return ReductionResult(plain, carried.trace, np.array(far), kept, misfit, strain)
 
 
-def settled(
-    scene: Scene[E], kept: Array, distance_MM: Array, recipe: Recipe, rng: np.random.Generator
-) -> tuple[Array, Carried[E]]:
+def transport_and_screen(
+    scene: ReductionInputs[E],
+    kept: Array,
+    distance_MM: Array,
+    recipe: ReductionConfig,
+    rng: np.random.Generator,
+) -> tuple[Array, TransportResult[E]]:
     """Carry, judge the fits by what comes out, leave bad ones out, and carry the rest again.
 
     They are judged by the result with the average gate, on which each fit has its share of
     influence; in the others a fit that claims to know much can draw the gate, and with it the
     verdict, to itself.
     """
-    for _ in range(PASSES):
-        left = narrowed(scene, kept)
-        carried = best_carried(left, distance_MM[np.ix_(kept, kept)], recipe, rng)
+    for _ in range(SCREENING_PASSES):
+        left = leave_machines_out(scene, kept)
+        carried = transport_from_starts(left, distance_MM[np.ix_(kept, kept)], recipe, rng)
         if not recipe.screen:
             return kept, carried
-        gate = gate_of(left, carried, replace(recipe, gate="average"), None)
+        gate = make_reduced_gate(left, carried, replace(recipe, gate="average"), None)
         judge = Mixture(gate, carried.experts)
-        bad = excessive(misfits(left, judge), left.rows, size(judge))
+        bad = find_excessive_fits(
+            measure_misfits(left, judge), left.rows, count_mixture_parameters(judge)
+        )
         if not bad.any():
             return kept, carried
         kept = kept.copy()
         kept[kept] = ~bad
-    left = narrowed(scene, kept)
-    return kept, best_carried(left, distance_MM[np.ix_(kept, kept)], recipe, rng)
+    left = leave_machines_out(scene, kept)
+    return kept, transport_from_starts(left, distance_MM[np.ix_(kept, kept)], recipe, rng)
 
 
-def misfits(scene: Scene[E], mixture: Mixture[E]) -> Array:
+def measure_misfits(scene: ReductionInputs[E], mixture: Mixture[E]) -> Array:
     """Give 2 * rows * squared Hellinger distance of every fit from a mixture, [M]."""
-    step = thinning(scene)
+    step = choose_thinning(scene)
     x_SD, u_S = scene.x[::step], scene.weights[::step] / scene.weights[::step].sum()
     far = [squared_hellinger(x_SD, u_S, one, mixture) for one in scene.mixtures]
     return 2 * scene.rows * np.array(far)
 
 
-def strained(scene: Scene, distance_MM: Array, misfit_M: Array) -> float:
+def measure_strain(scene: ReductionInputs, distance_MM: Array, misfit_M: Array) -> float:
     """Compare the distances of fits from the result with those from the middle one."""
-    beside = misfits(scene, scene.mixtures[middle(distance_MM, scene.share)]).sum()
+    beside = measure_misfits(scene, scene.mixtures[find_middle(distance_MM, scene.share)]).sum()
     return float(misfit_M.sum() / beside) if beside > 0 else 0.0
 
 
-def middle_mixture(locals_: Sequence[Local[E]], support: Support, cost: str = "kl") -> Mixture[E]:
+def choose_middle_mixture(
+    locals_: Sequence[LocalFit[E]], support: Support, cost: str = "kl"
+) -> Mixture[E]:
     """Give the local fit with the least weighted divergence from all."""
-    scene = scene_of(locals_, support, cost)
-    return locals_[middle(look(scene), scene.share)].mixture
+    scene = prepare_inputs(locals_, support, cost)
+    return locals_[find_middle(compare_fits(scene), scene.share)].mixture
 
 
-def average_mixture(locals_: Sequence[Local[E]], support: Support, cost: str = "kl") -> Mixture[E]:
+def average_mixtures(
+    locals_: Sequence[LocalFit[E]], support: Support, cost: str = "kl"
+) -> Mixture[E]:
     """Average all parameters after matching every fit's experts with the middle fit's."""
-    scene = scene_of(locals_, support, cost)
-    pattern = scene.mixtures[middle(look(scene), scene.share)]
-    ordered = aligned(scene.x, scene.weights, scene.mixtures, pattern.experts, scene.cost)
-    return canonical(mapped(average(ordered, scene.share), scene.back))
+    scene = prepare_inputs(locals_, support, cost)
+    pattern = scene.mixtures[find_middle(compare_fits(scene), scene.share)]
+    ordered = align_mixtures(scene.x, scene.weights, scene.mixtures, pattern.experts, scene.cost)
+    return sort_experts(
+        map_covariates(average_mixture_parameters(ordered, scene.share), scene.back)
+    )

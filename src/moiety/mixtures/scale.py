@@ -9,11 +9,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from moiety.mixtures.experts import Categorical, Gaussian
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture, centring, design, mapped, uncentring
+from moiety.mixtures.model import (
+    Mixture,
+    add_constant,
+    centring_matrix,
+    map_covariates,
+    uncentring_matrix,
+)
 
-FLAT = 1e-12  # the spread of a constant column, relative to its value, that is rounding
+NEGLIGIBLE_SPREAD = (
+    1e-12  # the spread of a constant column, relative to its value, that is rounding
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class Moments:
     square: Array
 
 
-def moments(x: Array, y: Array, weights: Array) -> Moments:
+def compute_moments(x: Array, y: Array, weights: Array) -> Moments:
     """Take the moments of a block of rows."""
     rows = weights.sum()
     values = np.column_stack([x, y])
@@ -33,7 +41,7 @@ def moments(x: Array, y: Array, weights: Array) -> Moments:
     return Moments(float(rows), mean, weights @ (values - mean) ** 2)
 
 
-def pooled(first: Moments, second: Moments) -> Moments:
+def pool_moments(first: Moments, second: Moments) -> Moments:
     """Pool the moments of two blocks, without cancellation."""
     rows = first.rows + second.rows
     gap = second.mean - first.mean
@@ -43,7 +51,7 @@ def pooled(first: Moments, second: Moments) -> Moments:
 
 
 @dataclass(frozen=True)
-class Scale:
+class StandardScale:
     """Means and spreads; a constant covariate is not ``kept`` and gets the coefficient 0."""
 
     mean: Array
@@ -58,51 +66,51 @@ class Scale:
         return int(self.kept.sum()) + 1
 
 
-def varies(mean: Array, spread: Array) -> Array:
+def find_varying(mean: Array, spread: Array) -> Array:
     """Tell which columns vary by more than the rounding of their values, [d]."""
-    return spread > FLAT * np.maximum(np.abs(mean), 1e-300)
+    return spread > NEGLIGIBLE_SPREAD * np.maximum(np.abs(mean), 1e-300)
 
 
-def scale_of(found: Moments, *, classes: int = 0) -> Scale:
+def make_standard_scale(found: Moments, *, classes: int = 0) -> StandardScale:
     """Make a scale from moments; class indices are left as they are."""
     spread = np.sqrt(found.square / found.rows)
-    kept = varies(found.mean[:-1], spread[:-1])
+    kept = find_varying(found.mean[:-1], spread[:-1])
     shift, factor = (0.0, 1.0) if classes else (float(found.mean[-1]), float(spread[-1]) or 1.0)
-    return Scale(found.mean[:-1][kept], spread[:-1][kept], kept, shift, factor)
+    return StandardScale(found.mean[:-1][kept], spread[:-1][kept], kept, shift, factor)
 
 
-def scaled(scale: Scale, x: Array, y: Array) -> tuple[Array, Array]:
+def standardise_pair(scale: StandardScale, x: Array, y: Array) -> tuple[Array, Array]:
     """Standardise rows, and put the constant before them."""
-    x_ND = design((x[:, scale.kept] - scale.mean) / scale.spread)
+    x_ND = add_constant((x[:, scale.kept] - scale.mean) / scale.spread)
     return x_ND, (y - scale.shift) / scale.factor
 
 
-def stretched(mixture: Mixture, shift: float, factor: float) -> Mixture:
+def rescale_response(mixture: Mixture, shift: float, factor: float) -> Mixture:
     """Turn a mixture of y into the mixture of ``shift + factor * y``; categories stay."""
     experts = mixture.experts
-    if isinstance(experts, Categorical):
+    if isinstance(experts, CategoricalExperts):
         return mixture
     coef = experts.coef * factor
     coef[0] += shift
-    return replace(mixture, experts=Gaussian(coef, experts.variances * factor**2))
+    return replace(mixture, experts=GaussianExperts(coef, experts.variances * factor**2))
 
 
-def unscaled(mixture: Mixture, scale: Scale) -> Mixture:
+def restore_units(mixture: Mixture, scale: StandardScale) -> Mixture:
     """Express a mixture of standardised rows in the rows' own units."""
-    plain = stretched(mixture, scale.shift, scale.factor)
-    plain = mapped(plain, uncentring(scale.mean, scale.spread))
+    plain = rescale_response(mixture, scale.shift, scale.factor)
+    plain = map_covariates(plain, uncentring_matrix(scale.mean, scale.spread))
     columns = np.concatenate([[True], scale.kept])
-    return mapped(plain, np.eye(len(columns))[:, columns])
+    return map_covariates(plain, np.eye(len(columns))[:, columns])
 
 
-def rescaled(mixture: Mixture, scale: Scale) -> Mixture:
+def standardise_mixture(mixture: Mixture, scale: StandardScale) -> Mixture:
     """Express a mixture in standardised units: the inverse of :func:`unscaled`."""
     columns = np.concatenate([[True], scale.kept])
-    plain = mapped(mixture, np.eye(len(columns))[columns])
-    plain = mapped(plain, centring(scale.mean, scale.spread))
-    return stretched(plain, -scale.shift / scale.factor, 1 / scale.factor)
+    plain = map_covariates(mixture, np.eye(len(columns))[columns])
+    plain = map_covariates(plain, centring_matrix(scale.mean, scale.spread))
+    return rescale_response(plain, -scale.shift / scale.factor, 1 / scale.factor)
 
 
-def log_jacobian(scale: Scale) -> float:
+def log_jacobian(scale: StandardScale) -> float:
     """Give what the log density of a row gains when y is standardised."""
     return float(np.log(scale.factor))

@@ -12,7 +12,7 @@ from moiety.mixtures.logit import Array
 HARMLESS = 0.01  # a divergence per row, both ways together, that no average suffers from
 
 
-def screened(distance_MM: Array, rows_M: Array) -> Array:
+def screen_fits(distance_MM: Array, rows_M: Array) -> Array:
     """Tell which fits stand among the others, [M].
 
     The divergence of two good fits shrinks as 1/rows of one plus 1/rows of the other, so it is
@@ -36,7 +36,7 @@ def screened(distance_MM: Array, rows_M: Array) -> Array:
     return finite & ((even[centre] <= limit) | (both[centre] <= HARMLESS))
 
 
-def excessive(misfit_M: Array, rows_M: Array, parameters: int) -> Array:
+def find_excessive_fits(misfit_M: Array, rows_M: Array, parameters: int) -> Array:
     """Tell which fits stand farther from the result than their rows explain, [M].
 
     Half the parameters is what the misfit of a good fit is near, and leaving one fit out costs
@@ -53,24 +53,24 @@ def excessive(misfit_M: Array, rows_M: Array, parameters: int) -> Array:
         return np.zeros(len(misfit_M), bool)
     centre = float(np.median(misfit_M))
     deviation = 1.4826 * float(np.median(np.abs(misfit_M - centre)))
-    typical = np.maximum(centre, expected(rows_M, parameters))
+    typical = np.maximum(centre, estimate_misfit(rows_M, parameters))
     return misfit_M > typical + np.maximum(5 * deviation, typical)
 
 
-def expected(rows_M: Array, parameters: int) -> Array:
+def estimate_misfit(rows_M: Array, parameters: int) -> Array:
     """Give the misfit that good fits may have, [M]: half the parameters, or what is harmless."""
     return np.minimum(0.5 * parameters, HARMLESS * rows_M)
 
 
-def incompatible(misfit_M: Array, rows_M: Array, parameters: int, strain: float) -> bool:
+def are_incompatible(misfit_M: Array, rows_M: Array, parameters: int, strain: float) -> bool:
     """Tell whether fits that agree on nothing were reduced to what is worse than one of them.
 
     ``strain`` is the mean misfit over that of the middle fit. Where fits hardly differ it says
     nothing, so that they must also stand twice as far off as good ones would.
     """
-    return strain > 1 and misfit_M.mean() > 2 * expected(rows_M, parameters).mean()
+    return strain > 1 and misfit_M.mean() > 2 * estimate_misfit(rows_M, parameters).mean()
 
 
-def middle(distance_MM: Array, weights_M: Array) -> int:
+def find_middle(distance_MM: Array, weights_M: Array) -> int:
     """Give the fit with the least weighted divergence from all."""
     return int(np.argmin(weights_M @ distance_MM))

@@ -22,11 +22,11 @@ from moiety.mixtures.cost import Cost
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import E
 
-CELLS = 1 << 21  # entries of a cost tensor held at once
+COST_ENTRIES = 1 << 21  # entries of a cost tensor held at once
 
 
 @dataclass(frozen=True)
-class Problem(Generic[E]):
+class TransportProblem(Generic[E]):
     """Support rows, the mass u_s w_l(x_s) there, all local experts, and the cost."""
 
     x: Array
@@ -35,14 +35,14 @@ class Problem(Generic[E]):
     cost: Cost[E]
 
 
-def thinned(problem: Problem[E], step: int) -> Problem[E]:
+def thin_support(problem: TransportProblem[E], step: int) -> TransportProblem[E]:
     """Keep every ``step``-th support row."""
     x_SD, mass_SL = problem.x[::step], problem.mass[::step]
-    return Problem(x_SD, mass_SL / mass_SL.sum(), problem.experts, problem.cost)
+    return TransportProblem(x_SD, mass_SL / mass_SL.sum(), problem.experts, problem.cost)
 
 
 @dataclass(frozen=True)
-class Carried(Generic[E]):
+class TransportResult(Generic[E]):
     """Reduced experts, the mass that each support row sends them [S, K], and R at every step."""
 
     experts: E
@@ -56,27 +56,27 @@ class Carried(Generic[E]):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TransportPlan:
     """Where each local expert goes at each row [S, L], and what that costs [S, L]."""
 
     choice: Array
     paid: Array
 
 
-def plan(problem: Problem[E], reduced: E) -> Plan:
+def plan_transport(problem: TransportProblem[E], reduced: E) -> TransportPlan:
     """Send every local expert to the cheapest reduced one at every row; ties to the lowest."""
     rows, local = problem.mass.shape
-    step = max(1, CELLS // (local * reduced.coef.shape[1]))
+    step = max(1, COST_ENTRIES // (local * reduced.coef.shape[1]))
     choice = np.empty((rows, local), np.int16)
     paid = np.empty((rows, local))
     for at in range(0, rows, step):
         part = slice(at, at + step)
         cost = problem.cost.between(problem.x[part], problem.experts, reduced)
-        choice[part], paid[part] = cheapest(cost)
-    return Plan(choice, problem.mass * paid)
+        choice[part], paid[part] = find_cheapest(cost)
+    return TransportPlan(choice, problem.mass * paid)
 
 
-def cheapest(cost_KSL: Array) -> tuple[Array, Array]:
+def find_cheapest(cost_KSL: Array) -> tuple[Array, Array]:
     """Give the lowest k of least cost, and that cost, [S, L]; faster than argmin for few k."""
     least = cost_KSL[0].copy()
     choice = np.zeros(least.shape, np.int16)
@@ -87,13 +87,15 @@ def cheapest(cost_KSL: Array) -> tuple[Array, Array]:
     return choice, least
 
 
-def spread(problem: Problem, found: Plan, size: int) -> Array:
+def spread_mass(problem: TransportProblem, found: TransportPlan, size: int) -> Array:
     """Lay a plan out as mass, [K, S, L]."""
     chosen = found.choice == np.arange(size)[:, None, None]
     return chosen * problem.mass
 
 
-def carry(problem: Problem[E], start: E, *, max_iter: int = 500, tol: float = 1e-10) -> Carried[E]:
+def transport_experts(
+    problem: TransportProblem[E], start: E, *, max_iter: int = 500, tol: float = 1e-10
+) -> TransportResult[E]:
     """Alternate plan and experts until no assignment changes, or R hardly falls.
 
     Args:
@@ -103,37 +105,39 @@ def carry(problem: Problem[E], start: E, *, max_iter: int = 500, tol: float = 1e
         tol: the least relative fall that is worth another update.
     """
     reduced, size = start, start.coef.shape[1]
-    found = plan(problem, reduced)
+    found = plan_transport(problem, reduced)
     trace = [float(found.paid.sum())]
     for _ in range(max_iter):
-        masses = spread(problem, found, size)
+        masses = spread_mass(problem, found, size)
         reduced = problem.cost.update(problem.x, masses, problem.experts, reduced)
-        reduced, refilled = refill(problem, reduced, masses, found)
-        before, found = found, plan(problem, reduced)
+        reduced, refilled = refill_experts(problem, reduced, masses, found)
+        before, found = found, plan_transport(problem, reduced)
         trace.append(float(found.paid.sum()))
         same = (found.choice == before.choice).all() and not refilled
         if same and trace[-2] - trace[-1] <= tol * abs(trace[-2]):
             break
-    return Carried(reduced, spread(problem, found, size).sum(-1).T, tuple(trace))
+    return TransportResult(reduced, spread_mass(problem, found, size).sum(-1).T, tuple(trace))
 
 
-def refill(problem: Problem[E], reduced: E, masses: Array, found: Plan) -> tuple[E, bool]:
+def refill_experts(
+    problem: TransportProblem[E], reduced: E, masses: Array, found: TransportPlan
+) -> tuple[E, bool]:
     """Give reduced experts without mass the local experts that pay most."""
     empty = np.flatnonzero(masses.sum((1, 2)) == 0)
     if not len(empty) or found.paid.sum() <= 0:
         return reduced, False
     costly = np.argsort(-found.paid.sum(0), kind="stable")[: len(empty)]
-    return replaced(reduced, empty, problem.experts.pick(costly)), True
+    return replace_experts(reduced, empty, problem.experts.pick(costly)), True
 
 
-def replaced(experts: E, places: Array, others: E) -> E:
+def replace_experts(experts: E, places: Array, others: E) -> E:
     """Put other experts at some places."""
     order = np.arange(experts.coef.shape[1])
     order[places] = len(order) + np.arange(len(places))
-    return joined([experts, others]).pick(order)
+    return join_experts([experts, others]).pick(order)
 
 
-def joined(parts: Iterable[E]) -> E:
+def join_experts(parts: Iterable[E]) -> E:
     """Lay experts side by side."""
     parts = list(parts)
     fields = {

@@ -11,7 +11,7 @@ from moiety.core.protocols import Model
 from moiety.core.types import Batch, Params
 
 
-class Base(Model, Protocol):
+class FeatureModel(Model, Protocol):
     """A model with a last hidden layer: what an expert and the common expert must be."""
 
     def features(self, params: Params, batch: Batch, /) -> Tensor: ...

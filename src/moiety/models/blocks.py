@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from moiety.core.axes import Entry
+from moiety.core.axes import AxisEntry
 from moiety.core.protocols import Kept
 from moiety.core.types import Params
 from moiety.ops.attention import attend
@@ -59,28 +59,28 @@ class Sizes:
     @staticmethod
     def of(params: Params) -> Sizes:
         """Read the widths off the parameters."""
-        layers = range(depth_of(params))
+        layers = range(count_blocks(params))
         shapes = [params[f"layers.{i}.wq"].shape for i in layers]
         hidden = tuple(len(params[f"layers.{i}.w1"]) for i in layers)
         return Sizes(shapes[0][2], tuple(s[0] for s in shapes), hidden, shapes[0][1])
 
 
-def depth_of(params: Params) -> int:
+def count_blocks(params: Params) -> int:
     """Count the blocks."""
     return sum(name.endswith(".wq") for name in params)
 
 
-def head_axis(layer: int) -> str:
+def name_head_axis(layer: int) -> str:
     """Name the axis of a layer's heads."""
     return f"layers.{layer}.head"
 
 
-def hidden_axis(layer: int) -> str:
+def name_hidden_axis(layer: int) -> str:
     """Name the axis of a layer's hidden units."""
     return f"layers.{layer}.hidden"
 
 
-def normal(shape: Sequence[int], std: float, rng: Generator) -> Tensor:
+def draw_normal(shape: Sequence[int], std: float, rng: Generator) -> Tensor:
     """Draw from a normal distribution around zero."""
     return torch.randn(*shape, generator=rng) * std
 
@@ -96,20 +96,20 @@ def draw_blocks(sizes: Sizes, rng: Generator) -> dict[str, Tensor]:
             params[f"{at}.{norm}.w"] = torch.ones(width)
             params[f"{at}.{norm}.b"] = torch.zeros(width)
         for name in ("q", "k", "v"):
-            params[f"{at}.w{name}"] = normal((heads, dim, width), STD, rng)
+            params[f"{at}.w{name}"] = draw_normal((heads, dim, width), STD, rng)
             params[f"{at}.b{name}"] = torch.zeros(heads, dim)
-        params[f"{at}.wo"] = normal((heads, dim, width), small, rng)
+        params[f"{at}.wo"] = draw_normal((heads, dim, width), small, rng)
         params[f"{at}.bo"] = torch.zeros(width)
-        params[f"{at}.w1"] = normal((hidden, width), STD, rng)
+        params[f"{at}.w1"] = draw_normal((hidden, width), STD, rng)
         params[f"{at}.b1"] = torch.zeros(hidden)
-        params[f"{at}.w2"] = normal((hidden, width), small, rng)
+        params[f"{at}.w2"] = draw_normal((hidden, width), small, rng)
         params[f"{at}.b2"] = torch.zeros(width)
     return params
 
 
-def block_axes(layer: int) -> dict[str, tuple[Entry, ...]]:
+def lay_block_axes(layer: int) -> dict[str, tuple[AxisEntry, ...]]:
     """Lay heads and hidden units of a layer on its axes; norms and output biases lie on none."""
-    at, head, hidden = f"layers.{layer}", head_axis(layer), hidden_axis(layer)
+    at, head, hidden = f"layers.{layer}", name_head_axis(layer), name_hidden_axis(layer)
     weights = dict.fromkeys((f"{at}.w{name}" for name in "qkvo"), (head, None, None))
     biases = dict.fromkeys((f"{at}.b{name}" for name in "qkv"), (head, None))
     units = {f"{at}.w1": (hidden, None), f"{at}.b1": (hidden,), f"{at}.w2": (hidden, None)}
@@ -122,7 +122,7 @@ def layer_norm(params: Params, name: str, x_BTD: Tensor) -> Tensor:
     return F.layer_norm(x_BTD, weight.shape, weight, params[f"{name}.b"])
 
 
-def attention(params: Params, at: str, x_BTD: Tensor, *, causal: bool) -> Tensor:
+def run_attention(params: Params, at: str, x_BTD: Tensor, *, causal: bool) -> Tensor:
     """Let positions look at each other through every head at hand; no output bias, [B, T, D]."""
     q, k, v = (
         torch.einsum("btd,hkd->bhtk", x_BTD, params[f"{at}.w{name}"])
@@ -133,7 +133,7 @@ def attention(params: Params, at: str, x_BTD: Tensor, *, causal: bool) -> Tensor
     return torch.einsum("bhtk,hkd->btd", seen_BHTK, params[f"{at}.wo"])
 
 
-def perceptron(params: Params, at: str, x_BTD: Tensor) -> Tensor:
+def run_perceptron(params: Params, at: str, x_BTD: Tensor) -> Tensor:
     """Apply the hidden units at hand to every position; no output bias, [B, T, D]."""
     h_BTF = F.gelu(F.linear(x_BTD, params[f"{at}.w1"], params[f"{at}.b1"]), approximate="tanh")
     return h_BTF @ params[f"{at}.w2"]
@@ -151,13 +151,13 @@ def run_blocks(
         causal: whether a position sees only itself and those before it.
         lift: factor on the branches of axes that were cut (an ablation, in training).
     """
-    for layer in range(depth_of(params)):
+    for layer in range(count_blocks(params)):
         at = f"layers.{layer}"
-        branch = attention(params, at, layer_norm(params, f"{at}.norm1", x_BTD), causal=causal)
-        branch = branch * lift if lift != 1 and head_axis(layer) in kept else branch
+        branch = run_attention(params, at, layer_norm(params, f"{at}.norm1", x_BTD), causal=causal)
+        branch = branch * lift if lift != 1 and name_head_axis(layer) in kept else branch
         x_BTD = x_BTD + branch + params[f"{at}.bo"]
-        branch = perceptron(params, at, layer_norm(params, f"{at}.norm2", x_BTD))
-        branch = branch * lift if lift != 1 and hidden_axis(layer) in kept else branch
+        branch = run_perceptron(params, at, layer_norm(params, f"{at}.norm2", x_BTD))
+        branch = branch * lift if lift != 1 and name_hidden_axis(layer) in kept else branch
         x_BTD = x_BTD + branch + params[f"{at}.b2"]
     return x_BTD
 
@@ -168,8 +168,8 @@ def scale_branches(params: Params, held: Mapping[str, float]) -> Params:
     A branch is a sum over heads or units, and in training it had only that share of the terms.
     """
     scaled = dict(params)
-    for layer in range(depth_of(params)):
-        for axis, name in ((head_axis(layer), "wo"), (hidden_axis(layer), "w2")):
+    for layer in range(count_blocks(params)):
+        for axis, name in ((name_head_axis(layer), "wo"), (name_hidden_axis(layer), "w2")):
             if held.get(axis, 1.0) != 1.0:
                 scaled[f"layers.{layer}.{name}"] = params[f"layers.{layer}.{name}"] * held[axis]
     return scaled

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from moiety.core.axes import Along, Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.models.init import uniform
+from moiety.models.init import draw_uniform
 
 PER_GROUP = 8
 """Channels in a group of the norm, at least; a narrower piece is one group."""
@@ -41,8 +41,8 @@ class CNN:
     axes: Axes
     shape: tuple[int, int, int]
     buffers: Mapping[str, str] = field(default_factory=dict)
-    noisy: bool = False
-    couples: bool = False
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
@@ -96,18 +96,18 @@ def cnn(
     one, two = channels
     area = (height // 4) * (width // 4)
     params = {
-        "conv1.w": uniform((one, depth, 5, 5), depth * 25, rng),
-        "conv1.b": uniform((one,), depth * 25, rng),
+        "conv1.w": draw_uniform((one, depth, 5, 5), depth * 25, rng),
+        "conv1.b": draw_uniform((one,), depth * 25, rng),
         "norm1.w": torch.ones(one),
         "norm1.b": torch.zeros(one),
-        "conv2.w": uniform((two, one, 5, 5), one * 25, rng),
-        "conv2.b": uniform((two,), one * 25, rng),
+        "conv2.w": draw_uniform((two, one, 5, 5), one * 25, rng),
+        "conv2.b": draw_uniform((two,), one * 25, rng),
         "norm2.w": torch.ones(two),
         "norm2.b": torch.zeros(two),
-        "fc1.w": uniform((hidden, two * area), two * area, rng),
-        "fc1.b": uniform((hidden,), two * area, rng),
-        "fc2.w": uniform((classes, hidden), hidden, rng),
-        "fc2.b": uniform((classes,), hidden, rng),
+        "fc1.w": draw_uniform((hidden, two * area), two * area, rng),
+        "fc1.b": draw_uniform((hidden,), two * area, rng),
+        "fc2.w": draw_uniform((classes, hidden), hidden, rng),
+        "fc2.b": draw_uniform((classes,), hidden, rng),
     }
     axes: Axes = {
         "conv1.w": ("c1", None, None, None),

@@ -17,8 +17,8 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.models.base import Base
-from moiety.models.init import uniform
+from moiety.models.base import FeatureModel
+from moiety.models.init import draw_uniform
 
 EXPERT = "expert"
 PREFIX = "expert."
@@ -35,7 +35,7 @@ class Common:
         std: likewise, [D].
     """
 
-    model: Base
+    model: FeatureModel
     params: Params
     mean: Tensor
     std: Tensor
@@ -54,7 +54,7 @@ class Common:
         return {**named, "common.mean": self.mean, "common.std": self.std}
 
 
-def common_expert(model: Base, params: Params, x: Tensor) -> Common:
+def common_expert(model: FeatureModel, params: Params, x: Tensor) -> Common:
     """Freeze a trained model; ``x`` are the rows that standardise its features."""
     with torch.no_grad():
         features = model.features(params, {"x": x})
@@ -78,11 +78,11 @@ class GatedExperts:
 
     params: Params
     axes: Axes
-    expert: Base
+    expert: FeatureModel
     common: Common
     buffers: Mapping[str, str]
-    noisy: bool = False
-    couples: bool = False
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
@@ -113,12 +113,12 @@ class GatedExperts:
         """Count the experts at hand."""
         return len(next(t for name, t in params.items() if name.startswith(PREFIX)))
 
-    def answers(self, params: Params, batch: Batch, /) -> Tensor:
+    def expert_logits(self, params: Params, batch: Batch, /) -> Tensor:
         """Ask every expert at hand, for use: logits [K, B, C]."""
         count = range(self.held(params))
         return torch.stack([self.expert.logits(self.one(params, k), batch, {}) for k in count])
 
-    def lessons(self, params: Params, batch: Batch, /) -> tuple[Tensor, Params]:
+    def expert_forward(self, params: Params, batch: Batch, /) -> tuple[Tensor, Params]:
         """Ask every expert at hand, in training: logits [K, B, C] and new values of buffers."""
         told = [
             self.expert.forward(self.one(params, k), batch, {}) for k in range(self.held(params))
@@ -131,19 +131,19 @@ class GatedExperts:
 
     def mixed(self, params: Params, batch: Batch, logits_KBC: Tensor, kept: Kept, /) -> Tensor:
         """Mix experts at hand by the gate, renormalised over them: log-probabilities [B, C]."""
-        log_BK = at_hand(self.log_gate(params, batch), kept).log_softmax(-1)
+        log_BK = gather_held_scores(self.log_gate(params, batch), kept).log_softmax(-1)
         log_KBC = logits_KBC.float().log_softmax(-1)
         return torch.logsumexp(log_BK.T[:, :, None] + log_KBC, 0)
 
     def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
-        return self.mixed(params, batch, self.answers(params, batch), kept)
+        return self.mixed(params, batch, self.expert_logits(params, batch), kept)
 
     def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
-        logits_KBC, after = self.lessons(params, batch)
+        logits_KBC, after = self.expert_forward(params, batch)
         return self.mixed(params, batch, logits_KBC, kept), after
 
 
-def at_hand(scores_BE: Tensor, kept: Kept) -> Tensor:
+def gather_held_scores(scores_BE: Tensor, kept: Kept) -> Tensor:
     """Gather the scores of the experts at hand, [B, K]; all of them where none was cut away."""
     if EXPERT not in kept:
         return scores_BE
@@ -151,7 +151,12 @@ def at_hand(scores_BE: Tensor, kept: Kept) -> Tensor:
 
 
 def gated_experts(
-    expert: Base, common: Common, starts: Sequence[Params], rng: Generator, *, hidden: int = 64
+    expert: FeatureModel,
+    common: Common,
+    starts: Sequence[Params],
+    rng: Generator,
+    *,
+    hidden: int = 64,
 ) -> GatedExperts:
     """Make a mixture.
 
@@ -170,11 +175,11 @@ def gated_experts(
         for name, tensor in starts[0].items()
     }
     gate = {
-        "gate.layer1.w": uniform((hidden, width), width, rng),
-        "gate.layer1.b": uniform((hidden,), width, rng),
-        "gate.layer2.w": uniform((experts, hidden), hidden, rng),
-        "gate.layer2.b": uniform((experts,), hidden, rng),
+        "gate.layer1.w": draw_uniform((hidden, width), width, rng),
+        "gate.layer1.b": draw_uniform((hidden,), width, rng),
+        "gate.layer2.w": draw_uniform((experts, hidden), hidden, rng),
+        "gate.layer2.b": draw_uniform((experts,), hidden, rng),
     }
     buffers = {PREFIX + name: rule for name, rule in expert.buffers.items()}
-    flags = expert.noisy, expert.couples
+    flags = expert.draws_noise, expert.uses_batch_statistics
     return GatedExperts({**params, **gate}, axes, expert, common, buffers, *flags)

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from moiety.core.axes import Axes, Entry
+from moiety.core.axes import Axes, AxisEntry
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.models.init import uniform
+from moiety.models.init import draw_uniform
 
 INPUTS = "d0"
 """The axis of the input features; a batch has all of them, and a part reads its own."""
@@ -43,18 +43,18 @@ class Convolution(Protocol):
         """Draw first values of a weight."""
         ...
 
-    def entries(self, before: Entry, after: Entry, /) -> tuple[Entry, ...]:
+    def entries(self, before: AxisEntry, after: AxisEntry, /) -> tuple[AxisEntry, ...]:
         """Say on which axes the dims of a weight lie."""
         ...
 
 
-def sparse(edges: Tensor, values: Tensor, size: int) -> Tensor:
+def make_sparse(edges: Tensor, values: Tensor, size: int) -> Tensor:
     """Lay values on edges, sparse [N, N]; unchecked, for nodes were counted before."""
     return torch.sparse_coo_tensor(edges, values, (size, size), check_invariants=False)
 
 
 @dataclass(frozen=True)
-class Normalised:
+class NormalisedConvolution:
     """``D^-1/2 (A + I) D^-1/2 h W`` with ``W`` [D, H]: eq. 2 of arXiv:1609.02907."""
 
     kind: str = "gcn"
@@ -63,20 +63,20 @@ class Normalised:
         loops = torch.arange(size, device=edges.device).expand(2, size)
         to, come = both = torch.cat([edges, loops], 1)
         root = to.bincount(minlength=size).to(like.dtype).rsqrt()
-        return sparse(both, root[to] * root[come], size)
+        return make_sparse(both, root[to] * root[come], size)
 
     def apply(self, links: Tensor, h_ND: Tensor, weight: Tensor, /) -> Tensor:
         return torch.sparse.mm(links, h_ND @ weight)
 
     def draw(self, ins: int, outs: int, rng: Generator, /) -> Tensor:
-        return uniform((ins, outs), ins, rng)
+        return draw_uniform((ins, outs), ins, rng)
 
-    def entries(self, before: Entry, after: Entry, /) -> tuple[Entry, ...]:
+    def entries(self, before: AxisEntry, after: AxisEntry, /) -> tuple[AxisEntry, ...]:
         return before, after
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class NeighbourConvolution:
     """``h W[0] + mean over neighbours of h, W[1]`` with ``W`` [2, D, H]; 0 where there are none.
 
     The halves of the usual matrix of 2 D rows are stacked, so that one hand of D cuts both.
@@ -86,19 +86,22 @@ class Neighbours:
 
     def links(self, edges: Tensor, size: int, like: Tensor, /) -> Tensor:
         each = edges[0].bincount(minlength=size).to(like.dtype).reciprocal()
-        return sparse(edges, each[edges[0]], size)
+        return make_sparse(edges, each[edges[0]], size)
 
     def apply(self, links: Tensor, h_ND: Tensor, weight: Tensor, /) -> Tensor:
         return h_ND @ weight[0] + torch.sparse.mm(links, h_ND @ weight[1])
 
     def draw(self, ins: int, outs: int, rng: Generator, /) -> Tensor:
-        return uniform((2, ins, outs), 2 * ins, rng)
+        return draw_uniform((2, ins, outs), 2 * ins, rng)
 
-    def entries(self, before: Entry, after: Entry, /) -> tuple[Entry, ...]:
+    def entries(self, before: AxisEntry, after: AxisEntry, /) -> tuple[AxisEntry, ...]:
         return None, before, after
 
 
-CONVOLUTIONS: Mapping[str, Convolution] = {"gcn": Normalised(), "sage": Neighbours()}
+CONVOLUTIONS: Mapping[str, Convolution] = {
+    "gcn": NormalisedConvolution(),
+    "sage": NeighbourConvolution(),
+}
 
 
 @dataclass(frozen=True)
@@ -117,10 +120,10 @@ class GraphNet:
     conv: Convolution
     dropout: float = 0.0
     buffers: Mapping[str, str] = field(default_factory=dict)
-    couples: bool = True
+    uses_batch_statistics: bool = True
 
     @property
-    def noisy(self) -> bool:
+    def draws_noise(self) -> bool:
         return self.dropout > 0
 
     @property
@@ -153,7 +156,7 @@ class GraphNet:
         links = self.conv.links(batch["edges"], len(x_ND), x_ND)
         for place in range(1, depth + 1):
             if rng is not None:
-                h_NH = drop(h_NH, self.dropout, rng)
+                h_NH = drop_entries(h_NH, self.dropout, rng)
             h_NH = self.conv.apply(links, h_NH, params[f"layer{place}.w"])
             h_NH = h_NH + params[f"layer{place}.b"]
             if place < self.depth:
@@ -169,17 +172,17 @@ class GraphNet:
 
     def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         rng = None
-        if self.noisy and "seed" in batch:
-            rng = Generator(drawing(batch["x"].device)).manual_seed(int(batch["seed"]))
+        if self.draws_noise and "seed" in batch:
+            rng = Generator(choose_draw_device(batch["x"].device)).manual_seed(int(batch["seed"]))
         return self.run(params, batch, kept, rng, self.depth), {}
 
 
-def drawing(device: torch.device) -> torch.device:
+def choose_draw_device(device: torch.device) -> torch.device:
     """Say where numbers are drawn: with the features, or, where these have none, anywhere."""
     return torch.device("cpu") if device.type == "meta" else device
 
 
-def drop(h_NH: Tensor, chance: float, rng: Generator) -> Tensor:
+def drop_entries(h_NH: Tensor, chance: float, rng: Generator) -> Tensor:
     """Set entries to zero by chance, and stretch the others to keep the mean."""
     stays = torch.rand(h_NH.shape, generator=rng, device=h_NH.device) >= chance
     return h_NH * (stays / (1 - chance))
@@ -207,7 +210,7 @@ def graphnet(kind: str, widths: Sequence[int], rng: Generator, *, dropout: float
         raise ValueError(f"{dropout=}; choose a chance of at least 0 and below 1")
     conv = CONVOLUTIONS[kind]
     params: dict[str, Tensor] = {}
-    axes: dict[str, tuple[Entry, ...]] = {}
+    axes: dict[str, tuple[AxisEntry, ...]] = {}
     for place, (ins, outs) in enumerate(pairwise(widths), 1):
         after = f"d{place}" if place < len(widths) - 1 else None
         params[f"layer{place}.w"] = conv.draw(ins, outs, rng)

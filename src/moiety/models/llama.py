@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from moiety.core.axes import Along, Axes, Entry, Part, lengths, take
+from moiety.core.axes import Along, Axes, AxisEntry, Part, read_axis_lengths, take_piece
 from moiety.core.protocols import Kept
 from moiety.core.rows import Rows
 from moiety.core.types import Batch, Params
@@ -34,18 +34,18 @@ ACTS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def group_axis(layer: int) -> str:
+def name_group_axis(layer: int) -> str:
     """Name the axis of a layer's key/value groups, each with all of its query heads."""
     return f"layers.{layer}.group"
 
 
-def hidden_axis(layer: int) -> str:
+def name_llama_hidden_axis(layer: int) -> str:
     """Name the axis of a layer's hidden units."""
     return f"layers.{layer}.hidden"
 
 
 @dataclass(frozen=True)
-class Shape:
+class LlamaShape:
     """What the weights do not tell, and no cut changes.
 
     Args:
@@ -81,12 +81,12 @@ class Llama:
 
     params: Params
     axes: Axes
-    shape: Shape
+    shape: LlamaShape
     recipe: Mapping[str, Any]
     shared_blocks: tuple[int, ...] = ENDS
     buffers: Mapping[str, str] = field(default_factory=dict)
-    noisy: bool = False
-    couples: bool = False
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again, a sub-network by the lengths of its axes."""
@@ -94,7 +94,7 @@ class Llama:
             "kind": "llama",
             "recipe": dict(self.recipe),
             "shared_blocks": list(self.shared_blocks),
-            "held": dict(lengths(self.params, self.axes)),
+            "held": dict(read_axis_lengths(self.params, self.axes)),
         }
 
     def redraw(self, rng: Generator, /) -> Params:
@@ -106,14 +106,14 @@ class Llama:
         size = x_BT.shape[1]
         if self.shape.window is not None and size > self.shape.window:
             raise ValueError(f"a text of {size} tokens, but attention reaches {self.shape.window}")
-        turns = rotation(self.shape, size, params["model.norm.weight"])
+        turns = make_rotation(self.shape, size, params["model.norm.weight"])
         x_BTD = F.embedding(x_BT, params["model.embed_tokens.weight"])
         for layer in range(sum(name.endswith("q_proj.weight") for name in params)):
             at = f"model.layers.{layer}"
             seen = rms_norm(x_BTD, params[f"{at}.input_layernorm.weight"], self.shape.eps)
-            x_BTD = x_BTD + grouped_attention(params, f"{at}.self_attn", seen, turns)
+            x_BTD = x_BTD + run_grouped_attention(params, f"{at}.self_attn", seen, turns)
             seen = rms_norm(x_BTD, params[f"{at}.post_attention_layernorm.weight"], self.shape.eps)
-            x_BTD = x_BTD + gated(params, f"{at}.mlp", seen, ACTS[self.shape.act])
+            x_BTD = x_BTD + run_gated_perceptron(params, f"{at}.mlp", seen, ACTS[self.shape.act])
         return rms_norm(x_BTD, params["model.norm.weight"], self.shape.eps)
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:
@@ -136,8 +136,8 @@ class Llama:
         for layer in range(sum(name.endswith("q_proj.weight") for name in params)):
             at = f"model.layers.{layer}"
             for axis, name in (
-                (group_axis(layer), f"{at}.self_attn.o_proj.weight"),
-                (hidden_axis(layer), f"{at}.mlp.down_proj.weight"),
+                (name_group_axis(layer), f"{at}.self_attn.o_proj.weight"),
+                (name_llama_hidden_axis(layer), f"{at}.mlp.down_proj.weight"),
             ):
                 if held.get(axis, 1.0) != 1.0:
                     scaled[name] = params[name] * held[axis]
@@ -150,7 +150,7 @@ def rms_norm(x_BTD: Tensor, weight: Tensor, eps: float) -> Tensor:
     return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x_BTD.dtype)
 
 
-def rotation(shape: Shape, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def make_rotation(shape: LlamaShape, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Give cosine and sine of every position's turn, [T, K] each."""
     place = torch.arange(size, device=like.device, dtype=torch.float)
     angle = place[:, None] * shape.frequency.to(like.device)
@@ -159,44 +159,50 @@ def rotation(shape: Shape, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
     return cos.to(like.dtype), sin.to(like.dtype)
 
 
-def turned(x_BHTK: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+def rotate_heads(x_BHTK: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
     """Turn queries or keys by their positions. Su et al., arXiv:2104.09864."""
     one, two = x_BHTK.chunk(2, -1)
     return x_BHTK * turns[0] + torch.cat([-two, one], -1) * turns[1]
 
 
-def project(params: Params, name: str, x: Tensor) -> Tensor:
+def apply_projection(params: Params, name: str, x: Tensor) -> Tensor:
     """Apply a linear layer, with its bias where it has one."""
     return F.linear(x, params[f"{name}.weight"], params.get(f"{name}.bias"))
 
 
-def grouped_attention(
+def run_grouped_attention(
     params: Params, at: str, x_BTD: Tensor, turns: tuple[Tensor, Tensor]
 ) -> Tensor:
     """Attend with the groups at hand; several queries share a key and a value."""
     dim = turns[0].shape[-1]
     q, k, v = (
-        project(params, f"{at}.{name}_proj", x_BTD).unflatten(-1, (-1, dim)).transpose(1, 2)
+        apply_projection(params, f"{at}.{name}_proj", x_BTD)
+        .unflatten(-1, (-1, dim))
+        .transpose(1, 2)
         for name in ("q", "k", "v")
     )
     each = q.shape[1] // k.shape[1]
-    k, v = turned(k, turns).repeat_interleave(each, 1), v.repeat_interleave(each, 1)
-    seen_BHTK = attend(turned(q, turns), k, v, causal=True)
-    return project(params, f"{at}.o_proj", seen_BHTK.transpose(1, 2).flatten(2))
+    k, v = rotate_heads(k, turns).repeat_interleave(each, 1), v.repeat_interleave(each, 1)
+    seen_BHTK = attend(rotate_heads(q, turns), k, v, causal=True)
+    return apply_projection(params, f"{at}.o_proj", seen_BHTK.transpose(1, 2).flatten(2))
 
 
-def gated(params: Params, at: str, x_BTD: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+def run_gated_perceptron(
+    params: Params, at: str, x_BTD: Tensor, act: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Apply the hidden units at hand, each with a gate."""
-    gate = act(project(params, f"{at}.gate_proj", x_BTD))
-    return project(params, f"{at}.down_proj", gate * project(params, f"{at}.up_proj", x_BTD))
+    gate = act(apply_projection(params, f"{at}.gate_proj", x_BTD))
+    return apply_projection(
+        params, f"{at}.down_proj", gate * apply_projection(params, f"{at}.up_proj", x_BTD)
+    )
 
 
-def layer_axes(layer: int, each: int, dim: int) -> dict[str, tuple[Entry, ...]]:
+def lay_llama_axes(layer: int, each: int, dim: int) -> dict[str, tuple[AxisEntry, ...]]:
     """Lay a block on its axes: a group has ``each`` query heads of width ``dim``."""
-    at, hidden = f"model.layers.{layer}", hidden_axis(layer)
-    queries = Along(group_axis(layer), block=each * dim)
-    keys = Along(group_axis(layer), block=dim)
-    found: dict[str, tuple[Entry, ...]] = {}
+    at, hidden = f"model.layers.{layer}", name_llama_hidden_axis(layer)
+    queries = Along(name_group_axis(layer), block=each * dim)
+    keys = Along(name_group_axis(layer), block=dim)
+    found: dict[str, tuple[AxisEntry, ...]] = {}
     for name, entry in (("q", queries), ("k", keys), ("v", keys)):
         found[f"{at}.self_attn.{name}_proj.weight"] = (entry, None)
         found[f"{at}.self_attn.{name}_proj.bias"] = (entry,)
@@ -208,7 +214,7 @@ def layer_axes(layer: int, each: int, dim: int) -> dict[str, tuple[Entry, ...]]:
     return found
 
 
-def library() -> Any:
+def import_transformers() -> Any:
     """Import ``transformers``.
 
     Raises:
@@ -234,7 +240,7 @@ def llama(module: Any, *, shared_blocks: Sequence[int] = ENDS) -> Llama:
             they come.
     """
     made = module.config
-    refuse(made)
+    refuse_unlike_llama(made)
     depth = made.num_hidden_layers
     if any(not -depth <= place < depth for place in shared_blocks):
         raise ValueError(f"shared_blocks={tuple(shared_blocks)}, but there are {depth} blocks")
@@ -243,17 +249,17 @@ def llama(module: Any, *, shared_blocks: Sequence[int] = ENDS) -> Llama:
     heads, groups = made.num_attention_heads, made.num_key_value_heads
     dim = params["model.layers.0.self_attn.k_proj.weight"].shape[0] // groups
     shared = {place % depth for place in shared_blocks}
-    layers = [layer_axes(i, heads // groups, dim) for i in range(depth) if i not in shared]
+    layers = [lay_llama_axes(i, heads // groups, dim) for i in range(depth) if i not in shared]
     axes = {n: entries for each in layers for n, entries in each.items() if n in params}
     frequency = rotary.inv_freq.detach().clone()
     sliding = "sliding_attention" in (getattr(made, "layer_types", None) or ["sliding_attention"])
     window = getattr(made, "sliding_window", None) if sliding else None
     act, eps = made.hidden_act, made.rms_norm_eps
-    shape = Shape(dim, eps, act, frequency, float(rotary.attention_scaling), window)
+    shape = LlamaShape(dim, eps, act, frequency, float(rotary.attention_scaling), window)
     return Llama(params, axes, shape, made.to_dict(), tuple(sorted(shared)))
 
 
-def refuse(made: Any) -> None:
+def refuse_unlike_llama(made: Any) -> None:
     """Refuse configurations that this forward pass does not follow."""
     rope = (getattr(made, "rope_parameters", None) or {}).get("rope_type", "default")
     reasons = {
@@ -277,10 +283,10 @@ def llama_from_config(config: Any, rng: Generator, *, shared_blocks: Sequence[in
         rng: the stream of its first values.
         shared_blocks: as in ``llama``.
     """
-    refuse(config)
+    refuse_unlike_llama(config)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.set_state(rng.get_state())
-        module = library().AutoModelForCausalLM.from_config(config)
+        module = import_transformers().AutoModelForCausalLM.from_config(config)
     return llama(module.float(), shared_blocks=shared_blocks)
 
 
@@ -293,8 +299,8 @@ def rebuild_llama(
 ) -> Llama:
     """Build a model again from its ``config()``; a sub-network with the first of every axis."""
     rest = {name: value for name, value in recipe.items() if name != "model_type"}
-    config = library().AutoConfig.for_model(recipe["model_type"], **rest)
+    config = import_transformers().AutoConfig.for_model(recipe["model_type"], **rest)
     made = llama_from_config(config, rng, shared_blocks=shared_blocks)
     part = Part({axis: torch.arange(count) for axis, count in held.items()})
-    small = take(made.params, made.axes, part)
+    small = take_piece(made.params, made.axes, part)
     return Llama(small, made.axes, made.shape, made.recipe, made.shared_blocks)

@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.mixtures.experts import Categorical
+from moiety.mixtures.experts import CategoricalExperts
 from moiety.mixtures.model import Mixture
 
 GATE, EXPERTS = "gate", "experts"
@@ -38,8 +38,8 @@ class MixtureModel:
     params: Params
     axes: Axes = field(default_factory=lambda: AXES)
     buffers: Mapping[str, str] = field(default_factory=dict)
-    noisy: bool = False
-    couples: bool = False
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
@@ -82,13 +82,13 @@ def mixture(inputs: int, experts: int, classes: int) -> MixtureModel:
     )
 
 
-def to_numpy(params: Params) -> Mixture[Categorical]:
+def read_mixture(params: Params) -> Mixture[CategoricalExperts]:
     """Read a mixture off tensors."""
     gate, experts = (params[name].detach().cpu().double().numpy() for name in (GATE, EXPERTS))
-    return Mixture(gate, Categorical(experts))
+    return Mixture(gate, CategoricalExperts(experts))
 
 
-def to_tensors(found: Mixture[Categorical], like: Params) -> Params:
+def write_mixture(found: Mixture[CategoricalExperts], like: Params) -> Params:
     """Write a mixture as tensors of the dtype and device of others."""
     values = {GATE: found.gate, EXPERTS: found.experts.coef}
     return {

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.models.init import uniform
+from moiety.models.init import draw_uniform
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class MLP:
     params: Params
     axes: Axes
     buffers: Mapping[str, str] = field(default_factory=dict)
-    noisy: bool = False
-    couples: bool = False
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
@@ -73,8 +73,8 @@ def mlp(widths: Sequence[int], rng: Generator) -> MLP:
     axes: dict[str, tuple[str | None, ...]] = {}
     last = len(widths) - 1
     for place, (ins, outs) in enumerate(pairwise(widths), 1):
-        params[f"layer{place}.w"] = uniform((outs, ins), ins, rng)
-        params[f"layer{place}.b"] = uniform((outs,), ins, rng)
+        params[f"layer{place}.w"] = draw_uniform((outs, ins), ins, rng)
+        params[f"layer{place}.b"] = draw_uniform((outs,), ins, rng)
         before = f"h{place - 1}" if place > 1 else None
         after = f"h{place}" if place < last else None
         axes[f"layer{place}.w"] = (after, before)

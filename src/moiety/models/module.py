@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
-from moiety.core.axes import Axes, along, lengths
+from moiety.core.axes import Axes, expand_entry, read_axis_lengths
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
 
@@ -41,8 +41,8 @@ COUPLED = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001  (batch and instance
 class ModuleModel:
     """A module as a model: parameters and buffers outside, the module only computes.
 
-    Made by ``from_module``. Its flags say what a solver must know: ``noisy`` (dropout),
-    ``couples`` (batch norm).
+    Made by ``from_module``. Its flags say what a solver must know: ``draws_noise`` (dropout),
+    ``uses_batch_statistics`` (batch norm).
     """
 
     module: nn.Module
@@ -50,8 +50,8 @@ class ModuleModel:
     axes: Axes
     buffers: Mapping[str, str]
     call: Callable[[nn.Module, Batch], Tensor] | None = None
-    noisy: bool = False
-    couples: bool = False
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Name the module; its code is the user's and must be given again to load a run."""
@@ -80,8 +80,8 @@ class ModuleModel:
         self.module.train(train)
         call = Caller(self.module, self.call)
         named = {f"module.{name}": t for name, t in held.items()}
-        if self.noisy and train and "seed" in batch:
-            with torch.random.fork_rng(devices=devices(params)):
+        if self.draws_noise and train and "seed" in batch:
+            with torch.random.fork_rng(devices=list_devices(params)):
                 torch.default_generator.manual_seed(int(batch["seed"]))
                 out = self.called(call, named, batch, params)
         else:
@@ -149,7 +149,7 @@ class Caller(nn.Module):
         return self.call(self.module, batch) if self.call else self.module(batch["x"])
 
 
-def devices(params: Params) -> list[torch.device]:
+def list_devices(params: Params) -> list[torch.device]:
     """List the accelerators that parameters lie on."""
     return list({t.device for t in params.values() if t.device.type == "cuda"})
 
@@ -160,7 +160,7 @@ def from_module(
     *,
     call: Callable[[nn.Module, Batch], Tensor] | None = None,
     buffers: str | Mapping[str, str] = "mean",
-    noisy: bool | None = None,
+    draws_noise: bool | None = None,
 ) -> ModuleModel:
     """Make a model of any module.
 
@@ -171,8 +171,8 @@ def from_module(
         buffers: how buffers (running statistics) merge: ``mean`` over workers, or ``keep`` the
             server's; one word for all or a mapping from buffer names. Parameters that do not
             require a gradient are kept as they are.
-        noisy: whether it draws noise in training; by default read off its layers. Say True where
-            ``forward`` calls ``torch.nn.functional.dropout`` itself.
+        draws_noise: whether it draws noise in training; by default read off its layers. Say True
+            where ``forward`` calls ``torch.nn.functional.dropout`` itself.
 
     Raises:
         ValueError: if an axis cuts a layer that refuses slices, some but not all of a layer's
@@ -192,34 +192,36 @@ def from_module(
             f"buffers need a rule 'mean' or 'keep' each, got {rules} for {sorted(kept)}"
         )
     axes = dict(axes or {})
-    refuse(module, axes)
-    lengths({**params, **kept}, axes)
-    check_rows(module, axes)
+    refuse_rigid_layers(module, axes)
+    read_axis_lengths({**params, **kept}, axes)
+    check_output_axes(module, axes)
     return ModuleModel(
         copy.deepcopy(module),
         {**params, **kept},
         axes,
         {**rules, **dict.fromkeys(still, "keep")},
         call,
-        noisy=any(draws(layer) for layer in module.modules()) if noisy is None else noisy,
-        couples=any(isinstance(layer, COUPLED) for layer in module.modules()),
+        draws_noise=any(is_noise_layer(layer) for layer in module.modules())
+        if draws_noise is None
+        else draws_noise,
+        uses_batch_statistics=any(isinstance(layer, COUPLED) for layer in module.modules()),
     )
 
 
-def draws(layer: nn.Module) -> bool:
+def is_noise_layer(layer: nn.Module) -> bool:
     """Say whether a layer draws noise in training."""
     if isinstance(layer, DROPPING):
         return layer.dropout > 0
     return isinstance(layer, NOISY) and getattr(layer, "p", 1.0) > 0
 
 
-def refuse(module: nn.Module, axes: Axes) -> None:
+def refuse_rigid_layers(module: nn.Module, axes: Axes) -> None:
     """Refuse axes on layers that cannot run on slices of their weights."""
     layers = dict(module.named_modules())
     for name, entries in axes.items():
         path = name.split(".")[:-1]
         above = [".".join(path[:depth]) for depth in range(len(path) + 1)]
-        rigid = [(where, why) for where in above if (why := rigidity(layers.get(where)))]
+        rigid = [(where, why) for where in above if (why := explain_rigidity(layers.get(where)))]
         if rigid and any(entry is not None for entry in entries):
             where, why = rigid[0]
             raise ValueError(
@@ -230,7 +232,7 @@ def refuse(module: nn.Module, axes: Axes) -> None:
             )
 
 
-def check_rows(module: nn.Module, axes: Axes) -> None:
+def check_output_axes(module: nn.Module, axes: Axes) -> None:
     """Refuse axes along the outputs of a stock layer that leave out its bias, or its statistics."""
     named = [*module.named_parameters(), *module.named_buffers()]
     names = {id(t): name for name, t in named}  # of tied ones the first, as in axes
@@ -238,13 +240,13 @@ def check_rows(module: nn.Module, axes: Axes) -> None:
         if type(layer) in ROWWISE:
             held = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
             entries = {names[id(t)]: axes.get(names[id(t)], (None,)) for t in held if t.ndim}
-            if len({along(some[0]) for some in entries.values()}) > 1:
+            if len({expand_entry(some[0]) for some in entries.values()}) > 1:
                 raise ValueError(
                     f"the first dims of {list(entries)} are one, the outputs of a "
                     f"{type(layer).__name__}, but axes say {entries}; name the same axis for each"
                 )
 
 
-def rigidity(layer: nn.Module | None) -> str | None:
+def explain_rigidity(layer: nn.Module | None) -> str | None:
     """Say why a layer cannot run on slices of its weights; None if it can."""
     return next((why for kind, why in REFUSE.items() if isinstance(layer, kind)), None)

@@ -17,10 +17,10 @@ from torch import Generator, Tensor
 
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
-from moiety.core.rows import SOME, Rows, all_rows
+from moiety.core.rows import CALIBRATION_ROWS, Rows, take_all_rows
 from moiety.core.types import Batch, Params
-from moiety.models.init import uniform
-from moiety.models.norms import need_rows
+from moiety.models.init import draw_uniform
+from moiety.models.norms import check_batch_rows
 
 NORMS = ("batch", "none")
 
@@ -38,8 +38,8 @@ class NormedMLP:
     axes: Axes
     norm: str = "batch"
     buffers: Mapping[str, str] = field(default_factory=dict)
-    noisy: bool = False
-    couples: bool = True
+    draws_noise: bool = False
+    uses_batch_statistics: bool = True
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
@@ -64,7 +64,7 @@ class NormedMLP:
         scale, shift = params.get(f"{name}.g"), params.get(f"{name}.s")
         mean, var = params.get(f"{name}.mean"), params.get(f"{name}.var")
         if mean is None:
-            need_rows(z_BH)
+            check_batch_rows(z_BH)
         return F.batch_norm(z_BH, mean, var, scale, shift, training=mean is None)
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:
@@ -94,7 +94,7 @@ class NormedMLP:
             return params
         fixed = dict(params)
         with torch.no_grad():
-            h_BH = all_rows(rows, SOME)["x"].flatten(1)
+            h_BH = take_all_rows(rows, CALIBRATION_ROWS)["x"].flatten(1)
             for place in range(1, self.depth + 1):
                 z_BH = F.linear(h_BH, params[f"layer{place}.w"])
                 fixed[f"norm{place}.mean"] = z_BH.mean(0)
@@ -124,9 +124,9 @@ def normed(widths: Sequence[int], rng: Generator, *, norm: str = "batch") -> Nor
     last = len(widths) - 1
     for place, (ins, outs) in enumerate(pairwise(widths), 1):
         after = f"h{place}" if place < last else None
-        params[f"layer{place}.w"] = uniform((outs, ins), ins, rng)
+        params[f"layer{place}.w"] = draw_uniform((outs, ins), ins, rng)
         axes[f"layer{place}.w"] = (after, f"h{place - 1}" if place > 1 else None)
         if norm == "batch" and after:
             params[f"norm{place}.g"], params[f"norm{place}.s"] = torch.ones(outs), torch.zeros(outs)
             axes[f"norm{place}.g"] = axes[f"norm{place}.s"] = (after,)
-    return NormedMLP(params, axes, norm, couples=norm == "batch")
+    return NormedMLP(params, axes, norm, uses_batch_statistics=norm == "batch")

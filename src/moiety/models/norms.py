@@ -10,14 +10,16 @@ from torch import Tensor
 
 from moiety.core.types import Params
 
-Note = dict[str, Tensor]
+FoundStatistics = dict[str, Tensor]
 """Where a pass through the network writes the statistics that it meets."""
 
-STATISTICS = ("recompute", "batch")
+STATISTICS_SOURCES = ("recompute", "batch")
 """Where a whole network takes the statistics of its norms from in use."""
 
 
-def normalise(params: Params, name: str, z: Tensor, note: Note | None = None) -> Tensor:
+def normalise_channels(
+    params: Params, name: str, z: Tensor, note: FoundStatistics | None = None
+) -> Tensor:
     """Normalise channels by fixed statistics where there are some, else by the batch's own.
 
     Args:
@@ -28,12 +30,13 @@ def normalise(params: Params, name: str, z: Tensor, note: Note | None = None) ->
         note: if given, the batch's own (biased) statistics are used, and written here.
 
     >>> import torch
-    >>> normalise({}, "n", torch.tensor([[1.0], [3.0]])).round(decimals=3).flatten().tolist()
+    >>> normed = normalise_channels({}, "n", torch.tensor([[1.0], [3.0]]))
+    >>> normed.round(decimals=3).flatten().tolist()
     [-1.0, 1.0]
     """
     mean, var = params.get(f"{name}.mean"), params.get(f"{name}.var")
     if mean is None and note is None:
-        need_rows(z)
+        check_batch_rows(z)
     if note is not None:
         over = [0, *range(2, z.ndim)]
         mean, var = z.mean(over), z.var(over, correction=0)
@@ -42,7 +45,7 @@ def normalise(params: Params, name: str, z: Tensor, note: Note | None = None) ->
     return F.batch_norm(z, mean, var, scale, shift, training=mean is None)
 
 
-def need_rows(z: Tensor) -> None:
+def check_batch_rows(z: Tensor) -> None:
     """Refuse to take the statistics of channels, [B, C, ...], of which a batch has one value."""
     if z.numel() == z.shape[1]:
         raise ValueError(
@@ -54,5 +57,5 @@ def need_rows(z: Tensor) -> None:
 
 def check_statistics(statistics: str) -> None:
     """Refuse a source of statistics that is not there."""
-    if statistics not in STATISTICS:
-        raise ValueError(f"{statistics=}; choose one of {STATISTICS}")
+    if statistics not in STATISTICS_SOURCES:
+        raise ValueError(f"{statistics=}; choose one of {STATISTICS_SOURCES}")

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from moiety.core.axes import Entry
-from moiety.models.init import uniform
+from moiety.core.axes import AxisEntry
+from moiety.models.init import draw_uniform
 
 DEPTH, FILTERS = "depth", "filters"
 """The two ways of cutting, and what their axes are called."""
 
 
 @dataclass(frozen=True)
-class Form:
+class ResidualForm:
     """How deep and wide a residual network is.
 
     Args:
@@ -44,12 +44,12 @@ class Form:
         return max(range(1, len(self.blocks) + 1), key=lambda n: (self.equal[n - 1], n))
 
 
-RESNET101 = Form((3, 4, 23, 3), (64, 128, 256, 512), final=False)
+RESNET101 = ResidualForm((3, 4, 23, 3), (64, 128, 256, 512), final=False)
 """As the published code of ResIST has it: basic blocks, no norm before the head."""
 
 
 @dataclass(frozen=True)
-class Draw:
+class ResidualBuilder:
     """Draws the first values of some blocks, and says where they lie.
 
     Args:
@@ -60,15 +60,17 @@ class Draw:
 
     rng: Generator
     params: dict[str, Tensor]
-    axes: dict[str, tuple[Entry, ...]]
+    axes: dict[str, tuple[AxisEntry, ...]]
 
-    def weight(self, name: str, shape: Sequence[int], entries: tuple[Entry, ...] = ()) -> None:
+    def weight(self, name: str, shape: Sequence[int], entries: tuple[AxisEntry, ...] = ()) -> None:
         """Draw a convolution [out, in, k, k], or a stack of some [count, out, in, k, k]."""
         fan_in = shape[-1] * shape[-2] * shape[-3]
-        self.params[name] = uniform(shape, fan_in, self.rng)
+        self.params[name] = draw_uniform(shape, fan_in, self.rng)
         self.axes[name] = entries or (None,) * len(shape)
 
-    def norm(self, name: str, shape: Sequence[int], entries: tuple[Entry, ...] = (None,)) -> None:
+    def norm(
+        self, name: str, shape: Sequence[int], entries: tuple[AxisEntry, ...] = (None,)
+    ) -> None:
         """Give a norm its scale and shift."""
         self.params[f"{name}.g"], self.params[f"{name}.s"] = torch.ones(*shape), torch.zeros(*shape)
         self.axes[f"{name}.g"] = self.axes[f"{name}.s"] = entries
@@ -93,7 +95,7 @@ class Draw:
         self.weight(f"{prefix}conv2.w", (outs, outs, 3, 3), (None, axis, None, None))
 
 
-def section(draw: Draw, form: Form, n: int, cut: str) -> None:
+def draw_section(draw: ResidualBuilder, form: ResidualForm, n: int, cut: str) -> None:
     """Draw a section: its strided first block, if it is not the first, and its equal ones."""
     channels, width = form.channels, form.channels[n - 1]
     if n > 1:

@@ -15,45 +15,52 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from moiety.core.axes import Axes, Part, lengths, take
+from moiety.core.axes import Axes, Part, read_axis_lengths, take_piece
 from moiety.core.protocols import Kept
-from moiety.core.rows import SOME, Rows, all_rows
+from moiety.core.rows import CALIBRATION_ROWS, Rows, take_all_rows
 from moiety.core.types import Batch, Params
-from moiety.models.init import uniform
-from moiety.models.norms import Note, check_statistics, normalise
-from moiety.models.residual import DEPTH, FILTERS, RESNET101, Draw, Form, section
+from moiety.models.init import draw_uniform
+from moiety.models.norms import FoundStatistics, check_statistics, normalise_channels
+from moiety.models.residual import (
+    DEPTH,
+    FILTERS,
+    RESNET101,
+    ResidualBuilder,
+    ResidualForm,
+    draw_section,
+)
 
 CUTS = (DEPTH, FILTERS)
 
 
-def within(params: Params, prefix: str) -> Params:
+def take_prefixed(params: Params, prefix: str) -> Params:
     """Take the parameters of one place, by their names there."""
     return {n.removeprefix(prefix): t for n, t in params.items() if n.startswith(prefix)}
 
 
-def unstack(params: Params) -> list[Params]:
+def unstack_blocks(params: Params) -> list[Params]:
     """Take a stack of blocks apart; none where none is there."""
     apart = {name: tensor.unbind(0) for name, tensor in params.items()}
     count = len(next(iter(apart.values()), ()))
     return [{name: each[place] for name, each in apart.items()} for place in range(count)]
 
 
-def stack(notes: Sequence[Note], prefix: str) -> Note:
+def stack_statistics(notes: Sequence[FoundStatistics], prefix: str) -> FoundStatistics:
     """Stack what blocks of one stack noted."""
     names = notes[0] if notes else {}
     return {prefix + name: torch.stack([note[name] for note in notes]) for name in names}
 
 
-def branch(block: Params, x: Tensor, note: Note | None, stride: int = 1) -> Tensor:
+def run_branch(block: Params, x: Tensor, note: FoundStatistics | None, stride: int = 1) -> Tensor:
     """Run the branch of a block behind its first norm."""
     h = F.conv2d(x, block["conv1.w"], stride=stride, padding=1)
-    h = F.relu(normalise(block, "norm2", h, note))
+    h = F.relu(normalise_channels(block, "norm2", h, note))
     return F.conv2d(h, block["conv2.w"], padding=1)
 
 
-def residual(block: Params, x: Tensor, note: Note | None) -> Tensor:
+def run_residual(block: Params, x: Tensor, note: FoundStatistics | None) -> Tensor:
     """Run a block that keeps the shape of its input."""
-    return x + branch(block, F.relu(normalise(block, "norm1", x, note)), note)
+    return x + run_branch(block, F.relu(normalise_channels(block, "norm1", x, note)), note)
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,8 @@ class ResNet:
     cut: str = DEPTH
     statistics: str = "recompute"
     buffers: Mapping[str, str] = field(default_factory=dict)
-    noisy: bool = False
-    couples: bool = True
+    draws_noise: bool = False
+    uses_batch_statistics: bool = True
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
@@ -93,14 +100,14 @@ class ResNet:
             "cut": self.cut,
             "final": "norm.g" in self.params,
             "statistics": self.statistics,
-            "sizes": dict(lengths(self.params, self.axes)),
+            "sizes": dict(read_axis_lengths(self.params, self.axes)),
         }
 
     def redraw(self, rng: Generator, /) -> Params:
         """Draw fresh first values."""
-        return rebuilt(rng, self.config()).params
+        return rebuild_resnet(rng, self.config()).params
 
-    def run(self, params: Params, x: Tensor, note: Note | None = None) -> Tensor:
+    def run(self, params: Params, x: Tensor, note: FoundStatistics | None = None) -> Tensor:
         """Give the mean over positions of the last section's output, [B, C]."""
         x = F.conv2d(x.reshape(-1, *self.shape), params["stem.w"], padding=1)
         for n, count in enumerate(self.blocks, 1):
@@ -111,40 +118,40 @@ class ResNet:
             if self.cut == DEPTH:
                 x = self.many(params, f"s{n}.deep.", x, note)
         if "norm.g" in params:
-            x = F.relu(normalise(params, "norm", x, note))
+            x = F.relu(normalise_channels(params, "norm", x, note))
         return x.mean((2, 3))
 
-    def enter(self, params: Params, n: int, x: Tensor, note: Note | None) -> Tensor:
+    def enter(self, params: Params, n: int, x: Tensor, note: FoundStatistics | None) -> Tensor:
         """Enter a section: halve height and width by a strided block."""
-        x = F.relu(normalise(params, f"s{n}.enter", x, note))
+        x = F.relu(normalise_channels(params, f"s{n}.enter", x, note))
         way = F.conv2d(x, params[f"s{n}.enter.w"], stride=2)
         prefix = f"s{n}.down."
-        down = within(params, prefix)
-        own: list[Note] = []
-        for block in unstack(down) if self.cut == DEPTH else [down]:
+        down = take_prefixed(params, prefix)
+        own: list[FoundStatistics] = []
+        for block in unstack_blocks(down) if self.cut == DEPTH else [down]:
             own.append({})
-            way = way + branch(block, x, None if note is None else own[-1], stride=2)
+            way = way + run_branch(block, x, None if note is None else own[-1], stride=2)
         if note is not None:
             flat = {prefix + name: t for one in own for name, t in one.items()}
-            note.update(stack(own, prefix) if self.cut == DEPTH else flat)
+            note.update(stack_statistics(own, prefix) if self.cut == DEPTH else flat)
         return way
 
-    def one(self, params: Params, prefix: str, x: Tensor, note: Note | None) -> Tensor:
+    def one(self, params: Params, prefix: str, x: Tensor, note: FoundStatistics | None) -> Tensor:
         """Run a block that stands alone."""
-        own: Note | None = None if note is None else {}
-        x = residual(within(params, prefix), x, own)
+        own: FoundStatistics | None = None if note is None else {}
+        x = run_residual(take_prefixed(params, prefix), x, own)
         if note is not None:
             note.update({prefix + name: t for name, t in (own or {}).items()})
         return x
 
-    def many(self, params: Params, prefix: str, x: Tensor, note: Note | None) -> Tensor:
+    def many(self, params: Params, prefix: str, x: Tensor, note: FoundStatistics | None) -> Tensor:
         """Run the blocks of a stack that are there, in order."""
-        own: list[Note] = []
-        for block in unstack(within(params, prefix)):
+        own: list[FoundStatistics] = []
+        for block in unstack_blocks(take_prefixed(params, prefix)):
             own.append({})
-            x = residual(block, x, None if note is None else own[-1])
+            x = run_residual(block, x, None if note is None else own[-1])
         if note is not None:
-            note.update(stack(own, prefix))
+            note.update(stack_statistics(own, prefix))
         return x
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:
@@ -176,9 +183,9 @@ class ResNet:
         made = self.scaled(params, held)
         if rows is None or self.statistics == "batch":
             return made
-        note: Note = {}
+        note: FoundStatistics = {}
         with torch.no_grad():
-            self.run(made, all_rows(rows, SOME)["x"], note)
+            self.run(made, take_all_rows(rows, CALIBRATION_ROWS)["x"], note)
         return {**made, **note}
 
 
@@ -186,7 +193,7 @@ def resnet(
     shape: Sequence[int],
     classes: int,
     rng: Generator,
-    form: Form = RESNET101,
+    form: ResidualForm = RESNET101,
     *,
     cut: str = DEPTH,
     statistics: str = "recompute",
@@ -201,8 +208,8 @@ def resnet(
         cut: along ``depth`` (whole blocks) or ``filters`` (inner channels of blocks).
         statistics: in use, ``recompute`` those of norms on training rows, or take the ``batch``'s.
 
-    >>> tiny = resnet((3, 8, 8), 10, torch.Generator(), Form((1, 4), (2, 4)))
-    >>> lengths(tiny.params, tiny.axes)
+    >>> tiny = resnet((3, 8, 8), 10, torch.Generator(), ResidualForm((1, 4), (2, 4)))
+    >>> read_axis_lengths(tiny.params, tiny.axes)
     {'depth1': 1, 'strided2': 1, 'depth': 3}
     """
     if cut not in CUTS:
@@ -210,26 +217,26 @@ def resnet(
     check_statistics(statistics)
     depth, height, width = shape
     last = form.channels[-1]
-    draw = Draw(rng, {}, {})
+    draw = ResidualBuilder(rng, {}, {})
     draw.weight("stem.w", (form.channels[0], depth, 3, 3))
     for n in range(1, len(form.blocks) + 1):
-        section(draw, form, n, cut)
+        draw_section(draw, form, n, cut)
     if form.final:
         draw.norm("norm", (last,))
-    draw.params["head.w"] = uniform((classes, last), last, rng)
-    draw.params["head.b"] = uniform((classes,), last, rng)
+    draw.params["head.w"] = draw_uniform((classes, last), last, rng)
+    draw.params["head.b"] = draw_uniform((classes,), last, rng)
     return ResNet(draw.params, draw.axes, (depth, height, width), form.blocks, cut, statistics)
 
 
-def narrowed(model: ResNet, sizes: Mapping[str, int]) -> ResNet:
+def narrow_resnet(model: ResNet, sizes: Mapping[str, int]) -> ResNet:
     """Make a network of fewer blocks or filters: the first so many of each axis."""
     part = Part({axis: torch.arange(size) for axis, size in sizes.items()})
-    return replace(model, params=take(model.params, model.axes, part))
+    return replace(model, params=take_piece(model.params, model.axes, part))
 
 
-def rebuilt(rng: Generator, config: Mapping[str, Any]) -> ResNet:
+def rebuild_resnet(rng: Generator, config: Mapping[str, Any]) -> ResNet:
     """Make a network as its ``config()`` says."""
-    form = Form(tuple(config["blocks"]), tuple(config["channels"]), config["final"])
+    form = ResidualForm(tuple(config["blocks"]), tuple(config["channels"]), config["final"])
     chosen = {name: config[name] for name in ("cut", "statistics")}
     made = resnet(config["shape"], config["classes"], rng, form, **chosen)
-    return narrowed(made, config["sizes"])
+    return narrow_resnet(made, config["sizes"])

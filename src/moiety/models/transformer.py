@@ -14,18 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from moiety.core.axes import Axes, Entry
+from moiety.core.axes import Axes, AxisEntry
 from moiety.core.protocols import Kept
 from moiety.core.rows import Rows
 from moiety.core.types import Batch, Params
 from moiety.models.blocks import (
     STD,
     Sizes,
-    block_axes,
     draw_blocks,
-    head_axis,
+    draw_normal,
+    lay_block_axes,
     layer_norm,
-    normal,
+    name_head_axis,
     run_blocks,
     scale_branches,
 )
@@ -50,8 +50,8 @@ class GPT:
     axes: Axes
     lift: float = 1.0
     buffers: Mapping[str, str] = field(default_factory=dict)
-    noisy: bool = False
-    couples: bool = False
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
@@ -66,7 +66,7 @@ class GPT:
             "heads": list(sizes.heads),
             "hidden": list(sizes.hidden),
             "head": sizes.head,
-            "shared_blocks": [place for place in places if head_axis(place) not in axes],
+            "shared_blocks": [place for place in places if name_head_axis(place) not in axes],
             "tied": "head" not in self.params,
             "lift": self.lift,
         }
@@ -74,7 +74,7 @@ class GPT:
     def redraw(self, rng: Generator, /) -> Params:
         """Draw fresh first values."""
         context, tied = len(self.params["places"]), "head" not in self.params
-        return draw(Sizes.of(self.params), len(self.params["tokens"]), context, rng, tied=tied)
+        return draw_gpt(Sizes.of(self.params), len(self.params["tokens"]), context, rng, tied=tied)
 
     def encode(self, params: Params, x_BT: Tensor, kept: Kept, lift: float) -> Tensor:
         """Give the normed stream behind the last block, [B, T, D]."""
@@ -105,21 +105,21 @@ class GPT:
         return scale_branches(params, held)
 
 
-def draw(
+def draw_gpt(
     sizes: Sizes, vocabulary: int, context: int, rng: Generator, *, tied: bool
 ) -> dict[str, Tensor]:
     """Draw first values."""
     params = {
-        "tokens": normal((vocabulary, sizes.width), STD, rng),
-        "places": normal((context, sizes.width), STD, rng),
+        "tokens": draw_normal((vocabulary, sizes.width), STD, rng),
+        "places": draw_normal((context, sizes.width), STD, rng),
         **draw_blocks(sizes, rng),
         "norm.w": torch.ones(sizes.width),
         "norm.b": torch.zeros(sizes.width),
     }
-    return params if tied else {**params, "head": normal((vocabulary, sizes.width), STD, rng)}
+    return params if tied else {**params, "head": draw_normal((vocabulary, sizes.width), STD, rng)}
 
 
-def dealt_axes(depth: int, shared: Sequence[int]) -> dict[str, tuple[Entry, ...]]:
+def lay_assigned_axes(depth: int, shared: Sequence[int]) -> dict[str, tuple[AxisEntry, ...]]:
     """Give the axes of all blocks but the shared ones; negative numbers count from the end.
 
     Raises:
@@ -128,7 +128,7 @@ def dealt_axes(depth: int, shared: Sequence[int]) -> dict[str, tuple[Entry, ...]
     if any(not -depth <= place < depth for place in shared):
         raise ValueError(f"shared_blocks={tuple(shared)}, but there are {depth} blocks")
     whole = {place % depth for place in shared}
-    layers = [block_axes(layer) for layer in range(depth) if layer not in whole]
+    layers = [lay_block_axes(layer) for layer in range(depth) if layer not in whole]
     return {name: entries for axes in layers for name, entries in axes.items()}
 
 
@@ -157,5 +157,5 @@ def gpt(
     >>> model.axes["layers.1.wq"]
     ('layers.1.head', None, None)
     """
-    axes = dealt_axes(len(sizes.heads), shared_blocks)
-    return GPT(draw(sizes, vocabulary, context, rng, tied=tied), axes)
+    axes = lay_assigned_axes(len(sizes.heads), shared_blocks)
+    return GPT(draw_gpt(sizes, vocabulary, context, rng, tied=tied), axes)

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from moiety.core.axes import Along, Axes, Entry
+from moiety.core.axes import Along, Axes, AxisEntry
 from moiety.core.protocols import Kept
-from moiety.core.rows import SOME, Rows, all_rows
+from moiety.core.rows import CALIBRATION_ROWS, Rows, take_all_rows
 from moiety.core.types import Batch, Params
-from moiety.models.init import uniform
-from moiety.models.norms import Note, check_statistics, normalise
+from moiety.models.init import draw_uniform
+from moiety.models.norms import FoundStatistics, check_statistics, normalise_channels
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class VGG:
     blocks: tuple[int, ...]
     statistics: str = "recompute"
     buffers: Mapping[str, str] = field(default_factory=dict)
-    noisy: bool = False
-    couples: bool = True
+    draws_noise: bool = False
+    uses_batch_statistics: bool = True
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
@@ -61,23 +61,23 @@ class VGG:
         made = {name: value for name, value in self.config().items() if name != "kind"}
         return vgg(made.pop("shape"), made.pop("classes"), rng, **made).params
 
-    def run(self, params: Params, x: Tensor, note: Note | None = None) -> Tensor:
+    def run(self, params: Params, x: Tensor, note: FoundStatistics | None = None) -> Tensor:
         """Give the last hidden layer, [B, H]."""
         x, ends = x.reshape(-1, *self.shape), set(accumulate(self.blocks))
         for place in range(1, sum(self.blocks) + 1):
             x = F.conv2d(x, params[f"conv{place}.w"], padding=1)
-            x = F.relu(normalise(params, f"conv{place}", x, note))
+            x = F.relu(normalise_channels(params, f"conv{place}", x, note))
             x = F.max_pool2d(x, 2) if place in ends else x
         x, layer = x.flatten(1), 1
         while f"fc{layer}.w" in params:
             x = F.linear(x, params[f"fc{layer}.w"])
-            x, layer = F.relu(normalise(params, f"fc{layer}", x, note)), layer + 1
+            x, layer = F.relu(normalise_channels(params, f"fc{layer}", x, note)), layer + 1
         return x
 
-    def answer(self, params: Params, x: Tensor, note: Note | None = None) -> Tensor:
+    def answer(self, params: Params, x: Tensor, note: FoundStatistics | None = None) -> Tensor:
         """Give the logits, [B, C]."""
         z_BC = F.linear(self.run(params, x, note), params["head.w"])
-        return normalise(params, "head", z_BC, note)
+        return normalise_channels(params, "head", z_BC, note)
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:
         """Give the last hidden layer, [B, H]."""
@@ -99,9 +99,9 @@ class VGG:
         del held
         if rows is None or self.statistics == "batch":
             return params
-        note: Note = {}
+        note: FoundStatistics = {}
         with torch.no_grad():
-            self.answer(params, all_rows(rows, SOME)["x"], note)
+            self.answer(params, take_all_rows(rows, CALIBRATION_ROWS)["x"], note)
         return {**params, **note}
 
 
@@ -139,21 +139,21 @@ def vgg(
     check_statistics(statistics)
     area = (height >> poolings) * (width >> poolings)
     params: dict[str, Tensor] = {}
-    axes: dict[str, tuple[Entry, ...]] = {}
+    axes: dict[str, tuple[AxisEntry, ...]] = {}
 
-    def layer(name: str, axis: str, sizes: Sequence[int], entries: tuple[Entry, ...]) -> None:
+    def layer(name: str, axis: str, sizes: Sequence[int], entries: tuple[AxisEntry, ...]) -> None:
         fan_in = torch.Size(sizes[1:]).numel()
-        params[f"{name}.w"], axes[f"{name}.w"] = uniform(sizes, fan_in, rng), entries
+        params[f"{name}.w"], axes[f"{name}.w"] = draw_uniform(sizes, fan_in, rng), entries
         params[f"{name}.g"], params[f"{name}.s"] = torch.ones(sizes[0]), torch.zeros(sizes[0])
         axes[f"{name}.g"] = axes[f"{name}.s"] = (axis,)
 
     for n, (ins, outs) in enumerate(zip([depth, *widths], widths, strict=False), 1):
         before = f"c{n - 1}" if n > 1 else None
         layer(f"conv{n}", f"c{n}", (outs, ins, 3, 3), (f"c{n}", before, None, None))
-    last: Entry = Along(f"c{len(widths)}", block=area)
+    last: AxisEntry = Along(f"c{len(widths)}", block=area)
     ins = widths[-1] * area
     for n, outs in enumerate(hidden, 1):
         layer(f"fc{n}", f"h{n}", (outs, ins), (f"h{n}", last))
         last, ins = f"h{n}", outs
-    params["head.w"], axes["head.w"] = uniform((classes, ins), ins, rng), (None, last)
+    params["head.w"], axes["head.w"] = draw_uniform((classes, ins), ins, rng), (None, last)
     return VGG(params, axes, (depth, height, width), tuple(map(len, filters)), statistics)

@@ -21,13 +21,13 @@ from moiety.models.blocks import (
     STD,
     Sizes,
     draw_blocks,
-    head_axis,
+    draw_normal,
     layer_norm,
-    normal,
+    name_head_axis,
     run_blocks,
     scale_branches,
 )
-from moiety.models.transformer import ENDS, dealt_axes
+from moiety.models.transformer import ENDS, lay_assigned_axes
 
 PATCH = 4
 """Pixels of a patch's side."""
@@ -50,8 +50,8 @@ class ViT:
     shape: tuple[int, int, int]
     lift: float = 1.0
     buffers: Mapping[str, str] = field(default_factory=dict)
-    noisy: bool = False
-    couples: bool = False
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
@@ -65,17 +65,19 @@ class ViT:
             "heads": list(sizes.heads),
             "hidden": list(sizes.hidden),
             "head": sizes.head,
-            "shared_blocks": [i for i in range(len(sizes.heads)) if head_axis(i) not in axes],
+            "shared_blocks": [i for i in range(len(sizes.heads)) if name_head_axis(i) not in axes],
             "lift": self.lift,
         }
 
     def redraw(self, rng: Generator, /) -> Params:
         """Draw fresh first values."""
-        return draw(self.shape, len(self.params["head.w"]), Sizes.of(self.params), rng)
+        return draw_vit(self.shape, len(self.params["head.w"]), Sizes.of(self.params), rng)
 
     def encode(self, params: Params, x: Tensor, kept: Kept, lift: float) -> Tensor:
         """Give the normed stream of the class token, [B, D]."""
-        x_BPD = F.linear(patches(x.reshape(-1, *self.shape)), params["patch.w"], params["patch.b"])
+        x_BPD = F.linear(
+            cut_patches(x.reshape(-1, *self.shape)), params["patch.w"], params["patch.b"]
+        )
         first_B1D = params["class"].expand(len(x_BPD), 1, -1)
         x_BPD = torch.cat([first_B1D, x_BPD], 1) + params["places"]
         x_BPD = run_blocks(params, x_BPD, kept, causal=False, lift=lift)
@@ -99,10 +101,10 @@ class ViT:
         return scale_branches(params, held)
 
 
-def patches(x_BCHW: Tensor) -> Tensor:
+def cut_patches(x_BCHW: Tensor) -> Tensor:
     """Cut images into flat patches, row by row, [B, P, C * PATCH * PATCH].
 
-    >>> patches(torch.arange(32.0).view(1, 1, 4, 8))[0, 1, :5].tolist()
+    >>> cut_patches(torch.arange(32.0).view(1, 1, 4, 8))[0, 1, :5].tolist()
     [4.0, 5.0, 6.0, 7.0, 12.0]
     """
     rows, depth, height, width = x_BCHW.shape
@@ -110,19 +112,19 @@ def patches(x_BCHW: Tensor) -> Tensor:
     return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
-def draw(shape: Sequence[int], classes: int, sizes: Sizes, rng: Generator) -> dict[str, Tensor]:
+def draw_vit(shape: Sequence[int], classes: int, sizes: Sizes, rng: Generator) -> dict[str, Tensor]:
     """Draw first values."""
     depth, height, width = shape
     count = (height // PATCH) * (width // PATCH)
     return {
-        "patch.w": normal((sizes.width, depth * PATCH**2), (depth * PATCH**2) ** -0.5, rng),
+        "patch.w": draw_normal((sizes.width, depth * PATCH**2), (depth * PATCH**2) ** -0.5, rng),
         "patch.b": torch.zeros(sizes.width),
-        "class": normal((sizes.width,), STD, rng),
-        "places": normal((count + 1, sizes.width), STD, rng),
+        "class": draw_normal((sizes.width,), STD, rng),
+        "places": draw_normal((count + 1, sizes.width), STD, rng),
         **draw_blocks(sizes, rng),
         "norm.w": torch.ones(sizes.width),
         "norm.b": torch.zeros(sizes.width),
-        "head.w": normal((classes, sizes.width), STD, rng),
+        "head.w": draw_normal((classes, sizes.width), STD, rng),
         "head.b": torch.zeros(classes),
     }
 
@@ -149,5 +151,5 @@ def vit(
         raise ValueError(
             f"images of {height}x{width} do not divide into patches of {PATCH}x{PATCH}"
         )
-    axes = dealt_axes(len(sizes.heads), shared_blocks)
-    return ViT(draw(shape, classes, sizes, rng), axes, (depth, height, width))
+    axes = lay_assigned_axes(len(sizes.heads), shared_blocks)
+    return ViT(draw_vit(shape, classes, sizes, rng), axes, (depth, height, width))

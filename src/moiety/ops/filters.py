@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 
-def norms(weight: Tensor) -> Tensor:
+def compute_filter_norms(weight: Tensor) -> Tensor:
     """Give the l2 norm of each filter of a convolution [F, in, k, k], [F]."""
     return weight.flatten(1).norm(dim=1)
 
 
-def largest(norm_F: Tensor, count: int, *, small: bool = False) -> Tensor:
+def select_filters(norm_F: Tensor, count: int, *, small: bool = False) -> Tensor:
     """Keep the filters of the largest norms, or of the smallest; sorted positions, [count].
 
-    >>> largest(torch.tensor([1.0, 3.0, 2.0]), 2).tolist()
+    >>> select_filters(torch.tensor([1.0, 3.0, 2.0]), 2).tolist()
     [1, 2]
     """
     return norm_F.argsort(descending=not small, stable=True)[:count].sort().values
 
 
-def ticket_distance(norm_F: Tensor, other_F: Tensor, keep: int | None = None) -> float:
+def measure_ticket_distance(norm_F: Tensor, other_F: Tensor, keep: int | None = None) -> float:
     """Measure how differently two networks rank the filters of a layer by norm.
 
     sum over ranks i of the reference's kept filters of |ln i - ln j| / i, where j is the rank of
@@ -38,7 +38,7 @@ def ticket_distance(norm_F: Tensor, other_F: Tensor, keep: int | None = None) ->
         Wang, Dun, Liao, Jermaine and Kyrillidis, *LOFT: Finding Lottery Tickets through
         Filter-wise Training*, arXiv:2210.16169.
 
-    >>> round(ticket_distance(torch.tensor([3.0, 2.0]), torch.tensor([2.0, 3.0])), 4)
+    >>> round(measure_ticket_distance(torch.tensor([3.0, 2.0]), torch.tensor([2.0, 3.0])), 4)
     1.0397
     """
     keep = len(norm_F) if keep is None else keep

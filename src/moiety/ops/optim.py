@@ -14,10 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-Slots = Mapping[str, Tensor]
+OptimizerState = Mapping[str, Tensor]
 
 
-def descend(param: Tensor, step: Tensor, rate: Tensor | float) -> Tensor:
+def subtract_step(param: Tensor, step: Tensor, rate: Tensor | float) -> Tensor:
     """Subtract a step, rounded as ``sub_`` in place rounds it where the rate is a number."""
     if isinstance(rate, Tensor):
         return param - step * rate.to(step.dtype)
@@ -27,17 +27,19 @@ def descend(param: Tensor, step: Tensor, rate: Tensor | float) -> Tensor:
 class Rule(Protocol):
     """How a parameter moves along its gradient; ``lr`` is a factor on the rule's own rate."""
 
-    def start(self, param: Tensor, /) -> Slots:
+    def start(self, param: Tensor, /) -> OptimizerState:
         """Make the memory of one parameter."""
         ...
 
     def update(
-        self, param: Tensor, grad: Tensor, slots: Slots, lr: Tensor | float, /
-    ) -> tuple[Tensor, Slots]:
+        self, param: Tensor, grad: Tensor, optimizer_state: OptimizerState, lr: Tensor | float, /
+    ) -> tuple[Tensor, OptimizerState]:
         """Move one parameter; nothing is changed in place."""
         ...
 
-    def update_in_place(self, param: Tensor, grad: Tensor, slots: Slots, lr: float, /) -> None:
+    def update_in_place(
+        self, param: Tensor, grad: Tensor, optimizer_state: OptimizerState, lr: float, /
+    ) -> None:
         """Move one parameter and its memory."""
         ...
 
@@ -59,25 +61,27 @@ class SGD:
         if self.nesterov and not self.momentum:
             raise ValueError(f"Nesterov momentum needs momentum > 0, got {self}")
 
-    def start(self, param: Tensor, /) -> Slots:
+    def start(self, param: Tensor, /) -> OptimizerState:
         return {"velocity": torch.zeros_like(param)} if self.momentum else {}
 
     def update(
-        self, param: Tensor, grad: Tensor, slots: Slots, lr: Tensor | float, /
-    ) -> tuple[Tensor, Slots]:
+        self, param: Tensor, grad: Tensor, optimizer_state: OptimizerState, lr: Tensor | float, /
+    ) -> tuple[Tensor, OptimizerState]:
         if self.weight_decay:
             grad = grad + param * self.weight_decay
         if not self.momentum:
-            return descend(param, grad, lr * self.lr), slots
-        velocity = slots["velocity"] * self.momentum + grad
+            return subtract_step(param, grad, lr * self.lr), optimizer_state
+        velocity = optimizer_state["velocity"] * self.momentum + grad
         grad = grad + velocity * self.momentum if self.nesterov else velocity
-        return descend(param, grad, lr * self.lr), {"velocity": velocity}
+        return subtract_step(param, grad, lr * self.lr), {"velocity": velocity}
 
-    def update_in_place(self, param: Tensor, grad: Tensor, slots: Slots, lr: float, /) -> None:
+    def update_in_place(
+        self, param: Tensor, grad: Tensor, optimizer_state: OptimizerState, lr: float, /
+    ) -> None:
         if self.weight_decay:
             grad = grad + param * self.weight_decay
         if self.momentum:
-            velocity = slots["velocity"].mul_(self.momentum).add_(grad)
+            velocity = optimizer_state["velocity"].mul_(self.momentum).add_(grad)
             grad = grad + velocity * self.momentum if self.nesterov else velocity
         param.sub_(grad, alpha=lr * self.lr)
 
@@ -98,39 +102,41 @@ class Adam:
         if not 0 <= self.weight_decay < math.inf or not 0 <= self.eps < math.inf:
             raise ValueError(f"Adam needs finite weight_decay and eps >= 0, got {self}")
 
-    def start(self, param: Tensor, /) -> Slots:
+    def start(self, param: Tensor, /) -> OptimizerState:
         # The two products stay scalars of the parameter, so that they stack over workers.
         one = torch.ones((), dtype=param.dtype, device=param.device)
         zero = torch.zeros_like(param)
         return {"mean": zero, "square": zero.clone(), "left1": one, "left2": one.clone()}
 
     def update(
-        self, param: Tensor, grad: Tensor, slots: Slots, lr: Tensor | float, /
-    ) -> tuple[Tensor, Slots]:
+        self, param: Tensor, grad: Tensor, optimizer_state: OptimizerState, lr: Tensor | float, /
+    ) -> tuple[Tensor, OptimizerState]:
         (b1, b2), rate = self.betas, lr * self.lr
         if self.weight_decay and self.decoupled:
             param = param - param * (rate * self.weight_decay)
         elif self.weight_decay:
             grad = grad + param * self.weight_decay
-        mean = slots["mean"] * b1 + grad * (1 - b1)
-        square = slots["square"] * b2 + grad * grad * (1 - b2)
-        left1, left2 = slots["left1"] * b1, slots["left2"] * b2
+        mean = optimizer_state["mean"] * b1 + grad * (1 - b1)
+        square = optimizer_state["square"] * b2 + grad * grad * (1 - b2)
+        left1, left2 = optimizer_state["left1"] * b1, optimizer_state["left2"] * b2
         step = (mean / (1 - left1)) / ((square / (1 - left2)).sqrt() + self.eps)
         moved = {"mean": mean, "square": square, "left1": left1, "left2": left2}
-        return descend(param, step, rate), moved
+        return subtract_step(param, step, rate), moved
 
-    def update_in_place(self, param: Tensor, grad: Tensor, slots: Slots, lr: float, /) -> None:
+    def update_in_place(
+        self, param: Tensor, grad: Tensor, optimizer_state: OptimizerState, lr: float, /
+    ) -> None:
         # As ``update``, operation by operation, with two tensors besides at the most.
         (b1, b2), rate = self.betas, lr * self.lr
         if self.weight_decay and self.decoupled:
             param.sub_(param * (rate * self.weight_decay))
         elif self.weight_decay:
             grad = (param * self.weight_decay).add_(grad)
-        slots["mean"].mul_(b1).add_(grad * (1 - b1))
-        slots["square"].mul_(b2).add_((grad * grad).mul_(1 - b2))
-        left1, left2 = slots["left1"].mul_(b1), slots["left2"].mul_(b2)
-        spread = (slots["square"] / (1 - left2)).sqrt_().add_(self.eps)
-        param.sub_((slots["mean"] / (1 - left1)).div_(spread), alpha=rate)
+        optimizer_state["mean"].mul_(b1).add_(grad * (1 - b1))
+        optimizer_state["square"].mul_(b2).add_((grad * grad).mul_(1 - b2))
+        left1, left2 = optimizer_state["left1"].mul_(b1), optimizer_state["left2"].mul_(b2)
+        spread = (optimizer_state["square"] / (1 - left2)).sqrt_().add_(self.eps)
+        param.sub_((optimizer_state["mean"] / (1 - left1)).div_(spread), alpha=rate)
 
 
 def adamw(lr: float, weight_decay: float = 0.01, betas: tuple[float, float] = (0.9, 0.999)) -> Adam:

@@ -4,7 +4,7 @@ import torch
 from torch import Generator
 
 
-def sample(population: int, size: int, rng: Generator) -> list[int]:
+def sample_distinct(population: int, size: int, rng: Generator) -> list[int]:
     """Draw ``size`` distinct numbers below ``population`` uniformly, in time and memory O(size).
 
     Floyd's algorithm; Bentley and Floyd, *A sample of brilliance*, 1987.
@@ -12,7 +12,7 @@ def sample(population: int, size: int, rng: Generator) -> list[int]:
     Raises:
         ValueError: if more are asked for than there are.
 
-    >>> sample(10**6, 3, torch.Generator().manual_seed(0)) == sample(
+    >>> sample_distinct(10**6, 3, torch.Generator().manual_seed(0)) == sample_distinct(
     ...     10**6, 3, torch.Generator().manual_seed(0))
     True
     """

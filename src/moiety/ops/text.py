@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
+def align_columns(rows: Sequence[Sequence[str]]) -> str:
     r"""Align rows of words in columns.
 
-    >>> columns([["a", "b"], ["long", "c"]])
+    >>> align_columns([["a", "b"], ["long", "c"]])
     'a     b\nlong  c'
     """
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]

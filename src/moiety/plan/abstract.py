@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from moiety.core.protocols import View
+from moiety.core.protocols import Transform
 from moiety.core.rows import Rows
 from moiety.core.types import Batch, Params
 
@@ -25,48 +25,50 @@ NUMBERED = ("aten.index.Tensor", "aten.index_put.default", "aten._index_put_impl
 """What takes shapes by positions that are numbers: a mask of shapes alone has no length."""
 
 
-def shapes(params: Params) -> dict[str, Tensor]:
+def abstract_params(params: Params) -> dict[str, Tensor]:
     """Keep shapes and types of tensors, and no numbers."""
     return {n: torch.empty(t.shape, dtype=t.dtype, device=META) for n, t in params.items()}
 
 
-def measures(batch: Batch) -> dict[str, Tensor]:
+def abstract_measures(batch: Batch) -> dict[str, Tensor]:
     """Keep the numbers of whole numbers, and of all else the shapes."""
     return {n: t.to(META) if t.is_floating_point() else t.cpu() for n, t in batch.items()}
 
 
-def nbytes(tensor: Tensor) -> int:
+def count_storage_bytes(tensor: Tensor) -> int:
     """Count the bytes of what a tensor lies in; a sparse one has indices and values."""
     if tensor.is_sparse:
-        return nbytes(tensor._indices()) + nbytes(tensor._values())  # noqa: SLF001
+        return count_storage_bytes(tensor._indices()) + count_storage_bytes(tensor._values())  # noqa: SLF001
     return tensor.untyped_storage().nbytes()
 
 
 @dataclass(frozen=True)
-class Bare:
+class AbstractRows:
     """Rows of which measures have shapes alone.
 
     Args:
         rows: with numbers.
-        view: adds columns, as the method would; None for none.
+        transform: adds columns, as the method would; None for none.
     """
 
     rows: Rows
-    view: View | None = None
+    transform: Transform | None = None
 
     @property
     def size(self) -> int:
         return self.rows.size
 
     def take(self, ids: Tensor, /) -> Batch:
-        if self.view is None:
-            return measures(self.rows.take(ids))
-        batch = measures(self.rows.take(ids.repeat(2)))  # a norm knows no statistics of one row
-        with Shapes(), torch.no_grad():
-            return {name: column[: len(ids)] for name, column in self.view(batch).items()}
+        if self.transform is None:
+            return abstract_measures(self.rows.take(ids))
+        batch = abstract_measures(
+            self.rows.take(ids.repeat(2))
+        )  # a norm knows no statistics of one row
+        with AbstractMode(), torch.no_grad():
+            return {name: column[: len(ids)] for name, column in self.transform(batch).items()}
 
 
-class Shapes(TorchDispatchMode):
+class AbstractMode(TorchDispatchMode):
     """Lets shapes meet numbers while it is open, and counts the operations of sparse products.
 
     ``flops`` is 2 for each entry of a sparse matrix and column of what it multiplies. torch's
@@ -94,32 +96,32 @@ class Shapes(TorchDispatchMode):
     ) -> Any:
         del types
         named = dict(kwargs or {})
-        tensors = list(leaves((*args, *named.values())))
+        tensors = list(iterate_tensors((*args, *named.values())))
         if not any(tensor.is_meta for tensor in tensors):
             return func(*args, **named)
         if any(tensor.is_sparse for tensor in tensors):
             return self.product(tensors)
         if str(func) == "aten._to_copy.default":
             named["device"] = META  # shapes stay shapes where numbers would move
-        elif any(map(numbered, tensors)) and str(func) not in NUMBERED:
-            args = tree_map(without_numbers, args)
+        elif any(map(has_numbers, tensors)) and str(func) not in NUMBERED:
+            args = tree_map(to_abstract, args)
         return func(*args, **named)
 
 
-def leaves(values: Iterable[Any]) -> Iterator[Tensor]:
+def iterate_tensors(values: Iterable[Any]) -> Iterator[Tensor]:
     """Give the tensors among some arguments, and in lists of them."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, list | tuple):
-            yield from leaves(value)
+            yield from iterate_tensors(value)
 
 
-def numbered(tensor: Tensor) -> bool:
+def has_numbers(tensor: Tensor) -> bool:
     """Say whether a tensor has numbers, and more than one: one alone meets any device."""
     return tensor.ndim > 0 and not tensor.is_meta
 
 
-def without_numbers(value: Any) -> Any:
+def to_abstract(value: Any) -> Any:
     """Take its numbers from a tensor."""
-    return value.to(META) if isinstance(value, Tensor) and numbered(value) else value
+    return value.to(META) if isinstance(value, Tensor) and has_numbers(value) else value

@@ -26,7 +26,7 @@ class Choice:
     part: str = ""
 
 
-def decide(
+def choose_method(
     found: Mapping[str, Forecast], steps: int, cost: tuple[float, float], memory: float = 0.0
 ) -> Choice:
     """Choose among forecasts.
@@ -40,15 +40,20 @@ def decide(
         cost: statistical cost to a moderate accuracy and near the end.
         memory: bytes of a worker; 0 for as many as need be.
     """
-    whole = plainest(found["local_sgd"], found["data_parallel"], steps)
+    whole = choose_whole_method(found["local_sgd"], found["data_parallel"], steps)
     room = memory or math.inf
     if whole.memory_bytes > room:
         whole = min((found["local_sgd"], found["data_parallel"]), key=lambda one: one.memory_bytes)
     if min(one.memory_bytes for one in found.values()) > room:
-        return nothing_fits(found, cost)
+        return explain_misfit(found, cost)
     parts = [one for one in found.values() if one.share < 1]
     if not parts:
-        return Choice(whole.method, f"no method here deals the model; {why(whole)}", 1.0, cost)
+        return Choice(
+            whole.method,
+            f"no method here deals the model; {explain_whole_method(whole)}",
+            1.0,
+            cost,
+        )
     part = min(parts, key=lambda one: (one.memory_bytes > room, one.seconds(steps)))
     gain = whole.seconds(steps) / part.seconds(steps)
     moderate, late = cost
@@ -68,11 +73,13 @@ def decide(
             f"accuracy, less than the {late:.3g} times near the end, where {whole.method} is first"
         )
         return Choice(part.method, reason, gain, cost, part.method)
-    reason = f"{told}, but needs {moderate:.3g} times the steps or more; {why(whole)}"
+    reason = (
+        f"{told}, but needs {moderate:.3g} times the steps or more; {explain_whole_method(whole)}"
+    )
     return Choice(whole.method, reason, gain, cost, part.method)
 
 
-def nothing_fits(found: Mapping[str, Forecast], cost: tuple[float, float]) -> Choice:
+def explain_misfit(found: Mapping[str, Forecast], cost: tuple[float, float]) -> Choice:
     """Name what needs the least, and say that a worker has less."""
     least = min(found.values(), key=lambda one: one.memory_bytes)
     reason = (
@@ -83,20 +90,20 @@ def nothing_fits(found: Mapping[str, Forecast], cost: tuple[float, float]) -> Ch
     return Choice(least.method, reason, 1.0, cost, least.method if least.share < 1 else "")
 
 
-def whence(choice: Choice) -> str:
+def explain_cost_source(choice: Choice) -> str:
     """Say where the statistical cost comes from that was not given."""
     if choice.part in ("", BASIS):
         return "assumed, see docs/planning.md"
     return f"assumed of {choice.part}, measured for {BASIS} alone; see docs/planning.md"
 
 
-def plainest(local: Forecast, parallel: Forecast, steps: int) -> Forecast:
+def choose_whole_method(local: Forecast, parallel: Forecast, steps: int) -> Forecast:
     """Prefer data parallelism where averaging at every step costs next to nothing."""
     cheap = parallel.seconds(steps) <= LEVEL * local.seconds(steps)
     return parallel if cheap else local
 
 
-def why(whole: Forecast) -> str:
+def explain_whole_method(whole: Forecast) -> str:
     """Say why of the two methods with whole models this one."""
     if whole.method == "data_parallel":
         return "averaging at every step costs next to nothing on this link"

@@ -10,22 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moiety.core.protocols import Descent, Foretold, Method
-from moiety.core.rows import look
+from moiety.core.protocols import Descent, Method, PredictsUpdate
+from moiety.core.rows import transform_rows
 from moiety.core.state import Job, Record, State, count_bytes
 from moiety.core.types import Params
-from moiety.engine.work import answer
+from moiety.engine.work import make_reply
 from moiety.methods.task import Task
-from moiety.plan.abstract import META, Bare, shapes
+from moiety.plan.abstract import META, AbstractRows, abstract_params
 from moiety.plan.count import LAYOUTS, Link, Traffic
-from moiety.plan.outline import Outline
-from moiety.plan.profile import Effort, ask, rehearse
-from moiety.plan.speed import idle_s, job_s, step_s
+from moiety.plan.outline import AbstractRun
+from moiety.plan.profile import JobCost, profile_job, profile_query
+from moiety.plan.speed import time_idle_round, time_job, time_step
 from moiety.recipes.build import REFERENCE
-from moiety.recipes.common import need_common
-from moiety.recipes.options import make
+from moiety.recipes.common import require_common
+from moiety.recipes.options import make_method
 from moiety.recipes.record import Federation
-from moiety.rounds.synchronous import begin, dispatch, questions
+from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Forecast:
     Args:
         method: its name.
         share: the mean piece over the whole model, in bytes.
-        effort: of the worker whose job has the most operations.
+        cost: of the worker whose job has the most operations.
         memory_bytes: of a worker, at most.
         flops_all: of all workers in a round.
         traffic: of a round.
@@ -68,86 +68,88 @@ class Forecast:
         job_s: seconds of a job apart from its steps: its plan, its rows, a copy of its piece, and
             what its first step takes longer than the others.
         work_s: seconds of the slowest worker's job.
-        works_s: seconds of all workers' jobs, one after the other.
-        slice_s: seconds of dealing, cutting and folding.
+        serial_work_s: seconds of all workers' jobs, one after the other.
+        server_s: seconds of dealing, cutting and folding.
         link_s: seconds on the link.
     """
 
     method: str
     share: float
-    effort: Effort
+    cost: JobCost
     memory_bytes: int
     flops_all: int
     traffic: Traffic
     step_s: float
     job_s: float
     work_s: float
-    works_s: float
-    slice_s: float
+    serial_work_s: float
+    server_s: float
     link_s: float
 
     @property
     def round_s(self) -> float:
         """Seconds of a round of workers beside each other."""
-        return self.work_s + self.slice_s + self.link_s
+        return self.work_s + self.server_s + self.link_s
 
     def seconds(self, steps: int) -> float:
         """Seconds until every worker has made some local steps."""
-        return self.round_s * steps / self.effort.steps
+        return self.round_s * steps / self.cost.steps
 
 
-def baselines(plan: Outline) -> Sequence[str]:
+def list_baselines(plan: AbstractRun) -> Sequence[str]:
     """Say what every plan compares; of a graph's features only the hidden ones are dealt."""
     return ("gist" if plan.graph else "ist", "local_sgd", "data_parallel")
 
 
 @dataclass(frozen=True)
-class Scene:
+class FirstRound:
     """The first round of a method: its questions and jobs, of shapes or with numbers.
 
     Args:
         method: whose first values are those of the jobs.
         state: before the round.
-        hints: what workers answered; numbers that stand for others of the same shapes.
+        answers: what workers answered; numbers that stand for others of the same shapes.
     """
 
     method: Method
     state: State
-    roster: Sequence[int]
+    cohort: Sequence[int]
     seed: int
-    hints: Mapping[int, Params]
+    answers: Mapping[int, Params]
 
     @property
-    def questions(self) -> list[Job]:
+    def query_jobs(self) -> list[Job]:
         """Cut the questions."""
-        return list(questions(self.method, self.state, self.roster, self.seed))
+        return list(query_jobs(self.method, self.state, self.cohort, self.seed))
 
     @property
     def jobs(self) -> list[Job]:
         """Cut the jobs."""
-        return list(dispatch(self.method, self.state, self.roster, self.hints, self.seed))
+        return list(make_jobs(self.method, self.state, self.cohort, self.answers, self.seed))
 
 
-def stand_in(hint: Params) -> dict[str, Tensor]:
+def fill_answer(answer: Params) -> dict[str, Tensor]:
     """Make an answer of shapes alone one with numbers: 0, 1, 2, ..., each another index or score.
 
     Which indices a worker names changes no size, for those of an axis are of one shape.
     """
-    return {name: torch.arange(t.numel()).reshape(t.shape).to(t.dtype) for name, t in hint.items()}
+    return {
+        name: torch.arange(t.numel()).reshape(t.shape).to(t.dtype) for name, t in answer.items()
+    }
 
 
-def bare(method: Method, plan: Outline) -> Scene:
+def abstract_round(method: Method, plan: AbstractRun) -> FirstRound:
     """Lay out a first round of shapes alone."""
-    first = shapes(method.model.params if method.first is None else method.first)
-    state = State(first, slots=method.solve.slots(first))
-    return Scene(replace(method, first=first), state, list(plan.rows), plan.seed, {})
+    first = abstract_params(method.model.params if method.first is None else method.first)
+    state = State(first, optimizer_state=method.solve.first_optimizer_state(first))
+    return FirstRound(replace(method, first=first), state, list(plan.rows), plan.seed, {})
 
 
-def refusal(method: Method, plan: Outline) -> str:
+def explain_refusal(method: Method, plan: AbstractRun) -> str:
     """Say why only a run can tell what a method's steps cost; nothing where shapes tell it."""
     if not isinstance(method.solve, Descent):
         return "its workers work until their numbers say stop, so only a run can tell for how long"
-    if method.view is not None and not plan.known:
+    if method.transform is not None and not plan.known:
         return (
             "k-means finds its anchors by a trained common expert, so only a run can tell who is "
             "one; population.anchors=0 or population.scheme='labels' can be planned"
@@ -155,7 +157,9 @@ def refusal(method: Method, plan: Outline) -> str:
     return ""
 
 
-def efforts(method: Method, plan: Outline) -> tuple[Mapping[int, Effort], Mapping[int, Params]]:
+def profile_round(
+    method: Method, plan: AbstractRun
+) -> tuple[Mapping[int, JobCost], Mapping[int, Params]]:
     """Walk a round of a method whose parameters have shapes alone.
 
     Returns:
@@ -164,29 +168,30 @@ def efforts(method: Method, plan: Outline) -> tuple[Mapping[int, Effort], Mappin
     Raises:
         ValueError: for a method whose costs hang on numbers, with the reason.
     """
-    solve, reason = method.solve, refusal(method, plan)
+    solve, reason = method.solve, explain_refusal(method, plan)
     if reason:
         raise ValueError(reason)
     assert isinstance(solve, Descent)
-    scene = bare(method, plan)
-    rows = {worker: Bare(mine, method.view) for worker, mine in plan.rows.items()}
+    scene = abstract_round(method, plan)
+    rows = {worker: AbstractRows(mine, method.transform) for worker, mine in plan.rows.items()}
     try:
-        probe = method.probe
-        asked = {} if probe is None else {
-            job.worker: ask(probe.solve, job, rows[job.worker]) for job in scene.questions
+        query = method.query
+        asked = {} if query is None else {
+            job.worker: profile_query(query.solve, job, rows[job.worker])
+            for job in scene.query_jobs
         }  # fmt: skip
-        hints = {worker: stand_in(one.hint) for worker, one in asked.items()}
-        jobs = replace(scene, hints=hints).jobs
+        answers = {worker: fill_answer(one.answer) for worker, one in asked.items()}
+        jobs = replace(scene, answers=answers).jobs
         return {
-            job.worker: rehearse(solve, job, rows[job.worker], asked.get(job.worker))
+            job.worker: profile_job(solve, job, rows[job.worker], asked.get(job.worker))
             for job in jobs
-        }, hints
+        }, answers
     except (RuntimeError, NotImplementedError) as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"its model looks at numbers, not at shapes ({cause})") from error
 
 
-def made(name: str, task: Task, record: Federation) -> Method:
+def make_forecast_method(name: str, task: Task, record: Federation) -> Method:
     """Make a method, or say why a plan cannot.
 
     Raises:
@@ -195,66 +200,66 @@ def made(name: str, task: Task, record: Federation) -> Method:
     if name == REFERENCE:
         raise ValueError("it never trains")
     if name == "ddome":
-        need_common(name, int(task.common is not None))
-    return make(name, task, record.options)
+        require_common(name, int(task.common is not None))
+    return make_method(name, task, record.options)
 
 
-def forecast(name: str, plan: Outline, setting: Setting) -> Forecast:
+def forecast_round(name: str, plan: AbstractRun, setting: Setting) -> Forecast:
     """Say what a round of a method would cost.
 
     Raises:
         ValueError: where only a run can tell, with the reason.
     """
     with torch.device(META):
-        method = made(name, plan.task, plan.record)
-    found, hints = efforts(method, plan)
+        method = make_forecast_method(name, plan.task, plan.record)
+    found, answers = profile_round(method, plan)
     most = max(found, key=lambda worker: found[worker].flops)
     whole = count_bytes(plan.task.model.params)
     sent = [effort.down_bytes for effort in found.values()]
     back = [effort.up_bytes for effort in found.values()]
     traffic = LAYOUTS[setting.layout](sent, back)
-    each_s, apart_s, slice_s = speeds(name, plan, setting, found, hints)
+    each_s, apart_s, slice_s = measure_seconds(name, plan, setting, found, answers)
     work = {worker: effort.steps * each_s + apart_s for worker, effort in found.items()}
     return Forecast(
         method=name,
         share=sum(effort.piece_bytes for effort in found.values()) / len(found) / whole,
-        effort=found[most],
+        cost=found[most],
         memory_bytes=max(effort.memory_bytes for effort in found.values()),
         flops_all=sum(effort.flops for effort in found.values()),
         traffic=traffic,
         step_s=each_s,
         job_s=apart_s,
         work_s=max(work.values()),
-        works_s=sum(work.values()),
-        slice_s=slice_s,
+        serial_work_s=sum(work.values()),
+        server_s=slice_s,
         link_s=setting.link.seconds(traffic.waited),
     )
 
 
-def exchange(name: str, plan: Outline, setting: Setting) -> Traffic | None:
+def forecast_traffic(name: str, plan: AbstractRun, setting: Setting) -> Traffic | None:
     """Say what a round sends, where that is known though not how long workers work."""
     try:
         with torch.device(META):
-            method = made(name, plan.task, plan.record)
+            method = make_forecast_method(name, plan.task, plan.record)
     except ValueError:
-        return None  # the reason is told by ``forecast``
+        return None  # the reason is told by ``forecast_round``
     solve = method.solve
-    if not isinstance(solve, Foretold) or method.probe is not None:
+    if not isinstance(solve, PredictsUpdate) or method.query is not None:
         return None
-    jobs = bare(method, plan).jobs
+    jobs = abstract_round(method, plan).jobs
     sizes = {worker: rows.size for worker, rows in plan.rows.items()}
-    updates = [solve.foretell(sizes[job.worker], job) for job in jobs]
+    updates = [solve.predict_update(sizes[job.worker], job) for job in jobs]
     record = Record()
-    back = [answer(job, one, record).up_bytes for job, one in zip(jobs, updates, strict=True)]
+    back = [make_reply(job, one, record).up_bytes for job, one in zip(jobs, updates, strict=True)]
     return LAYOUTS[setting.layout]([job.down_bytes for job in jobs], back)
 
 
-def speeds(
+def measure_seconds(
     name: str,
-    plan: Outline,
+    plan: AbstractRun,
     setting: Setting,
-    found: Mapping[int, Effort],
-    hints: Mapping[int, Params],
+    found: Mapping[int, JobCost],
+    answers: Mapping[int, Params],
 ) -> tuple[float, float, float]:
     """Give seconds: of a local step, of a job besides, of dealing, cutting and folding a round."""
     worker = max(found, key=lambda one: found[one].flops)
@@ -262,15 +267,23 @@ def speeds(
         moved = sum(effort.down_bytes + effort.up_bytes for effort in found.values())
         each_s = found[worker].step_flops / setting.flops + setting.launch_s
         return each_s, 0.0, 2 * moved / setting.copy_rate
-    method = made(name, plan.numbers(), plan.record)
-    solve: Any = method.solve  # a Descent, or ``efforts`` had refused it
-    scene = Scene(method, begin(method), list(plan.rows), plan.seed, hints)
-    rows = plan.rows[worker] if method.view is None else look(plan.rows[worker], method.view)
+    method = make_forecast_method(name, plan.numbers(), plan.record)
+    solve: Any = method.solve  # a Descent, or ``profile_round`` had refused it
+    scene = FirstRound(method, initialise_state(method), list(plan.rows), plan.seed, answers)
+    rows = (
+        plan.rows[worker]
+        if method.transform is None
+        else transform_rows(plan.rows[worker], method.transform)
+    )
     job = next(job for job in scene.jobs if job.worker == worker)
-    each_s = step_s(solve, job, rows)
-    apart_s = job_s(solve, job, rows, each_s)
-    for question in scene.questions:
+    each_s = time_step(solve, job, rows)
+    apart_s = time_job(solve, job, rows, each_s)
+    for question in scene.query_jobs:
         if question.worker == worker:
-            assert method.probe is not None
-            apart_s += job_s(method.probe.solve, question, rows)
-    return each_s + setting.launch_s, apart_s, idle_s(method, scene.state, scene.roster, hints)
+            assert method.query is not None
+            apart_s += time_job(method.query.solve, question, rows)
+    return (
+        each_s + setting.launch_s,
+        apart_s,
+        time_idle_round(method, scene.state, scene.cohort, answers),
+    )

@@ -30,16 +30,16 @@ Measured on a perceptron 784-512-512-10 and 12,000 rows of Fashion-MNIST, median
 """
 
 
-def matrices(widths: Sequence[int]) -> int:
+def count_matrix_weights(widths: Sequence[int]) -> int:
     """Count the weights of a perceptron's matrices.
 
-    >>> matrices((784, 512, 512, 10))
+    >>> count_matrix_weights((784, 512, 512, 10))
     668672
     """
     return sum(ins * outs for ins, outs in pairwise(widths))
 
 
-def perceptron(widths: Sequence[int], *, out_bias: bool = False) -> int:
+def count_perceptron(widths: Sequence[int], *, out_bias: bool = False) -> int:
     """Count the numbers of a normed perceptron without biases: matrices, scales and shifts.
 
     A piece of it is a perceptron of the hands' sizes, so this counts P and P_s alike.
@@ -48,26 +48,26 @@ def perceptron(widths: Sequence[int], *, out_bias: bool = False) -> int:
         widths: inputs, hidden units (or those of a hand) of each layer, classes.
         out_bias: whether the output has a bias.
 
-    >>> perceptron((784, 512, 512, 10)), perceptron((784, 128, 128, 10))
+    >>> count_perceptron((784, 512, 512, 10)), count_perceptron((784, 128, 128, 10))
     (670720, 118528)
     """
-    return matrices(widths) + 2 * sum(widths[1:-1]) + out_bias * widths[-1]
+    return count_matrix_weights(widths) + 2 * sum(widths[1:-1]) + out_bias * widths[-1]
 
 
-def hand(widths: Sequence[int], num: int) -> tuple[int, ...]:
+def narrow_widths(widths: Sequence[int], num: int) -> tuple[int, ...]:
     """Give the widths of the largest piece when every hidden layer is dealt to ``num`` workers."""
     return (widths[0], *(-(-width // num) for width in widths[1:-1]), widths[-1])
 
 
-def partly(shared: float, dealt: float, share: float) -> float:
+def count_partly_shared(shared: float, dealt: float, share: float) -> float:
     """Count the numbers of a piece: what is shared, and a share of what is dealt (ResIST, LoFT)."""
     return shared + dealt * share
 
 
-def sage(inputs: int, hidden: int, classes: int, layers: int, num: int) -> int:
+def count_sage(inputs: int, hidden: int, classes: int, layers: int, num: int) -> int:
     """Count the numbers of a piece of GraphSAGE: two matrices a layer, biases (arXiv:2102.10424).
 
-    >>> sage(100, 4096, 47, 1, 8)
+    >>> count_sage(100, 4096, 47, 1, 8)
     151087
     """
     mine = hidden // num
@@ -75,16 +75,16 @@ def sage(inputs: int, hidden: int, classes: int, layers: int, num: int) -> int:
     return 2 * inputs * mine + between + 2 * mine * classes + layers * mine + classes
 
 
-def gcn(widths: Sequence[int]) -> int:
+def count_gcn(widths: Sequence[int]) -> int:
     """Count the numbers of a graph network of one matrix a layer, or of a piece, with biases.
 
-    >>> gcn((512, 256, 256, 7)), gcn((512, 64, 64, 7))
+    >>> count_gcn((512, 256, 256, 7)), count_gcn((512, 64, 64, 7))
     (198919, 37447)
     """
-    return matrices(widths) + sum(widths[1:])
+    return count_matrix_weights(widths) + sum(widths[1:])
 
 
-def graph_flops(widths: Sequence[int], nodes: int, links: int, halves: int = 1) -> int:
+def count_graph_flops(widths: Sequence[int], nodes: int, links: int, halves: int = 1) -> int:
     """Count the operations of a graph network's step: dense products, and sparse ones.
 
     A sparse product takes a multiply-add for each link and column, once forwards and once back.
@@ -95,29 +95,29 @@ def graph_flops(widths: Sequence[int], nodes: int, links: int, halves: int = 1) 
         links: between them, both ways, and self-loops where the layer has them.
         halves: matrices of a layer: 1 of a GCN, 2 of GraphSAGE, which applies links to one.
 
-    >>> graph_flops((3, 2, 1), 5, 4) == perceptron_flops((3, 2, 1), 5) + 4 * 4 * (2 + 1)
+    >>> count_graph_flops((3, 2, 1), 5, 4) == count_perceptron_flops((3, 2, 1), 5) + 4 * 4 * (2 + 1)
     True
     """
-    return halves * perceptron_flops(widths, nodes) + 4 * links * sum(widths[1:])
+    return halves * count_perceptron_flops(widths, nodes) + 4 * links * sum(widths[1:])
 
 
-def block(width: int) -> int:
+def count_transformer_block(width: int) -> int:
     """Count the dealt numbers of a transformer's block: heads, units, their biases, no norms."""
     return 12 * width**2 + 7 * width
 
 
-def perceptron_flops(widths: Sequence[int], batch: int) -> int:
+def count_perceptron_flops(widths: Sequence[int], batch: int) -> int:
     """Count the operations of a step's matrix products; the inputs need no gradient.
 
     Norms are left out, here and by torch's counter.
 
-    >>> perceptron_flops((3, 2, 1), 5) == 6 * 5 * (3 * 2 + 2 * 1) - 2 * 5 * 3 * 2
+    >>> count_perceptron_flops((3, 2, 1), 5) == 6 * 5 * (3 * 2 + 2 * 1) - 2 * 5 * 3 * 2
     True
     """
-    return 6 * batch * matrices(widths) - 2 * batch * widths[0] * widths[1]
+    return 6 * batch * count_matrix_weights(widths) - 2 * batch * widths[0] * widths[1]
 
 
-def memory(
+def count_step_memory(
     size: int, slots: int, kept: int, *, item: int = 4, inputs: int = 0, pieces: int = 2
 ) -> int:
     """Give the bytes of a worker's step: weights, gradients, optimiser, what backward needs.
@@ -125,7 +125,8 @@ def memory(
     Args:
         size: numbers of the piece, P_s.
         slots: numbers that the optimiser keeps per weight: 0 SGD, 1 momentum, 2 Adam.
-        kept: numbers kept for the backward pass; for a perceptron see ``perceptron_kept``.
+        kept: numbers kept for the backward pass; for a perceptron see
+            ``count_perceptron_activations``.
         item: bytes of a number.
         inputs: bytes of the batch.
         pieces: copies of the weights besides the optimiser's: weights and gradients.
@@ -133,7 +134,9 @@ def memory(
     return item * ((pieces + slots) * size + kept) + inputs
 
 
-def perceptron_kept(widths: Sequence[int], batch: int, activations: int = ACTIVATIONS) -> int:
+def count_perceptron_activations(
+    widths: Sequence[int], batch: int, activations: int = ACTIVATIONS
+) -> int:
     """Count the numbers kept for the backward pass of a perceptron, without its inputs."""
     return batch * (activations * sum(widths[1:-1]) + widths[-1])
 
@@ -157,14 +160,14 @@ class Traffic:
     waited: float
 
 
-def server(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
+def count_server_traffic(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
     """Count pieces that a server sends and gets back; what the ledger counts.
 
     Args:
         pieces: bytes down to each worker.
         back: bytes up from each; as many by default.
 
-    >>> server([6, 4]).total, server([6, 4]).busiest
+    >>> count_server_traffic([6, 4]).total, count_server_traffic([6, 4]).busiest
     (20, 10)
     """
     back = pieces if back is None else back
@@ -172,20 +175,20 @@ def server(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
     return Traffic(max(back), max(pieces), down + up, max(down, up), down + up)
 
 
-def central(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
-    """Count as ``server`` does, where the first worker is the server and sends itself nothing."""
+def count_central_traffic(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
+    """Count like ``count_server_traffic``; the first worker, the server, sends itself nothing."""
     back = pieces if back is None else back
     if len(pieces) == 1:
         return Traffic(0, 0, 0, 0, 0)
-    return server(pieces[1:], back[1:])
+    return count_server_traffic(pieces[1:], back[1:])
 
 
-def ring(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
+def count_ring_traffic(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
     """Count pieces gathered from, and given back to, workers that store 1/n of the model each.
 
     For whole models this is a ring all-reduce: 2 (n - 1) / n of a model each way.
 
-    >>> ring([8, 8, 8, 8]).out, ring([8, 8, 8, 8]).total
+    >>> count_ring_traffic([8, 8, 8, 8]).out, count_ring_traffic([8, 8, 8, 8]).total
     (12.0, 48.0)
     """
     num = len(pieces)
@@ -194,7 +197,11 @@ def ring(pieces: Sequence[int], back: Sequence[int] | None = None) -> Traffic:
     return Traffic(each, each, num * each, each, each)
 
 
-LAYOUTS = {"server": server, "central": central, "ring": ring}
+LAYOUTS = {
+    "server": count_server_traffic,
+    "central": count_central_traffic,
+    "ring": count_ring_traffic,
+}
 """Who sends what: through a server, through a worker that is one, or evenly by all."""
 
 
@@ -214,24 +221,30 @@ class Link:
         return 2 * self.latency_ms / 1e3 + sent * 8 / (self.mbit * 1e6) if sent else 0.0
 
 
-def statistical(num: int, steps: int) -> tuple[float, float]:
+def interpolate_statistical_cost(num: int, steps: int) -> tuple[float, float]:
     """Give the statistical cost, moderate and near the end, by lines in the logarithms.
 
     Args:
         num: workers.
         steps: local steps of a round; outside of what was measured, the nearest counts.
 
-    >>> statistical(4, 20), statistical(1, 20)
+    >>> interpolate_statistical_cost(4, 20), interpolate_statistical_cost(1, 20)
     ((2.0, 4.0), (1.0, 1.0))
     """
     few, many = sorted(STATISTICAL)
     place = math.log(min(max(steps, few), many) / few) / math.log(many / few)
-    ends = zip(by_workers(STATISTICAL[few], num), by_workers(STATISTICAL[many], num), strict=True)
+    ends = zip(
+        interpolate_by_workers(STATISTICAL[few], num),
+        interpolate_by_workers(STATISTICAL[many], num),
+        strict=True,
+    )
     moderate, late = (a * (b / a) ** place for a, b in ends)
     return moderate, late
 
 
-def by_workers(table: Sequence[tuple[int, float, float]], num: int) -> tuple[float, float]:
+def interpolate_by_workers(
+    table: Sequence[tuple[int, float, float]], num: int
+) -> tuple[float, float]:
     """Read a table between, and beyond, its numbers of workers."""
     points = list(pairwise(table))
     low, high = next((pair for pair in points if num <= pair[1][0]), points[-1])

@@ -7,26 +7,26 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from moiety.core.rows import Rows, all_rows
+from moiety.core.rows import Rows, take_all_rows
 from moiety.data.dataset import Dataset
 from moiety.methods.task import Task
-from moiety.models.base import Base
+from moiety.models.base import FeatureModel
 from moiety.models.gated import Common, common_expert
-from moiety.plan.abstract import META, Shapes
+from moiety.plan.abstract import META, AbstractMode
 from moiety.recipes.build import read_data
-from moiety.recipes.graphs import TRAIN, check_graph, cluster, opener, place_graph
-from moiety.recipes.nets import NETS, check_fit, check_kind, network
-from moiety.recipes.pacing import check_pace
-from moiety.recipes.population import Places, place
+from moiety.recipes.graphs import TRAIN, check_graph, cluster_graph, make_opener, partition_graph
+from moiety.recipes.nets import NETS, build_network, check_input_type, check_net
+from moiety.recipes.population import Partition, make_partition
 from moiety.recipes.record import Federation
+from moiety.recipes.schedule import check_schedule
 from moiety.tasks.objectives import CrossEntropy, NodeCrossEntropy
 
-Choose = Callable[[Places], Sequence[int]]
+ChooseCohort = Callable[[Partition], Sequence[int]]
 """Who takes part in the first round."""
 
 
 @dataclass(frozen=True)
-class Outline:
+class AbstractRun:
     """A recipe's run, without its numbers.
 
     Args:
@@ -51,14 +51,14 @@ class Outline:
     def numbers(self) -> Task:
         """Make the task with numbers, to measure with; its common expert is not trained."""
         task = self.task
-        net = network(self.record.net, task.shape, task.classes, self.seed)
+        net = build_network(self.record.net, task.shape, task.classes, self.seed)
         if task.common is None:
             return replace(task, model=net)
-        x = all_rows(next(iter(self.rows.values())), 64)["x"]
+        x = take_all_rows(next(iter(self.rows.values())), 64)["x"]
         return replace(task, model=net, common=common_expert(net, net.params, x))
 
 
-def outline(record: Federation, seed: int, choose: Choose | None = None) -> Outline:
+def abstract_run(record: Federation, seed: int, choose: ChooseCohort | None = None) -> AbstractRun:
     """Read the data and lay out the task; no model is allocated, no common expert trained.
 
     Args:
@@ -66,32 +66,36 @@ def outline(record: Federation, seed: int, choose: Choose | None = None) -> Outl
         seed: of the run.
         choose: who takes part; by default the first workers, as many as a round has.
     """
-    check_kind(record.net)
-    data = cluster(read_data(record.data, record.target), record.graph)
+    check_net(record.net)
+    data = cluster_graph(read_data(record.data, record.target), record.graph)
     check_graph(record, data.graph)
-    check_fit(record.net, data.x)
+    check_input_type(record.net, data.x)
     graph, population = data.graph, record.population
-    places = place_graph(data, graph, population) if graph else place(data, population, seed)
+    places = (
+        partition_graph(data, graph, population)
+        if graph
+        else make_partition(data, population, seed)
+    )
     if not NETS[record.net.kind].shaped:
         data = replace(data, x=data.x.flatten(1))
-    size, count = min(record.turnout.size, len(places.train)), population.anchors
-    check_pace(record, size, anchors=bool(places.anchors))
-    roster = choose(places) if choose else sorted(places.train)[:size]
+    size, count = min(record.participation.size, len(places.train)), population.anchors
+    check_schedule(record, size, anchors=bool(places.anchors))
+    cohort = choose(places) if choose else sorted(places.train)[:size]
     with torch.device(META):
-        net = network(record.net, data.x.shape[1:], len(data.classes), seed)
+        net = build_network(record.net, data.x.shape[1:], len(data.classes), seed)
     task = Task(
         net, record.local, record.rounds, size, seed,
-        common=common_of(net, data) if len(places.public) else None,
+        common=abstract_common(net, data) if len(places.public) else None,
         anchors=places.anchors, shape=tuple(data.x.shape[1:]), classes=len(data.classes),
         objective=NodeCrossEntropy if graph else CrossEntropy,
     )  # fmt: skip
-    opened = opener(data)
-    rows = {worker: opened(TRAIN, places.train[worker]) for worker in roster}
-    return Outline(task, rows, record, seed, known=not count or bool(places.anchors))
+    opened = make_opener(data)
+    rows = {worker: opened(TRAIN, places.train[worker]) for worker in cohort}
+    return AbstractRun(task, rows, record, seed, known=not count or bool(places.anchors))
 
 
-def common_of(net: Base, data: Dataset) -> Common:
+def abstract_common(net: FeatureModel, data: Dataset) -> Common:
     """Shape the common expert; of two rows, for a norm knows no statistics of one."""
-    with Shapes():
+    with AbstractMode():
         rows = torch.empty((2, *data.x.shape[1:]), dtype=data.x.dtype, device=META)
         return common_expert(net, net.params, rows)

@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from moiety.blocks.memory import Peak
+from moiety.blocks.memory import MemoryMeter
 from moiety.core.protocols import Descent, Solve
-from moiety.core.rows import Rows, chunks, rowwise
-from moiety.core.state import Job, Plan, count_bytes, count_sections
+from moiety.core.rows import Rows, chunk_positions, is_rowwise
+from moiety.core.state import Job, Plan, count_bytes, count_section_bytes
 from moiety.core.types import Batch, Carry, Params
-from moiety.engine.work import answer, describe, gradient
-from moiety.plan.abstract import META, Shapes, nbytes
+from moiety.engine.work import compute_gradient, make_reply, summarize_losses
+from moiety.plan.abstract import META, AbstractMode, count_storage_bytes
 
 
 @dataclass(frozen=True)
-class Effort:
+class JobCost:
     """What a job costs its worker.
 
     Args:
@@ -40,7 +40,7 @@ class Effort:
         memory_bytes: of tensors alive in its largest step, at most: piece, gradients, optimiser,
             batch and what the backward pass needs, all at once; or what was alive at the fullest
             moment of the walk, where that is more.
-        kept_bytes: of these, what the backward pass needs besides parameters and batch.
+        saved_bytes: of these, what the backward pass needs besides parameters and batch.
     """
 
     steps: int
@@ -50,22 +50,22 @@ class Effort:
     down_bytes: int
     up_bytes: int
     memory_bytes: int
-    kept_bytes: int
+    saved_bytes: int
 
 
 @dataclass(frozen=True)
-class Question:
+class QueryCost:
     """What answering the probe costs a worker, and the answer's shapes."""
 
     flops: int
     down_bytes: int
     up_bytes: int
     memory_bytes: int
-    hint: Params
+    answer: Params
 
 
 @dataclass(frozen=True)
-class Stride:
+class StepCost:
     """A step: its operations, bytes if all were held at once, of these kept for the way back."""
 
     batch: Batch
@@ -74,7 +74,7 @@ class Stride:
     kept: int
 
 
-def rehearse(solve: Descent, job: Job, rows: Rows, asked: Question | None = None) -> Effort:
+def profile_job(solve: Descent, job: Job, rows: Rows, asked: QueryCost | None = None) -> JobCost:
     """Walk a job on shapes.
 
     Args:
@@ -88,23 +88,26 @@ def rehearse(solve: Descent, job: Job, rows: Rows, asked: Question | None = None
     """
     plan, role = solve.plan(rows.size, job), job.share.role
     carry = solve.start(job, {})
-    found = [(step(solve, carry, role, batch), count) for batch, count in batches(rows, plan)]
+    found = [
+        (profile_step(solve, carry, role, batch), count)
+        for batch, count in list_batch_shapes(rows, plan)
+    ]
     wide = max((one for one, _ in found), key=lambda one: one.held)
-    reply = answer(job, solve.finish(job, carry, {}), describe(job, rows.size, None))
-    effort = Effort(
+    reply = make_reply(job, solve.finish(job, carry, {}), summarize_losses(job, rows.size, None))
+    effort = JobCost(
         steps=plan.steps,
         flops=sum(one.flops * count for one, count in found),
         step_flops=max(one.flops for one, _ in found),
         piece_bytes=count_bytes(job.piece),
         down_bytes=job.down_bytes,
         up_bytes=reply.up_bytes,
-        memory_bytes=max(wide.held, fullest(solve, carry, role, wide.batch)),
-        kept_bytes=wide.kept,
+        memory_bytes=max(wide.held, measure_peak(solve, carry, role, wide.batch)),
+        saved_bytes=wide.kept,
     )
-    return effort if asked is None else joined(effort, asked)
+    return effort if asked is None else add_query_cost(effort, asked)
 
 
-def joined(effort: Effort, asked: Question) -> Effort:
+def add_query_cost(effort: JobCost, asked: QueryCost) -> JobCost:
     """Add what the probe took; memory is that of the larger of the two."""
     return replace(
         effort,
@@ -115,32 +118,36 @@ def joined(effort: Effort, asked: Question) -> Effort:
     )
 
 
-def ask(solve: Solve, job: Job, rows: Rows) -> Question:
+def profile_query(solve: Solve, job: Job, rows: Rows) -> QueryCost:
     """Walk the answer to a probe: a tally of all rows, or none at all."""
     carry, flops, most = solve.start(job, {}), 0, 0
     row = rows.take(torch.zeros(1, dtype=torch.long))
-    tally: Params = {}
-    for width, count in Counter(map(len, chunks(rows, 1024))).items():
-        batch = batch_of(row, width)
-        with FlopCounterMode(display=False) as counter, Peak(bare=True) as peak, Shapes() as walk:
-            hold(peak, carry["params"], batch)
+    statistics: Params = {}
+    for width, count in Counter(map(len, chunk_positions(rows, 1024))).items():
+        batch = shape_batch(row, width)
+        with (
+            FlopCounterMode(display=False) as counter,
+            MemoryMeter(count_abstract=True) as peak,
+            AbstractMode() as walk,
+        ):
+            count_held(peak, carry["params"], batch)
             with torch.no_grad():
-                tally = solve.tally(carry, batch, job.share.role)
+                statistics = solve.statistics(carry, batch, job.share.role)
         flops += count * (counter.get_total_flops() + walk.flops)
         most = max(most, peak.most)
-    with Shapes():
-        update = solve.finish(job, carry, tally)
-    reply = answer(job, update, describe(job, rows.size, None))
-    return Question(flops, job.down_bytes, reply.up_bytes, most, reply.hint)
+    with AbstractMode():
+        update = solve.finish(job, carry, statistics)
+    reply = make_reply(job, update, summarize_losses(job, rows.size, None))
+    return QueryCost(flops, job.down_bytes, reply.up_bytes, most, reply.answer)
 
 
-def batches(rows: Rows, plan: Plan) -> Iterator[tuple[Batch, int]]:
+def list_batch_shapes(rows: Rows, plan: Plan) -> Iterator[tuple[Batch, int]]:
     """Give the batches of a plan that differ in size, and how many steps have each."""
     widths = (plan.weights > 0).sum(1).tolist()
-    if rowwise(rows):
+    if is_rowwise(rows):
         row = rows.take(torch.zeros(1, dtype=torch.long))
         for width, count in Counter(widths).items():
-            yield batch_of(row, width), count
+            yield shape_batch(row, width), count
         return
     drawn = zip(plan.rows.tolist(), widths, strict=True)
     for ids, count in Counter(tuple(sorted(ids[:width])) for ids, width in drawn).items():
@@ -148,7 +155,7 @@ def batches(rows: Rows, plan: Plan) -> Iterator[tuple[Batch, int]]:
         yield {**columns, "weight": torch.empty(len(ids), device=META)}, count
 
 
-def batch_of(row: Batch, width: int) -> dict[str, Tensor]:
+def shape_batch(row: Batch, width: int) -> dict[str, Tensor]:
     """Shape a batch of some rows like one row of it; with weights."""
     columns = {
         name: torch.empty((width, *column.shape[1:]), dtype=column.dtype, device=META)
@@ -157,57 +164,62 @@ def batch_of(row: Batch, width: int) -> dict[str, Tensor]:
     return {**columns, "weight": torch.empty(width, device=META)}
 
 
-def step(solve: Descent, carry: Carry, role: str, batch: Batch) -> Stride:
+def profile_step(solve: Descent, carry: Carry, role: str, batch: Batch) -> StepCost:
     """Count what a step takes."""
-    carry, seeded = begun(carry, batch)
+    carry, seeded = prepare_step(carry, batch)
     fixed = [*carry["params"].values(), *carry["frozen"].values(), *batch.values()]
-    known = {storage(tensor) for tensor in fixed}
+    known = {identify_storage(tensor) for tensor in fixed}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        key = storage(tensor)
+        key = identify_storage(tensor)
         if key not in known:
             kept[key] = tensor  # held, or its place is taken by the next
         return tensor
 
     with (
         FlopCounterMode(display=False) as counter,
-        Shapes() as walk,
+        AbstractMode() as walk,
         saved_tensors_hooks(keep, lambda tensor: tensor),
     ):
-        gradient(solve, carry, seeded, role)
-    size = sum(map(nbytes, kept.values()))
-    moving, slots = 2 * count_bytes(carry["params"]), count_sections(carry["slots"])
+        compute_gradient(solve, carry, seeded, role)
+    size = sum(map(count_storage_bytes, kept.values()))
+    moving, optimizer_state = (
+        2 * count_bytes(carry["params"]),
+        count_section_bytes(carry["optimizer_state"]),
+    )
     rest = count_bytes(carry["frozen"]) + count_bytes(carry["origin"]) + count_bytes(batch)
-    return Stride(batch, counter.get_total_flops() + walk.flops, moving + slots + rest + size, size)
+    return StepCost(
+        batch, counter.get_total_flops() + walk.flops, moving + optimizer_state + rest + size, size
+    )
 
 
-def begun(carry: Carry, batch: Batch) -> tuple[Carry, Batch]:
+def prepare_step(carry: Carry, batch: Batch) -> tuple[Carry, Batch]:
     """Give parameters that ask for gradients, and a batch with a seed for noise."""
     leaves = {name: torch.empty_like(t).requires_grad_() for name, t in carry["params"].items()}
     return {**carry, "params": leaves}, {**batch, "seed": torch.zeros((), dtype=torch.long)}
 
 
-def fullest(solve: Descent, carry: Carry, role: str, batch: Batch) -> int:
+def measure_peak(solve: Descent, carry: Carry, role: str, batch: Batch) -> int:
     """Count the bytes alive at the fullest moment of a step, tensor by tensor."""
-    carry, seeded = begun(carry, batch)
-    with Peak(bare=True) as peak, Shapes():
-        hold(peak, carry["params"], carry["frozen"], carry["origin"], batch)
-        hold(peak, *carry["slots"].values())
-        grads, _ = gradient(solve, carry, seeded, role)
+    carry, seeded = prepare_step(carry, batch)
+    with MemoryMeter(count_abstract=True) as peak, AbstractMode():
+        count_held(peak, carry["params"], carry["frozen"], carry["origin"], batch)
+        count_held(peak, *carry["optimizer_state"].values())
+        grads, _ = compute_gradient(solve, carry, seeded, role)
         with torch.no_grad():
             solve.move_in_place(carry, grads, 1.0)
     return peak.most
 
 
-def hold(peak: Peak, *groups: Params) -> None:
+def count_held(peak: MemoryMeter, *groups: Params) -> None:
     """Count what is there before a step."""
     for group in groups:
         for tensor in group.values():
-            peak.hold(tensor)
+            peak.count_tensor(tensor)
 
 
-def storage(tensor: Tensor) -> int:
+def identify_storage(tensor: Tensor) -> int:
     """Name the memory a tensor lies in; a sparse one's values."""
     dense = tensor._values() if tensor.is_sparse else tensor  # noqa: SLF001
     return dense.untyped_storage()._cdata  # noqa: SLF001  (the one name that views share)

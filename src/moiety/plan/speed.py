@@ -17,12 +17,18 @@ from moiety.core.protocols import Descent, Method, Solve
 from moiety.core.rows import Rows
 from moiety.core.state import Job, Reply, State
 from moiety.core.types import Carry, Params
-from moiety.engine.batches import feed
-from moiety.engine.work import Steps, gradient, one_thread, walk_in_place, work
-from moiety.rounds.synchronous import commit, dispatch
+from moiety.engine.batches import read_batches
+from moiety.engine.work import (
+    BatchSteps,
+    compute_gradient,
+    run_job,
+    run_steps_in_place,
+    use_one_thread,
+)
+from moiety.rounds.synchronous import commit_replies, make_jobs
 
 
-def median_s(act: Callable[[], object], repeats: int = 5, warm: int = 2) -> float:
+def time_median(act: Callable[[], object], repeats: int = 5, warm: int = 2) -> float:
     """Time some work."""
     spent = []
     for place in range(warm + repeats):
@@ -33,7 +39,7 @@ def median_s(act: Callable[[], object], repeats: int = 5, warm: int = 2) -> floa
     return statistics.median(spent)
 
 
-def step_s(solve: Descent, job: Job, rows: Rows, *, repeats: int = 9) -> float:
+def time_step(solve: Descent, job: Job, rows: Rows, *, repeats: int = 9) -> float:
     """Time a local step on a piece: the gradient of its first batch, and the move.
 
     Args:
@@ -44,20 +50,26 @@ def step_s(solve: Descent, job: Job, rows: Rows, *, repeats: int = 9) -> float:
     """
     carry = solve.start(job, {})
     params = {name: t.clone().requires_grad_() for name, t in carry["params"].items()}
-    slots = {n: {k: t.clone() for k, t in slot.items()} for n, slot in carry["slots"].items()}
-    carry = {**carry, "params": params, "slots": slots}
-    batch, lr = next(feed(rows, solve.plan(rows.size, job), noisy=not solve.batched))
+    optimizer_state = {
+        n: {k: t.clone() for k, t in slot.items()} for n, slot in carry["optimizer_state"].items()
+    }
+    carry = {**carry, "params": params, "optimizer_state": optimizer_state}
+    batch, lr = next(
+        read_batches(rows, solve.plan(rows.size, job), draws_noise=not solve.stackable)
+    )
 
     def once() -> None:
-        grads, _ = gradient(solve, carry, batch, job.share.role)
+        grads, _ = compute_gradient(solve, carry, batch, job.share.role)
         with torch.no_grad():
             solve.move_in_place(carry, grads, lr)
 
-    with one_thread():
-        return median_s(once, repeats)
+    with use_one_thread():
+        return time_median(once, repeats)
 
 
-def stroll(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, Tensor | None]:
+def skip_steps(
+    solve: Solve, carry: Carry, steps: BatchSteps, role: str
+) -> tuple[Carry, Tensor | None]:
     """Read every batch of a plan and copy the piece, as an engine does, but make no step."""
     del solve, role
     params = {name: t.clone() for name, t in carry["params"].items()}
@@ -66,16 +78,18 @@ def stroll(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, 
     return {**carry, "params": params}, None
 
 
-def set_out(solve: Solve, carry: Carry, steps: Steps, role: str) -> tuple[Carry, Tensor | None]:
+def run_first_step(
+    solve: Solve, carry: Carry, steps: BatchSteps, role: str
+) -> tuple[Carry, Tensor | None]:
     """Make the first step of a plan as an engine does, and read the other batches."""
     steps = iter(steps)
-    found = walk_in_place(solve, carry, islice(steps, 1), role)
+    found = run_steps_in_place(solve, carry, islice(steps, 1), role)
     for _ in steps:
         pass
     return found
 
 
-def job_s(solve: Solve, job: Job, rows: Rows, each_s: float | None = None) -> float:
+def time_job(solve: Solve, job: Job, rows: Rows, each_s: float | None = None) -> float:
     """Time a job apart from its steps: drawing the plan, reading rows, copying the piece.
 
     Args:
@@ -85,26 +99,31 @@ def job_s(solve: Solve, job: Job, rows: Rows, each_s: float | None = None) -> fl
         each_s: seconds of a step that follows others. The first of a job takes longer, for what it
             works on is not at hand yet; with this the rest of it counts here.
     """
-    with one_thread():
+    with use_one_thread():
         if each_s is None:
-            return median_s(lambda: work(solve, job, rows, {}, stroll), 3, 1)
-        return max(0.0, median_s(lambda: work(solve, job, rows, {}, set_out), 5, 1) - each_s)
+            return time_median(lambda: run_job(solve, job, rows, {}, skip_steps), 3, 1)
+        return max(
+            0.0, time_median(lambda: run_job(solve, job, rows, {}, run_first_step), 5, 1) - each_s
+        )
 
 
-def idle_s(
+def time_idle_round(
     method: Method,
     state: State,
-    roster: Sequence[int],
-    hints: Mapping[int, Params],
+    cohort: Sequence[int],
+    answers: Mapping[int, Params],
     *,
     repeats: int = 3,
 ) -> float:
     """Time a round in which nobody trains: dealing, cutting, folding, the outer step."""
 
     def once() -> None:
-        jobs = dispatch(method, state, roster, hints, 0)
-        back = (Reply(job.worker, job.share, job.piece, slots=job.slots) for job in jobs)
-        commit(method, state, back)
+        jobs = make_jobs(method, state, cohort, answers, 0)
+        back = (
+            Reply(job.worker, job.share, job.piece, optimizer_state=job.optimizer_state)
+            for job in jobs
+        )
+        commit_replies(method, state, back)
 
-    with one_thread():
-        return median_s(once, repeats, 1)
+    with use_one_thread():
+        return time_median(once, repeats, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moiety.recipes.record import Federation
 
-DEALT, SHARDED = ("ist", "gist"), ("normed", "gcn", "sage")
+ASSIGNED, SHARDED = ("ist", "gist"), ("normed", "gcn", "sage")
 """Methods and networks that are played in blocks: hands are smaller than the whole, and the whole
 is scored without being anywhere."""
 
@@ -15,10 +15,10 @@ def check_blocks(record: Federation, method: str) -> None:
     Raises:
         ValueError: with the remedy.
     """
-    net, plain = record.net, record.device == "cpu" and record.pace.waits
-    if method not in DEALT:
+    net, plain = record.net, record.device == "cpu" and record.schedule.is_synchronous
+    if method not in ASSIGNED:
         raise ValueError(
-            f"engine {record.engine!r} plays {' and '.join(DEALT)}, but {method} was asked for; "
+            f"engine {record.engine!r} plays {' and '.join(ASSIGNED)}, but {method} was asked for; "
             "say --methods ist (graphs: gist), or --engine collective, which keeps the whole at "
             "every rank"
         )
@@ -26,13 +26,14 @@ def check_blocks(record: Federation, method: str) -> None:
         raise ValueError(
             f"engine {record.engine!r} plays {', '.join(SHARDED)} networks on the CPU, in rounds, "
             f"without public rows: got net.kind={net.kind!r}, device={record.device!r}, "
-            f"pace.kind={record.pace.kind!r}, population.public={record.population.public}; change "
-            "these (--net.kind normed ...), or say --engine collective, which keeps the whole at "
-            "every rank"
+            f"schedule.kind={record.schedule.kind!r}, "
+            f"population.public={record.population.public}; "
+            "change these (--net.kind normed ...), or say --engine collective, which keeps the "
+            "whole at every rank"
         )
-    if record.local.by_rows or record.pace.ticks:
+    if record.local.by_rows or record.schedule.has_clock:
         raise ValueError(
             f"engine {record.engine!r} has no clock and takes the plain mean of holders: got "
-            f"pace.speeds={record.pace.speeds}, local.by_rows={record.local.by_rows}; leave these "
-            "out, or say --engine collective"
+            f"schedule.speeds={record.schedule.speeds}, local.by_rows={record.local.by_rows}; "
+            "leave these out, or say --engine collective"
         )

@@ -10,38 +10,38 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from moiety.blocks.partitioned import check
+from moiety.blocks.partitioned import check_partitioned
 from moiety.core.protocols import Method
-from moiety.core.rows import SOME, Open, Rows, Seen, some_of
+from moiety.core.rows import CALIBRATION_ROWS, OpenRows, Rows, TransformedRows, sample_rows
 from moiety.core.stage import Stage
 from moiety.core.types import Params
 from moiety.data import datasets, files
-from moiety.data.dataset import Dataset, Scale
-from moiety.data.partition import counts
-from moiety.engine.choose import BLOCKS
+from moiety.data.dataset import Dataset, FeatureScale
+from moiety.data.partition import count_labels
+from moiety.engine.choose import BLOCK_ENGINES
 from moiety.methods import METHODS
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
-from moiety.models.base import Base
+from moiety.models.base import FeatureModel
 from moiety.models.gated import Common
 from moiety.recipes.blocks import check_blocks
-from moiety.recipes.common import freeze, nearest_anchors, need_common, train_common
-from moiety.recipes.fields import nearest
+from moiety.recipes.common import find_anchors, freeze_common, require_common, train_common
+from moiety.recipes.fields import suggest_names
 from moiety.recipes.graphs import (
     TRAIN,
     check_graph,
-    cluster,
-    opener,
-    place_graph,
-    plain_scale,
-    to_device,
+    cluster_graph,
+    make_identity_scale,
+    make_opener,
+    move_graph,
+    partition_graph,
 )
-from moiety.recipes.nets import check_fit, check_kind, network
-from moiety.recipes.options import stages
-from moiety.recipes.pacing import check_pace
-from moiety.recipes.population import Places, place, with_anchors
+from moiety.recipes.nets import build_network, check_input_type, check_net
+from moiety.recipes.options import make_stages
+from moiety.recipes.population import Partition, add_anchors, make_partition
 from moiety.recipes.record import Federation
-from moiety.recipes.scaled import fingerprint, on_device, stamp, standardised
+from moiety.recipes.scaling import fingerprint_data, move_model, stamp_file, standardise_dataset
+from moiety.recipes.schedule import check_schedule
 from moiety.tasks.objectives import CrossEntropy, NodeCrossEntropy
 
 REFERENCE = "common"
@@ -52,94 +52,94 @@ LISTED = 1000
 
 
 @dataclass(frozen=True)
-class Ground:
+class SeedData:
     """What methods of one seed share: scaled data, who holds what, the common expert."""
 
     data: Dataset
-    scale: Scale
-    places: Places
-    net: Base
-    trained: Params
+    scale: FeatureScale
+    places: Partition
+    net: FeatureModel
+    common_params: Params
     common: Common | None
-    reached: float
-    fingerprint: str
+    common_accuracy: float
+    data_fingerprint: str
 
 
 @dataclass(frozen=True)
-class Built:
+class RunInputs:
     """A run, ready but for its engine and folder."""
 
     method: Method
     rounds: int
-    open: Open
+    open: OpenRows
     groups: Mapping[str, Mapping[int, Rows]]
     anchors: Mapping[int, int]
     num_seen: int
     num_unseen: int
-    per_round: int
+    cohort_size: int
     seen_counts: Sequence[Sequence[int]]
     unseen_counts: Sequence[Sequence[int]]
     classes: tuple[str, ...]
     shape: tuple[int, ...]
-    scale: Scale
-    reached: float
+    scale: FeatureScale
+    common_accuracy: float
     columns: tuple[str, ...]
-    fingerprint: str
+    data_fingerprint: str
     sample: Rows
     inputs: int = 0
-    later: tuple[Stage, ...] = ()
+    later_stages: tuple[Stage, ...] = ()
 
     @property
     def stages(self) -> list[Stage]:
         """List the stages; ``rounds`` are those of all of them."""
-        first = self.rounds - sum(stage.rounds for stage in self.later)
-        return [Stage(self.method, first), *self.later]
+        first = self.rounds - sum(stage.rounds for stage in self.later_stages)
+        return [Stage(self.method, first), *self.later_stages]
 
 
 def read_data(name: str, target: str) -> Dataset:
     """Load a data set by name, or a user's own file or folder."""
     if not name:
         raise ValueError("this recipe has no data of its own: say --data FILE or --data DIR")
-    if name in datasets.SETS:
-        return datasets.load(name)
+    if name in datasets.DATASETS:
+        return datasets.load_dataset(name)
     if Path(name).exists() or Path(name).suffix or "/" in name:
-        return files.read(Path(name), target=target or None)
+        return files.read_file(Path(name), target=target or None)
     raise ValueError(
-        f"no data set or file {name!r}{nearest(name, datasets.SETS)} Files are CSV, Parquet, npz "
-        "or a folder of images"
+        f"no data set or file {name!r}{suggest_names(name, datasets.DATASETS)} Files are CSV, "
+        "Parquet, npz or a folder of images"
     )
 
 
-def located(name: str) -> str:
+def resolve_path(name: str) -> str:
     """Say where a file of the user's is for good, so that a run can go on from elsewhere."""
-    if not name or name in datasets.SETS or not Path(name).exists():
+    if not name or name in datasets.DATASETS or not Path(name).exists():
         return name
     return str(Path(name).resolve())
 
 
-def ground(record: Federation, seed: int) -> Ground:
+def prepare_seed_data(record: Federation, seed: int) -> SeedData:
     """Prepare what all methods of one seed share; kept for the next method."""
-    return prepare(key(record), seed, stamp(record.data))
+    return build_seed_data(keep_data_fields(record), seed, stamp_file(record.data))
 
 
 @functools.lru_cache(maxsize=2)
-def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
+def build_seed_data(record: Federation, seed: int, now: tuple[int, int]) -> SeedData:
     """Prepare: a pure function of a record, a seed and the data file as it is ``now``."""
     del now
-    check_kind(record.net)
-    data = cluster(read_data(record.data, record.target), record.graph)
+    check_net(record.net)
+    data = cluster_graph(read_data(record.data, record.target), record.graph)
     check_graph(record, data.graph)
     if data.graph is not None:
-        return graph_ground(record, data, seed)
-    places = place(data, record.population, seed)
-    mark = fingerprint(data)
+        return build_graph_seed_data(record, data, seed)
+    places = make_partition(data, record.population, seed)
+    mark = fingerprint_data(data)
     known = places.public if len(places.public) else torch.cat(list(places.train.values()))
-    check_fit(record.net, data.x)
-    data, scale = standardised(record, data, known)
+    check_input_type(record.net, data.x)
+    data, scale = standardise_dataset(record, data, known)
     x, y = data.x, data.y
     assert y is not None
-    net = network(record.net, data.x.shape[1:], len(data.classes), seed)
-    net = on_device(net, record.device)
+    net = build_network(record.net, data.x.shape[1:], len(data.classes), seed)
+    net = move_model(net, record.device)
     held = places.validation if len(places.validation) else known
     trained, reached = net.params, 0.0
     if len(places.public):
@@ -147,26 +147,28 @@ def prepare(record: Federation, seed: int, now: tuple[int, int]) -> Ground:
         trained, reached = train_common(net, record.common, public, validation, seed)
     count = record.population.anchors
     # Nobody reads the common expert of a run without public rows and without anchors.
-    common = freeze(net, trained, x[known if len(places.public) or count else known[:SOME]])
+    common = freeze_common(
+        net, trained, x[known if len(places.public) or count else known[:CALIBRATION_ROWS]]
+    )
     if count and not places.anchors:
-        anchors = nearest_anchors(common, x, places.train, count, seed)
-        places = with_anchors(places, anchors)
-    return Ground(data, scale, places, net, trained, common, reached, mark)
+        anchors = find_anchors(common, x, places.train, count, seed)
+        places = add_anchors(places, anchors)
+    return SeedData(data, scale, places, net, trained, common, reached, mark)
 
 
-def graph_ground(record: Federation, data: Dataset, seed: int) -> Ground:
+def build_graph_seed_data(record: Federation, data: Dataset, seed: int) -> SeedData:
     """Prepare a graph: nothing is standardised, and there is no common expert."""
     assert data.graph is not None
     assert data.y is not None
-    places = place_graph(data, data.graph, record.population)
-    mark, device = fingerprint(data), record.device
-    graph = to_device(data.graph, device)
+    places = partition_graph(data, data.graph, record.population)
+    mark, device = fingerprint_data(data), record.device
+    graph = move_graph(data.graph, device)
     data = replace(data, x=data.x.to(device), y=data.y.to(device), graph=graph)
-    net = on_device(network(record.net, data.x.shape[1:], len(data.classes), seed), device)
-    return Ground(data, plain_scale(data), places, net, net.params, None, 0.0, mark)
+    net = move_model(build_network(record.net, data.x.shape[1:], len(data.classes), seed), device)
+    return SeedData(data, make_identity_scale(data), places, net, net.params, None, 0.0, mark)
 
 
-def key(record: Federation) -> Federation:
+def keep_data_fields(record: Federation) -> Federation:
     """Leave out of a record what does not change the ground."""
     plain = Federation()
     return replace(
@@ -181,20 +183,20 @@ def key(record: Federation) -> Federation:
     )
 
 
-def build(record: Federation, method: str, seed: int) -> Built:
+def build_run(record: Federation, method: str, seed: int) -> RunInputs:
     """Build the run of one method and seed.
 
     Raises:
         ValueError: for a choice that does not fit, with the value and the remedy.
     """
     if method not in METHODS and method != REFERENCE:
-        raise ValueError(f"unknown method {method!r}{nearest(method, [*METHODS, REFERENCE])}")
-    parted = record.engine in BLOCKS
-    base = in_blocks(record, method, seed) if parted else ground(record, seed)
+        raise ValueError(f"unknown method {method!r}{suggest_names(method, [*METHODS, REFERENCE])}")
+    parted = record.engine in BLOCK_ENGINES
+    base = prepare_blocks(record, method, seed) if parted else prepare_seed_data(record, seed)
     if method in ("ddome", REFERENCE):
-        need_common(method, len(base.places.public))
-    workers = min(record.turnout.size, len(base.places.train))
-    check_pace(record, workers, anchors=bool(base.places.anchors))
+        require_common(method, len(base.places.public))
+    workers = min(record.participation.size, len(base.places.train))
+    check_schedule(record, workers, anchors=bool(base.places.anchors))
     task = Task(
         model=base.net,
         local=record.local,
@@ -202,7 +204,7 @@ def build(record: Federation, method: str, seed: int) -> Built:
         workers=workers,
         seed=seed,
         common=base.common,
-        start=base.trained,
+        start=base.common_params,
         anchors=base.places.anchors,
         shape=tuple(base.data.x.shape[1:]),
         classes=len(base.data.classes),
@@ -211,16 +213,18 @@ def build(record: Federation, method: str, seed: int) -> Built:
     made = (
         [Stage(replace(fedavg(task), name=REFERENCE), 0)]
         if method == REFERENCE
-        else stages(method, task, record.options)
+        else make_stages(method, task, record.options)
     )
     if parted:
-        check(made[0].method)
+        check_partitioned(made[0].method)
     if method == REFERENCE:
         record = replace(record, rounds=0)
-    return replace(assemble(record, base, made[0].method, seed), later=tuple(made[1:]))
+    return replace(
+        assemble_inputs(record, base, made[0].method, seed), later_stages=tuple(made[1:])
+    )
 
 
-def in_blocks(record: Federation, method: str, seed: int) -> Ground:
+def prepare_blocks(record: Federation, method: str, seed: int) -> SeedData:
     """Prepare a run of which nobody has the whole: a model of shapes alone; nothing wide is drawn.
 
     Raises:
@@ -229,30 +233,33 @@ def in_blocks(record: Federation, method: str, seed: int) -> Ground:
     check_blocks(record, method)
     net = record.net
     small = replace(net, hidden=(2,) * len(net.hidden))
-    base = ground(replace(record, net=small), seed)
+    base = prepare_seed_data(replace(record, net=small), seed)
     with torch.device("meta"):
-        model = network(net, base.data.x.shape[1:], len(base.data.classes), seed)
-    return replace(base, net=model, trained=model.params, common=None)
+        model = build_network(net, base.data.x.shape[1:], len(base.data.classes), seed)
+    return replace(base, net=model, common_params=model.params, common=None)
 
 
-def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Built:
+def assemble_inputs(record: Federation, base: SeedData, method: Method, seed: int) -> RunInputs:
     """Open the rows of every worker, through the method's view."""
-    rows_of = opener(base.data)
+    rows_of = make_opener(base.data)
     train = {w: rows_of(TRAIN, rows) for w, rows in base.places.train.items()}
-    open_rows: Open = train.__getitem__
+    open_rows: OpenRows = train.__getitem__
     groups = {
         name: {w: rows_of(name, rows) for w, rows in group.items()}
         for name, group in base.places.groups.items()
     }
     first = method.first or method.model.params
-    if record.engine not in BLOCKS:  # whose whole is nowhere
+    if record.engine not in BLOCK_ENGINES:  # whose whole is nowhere
         method = replace(method, first={n: t.to(record.device) for n, t in first.items()})
-    if method.view is not None:
-        open_rows = Seen(open_rows, method.view)
-        seen = {name: Seen(group.__getitem__, method.view) for name, group in groups.items()}
+    if method.transform is not None:
+        open_rows = TransformedRows(open_rows, method.transform)
+        seen = {
+            name: TransformedRows(group.__getitem__, method.transform)
+            for name, group in groups.items()
+        }
         groups = {name: {w: seen[name](w) for w in group} for name, group in groups.items()}
-    size = min(record.turnout.size, len(train))
-    return Built(
+    size = min(record.participation.size, len(train))
+    return RunInputs(
         method=method,
         rounds=record.rounds,
         open=open_rows,
@@ -260,25 +267,25 @@ def assemble(record: Federation, base: Ground, method: Method, seed: int) -> Bui
         anchors=base.places.anchors,
         num_seen=len(train),
         num_unseen=len(groups.get("unseen", {})),
-        per_round=size,
-        seen_counts=table_of(base, base.places.train),
-        unseen_counts=table_of(base, base.places.groups.get("unseen", {})),
+        cohort_size=size,
+        seen_counts=count_worker_classes(base, base.places.train),
+        unseen_counts=count_worker_classes(base, base.places.groups.get("unseen", {})),
         classes=base.data.classes,
         shape=tuple(base.data.x.shape[1:]),
         scale=base.scale,
-        reached=base.reached,
+        common_accuracy=base.common_accuracy,
         columns=base.data.columns,
-        fingerprint=base.fingerprint,
-        sample=some_of(open_rows, sorted(train), SOME, seed),
+        data_fingerprint=base.data_fingerprint,
+        sample=sample_rows(open_rows, sorted(train), CALIBRATION_ROWS, seed),
         inputs=0 if base.data.graph is None else base.data.graph.inputs,
     )
 
 
-def table_of(base: Ground, hands: Mapping[int, Tensor]) -> list[list[int]]:
+def count_worker_classes(base: SeedData, hands: Mapping[int, Tensor]) -> list[list[int]]:
     """Count rows per class and worker, for populations small enough to list."""
     if len(hands) > LISTED or not hands or base.data.y is None or base.data.y.ndim > 1:
         return []
     if base.data.graph is not None:  # every worker learns from the same labelled nodes
         learnt = base.data.graph.train.nonzero()[:, 0]
         hands = dict.fromkeys(hands, learnt)
-    return counts(base.data.y.cpu(), list(hands.values()), len(base.data.classes))
+    return count_labels(base.data.y.cpu(), list(hands.values()), len(base.data.classes))

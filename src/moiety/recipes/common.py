@@ -9,17 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moiety.core.streams import address, stream
+from moiety.core.streams import hash_address, stream
 from moiety.core.types import Params
-from moiety.data.extras import need
-from moiety.models.base import Base
+from moiety.data.extras import import_extra
+from moiety.models.base import FeatureModel
 from moiety.models.gated import Common, common_expert
 from moiety.ops.optim import SGD
 from moiety.recipes.record import CommonExpert
-from moiety.solve.plan import shuffled
+from moiety.solve.plan import shuffle_rows
 
 
-def need_common(method: str, public: int) -> None:
+def require_common(method: str, public: int) -> None:
     """Refuse a method that reads a common expert where no row is set apart to train one."""
     if not public:
         raise ValueError(
@@ -28,7 +28,7 @@ def need_common(method: str, public: int) -> None:
 
 
 def train_common(
-    net: Base,
+    net: FeatureModel,
     choice: CommonExpert,
     public: tuple[Tensor, Tensor],
     validation: tuple[Tensor, Tensor],
@@ -51,54 +51,56 @@ def train_common(
     """
     if min(choice.batch, choice.epochs, choice.patience) < 1:
         raise ValueError(f"{choice}: batch, epochs and patience must be at least 1")
-    if math.isnan(choice.target):
-        raise ValueError(f"common.target={choice.target}; choose an accuracy, or 1 to go on")
+    if math.isnan(choice.target_accuracy):
+        raise ValueError(
+            f"common.target_accuracy={choice.target_accuracy}; choose an accuracy, or 1 to go on"
+        )
     best, reached, since = net.params, -1.0, 0
-    for params in epochs(net, choice, public, seed):
-        accuracy = score(net, params, validation)
+    for params in train_epochs(net, choice, public, seed):
+        accuracy = measure_accuracy(net, params, validation)
         since = 0 if accuracy > reached else since + 1
         if accuracy > reached:
             best = {name: t.detach().clone() for name, t in params.items()}
             reached = accuracy
-        if reached >= choice.target or since >= choice.patience:
+        if reached >= choice.target_accuracy or since >= choice.patience:
             break
     return best, reached
 
 
-def epochs(
-    net: Base, choice: CommonExpert, public: tuple[Tensor, Tensor], seed: int
+def train_epochs(
+    net: FeatureModel, choice: CommonExpert, public: tuple[Tensor, Tensor], seed: int
 ) -> Iterator[Params]:
     """Train epoch by epoch; the same tensors move on."""
     (x, y), rule = public, SGD(choice.lr, momentum=0.9)
     params = {name: t.clone().requires_grad_() for name, t in net.params.items()}
     names = [name for name in params if name not in net.buffers]
-    slots = {name: rule.start(params[name].detach()) for name in names}
+    optimizer_state = {name: rule.start(params[name].detach()) for name in names}
     for epoch in range(choice.epochs):
-        rows, weights = shuffled(len(x), choice.batch, 1, stream(seed, "common", epoch))
+        rows, weights = shuffle_rows(len(x), choice.batch, 1, stream(seed, "common", epoch))
         for ids, weight in zip(rows.to(x.device), weights.to(x.device), strict=True):
             logits, after = net.forward(params, {"x": x[ids]}, {})
             loss = (F.cross_entropy(logits, y[ids], reduction="none") * weight).sum()
             grads = torch.autograd.grad(loss, [params[name] for name in names])
             with torch.no_grad():
                 for name, grad in zip(names, grads, strict=True):
-                    rule.update_in_place(params[name], grad, slots[name], 1.0)
+                    rule.update_in_place(params[name], grad, optimizer_state[name], 1.0)
             params = {**params, **{name: t.detach() for name, t in after.items()}}
         yield params
 
 
-def score(net: Base, params: Params, rows: tuple[Tensor, Tensor]) -> float:
+def measure_accuracy(net: FeatureModel, params: Params, rows: tuple[Tensor, Tensor]) -> float:
     """Give the accuracy on some rows."""
     with torch.no_grad():
         guess = [net.logits(params, {"x": part}, {}).argmax(-1) for part in rows[0].split(2048)]
     return (torch.cat(guess) == rows[1]).double().mean().item()
 
 
-def freeze(net: Base, params: Params, x: Tensor) -> Common:
+def freeze_common(net: FeatureModel, params: Params, x: Tensor) -> Common:
     """Freeze the common expert, standardised on its own training rows."""
     return common_expert(net, params, x)
 
 
-def nearest_anchors(
+def find_anchors(
     common: Common, x: Tensor, hands: Mapping[int, Tensor], count: int, seed: int
 ) -> Mapping[int, int]:
     """Name as anchors the workers nearest to the centres of k-means over their mean embeddings.
@@ -115,8 +117,8 @@ def nearest_anchors(
     with torch.no_grad():
         mean = [common.embed({"x": x[rows]}).mean(0) for rows in hands.values()]
     points, workers = torch.stack(mean).cpu().numpy(), list(hands)
-    cluster = need("sklearn.cluster", "anchors by k-means")
-    state = address(seed, "anchors") % 2**32
+    cluster = import_extra("sklearn.cluster", "anchors by k-means")
+    state = hash_address(seed, "anchors") % 2**32
     found = cluster.KMeans(count, n_init=10, random_state=state).fit(points)
     anchors: dict[int, int] = {}
     for expert, centre in enumerate(found.cluster_centers_):

@@ -5,12 +5,19 @@ arXiv:2306.08586; what was measured on them stands in docs/methods/ddome.md.
 
 from dataclasses import replace
 
-from moiety.methods.task import Local
+from moiety.core.policy import CheckpointPolicy
+from moiety.methods.task import LocalTraining
 from moiety.recipes.options import with_options
-from moiety.recipes.record import CommonExpert, Federation, Keeping, Net, Population, Turnout
+from moiety.recipes.record import (
+    CommonExpert,
+    Federation,
+    Net,
+    Participation,
+    Population,
+)
 
 
-def modes() -> Federation:
+def ddome_modes() -> Federation:
     """100 workers of four labels, five experts of eight hidden units, 300 rounds."""
     return Federation(
         methods=("ddome", "fedavg", "fedprox", "common"),
@@ -28,35 +35,35 @@ def modes() -> Federation:
             public=0.6,
             validation=0.05,
         ),
-        turnout=Turnout(size=10, anchors=5),
+        participation=Participation(size=10, anchors=5),
         net=Net("mlp", hidden=(8,)),
-        common=CommonExpert(target=0.6, lr=0.02, batch=64),
-        local=Local(lr=0.05, batch=32),
-        keep=Keeping(every=100),
+        common=CommonExpert(target_accuracy=0.6, lr=0.02, batch=64),
+        local=LocalTraining(lr=0.05, batch=32),
+        checkpoint=CheckpointPolicy(every=100),
         options=with_options(ddome={"experts": 5, "k": 2, "gate_lr": 0.05, "gate_hidden": 64}),
     )
 
 
-def modes_wide() -> Federation:
+def ddome_modes_wide() -> Federation:
     """Give one model room for all labels (64 hidden units), in more noise; averaging it wins."""
-    base = modes()
+    base = ddome_modes()
     return replace(
         base,
         data="modes-noisy",
         rounds=100,
         net=Net("mlp", hidden=(64,)),
-        common=replace(base.common, target=0.73),
+        common=replace(base.common, target_accuracy=0.73),
     )
 
 
-def fashion() -> Federation:
+def ddome_fashion() -> Federation:
     """Fashion-MNIST dealt as in the paper's CIFAR-10 setting, experts of 16 hidden units."""
-    base = modes()
+    base = ddome_modes()
     return replace(
         base,
         data="fashion-mnist",
         rounds=300,
         population=replace(base.population, rows=200, public=0.1, validation=0.02),
         net=Net("mlp", hidden=(16,)),
-        common=replace(base.common, target=0.7),
+        common=replace(base.common, target_accuracy=0.7),
     )

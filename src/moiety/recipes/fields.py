@@ -17,10 +17,10 @@ FLAT = "options"
 """The field whose own fields stand beside the others, as on the command line."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest_names(name: str, known: Iterable[str]) -> str:
     """Say which known names are nearest, or all of them if they are few.
 
-    >>> nearest("ruonds", ["rounds", "seed"])
+    >>> suggest_names("ruonds", ["rounds", "seed"])
     "; did you mean 'rounds'?"
     """
     known = sorted(known)
@@ -41,7 +41,7 @@ def to_plain(record: Any) -> Any:
     return [to_plain(one) for one in record] if isinstance(record, tuple | list) else record
 
 
-def override(record: T, changes: Mapping[str, Any], where: str = "") -> T:
+def override_fields(record: T, changes: Mapping[str, Any], where: str = "") -> T:
     """Replace fields of a record, nested at will.
 
     Args:
@@ -59,24 +59,24 @@ def override(record: T, changes: Mapping[str, Any], where: str = "") -> T:
     for name, value in changes.items():
         path = f"{where}{name}"
         if name in inner:
-            beside = override(beside, {name: value}, where)
+            beside = override_fields(beside, {name: value}, where)
         elif name not in known:
-            raise ValueError(f"unknown field {path!r}{nearest(name, [*known, *inner])}")
+            raise ValueError(f"unknown field {path!r}{suggest_names(name, [*known, *inner])}")
         elif is_dataclass(known[name]):
             if not isinstance(value, Mapping):
                 raise ValueError(f"field {path!r} holds a record, got {value!r}; give its fields")
-            made[name] = override(known[name], value, f"{path}.")
+            made[name] = override_fields(known[name], value, f"{path}.")
         else:
-            made[name] = fit(path, known[name], value)
+            made[name] = fit_value(path, known[name], value)
     if inner:
         made[FLAT] = beside
     return replace(record, **made)  # type: ignore[type-var]
 
 
-def fit(path: str, old: Any, value: Any) -> Any:
+def fit_value(path: str, old: Any, value: Any) -> Any:
     """Fit a value to the type of the one it replaces."""
     if isinstance(old, tuple) and isinstance(value, list | tuple):
-        return tuple(fit(path, old[0], one) for one in value) if old else tuple(value)
+        return tuple(fit_value(path, old[0], one) for one in value) if old else tuple(value)
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(old) is not type(value):

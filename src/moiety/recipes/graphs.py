@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from moiety.core.rows import Rows, TableRows
-from moiety.data.clusters import clusters
-from moiety.data.dataset import Dataset, Scale
-from moiety.data.graph import Graph, GraphRows, masked, project
-from moiety.recipes.population import Places
+from moiety.data.clusters import cut_clusters
+from moiety.data.dataset import Dataset, FeatureScale
+from moiety.data.graph import Graph, GraphRows, mask_labels, project_features
+from moiety.recipes.population import Partition
 from moiety.recipes.record import Federation, Population, Subgraphs
 
 TRAIN = "train"
@@ -20,7 +20,7 @@ ALONE = -1
 """The number of a group that is nobody's own."""
 
 
-def cluster(data: Dataset, choice: Subgraphs) -> Dataset:
+def cluster_graph(data: Dataset, choice: Subgraphs) -> Dataset:
     """Project the features of a graph and cut it; other data stay as they are.
 
     Raises:
@@ -33,12 +33,12 @@ def cluster(data: Dataset, choice: Subgraphs) -> Dataset:
         return data
     if choice.project < 0:
         raise ValueError(f"graph.project={choice.project}; choose a width, or 0 for none")
-    x = project(data.x, choice.project) if choice.project else data.x
-    cut = clusters(graph.edges, data.size, choice.clusters)
+    x = project_features(data.x, choice.project) if choice.project else data.x
+    cut = cut_clusters(graph.edges, data.size, choice.clusters)
     return replace(data, x=x, graph=replace(graph, clusters=cut, inputs=data.x.shape[1]))
 
 
-def place_graph(data: Dataset, graph: Graph, population: Population) -> Places:
+def partition_graph(data: Dataset, graph: Graph, population: Population) -> Partition:
     """Give every worker all clusters; test and validate on the graph as one, by its masks.
 
     Raises:
@@ -55,16 +55,16 @@ def place_graph(data: Dataset, graph: Graph, population: Population) -> Places:
     masks = {"test": data.test, "validation": graph.validation}
     groups = {name: {ALONE: one} for name, mask in masks.items() if mask.any()}
     workers = range(population.workers)
-    return Places(none, none, dict.fromkeys(workers, train), groups, {})
+    return Partition(none, none, dict.fromkeys(workers, train), groups, {})
 
 
-def opener(data: Dataset) -> Callable[[str, Tensor], Rows]:
+def make_opener(data: Dataset) -> Callable[[str, Tensor], Rows]:
     """Give what opens rows of a group of a data set: rows of one table, or clusters of a graph."""
     graph = data.graph
     if graph is None:
         table = data.table()
         return lambda _, index: TableRows(table, index)
-    tables = node_tables(data, graph)
+    tables = make_node_tables(data, graph)
     whole = torch.zeros_like(graph.clusters)
 
     def opened(group: str, index: Tensor) -> Rows:
@@ -74,27 +74,27 @@ def opener(data: Dataset) -> Callable[[str, Tensor], Rows]:
     return opened
 
 
-def node_tables(data: Dataset, graph: Graph) -> Mapping[str, Mapping[str, Tensor]]:
+def make_node_tables(data: Dataset, graph: Graph) -> Mapping[str, Mapping[str, Tensor]]:
     """Give the columns of all nodes for each group: only its own labels show."""
     assert data.y is not None
     assert data.test is not None
     masks = {TRAIN: graph.train, "validation": graph.validation, "test": data.test}
     return {
-        name: {"x": data.x, "y": masked(data.y, mask.to(data.y.device))}
+        name: {"x": data.x, "y": mask_labels(data.y, mask.to(data.y.device))}
         for name, mask in masks.items()
     }
 
 
-def to_device(graph: Graph | None, device: str) -> Graph | None:
+def move_graph(graph: Graph | None, device: str) -> Graph | None:
     """Move what is read at every step."""
     if graph is None:
         return None
     return replace(graph, edges=graph.edges.to(device), clusters=graph.clusters.to(device))
 
 
-def plain_scale(data: Dataset) -> Scale:
+def make_identity_scale(data: Dataset) -> FeatureScale:
     """Leave features as they are: those of a graph are projected, not standardised."""
-    return Scale(torch.zeros(data.x.shape[1]), torch.ones(data.x.shape[1]))
+    return FeatureScale(torch.zeros(data.x.shape[1]), torch.ones(data.x.shape[1]))
 
 
 def check_graph(record: Federation, graph: Graph | None) -> None:

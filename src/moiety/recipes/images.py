@@ -5,9 +5,16 @@ What was measured on them stands in docs/methods/resist.md and docs/methods/loft
 
 from dataclasses import replace
 
-from moiety.methods.task import Local
+from moiety.core.policy import CheckpointPolicy
+from moiety.methods.task import LocalTraining
 from moiety.recipes.options import with_options
-from moiety.recipes.record import CommonExpert, Federation, Keeping, Net, Population, Turnout
+from moiety.recipes.record import (
+    CommonExpert,
+    Federation,
+    Net,
+    Participation,
+    Population,
+)
 
 
 def resist_cifar() -> Federation:
@@ -19,16 +26,16 @@ def resist_cifar() -> Federation:
         evaluate_every=5,
         population=Population(
             scheme="iid", workers=4, unseen=0, anchors=0, public=0.0, validation=0.05,
-            together=True, first=10_000,
+            shared_test=True, first_rows=10_000,
         ),
-        turnout=Turnout(size=4, fixed=True),
+        participation=Participation(size=4, fixed=True),
         net=Net("resnet", blocks=(1, 1, 13, 1), channels=(8, 16, 32, 64)),
         common=CommonExpert(),
-        local=Local(
+        local=LocalTraining(
             lr=0.05, weight_decay=5e-4, batch=64, epochs=0, steps=20,
-            schedule="steps", drops=(0.75,), flips=True,
+            lr_schedule="steps", drops=(0.75,), flips=True,
         ),
-        keep=Keeping(every=5),
+        checkpoint=CheckpointPolicy(every=5),
         options=with_options(resist={"least": 1}),
     )  # fmt: skip
 

@@ -1,10 +1,11 @@
 """Independent subnet training beside what it is measured against."""
 
-from moiety.methods.task import Local
-from moiety.recipes.record import Federation, Keeping, Net, Population, Turnout
+from moiety.core.policy import CheckpointPolicy
+from moiety.methods.task import LocalTraining
+from moiety.recipes.record import Federation, Net, Participation, Population
 
 
-def fashion() -> Federation:
+def ist_fashion() -> Federation:
     """Deal two wide hidden layers to four workers with equal shares of Fashion-MNIST.
 
     Twenty local steps a round, 600 in all; every method whose round is not one step makes as many
@@ -15,11 +16,11 @@ def fashion() -> Federation:
         data="fashion-mnist",
         rounds=30,
         evaluate_every=5,
-        population=together(4, first=12_000),
-        turnout=Turnout(size=4),
+        population=even_population(4, first_rows=12_000),
+        participation=Participation(size=4),
         net=Net("normed", hidden=(512, 512)),
-        local=Local(lr=0.05, momentum=0.0, batch=64, epochs=0, steps=20),
-        keep=Keeping(every=10),
+        local=LocalTraining(lr=0.05, momentum=0.0, batch=64, epochs=0, steps=20),
+        checkpoint=CheckpointPolicy(every=10),
         note=(
             "Equal local steps, not equal cost: a worker of ist holds, computes and sends part of "
             "the network. moiety plan says how much of it, docs/methods/ist.md when that pays. "
@@ -30,7 +31,7 @@ def fashion() -> Federation:
     )
 
 
-def digits() -> Federation:
+def ist_digits() -> Federation:
     """Deal a small network on the digits, in seconds."""
     return Federation(
         methods=("ist", "local_sgd"),
@@ -38,16 +39,16 @@ def digits() -> Federation:
         rounds=30,
         evaluate_every=5,
         seeds=3,
-        population=together(4),
-        turnout=Turnout(size=4),
+        population=even_population(4),
+        participation=Participation(size=4),
         net=Net("normed", hidden=(128, 128)),
-        local=Local(lr=0.05, momentum=0.0, batch=32, epochs=0, steps=20),
-        keep=Keeping(every=10),
-        note=fashion().note,
+        local=LocalTraining(lr=0.05, momentum=0.0, batch=32, epochs=0, steps=20),
+        checkpoint=CheckpointPolicy(every=10),
+        note=ist_fashion().note,
     )
 
 
-def together(workers: int, first: int = 0) -> Population:
+def even_population(workers: int, first_rows: int = 0) -> Population:
     """Deal all rows evenly, and test on one set for all."""
     return Population(
         scheme="iid",
@@ -56,6 +57,6 @@ def together(workers: int, first: int = 0) -> Population:
         anchors=0,
         public=0.0,
         validation=0.0,
-        together=True,
-        first=first,
+        shared_test=True,
+        first_rows=first_rows,
     )

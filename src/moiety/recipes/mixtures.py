@@ -3,12 +3,19 @@
 arXiv:2312.09877; what was measured stands in docs/methods/mixtures.md.
 """
 
-from moiety.methods.task import Local
+from moiety.core.policy import CheckpointPolicy
+from moiety.methods.task import LocalTraining
 from moiety.recipes.options import with_options
-from moiety.recipes.record import CommonExpert, Federation, Keeping, Net, Population, Turnout
+from moiety.recipes.record import (
+    CommonExpert,
+    Federation,
+    Net,
+    Participation,
+    Population,
+)
 
 
-def breast_cancer() -> Federation:
+def dmoe_breast_cancer() -> Federation:
     """Breast cancer, four workers with some 70 rows each, all in the one round."""
     return Federation(
         methods=("dmoe", "fedavg", "fedprox", "common"),
@@ -17,11 +24,11 @@ def breast_cancer() -> Federation:
         evaluate_every=1,
         seeds=3,
         population=Population(scheme="iid", workers=4, unseen=1, anchors=0, public=0.1),
-        turnout=Turnout(size=4),
+        participation=Participation(size=4),
         net=Net("linear"),
-        common=CommonExpert(target=0.99),
-        local=Local(lr=0.5, batch=16, epochs=20),
-        keep=Keeping(every=1),
+        common=CommonExpert(target_accuracy=0.99),
+        local=LocalTraining(lr=0.5, batch=16, epochs=20),
+        checkpoint=CheckpointPolicy(every=1),
         options=with_options(dmoe={"experts": 2, "ridge": 1e-2, "support": 16}),
         note=(
             "One round: every method may exchange once. FedAvg and FedProx train a linear "

@@ -18,7 +18,7 @@ from moiety.methods import METHODS
 from moiety.methods.task import Task
 
 
-def record_of(name: str, make: Callable[..., Method]) -> type:
+def make_options_record(name: str, make: Callable[..., Method]) -> type:
     """Make a frozen record of a method's keyword arguments, with its own documentation."""
     hints = typing.get_type_hints(make)
     fields = [
@@ -34,7 +34,7 @@ def record_of(name: str, make: Callable[..., Method]) -> type:
 RECORDS: Mapping[str, type] = {
     name: record
     for name, entry in METHODS.items()
-    if (record := record_of(name, entry.make)).__dataclass_fields__
+    if (record := make_options_record(name, entry.make)).__dataclass_fields__
 }
 
 if typing.TYPE_CHECKING:
@@ -50,22 +50,22 @@ else:
     Options.__doc__ = "One record of options per method that has some."
 
 
-def options_of(options: Options, name: str) -> Mapping[str, Any]:
+def get_options(options: Options, name: str) -> Mapping[str, Any]:
     """Give the options of one method as keyword arguments."""
     return asdict(getattr(options, name)) if name in RECORDS else {}
 
 
-def make(name: str, task: Task, options: Options) -> Method:
+def make_method(name: str, task: Task, options: Options) -> Method:
     """Make a method by name, with its options."""
-    return METHODS[name].make(task, **options_of(options, name))
+    return METHODS[name].make(task, **get_options(options, name))
 
 
-def stages(name: str, task: Task, options: Options) -> Sequence[Stage]:
+def make_stages(name: str, task: Task, options: Options) -> Sequence[Stage]:
     """Make the stages of a run by the name of its method, with its options."""
     several = METHODS[name].stages
     if several is None:
-        return [Stage(make(name, task, options), task.rounds)]
-    return several(task, **options_of(options, name))
+        return [Stage(make_method(name, task, options), task.rounds)]
+    return several(task, **get_options(options, name))
 
 
 def with_options(**chosen: Mapping[str, Any]) -> Options:

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from moiety.core.streams import stream
 from moiety.data import partition
-from moiety.data.dataset import Dataset, divide
-from moiety.data.labels import all_of, deal, label_sets
+from moiety.data.dataset import Dataset, divide_rows
+from moiety.data.labels import assign_all_rows, assign_rows, draw_label_sets
 from moiety.recipes.record import SCHEMES, Population
 
-Dealt = Mapping[int, Tensor]
+RowsByWorker = Mapping[int, Tensor]
 """Worker -> positions of its rows in the data set."""
 
 
 @dataclass(frozen=True)
-class Places:
+class Partition:
     """Where every row went.
 
     Args:
@@ -32,12 +32,12 @@ class Places:
 
     public: Tensor
     validation: Tensor
-    train: Dealt
-    groups: Mapping[str, Dealt]
+    train: RowsByWorker
+    groups: Mapping[str, RowsByWorker]
     anchors: Mapping[int, int]
 
 
-def place(data: Dataset, population: Population, seed: int) -> Places:
+def make_partition(data: Dataset, population: Population, seed: int) -> Partition:
     """Deal rows.
 
     Raises:
@@ -47,10 +47,10 @@ def place(data: Dataset, population: Population, seed: int) -> Places:
         raise ValueError(f"population scheme {population.scheme!r}; choose one of {SCHEMES}")
     if not 0 < population.test < 1:
         raise ValueError(f"population.test={population.test}; choose a share between 0 and 1")
-    if population.scheme == "all" and (population.unseen or not population.together):
+    if population.scheme == "all" and (population.unseen or not population.shared_test):
         raise ValueError(
             f"scheme 'all' gives every worker all rows, so none is left for unseen="
-            f"{population.unseen} workers or a test of its own; say unseen=0, together=True"
+            f"{population.unseen} workers or a test of its own; say unseen=0, shared_test=True"
         )
     if data.y is None:
         raise ValueError(f"{data.name} has no labels, and training needs them")
@@ -60,15 +60,15 @@ def place(data: Dataset, population: Population, seed: int) -> Places:
             f"workers={population.workers} with anchors={population.anchors}; anchors are "
             "among the workers, so give at least as many workers"
         )
-    sets = split_rows(data, population, seed)
+    sets = set_rows_apart(data, population, seed)
     if population.scheme == "labels":
-        return by_labels(data.y, population, seed, sets)
-    return by_partition(data, population, seed, sets)
+        return partition_by_labels(data.y, population, seed, sets)
+    return partition_by_scheme(data, population, seed, sets)
 
 
-def split_rows(data: Dataset, population: Population, seed: int) -> dict[str, Tensor]:
+def set_rows_apart(data: Dataset, population: Population, seed: int) -> dict[str, Tensor]:
     """Set rows apart: public, validation, train, test. An official test part stays one."""
-    apart = population.scheme == "labels" or population.together
+    apart = population.scheme == "labels" or population.shared_test
     shares = {"public": population.public, "validation": population.validation}
     if apart and data.test is None:
         shares["test"] = population.test
@@ -81,17 +81,19 @@ def split_rows(data: Dataset, population: Population, seed: int) -> dict[str, Te
     test = {}
     if apart and data.test is not None:
         rows, test = (~data.test).nonzero()[:, 0], {"test": data.test.nonzero()[:, 0]}
-    rows = rows[: population.first or None]
+    rows = rows[: population.first_rows or None]
     shares = {name: share for name, share in shares.items() if share > 0}
-    found = divide(data, fractions={**shares, "train": left}, seed=seed, rows=rows)
+    found = divide_rows(data, fractions={**shares, "train": left}, seed=seed, rows=rows)
     none = torch.zeros(0, dtype=torch.int64)
     return {"public": none, "validation": none, **found, **test}
 
 
-def by_labels(y: Tensor, population: Population, seed: int, sets: Mapping[str, Tensor]) -> Places:
+def partition_by_labels(
+    y: Tensor, population: Population, seed: int, sets: Mapping[str, Tensor]
+) -> Partition:
     """Deal by label sets, as DDOME does: anchors first, then the others, then the unseen."""
     classes = int(y.max()) + 1
-    drawn = label_sets(
+    drawn = draw_label_sets(
         classes,
         stream(seed, "label sets"),
         anchors=population.anchors,
@@ -100,7 +102,7 @@ def by_labels(y: Tensor, population: Population, seed: int, sets: Mapping[str, T
         per_worker=population.classes,
     )
     known = [*drawn.anchors, *drawn.normals]
-    train = deal(
+    train = assign_rows(
         y[sets["train"]],
         known,
         stream(seed, "deal"),
@@ -111,29 +113,32 @@ def by_labels(y: Tensor, population: Population, seed: int, sets: Mapping[str, T
     names = {"seen": "test", "validation": "validation", "unseen": "test"}
     first = {"seen": 0, "validation": 0, "unseen": population.workers}
     groups = {
-        group: number(
-            [sets[names[group]][rows] for rows in all_of(y[sets[names[group]]], list(own))],
+        group: number_workers(
+            [
+                sets[names[group]][rows]
+                for rows in assign_all_rows(y[sets[names[group]]], list(own))
+            ],
             first[group],
         )
         for group, own in found.items()
         if own and len(sets[names[group]])
     }
     anchors = {worker: worker for worker in range(population.anchors)}
-    mine = number([sets["train"][rows] for rows in train], 0)
-    return Places(sets["public"], sets["validation"], mine, groups, anchors)
+    mine = number_workers([sets["train"][rows] for rows in train], 0)
+    return Partition(sets["public"], sets["validation"], mine, groups, anchors)
 
 
-def number(hands: Sequence[Tensor], first: int) -> dict[int, Tensor]:
+def number_workers(hands: Sequence[Tensor], first: int) -> dict[int, Tensor]:
     """Number workers from ``first``."""
     return {first + place: hand for place, hand in enumerate(hands)}
 
 
-def by_partition(
+def partition_by_scheme(
     data: Dataset, population: Population, seed: int, sets: Mapping[str, Tensor]
-) -> Places:
+) -> Partition:
     """Deal by a partitioner; each worker tests on a part of its own rows."""
     rows = sets["train"]
-    hands = [rows[hand] for hand in partitioned(data, rows, population, seed)]
+    hands = [rows[hand] for hand in apply_scheme(data, rows, population, seed)]
     trained = len(hands) - population.unseen
     if trained < 1:
         raise ValueError(
@@ -143,15 +148,15 @@ def by_partition(
     order = torch.randperm(len(hands), generator=rng).tolist()
     hands = [hands[place] for place in order]
     train, seen = {}, {}
-    if population.together:
-        train = number(hands[:trained], 0)
-    for worker, hand in enumerate(hands[:trained] if not population.together else ()):
+    if population.shared_test:
+        train = number_workers(hands[:trained], 0)
+    for worker, hand in enumerate(hands[:trained] if not population.shared_test else ()):
         mixed = hand[torch.randperm(len(hand), generator=stream(seed, "own test", worker))]
         cut = max(1, round(len(hand) * (1 - population.test)))
         train[worker] = mixed[:cut].sort().values
         if cut < len(hand):
             seen[worker] = mixed[cut:].sort().values
-    groups = {"seen": seen, "unseen": number(hands[trained:], trained)}
+    groups = {"seen": seen, "unseen": number_workers(hands[trained:], trained)}
     if "test" in sets:
         groups["test"] = {-1: sets["test"]}
     if len(sets["validation"]):
@@ -159,10 +164,10 @@ def by_partition(
         # It is nobody's own, so it has a number that no worker has.
         groups["validation"] = {-1: sets["validation"]}
     groups = {name: group for name, group in groups.items() if group}
-    return Places(sets["public"], sets["validation"], train, groups, {})
+    return Partition(sets["public"], sets["validation"], train, groups, {})
 
 
-def check_rows(size: int, population: Population) -> None:
+def check_row_count(size: int, population: Population) -> None:
     """Refuse to deal fewer rows than the workers must have."""
     count = population.workers + population.unseen
     each = population.shards if population.scheme == "shards" else 1
@@ -174,34 +179,36 @@ def check_rows(size: int, population: Population) -> None:
         )
 
 
-def partitioned(data: Dataset, rows: Tensor, population: Population, seed: int) -> Sequence[Tensor]:
+def apply_scheme(
+    data: Dataset, rows: Tensor, population: Population, seed: int
+) -> Sequence[Tensor]:
     """Partition rows over the workers, seen and unseen; positions within ``rows``."""
     assert data.y is not None
     y, rng = data.y[rows], stream(seed, "partition")
     count = population.workers + population.unseen
-    check_rows(len(rows), population)
+    check_row_count(len(rows), population)
     match population.scheme:
         case "all":
             return [torch.arange(len(rows))] * count
         case "iid":
-            return partition.iid(len(rows), count, rng)
+            return partition.partition_iid(len(rows), count, rng)
         case "contiguous":
-            return partition.contiguous(len(rows), count)
+            return partition.partition_contiguous(len(rows), count)
         case "dirichlet":
-            return partition.dirichlet(y, count, rng, alpha=population.alpha)
+            return partition.partition_dirichlet(y, count, rng, alpha=population.alpha)
         case "classes":
-            return partition.classes(y, count, rng, per_worker=population.classes)
+            return partition.partition_classes(y, count, rng, per_worker=population.classes)
         case "shards":
-            return partition.shards(y, count, rng, per_worker=population.shards)
+            return partition.partition_shards(y, count, rng, per_worker=population.shards)
         case _:
             if data.groups is None:
                 raise ValueError(
                     f"{data.name} has no natural workers; choose another scheme, or give a column "
                     "'worker' in your file"
                 )
-            return partition.natural(data.groups[rows])
+            return partition.partition_natural(data.groups[rows])
 
 
-def with_anchors(places: Places, anchors: Mapping[int, int]) -> Places:
+def add_anchors(places: Partition, anchors: Mapping[int, int]) -> Partition:
     """Name anchors found by other means."""
     return replace(places, anchors=anchors)

@@ -2,9 +2,16 @@
 
 from dataclasses import replace
 
-from moiety.methods.task import Local
+from moiety.core.policy import CheckpointPolicy
+from moiety.methods.task import LocalTraining
 from moiety.recipes.options import with_options
-from moiety.recipes.record import CommonExpert, Federation, Keeping, Net, Population, Turnout
+from moiety.recipes.record import (
+    CommonExpert,
+    Federation,
+    Net,
+    Participation,
+    Population,
+)
 
 
 def quickstart() -> Federation:
@@ -16,11 +23,11 @@ def quickstart() -> Federation:
         evaluate_every=20,
         seeds=3,
         population=Population(scheme="labels", workers=24, unseen=6, classes=2, anchors=5, rows=80),
-        turnout=Turnout(size=14, anchors=5),
+        participation=Participation(size=14, anchors=5),
         net=Net("mlp", hidden=(3,)),
-        common=CommonExpert(target=0.6),
-        local=Local(lr=0.05, batch=16),
-        keep=Keeping(every=50),
+        common=CommonExpert(target_accuracy=0.6),
+        local=LocalTraining(lr=0.05, batch=16),
+        checkpoint=CheckpointPolicy(every=50),
         options=with_options(ddome={"gate_lr": 0.1}),
         note=(
             "The experts are small on purpose (3 hidden units): where one model of their size "
@@ -39,9 +46,9 @@ def yours() -> Federation:
         rounds=50,
         seeds=1,
         population=Population(scheme="dirichlet", workers=10, unseen=2, alpha=0.5, anchors=0),
-        turnout=Turnout(size=5),
+        participation=Participation(size=5),
         net=Net("mlp", hidden=(64,)),
-        common=CommonExpert(target=0.95, epochs=50),
-        keep=Keeping(every=10),
+        common=CommonExpert(target_accuracy=0.95, epochs=50),
+        checkpoint=CheckpointPolicy(every=10),
         note="",
     )

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from moiety.methods.task import Local
+from moiety.core.policy import CheckpointPolicy
+from moiety.methods.task import LocalTraining
 from moiety.recipes.options import Options
-from moiety.rounds.schedule import Pace
+from moiety.rounds.schedule import Schedule
 
 SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "contiguous", "natural", "all")
 
@@ -56,14 +57,15 @@ class CommonExpert:
     """How the common expert is trained, on rows set apart that no worker holds.
 
     Args:
-        target: training stops at the first epoch with this accuracy on the validation rows.
+        target_accuracy: training stops at the first epoch with this accuracy on the validation
+            rows.
         epochs: and after this many at the latest.
         patience: and after this many epochs without a better one; the best counts.
         lr: learning rate of SGD with momentum 0.9.
         batch: rows in a step.
     """
 
-    target: float = 0.6
+    target_accuracy: float = 0.6
     epochs: int = 200
     patience: int = 20
     lr: float = 0.02
@@ -91,9 +93,9 @@ class Population:
         public: share of the rows set apart for the common expert.
         validation: share of the rows for choosing among runs and checkpoints.
         test: share of the rows for testing. An official test part is used by ``labels`` and by
-            ``together``; other schemes deal all rows and test each worker on a share of its own.
-        together: test on one set of rows for all, the official test part where there is one.
-        first: train on the first rows only, this many; 0 for all.
+            ``shared_test``; other schemes deal all rows and test each worker on a share of its own.
+        shared_test: test on one set of rows for all, the official test part where there is one.
+        first_rows: train on the first rows only, this many; 0 for all.
     """
 
     scheme: str = "labels"
@@ -107,8 +109,8 @@ class Population:
     public: float = 0.15
     validation: float = 0.05
     test: float = 0.25
-    together: bool = False
-    first: int = 0
+    shared_test: bool = False
+    first_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Subgraphs:
 
 
 @dataclass(frozen=True)
-class Turnout:
+class Participation:
     """Who takes part in a round.
 
     Args:
@@ -140,19 +142,6 @@ class Turnout:
     anchors: int = -1
     chance: float = 1.0
     fixed: bool = False
-
-
-@dataclass(frozen=True)
-class Keeping:
-    """Checkpoints.
-
-    Args:
-        every: rounds between checkpoints.
-        last: how many of the last are kept; the best by validation accuracy is kept besides.
-    """
-
-    every: int = 10
-    last: int = 2
 
 
 @dataclass(frozen=True)
@@ -185,11 +174,11 @@ class Federation:
     device: str = "cpu"
     note: str = ""
     population: Population = field(default_factory=Population)
-    turnout: Turnout = field(default_factory=Turnout)
+    participation: Participation = field(default_factory=Participation)
     net: Net = field(default_factory=Net)
     graph: Subgraphs = field(default_factory=Subgraphs)
     common: CommonExpert = field(default_factory=CommonExpert)
-    local: Local = field(default_factory=Local)
-    keep: Keeping = field(default_factory=Keeping)
-    pace: Pace = field(default_factory=Pace)
+    local: LocalTraining = field(default_factory=LocalTraining)
+    checkpoint: CheckpointPolicy = field(default_factory=CheckpointPolicy)
+    schedule: Schedule = field(default_factory=Schedule)
     options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)

@@ -1,10 +1,11 @@
 """Transformers of characters, dealt by heads and hidden units."""
 
-from moiety.methods.task import Local
-from moiety.recipes.record import Federation, Keeping, Net, Population, Turnout
+from moiety.core.policy import CheckpointPolicy
+from moiety.methods.task import LocalTraining
+from moiety.recipes.record import Federation, Net, Participation, Population
 
 
-def shakespeare() -> Federation:
+def ist_shakespeare() -> Federation:
     """Deal a small decoder to four workers, each with its own stretch of tiny Shakespeare.
 
     Twenty local steps a round, 600 in all, the moments of AdamW travelling with the pieces; the
@@ -22,11 +23,11 @@ def shakespeare() -> Federation:
             anchors=0,
             public=0.0,
             validation=0.0,
-            together=True,
+            shared_test=True,
         ),
-        turnout=Turnout(size=4),
+        participation=Participation(size=4),
         net=Net("gpt", hidden=(256,), width=64, depth=4, heads=8),
-        local=Local(
+        local=LocalTraining(
             optimizer="adamw",
             lr=2e-3,
             betas=(0.9, 0.95),
@@ -35,11 +36,11 @@ def shakespeare() -> Federation:
             epochs=0,
             steps=20,
             clip=1.0,
-            schedule="cosine",
+            lr_schedule="cosine",
             floor=0.1,
-            moments="carry",
+            optimizer_state="send",
         ),
-        keep=Keeping(every=10),
+        checkpoint=CheckpointPolicy(every=10),
         note=(
             "Judge by the loss, in nats a character. Equal local steps, not equal cost: moiety "
             "plan says what a worker of each method holds, computes and sends."

@@ -1,18 +1,18 @@
-"""Ledger in, tables and pictures out: ``write`` a page, print a ``table``, return a ``summary``."""
+"""Ledgers in, tables and pictures out: a page, a table for the terminal, plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from moiety.report.text import summary, table
+from moiety.report.text import format_table, summarize_runs
 
-__all__ = ["summary", "table", "write"]
+__all__ = ["format_table", "summarize_runs", "write_report"]
 
 EXTRA = ("matplotlib", "jinja2")
 
 
-def write(runs: Sequence[Path], out: Path) -> Path:
+def write_report(runs: Sequence[Path], out: Path) -> Path:
     """Write one self-contained HTML page that compares runs.
 
     Args:
@@ -27,13 +27,13 @@ def write(runs: Sequence[Path], out: Path) -> Path:
         ImportError: if the extra ``report`` is not installed.
     """
     try:
-        from moiety.report.page import render
+        from moiety.report.page import render_page
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in EXTRA:
             raise
         raise ImportError(
             f'a report needs {error.name}, which is missing: pip install "moiety[report]"'
         ) from error
-    from moiety.report.files import load, save
+    from moiety.report.files import load_ledgers, save_page
 
-    return save(render(load(runs)), out)
+    return save_page(render_page(load_ledgers(runs)), out)

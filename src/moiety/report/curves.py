@@ -9,54 +9,58 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from moiety.report import plots
-from moiety.report.frames import Point, Score, crowd
-from moiety.report.maps import Load, Traffic
-from moiety.report.numbers import in_bytes
+from moiety.report.frames import Point, WorkerScore, describe_group
+from moiety.report.matrices import Load, RoundTraffic
+from moiety.report.numbers import format_bytes
 from moiety.report.plots import Named
 from moiety.report.series import Series
 
 SHOWN = 400  # dots of a row at most; more are drawn as evenly spaced quantiles
 
 
-def accuracy(series: Sequence[Series], points: Sequence[Point], group: str, named: Named) -> str:
+def draw_accuracy(
+    series: Sequence[Series], points: Sequence[Point], group: str, named: Named
+) -> str:
     """Draw accuracy by round, a band of one standard deviation, references as dashed lines."""
-    with plots.canvas(3.7) as (figure, (axes,)):
+    with plots.open_canvas(3.7) as (figure, (axes,)):
         for at, one in enumerate(series):
             mine = [point for point in points if point.label == one.label]
             if one.reference:
                 _level(axes, at, mine)
             else:
                 _line(axes, at, mine)
-        plots.rounds_axis(axes)
-        plots.percent_axis(axes, f"accuracy, {crowd(group)}")
-        plots.grid(axes, "y")
-        plots.legend(figure, axes)
-        return plots.svg(figure, *named)
+        plots.label_rounds(axes)
+        plots.label_percent(axes, f"accuracy, {describe_group(group)}")
+        plots.draw_grid(axes, "y")
+        plots.draw_legend(figure, axes)
+        return plots.write_svg(figure, *named)
 
 
-def timed(series: Sequence[Series], points: Sequence[Point], group: str, named: Named) -> str:
+def draw_timed_accuracy(
+    series: Sequence[Series], points: Sequence[Point], group: str, named: Named
+) -> str:
     """Draw accuracy by virtual time with a band of one standard deviation."""
-    with plots.canvas(3.7) as (figure, (axes,)):
+    with plots.open_canvas(3.7) as (figure, (axes,)):
         for at, one in enumerate(series):
             mine = [point for point in points if point.label == one.label]
             _line(axes, at, mine, [point.clock for point in mine])
         axes.set_xlabel("virtual time (s)")
-        plots.percent_axis(axes, f"accuracy, {crowd(group)}")
-        plots.grid(axes, "y")
-        plots.legend(figure, axes)
-        return plots.svg(figure, *named)
+        plots.label_percent(axes, f"accuracy, {describe_group(group)}")
+        plots.draw_grid(axes, "y")
+        plots.draw_legend(figure, axes)
+        return plots.write_svg(figure, *named)
 
 
-def loss(series: Sequence[Series], points: Sequence[Point], named: Named) -> str:
+def draw_loss(series: Sequence[Series], points: Sequence[Point], named: Named) -> str:
     """Draw the training loss by round with a band of one standard deviation."""
-    with plots.canvas(3.5) as (figure, (axes,)):
+    with plots.open_canvas(3.5) as (figure, (axes,)):
         for at, one in enumerate(series):
             _line(axes, at, [point for point in points if point.label == one.label])
-        plots.rounds_axis(axes)
+        plots.label_rounds(axes)
         axes.set_ylabel("training loss (batch mean)")
-        plots.grid(axes, "y")
-        plots.legend(figure, axes)
-        return plots.svg(figure, *named)
+        plots.draw_grid(axes, "y")
+        plots.draw_legend(figure, axes)
+        return plots.write_svg(figure, *named)
 
 
 def _line(
@@ -73,14 +77,14 @@ def _line(
     axes.plot(
         x,
         mean,
-        color=plots.colour(at),
+        color=plots.choose_colour(at),
         linestyle=plots.LINES[at % len(plots.LINES)],
-        marker=plots.marker(at),
+        marker=plots.choose_marker(at),
         markevery=(at % step, step),
         label=points[0].label,
     )
     if any(std):
-        axes.fill_between(x, low, high, color=plots.colour(at), alpha=0.18, linewidth=0)
+        axes.fill_between(x, low, high, color=plots.choose_colour(at), alpha=0.18, linewidth=0)
 
 
 def _level(axes: Axes, at: int, points: Sequence[Point]) -> None:
@@ -89,48 +93,52 @@ def _level(axes: Axes, at: int, points: Sequence[Point]) -> None:
     value = points[-1].value
     dashes = plots.REFERENCE[at % len(plots.REFERENCE)]
     axes.axhline(
-        value.mean, color=plots.colour(at), linestyle=dashes, linewidth=1.6, label=points[-1].label
+        value.mean,
+        color=plots.choose_colour(at),
+        linestyle=dashes,
+        linewidth=1.6,
+        label=points[-1].label,
     )
     if value.std:
         low, high = value.mean - value.std, value.mean + value.std
-        axes.axhspan(low, high, color=plots.colour(at), alpha=0.10, linewidth=0)
+        axes.axhspan(low, high, color=plots.choose_colour(at), alpha=0.10, linewidth=0)
 
 
-def workers(rows: Sequence[tuple[str, int, Sequence[Score]]], named: Named) -> str:
+def draw_workers(rows: Sequence[tuple[str, int, Sequence[WorkerScore]]], named: Named) -> str:
     """Draw every worker as a dot, one row for each series and group, with a bar at the median.
 
     Args:
         rows: label of the row, number of its series, its workers.
         named: key, title and description.
     """
-    with plots.canvas(1.0 + 0.42 * len(rows)) as (figure, (axes,)):
+    with plots.open_canvas(1.0 + 0.42 * len(rows)) as (figure, (axes,)):
         for height, (_, at, scores) in enumerate(rows):
-            values = thinned(sorted(score.accuracy for score in scores))
+            values = thin_values(sorted(score.accuracy for score in scores))
             lift = [height + 0.11 * (place % 5 - 2) for place in range(len(values))]
             axes.plot(
                 values,
                 lift,
                 linestyle="none",
-                marker=plots.marker(at),
-                color=plots.colour(at),
+                marker=plots.choose_marker(at),
+                color=plots.choose_colour(at),
                 markersize=3.6,
                 alpha=0.65,
                 markeredgewidth=0,
             )
             middle = statistics.median(score.accuracy for score in scores)
             axes.plot([middle, middle], [height - 0.38, height + 0.38], color=plots.INK, lw=1.8)
-        axes.set_yticks(range(len(rows)), plots.tick_labels([row[0] for row in rows], 22))
+        axes.set_yticks(range(len(rows)), plots.shorten_labels([row[0] for row in rows], 22))
         axes.invert_yaxis()
         axes.set_xlabel("accuracy of a worker (%)")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
-        plots.grid(axes, "x")
-        return plots.svg(figure, *named)
+        plots.draw_grid(axes, "x")
+        return plots.write_svg(figure, *named)
 
 
-def thinned(values: Sequence[float]) -> list[float]:
+def thin_values(values: Sequence[float]) -> list[float]:
     """Keep all values, or of too many the smallest, the largest and even steps between.
 
-    >>> thinned([1.0, 2.0])
+    >>> thin_values([1.0, 2.0])
     [1.0, 2.0]
     """
     if len(values) <= SHOWN:
@@ -138,14 +146,14 @@ def thinned(values: Sequence[float]) -> list[float]:
     return [values[round(k * (len(values) - 1) / (SHOWN - 1))] for k in range(SHOWN)]
 
 
-def traffic(rows: Sequence[tuple[int, Traffic]], named: Named) -> str:
+def draw_traffic(rows: Sequence[tuple[int, RoundTraffic]], named: Named) -> str:
     """Draw mean bytes of a round as two bars for each series; up is hatched.
 
     Args:
         rows: number of the series, its traffic.
         named: key, title and description.
     """
-    with plots.canvas(1.2 + 0.6 * len(rows)) as (figure, (axes,)):
+    with plots.open_canvas(1.2 + 0.6 * len(rows)) as (figure, (axes,)):
         top = max(max(row.down.mean, row.up.mean) for _, row in rows) or 1.0
         for height, (at, row) in enumerate(rows):
             for shift, value, hatch in ((-0.2, row.down, None), (0.2, row.up, "////")):
@@ -153,26 +161,26 @@ def traffic(rows: Sequence[tuple[int, Traffic]], named: Named) -> str:
                     height + shift,
                     value.mean,
                     height=0.36,
-                    facecolor="white" if hatch else plots.colour(at),
-                    edgecolor=plots.colour(at),
+                    facecolor="white" if hatch else plots.choose_colour(at),
+                    edgecolor=plots.choose_colour(at),
                     hatch=hatch,
                 )
-                word = f"{'up' if hatch else 'down'} {in_bytes(value.mean)}"
+                word = f"{'up' if hatch else 'down'} {format_bytes(value.mean)}"
                 axes.text(value.mean + 0.015 * top, height + shift, word, va="center", size=9.5)
-        axes.set_yticks(range(len(rows)), plots.tick_labels([row.label for _, row in rows], 22))
+        axes.set_yticks(range(len(rows)), plots.shorten_labels([row.label for _, row in rows], 22))
         axes.invert_yaxis()
         axes.set_xlim(0, 1.42 * top)
         axes.xaxis.set_major_locator(plots.MaxNLocator(5, steps=[1, 2, 5, 10]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_bytes(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
         axes.set_xlabel("bytes in a round, all workers together")
-        plots.grid(axes, "x")
-        return plots.svg(figure, *named)
+        plots.draw_grid(axes, "x")
+        return plots.write_svg(figure, *named)
 
 
-def load(found: Load, named: Named) -> str:
+def draw_load_strips(found: Load, named: Named) -> str:
     """Draw the share of workers that held each expert by round, one strip for each expert."""
     experts = len(found.share[0])
-    with plots.canvas(0.9 + 0.55 * experts, rows=experts) as (figure, all_axes):
+    with plots.open_canvas(0.9 + 0.55 * experts, rows=experts) as (figure, all_axes):
         for expert, axes in enumerate(all_axes):
             share = [row[expert] for row in found.share]
             axes.fill_between(found.rounds, share, step="mid", color=plots.COLOURS[0], alpha=0.35)
@@ -181,6 +189,6 @@ def load(found: Load, named: Named) -> str:
             axes.set_yticks([0, 1], ["0", "100"])
             axes.set_ylabel(str(expert), rotation=0, ha="right", va="center", labelpad=4)
             axes.margins(x=0.01)
-        plots.rounds_axis(all_axes[-1])
+        plots.label_rounds(all_axes[-1])
         figure.supylabel("expert: share of workers that held it (%)", size=10)
-        return plots.svg(figure, *named)
+        return plots.write_svg(figure, *named)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from moiety.core.ledger import Ledger, read
+from moiety.core.ledger import Ledger, read_ledger
 
 NAME = "ledger.jsonl"
 
 
-def find(runs: Sequence[Path]) -> list[Path]:
+def find_ledgers(runs: Sequence[Path]) -> list[Path]:
     """List the ledgers of run folders and of folders that contain run folders, each once.
 
     Raises:
@@ -29,12 +29,12 @@ def find(runs: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def load(runs: Sequence[Path]) -> list[Ledger]:
+def load_ledgers(runs: Sequence[Path]) -> list[Ledger]:
     """Read the ledgers of run folders and of folders that contain run folders."""
-    return [read(path) for path in find(runs)]
+    return [read_ledger(path) for path in find_ledgers(runs)]
 
 
-def save(text: str, out: Path) -> Path:
+def save_page(text: str, out: Path) -> Path:
     """Write the text to a file beside ``out``, then rename it, so no half page is ever seen."""
     path = out / "report.html" if out.is_dir() else out
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from moiety.core.ledger import Ledger
-from moiety.report.frames import ORDER, Spread, Summary, last
-from moiety.report.maps import unlike
-from moiety.report.numbers import as_nats, as_percent, points
-from moiety.report.series import Series, status
+from moiety.report.frames import ORDER, Spread, Summary, find_last_evaluation
+from moiety.report.matrices import find_unlike_seeds
+from moiety.report.numbers import format_nats_spread, format_percent_spread, format_points
+from moiety.report.series import Series, read_status
 
 
-def judged(rows: Sequence[Summary]) -> str:
+def choose_deciding_group(rows: Sequence[Summary]) -> str:
     """Name the group that decides: the unseen workers, else those seen, else the first there is.
 
     Returns an empty string where no group has a worker with rows.
@@ -27,51 +27,55 @@ class Measure:
 
     Args:
         sign: 1 where more is better, -1 where less is.
-        told: writes a value with its spread.
-        gap: writes a difference.
+        write_value: writes a value with its spread.
+        write_gap: writes a difference.
         ahead: where the better one lies.
     """
 
     sign: int
-    told: Callable[[Spread], str]
-    gap: Callable[[float], str]
+    write_value: Callable[[Spread], str]
+    write_gap: Callable[[float], str]
     ahead: str
 
 
-ACCURACY = Measure(1, as_percent, points, "above")
-LOSS = Measure(-1, lambda value: f"{as_nats(value)} nats", lambda gap: f"{gap:.3f} nats", "below")
+ACCURACY = Measure(1, format_percent_spread, format_points, "above")
+LOSS = Measure(
+    -1, lambda value: f"{format_nats_spread(value)} nats", lambda gap: f"{gap:.3f} nats", "below"
+)
 
 
-def measure(rows: Sequence[Summary]) -> Measure:
+def choose_measure(rows: Sequence[Summary]) -> Measure:
     """Compare texts by their loss, everything else by accuracy."""
-    group = judged(rows)
+    group = choose_deciding_group(rows)
     return LOSS if group and all(group in row.losses for row in rows) else ACCURACY
 
 
-def ranked(rows: Sequence[Summary]) -> list[tuple[Summary, Spread]]:
+def rank_series(rows: Sequence[Summary]) -> list[tuple[Summary, Spread]]:
     """Sort series by what counts of them on the group that decides, best first."""
-    group, by = judged(rows), measure(rows)
+    group, by = choose_deciding_group(rows), choose_measure(rows)
     values = [(row, row.groups if by is ACCURACY else row.losses) for row in rows]
     found = [(row, known[group]) for row, known in values if group in known]
     return sorted(found, key=lambda pair: -by.sign * pair[1].mean)
 
 
-def noise(one: Spread, other: Spread) -> float | None:
+def find_noise(one: Spread, other: Spread) -> float | None:
     """Return the larger of two sample standard deviations, or None where neither has one."""
     found = [value.std for value in (one, other) if value.std is not None]
     return max(found, default=None)
 
 
-def verdict(margin: float, doubt: float | None, by: Measure = ACCURACY) -> str:
+def describe_margin(margin: float, doubt: float | None, by: Measure = ACCURACY) -> str:
     """Hold a margin against the spread over seeds."""
     if doubt is None:
         return "with one seed each there is no spread to judge this by"
     if margin > doubt:
-        return f"more than the spread over seeds ({by.gap(doubt)})"
-    return f"not more than the spread over seeds ({by.gap(doubt)}), so they cannot be told apart"
+        return f"more than the spread over seeds ({by.write_gap(doubt)})"
+    return (
+        f"not more than the spread over seeds ({by.write_gap(doubt)}), so they cannot be told apart"
+    )
 
 
-def seeds(row: Summary) -> str:
+def describe_seeds(row: Summary) -> str:
     """Count seeds in words.
 
     One seed is singular.
@@ -79,14 +83,14 @@ def seeds(row: Summary) -> str:
     return f"{len(row.seeds)} seed{'' if len(row.seeds) == 1 else 's'}"
 
 
-def headline(rows: Sequence[Summary]) -> str:
+def write_headline(rows: Sequence[Summary]) -> str:
     """Say in one sentence who leads and by how much against the spread over seeds."""
-    order, by = ranked(rows), measure(rows)
+    order, by = rank_series(rows), choose_measure(rows)
     if not order:
         return "No worker had rows to be judged on."
-    group = f"{judged(rows)} workers"
+    group = f"{choose_deciding_group(rows)} workers"
     (best, top), *others = order
-    reached = f"{by.told(top)} ({seeds(best)})"
+    reached = f"{by.write_value(top)} ({describe_seeds(best)})"
     if not others:
         return f"{best.label} reaches {reached} on the {group}; there is no other to compare with."
     second, next_best = others[0]
@@ -94,22 +98,23 @@ def headline(rows: Sequence[Summary]) -> str:
     lost = "No trained method leads: " if best.reference else ""
     if margin == 0:
         return f"{lost}{best.label} and {second.label} tie on the {group} with {reached}."
+    clear = describe_margin(margin, find_noise(top, next_best), by)
     return (
-        f"{lost}{best.label} leads on the {group} with {reached}, {by.gap(margin)} {by.ahead} "
-        f"{second.label} ({by.told(next_best)}): {verdict(margin, noise(top, next_best), by)}."
+        f"{lost}{best.label} leads on the {group} with {reached}, {by.write_gap(margin)} "
+        f"{by.ahead} {second.label} ({by.write_value(next_best)}): {clear}."
     )
 
 
-def against(rows: Sequence[Summary]) -> list[str]:
+def describe_others(rows: Sequence[Summary]) -> list[str]:
     """Say of every series but the two best how far it is behind, and of any that training hurt."""
-    order, by = ranked(rows), measure(rows)
+    order, by = rank_series(rows), choose_measure(rows)
     said = []
     for row, value in order[2:]:
         best, top = order[0]
         margin = by.sign * (top.mean - value.mean)
         said.append(
-            f"{row.label} is {by.gap(margin)} behind {best.label}: "
-            f"{verdict(margin, noise(top, value), by)}."
+            f"{row.label} is {by.write_gap(margin)} behind {best.label}: "
+            f"{describe_margin(margin, find_noise(top, value), by)}."
         )
     for row, value in order:
         for other, bar in order:
@@ -117,12 +122,13 @@ def against(rows: Sequence[Summary]) -> list[str]:
             if other.reference and not row.reference and margin > 0:
                 said.append(
                     f"{row.label} loses to {other.label}, which was not trained, "
-                    f"by {by.gap(margin)}: {verdict(margin, noise(bar, value), by)}."
+                    f"by {by.write_gap(margin)}: "
+                    f"{describe_margin(margin, find_noise(bar, value), by)}."
                 )
     return said
 
 
-def warnings(ledgers: Sequence[Ledger], found: Sequence[Series]) -> list[str]:
+def list_warnings(ledgers: Sequence[Ledger], found: Sequence[Series]) -> list[str]:
     """List what a reader must know before trusting a comparison."""
     return [*_endings(ledgers), *_conditions(found)]
 
@@ -130,7 +136,7 @@ def warnings(ledgers: Sequence[Ledger], found: Sequence[Series]) -> list[str]:
 def _endings(ledgers: Sequence[Ledger]) -> list[str]:
     said = []
     for ledger in ledgers:
-        how, who = status(ledger), f"{ledger.start.method}, seed {ledger.start.seed}"
+        how, who = read_status(ledger), f"{ledger.start.method}, seed {ledger.start.seed}"
         done = len(ledger.rounds)
         if how != "finished":
             reason = ledger.end.reason if ledger.end else "its ledger has no end"
@@ -143,11 +149,14 @@ def _endings(ledgers: Sequence[Ledger]) -> list[str]:
 
 def _conditions(found: Sequence[Series]) -> list[str]:
     said = []
-    if other := unlike(found):
+    if other := find_unlike_seeds(found):
         named = ", ".join(str(seed) for seed in other)
         said.append(f"The series were not run on the same partition for seed {named}.")
     trained = [one for one in found if not one.reference]
-    ends = {one.label: sorted({last(run).round for run in one.ledgers}) for one in trained}
+    ends = {
+        one.label: sorted({find_last_evaluation(run).round for run in one.ledgers})
+        for one in trained
+    }
     if len({round_ for rounds in ends.values() for round_ in rounds}) > 1:
         named = "; ".join(
             f"{label} after {', '.join(str(at) for at in rounds)}" for label, rounds in ends.items()

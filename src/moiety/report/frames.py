@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from moiety.core.ledger import Evaluation, Group, Ledger
-from moiety.report.series import Series, status
+from moiety.report.series import Series, read_status
 
 ORDER = ("seen", "unseen")
 VALIDATION = "validation"
@@ -26,10 +26,10 @@ class Spread:
     n: int
 
 
-def spread(values: Iterable[float]) -> Spread | None:
+def summarize_values(values: Iterable[float]) -> Spread | None:
     """Summarise values; those that are not finite are left out, and none gives None.
 
-    >>> spread([1.0, 2.0, 3.0])
+    >>> summarize_values([1.0, 2.0, 3.0])
     Spread(mean=2.0, std=1.0, low=1.0, high=3.0, n=3)
     """
     kept = [float(value) for value in values if math.isfinite(value)]
@@ -53,7 +53,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Score:
+class WorkerScore:
     """The accuracy of one worker at the last evaluation of a run."""
 
     label: str
@@ -81,7 +81,7 @@ class Summary:
     rounds: Sequence[int]
     groups: dict[str, Spread]
     worst: Spread | None
-    worst_workers: Sequence[Score]
+    worst_workers: Sequence[WorkerScore]
     down_bytes: Spread | None
     up_bytes: Spread | None
     total_bytes: Spread | None
@@ -89,29 +89,29 @@ class Summary:
     losses: Mapping[str, Spread] = field(default_factory=dict)
 
 
-def scores(group: Group) -> Iterator[tuple[int, float, int]]:
+def iterate_scores(group: Group) -> Iterator[tuple[int, float, int]]:
     """Yield worker, accuracy and rows of the workers that have rows to be judged on."""
     for worker, value, rows in zip(group.workers, group.accuracy, group.rows, strict=True):
         if rows > 0 and math.isfinite(value):
             yield worker, value, rows
 
 
-def mean_accuracy(group: Group) -> float:
+def average_group_accuracy(group: Group) -> float:
     """Average accuracy over workers, each counting the same; NaN where none has rows."""
-    values = [value for _, value, _ in scores(group)]
+    values = [value for _, value, _ in iterate_scores(group)]
     return statistics.fmean(values) if values else math.nan
 
 
-def crowd(group: str) -> str:
+def describe_group(group: str) -> str:
     """Say who is in a group: the workers seen or unseen, or rows set apart.
 
-    >>> crowd("unseen"), crowd("validation")
+    >>> describe_group("unseen"), describe_group("validation")
     ('unseen workers', 'validation rows')
     """
     return f"{group} workers" if group in ORDER else f"{group} rows"
 
 
-def group_names(series: Sequence[Series]) -> list[str]:
+def list_groups(series: Sequence[Series]) -> list[str]:
     """List the groups that any evaluation holds: seen, unseen, then others by name."""
     found = {
         name
@@ -128,18 +128,18 @@ def _points(label: str, found: Iterable[tuple[int, float]]) -> list[Point]:
     by_round: dict[int, list[float]] = defaultdict(list)
     for at, value in found:
         by_round[at].append(value)
-    spreads = ((at, spread(by_round[at])) for at in sorted(by_round))
+    spreads = ((at, summarize_values(by_round[at])) for at in sorted(by_round))
     return [Point(label, at, value) for at, value in spreads if value is not None]
 
 
-def accuracy(series: Sequence[Series], group: str) -> list[Point]:
+def tabulate_accuracy(series: Sequence[Series], group: str) -> list[Point]:
     """Tabulate the mean accuracy of a group's workers after every round evaluated."""
     return [
         point for one in series for point in _points(one.label, _accuracies(one.ledgers, group))
     ]
 
 
-def timed(series: Sequence[Series], group: str) -> list[Point]:
+def tabulate_timed_accuracy(series: Sequence[Series], group: str) -> list[Point]:
     """Tabulate the same by virtual time, for the series that have a clock."""
     points = []
     for one in series:
@@ -148,7 +148,7 @@ def timed(series: Sequence[Series], group: str) -> list[Point]:
             for entry in ledger.rounds:
                 clocks[entry.round].append(entry.clock)
         mean = {at: statistics.fmean(found) for at, found in clocks.items()}
-        mine = accuracy([one], group)
+        mine = tabulate_accuracy([one], group)
         points += [replace(p, clock=mean[p.round]) for p in mine if mean.get(p.round, 0.0) > 0]
     return points
 
@@ -157,10 +157,10 @@ def _accuracies(ledgers: Sequence[Ledger], group: str) -> Iterator[tuple[int, fl
     for ledger in ledgers:
         for evaluation in ledger.evaluations:
             if group in evaluation.groups:
-                yield evaluation.round, mean_accuracy(evaluation.groups[group])
+                yield evaluation.round, average_group_accuracy(evaluation.groups[group])
 
 
-def loss(series: Sequence[Series]) -> list[Point]:
+def tabulate_loss(series: Sequence[Series]) -> list[Point]:
     """Tabulate the training loss of every round."""
     return [
         point
@@ -171,23 +171,23 @@ def loss(series: Sequence[Series]) -> list[Point]:
     ]
 
 
-def workers(series: Sequence[Series]) -> list[Score]:
+def tabulate_workers(series: Sequence[Series]) -> list[WorkerScore]:
     """Tabulate the accuracy of every worker at the last evaluation of every run."""
     return [score for one in series for ledger in one.ledgers for score in _scores(one, ledger)]
 
 
-def _scores(one: Series, ledger: Ledger) -> Iterator[Score]:
-    for name, group in last(ledger).groups.items():
-        for worker, value, rows in scores(group):
-            yield Score(one.label, ledger.start.seed, name, worker, value, rows)
+def _scores(one: Series, ledger: Ledger) -> Iterator[WorkerScore]:
+    for name, group in find_last_evaluation(ledger).groups.items():
+        for worker, value, rows in iterate_scores(group):
+            yield WorkerScore(one.label, ledger.start.seed, name, worker, value, rows)
 
 
-def last(ledger: Ledger) -> Evaluation:
+def find_last_evaluation(ledger: Ledger) -> Evaluation:
     """Return the last evaluation of a run that has one."""
     return ledger.evaluations[-1]
 
 
-def per_worker(ledger: Ledger) -> tuple[float, float]:
+def average_worker_bytes(ledger: Ledger) -> tuple[float, float]:
     """Average bytes down and up per worker and round; NaN where no worker took part."""
     taken = sum(len(entry.workers) for entry in ledger.rounds)
     if not taken:
@@ -196,14 +196,14 @@ def per_worker(ledger: Ledger) -> tuple[float, float]:
     return down / taken, sum(entry.up_bytes for entry in ledger.rounds) / taken
 
 
-def total_bytes(ledger: Ledger) -> int:
+def count_total_bytes(ledger: Ledger) -> int:
     """Add the bytes of all rounds and what every worker that took part is sent once."""
     distinct = {work.worker for entry in ledger.rounds for work in entry.workers}
     rounds = sum(entry.down_bytes + entry.up_bytes for entry in ledger.rounds)
     return rounds + ledger.start.constant_bytes * len(distinct)
 
 
-def seconds(ledger: Ledger) -> float:
+def count_seconds(ledger: Ledger) -> float:
     """Return the seconds of a run: those at its end, but no less than its rounds and evaluations.
 
     A run that was resumed ends with the seconds since it was resumed alone.
@@ -212,17 +212,21 @@ def seconds(ledger: Ledger) -> float:
     return max(spent, ledger.end.seconds) if ledger.end else spent
 
 
-def summaries(series: Sequence[Series]) -> list[Summary]:
+def summarize_series(series: Sequence[Series]) -> list[Summary]:
     """Tabulate the last evaluation and the costs of every series."""
     return [_summary(one) for one in series]
 
 
 def _summary(one: Series) -> Summary:
-    final = [last(ledger) for ledger in one.ledgers]
+    final = [find_last_evaluation(ledger) for ledger in one.ledgers]
     groups = {
         name: value
-        for name in group_names([one])
-        if (value := spread(mean_accuracy(e.groups[name]) for e in final if name in e.groups))
+        for name in list_groups([one])
+        if (
+            value := summarize_values(
+                average_group_accuracy(e.groups[name]) for e in final if name in e.groups
+            )
+        )
     }
     found = [
         [score for score in _scores(one, ledger) if score.group in ORDER] for ledger in one.ledgers
@@ -230,31 +234,33 @@ def _summary(one: Series) -> Summary:
     worst = [
         min(found_here, key=lambda score: score.accuracy) for found_here in found if found_here
     ]
-    costs = [per_worker(ledger) for ledger in one.ledgers]
+    costs = [average_worker_bytes(ledger) for ledger in one.ledgers]
     return Summary(
         label=one.label,
         method=one.method,
         reference=one.reference,
         seeds=[ledger.start.seed for ledger in one.ledgers],
-        status=[status(ledger) for ledger in one.ledgers],
+        status=[read_status(ledger) for ledger in one.ledgers],
         rounds=[evaluation.round for evaluation in final],
         groups=groups,
-        worst=spread(score.accuracy for score in worst),
+        worst=summarize_values(score.accuracy for score in worst),
         worst_workers=worst,
-        down_bytes=spread(down for down, _ in costs),
-        up_bytes=spread(up for _, up in costs),
-        total_bytes=spread(total_bytes(ledger) for ledger in one.ledgers),
-        seconds=spread(seconds(ledger) for ledger in one.ledgers),
-        losses=text_losses(one),
+        down_bytes=summarize_values(down for down, _ in costs),
+        up_bytes=summarize_values(up for _, up in costs),
+        total_bytes=summarize_values(count_total_bytes(ledger) for ledger in one.ledgers),
+        seconds=summarize_values(count_seconds(ledger) for ledger in one.ledgers),
+        losses=tabulate_text_losses(one),
     )
 
 
-def text_losses(one: Series) -> dict[str, Spread]:
+def tabulate_text_losses(one: Series) -> dict[str, Spread]:
     """Tabulate the loss of each group at the last evaluation, for runs on texts."""
-    groups = [last(ledger).groups for ledger in one.ledgers if ledger.start.texts]
+    groups = [find_last_evaluation(ledger).groups for ledger in one.ledgers if ledger.start.texts]
     names = sorted({name for found in groups for name in found})
     means = {
-        name: spread(statistics.fmean(g[name].loss) for g in groups if name in g and g[name].loss)
+        name: summarize_values(
+            statistics.fmean(g[name].loss) for g in groups if name in g and g[name].loss
+        )
         for name in names
     }
     return {name: value for name, value in means.items() if value is not None}

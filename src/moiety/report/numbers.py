@@ -8,61 +8,61 @@ NONE = "none"
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
-def percent(value: float) -> str:
+def format_percent(value: float) -> str:
     """Write a share as a percentage.
 
-    >>> percent(0.8125)
+    >>> format_percent(0.8125)
     '81.2 %'
     """
     return f"{100 * value:.1f} %"
 
 
-def points(value: float) -> str:
+def format_points(value: float) -> str:
     """Write a difference of shares in percentage points.
 
-    >>> points(0.021)
+    >>> format_points(0.021)
     '2.1 points'
     """
     return f"{100 * value:.1f} points"
 
 
-def as_percent(value: Spread | None) -> str:
+def format_percent_spread(value: Spread | None) -> str:
     """Write a share with its sample standard deviation over seeds."""
     if value is None:
         return NONE
     if value.std is None:
-        return percent(value.mean)
+        return format_percent(value.mean)
     return f"{100 * value.mean:.1f} ± {100 * value.std:.1f} %"
 
 
-def as_nats(value: Spread | None) -> str:
+def format_nats_spread(value: Spread | None) -> str:
     """Write a loss with its sample standard deviation over seeds."""
     if value is None:
         return NONE
     return f"{value.mean:.3f}" if value.std is None else f"{value.mean:.3f} ± {value.std:.3f}"
 
 
-def in_bytes(value: float) -> str:
+def format_bytes(value: float) -> str:
     """Write a number of bytes in decimal units.
 
-    >>> in_bytes(999), in_bytes(1500), in_bytes(25_600_000)
+    >>> format_bytes(999), format_bytes(1500), format_bytes(25_600_000)
     ('999 B', '1.50 kB', '25.6 MB')
     """
     scale, unit = _unit(value)
     return f"{_short(value / scale)} {unit}" if scale > 1 else f"{value:.0f} B"
 
 
-def as_bytes(value: Spread | None) -> str:
+def format_bytes_spread(value: Spread | None) -> str:
     """Write bytes with their sample standard deviation, where they vary."""
     if value is None:
         return NONE
     if not value.std:
-        return in_bytes(value.mean)
+        return format_bytes(value.mean)
     scale, unit = _unit(value.mean)
     return f"{_short(value.mean / scale)} ± {_short(value.std / scale)} {unit}"
 
 
-def as_seconds(value: Spread | None) -> str:
+def format_seconds_spread(value: Spread | None) -> str:
     """Write seconds with their sample standard deviation over seeds."""
     if value is None:
         return NONE

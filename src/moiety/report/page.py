@@ -9,32 +9,46 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from moiety.core.ledger import Ledger
-from moiety.report.findings import against, headline, judged, ranked, seeds, warnings
-from moiety.report.frames import Summary, summaries
-from moiety.report.series import Series, flat, series, status
-from moiety.report.text import READING, cells, head, lost, scored, worst_text
-from moiety.report.views import Grid, views
+from moiety.report.figures import Grid, make_figures
+from moiety.report.findings import (
+    choose_deciding_group,
+    describe_others,
+    describe_seeds,
+    list_warnings,
+    rank_series,
+    write_headline,
+)
+from moiety.report.frames import Summary, summarize_series
+from moiety.report.series import Series, flatten_config, group_series, read_status
+from moiety.report.text import (
+    READING,
+    describe_worst,
+    list_loss_groups,
+    list_scored_groups,
+    name_columns,
+    write_cells,
+)
 
 ABSENT = "not set"
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """A row of the summary; ``best`` where no series is better on the group that decides."""
 
     cells: Sequence[str]
     best: bool
 
 
-def render(ledgers: Sequence[Ledger]) -> str:
+def render_page(ledgers: Sequence[Ledger]) -> str:
     """Write the page that compares ledgers; equal ledgers give equal pages.
 
     Raises:
         ValueError: if there is no ledger, or no ledger holds an evaluation.
     """
-    found = series(ledgers)
-    rows = summaries(found)
-    order = ranked(rows)
+    found = group_series(ledgers)
+    rows = summarize_series(found)
+    order = rank_series(rows)
     recipes = list(dict.fromkeys(ledger.start.recipe for ledger in ledgers))
     source = files("moiety.report").joinpath("page.html.j2").read_text(encoding="utf8")
     page = Environment(
@@ -42,20 +56,23 @@ def render(ledgers: Sequence[Ledger]) -> str:
     ).from_string(source)
     return page.render(
         title=f"{', '.join(recipes)}: {', '.join(row.label for row in rows)}",
-        headline=headline(rows),
-        against=against(rows),
-        warnings=warnings(ledgers, found),
+        headline=write_headline(rows),
+        against=describe_others(rows),
+        warnings=list_warnings(ledgers, found),
         notes=list(dict.fromkeys(run.start.note for run in ledgers if run.start.note)),
-        head=head(scored(rows), lost(rows)),
+        head=name_columns(list_scored_groups(rows), list_loss_groups(rows)),
         reading=READING,
         rows=[
-            Row(cells(row, scored(rows), lost(rows)), bool(order) and row is order[0][0])
+            SummaryRow(
+                write_cells(row, list_scored_groups(rows), list_loss_groups(rows)),
+                bool(order) and row is order[0][0],
+            )
             for row in rows
         ],
-        judged=judged(rows),
-        worst=[(row.label, worst_text(row)) for row in rows],
+        judged=choose_deciding_group(rows),
+        worst=[(row.label, describe_worst(row)) for row in rows],
         single=all(len(row.seeds) == 1 for row in rows),
-        views=views(found),
+        views=make_figures(found),
         runs=_runs(ledgers),
         config=_config(found, rows),
         environment=_environment(ledgers),
@@ -67,7 +84,7 @@ def _runs(ledgers: Sequence[Ledger]) -> Grid:
     rows = [
         [
             ledger.start.method,
-            status(ledger),
+            read_status(ledger),
             (ledger.end.reason if ledger.end else "") or "none",
             str(ledger.start.seed),
             f"{len(ledger.rounds)} of {ledger.start.rounds}",
@@ -85,14 +102,14 @@ def _runs(ledgers: Sequence[Ledger]) -> Grid:
 
 
 def _config(found: Sequence[Series], rows: Sequence[Summary]) -> Grid:
-    fields = [dict(flat(one.ledgers[0].start.config)) for one in found]
+    fields = [dict(flatten_config(one.ledgers[0].start.config)) for one in found]
     names = list(dict.fromkeys(name for one in fields for name in one))
     table = []
     for name in names:
         values = [one.get(name, ABSENT) for one in fields]
         table.append([name, "differs" if len(set(values)) > 1 else "same", *values])
     table.sort(key=lambda row: row[1] == "same")
-    listed = ", ".join(f"{row.label}: {seeds(row)}" for row in rows)
+    listed = ", ".join(f"{row.label}: {describe_seeds(row)}" for row in rows)
     caption = f"Configuration of the first seed of each method ({listed})"
     return Grid(
         caption, ["field", "compared", *(one.label for one in found)], table, words=len(found) + 2

@@ -56,7 +56,7 @@ STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def canvas(height: float, *, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+def open_canvas(height: float, *, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
     """Give a figure and its axes, one above the other, with the style of all our pictures.
 
     Args:
@@ -71,10 +71,10 @@ def canvas(height: float, *, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]
         yield figure, list(axes[:, 0])
 
 
-def svg(figure: Figure, key: str, title: str, description: str) -> str:
+def write_svg(figure: Figure, key: str, title: str, description: str) -> str:
     """Write a figure as an inline SVG with a name and a description for those who cannot see it.
 
-    Must be called inside ``canvas``, whose style it needs. Ids are made unique with ``key``.
+    Must be called inside ``open_canvas``, whose style it needs. Ids are made unique with ``key``.
     """
     file = io.StringIO()
     FigureCanvasSVG(figure).print_svg(
@@ -107,19 +107,19 @@ def _own_ids(body: str, key: str) -> str:
     return re.sub(r"url\(#([^)]+)\)", rf"url(#{key}-\1)", body)
 
 
-def rounds_axis(axes: Axes) -> None:
+def label_rounds(axes: Axes) -> None:
     """Label x as rounds, which are whole numbers."""
     axes.set_xlabel("round")
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
 
-def percent_axis(axes: Axes, label: str) -> None:
+def label_percent(axes: Axes, label: str) -> None:
     """Label y as a percentage of shares between 0 and 1."""
     axes.set_ylabel(f"{label} (%)")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
 
 
-def legend(figure: Figure, axes: Axes) -> None:
+def draw_legend(figure: Figure, axes: Axes) -> None:
     """Put the legend below the picture, in as many columns as its labels leave room for."""
     handles, names = axes.get_legend_handles_labels()
     if names:
@@ -127,17 +127,17 @@ def legend(figure: Figure, axes: Axes) -> None:
         figure.legend(handles, names, loc="outside lower center", ncols=columns, handlelength=3.2)
 
 
-def colour(at: int) -> str:
+def choose_colour(at: int) -> str:
     """Return the colour of a series."""
     return COLOURS[at % len(COLOURS)]
 
 
-def marker(at: int) -> str:
+def choose_marker(at: int) -> str:
     """Return the marker of a series."""
     return MARKERS[at % len(MARKERS)]
 
 
-def grid(axes: Axes, axis: str) -> None:
+def draw_grid(axes: Axes, axis: str) -> None:
     """Draw faint lines behind the data.
 
     Args:
@@ -148,6 +148,6 @@ def grid(axes: Axes, axis: str) -> None:
     axes.grid(visible=True, axis="x" if axis == "x" else "y", color="#dddddd", linewidth=0.6)
 
 
-def tick_labels(names: Sequence[str], width: int = 14) -> list[str]:
+def shorten_labels(names: Sequence[str], width: int = 14) -> list[str]:
     """Shorten names to what fits beside an axis."""
     return [name if len(name) <= width else name[: width - 3] + "..." for name in names]

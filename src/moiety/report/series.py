@@ -23,26 +23,26 @@ class Series:
     ledgers: Sequence[Ledger]
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten_config(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Flatten nested fields to dotted names.
 
-    >>> list(flat({"a": {"b": 1}, "c": "x"}))
+    >>> list(flatten_config({"a": {"b": 1}, "c": "x"}))
     [('a.b', '1'), ('c', 'x')]
     """
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{name}.")
+            yield from flatten_config(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
-def traits(start: Start) -> dict[str, str]:
+def list_traits(start: Start) -> dict[str, str]:
     """What tells one series of a method from another: the recipe and the configuration."""
-    fields = {name: value for name, value in flat(start.config) if name not in PER_RUN}
+    fields = {name: value for name, value in flatten_config(start.config) if name not in PER_RUN}
     return {"recipe": start.recipe, **fields}
 
 
-def series(ledgers: Sequence[Ledger]) -> list[Series]:
+def group_series(ledgers: Sequence[Ledger]) -> list[Series]:
     """Group ledgers into series, in the order in which they first appear.
 
     A seed that appears twice with the same configuration opens another series, so that a run
@@ -59,7 +59,7 @@ def series(ledgers: Sequence[Ledger]) -> list[Series]:
         raise ValueError(f"no evaluation in {names}; a report needs a run with at least one")
     grouped: dict[tuple[str, str, int], list[Ledger]] = {}
     for ledger in evaluated:
-        kind = json.dumps(sorted(traits(ledger.start).items()))
+        kind = json.dumps(sorted(list_traits(ledger.start).items()))
         turn = 0
         while any(
             ledger.start.seed == other.start.seed
@@ -68,7 +68,7 @@ def series(ledgers: Sequence[Ledger]) -> list[Series]:
             turn += 1
         grouped.setdefault((ledger.start.method, kind, turn), []).append(ledger)
     groups = [sorted(group, key=lambda one: one.start.seed) for group in grouped.values()]
-    names = labels([group[0].start for group in groups])
+    names = label_series([group[0].start for group in groups])
     return [_series(name, group) for name, group in zip(names, groups, strict=True)]
 
 
@@ -77,7 +77,7 @@ def _series(label: str, group: Sequence[Ledger]) -> Series:
     return Series(label, group[0].start.method, not trained, tuple(group))
 
 
-def labels(starts: Sequence[Start]) -> list[str]:
+def label_series(starts: Sequence[Start]) -> list[str]:
     """Name every series by its method and, where methods repeat, by the fields that differ."""
     names = [_label(start, starts) for start in starts]
     seen: dict[str, int] = {}
@@ -89,8 +89,8 @@ def labels(starts: Sequence[Start]) -> list[str]:
 
 
 def _label(start: Start, starts: Sequence[Start]) -> str:
-    same = [traits(other) for other in starts if other.method == start.method]
-    mine = traits(start)
+    same = [list_traits(other) for other in starts if other.method == start.method]
+    mine = list_traits(start)
     varying = [name for name in mine if len({other.get(name) for other in same}) > 1]
     if not varying:
         return start.method
@@ -98,6 +98,6 @@ def _label(start: Start, starts: Sequence[Start]) -> str:
     return f"{start.method} ({', '.join(shown)}{', ...' if len(varying) > SHOWN else ''})"
 
 
-def status(ledger: Ledger) -> str:
+def read_status(ledger: Ledger) -> str:
     """Name how a run ended; a ledger without an end is ``unfinished``: running, or cut off."""
     return "unfinished" if ledger.end is None else ledger.end.status

@@ -8,10 +8,23 @@ from textwrap import wrap
 from typing import Any
 
 from moiety.core.ledger import Ledger
-from moiety.report.findings import headline, warnings
-from moiety.report.frames import ORDER, VALIDATION, Spread, Summary, crowd, summaries
-from moiety.report.numbers import NONE, as_bytes, as_nats, as_percent, as_seconds
-from moiety.report.series import series
+from moiety.report.findings import list_warnings, write_headline
+from moiety.report.frames import (
+    ORDER,
+    VALIDATION,
+    Spread,
+    Summary,
+    describe_group,
+    summarize_series,
+)
+from moiety.report.numbers import (
+    NONE,
+    format_bytes_spread,
+    format_nats_spread,
+    format_percent_spread,
+    format_seconds_spread,
+)
+from moiety.report.series import group_series
 
 WIDTH = 88  # columns of the sentences below the table
 
@@ -24,7 +37,7 @@ READING = (
 NATS = "Of texts the loss is what counts: nats a token, lower is better."
 
 
-def scored(rows: Sequence[Summary]) -> list[str]:
+def list_scored_groups(rows: Sequence[Summary]) -> list[str]:
     """List the groups that have a column; validation rows are for choosing, not for reporting.
 
     Workers seen and unseen stand first, and have columns even where there are none, unless all
@@ -35,35 +48,35 @@ def scored(rows: Sequence[Summary]) -> list[str]:
     return [*(ORDER if found.intersection(ORDER) or not others else ()), *others]
 
 
-def lost(rows: Sequence[Summary]) -> list[str]:
+def list_loss_groups(rows: Sequence[Summary]) -> list[str]:
     """List the groups whose loss has a column: those of texts."""
     return sorted({name for row in rows for name in row.losses} - {VALIDATION})
 
 
-def head(groups: Sequence[str], losses: Sequence[str] = ()) -> list[str]:
+def name_columns(groups: Sequence[str], losses: Sequence[str] = ()) -> list[str]:
     """Name the columns."""
     worst = ["worst worker"] if set(groups) & set(ORDER) else []
-    told = [f"loss of {crowd(name)}" for name in losses]
-    return ["method", *told, *map(crowd, groups), *worst, *COSTS]
+    told = [f"loss of {describe_group(name)}" for name in losses]
+    return ["method", *told, *map(describe_group, groups), *worst, *COSTS]
 
 
-def cells(found: Summary, groups: Sequence[str], losses: Sequence[str] = ()) -> list[str]:
+def write_cells(found: Summary, groups: Sequence[str], losses: Sequence[str] = ()) -> list[str]:
     """Write the row of a series, one cell for each name in ``head(groups, losses)``."""
     return [
         found.label,
-        *(as_nats(found.losses.get(name)) for name in losses),
-        *(as_percent(found.groups.get(name)) for name in groups),
-        *([as_percent(found.worst)] if set(groups) & set(ORDER) else []),
-        as_bytes(found.down_bytes),
-        as_bytes(found.up_bytes),
-        as_bytes(found.total_bytes),
-        as_seconds(found.seconds),
+        *(format_nats_spread(found.losses.get(name)) for name in losses),
+        *(format_percent_spread(found.groups.get(name)) for name in groups),
+        *([format_percent_spread(found.worst)] if set(groups) & set(ORDER) else []),
+        format_bytes_spread(found.down_bytes),
+        format_bytes_spread(found.up_bytes),
+        format_bytes_spread(found.total_bytes),
+        format_seconds_spread(found.seconds),
         str(len(found.seeds)),
-        how(found),
+        describe_status(found),
     ]
 
 
-def how(found: Summary) -> str:
+def describe_status(found: Summary) -> str:
     """Name how the runs of a series ended, with counts where they differ.
 
     A series that never trained says so, since its costs are not those of training.
@@ -76,7 +89,7 @@ def how(found: Summary) -> str:
     return f"{text}, not trained" if found.reference else text
 
 
-def table(ledgers: Sequence[Ledger]) -> str:
+def format_table(ledgers: Sequence[Ledger]) -> str:
     """Write the summary as aligned plain text, the finding and any warning below it.
 
     Accuracies are means over workers at the last evaluation, each worker counting the same, then
@@ -85,19 +98,24 @@ def table(ledgers: Sequence[Ledger]) -> str:
     Raises:
         ValueError: if there is no ledger, or no ledger holds an evaluation.
     """
-    found = series(ledgers)
-    rows = summaries(found)
-    groups, losses = scored(rows), lost(rows)
-    short = [SHORT.get(name, name) for name in head(groups, losses)]
-    lines = align([short, *(cells(row, groups, losses) for row in rows)])
-    sentences = [READING, *([NATS] if losses else []), headline(rows), *warnings(ledgers, found)]
+    found = group_series(ledgers)
+    rows = summarize_series(found)
+    groups, losses = list_scored_groups(rows), list_loss_groups(rows)
+    short = [SHORT.get(name, name) for name in name_columns(groups, losses)]
+    lines = align_cells([short, *(write_cells(row, groups, losses) for row in rows)])
+    sentences = [
+        READING,
+        *([NATS] if losses else []),
+        write_headline(rows),
+        *list_warnings(ledgers, found),
+    ]
     return "\n".join([*lines, "", *(line for text in sentences for line in wrap(text, WIDTH))])
 
 
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
+def align_cells(rows: Sequence[Sequence[str]]) -> list[str]:
     """Pad cells to columns: the first and last to the left, the others to the right.
 
-    >>> align([["a", "b", "c"], ["long", "1", "d"]])
+    >>> align_cells([["a", "b", "c"], ["long", "1", "d"]])
     ['a     b  c', 'long  1  d']
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
@@ -111,23 +129,23 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def summary(ledgers: Sequence[Ledger]) -> list[dict[str, Any]]:
+def summarize_runs(ledgers: Sequence[Ledger]) -> list[dict[str, Any]]:
     """Return the summary of every series as plain values, exact and without units in text.
 
     Raises:
         ValueError: if there is no ledger, or no ledger holds an evaluation.
     """
-    return [asdict(row) for row in summaries(series(ledgers))]
+    return [asdict(row) for row in summarize_series(group_series(ledgers))]
 
 
-def worst_text(found: Summary) -> str:
+def describe_worst(found: Summary) -> str:
     """Say which worker was worst in each run.
 
     Returns ``none`` where no worker had rows to be judged on.
     """
-    named = [
-        f"seed {score.seed}: {score.group} worker {score.worker} "
-        f"({as_percent(Spread(score.accuracy, None, score.accuracy, score.accuracy, 1))})"
-        for score in found.worst_workers
-    ]
+    named = []
+    for score in found.worst_workers:
+        alone = Spread(score.accuracy, None, score.accuracy, score.accuracy, 1)
+        said = format_percent_spread(alone)
+        named.append(f"seed {score.seed}: {score.group} worker {score.worker} ({said})")
     return "; ".join(named) or NONE

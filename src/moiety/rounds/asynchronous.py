@@ -1,4 +1,4 @@
-"""The asynchronous round, beside the synchronous one of ``play``: send out, wait for some, commit.
+"""The asynchronous round, beside the synchronous one: send out, wait for some, commit.
 
 All of it is a function of the state, which holds the jobs under way. A job is cut from the model
 as it is when it is sent, and carried out when its reply is due: the replies of a commit then run
@@ -16,26 +16,32 @@ from dataclasses import dataclass, field, replace
 from torch import Generator
 
 from moiety.core.protocols import Engine, Method
-from moiety.core.state import Clock, Flight, Job, Reply, State
+from moiety.core.state import Clock, InFlight, Job, Reply, State
 from moiety.core.types import Params
-from moiety.ops.sample import sample
-from moiety.rounds.schedule import Pace
-from moiety.rounds.synchronous import Wave, commit, dispatch, questions, slot_store
+from moiety.ops.sample import sample_distinct
+from moiety.rounds.schedule import Schedule
+from moiety.rounds.synchronous import (
+    Dispatch,
+    commit_replies,
+    make_jobs,
+    open_optimizer_store,
+    query_jobs,
+)
 
-MANY = 1e6
+MOST_WINDOWS = 1e6
 """Windows without a reply that are counted one by one; after more, the next reply ends the wait."""
 
 
 @dataclass(frozen=True)
-class Crew:
-    """Who may work: ``places`` at a time of the workers 0 .. ``population`` - 1."""
+class Concurrency:
+    """Who may work: ``limit`` at a time of the workers 0 .. ``population`` - 1."""
 
     population: int
-    places: int
+    limit: int
 
 
 @dataclass(frozen=True)
-class Due:
+class Arrived:
     """What a commit is made of.
 
     Args:
@@ -50,97 +56,115 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Course:
+class AsyncPlan:
     """What an asynchronous run does not change: its choices, its engine, its seed."""
 
     method: Method
     engine: Engine
-    pace: Pace
-    crew: Crew
+    schedule: Schedule
+    concurrency: Concurrency
     seed: int
 
 
-def play(course: Course, state: State) -> State:
+def play_until_commit(async_plan: AsyncPlan, state: State) -> State:
     """Play an asynchronous round."""
-    state, due = gather(course, state)
-    replies = course.engine.map(course.method.solve, due.jobs)
-    return commit(course.method, state, weigh(course, state, due.jobs, replies))
+    state, arrived = await_commit(async_plan, state)
+    replies = async_plan.engine.map(async_plan.method.solve, arrived.jobs)
+    return commit_replies(
+        async_plan.method, state, weigh_replies(async_plan, state, arrived.jobs, replies)
+    )
 
 
-def gather(course: Course, state: State) -> tuple[State, Due]:
+def await_commit(async_plan: AsyncPlan, state: State) -> tuple[State, Arrived]:
     """Let virtual time pass, sending workers out as others come back, until a commit is due.
 
     Returns:
         The state at that time, with the jobs still under way, and what is due.
     """
-    pace, due, number = course.pace, Due(), 0
-    span = math.inf if pace.kind == "buffer" else pace.window
+    schedule, arrived, number = async_plan.schedule, Arrived(), 0
+    span = math.inf if schedule.kind == "buffered" else schedule.window
     limit = state.clock.now + span
     while True:
-        state, due = launch(course, state, due, number)
+        state, arrived = dispatch_jobs(async_plan, state, arrived, number)
         number += 1
-        at = min((one.end for one in state.clock.flight), default=math.inf)
-        if at > limit and not due.jobs:
-            limit = beyond(limit, span, at)  # nothing is committed while nobody comes back
+        at = min((one.end for one in state.clock.in_flight), default=math.inf)
+        if at > limit and not arrived.jobs:
+            limit = move_limit(limit, span, at)  # nothing is committed while nobody comes back
         if at > limit:
-            return replace(state, clock=replace(state.clock, now=limit)), sort(due)
-        most = pace.size - len(due.jobs) if pace.kind == "buffer" else course.crew.places
-        state, back = land(state, at, most)
-        due = replace(due, jobs=(*due.jobs, *back))
-        if pace.kind == "buffer" and len(due.jobs) == pace.size:
-            return state, sort(due)
+            return replace(state, clock=replace(state.clock, now=limit)), sort_jobs(arrived)
+        most = (
+            schedule.size - len(arrived.jobs)
+            if schedule.kind == "buffered"
+            else async_plan.concurrency.limit
+        )
+        state, back = receive_replies(state, at, most)
+        arrived = replace(arrived, jobs=(*arrived.jobs, *back))
+        if schedule.kind == "buffered" and len(arrived.jobs) == schedule.size:
+            return state, sort_jobs(arrived)
 
 
-def beyond(limit: float, span: float, at: float) -> float:
+def move_limit(limit: float, span: float, at: float) -> float:
     """Move a limit on by whole spans until it is no earlier than a time.
 
-    >>> beyond(1.0, 0.5, 2.25)
+    >>> move_limit(1.0, 0.5, 2.25)
     2.5
     """
-    if at - limit > MANY * span:
+    if at - limit > MOST_WINDOWS * span:
         return at
     while at > limit:  # also where a span is lost in rounding
         limit = max(limit + span, math.nextafter(limit, math.inf))
     return limit
 
 
-def sort(due: Due) -> Due:
+def sort_jobs(arrived: Arrived) -> Arrived:
     """Sort the jobs by worker, the order in which a synchronous round folds its replies."""
-    return replace(due, jobs=tuple(sorted(due.jobs, key=lambda job: job.worker)))
+    return replace(arrived, jobs=tuple(sorted(arrived.jobs, key=lambda job: job.worker)))
 
 
-def launch(course: Course, state: State, due: Due, number: int) -> tuple[State, Due]:
+def dispatch_jobs(
+    async_plan: AsyncPlan, state: State, arrived: Arrived, number: int
+) -> tuple[State, Arrived]:
     """Send jobs to idle workers until all places are taken or nobody is idle.
 
     A worker whose reply waits for the commit is not idle: it would get the model it had. Draws
     are addressed by the round and the ``number`` of this wave in it.
     """
-    method, crew, flight = course.method, course.crew, state.clock.flight
-    busy = {one.job.worker for one in flight} | {job.worker for job in due.jobs}
-    room = min(crew.places - len(flight), crew.population - len(busy))
+    method, concurrency, in_flight = (
+        async_plan.method,
+        async_plan.concurrency,
+        state.clock.in_flight,
+    )
+    busy = {one.job.worker for one in in_flight} | {job.worker for job in arrived.jobs}
+    room = min(concurrency.limit - len(in_flight), concurrency.population - len(busy))
     if room <= 0:
-        return state, due
-    wave = Wave(number, crew.places)
-    roster = idle(crew, busy, room, wave.stream(course.seed, state.round, "roster"))
-    due, hints = ask(course, state, due, roster)
-    jobs = list(dispatch(method, state, roster, hints, course.seed, wave))
+        return state, arrived
+    dispatch = Dispatch(number, concurrency.limit)
+    cohort = draw_idle_workers(
+        concurrency, busy, room, dispatch.stream(async_plan.seed, state.round, "roster")
+    )
+    arrived, answers = query_workers(async_plan, state, arrived, cohort)
+    jobs = list(make_jobs(method, state, cohort, answers, async_plan.seed, dispatch))
     whole = sum(tensor.numel() for tensor in state.params.values())
-    seconds = [course.pace.speeds.job(job, whole) for job in jobs]
-    sent = tuple(Flight(job, state.clock.now + s, s) for job, s in zip(jobs, seconds, strict=True))
-    clock = replace(state.clock, flight=(*flight, *sent))
-    down = add(due.down, ((job.worker, job.down_bytes) for job in jobs))
-    return replace(state, clock=clock), replace(due, down=down)
+    seconds = [async_plan.schedule.speeds.job(job, whole) for job in jobs]
+    sent = tuple(
+        InFlight(job, state.clock.now + s, s) for job, s in zip(jobs, seconds, strict=True)
+    )
+    clock = replace(state.clock, in_flight=(*in_flight, *sent))
+    down = add_bytes(arrived.down, ((job.worker, job.down_bytes) for job in jobs))
+    return replace(state, clock=clock), replace(arrived, down=down)
 
 
-def idle(crew: Crew, busy: AbstractSet[int], count: int, rng: Generator) -> tuple[int, ...]:
+def draw_idle_workers(
+    concurrency: Concurrency, busy: AbstractSet[int], count: int, rng: Generator
+) -> tuple[int, ...]:
     """Draw some of the workers that are not busy, uniformly; sorted.
 
     >>> import torch
-    >>> idle(Crew(4, 2), {0, 2}, 2, torch.Generator().manual_seed(0))
+    >>> draw_idle_workers(Concurrency(4, 2), {0, 2}, 2, torch.Generator().manual_seed(0))
     (1, 3)
     """
     found = []
-    for rank in sample(crew.population - len(busy), count, rng):
+    for rank in sample_distinct(concurrency.population - len(busy), count, rng):
         worker = rank
         for other in sorted(busy):
             worker += other <= worker
@@ -148,20 +172,20 @@ def idle(crew: Crew, busy: AbstractSet[int], count: int, rng: Generator) -> tupl
     return tuple(sorted(found))
 
 
-def ask(
-    course: Course, state: State, due: Due, roster: tuple[int, ...]
-) -> tuple[Due, dict[int, Params]]:
+def query_workers(
+    async_plan: AsyncPlan, state: State, arrived: Arrived, cohort: tuple[int, ...]
+) -> tuple[Arrived, dict[int, Params]]:
     """Ask the probe, if there is one; its answers take no virtual time."""
-    if course.method.probe is None:
-        return due, {}
-    asked = list(questions(course.method, state, roster, course.seed))
-    told = list(course.engine.map(course.method.probe.solve, asked))
-    down = add(due.down, ((job.worker, job.down_bytes) for job in asked))
-    up = add(due.up, ((reply.worker, reply.up_bytes) for reply in told))
-    return replace(due, down=down, up=up), {reply.worker: reply.hint for reply in told}
+    if async_plan.method.query is None:
+        return arrived, {}
+    asked = list(query_jobs(async_plan.method, state, cohort, async_plan.seed))
+    told = list(async_plan.engine.map(async_plan.method.query.solve, asked))
+    down = add_bytes(arrived.down, ((job.worker, job.down_bytes) for job in asked))
+    up = add_bytes(arrived.up, ((reply.worker, reply.up_bytes) for reply in told))
+    return replace(arrived, down=down, up=up), {reply.worker: reply.answer for reply in told}
 
 
-def add(total: Mapping[int, int], more: Iterable[tuple[int, int]]) -> dict[int, int]:
+def add_bytes(total: Mapping[int, int], more: Iterable[tuple[int, int]]) -> dict[int, int]:
     """Add bytes by worker."""
     found = dict(total)
     for worker, count in more:
@@ -169,21 +193,21 @@ def add(total: Mapping[int, int], more: Iterable[tuple[int, int]]) -> dict[int, 
     return found
 
 
-def land(state: State, at: float, most: int) -> tuple[State, list[Job]]:
+def receive_replies(state: State, at: float, most: int) -> tuple[State, list[Job]]:
     """Take up to ``most`` of the replies that are there at a time, first sent first."""
-    back = [one for one in state.clock.flight if one.end <= at][:most]
+    back = [one for one in state.clock.in_flight if one.end <= at][:most]
     here = {one.job.worker: one.seconds for one in back}
     clock = replace(
         state.clock,
         now=at,
-        flight=tuple(one for one in state.clock.flight if one.job.worker not in here),
-        took={**state.clock.took, **here},
+        in_flight=tuple(one for one in state.clock.in_flight if one.job.worker not in here),
+        job_seconds={**state.clock.job_seconds, **here},
     )
     return replace(state, clock=clock), [one.job for one in back]
 
 
-def weigh(
-    course: Course, state: State, jobs: Iterable[Job], replies: Iterable[Reply]
+def weigh_replies(
+    async_plan: AsyncPlan, state: State, jobs: Iterable[Job], replies: Iterable[Reply]
 ) -> Iterator[Reply]:
     """Draw late replies back towards what the server has, by the rule of the pace.
 
@@ -195,26 +219,29 @@ def weigh(
     holders divides it out again. Memory that travels with a piece gets ``x + s (x_w - x)``, s at
     most 1, in either case: a mean of squares must not fall below 0.
     """
-    pace, method = course.pace, course.method
+    schedule, method = async_plan.schedule, async_plan.method
     store = method.store(state.params, method.model.axes)
-    stores = {name: slot_store(method, tensors) for name, tensors in state.slots.items()}
+    stores = {
+        name: open_optimizer_store(method, tensors)
+        for name, tensors in state.optimizer_state.items()
+    }
     for job, reply in zip(jobs, replies, strict=True):
         late = state.round - job.round
-        follow = pace.weight(late)
-        if follow == 1.0 and not (pace.change and late):
+        follow = schedule.weight(late)
+        if follow == 1.0 and not (schedule.change and late):
             yield reply  # as it is, to the bit
             continue
         part = reply.share.part
         here = store.take(part)
-        piece = drawn(here, job.piece if pace.change else here, reply.piece, follow)
-        slots = {}
-        for name, tensors in reply.slots.items():
+        piece = blend_pieces(here, job.piece if schedule.change else here, reply.piece, follow)
+        optimizer_state = {}
+        for name, tensors in reply.optimizer_state.items():
             held = stores[name].take(part)
-            slots[name] = drawn(held, held, tensors, min(follow, 1.0))
-        yield replace(reply, piece=piece, slots=slots)
+            optimizer_state[name] = blend_pieces(held, held, tensors, min(follow, 1.0))
+        yield replace(reply, piece=piece, optimizer_state=optimizer_state)
 
 
-def drawn(here: Params, since: Params, there: Params, follow: float) -> Params:
+def blend_pieces(here: Params, since: Params, there: Params, follow: float) -> Params:
     """Go from what is here a share of the way that was made since; integers are taken as told."""
     return {
         name: here[name] + follow * (tensor - since[name])
@@ -224,15 +251,17 @@ def drawn(here: Params, since: Params, there: Params, follow: float) -> Params:
     }
 
 
-def timed(pace: Pace, state: State, jobs: Iterable[Job], took: dict[int, float]) -> Iterator[Job]:
-    """Write down, in ``took``, the virtual seconds of jobs that pass."""
+def record_job_seconds(
+    schedule: Schedule, state: State, jobs: Iterable[Job], job_seconds: dict[int, float]
+) -> Iterator[Job]:
+    """Write down, in ``job_seconds``, the virtual seconds of jobs that pass."""
     whole = sum(tensor.numel() for tensor in state.params.values())
     for job in jobs:
-        took[job.worker] = pace.speeds.job(job, whole)
+        job_seconds[job.worker] = schedule.speeds.job(job, whole)
         yield job
 
 
-def waited(clock: Clock, took: Mapping[int, float]) -> Clock:
+def wait_for_slowest(clock: Clock, job_seconds: Mapping[int, float]) -> Clock:
     """Wait for the slowest."""
-    now = clock.now + max(took.values(), default=0.0)
-    return replace(clock, now=now, took={**clock.took, **took})
+    now = clock.now + max(job_seconds.values(), default=0.0)
+    return replace(clock, now=now, job_seconds={**clock.job_seconds, **job_seconds})

@@ -18,7 +18,7 @@ import torch
 from moiety.core.state import Job
 from moiety.core.streams import stream
 
-KINDS = ("sync", "buffer", "window")
+SCHEDULE_KINDS = ("sync", "buffered", "windowed")
 
 MOST_SIGMA = 10.0
 """Largest sigma of a logarithm: one job in three takes e^10 times the median, or a part of it."""
@@ -56,24 +56,24 @@ class Speeds:
         return seconds
 
 
-def levels(values: tuple[float, ...], seed: int, worker: int) -> float:
+def pick_level_seconds(values: tuple[float, ...], seed: int, worker: int) -> float:
     """Give workers the values in turns.
 
-    >>> [levels((1.0, 5.0), 0, worker) for worker in range(3)]
+    >>> [pick_level_seconds((1.0, 5.0), 0, worker) for worker in range(3)]
     [1.0, 5.0, 1.0]
     """
     del seed
     return values[worker % len(values)]
 
 
-def uniform(values: tuple[float, ...], seed: int, worker: int) -> float:
+def draw_uniform_seconds(values: tuple[float, ...], seed: int, worker: int) -> float:
     """Draw a worker's seconds between two values."""
     low, high = values
     draw = torch.rand((), generator=stream(seed, worker, "speed"), dtype=torch.float64)
     return low + (high - low) * float(draw)
 
 
-def lognormal(values: tuple[float, ...], seed: int, worker: int) -> float:
+def draw_lognormal_seconds(values: tuple[float, ...], seed: int, worker: int) -> float:
     """Draw a worker's seconds around a median."""
     median, sigma = values
     draw = torch.randn((), generator=stream(seed, worker, "speed"), dtype=torch.float64)
@@ -81,46 +81,46 @@ def lognormal(values: tuple[float, ...], seed: int, worker: int) -> float:
 
 
 SECONDS: Mapping[str, Callable[[tuple[float, ...], int, int], float]] = {
-    "levels": levels,
-    "uniform": uniform,
-    "lognormal": lognormal,
+    "levels": pick_level_seconds,
+    "uniform": draw_uniform_seconds,
+    "lognormal": draw_lognormal_seconds,
 }
 
 
-def constant(staleness: int, power: float, patience: float) -> float:
+def weigh_equally(staleness: int, power: float, patience: float) -> float:
     """Weigh all replies alike."""
     del staleness, power, patience
     return 1.0
 
 
-def polynomial(staleness: int, power: float, patience: float) -> float:
+def weigh_by_power(staleness: int, power: float, patience: float) -> float:
     """Weigh by a power; 1/2 is FedBuff's.
 
-    >>> polynomial(3, 0.5, 0.0)
+    >>> weigh_by_power(3, 0.5, 0.0)
     0.5
     """
     del patience
     return float((1 + staleness) ** -power)
 
 
-def hinge(staleness: int, power: float, patience: float) -> float:
+def weigh_by_hinge(staleness: int, power: float, patience: float) -> float:
     """Weigh alike for some rounds, then by one over the rounds beyond; section 5.2 of FedAsync.
 
-    >>> hinge(4, 10.0, 4.0), hinge(6, 10.0, 4.0) == 1 / 21
+    >>> weigh_by_hinge(4, 10.0, 4.0), weigh_by_hinge(6, 10.0, 4.0) == 1 / 21
     (1.0, True)
     """
     return 1.0 if staleness <= patience else 1 / (power * (staleness - patience) + 1)
 
 
 STALENESS: Mapping[str, Callable[[int, float, float], float]] = {
-    "constant": constant,
-    "polynomial": polynomial,
-    "hinge": hinge,
+    "constant": weigh_equally,
+    "polynomial": weigh_by_power,
+    "hinge": weigh_by_hinge,
 }
 
 
 @dataclass(frozen=True)
-class Pace:
+class Schedule:
     """When the server commits, and what a reply counts that comes late.
 
     A round is a commit. Workers at a time are those of a round where all are waited for.
@@ -132,9 +132,9 @@ class Pace:
         window: virtual seconds of a ``window``.
         rate: of the server: how far it goes towards what was merged (alpha of FedAsync).
         staleness: rule by which a reply counts less for every commit since it was sent:
-            ``constant``, ``polynomial`` or ``hinge``.
-        power: of the rule (a); 0.5 with ``polynomial`` is FedBuff's.
-        patience: commits that ``hinge`` forgives (b).
+            ``weigh_equally``, ``weigh_by_power`` or ``weigh_by_hinge``.
+        power: of the rule (a); 0.5 with ``weigh_by_power`` is FedBuff's.
+        patience: commits that ``weigh_by_hinge`` forgives (b).
         change: apply what a worker changed, as FedBuff does, rather than move towards what it
             found, as FedAsync and AsyncDrop do.
         speeds: virtual seconds of a job.
@@ -151,35 +151,36 @@ class Pace:
     speeds: Speeds = field(default_factory=Speeds)
 
     @property
-    def waits(self) -> bool:
+    def is_synchronous(self) -> bool:
         """Whether the server waits for all."""
         return self.kind == "sync"
 
     @property
-    def ticks(self) -> bool:
+    def has_clock(self) -> bool:
         """Whether the run has a virtual clock."""
-        return not self.waits or bool(self.speeds.values)
+        return not self.is_synchronous or bool(self.speeds.values)
 
     def weight(self, staleness: int) -> float:
         """Say how far the server follows a reply that is some commits late."""
         return self.rate * STALENESS[self.staleness](staleness, self.power, self.patience)
 
-    def check(self, places: int) -> None:
-        """Refuse numbers that do not fit each other, or ``places`` workers at a time.
+    def check(self, concurrency: int) -> None:
+        """Refuse numbers that do not fit each other, or ``concurrency`` workers at a time.
 
         Raises:
             ValueError: with the value and the remedy.
         """
         check_speeds(self.speeds)
-        if self.kind not in KINDS:
-            raise ValueError(f"pace.kind={self.kind!r}; choose one of {KINDS}")
-        if self.kind == "buffer" and not 1 <= self.size <= places:
+        if self.kind not in SCHEDULE_KINDS:
+            raise ValueError(f"schedule.kind={self.kind!r}; choose one of {SCHEDULE_KINDS}")
+        if self.kind == "buffered" and not 1 <= self.size <= concurrency:
             raise ValueError(
-                f"pace.size={self.size} replies a commit of {places} workers at a time would never "
-                f"come; choose 1 to {places}, or have more at a time (turnout.size)"
+                f"schedule.size={self.size} replies a commit of {concurrency} workers at a time "
+                f"would never come; choose 1 to {concurrency}, or have more at a time "
+                "(participation.size)"
             )
         if self.staleness not in STALENESS:
-            raise ValueError(f"pace.staleness={self.staleness!r}; choose one of {[*STALENESS]}")
+            raise ValueError(f"schedule.staleness={self.staleness!r}; choose one of {[*STALENESS]}")
         above, least = (self.window, self.rate), (self.power, self.patience)
         if not all(0 < one < math.inf for one in above) or not all(
             0 <= one < math.inf for one in least
@@ -195,10 +196,10 @@ def check_speeds(speeds: Speeds) -> None:
     """Refuse a distribution that is none."""
     values, pair = speeds.values, speeds.kind in ("uniform", "lognormal")
     if speeds.kind not in SECONDS:
-        raise ValueError(f"pace.speeds.kind={speeds.kind!r}; choose one of {[*SECONDS]}")
+        raise ValueError(f"schedule.speeds.kind={speeds.kind!r}; choose one of {[*SECONDS]}")
     if pair and len(values) != 2:
         raise ValueError(
-            f"pace.speeds.values={values}, but {speeds.kind!r} takes two: lowest and highest "
+            f"schedule.speeds.values={values}, but {speeds.kind!r} takes two: lowest and highest "
             "seconds, or their median and the sigma of their logarithm"
         )
     drawn = speeds.kind == "lognormal"
@@ -207,6 +208,6 @@ def check_speeds(speeds: Speeds) -> None:
         0 <= one <= MOST_SIGMA for one in (*sigmas, speeds.jitter)
     ):
         raise ValueError(
-            f"pace.speeds.values={values}, jitter={speeds.jitter}; seconds must be above 0 and "
+            f"schedule.speeds.values={values}, jitter={speeds.jitter}; seconds must be above 0 and "
             f"finite, the jitter and a sigma 0 to {MOST_SIGMA:g}"
         )

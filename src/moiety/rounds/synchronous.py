@@ -8,38 +8,38 @@ from dataclasses import dataclass, replace
 from torch import Generator
 
 from moiety.core.axes import Part
-from moiety.core.protocols import Engine, Merge, Method, Roster, Weighing
+from moiety.core.protocols import Cohort, Engine, Merge, Method, WeighsReplies
 from moiety.core.state import Job, Reply, Share, State, Turn
 from moiety.core.store import Store
 from moiety.core.streams import SERVER, stream
 from moiety.core.types import Params
 
 
-def begin(method: Method) -> State:
+def initialise_state(method: Method) -> State:
     """Give the state before the first round."""
     first = method.model.params if method.first is None else method.first
-    return State(first, slots=method.solve.slots(first))
+    return State(first, optimizer_state=method.solve.first_optimizer_state(first))
 
 
-def questions(method: Method, state: State, roster: Roster, seed: int) -> Iterator[Job]:
+def query_jobs(method: Method, state: State, cohort: Cohort, seed: int) -> Iterator[Job]:
     """Cut the jobs of the probe; none where there is no probe or a worker's part is fixed."""
-    if method.probe is not None:
-        share = Share(method.probe.part)
+    if method.query is not None:
+        share = Share(method.query.part)
         piece = method.store(state.params, method.model.axes).take(share.part)
-        for worker in roster:
-            if worker not in method.probe.spare:
+        for worker in cohort:
+            if worker not in method.query.exempt:
                 yield Job(seed, state.round, worker, share, piece)
 
 
 @dataclass(frozen=True)
-class Wave:
+class Dispatch:
     """Which of a round's groups of workers is sent out, and how many work at a time.
 
     In a synchronous round there is one; in an asynchronous one, more follow as workers get free.
     """
 
     number: int = 0
-    places: int = 0
+    concurrency: int = 0
 
     def stream(self, seed: int, round_index: int, purpose: str) -> Generator:
         """Open a stream of the server for this wave."""
@@ -47,53 +47,61 @@ class Wave:
         return stream(seed, round_index, SERVER, purpose, *more)
 
 
-ONE = Wave()
+FIRST_DISPATCH = Dispatch()
 
 
-def dispatch(
+def make_jobs(
     method: Method,
     state: State,
-    roster: Roster,
-    hints: Mapping[int, Params],
+    cohort: Cohort,
+    answers: Mapping[int, Params],
     seed: int,
-    wave: Wave = ONE,
+    dispatch: Dispatch = FIRST_DISPATCH,
 ) -> Iterator[Job]:
     """Split and cut, lazily, the jobs of one round; what the probe brought is not sent again."""
-    rng = wave.stream(seed, state.round, "split")
-    shares = method.split(state, Turn(state.round, tuple(roster), hints, rng, wave.places))
-    asked = method.probe.part if method.probe is not None else Part(names=())
+    rng = dispatch.stream(seed, state.round, "split")
+    shares = method.split(
+        state, Turn(state.round, tuple(cohort), answers, rng, dispatch.concurrency)
+    )
+    asked = method.query.part if method.query is not None else Part(names=())
     store = method.store(state.params, method.model.axes)
-    slots = {name: slot_store(method, tensors) for name, tensors in state.slots.items()}
+    optimizer_state = {
+        name: open_optimizer_store(method, tensors)
+        for name, tensors in state.optimizer_state.items()
+    }
     for worker, share in shares.items():
         piece = store.take(share.part)
-        known = frozenset(filter(asked.holds, piece)) if worker in hints else frozenset()
-        kept = {name: section.take(share.part) for name, section in slots.items()}
-        yield Job(seed, state.round, worker, share, piece, slots=kept, known=known)
+        known = frozenset(filter(asked.holds, piece)) if worker in answers else frozenset()
+        kept = {name: section.take(share.part) for name, section in optimizer_state.items()}
+        yield Job(seed, state.round, worker, share, piece, optimizer_state=kept, known=known)
 
 
-def slot_store(method: Method, tensors: Params) -> Store:
+def open_optimizer_store(method: Method, tensors: Params) -> Store:
     """Open a section of travelling memory; what has no dims (a step count) lies on no axis."""
     axes = method.model.axes
     return method.store(tensors, {n: axes[n] for n, t in tensors.items() if n in axes and t.ndim})
 
 
-def fold_slots(
+def fold_optimizer_state(
     merge: Merge, stores: Mapping[str, Store], replies: Iterable[Reply]
 ) -> Iterator[Reply]:
     """Fold the travelling memory of replies, weighed as they are, on their way to the merge."""
     for reply in replies:
-        know = merge.weight(reply) if isinstance(merge, Weighing) else reply.precision
-        for name, tensors in reply.slots.items():
+        know = merge.weight(reply) if isinstance(merge, WeighsReplies) else reply.precision
+        for name, tensors in reply.optimizer_state.items():
             stores[name].add(reply.share.part, tensors, know)
         yield reply
 
 
-def commit(method: Method, state: State, replies: Iterable[Reply]) -> State:
+def commit_replies(method: Method, state: State, replies: Iterable[Reply]) -> State:
     """Fold replies, in job order, into the next state."""
-    slots = {name: slot_store(method, tensors) for name, tensors in state.slots.items()}
-    passing = fold_slots(method.merge, slots, replies)
+    optimizer_state = {
+        name: open_optimizer_store(method, tensors)
+        for name, tensors in state.optimizer_state.items()
+    }
+    passing = fold_optimizer_state(method.merge, optimizer_state, replies)
     merged = method.merge(method.store(state.params, method.model.axes), passing)
-    params, outer = method.outer(state.params, merged.params, merged.held, state.outer)
+    params, server = method.server(state.params, merged.params, merged.held, state.server)
     frozen = {
         name: state.params[name] if rule == "keep" else merged.params[name]
         for name, rule in method.model.buffers.items()
@@ -103,26 +111,26 @@ def commit(method: Method, state: State, replies: Iterable[Reply]) -> State:
         state,
         round=state.round + 1,
         params={**params, **frozen},
-        outer=outer,
-        slots={name: store.close()[0] for name, store in slots.items()},
+        server=server,
+        optimizer_state={name: store.close()[0] for name, store in optimizer_state.items()},
         extra=extra,
     )
 
 
-def play(method: Method, engine: Engine, state: State, roster: Roster, seed: int) -> State:
+def play_round(method: Method, engine: Engine, state: State, cohort: Cohort, seed: int) -> State:
     """Play a synchronous round.
 
     Args:
         method: the choices.
         engine: runs the jobs.
         state: where the run stands.
-        roster: workers that take part, without repeats.
+        cohort: workers that take part, without repeats.
         seed: of the run; every draw is addressed by it, the round and the worker.
     """
-    if not roster:
+    if not cohort:
         raise ValueError("nobody is in the roster; a round needs at least one worker")
-    asked = questions(method, state, roster, seed)
-    probe = method.probe
-    hints = {r.worker: r.hint for r in engine.map(probe.solve, asked)} if probe else {}
-    jobs = dispatch(method, state, roster, hints, seed)
-    return commit(method, state, engine.map(method.solve, jobs))
+    asked = query_jobs(method, state, cohort, seed)
+    query = method.query
+    answers = {r.worker: r.answer for r in engine.map(query.solve, asked)} if query else {}
+    jobs = make_jobs(method, state, cohort, answers, seed)
+    return commit_replies(method, state, engine.map(method.solve, jobs))

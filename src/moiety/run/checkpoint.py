@@ -12,22 +12,22 @@ from typing import Any
 
 from torch import Tensor
 
-from moiety.core.errors import RunError, another
+from moiety.core.errors import RunError, suggest_checkpoint
 from moiety.core.files import (
     PICKLE,
-    from_tensors,
+    json_to_bytes,
+    move_tensors,
     read_json,
     remove_folder,
     replace_folder,
-    to_device,
-    to_json,
-    to_tensors,
+    tensors_from_bytes,
+    tensors_to_bytes,
 )
 from moiety.core.state import State
 from moiety.core.types import Memory
-from moiety.run.airborne import clock_from_json, clock_to, clock_to_json, under_way
+from moiety.run.in_flight import clock_from_json, clock_to_json, list_job_tensors, move_clock
 
-VERSION = 2
+VERSION = 3
 TENSORS, INDEX = "tensors.safetensors", "checkpoint.json"
 
 
@@ -40,40 +40,40 @@ class Checkpoint:
         memory: the workers'.
         ledger_bytes: length of the ledger when this was written.
         score: validation accuracy of the last evaluation, by which the best is kept; or None.
-        mark: what run this belongs to.
+        fingerprint: what run this belongs to.
     """
 
     state: State
     memory: Mapping[int, Memory]
     ledger_bytes: int
     score: float | None
-    mark: str
+    fingerprint: str
 
 
-def flatten(checkpoint: Checkpoint) -> list[tuple[list[str | int], Tensor]]:
+def flatten_checkpoint(checkpoint: Checkpoint) -> list[tuple[list[str | int], Tensor]]:
     """List every tensor with its path."""
     state = checkpoint.state
     found: list[tuple[list[str | int], Tensor]] = []
     for place, tree in (("params", state.params), ("extra", state.extra)):
         found.extend(([place, name], t) for name, t in tree.items())
-    for place, memory in (("outer", state.outer), ("slots", state.slots)):
+    for place, memory in (("server", state.server), ("optimizer_state", state.optimizer_state)):
         for section, tree in memory.items():
             found.extend(([place, section, name], t) for name, t in tree.items())
     for worker, memory in checkpoint.memory.items():
         for section, tree in memory.items():
             found += [(["memory", worker, section, name], t) for name, t in tree.items()]
-    for one in state.clock.flight:
-        found += under_way(one.job)
+    for one in state.clock.in_flight:
+        found += list_job_tensors(one.job)
     return found
 
 
-def write(folder: Path, checkpoint: Checkpoint) -> Path:
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint; it is there whole or not at all."""
-    paths = flatten(checkpoint)
-    tensors = to_tensors({str(number): t for number, (_, t) in enumerate(paths)})
+    paths = flatten_checkpoint(checkpoint)
+    tensors = tensors_to_bytes({str(number): t for number, (_, t) in enumerate(paths)})
     index = {
         "version": VERSION,
-        "mark": checkpoint.mark,
+        "fingerprint": checkpoint.fingerprint,
         "round": checkpoint.state.round,
         "stage": checkpoint.state.stage,
         "clock": clock_to_json(checkpoint.state.clock),
@@ -82,30 +82,32 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         "sha256": hashlib.sha256(tensors).hexdigest(),
         "paths": [path for path, _ in paths],
     }
-    index["check"] = digest(index)
+    index["check"] = digest_index(index)
     where = folder / f"{checkpoint.state.round:08d}"
-    replace_folder(where, {TENSORS: tensors, INDEX: to_json(index)})
+    replace_folder(where, {TENSORS: tensors, INDEX: json_to_bytes(index)})
     return where
 
 
-def digest(index: Mapping[str, Any]) -> str:
+def digest_index(index: Mapping[str, Any]) -> str:
     """Sum up all else that an index says."""
     rest = {name: value for name, value in index.items() if name != "check"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def found(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """List the checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
 
 
-def read(where: Path, mark: str) -> Checkpoint:
+def read_checkpoint(where: Path, fingerprint: str) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
         RunError: if it is cut short or changed, of an older format, or from another recipe.
     """
-    instead = another([int(path.name) for path in found(where.parent) if path != where])
+    instead = suggest_checkpoint(
+        [int(path.name) for path in list_checkpoints(where.parent) if path != where]
+    )
     try:
         index = read_json(where / INDEX)
     except RunError as error:
@@ -116,11 +118,17 @@ def read(where: Path, mark: str) -> Checkpoint:
             f"{where} has checkpoint format {version!r}, this version of moiety reads "
             f"{VERSION}; go on with the version that wrote it, or start anew"
         )
-    if index.get("check") != digest(index):
+    if index.get("check") != digest_index(index):
         raise RunError(f"{where} is damaged: {INDEX} was changed; {instead}")
-    if index["mark"] != mark:
-        ours = [int(path.name) for path in found(where.parent) if known(path).get("mark") == mark]
-        remedy = another(ours, "go on with those it began with, or choose another folder")
+    if index["fingerprint"] != fingerprint:
+        ours = [
+            int(path.name)
+            for path in list_checkpoints(where.parent)
+            if read_index_quietly(path).get("fingerprint") == fingerprint
+        ]
+        remedy = suggest_checkpoint(
+            ours, "go on with those it began with, or choose another folder"
+        )
         raise RunError(
             f"{where} belongs to another recipe or other settings (its fields differ); {remedy}"
         )
@@ -128,46 +136,62 @@ def read(where: Path, mark: str) -> Checkpoint:
     data = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(data).hexdigest() != index["sha256"]:
         if data.startswith(PICKLE):
-            from_tensors(data, path)
+            tensors_from_bytes(data, path)
         raise RunError(f"{where} is damaged: {TENSORS} was cut short or changed; {instead}")
-    return assemble(index, from_tensors(data, path))
+    return assemble_checkpoint(index, tensors_from_bytes(data, path))
 
 
-def assemble(index: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
+def assemble_checkpoint(index: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
     """Put tensors back where their paths say."""
-    places = ("params", "outer", "slots", "extra", "memory", "flight")
+    places = ("params", "server", "optimizer_state", "extra", "memory", "flight")
     root: dict[Any, Any] = {name: {} for name in places}
     for number, path in enumerate(index["paths"]):
         place = root
         for key in path[:-1]:
             place = place.setdefault(key, {})
         place[path[-1]] = tensors[str(number)]
-    kept = {place: root[place] for place in ("params", "outer", "slots", "extra")}
+    kept = {place: root[place] for place in ("params", "server", "optimizer_state", "extra")}
     clock = clock_from_json(index["clock"], root["flight"])
     state = State(**kept, round=index["round"], stage=index["stage"], clock=clock)
-    return Checkpoint(state, root["memory"], index["ledger_bytes"], index["score"], index["mark"])
+    return Checkpoint(
+        state, root["memory"], index["ledger_bytes"], index["score"], index["fingerprint"]
+    )
 
 
-def move(kept: Checkpoint, device: str) -> Checkpoint:
+def move_checkpoint(kept: Checkpoint, device: str) -> Checkpoint:
     """Move all tensors of a checkpoint, which were read to the CPU, to a device."""
     state = kept.state
-    params, extra = to_device(state.params, device), to_device(state.extra, device)
-    outer, slots = sections(state.outer, device), sections(state.slots, device)
-    clock = clock_to(state.clock, device)
-    state = replace(state, params=params, outer=outer, slots=slots, extra=extra, clock=clock)
-    memory = {worker: sections(own, device) for worker, own in kept.memory.items()}
+    params, extra = move_tensors(state.params, device), move_tensors(state.extra, device)
+    server, optimizer_state = (
+        move_sections(state.server, device),
+        move_sections(state.optimizer_state, device),
+    )
+    clock = move_clock(state.clock, device)
+    state = replace(
+        state,
+        params=params,
+        server=server,
+        optimizer_state=optimizer_state,
+        extra=extra,
+        clock=clock,
+    )
+    memory = {worker: move_sections(own, device) for worker, own in kept.memory.items()}
     return replace(kept, state=state, memory=memory)
 
 
-def sections(memory: Memory, device: str) -> Memory:
+def move_sections(memory: Memory, device: str) -> Memory:
     """Move the tensors of every section."""
-    return {section: to_device(tree, device) for section, tree in memory.items()}
+    return {section: move_tensors(tree, device) for section, tree in memory.items()}
 
 
-def prune(folder: Path, last: int) -> None:
+def prune_checkpoints(folder: Path, last: int) -> None:
     """Keep the last few checkpoints and the one with the best score (the earliest of equals)."""
-    paths = found(folder)
-    scores = {path: score for path in paths if (score := known(path).get("score")) is not None}
+    paths = list_checkpoints(folder)
+    scores = {
+        path: score
+        for path in paths
+        if (score := read_index_quietly(path).get("score")) is not None
+    }
     keep: Sequence[Path] = paths[-last:]
     best = max(scores, key=lambda path: scores[path], default=None)
     for path in paths:
@@ -175,7 +199,7 @@ def prune(folder: Path, last: int) -> None:
             remove_folder(path)
 
 
-def known(where: Path) -> Mapping[str, Any]:
+def read_index_quietly(where: Path) -> Mapping[str, Any]:
     """Read what is said of a checkpoint; nothing where it is damaged."""
     try:
         index = read_json(where / INDEX)
@@ -184,9 +208,9 @@ def known(where: Path) -> Mapping[str, Any]:
     return index if isinstance(index, dict) else {}
 
 
-def forget(folder: Path, after: int) -> None:
+def drop_later_checkpoints(folder: Path, after: int) -> None:
     """Drop the checkpoints of later rounds, whose ledger is given up, and what kills left."""
-    for path in found(folder):
+    for path in list_checkpoints(folder):
         if int(path.name) > after:
             remove_folder(path)
     for path in folder.glob(".*"):

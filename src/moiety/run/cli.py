@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from moiety.core.errors import RunError, UsageError
-from moiety.run.echo import say, warn
+from moiety.run.echo import echo, echo_warning
 
 COMMANDS: Mapping[str, str] = {
     "run": "play a recipe",
@@ -42,30 +42,30 @@ def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help", "help"):
         lines = "\n".join(f"  {name:12} {about}" for name, about in COMMANDS.items())
-        say(HELP.format(commands=lines))
+        echo(HELP.format(commands=lines))
         return 0 if words else 2
     if words[0] == "--version":
-        say(version("moiety"))
+        echo(version("moiety"))
         return 0
     try:
-        return command(words[0])(words[1:])
+        return find_command(words[0])(words[1:])
     except UsageError as error:
-        warn(f"moiety: {error}")
+        echo_warning(f"moiety: {error}")
         return 2
     except (RunError, ValueError, ImportError, OSError) as error:
-        warn(f"moiety: {error}")
+        echo_warning(f"moiety: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def command(name: str):  # noqa: ANN201
+def find_command(name: str):  # noqa: ANN201
     """Find a command by name, importing what it needs and no more."""
     if name not in COMMANDS:
-        from moiety.recipes.fields import nearest
+        from moiety.recipes.fields import suggest_names
 
-        raise UsageError(f"unknown command {name!r}{nearest(name, COMMANDS)}")
-    return importlib.import_module(f"moiety.run.commands.{name}").main
+        raise UsageError(f"unknown command {name!r}{suggest_names(name, COMMANDS)}")
+    return getattr(importlib.import_module(f"moiety.run.commands.{name}"), f"do_{name}")
 
 
 if __name__ == "__main__":

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from moiety.core.streams import SERVER, address, stream
-from moiety.ops.sample import sample
+from moiety.core.streams import SERVER, hash_address, stream
+from moiety.ops.sample import sample_distinct
 
 if TYPE_CHECKING:
-    from moiety.recipes.record import Turnout  # which brings the command line
+    from moiety.recipes.record import Participation  # which brings the command line
 
 
-class Roster(Protocol):
+class CohortRule(Protocol):
     """Names the workers of a round, sorted."""
 
     def __call__(self, round_index: int, seed: int, /) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True)
-class Uniform:
+class UniformCohort:
     """Draw ``size`` of the workers 0 .. population - 1, without replacement."""
 
     population: int
@@ -36,11 +36,11 @@ class Uniform:
 
     def __call__(self, round_index: int, seed: int, /) -> tuple[int, ...]:
         rng = stream(seed, round_index, SERVER, "roster")
-        return tuple(sorted(sample(self.population, self.size, rng)))
+        return tuple(sorted(sample_distinct(self.population, self.size, rng)))
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedCohort:
     """The same workers in every round."""
 
     workers: tuple[int, ...]
@@ -50,7 +50,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Strata:
+class StratifiedCohort:
     """Draw some of each group, e.g. anchors and others, as DDOME does.
 
     Args:
@@ -72,12 +72,12 @@ class Strata:
         drawn: list[int] = []
         for place, (group, size) in enumerate(zip(self.groups, self.sizes, strict=True)):
             rng = stream(seed, round_index, SERVER, "roster", place)
-            drawn += [group[i] for i in sample(len(group), size, rng)]
+            drawn += [group[i] for i in sample_distinct(len(group), size, rng)]
         return tuple(sorted(drawn))
 
 
 @dataclass(frozen=True)
-class Available:
+class AvailableCohort:
     """Draw ``size`` of the workers that are available in a round; fewer if fewer are.
 
     Args:
@@ -92,7 +92,7 @@ class Available:
 
     def __call__(self, round_index: int, seed: int, /) -> tuple[int, ...]:
         rng = stream(seed, round_index, SERVER, "roster")
-        order = sample(self.population, min(self.population, 64 * self.size), rng)
+        order = sample_distinct(self.population, min(self.population, 64 * self.size), rng)
         # What is drawn is a fair set, but in no fair order.
         mixed = torch.randperm(len(order), generator=rng).tolist()
         here = [order[i] for i in mixed if self.is_available(order[i], round_index, seed)]
@@ -104,24 +104,28 @@ class Available:
 
     def is_available(self, worker: int, round_index: int, seed: int) -> bool:
         """Say whether a worker is there in a round."""
-        return address(seed, round_index, worker, "available") / 2**63 < self.chance(worker)
+        return hash_address(seed, round_index, worker, "available") / 2**63 < self.chance(worker)
 
 
-def spread(workers: Sequence[int], low: float, high: float) -> Callable[[int], float]:
+def spread_chances(workers: Sequence[int], low: float, high: float) -> Callable[[int], float]:
     """Spread chances of availability evenly over workers, from ``low`` to ``high``."""
     step = (high - low) / max(1, len(workers) - 1)
     return {worker: low + step * place for place, worker in enumerate(workers)}.__getitem__
 
 
-def chosen(turnout: Turnout, count: int, anchors: Collection[int]) -> Roster:
+def choose_cohort_rule(
+    participation: Participation, count: int, anchors: Collection[int]
+) -> CohortRule:
     """Choose who takes part of ``count`` workers, some of which are anchors."""
-    size = min(turnout.size, count)
-    if turnout.fixed:
-        return Fixed(tuple(range(size)))
-    if turnout.chance < 1:
-        return Available(count, size, lambda _: turnout.chance)
-    if turnout.anchors >= 0 and anchors:
+    size = min(participation.size, count)
+    if participation.fixed:
+        return FixedCohort(tuple(range(size)))
+    if participation.chance < 1:
+        return AvailableCohort(count, size, lambda _: participation.chance)
+    if participation.anchors >= 0 and anchors:
         others = tuple(worker for worker in range(count) if worker not in anchors)
-        some = min(turnout.anchors, len(anchors), size)
-        return Strata((tuple(sorted(anchors)), others), (some, min(size - some, len(others))))
-    return Uniform(count, size)
+        some = min(participation.anchors, len(anchors), size)
+        return StratifiedCohort(
+            (tuple(sorted(anchors)), others), (some, min(size - some, len(others)))
+        )
+    return UniformCohort(count, size)

@@ -7,16 +7,16 @@ import sys
 from typing import Any
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """Print to standard output."""
     print(text)
 
 
-def say_json(value: Any) -> None:
+def echo_json(value: Any) -> None:
     """Print one JSON document to standard output."""
     print(json.dumps(value, indent=2))
 
 
-def warn(text: str) -> None:
+def echo_warning(text: str) -> None:
     """Print to standard error."""
     print(text, file=sys.stderr)

@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGES = ("moiety", "torch", "numpy", "safetensors", "scikit-learn")
 
 
-def describe() -> Mapping[str, str]:
+def describe_environment() -> Mapping[str, str]:
     """Describe versions, machine and, inside a git checkout, the revision."""
     found = {"python": platform.python_version(), "system": platform.platform()}
     for package in PACKAGES:
@@ -19,10 +19,10 @@ def describe() -> Mapping[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    return {**found, "processor": processor(), "revision": revision()}
+    return {**found, "processor": name_processor(), "revision": read_revision()}
 
 
-def processor() -> str:
+def name_processor() -> str:
     """Name the processor."""
     path = Path("/proc/cpuinfo")
     if path.exists():
@@ -32,7 +32,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def revision() -> str:
+def read_revision() -> str:
     """Give the git revision of the code that runs, ``-dirty`` if it was changed; or ``unknown``."""
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]

@@ -7,11 +7,11 @@ from pathlib import Path
 from moiety.core.errors import RunError
 
 
-def failure(error: Exception, folder: Path, ranks: int) -> RunError:
+def explain_failure(error: Exception, folder: Path, ranks: int) -> RunError:
     """Say why a run of so many ranks failed, and how it goes on."""
     some = any((folder / "checkpoints").glob("[0-9]*"))
     kept = f"The last checkpoint is kept in {folder}" if some else "No checkpoint was written yet"
-    if not lost(error, ranks):
+    if not is_link_lost(error, ranks):
         return RunError(f"{error}. {kept}")
     return RunError(
         f"another rank was lost, or does not answer. {kept}; go on with as many ranks, or another "
@@ -19,7 +19,7 @@ def failure(error: Exception, folder: Path, ranks: int) -> RunError:
     )
 
 
-def lost(error: Exception, ranks: int) -> bool:
+def is_link_lost(error: Exception, ranks: int) -> bool:
     """Say whether an error is of the link between ranks.
 
     By the name of its type, for only the engine knows torch.distributed; gloo raises bare

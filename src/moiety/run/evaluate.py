@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moiety.core.axes import lengths, take
+from moiety.core.axes import read_axis_lengths, take_piece
 from moiety.core.ledger import Evaluation, Group
 from moiety.core.protocols import Method
-from moiety.core.rows import Rows, chunks
+from moiety.core.rows import Rows, chunk_positions
 from moiety.core.state import State
 from moiety.core.types import Memory, Params
-from moiety.engine.work import one_thread
+from moiety.engine.work import use_one_thread
 from moiety.solve.sgd import OWN
 from moiety.tasks.losses import UNSCORED
 
@@ -46,22 +46,22 @@ class Score:
         self.right += int((scores.argmax(-1) == y).sum())
         self.loss -= float(scores.gather(-1, y[:, None]).double().sum())
         if route_B is not None:
-            self.routes = count(self.routes, route_B, y_B, self.shape)
+            self.routes = count_routes(self.routes, route_B, y_B, self.shape)
 
 
-def score(method: Method, params: Params, rows: Rows, into: Score) -> Score:
+def score_rows(method: Method, params: Params, rows: Rows, into: Score) -> Score:
     """Serve a worker without labels, then score the answers with them."""
     with torch.no_grad():
         part = method.serve.choose(params, rows)
-        piece = take(params, method.model.axes, part)
-        for ids in chunks(rows, 2048):
+        piece = take_piece(params, method.model.axes, part)
+        for ids in chunk_positions(rows, 2048):
             batch = rows.take(ids)
             told = method.serve.scores(piece, batch, part.axes)
             into.add(told, batch["y"], method.serve.routes(piece, batch, part.axes))
     return into
 
 
-def evaluate(
+def evaluate_groups(
     method: Method,
     state: State,
     memory: Mapping[int, Memory],
@@ -79,45 +79,47 @@ def evaluate(
     """
     begun, result = time.perf_counter(), {}
     routes: Tensor | None = None
-    sizes = lengths(state.params, method.model.axes) if method.gated else {}
+    sizes = read_axis_lengths(state.params, method.model.axes) if method.gated else {}
     shape = (sizes[method.gated] if method.gated else 0, classes)
-    with one_thread():
+    with use_one_thread():
         for name, workers in groups.items():
             found = []
             for worker, rows in workers.items():
                 params = {**state.params, **memory.get(worker, {}).get(OWN, {})}
-                found.append(score(method, params, rows, Score(shape)))
+                found.append(score_rows(method, params, rows, Score(shape)))
                 mine = found[-1].routes
                 if mine is not None and name != "validation":
                     routes = mine if routes is None else routes + mine
             result[name] = Group(
                 workers=list(workers),
-                accuracy=[mean(one.right, one.count) for one in found],
+                accuracy=[mean_or_nan(one.right, one.count) for one in found],
                 rows=[one.count for one in found],
-                loss=[mean(one.loss, one.count) for one in found],
+                loss=[mean_or_nan(one.loss, one.count) for one in found],
             )
     seconds = time.perf_counter() - begun
     return Evaluation(state.round, seconds, result, [] if routes is None else routes.tolist())
 
 
-def mean(total: float, count: int) -> float:
+def mean_or_nan(total: float, count: int) -> float:
     """Divide; NaN where there is nothing."""
     return total / count if count else math.nan
 
 
-def labels(rows: Rows) -> Tensor:
+def read_labels(rows: Rows) -> Tensor:
     """Read the labels of all rows."""
-    return torch.cat([rows.take(ids)["y"] for ids in chunks(rows, 8192)])
+    return torch.cat([rows.take(ids)["y"] for ids in chunk_positions(rows, 8192)])
 
 
-def count(before: Tensor | None, route_B: Tensor, y_B: Tensor, shape: tuple[int, int]) -> Tensor:
+def count_routes(
+    before: Tensor | None, route_B: Tensor, y_B: Tensor, shape: tuple[int, int]
+) -> Tensor:
     """Add rows to a table of who answered which class, [E, C]."""
     flat = torch.bincount(route_B.cpu() * shape[1] + y_B.cpu(), minlength=shape[0] * shape[1])
     table_EC = flat.reshape(shape)
     return table_EC if before is None else before + table_EC
 
 
-def mean_accuracy(entry: Evaluation, group: str) -> float | None:
+def average_accuracy(entry: Evaluation, group: str) -> float | None:
     """Average the accuracy over the workers of a group; None where it has none."""
     if group not in entry.groups or not entry.groups[group].accuracy:
         return None

@@ -8,141 +8,148 @@ from typing import Any
 
 from moiety.blocks.partitioned import Partitioned
 from moiety.core.errors import RunError
-from moiety.core.files import read_json, replace_file, to_json
-from moiety.core.ledger import read
+from moiety.core.files import json_to_bytes, read_json, replace_file
+from moiety.core.ledger import read_ledger
 from moiety.core.state import State
 from moiety.core.types import Params
-from moiety.engine.choose import BLOCKS, make
+from moiety.engine.choose import BLOCK_ENGINES, make_engine
 from moiety.engine.collective import Collective
-from moiety.engine.ranks import join
-from moiety.recipes.build import Built, build, located
-from moiety.recipes.fields import override, to_plain
+from moiety.engine.ranks import join_ranks
+from moiety.recipes.build import RunInputs, build_run, resolve_path
+from moiety.recipes.fields import override_fields, to_plain
 from moiety.recipes.nets import NETS
 from moiety.recipes.record import Federation
-from moiety.rounds.asynchronous import Crew
+from moiety.rounds.asynchronous import Concurrency
 from moiety.run import checkpoint as checkpoints
 from moiety.run.blocks import BlockRun, execute_blocks
-from moiety.run.cohort import Roster, chosen
-from moiety.run.loop import CHECKPOINTS, LEDGER, Keep, Run, execute
-from moiety.run.same_ranks import folding, ranks_of
-from moiety.run.spec import Spec, resolve, start_of
-from moiety.run.watch import Progress, boards
-from moiety.serve.input_spec import Intake, Letters, Nodes
-from moiety.serve.predictor import Served, about, serve_method, write
+from moiety.run.cohort import CohortRule, choose_cohort_rule
+from moiety.run.loop import CHECKPOINTS, LEDGER, Run, execute_run
+from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
+from moiety.run.spec import RunSpec, make_recipe_start, resolve_run
+from moiety.run.watch import Progress, make_event_writers
+from moiety.serve.input_spec import GraphAdapter, InputSpec, TextAdapter
+from moiety.serve.predictor import Predictor, describe_model, make_predictor, write_model
 from moiety.solve.sgd import LocalSGD
 
-CONFIG, GROUP, VERSION = "config.json", "group.json", 1
+CONFIG, GROUP, VERSION = "config.json", "group.json", 2
 
 
-def roster_of(record: Federation, built: Built) -> Roster:
+def make_run_cohort(record: Federation, built: RunInputs) -> CohortRule:
     """Choose who takes part."""
-    return chosen(record.turnout, built.num_seen, built.anchors)
+    return choose_cohort_rule(record.participation, built.num_seen, built.anchors)
 
 
-def crew_of(record: Federation, built: Built) -> Crew:
+def make_run_concurrency(record: Federation, built: RunInputs) -> Concurrency:
     """Choose who may work where the server does not wait for all."""
-    size = min(record.turnout.size, built.num_seen)
-    return Crew(size if record.turnout.fixed else built.num_seen, size)
+    size = min(record.participation.size, built.num_seen)
+    return Concurrency(size if record.participation.fixed else built.num_seen, size)
 
 
-def play_run(spec: Spec, built: Built, folder: Path, at: int | None = None) -> State:
+def play_run(spec: RunSpec, built: RunInputs, folder: Path, at: int | None = None) -> State:
     """Play one run in its folder, from its newest checkpoint if it has one."""
     record = spec.record
-    if record.engine in BLOCKS:
-        return play_blocks(spec, built, folder, at)
-    engine, ranks, stages = make(record.engine, built.open), ranks_of(record), built.stages
+    if record.engine in BLOCK_ENGINES:
+        return play_block_run(spec, built, folder, at)
+    engine, ranks, stages = (
+        make_engine(record.engine, built.open),
+        join_recorded_ranks(record),
+        built.stages,
+    )
     if isinstance(engine, Collective):
-        engine, stages = folding(engine, stages)
+        engine, stages = scatter_pieces(engine, stages)
     run = Run(
         stages=stages,
         engine=engine,
-        roster=roster_of(record, built),
+        cohort=make_run_cohort(record, built),
         groups=built.groups,
-        start=start_of(spec, built),
+        start=make_recipe_start(spec, built),
         seed=spec.seed,
         evaluate_every=record.evaluate_every,
-        keep=Keep(record.keep.every, record.keep.last),
-        mark=spec.mark,
+        checkpoint=record.checkpoint,
+        fingerprint=spec.fingerprint,
         sample=built.sample,
-        pace=record.pace,
-        crew=crew_of(record, built),
+        schedule=record.schedule,
+        concurrency=make_run_concurrency(record, built),
         ranks=ranks,
     )
-    done = [int(path.name) for path in checkpoints.found(folder / CHECKPOINTS)]
+    done = [int(path.name) for path in checkpoints.list_checkpoints(folder / CHECKPOINTS)]
     begun = max(done, default=0) if at is None else at
     label = f"{spec.method}, seed {spec.seed}"
-    watch = [Progress(label, built.rounds, begun), *boards(folder / "tensorboard", begun)]
+    watch = [
+        Progress(label, built.rounds, begun),
+        *make_event_writers(folder / "tensorboard", begun),
+    ]
     watch = watch if ranks.leads else []
     try:
-        state = execute(run, folder, watch, at)
+        state = execute_run(run, folder, watch, at)
     finally:
         engine.close()
     if not ranks.leads:
         return state
     params = built.stages[-1].method.calibrate(state.params, built.sample)
-    write(served(spec, built, params, state.round), folder / "final")
+    write_model(make_run_predictor(spec, built, params, state.round), folder / "final")
     return state
 
 
-def served(spec: Spec, built: Built, params: Params, rounds: int) -> Served:
+def make_run_predictor(spec: RunSpec, built: RunInputs, params: Params, rounds: int) -> Predictor:
     """Make the finished model of a run ready for use."""
-    intake = intake_of(spec.record, built)
+    input_spec = make_run_input_spec(spec.record, built)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
     target = spec.record.target or None
-    note = {**note, "round": rounds, "target": target, "own": own(built)}
-    return serve_method(built.stages[-1].method, params, intake, note)
+    note = {**note, "round": rounds, "target": target, "own": list_own_parameters(built)}
+    return make_predictor(built.stages[-1].method, params, input_spec, note)
 
 
-def intake_of(record: Federation, built: Built) -> Intake:
+def make_run_input_spec(record: Federation, built: RunInputs) -> InputSpec:
     """Say what the final model takes, from the data as their owner has them."""
-    plain = Intake(built.shape, built.scale, built.classes, built.columns)
+    plain = InputSpec(built.shape, built.scale, built.classes, built.columns)
     if built.inputs:
-        return replace(plain, medium=Nodes(built.inputs, record.graph.project))
+        return replace(plain, adapter=GraphAdapter(built.inputs, record.graph.project))
     if NETS[record.net.kind].tokens:
-        return replace(plain, medium=Letters(built.shape[0], built.classes))
+        return replace(plain, adapter=TextAdapter(built.shape[0], built.classes))
     return plain
 
 
-def play_blocks(spec: Spec, built: Built, folder: Path, at: int | None) -> State:
+def play_block_run(spec: RunSpec, built: RunInputs, folder: Path, at: int | None) -> State:
     """Play one run in blocks; rank 0 alone looks on."""
-    record, ranks = spec.record, ranks_of(spec.record)
+    record, ranks = spec.record, join_recorded_ranks(spec.record)
     run = BlockRun(
         play=Partitioned(
-            built.method, built.open, spec.seed, record.engine == "peers", built.per_round
+            built.method, built.open, spec.seed, record.engine == "peers", built.cohort_size
         ),
         ranks=ranks,
         rounds=built.rounds,
-        roster=roster_of(record, built),
+        cohort=make_run_cohort(record, built),
         groups=built.groups,
         sample=built.sample,
-        start=start_of(spec, built),
+        start=make_recipe_start(spec, built),
         evaluate_every=record.evaluate_every,
-        keep=Keep(record.keep.every, record.keep.last),
-        mark=spec.mark,
-        about=about(served(spec, built, {}, built.rounds)),
+        checkpoint=record.checkpoint,
+        fingerprint=spec.fingerprint,
+        about=describe_model(make_run_predictor(spec, built, {}, built.rounds)),
     )
     label = f"{spec.method}, seed {spec.seed}"
     watch = [Progress(label, built.rounds, at or 0)] if ranks.leads else []
     return execute_blocks(run, folder, watch, at)
 
 
-def own(built: Built) -> list[str]:
+def list_own_parameters(built: RunInputs) -> list[str]:
     """Name the parameters that stayed with the workers, and so are not in the final model."""
     solve = built.method.solve
     return list(solve.own) if isinstance(solve, LocalSGD) else []
 
 
-def start_run(spec: Spec, built: Built, folder: Path) -> State:
+def start_run(spec: RunSpec, built: RunInputs, folder: Path) -> State:
     """Make a run's folder and play it."""
-    if not ranks_of(spec.record).leads:
+    if not join_recorded_ranks(spec.record).leads:
         return play_run(spec, built, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = {**spec.to_json(), "data": built.fingerprint}
-    replace_file(folder / CONFIG, to_json(config))
+    config = {**spec.to_json(), "data": built.data_fingerprint}
+    replace_file(folder / CONFIG, json_to_bytes(config))
     return play_run(spec, built, folder)
 
 
-def fresh_folder(out: Path | None, name: str) -> Path:
+def choose_empty_folder(out: Path | None, name: str) -> Path:
     """Choose a folder that holds nothing yet.
 
     Raises:
@@ -163,28 +170,28 @@ def fresh_folder(out: Path | None, name: str) -> Path:
 
 def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
     """Play a record: one run for each method and seed, in folders beside each other."""
-    record = override(record, {"data": located(record.data)})
+    record = override_fields(record, {"data": resolve_path(record.data)})
     names = [
         (method, record.seed + place) for place in range(record.seeds) for method in record.methods
     ]
     if len(names) == 1:
-        spec, built = resolve(recipe, record, *names[0])
+        spec, built = resolve_run(recipe, record, *names[0])
         start_run(spec, built, folder)
         return [folder]
     for method in record.methods:  # a choice that does not fit ends here
-        build(record, method, record.seed)
+        build_run(record, method, record.seed)
     runs = [f"{method}-seed{seed}" for method, seed in names]
     group = {"version": VERSION, "recipe": recipe, "fields": to_plain(record), "runs": runs}
-    if ranks_of(record).leads:
+    if join_recorded_ranks(record).leads:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / GROUP, to_json(group))
+        replace_file(folder / GROUP, json_to_bytes(group))
     for (method, seed), name in zip(names, runs, strict=True):
-        spec, built = resolve(recipe, record, method, seed)
+        spec, built = resolve_run(recipe, record, method, seed)
         start_run(spec, built, folder / name)
     return [folder / name for name in runs]
 
 
-def members(folder: Path) -> list[Path]:
+def list_members(folder: Path) -> list[Path]:
     """List the runs of a folder: itself, or those of the group it is."""
     if (folder / GROUP).exists():
         return [folder / name for name in read_json(folder / GROUP)["runs"]]
@@ -193,26 +200,26 @@ def members(folder: Path) -> list[Path]:
     return [folder]
 
 
-def read_spec(folder: Path) -> Spec:
+def read_spec(folder: Path) -> RunSpec:
     """Read what the run in a folder is."""
-    return Spec.from_json(read_json(folder / CONFIG), folder / CONFIG)
+    return RunSpec.from_json(read_json(folder / CONFIG), folder / CONFIG)
 
 
-def finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
     """Say whether a run is over."""
     if not (folder / LEDGER).exists() or not (folder / "final").is_dir():
         return False
-    end = read(folder / LEDGER).end
+    end = read_ledger(folder / LEDGER).end
     return end is not None and end.status == "finished"
 
 
 def resume_run(folder: Path, at: int | None) -> State:
     """Go on with the run in a folder, bit for bit as if it had not stopped."""
     spec = read_spec(folder)
-    ranks_of(spec.record)
-    built = build(spec.record, spec.method, spec.seed)
-    before = read_json(folder / CONFIG).get("data", built.fingerprint)
-    if before != built.fingerprint:
+    join_recorded_ranks(spec.record)
+    built = build_run(spec.record, spec.method, spec.seed)
+    before = read_json(folder / CONFIG).get("data", built.data_fingerprint)
+    if before != built.data_fingerprint:
         raise RunError(
             f"the data of {folder} ({spec.record.data}) are not those it began with; bring them "
             "back, or start a run anew"
@@ -220,13 +227,13 @@ def resume_run(folder: Path, at: int | None) -> State:
     return play_run(spec, built, folder, at)
 
 
-def resume(folder: Path, at: int | None = None) -> list[Path]:
+def resume_runs(folder: Path, at: int | None = None) -> list[Path]:
     """Go on with a run, or with every run of a group that is not over.
 
     Returns:
         The runs that were played.
     """
-    played, ranks, runs = [], join(), members(folder)
+    played, ranks, runs = [], join_ranks(), list_members(folder)
     if not any((folder / name).exists() for name in (CONFIG, GROUP)):
         raise RunError(
             f"{folder} was made by moiety.train(); call that again with the same method, workers "
@@ -234,7 +241,7 @@ def resume(folder: Path, at: int | None = None) -> list[Path]:
         )
     if at is not None and len(runs) > 1:
         raise RunError(f"--at needs one run, but {folder} holds {len(runs)}; name one of them")
-    over = ranks.share([finished(run) if at is None else False for run in runs])
+    over = ranks.share([is_finished(run) if at is None else False for run in runs])
     begun = ranks.share([(run / CONFIG).exists() for run in runs])
     for run, done, known in zip(runs, over, begun, strict=True):
         if done:
@@ -251,6 +258,6 @@ def begin_member(folder: Path, run: Path) -> None:
     """Start a run of a group that had not started when the group was stopped."""
     group = read_json(folder / GROUP)
     method, _, seed = run.name.rpartition("-seed")
-    whole = Spec.from_json({**group, "method": method, "seed": int(seed)}, folder / GROUP)
-    spec, built = resolve(group["recipe"], whole.record, method, int(seed))
+    whole = RunSpec.from_json({**group, "method": method, "seed": int(seed)}, folder / GROUP)
+    spec, built = resolve_run(group["recipe"], whole.record, method, int(seed))
     start_run(spec, built, run)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from moiety.core.axes import lengths
+from moiety.core.axes import read_axis_lengths
 from moiety.core.errors import RunError
-from moiety.core.ledger import Entry, Round, Work, encode
+from moiety.core.ledger import LedgerEntry, Round, Work, encode_entry
 from moiety.core.protocols import Method
 from moiety.core.state import Job, Reply, State
 
@@ -19,11 +19,11 @@ LISTED = 64
 """Indices of an axis up to which a hand is written down."""
 
 
-def append(path: Path, entry: Entry) -> int:
-    """Add a line; give the new length in bytes. ``settle`` makes it last."""
+def append_entry(path: Path, entry: LedgerEntry) -> int:
+    """Add a line; give the new length in bytes. ``sync_ledger`` makes it last."""
     try:
         with path.open("ab") as file:
-            file.write(encode(entry).encode() + b"\n")
+            file.write(encode_entry(entry).encode() + b"\n")
             file.flush()
             return file.tell()
     except OSError as error:
@@ -32,13 +32,13 @@ def append(path: Path, entry: Entry) -> int:
         ) from error
 
 
-def settle(path: Path) -> None:
+def sync_ledger(path: Path) -> None:
     """Write the ledger through to the disk, so that no checkpoint is ahead of it."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def cut(path: Path, length: int) -> None:
+def cut_ledger(path: Path, length: int) -> None:
     """Forget what was written after a checkpoint."""
     if not path.exists():
         raise RunError(f"{path} is missing, and the run cannot go on without; start it anew")
@@ -52,19 +52,19 @@ def cut(path: Path, length: int) -> None:
 
 
 @dataclass
-class Meter:
+class TrafficMeter:
     """Counts the bytes of one round; wraps the streams, holds no piece.
 
     Args:
         down: worker -> bytes sent to it.
         up: worker -> bytes it sent.
-        works: replies of the round, without their tensors.
+        replies: replies of the round, without their tensors.
         jobs: worker -> bytes of its job, where that was sent in an earlier round.
     """
 
     down: dict[int, int] = field(default_factory=dict)
     up: dict[int, int] = field(default_factory=dict)
-    works: list[Reply] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
     jobs: Mapping[int, int] = field(default_factory=dict)
 
     def sent(self, jobs: Iterable[Job]) -> Iterator[Job]:
@@ -73,7 +73,7 @@ class Meter:
             self.down[job.worker] = self.down.get(job.worker, 0) + job.down_bytes
             yield job
 
-    def got(self, replies: Iterable[Reply]) -> Iterator[Reply]:
+    def count_replies(self, replies: Iterable[Reply]) -> Iterator[Reply]:
         """Count what comes up."""
         for reply in replies:
             self.up[reply.worker] = self.up.get(reply.worker, 0) + reply.up_bytes
@@ -81,13 +81,13 @@ class Meter:
 
     def done(self, replies: Iterable[Reply]) -> Iterator[Reply]:
         """Count what comes up, and remember what each worker did, without its tensors."""
-        for reply in self.got(replies):
-            self.works.append(Reply(reply.worker, reply.share, {}, record=reply.record))
+        for reply in self.count_replies(replies):
+            self.replies.append(Reply(reply.worker, reply.share, {}, record=reply.record))
             yield reply
 
-    def entry(self, method: Method, state: State, seconds: float) -> Round:
+    def make_entry(self, method: Method, state: State, seconds: float) -> Round:
         """Write the round down; ``state`` is the one after it."""
-        works = [self.work(reply) for reply in self.works]
+        works = [self.work(reply) for reply in self.replies]
         losses = [work.loss_mean for work in works]
         return Round(
             round=state.round,
@@ -97,7 +97,7 @@ class Meter:
             up_bytes=sum(self.up.values()),
             loss_mean=sum(losses) / max(1, len(losses)),
             workers=works,
-            gate_load=load(method, state, works),
+            gate_load=compute_load(method, state, works),
             clock=state.clock.now,
         )
 
@@ -116,15 +116,15 @@ class Meter:
             loss_first=record.loss_first,
             loss_last=record.loss_last,
             loss_mean=record.loss_mean,
-            born=record.born,
+            model_version=record.model_version,
         )
 
 
-def load(method: Method, state: State, works: list[Work]) -> list[float]:
+def compute_load(method: Method, state: State, works: list[Work]) -> list[float]:
     """Give the share of a round's workers that held each index of the gated axis."""
     if method.gated is None or not works:
         return []
-    size = lengths(state.params, method.model.axes)[method.gated]
+    size = read_axis_lengths(state.params, method.model.axes)[method.gated]
     held = torch.zeros(size, dtype=torch.float64)
     for work in works:
         held[list(work.part.get(method.gated, range(size)))] += 1

@@ -14,23 +14,37 @@ from types import FrameType
 from typing import Protocol
 
 from moiety.core.errors import RunError
-from moiety.core.ledger import End, Entry, Evaluation, Round, Start
+from moiety.core.ledger import End, Evaluation, LedgerEntry, Round, Start
+from moiety.core.policy import CheckpointPolicy
 from moiety.core.protocols import Engine, Method
 from moiety.core.rows import Rows
-from moiety.core.stage import Stage, current
+from moiety.core.stage import Stage, find_stage
 from moiety.core.state import State
-from moiety.engine.collective import collected
+from moiety.engine.collective import gather_memory
 from moiety.engine.ranks import Ranks
-from moiety.rounds.asynchronous import Course, Crew, gather, timed, waited, weigh
-from moiety.rounds.schedule import Pace
-from moiety.rounds.synchronous import Wave, begin, commit, dispatch, questions
+from moiety.rounds.asynchronous import (
+    AsyncPlan,
+    Concurrency,
+    await_commit,
+    record_job_seconds,
+    wait_for_slowest,
+    weigh_replies,
+)
+from moiety.rounds.schedule import Schedule
+from moiety.rounds.synchronous import (
+    Dispatch,
+    commit_replies,
+    initialise_state,
+    make_jobs,
+    query_jobs,
+)
 from moiety.run import checkpoint as checkpoints
 from moiety.run.checkpoint import Checkpoint
-from moiety.run.cohort import Roster
-from moiety.run.errors import failure
-from moiety.run.evaluate import evaluate, mean_accuracy
+from moiety.run.cohort import CohortRule
+from moiety.run.errors import explain_failure
+from moiety.run.evaluate import average_accuracy, evaluate_groups
 from moiety.run.finite import agree_finite, check_finite
-from moiety.run.ledger import Meter, append, cut, settle
+from moiety.run.ledger import TrafficMeter, append_entry, cut_ledger, sync_ledger
 from moiety.solve.sgd import OWN
 
 LEDGER, CHECKPOINTS = "ledger.jsonl", "checkpoints"
@@ -39,24 +53,7 @@ LEDGER, CHECKPOINTS = "ledger.jsonl", "checkpoints"
 class Watcher(Protocol):
     """Sees every entry of the ledger as it is written: a progress line, TensorBoard."""
 
-    def __call__(self, entry: Entry, /) -> None: ...
-
-
-@dataclass(frozen=True)
-class Keep:
-    """When to write checkpoints and how many to keep.
-
-    Args:
-        every: rounds between checkpoints.
-        last: how many of the last to keep; the best by validation accuracy is kept besides.
-    """
-
-    every: int = 10
-    last: int = 2
-
-    def __post_init__(self) -> None:
-        if self.every < 1 or self.last < 1:
-            raise ValueError(f"keep needs every >= 1 and last >= 1, got {self}")
+    def __call__(self, entry: LedgerEntry, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -66,31 +63,31 @@ class Run:
     Args:
         stages: methods and their rounds.
         engine: runs the jobs.
-        roster: who takes part.
+        cohort: who takes part.
         groups: group -> worker -> labelled rows to evaluate on.
         start: the first line of the ledger.
         seed: of the run.
         evaluate_every: rounds between evaluations.
-        keep: of checkpoints.
-        mark: what tells this recipe from others.
+        checkpoint: of checkpoints.
+        fingerprint: what tells this recipe from others.
         sample: some training rows, for methods whose whole must be calibrated.
-        pace: when the server commits.
-        crew: how many work at a time, and who may where there is no roster: without waiting.
+        schedule: when the server commits.
+        concurrency: how many work at a time, and who may where there is no roster: without waiting.
         ranks: who plays this run alike; rank 0 alone writes.
     """
 
     stages: Sequence[Stage]
     engine: Engine
-    roster: Roster
+    cohort: CohortRule
     groups: Mapping[str, Mapping[int, Rows]]
     start: Start
     seed: int
     evaluate_every: int
-    keep: Keep
-    mark: str
+    checkpoint: CheckpointPolicy
+    fingerprint: str
     sample: Rows | None = None
-    pace: Pace = field(default_factory=Pace)
-    crew: Crew | None = None
+    schedule: Schedule = field(default_factory=Schedule)
+    concurrency: Concurrency | None = None
     ranks: Ranks = field(default_factory=Ranks)
 
     @property
@@ -99,7 +96,9 @@ class Run:
         return sum(stage.rounds for stage in self.stages)
 
 
-def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | None = None) -> State:
+def execute_run(
+    run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | None = None
+) -> State:
     """Play a run, from its newest checkpoint if it has one.
 
     Args:
@@ -115,13 +114,14 @@ def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | Non
         RunError: for what a user can mend, with the state of the last checkpoint kept.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
     """
-    state, best, fresh = stand(run, folder, at)
+    run.checkpoint.check()
+    state, best, fresh = restore_all_ranks(run, folder, at)
     ledger, place = folder / LEDGER, state.round
 
-    def note(entry: Entry) -> int:
+    def note(entry: LedgerEntry) -> int:
         nonlocal place
         place = entry.round if isinstance(entry, Round) else place
-        size = append(ledger, entry) if run.ranks.leads else 0
+        size = append_entry(ledger, entry) if run.ranks.leads else 0
         for watcher in watch:
             watcher(entry)
         return size
@@ -129,24 +129,24 @@ def execute(run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | Non
     if fresh:
         size = note(run.start)
         if run.rounds:
-            save(run, folder, state, size, None)
+            save_checkpoint(run, folder, state, size, None)
     begun = time.perf_counter()
     try:
-        with stopping() as asked:
-            state = play_on(run, folder, state, best, note, asked)
+        with catch_interrupts() as asked:
+            state = play_remaining(run, folder, state, best, note, asked)
     except (RuntimeError, ValueError) as error:  # of a worker, the engine, or a choice
         note(End(place, time.perf_counter() - begun, "failed", str(error)))
-        raise failure(error, folder, run.ranks.size) from error
+        raise explain_failure(error, folder, run.ranks.size) from error
     note(End(state.round, time.perf_counter() - begun, "finished"))
     return state
 
 
-def stand(run: Run, folder: Path, at: int | None) -> tuple[State, float | None, bool]:
+def restore_all_ranks(run: Run, folder: Path, at: int | None) -> tuple[State, float | None, bool]:
     """Find where the run stands and whether its ledger is still to be begun: rank 0 looks."""
     found: tuple[State, float | None, bool] | RunError | None = None
     if run.ranks.leads:
         try:
-            state, score = restore(run, folder, at)
+            state, score = restore_run(run, folder, at)
             found = state, score, not (folder / LEDGER).exists()
         except RunError as error:
             found = error
@@ -158,118 +158,124 @@ def stand(run: Run, folder: Path, at: int | None) -> tuple[State, float | None, 
     return found
 
 
-def restore(run: Run, folder: Path, at: int | None) -> tuple[State, float | None]:
+def restore_run(run: Run, folder: Path, at: int | None) -> tuple[State, float | None]:
     """Find where the run stands: its checkpoint, or the beginning."""
-    paths = checkpoints.found(folder / CHECKPOINTS)
+    paths = checkpoints.list_checkpoints(folder / CHECKPOINTS)
     if at is not None:
         paths = [path for path in paths if int(path.name) == at]
         if not paths:
-            have = [int(path.name) for path in checkpoints.found(folder / CHECKPOINTS)]
+            have = [int(path.name) for path in checkpoints.list_checkpoints(folder / CHECKPOINTS)]
             raise RunError(f"{folder} has no checkpoint of round {at}; it has {have}")
     if not paths:
         if (folder / LEDGER).exists():
             (folder / LEDGER).unlink()
-        return begin(run.stages[0].method), None
-    kept = checkpoints.read(paths[-1], run.mark)
+        return initialise_state(run.stages[0].method), None
+    kept = checkpoints.read_checkpoint(paths[-1], run.fingerprint)
     # In this order: a kill in between must not leave checkpoints ahead of the ledger.
-    checkpoints.forget(folder / CHECKPOINTS, kept.state.round)
-    cut(folder / LEDGER, kept.ledger_bytes)
-    kept = checkpoints.move(kept, run.start.device)
+    checkpoints.drop_later_checkpoints(folder / CHECKPOINTS, kept.state.round)
+    cut_ledger(folder / LEDGER, kept.ledger_bytes)
+    kept = checkpoints.move_checkpoint(kept, run.start.device)
     run.engine.memory.clear()
     run.engine.memory.update(kept.memory)
     return kept.state, kept.score
 
 
-def play_on(
+def play_remaining(
     run: Run,
     folder: Path,
     state: State,
     score: float | None,
-    note: Callable[[Entry], int],
+    note: Callable[[LedgerEntry], int],
     asked: Callable[[], bool],
 ) -> State:
     """Play the rounds that are left."""
     if not run.rounds and not state.round:
-        note(judge(run, run.stages[0].method, state))
+        note(evaluate_run(run, run.stages[0].method, state))
     while True:
-        stage, state = current(run.stages, state)
+        stage, state = find_stage(run.stages, state)
         if stage is None:
             return state
-        state, size = play_round(run, stage.method, state, note)
+        state, size = play_metered_round(run, stage.method, state, note)
         check_finite(state.params, state.round)
         last = state.round == run.rounds
         if last or state.round % run.evaluate_every == 0:
-            entry = judge(run, stage.method, state)
-            score = mean_accuracy(entry, "validation")
+            entry = evaluate_run(run, stage.method, state)
+            score = average_accuracy(entry, "validation")
             size = note(entry)
         stop = run.ranks.agree(wish=asked())
-        if last or stop or state.round % run.keep.every == 0:
-            save(run, folder, state, size, score)
+        if last or stop or state.round % run.checkpoint.every == 0:
+            save_checkpoint(run, folder, state, size, score)
         if stop:
             note(End(state.round, 0.0, "interrupted", "stopped by the user"))
             raise KeyboardInterrupt
 
 
-def play_round(
-    run: Run, method: Method, state: State, note: Callable[[Entry], int]
+def play_metered_round(
+    run: Run, method: Method, state: State, note: Callable[[LedgerEntry], int]
 ) -> tuple[State, int]:
     """Play one round, metered; the round of ``core.play`` with its streams counted."""
-    if not run.pace.waits:
-        return play_commit(run, method, state, note)
-    begun, meter = time.perf_counter(), Meter()
-    roster = run.roster(state.round, run.seed)
-    hints = {}
-    if method.probe is not None:
-        asked = meter.sent(questions(method, state, roster, run.seed))
-        told = meter.got(run.engine.map(method.probe.solve, asked))
-        hints = {reply.worker: reply.hint for reply in told}
-    wave = Wave(places=run.crew.places if run.crew else 0)
-    jobs = meter.sent(dispatch(method, state, roster, hints, run.seed, wave))
-    took: dict[int, float] = {}
-    jobs = timed(run.pace, state, jobs, took) if run.pace.ticks else jobs
-    state = commit(method, state, meter.done(run.engine.map(method.solve, jobs)))
-    state = replace(state, clock=waited(state.clock, took))
-    return state, note(meter.entry(method, state, time.perf_counter() - begun))
+    if not run.schedule.is_synchronous:
+        return play_async_round(run, method, state, note)
+    begun, meter = time.perf_counter(), TrafficMeter()
+    cohort = run.cohort(state.round, run.seed)
+    answers = {}
+    if method.query is not None:
+        asked = meter.sent(query_jobs(method, state, cohort, run.seed))
+        told = meter.count_replies(run.engine.map(method.query.solve, asked))
+        answers = {reply.worker: reply.answer for reply in told}
+    dispatch = Dispatch(concurrency=run.concurrency.limit if run.concurrency else 0)
+    jobs = meter.sent(make_jobs(method, state, cohort, answers, run.seed, dispatch))
+    job_seconds: dict[int, float] = {}
+    jobs = (
+        record_job_seconds(run.schedule, state, jobs, job_seconds)
+        if run.schedule.has_clock
+        else jobs
+    )
+    state = commit_replies(method, state, meter.done(run.engine.map(method.solve, jobs)))
+    state = replace(state, clock=wait_for_slowest(state.clock, job_seconds))
+    return state, note(meter.make_entry(method, state, time.perf_counter() - begun))
 
 
-def play_commit(
-    run: Run, method: Method, state: State, note: Callable[[Entry], int]
+def play_async_round(
+    run: Run, method: Method, state: State, note: Callable[[LedgerEntry], int]
 ) -> tuple[State, int]:
     """Play one asynchronous round, metered; the round of ``core.flight``."""
-    assert run.crew is not None
+    assert run.concurrency is not None
     begun = time.perf_counter()
-    course = Course(method, run.engine, run.pace, run.crew, run.seed)
-    state, due = gather(course, state)
-    cost = {job.worker: job.down_bytes for job in due.jobs}
-    meter = Meter(dict(due.down), dict(due.up), jobs=cost)
-    replies = meter.done(run.engine.map(method.solve, due.jobs))
-    state = commit(method, state, weigh(course, state, due.jobs, replies))
-    return state, note(meter.entry(method, state, time.perf_counter() - begun))
+    async_plan = AsyncPlan(method, run.engine, run.schedule, run.concurrency, run.seed)
+    state, arrived = await_commit(async_plan, state)
+    cost = {job.worker: job.down_bytes for job in arrived.jobs}
+    meter = TrafficMeter(dict(arrived.down), dict(arrived.up), jobs=cost)
+    replies = meter.done(run.engine.map(method.solve, arrived.jobs))
+    state = commit_replies(method, state, weigh_replies(async_plan, state, arrived.jobs, replies))
+    return state, note(meter.make_entry(method, state, time.perf_counter() - begun))
 
 
-def judge(run: Run, method: Method, state: State) -> Evaluation:
+def evaluate_run(run: Run, method: Method, state: State) -> Evaluation:
     """Evaluate where the run stands; rank 0 does, of the others no group is asked."""
     own = {w: kept for w, kept in run.engine.memory.items() if OWN in kept}
-    memory, leads = collected(own, run.ranks), run.ranks.leads
+    memory, leads = gather_memory(own, run.ranks), run.ranks.leads
     params = method.calibrate(state.params, run.sample) if leads else state.params
     added = {name: t for name, t in params.items() if t is not state.params.get(name)}
     agree_finite(run.ranks, added, state.round)  # the others were looked at after the round
     groups = run.groups if leads else {}
-    return evaluate(method, replace(state, params=params), memory, groups, len(run.start.classes))
+    return evaluate_groups(
+        method, replace(state, params=params), memory, groups, len(run.start.classes)
+    )
 
 
-def save(run: Run, folder: Path, state: State, size: int, score: float | None) -> None:
+def save_checkpoint(run: Run, folder: Path, state: State, size: int, score: float | None) -> None:
     """Write a checkpoint, then drop those that are not kept."""
-    where, memory = folder / CHECKPOINTS, collected(run.engine.memory, run.ranks)
+    where, memory = folder / CHECKPOINTS, gather_memory(run.engine.memory, run.ranks)
     if not run.ranks.leads:
         return
-    settle(folder / LEDGER)
-    checkpoints.write(where, Checkpoint(state, memory, size, score, run.mark))
-    checkpoints.prune(where, run.keep.last)
+    sync_ledger(folder / LEDGER)
+    checkpoints.write_checkpoint(where, Checkpoint(state, memory, size, score, run.fingerprint))
+    checkpoints.prune_checkpoints(where, run.checkpoint.last)
 
 
 @contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
+def catch_interrupts() -> Iterator[Callable[[], bool]]:
     """Let a first Ctrl-C ask for a stop after the round, a second stop at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

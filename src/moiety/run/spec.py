@@ -12,19 +12,19 @@ from typing import Any
 
 from moiety.core.errors import RunError
 from moiety.core.ledger import Start
-from moiety.engine.choose import choose
+from moiety.engine.choose import choose_engine
 from moiety.recipes import RECIPES
-from moiety.recipes.build import Built, build
-from moiety.recipes.fields import override, to_plain
+from moiety.recipes.build import RunInputs, build_run
+from moiety.recipes.fields import override_fields, to_plain
 from moiety.recipes.nets import NETS
 from moiety.recipes.record import Federation
-from moiety.run.environment import describe
+from moiety.run.environment import describe_environment
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
-class Spec:
+class RunSpec:
     """What a run is, resolved: enough to build it again anywhere."""
 
     recipe: str
@@ -44,7 +44,7 @@ class Spec:
         }
 
     @staticmethod
-    def from_json(raw: Mapping[str, Any], where: object) -> Spec:
+    def from_json(raw: Mapping[str, Any], where: object) -> RunSpec:
         """Read what ``to_json`` wrote.
 
         Raises:
@@ -57,15 +57,15 @@ class Spec:
                 f"{VERSION}; use the version that wrote it"
             )
         try:
-            record = override(Federation(), raw["fields"])
-            return Spec(raw["recipe"], record, raw["method"], raw["seed"])
+            record = override_fields(Federation(), raw["fields"])
+            return RunSpec(raw["recipe"], record, raw["method"], raw["seed"])
         except (ValueError, KeyError) as error:
             raise RunError(
                 f"{where} is not the configuration of a run ({error}); start the run anew"
             ) from error
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """Tell this run from others by its fields."""
         text = json.dumps(self.to_json(), sort_keys=True).encode()
         return hashlib.sha256(text).hexdigest()[:16]
@@ -76,25 +76,27 @@ class Spec:
         base = to_plain(RECIPES[self.recipe].record) if self.recipe in RECIPES else {}
         mine = to_plain(self.record)
         words = ["moiety", "run", self.recipe, "--methods", self.method, "--seed", str(self.seed)]
-        for path, value in differences(base, mine):
+        for path, value in list_differences(base, mine):
             if path not in ("methods", "seed", "seeds", "note", "engine"):
-                words += flag(path, value)
+                words += write_flag(path, value)
         return shlex.join([*words, "--engine", self.record.engine])
 
 
-def differences(base: Mapping[str, Any], mine: Mapping[str, Any], where: str = "") -> list[Any]:
+def list_differences(
+    base: Mapping[str, Any], mine: Mapping[str, Any], where: str = ""
+) -> list[Any]:
     """List the fields in which plain records differ, by dotted path."""
     found: list[Any] = []
     for name, value in mine.items():
         path = f"{where}{name}"
         if isinstance(value, Mapping):
-            found += differences(base.get(name, {}), value, f"{path}.")
+            found += list_differences(base.get(name, {}), value, f"{path}.")
         elif base.get(name) != value:
             found.append((path, value))
     return found
 
 
-def flag(path: str, value: Any) -> list[str]:
+def write_flag(path: str, value: Any) -> list[str]:
     """Write a field as words of a command line."""
     name = "--" + path.replace("_", "-")
     if isinstance(value, bool):
@@ -105,18 +107,22 @@ def flag(path: str, value: Any) -> list[str]:
     return [name, *map(str, values)]
 
 
-def resolve(recipe: str, record: Federation, method: str, seed: int) -> tuple[Spec, Built]:
+def resolve_run(
+    recipe: str, record: Federation, method: str, seed: int
+) -> tuple[RunSpec, RunInputs]:
     """Build a run, and write the engine's choice into its record."""
-    built = build(record, method, seed)
+    built = build_run(record, method, seed)
     engine = record.engine
     if engine == "auto":
-        together = record.pace.size if record.pace.kind == "buffer" else built.per_round
-        engine = choose(built.method, record.device, together)
-    chosen = override(record, {"engine": engine, "methods": [method], "seed": seed, "seeds": 1})
-    return Spec(recipe, chosen, method, seed), built
+        together = record.schedule.size if record.schedule.kind == "buffered" else built.cohort_size
+        engine = choose_engine(built.method, record.device, together)
+    chosen = override_fields(
+        record, {"engine": engine, "methods": [method], "seed": seed, "seeds": 1}
+    )
+    return RunSpec(recipe, chosen, method, seed), built
 
 
-def start_of(spec: Spec, built: Built) -> Start:
+def make_recipe_start(spec: RunSpec, built: RunInputs) -> Start:
     """Write the first line of a ledger."""
     return Start(
         recipe=spec.recipe,
@@ -128,7 +134,7 @@ def start_of(spec: Spec, built: Built) -> Start:
         command=spec.command,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         config=to_plain(spec.record),
-        environment=describe(),
+        environment=describe_environment(),
         classes=list(built.classes),
         num_seen=built.num_seen,
         num_unseen=built.num_unseen,

@@ -12,25 +12,26 @@ import torch
 
 from moiety.core.errors import RunError
 from moiety.core.ledger import Start
+from moiety.core.policy import CheckpointPolicy
 from moiety.core.protocols import Method
-from moiety.core.rows import SOME, Rows, look, some_of
+from moiety.core.rows import CALIBRATION_ROWS, Rows, sample_rows, transform_rows
 from moiety.core.stage import Stage
 from moiety.core.state import State, count_bytes
-from moiety.data.dataset import Scale
-from moiety.engine.choose import TOGETHER, choose, make
-from moiety.rounds.asynchronous import Crew
-from moiety.rounds.schedule import Pace
-from moiety.run.cohort import Uniform
-from moiety.run.environment import describe
-from moiety.run.evaluate import labels
-from moiety.run.loop import Keep, Run, Watcher, execute
-from moiety.run.watch import Progress, boards
-from moiety.serve.input_spec import Intake, Nodes, Tables
-from moiety.serve.predictor import serve_method, write
+from moiety.data.dataset import FeatureScale
+from moiety.engine.choose import RANK_ENGINES, choose_engine, make_engine
+from moiety.rounds.asynchronous import Concurrency
+from moiety.rounds.schedule import Schedule
+from moiety.run.cohort import UniformCohort
+from moiety.run.environment import describe_environment
+from moiety.run.evaluate import read_labels
+from moiety.run.loop import Run, Watcher, execute_run
+from moiety.run.watch import Progress, make_event_writers
+from moiety.serve.input_spec import GraphAdapter, InputSpec, TableAdapter
+from moiety.serve.predictor import make_predictor, write_model
 
 
 @dataclass(frozen=True)
-class Conduct:
+class TrainConfig:
     """How a run of your own goes.
 
     Args:
@@ -39,8 +40,9 @@ class Conduct:
         seed: of the run.
         engine: ``auto``, ``serial``, ``vectorized`` or ``pool``.
         evaluate_every: rounds between evaluations.
-        keep: of checkpoints.
-        pace: when the server commits; ``size`` workers at a time where it does not wait for all.
+        checkpoint: of checkpoints.
+        schedule: when the server commits; ``size`` workers at a time where it does not wait for
+            all.
     """
 
     rounds: int
@@ -48,15 +50,15 @@ class Conduct:
     seed: int = 0
     engine: str = "auto"
     evaluate_every: int = 10
-    keep: Keep = field(default_factory=Keep)
-    pace: Pace = field(default_factory=Pace)
+    checkpoint: CheckpointPolicy = field(default_factory=CheckpointPolicy)
+    schedule: Schedule = field(default_factory=Schedule)
 
 
 def train(
     method: Method,
     workers: Mapping[int, Rows],
     folder: str | Path,
-    how: Conduct,
+    how: TrainConfig,
     *,
     test: Mapping[str, Mapping[int, Rows]] | None = None,
     classes: Sequence[str] = (),
@@ -80,41 +82,46 @@ def train(
         ValueError: if workers are not numbered from 0.
         RunError: for what a user can mend.
     """
-    check(workers, how)
+    check_training(workers, how)
     folder, size = Path(folder), how.size or len(workers)
-    how.pace.check(size)
-    engine = how.engine if how.engine != "auto" else choose(method, "cpu", size)
-    groups = {name: through(group, method) for name, group in (test or {}).items()}
-    names = tuple(classes) or tuple(map(str, range(highest(workers) + 1)))
-    sample = some_of(through(workers, method).__getitem__, list(workers), SOME, how.seed)
+    how.schedule.check(size)
+    engine = how.engine if how.engine != "auto" else choose_engine(method, "cpu", size)
+    groups = {name: transform_groups(group, method) for name, group in (test or {}).items()}
+    names = tuple(classes) or tuple(map(str, range(find_highest_label(workers) + 1)))
+    sample = sample_rows(
+        transform_groups(workers, method).__getitem__, list(workers), CALIBRATION_ROWS, how.seed
+    )
     run = Run(
         stages=[Stage(method, how.rounds)],
-        engine=make(engine, through(workers, method).__getitem__),
-        roster=Uniform(len(workers), size),
+        engine=make_engine(engine, transform_groups(workers, method).__getitem__),
+        cohort=UniformCohort(len(workers), size),
         groups=groups,
-        start=start_of(method, how, engine, names, groups, len(workers)),
+        start=make_own_start(method, how, engine, names, groups, len(workers)),
         seed=how.seed,
         evaluate_every=how.evaluate_every,
-        keep=how.keep,
-        mark=mark_of(method, how, engine, workers),
+        checkpoint=how.checkpoint,
+        fingerprint=fingerprint_own_run(method, how, engine, workers),
         sample=sample,
-        pace=how.pace,
-        crew=Crew(len(workers), size),
+        schedule=how.schedule,
+        concurrency=Concurrency(len(workers), size),
     )
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        state = execute(run, folder, watchers(method, how, folder))
+        state = execute_run(run, folder, make_watchers(method, how, folder))
     finally:
         run.engine.close()
     note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
     params = method.calibrate(state.params, sample)
-    write(serve_method(method, params, intake_of(workers[0], names), note), folder / "final")
+    write_model(
+        make_predictor(method, params, make_own_input_spec(workers[0], names), note),
+        folder / "final",
+    )
     return state
 
 
-def check(workers: Mapping[int, Rows], how: Conduct) -> None:
+def check_training(workers: Mapping[int, Rows], how: TrainConfig) -> None:
     """Refuse numbers and engines that do not fit."""
-    if how.engine in TOGETHER:
+    if how.engine in RANK_ENGINES:
         raise RunError(
             f"train() plays in one process, but engine={how.engine!r} uses several; choose auto, "
             "serial, vectorized or pool, or take Collective and Ranks as docs/cluster.md says"
@@ -123,43 +130,45 @@ def check(workers: Mapping[int, Rows], how: Conduct) -> None:
         raise ValueError(f"workers are {list(workers)[:5]}...; number them 0, 1, 2, ...")
 
 
-def intake_of(rows: Rows, names: tuple[str, ...]) -> Intake:
+def make_own_input_spec(rows: Rows, names: tuple[str, ...]) -> InputSpec:
     """Say what the model takes: rows like the first, which nobody scaled or projected."""
     first = rows.take(torch.zeros(1, dtype=torch.long))
     shape = tuple(first["x"].shape[1:])
-    medium = Nodes(shape[0]) if "edges" in first else Tables()
-    scale = Scale(torch.zeros(shape[0]), torch.ones(shape[0]))
-    return Intake(shape, scale, names, medium=medium)
+    adapter = GraphAdapter(shape[0]) if "edges" in first else TableAdapter()
+    scale = FeatureScale(torch.zeros(shape[0]), torch.ones(shape[0]))
+    return InputSpec(shape, scale, names, adapter=adapter)
 
 
-def watchers(method: Method, how: Conduct, folder: Path) -> list[Watcher]:
+def make_watchers(method: Method, how: TrainConfig, folder: Path) -> list[Watcher]:
     """Say who looks on."""
-    return [Progress(method.name, how.rounds), *boards(folder / "tensorboard", 0)]
+    return [Progress(method.name, how.rounds), *make_event_writers(folder / "tensorboard", 0)]
 
 
-def through(group: Mapping[int, Rows], method: Method) -> Mapping[int, Rows]:
+def transform_groups(group: Mapping[int, Rows], method: Method) -> Mapping[int, Rows]:
     """See the rows of workers through a method's view."""
-    if method.view is None:
+    if method.transform is None:
         return group
-    return {worker: look(rows, method.view) for worker, rows in group.items()}
+    return {worker: transform_rows(rows, method.transform) for worker, rows in group.items()}
 
 
-def highest(workers: Mapping[int, Rows]) -> int:
+def find_highest_label(workers: Mapping[int, Rows]) -> int:
     """Find the highest label of all workers."""
-    return max(int(labels(rows).max()) for rows in workers.values())
+    return max(int(read_labels(rows).max()) for rows in workers.values())
 
 
-def mark_of(method: Method, how: Conduct, engine: str, workers: Mapping[int, Rows]) -> str:
+def fingerprint_own_run(
+    method: Method, how: TrainConfig, engine: str, workers: Mapping[int, Rows]
+) -> str:
     """Tell a run from others by its method, plan and workers' sizes."""
     shapes = {name: list(t.shape) for name, t in method.model.params.items()}
     sizes = [rows.size for rows in workers.values()]
-    told = repr((method.name, shapes, sizes, how.rounds, how.size, how.seed, engine, how.pace))
+    told = repr((method.name, shapes, sizes, how.rounds, how.size, how.seed, engine, how.schedule))
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def start_of(
+def make_own_start(
     method: Method,
-    how: Conduct,
+    how: TrainConfig,
     engine: str,
     classes: Sequence[str],
     groups: Mapping[str, Mapping[int, Rows]],
@@ -176,7 +185,7 @@ def start_of(
         command="moiety.train(...)",
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         config={"rounds": how.rounds, "size": how.size, "evaluate_every": how.evaluate_every},
-        environment=describe(),
+        environment=describe_environment(),
         classes=list(classes),
         num_seen=count,
         num_unseen=len(groups.get("unseen", {})),

@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from moiety.core.ledger import End, Entry, Evaluation, Round
-from moiety.run.evaluate import mean_accuracy
+from moiety.core.ledger import End, Evaluation, LedgerEntry, Round
+from moiety.run.evaluate import average_accuracy
 
 
 @dataclass
@@ -34,9 +34,9 @@ class Progress:
     bar: Any = None
     last: str = ""
 
-    def __call__(self, entry: Entry, /) -> None:
+    def __call__(self, entry: LedgerEntry, /) -> None:
         if isinstance(entry, Evaluation):
-            self.last = describe(entry)
+            self.last = describe_accuracy(entry)
         if not self.out.isatty():
             self.line(entry)
         elif isinstance(entry, Round):
@@ -54,7 +54,7 @@ class Progress:
             self.bar.set_postfix_str(self.last)
             self.bar.close()
 
-    def line(self, entry: Entry) -> None:
+    def line(self, entry: LedgerEntry) -> None:
         """Write a line for an entry."""
         if isinstance(entry, Round):
             text = f"loss {entry.loss_mean:.4f}, {entry.seconds:.2f} s"
@@ -63,21 +63,21 @@ class Progress:
             print(f"{self.label}: after round {entry.round}, {self.last}", file=self.out)
 
 
-def describe(entry: Evaluation) -> str:
+def describe_accuracy(entry: Evaluation) -> str:
     """Say the mean accuracy of each group."""
-    means = {name: mean_accuracy(entry, name) for name in entry.groups}
+    means = {name: average_accuracy(entry, name) for name in entry.groups}
     return ", ".join(f"{name} {mean:.3f}" for name, mean in means.items() if mean is not None)
 
 
 @dataclass
-class Board:
+class EventWriter:
     """Writes TensorBoard events, where tensorboardX is installed."""
 
     folder: Path
     done: int
     writer: Any = None
 
-    def __call__(self, entry: Entry, /) -> None:
+    def __call__(self, entry: LedgerEntry, /) -> None:
         if self.writer is None:
             self.writer = importlib.import_module("tensorboardX").SummaryWriter(
                 str(self.folder), purge_step=self.done + 1, flush_secs=5
@@ -87,16 +87,16 @@ class Board:
                 self.writer.add_scalar(f"round/{name}", getattr(entry, name), entry.round)
         elif isinstance(entry, Evaluation):
             for group in entry.groups:
-                mean = mean_accuracy(entry, group)
+                mean = average_accuracy(entry, group)
                 if mean is not None:
                     self.writer.add_scalar(f"accuracy/{group}", mean, entry.round)
         elif isinstance(entry, End):
             self.writer.close()
 
 
-def boards(folder: Path, done: int) -> Sequence[Board]:
+def make_event_writers(folder: Path, done: int) -> Sequence[EventWriter]:
     """Give the TensorBoard writer, or none where the extra is not installed."""
     with suppress(ImportError):
         importlib.import_module("tensorboardX")
-        return [Board(folder, done)]
+        return [EventWriter(folder, done)]
     return []

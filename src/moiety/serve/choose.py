@@ -13,9 +13,9 @@ from torch import Tensor
 
 from moiety.core.axes import Part
 from moiety.core.protocols import Kept, Model
-from moiety.core.rows import Rows, chunks
+from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Batch, Params
-from moiety.models.gated import EXPERT, GatedExperts, at_hand
+from moiety.models.gated import EXPERT, GatedExperts, gather_held_scores
 from moiety.ops.top import select_best
 
 MODES = ("top1", "soft")
@@ -66,28 +66,28 @@ class Routed:
         return {"kind": "routed", "k": self.k, "mode": self.mode}
 
     def choose(self, params: Params, rows: Rows, /) -> Part:
-        total_E = mean_scores(self.model, params, rows)
+        total_E = average_gate_scores(self.model, params, rows)
         if self.k is None or self.k >= len(total_E):
             return Part({EXPERT: torch.arange(len(total_E))})
         return Part({EXPERT: select_best(total_E, self.k).sort().values})
 
     def scores(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor:
-        logits_KBC = self.model.answers(piece, batch)
+        logits_KBC = self.model.expert_logits(piece, batch)
         if self.mode == "soft":
             return self.model.mixed(piece, batch, logits_KBC, kept)
-        place_B = at_hand(self.model.log_gate(piece, batch), kept).argmax(-1)
+        place_B = gather_held_scores(self.model.log_gate(piece, batch), kept).argmax(-1)
         rows = torch.arange(logits_KBC.shape[1], device=place_B.device)
         return logits_KBC[place_B, rows].float().log_softmax(-1)
 
     def routes(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor | None:
-        place_B = at_hand(self.model.log_gate(piece, batch), kept).argmax(-1)
+        place_B = gather_held_scores(self.model.log_gate(piece, batch), kept).argmax(-1)
         return kept[EXPERT].to(place_B.device)[place_B] if EXPERT in kept else place_B
 
 
-def mean_scores(model: GatedExperts, params: Params, rows: Rows) -> Tensor:
+def average_gate_scores(model: GatedExperts, params: Params, rows: Rows) -> Tensor:
     """Average the gate's scores over all rows, [E]; labels are not looked at."""
     total: Tensor | None = None
-    for ids in chunks(rows, 4096):
+    for ids in chunk_positions(rows, 4096):
         batch = rows.take(ids)
         seen = batch if "embed" in batch else model.common(batch)
         score_E = model.log_gate(params, seen).exp().sum(0)

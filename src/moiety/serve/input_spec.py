@@ -15,21 +15,21 @@ from torch import Tensor
 
 from moiety.core.rows import Rows, TableRows
 from moiety.data import files
-from moiety.data.dataset import Dataset, Scale
-from moiety.data.graph import GraphRows, project, undirected
+from moiety.data.dataset import Dataset, FeatureScale
+from moiety.data.graph import GraphRows, make_undirected, project_features
 from moiety.data.nodes import read_graph
 from moiety.data.tables import Columns
 from moiety.data.texts import read_text
-from moiety.serve.predictions import Answers, TextAnswers, answers_of
+from moiety.serve.predictions import Predictions, TextPredictions, predict_rows
 
-Told = Iterable[Tensor]
+LogProbabilities = Iterable[Tensor]
 """Log-probabilities of rows, [B, ..., C], chunk by chunk."""
 
 Check = Callable[[Tensor], Tensor]
 """Refuses inputs that do not fit, [N, ...], and scales the others."""
 
 
-class Medium(Protocol):
+class Adapter(Protocol):
     """How inputs come, and what is said of the answers."""
 
     def config(self) -> Mapping[str, Any]:
@@ -44,12 +44,14 @@ class Medium(Protocol):
         """Make rows of inputs, [N, ...], as the model reads them."""
         ...
 
-    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
+    def answers(
+        self, told: LogProbabilities, data: Dataset, classes: tuple[str, ...], /
+    ) -> Predictions:
         """Sum up what the model told."""
         ...
 
 
-def alone(edges: Tensor | None) -> None:
+def refuse_edges(edges: Tensor | None) -> None:
     """Refuse edges where rows stand on their own."""
     if edges is not None:
         raise ValueError(
@@ -58,25 +60,29 @@ def alone(edges: Tensor | None) -> None:
 
 
 @dataclass(frozen=True)
-class Tables:
+class TableAdapter:
     """Rows on their own."""
 
     def config(self) -> Mapping[str, Any]:
         return {"kind": "table"}
 
     def read(self, path: Path, columns: Columns, /) -> Dataset:
-        return files.read(path, target=columns.target, labels=columns.labels, likely=columns.likely)
+        return files.read_file(
+            path, target=columns.target, labels=columns.labels, usual_target=columns.usual_target
+        )
 
     def open(self, x: Tensor, edges: Tensor | None, check: Check, /) -> Rows:
-        alone(edges)
+        refuse_edges(edges)
         return TableRows({"x": check(x)}, torch.arange(len(x)))
 
-    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
-        return answers_of(told, data, classes)
+    def answers(
+        self, told: LogProbabilities, data: Dataset, classes: tuple[str, ...], /
+    ) -> Predictions:
+        return predict_rows(told, data, classes)
 
 
 @dataclass(frozen=True)
-class Nodes:
+class GraphAdapter:
     """The nodes of a graph, which is answered whole.
 
     Args:
@@ -103,16 +109,18 @@ class Nodes:
                 f"{self.inputs} features; give x [N, {self.inputs}] as the data have it, not "
                 "projected"
             )
-        seen = check(project(x, self.project) if self.project else x)
+        seen = check(project_features(x, self.project) if self.project else x)
         one = torch.zeros(1, dtype=torch.int64)
-        return GraphRows({"x": seen}, undirected(edges, len(x)), one.expand(len(x)), one)
+        return GraphRows({"x": seen}, make_undirected(edges, len(x)), one.expand(len(x)), one)
 
-    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
-        return answers_of(told, data, classes)
+    def answers(
+        self, told: LogProbabilities, data: Dataset, classes: tuple[str, ...], /
+    ) -> Predictions:
+        return predict_rows(told, data, classes)
 
 
 @dataclass(frozen=True)
-class Letters:
+class TextAdapter:
     """Windows of characters; the model says which comes next at every position.
 
     Args:
@@ -135,7 +143,7 @@ class Letters:
         return read_text(path, self.known, self.context)
 
     def open(self, x: Tensor, edges: Tensor | None, check: Check, /) -> Rows:
-        alone(edges)
+        refuse_edges(edges)
         tokens, count = check(x), len(self.known)
         if x.is_floating_point() or ((x < 0) | (x >= count)).any():
             raise ValueError(
@@ -144,30 +152,32 @@ class Letters:
             )
         return TableRows({"x": tokens}, torch.arange(len(x)))
 
-    def answers(self, told: Told, data: Dataset, classes: tuple[str, ...], /) -> Answers:
-        return TextAnswers.of(told, data, classes)
+    def answers(
+        self, told: LogProbabilities, data: Dataset, classes: tuple[str, ...], /
+    ) -> Predictions:
+        return TextPredictions.of(told, data, classes)
 
 
-MEDIA: Mapping[str, Callable[[Mapping[str, Any], tuple[int, ...], tuple[str, ...]], Medium]] = {
-    "table": lambda _raw, _shape, _classes: Tables(),
-    "graph": lambda raw, _shape, _classes: Nodes(raw["inputs"], raw["project"]),
-    "text": lambda _raw, shape, classes: Letters(shape[0], classes),
+ADAPTERS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, ...], tuple[str, ...]], Adapter]] = {
+    "table": lambda _raw, _shape, _classes: TableAdapter(),
+    "graph": lambda raw, _shape, _classes: GraphAdapter(raw["inputs"], raw["project"]),
+    "text": lambda _raw, shape, classes: TextAdapter(shape[0], classes),
 }
 """Kind -> what builds it, from its ``config()``, the shape of a row and the classes."""
 
 
 @dataclass(frozen=True)
-class Intake:
+class InputSpec:
     """What a model takes: the shape of a row, its scale, names of classes and columns.
 
-    The shape is that of rows as the model reads them; ``medium`` brings them there.
+    The shape is that of rows as the model reads them; ``adapter`` brings them there.
     """
 
     shape: tuple[int, ...]
-    scale: Scale
+    scale: FeatureScale
     classes: tuple[str, ...]
     columns: tuple[str, ...] = ()
-    medium: Medium = field(default_factory=Tables)
+    adapter: Adapter = field(default_factory=TableAdapter)
 
     def config(self) -> dict[str, Any]:
         """Say how to build this again."""
@@ -176,25 +186,25 @@ class Intake:
             "scale": self.scale.to_json(),
             "classes": list(self.classes),
             "columns": list(self.columns),
-            "medium": dict(self.medium.config()),
+            "adapter": dict(self.adapter.config()),
         }
 
     @classmethod
-    def from_config(cls, raw: Mapping[str, Any]) -> Intake:
+    def from_config(cls, raw: Mapping[str, Any]) -> InputSpec:
         """Build what ``config()`` says."""
         shape, classes = tuple(raw["shape"]), tuple(raw["classes"])
-        medium = raw.get("medium", {"kind": "table"})
+        adapter = raw.get("adapter", {"kind": "table"})
         return cls(
             shape,
-            Scale.from_json(raw["scale"]),
+            FeatureScale.from_json(raw["scale"]),
             classes,
             tuple(raw["columns"]),
-            MEDIA[medium["kind"]](medium, shape, classes),
+            ADAPTERS[adapter["kind"]](adapter, shape, classes),
         )
 
     def read(self, path: Path, columns: Columns) -> Dataset:
         """Read a file: columns by name, images flat where the model takes them so."""
-        data = self.medium.read(path, columns)
+        data = self.adapter.read(path, columns)
         x = self.order(data.x, data.columns)
         if x.flatten(1).shape[1] == torch.Size(self.shape).numel():
             x = x.reshape(-1, *self.shape)
@@ -202,7 +212,7 @@ class Intake:
 
     def open(self, x: Tensor, edges: Tensor | None = None) -> Rows:
         """Make rows of inputs, [N, ...], and of the edges between them, [2, E], if any."""
-        return self.medium.open(x, edges, self.rows)
+        return self.adapter.open(x, edges, self.rows)
 
     def order(self, x: Tensor, columns: tuple[str, ...]) -> Tensor:
         """Bring columns of a table [N, D] into the order of training, by their names.

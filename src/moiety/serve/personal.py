@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from moiety.core.axes import Part, take
+from moiety.core.axes import Part, take_piece
 from moiety.core.types import Batch, Params
-from moiety.models.base import Base
+from moiety.models.base import FeatureModel
 
 
-def deployed(model: Base, params: Params, part: Part) -> Base:
+def deploy_subnet(model: FeatureModel, params: Params, part: Part) -> FeatureModel:
     """Cut a sub-network out as a model of its own, for use as it is: nothing is scaled.
 
     Args:
@@ -19,14 +19,14 @@ def deployed(model: Base, params: Params, part: Part) -> Base:
         part: what the sub-network keeps.
     """
     record: Any = model
-    return replace(record, params=take(params, model.axes, part))
+    return replace(record, params=take_piece(params, model.axes, part))
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenFeatures:
     """A view of rows: inputs become the features of a network that nobody trains any more."""
 
-    model: Base
+    model: FeatureModel
     params: Params
 
     def __call__(self, batch: Batch, /) -> Batch:

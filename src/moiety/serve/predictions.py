@@ -15,18 +15,18 @@ from torch import Tensor
 
 from moiety.core.errors import RunError
 from moiety.data.dataset import Dataset
-from moiety.ops.text import columns
+from moiety.ops.text import align_columns
 from moiety.tasks.losses import UNSCORED
 
 
-class Answers(Protocol):
+class Predictions(Protocol):
     """The answers for one file."""
 
     def text(self) -> str:
         """Say them."""
         ...
 
-    def plain(self) -> Mapping[str, Any]:
+    def to_plain(self) -> Mapping[str, Any]:
         """Give them as plain data."""
         ...
 
@@ -34,25 +34,25 @@ class Answers(Protocol):
         """List them, the header first."""
         ...
 
-    def what(self) -> str:
+    def describe(self) -> str:
         """Name the lines and count them."""
         ...
 
 
 @dataclass(frozen=True)
-class RowAnswers:
+class RowPredictions:
     """A class for each row or node.
 
     Args:
         classes: of the model.
         names: the class of each row.
-        sure: its probability, [N].
+        confidence: its probability, [N].
         accuracy: the share that is right, where there are labels.
     """
 
     classes: tuple[str, ...]
     names: Sequence[str]
-    sure: Tensor
+    confidence: Tensor
     accuracy: float | None
 
     def counts(self) -> Mapping[str, int]:
@@ -62,12 +62,12 @@ class RowAnswers:
 
     def text(self) -> str:
         rows = [[name, str(count)] for name, count in self.counts().items()]
-        told = columns([["class", "rows"], *rows])
+        told = align_columns([["class", "rows"], *rows])
         if self.accuracy is None:
             return told
         return f"{told}\n\naccuracy on the labels in the file: {self.accuracy:.4f}"
 
-    def plain(self) -> Mapping[str, Any]:
+    def to_plain(self) -> Mapping[str, Any]:
         return {
             "rows": len(self.names),
             "counts": dict(self.counts()),
@@ -77,20 +77,22 @@ class RowAnswers:
 
     def lines(self) -> Iterable[Sequence[str]]:
         yield "class", "probability"
-        yield from zip(self.names, (f"{p:.6f}" for p in self.sure.tolist()), strict=True)
+        yield from zip(self.names, (f"{p:.6f}" for p in self.confidence.tolist()), strict=True)
 
-    def what(self) -> str:
+    def describe(self) -> str:
         return f"classes of {len(self.names)} rows"
 
 
-def answers_of(told: Iterable[Tensor], data: Dataset, classes: tuple[str, ...]) -> RowAnswers:
+def predict_rows(told: Iterable[Tensor], data: Dataset, classes: tuple[str, ...]) -> RowPredictions:
     """Sum up log-probabilities of rows or nodes, [N, C] in chunks."""
     sure, guess = torch.cat(list(told)).exp().max(-1)
     names = [classes[place] for place in guess.tolist()]
-    return RowAnswers(classes, names, sure, accuracy(names, data, classes))
+    return RowPredictions(classes, names, sure, measure_file_accuracy(names, data, classes))
 
 
-def accuracy(names: Sequence[str], data: Dataset, classes: tuple[str, ...]) -> float | None:
+def measure_file_accuracy(
+    names: Sequence[str], data: Dataset, classes: tuple[str, ...]
+) -> float | None:
     """Compare with the labels of the file by name, where it has some.
 
     Raises:
@@ -113,25 +115,25 @@ def accuracy(names: Sequence[str], data: Dataset, classes: tuple[str, ...]) -> f
 
 
 @dataclass(frozen=True)
-class TextAnswers:
+class TextPredictions:
     """The next character at every position of a text.
 
     Args:
         known: the alphabet.
         truth: the character that came, [P].
         given: its log-probability, [P].
-        guess: the likeliest, [P].
-        sure: its log-probability, [P].
+        predicted: the likeliest, [P].
+        confidence: its log-probability, [P].
     """
 
     known: tuple[str, ...]
     truth: Tensor
     given: Tensor
-    guess: Tensor
-    sure: Tensor
+    predicted: Tensor
+    confidence: Tensor
 
     @classmethod
-    def of(cls, told: Iterable[Tensor], data: Dataset, known: tuple[str, ...]) -> TextAnswers:
+    def of(cls, told: Iterable[Tensor], data: Dataset, known: tuple[str, ...]) -> TextPredictions:
         """Sum up log-probabilities of windows, [N, T, C] in chunks, with what followed each."""
         assert data.y is not None
         parts, begun = [], 0
@@ -152,18 +154,18 @@ class TextAnswers:
     @property
     def accuracy(self) -> float:
         """The share of positions whose likeliest character came."""
-        return int((self.guess == self.truth).sum()) / len(self.truth)
+        return int((self.predicted == self.truth).sum()) / len(self.truth)
 
     def text(self) -> str:
         head = ["characters", "nats a character", "bits a character", "next one right"]
         bits = f"{self.nats / math.log(2):.4f}"
-        return columns([head, [str(len(self.truth)), f"{self.nats:.4f}", bits, self.share()]])
+        return align_columns([head, [str(len(self.truth)), f"{self.nats:.4f}", bits, self.share()]])
 
     def share(self) -> str:
         """Give the share that is right, in percent."""
         return f"{100 * self.accuracy:.1f} %"
 
-    def plain(self) -> Mapping[str, Any]:
+    def to_plain(self) -> Mapping[str, Any]:
         return {
             "characters": len(self.truth),
             "nats": self.nats,
@@ -173,9 +175,11 @@ class TextAnswers:
 
     def lines(self) -> Iterable[Sequence[str]]:
         yield "character", "predicted", "probability", "character_probability"
-        both = self.sure.exp().tolist(), self.given.exp().tolist()
-        for truth, guess, p, q in zip(self.truth.tolist(), self.guess.tolist(), *both, strict=True):
+        both = self.confidence.exp().tolist(), self.given.exp().tolist()
+        for truth, guess, p, q in zip(
+            self.truth.tolist(), self.predicted.tolist(), *both, strict=True
+        ):
             yield self.known[truth], self.known[guess], f"{p:.6f}", f"{q:.6f}"
 
-    def what(self) -> str:
+    def describe(self) -> str:
         return f"{len(self.truth)} characters, one a line"

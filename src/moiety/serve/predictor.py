@@ -12,19 +12,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moiety.core.axes import take
+from moiety.core.axes import take_piece
 from moiety.core.errors import RunError
-from moiety.core.files import from_tensors, read_json, replace_folder, to_json, to_tensors
+from moiety.core.files import (
+    json_to_bytes,
+    read_json,
+    replace_folder,
+    tensors_from_bytes,
+    tensors_to_bytes,
+)
 from moiety.core.protocols import Method, Serve
-from moiety.core.rows import Rows, chunks
+from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Params
-from moiety.models.base import Base
+from moiety.models.base import FeatureModel
 from moiety.models.gated import EXPERT, GatedExperts
 from moiety.serve.choose import Routed
-from moiety.serve.config import rebuild, rebuild_gated, rebuild_serve
-from moiety.serve.input_spec import Intake
+from moiety.serve.config import rebuild_gated, rebuild_model, rebuild_serve
+from moiety.serve.input_spec import InputSpec
 
-VERSION = 1
+VERSION = 2
 MODEL, CONFIG = "model.safetensors", "config.json"
 
 
@@ -32,34 +38,34 @@ Numbers = Tensor | NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Served:
+class Predictor:
     """A model ready for use. ``predict`` needs no labels and trains nothing.
 
     Args:
         params: of the model, whole.
         model: runs on them.
         serve: how a worker uses it.
-        intake: what it takes.
+        input_spec: what it takes.
         note: where it came from.
     """
 
     params: Params
-    model: Base | GatedExperts
+    model: FeatureModel | GatedExperts
     serve: Serve
-    intake: Intake
+    input_spec: InputSpec
     note: Mapping[str, Any]
 
     def open(self, x: Numbers, edges: Numbers | None = None) -> Rows:
         """Make rows of inputs, [N, ...]; of a graph's nodes with the edges between them, [2, E]."""
-        return self.intake.open(tensor_of(x), None if edges is None else tensor_of(edges))
+        return self.input_spec.open(as_tensor(x), None if edges is None else as_tensor(edges))
 
     @torch.no_grad()
     def answer(self, rows: Rows) -> Iterator[Tensor]:
         """Give log-probabilities of the classes, a chunk of rows at a time, [B, ..., C]."""
         part = self.serve.choose(self.params, rows)
-        piece = take(self.params, self.model.axes, part)
-        for ids in chunks(rows, 2048):
-            yield self.serve.scores(piece, self.see(rows, ids), part.axes)
+        piece = take_piece(self.params, self.model.axes, part)
+        for ids in chunk_positions(rows, 2048):
+            yield self.serve.scores(piece, self.take_rows(rows, ids), part.axes)
 
     def predict_log_proba(self, x: Numbers, edges: Numbers | None = None) -> Tensor:
         """Give log-probabilities of the classes. All of ``x`` is taken as one worker's.
@@ -82,12 +88,12 @@ class Served:
         """Give the class of each row, node or position, as its number in ``intake.classes``."""
         return self.predict_log_proba(x, edges).argmax(-1)
 
-    def see(self, rows: Rows, ids: Tensor) -> Mapping[str, Tensor]:
+    def take_rows(self, rows: Rows, ids: Tensor) -> Mapping[str, Tensor]:
         """Take rows, with the embedding where the model reads one."""
         batch = rows.take(ids)
         return self.model.common(batch) if isinstance(self.model, GatedExperts) else batch
 
-    def personal(self, x: Numbers, experts: int) -> Served:
+    def personalize(self, x: Numbers, experts: int) -> Predictor:
         """Make the small model of one worker: the experts its rows choose, and no others.
 
         The gate keeps the rows of these experts, so that each row is answered as by the whole
@@ -100,17 +106,17 @@ class Served:
         if not 1 <= experts <= count:
             raise RunError(f"--experts {experts}, but the model has {count}; choose 1 to {count}")
         part = replace(self.serve, k=experts).choose(self.params, self.open(x))
-        piece = dict(take(self.params, model.axes, part))
+        piece = dict(take_piece(self.params, model.axes, part))
         kept = part.axes[EXPERT]
         for name in ("gate.layer2.w", "gate.layer2.b"):
             piece[name] = piece[name][kept]
         small = replace(model, params=piece)
         names = self.note.get("experts", range(count))  # a personal model may be cut once more
         note = {**self.note, "experts": [names[place] for place in kept.tolist()]}
-        return Served(piece, small, Routed(small, None, self.serve.mode), self.intake, note)
+        return Predictor(piece, small, Routed(small, None, self.serve.mode), self.input_spec, note)
 
 
-def tensor_of(x: Numbers) -> Tensor:
+def as_tensor(x: Numbers) -> Tensor:
     """Take a tensor as it is, and an array of floating-point numbers in single precision.
 
     Raises:
@@ -124,21 +130,23 @@ def tensor_of(x: Numbers) -> Tensor:
     return torch.tensor(array.astype(np.float32) if array.dtype.kind == "f" else array)
 
 
-def serve_method(method: Method, params: Params, intake: Intake, note: Mapping[str, Any]) -> Served:
+def make_predictor(
+    method: Method, params: Params, input_spec: InputSpec, note: Mapping[str, Any]
+) -> Predictor:
     """Make a finished method ready for use."""
     model: Any = method.model
-    return Served(params, model, method.serve, intake, note)
+    return Predictor(params, model, method.serve, input_spec, note)
 
 
-def write(served: Served, folder: Path) -> None:
+def write_model(served: Predictor, folder: Path) -> None:
     """Write a model as ``model.safetensors`` and ``config.json``."""
     model = served.model
     constants = model.common.constants() if isinstance(model, GatedExperts) else {}
-    tensors = to_tensors({**served.params, **constants})
-    replace_folder(folder, {MODEL: tensors, CONFIG: about(served)})
+    tensors = tensors_to_bytes({**served.params, **constants})
+    replace_folder(folder, {MODEL: tensors, CONFIG: describe_model(served)})
 
 
-def about(served: Served) -> bytes:
+def describe_model(served: Predictor) -> bytes:
     """Write down what a model is, but for its tensors."""
     model, serve = served.model, served.serve
     if isinstance(model, GatedExperts):
@@ -148,13 +156,13 @@ def about(served: Served) -> bytes:
         "version": VERSION,
         "model": model.config(),
         "serve": plain.config(),
-        **served.intake.config(),
+        **served.input_spec.config(),
         "note": dict(served.note),
     }
-    return to_json(config)
+    return json_to_bytes(config)
 
 
-def load(path: str | Path, module: Base | None = None) -> Served:
+def load_model(path: str | Path, module: FeatureModel | None = None) -> Predictor:
     """Load a finished model: a run's folder, its ``final`` folder, or a personal model's.
 
     Args:
@@ -175,18 +183,18 @@ def load(path: str | Path, module: Base | None = None) -> Served:
         )
     if not (folder / MODEL).exists():
         raise RunError(f"{folder} has no {MODEL}; the run has not finished")
-    tensors = from_tensors((folder / MODEL).read_bytes(), folder / MODEL)
+    tensors = tensors_from_bytes((folder / MODEL).read_bytes(), folder / MODEL)
     try:
-        return assemble(config, tensors, module)
+        return assemble_model(config, tensors, module)
     except (KeyError, TypeError, StopIteration) as error:
         raise RunError(
             f"{folder / CONFIG} does not describe {MODEL} ({error!r}); copy both again from the run"
         ) from error
 
 
-def assemble(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], module: Base | None
-) -> Served:
+def assemble_model(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], module: FeatureModel | None
+) -> Predictor:
     """Build a model as its configuration says, with the tensors that were read."""
     constants = {name: t for name, t in tensors.items() if name.startswith("common.")}
     params = {name: t for name, t in tensors.items() if name not in constants}
@@ -194,11 +202,11 @@ def assemble(
     model = (
         rebuild_gated(config["model"], constants, module)
         if gated
-        else rebuild(config["model"], module)
+        else rebuild_model(config["model"], module)
     )
-    intake = Intake.from_config(config)
+    input_spec = InputSpec.from_config(config)
     serve = rebuild_serve(config["serve"], model)
     for name, value in model.params.items():
         if params[name].shape != value.shape:
             raise TypeError(f"{name} is {list(params[name].shape)}, not {list(value.shape)}")
-    return Served(params, model, serve, intake, config["note"])
+    return Predictor(params, model, serve, input_spec, config["note"])

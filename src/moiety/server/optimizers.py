@@ -16,15 +16,15 @@ from torch import Tensor
 from moiety.core.types import Memory, Params
 
 
-class Pull(Protocol):
+class ServerRule(Protocol):
     """How far to move, given the difference and the optimiser's memory of one parameter."""
 
     @property
-    def slots(self) -> Mapping[str, float]:
+    def optimizer_state(self) -> Mapping[str, float]:
         """Name the memories this rule keeps, each the shape of the parameter, with their start."""
         ...
 
-    def __call__(self, delta: Tensor, slots: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
+    def __call__(self, delta: Tensor, optimizer_state: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
         """Give the step, then the new memories."""
         ...
 
@@ -45,11 +45,11 @@ class Momentum:
             )
 
     @property
-    def slots(self) -> Mapping[str, float]:
+    def optimizer_state(self) -> Mapping[str, float]:
         return {"velocity": 0.0}
 
-    def __call__(self, delta: Tensor, slots: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
-        velocity = slots[0] * self.momentum + delta
+    def __call__(self, delta: Tensor, optimizer_state: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
+        velocity = optimizer_state[0] * self.momentum + delta
         ahead = delta + velocity * self.momentum if self.nesterov else velocity
         return ahead * self.lr, velocity
 
@@ -80,12 +80,12 @@ class Adaptive:
             )
 
     @property
-    def slots(self) -> Mapping[str, float]:
+    def optimizer_state(self) -> Mapping[str, float]:
         return {"mean": 0.0, "square": self.tau**2}
 
-    def __call__(self, delta: Tensor, slots: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
-        mean = slots[0] * self.beta1 + delta * (1 - self.beta1)
-        square = self.second(slots[1], delta.square())
+    def __call__(self, delta: Tensor, optimizer_state: tuple[Tensor, ...], /) -> tuple[Tensor, ...]:
+        mean = optimizer_state[0] * self.beta1 + delta * (1 - self.beta1)
+        square = self.second(optimizer_state[1], delta.square())
         return self.lr * mean / (square.sqrt() + self.tau), mean, square
 
 
@@ -111,20 +111,20 @@ def fedyogi(
 
 
 @dataclass(frozen=True)
-class Outer:
+class PseudoGradientServer:
     """Apply a rule to what somebody held; other coordinates and their memory stay.
 
     Args:
-        pull: the rule.
+        rule: the rule.
     """
 
-    pull: Pull
+    rule: ServerRule
 
     def __call__(
         self, params: Params, merged: Params, held: Params, memory: Memory, /
     ) -> tuple[Params, Memory]:
         moved = dict(params)
-        kept = {slot: dict(memory.get(slot, {})) for slot in self.pull.slots}
+        kept = {slot: dict(memory.get(slot, {})) for slot in self.rule.optimizer_state}
         for name, mask in held.items():
             old = params[name]
             if not old.is_floating_point():
@@ -132,10 +132,10 @@ class Outer:
                 continue
             before = tuple(
                 kept[slot].get(name, torch.full_like(old, start))
-                for slot, start in self.pull.slots.items()
+                for slot, start in self.rule.optimizer_state.items()
             )
-            step, *after = self.pull(merged[name] - old, before)
+            step, *after = self.rule(merged[name] - old, before)
             moved[name] = torch.where(mask, old + step, old)
-            for slot, was, now in zip(self.pull.slots, before, after, strict=True):
+            for slot, was, now in zip(self.rule.optimizer_state, before, after, strict=True):
                 kept[slot][name] = torch.where(mask, now, was)
         return moved, kept

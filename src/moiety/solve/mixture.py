@@ -13,9 +13,9 @@ from torch import Tensor
 
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.models.gated import EXPERT, GatedExperts, at_hand
+from moiety.models.gated import EXPERT, GatedExperts, gather_held_scores
 
-KINDS = ("probs", "logits", "logits_full", "sumloss")
+MIXTURE_LOSSES = ("probs", "logits", "logits_full", "sumloss")
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class MixtureLoss:
     kind: str = "probs"
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"mixture loss {self.kind!r}; choose one of {KINDS}")
+        if self.kind not in MIXTURE_LOSSES:
+            raise ValueError(f"mixture loss {self.kind!r}; choose one of {MIXTURE_LOSSES}")
 
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
-        logits_KBC, after = self.model.lessons(params, batch)
-        log_BK = at_hand(self.model.log_gate(params, batch), kept)
+        logits_KBC, after = self.model.expert_forward(params, batch)
+        log_BK = gather_held_scores(self.model.log_gate(params, batch), kept)
         if self.kind != "logits_full":
             log_BK = log_BK.log_softmax(-1)
-        return mixture_loss(self.kind, logits_KBC.float(), log_BK, batch["y"]), after
+        return compute_mixture_loss(self.kind, logits_KBC.float(), log_BK, batch["y"]), after
 
 
-def mixture_loss(kind: str, logits_KBC: Tensor, log_BK: Tensor, y_B: Tensor) -> Tensor:
+def compute_mixture_loss(kind: str, logits_KBC: Tensor, log_BK: Tensor, y_B: Tensor) -> Tensor:
     """Give the loss of each row, [B]."""
     if kind in ("logits", "logits_full"):
         mixed_BC = torch.einsum("bk,kbc->bc", log_BK.exp(), logits_KBC)
@@ -70,7 +70,7 @@ class AnchorLoss:
     teach: bool = True
 
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
-        logits_KBC, after = self.model.lessons(params, batch)
+        logits_KBC, after = self.model.expert_forward(params, batch)
         loss_B = F.cross_entropy(logits_KBC[0].float(), batch["y"], reduction="none")
         if self.teach:
             mine = kept[EXPERT].to(loss_B.device)

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 
-def shuffled(size: int, batch: int, epochs: int, rng: Generator) -> tuple[Tensor, Tensor]:
+def shuffle_rows(size: int, batch: int, epochs: int, rng: Generator) -> tuple[Tensor, Tensor]:
     """Shuffle the rows of every epoch and cut them into batches.
 
     Args:
@@ -19,7 +19,7 @@ def shuffled(size: int, batch: int, epochs: int, rng: Generator) -> tuple[Tensor
         Positions [steps, batch] and weights [steps, batch] that sum to 1 in a step; a short batch
         ends with rows of weight 0.
 
-    >>> rows, weights = shuffled(3, 2, 1, torch.Generator().manual_seed(0))
+    >>> rows, weights = shuffle_rows(3, 2, 1, torch.Generator().manual_seed(0))
     >>> rows.shape, weights.tolist()
     (torch.Size([2, 2]), [[0.5, 0.5], [1.0, 0.0]])
     """
@@ -28,10 +28,10 @@ def shuffled(size: int, batch: int, epochs: int, rng: Generator) -> tuple[Tensor
     order = torch.zeros(epochs, steps * width, dtype=torch.long)
     for epoch in range(epochs):
         order[epoch, :size] = torch.randperm(size, generator=rng)
-    return order.reshape(-1, width), equal(size, width, epochs)
+    return order.reshape(-1, width), make_equal_weights(size, width, epochs)
 
 
-def windowed(
+def shuffle_windows(
     size: int, batch: int, steps: int, window: int, rng: Generator
 ) -> tuple[Tensor, Tensor]:
     """Shuffle rows within windows, and the windows, so that few are open at a time.
@@ -45,7 +45,7 @@ def windowed(
         window: neighbouring rows that are shuffled together.
         rng: the stream to draw from.
 
-    >>> rows, _ = windowed(8, 2, 4, 2, torch.Generator().manual_seed(0))
+    >>> rows, _ = shuffle_windows(8, 2, 4, 2, torch.Generator().manual_seed(0))
     >>> sorted(rows.flatten().tolist()), (rows // 2)[:, 0].equal((rows // 2)[:, 1])
     ([0, 1, 2, 3, 4, 5, 6, 7], True)
     """
@@ -62,7 +62,7 @@ def windowed(
 
 
 @lru_cache(maxsize=64)
-def equal(size: int, width: int, epochs: int) -> Tensor:
+def make_equal_weights(size: int, width: int, epochs: int) -> Tensor:
     """Weigh the rows of a batch alike, [steps, width]; computed once for workers of one size."""
     steps = -(-size // width)
     weight = (torch.arange(steps * width) < size).float().reshape(steps, width)

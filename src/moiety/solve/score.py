@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moiety.core.state import Job, Plan, Update, no_plan
+from moiety.core.state import Job, Plan, Update, make_empty_plan
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.models.gated import GatedExperts
 from moiety.ops.top import select_best
@@ -29,16 +29,16 @@ class TopScores:
     model: GatedExperts
     k: int
     full: bool = False
-    batched: bool = True
-    tallies: bool = True
+    stackable: bool = True
+    needs_statistics: bool = True
 
-    def slots(self, params: Params, /) -> Memory:
+    def first_optimizer_state(self, params: Params, /) -> Memory:
         return {}
 
     def plan(self, size: int, job: Job, /) -> Plan:
         if size == 0:
             raise ValueError("the worker has no rows; leave it out of the roster or give it data")
-        return no_plan()
+        return make_empty_plan()
 
     def start(self, job: Job, memory: Memory, /) -> Carry:
         return {"params": dict(job.piece)}
@@ -48,12 +48,12 @@ class TopScores:
     ) -> tuple[Carry, Tensor]:
         return carry, torch.zeros(())
 
-    def tally(self, carry: Carry, batch: Batch, role: str, /) -> Params:
+    def statistics(self, carry: Carry, batch: Batch, role: str, /) -> Params:
         score_BE = self.model.log_gate(carry["params"], batch).exp()
         return {"score": score_BE.sum(0), "rows": batch["weight"].sum()}
 
-    def finish(self, job: Job, carry: Carry, tally: Params, /) -> Update:
-        mean_E = tally["score"] / tally["rows"]
+    def finish(self, job: Job, carry: Carry, statistics: Params, /) -> Update:
+        mean_E = statistics["score"] / statistics["rows"]
         if self.full:
-            return Update({}, hint={"score": mean_E.cpu()})
-        return Update({}, hint={"ids": select_best(mean_E, self.k).int()})
+            return Update({}, answer={"score": mean_E.cpu()})
+        return Update({}, answer={"ids": select_best(mean_E, self.k).int()})

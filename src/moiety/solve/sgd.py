@@ -9,21 +9,21 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
-from moiety.core.rows import split_rows
+from moiety.core.rows import split_batch
 from moiety.core.state import Job, Plan, Update
-from moiety.core.streams import address, stream
+from moiety.core.streams import hash_address, stream
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.ops.optim import Rule
-from moiety.ops.trees import clip, tree_map
-from moiety.solve.plan import shuffled, windowed
-from moiety.solve.schedule import Schedule, constant
+from moiety.ops.trees import clip_norm, map_tree
+from moiety.solve.lr_schedule import RateSchedule, constant_rate
+from moiety.solve.plan import shuffle_rows, shuffle_windows
 from moiety.tasks.objectives import Losses, Term
 
 OWN = "own"
 """The section of worker memory that holds personal parameters."""
 
 
-MOMENTS = ("reset", "keep", "carry")
+OPTIMIZER_STATES = ("reset", "keep", "send")
 """What may become of the optimiser's memory between rounds."""
 
 
@@ -39,7 +39,7 @@ class LocalSGD:
         epochs: passes over the rows; 0 for as many as ``steps`` need.
         steps: a cap on steps in a round, or None.
         terms: penalties added to the loss.
-        schedule: factor on the learning rates, by round.
+        lr_schedule: factor on the learning rates, by round.
         clip: the largest norm of a gradient, or None.
         accumulate: pieces that a batch is computed in, to save memory; changes no number
             beyond rounding, but for layers that draw noise or couple rows.
@@ -49,8 +49,8 @@ class LocalSGD:
             ``keep`` leaves it at the worker, ``carry`` sends it along with the piece, to be cut
             and merged like the parameters it belongs to.
         bfloat16: compute the loss in bfloat16 by autocast; parameters stay as they are.
-        noisy: the model draws noise inside a step (dropout), from the step's seed.
-        couples: rows of a batch see each other (batch norm).
+        draws_noise: the model draws noise inside a step (dropout), from the step's seed.
+        uses_batch_statistics: rows of a batch see each other (batch norm).
     """
 
     losses: Mapping[str, Losses]
@@ -60,16 +60,16 @@ class LocalSGD:
     steps: int | None = None
     window: int = 0
     terms: tuple[Term, ...] = ()
-    schedule: Schedule = constant
+    lr_schedule: RateSchedule = constant_rate
     clip: float | None = None
     accumulate: int = 1
     frozen: frozenset[str] = frozenset()
     own: Params = field(default_factory=dict)
-    moments: str = "reset"
+    optimizer_state: str = "reset"
     bfloat16: bool = False
-    noisy: bool = False
-    couples: bool = False
-    tallies: bool = False
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
+    needs_statistics: bool = False
 
     def __post_init__(self) -> None:
         least = min(self.batch, self.epochs or self.steps or 0, self.accumulate, self.steps or 1)
@@ -79,19 +79,19 @@ class LocalSGD:
                 f"accumulate={self.accumulate} must be at least 1 (epochs=0 needs steps)"
             )
 
-        if self.moments not in MOMENTS:
-            raise ValueError(f"moments={self.moments!r}; choose one of {MOMENTS}")
+        if self.optimizer_state not in OPTIMIZER_STATES:
+            raise ValueError(f"moments={self.optimizer_state!r}; choose one of {OPTIMIZER_STATES}")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip={self.clip} would turn gradients round; choose a norm above 0")
         if self.window < 0:
             raise ValueError(f"window={self.window}; choose neighbouring rows, or 0 for all")
 
     @property
-    def batched(self) -> bool:
-        return not self.noisy
+    def stackable(self) -> bool:
+        return not self.draws_noise
 
-    def slots(self, params: Params, /) -> Memory:
-        if self.moments != "carry":
+    def first_optimizer_state(self, params: Params, /) -> Memory:
+        if self.optimizer_state != "send":
             return {}
         sections: dict[str, dict[str, Tensor]] = {}
         for name, tensor in params.items():
@@ -105,17 +105,17 @@ class LocalSGD:
             raise ValueError("the worker has no rows; leave it out of the roster or give it data")
         rng = stream(job.seed, job.round, job.worker, "plan")
         width = self.batch
-        while self.couples and size > 1 and size % width == 1:
+        while self.uses_batch_statistics and size > 1 and size % width == 1:
             width += 1  # batch norm knows no statistics of a single row
         each = -(-size // min(width, size))
         epochs = self.epochs or -(-(self.steps or 1) // each)
         steps = min(epochs * each, self.steps or epochs * each)
         if self.window:
-            rows, weights = windowed(size, width, steps, self.window, rng)
+            rows, weights = shuffle_windows(size, width, steps, self.window, rng)
         else:
-            rows, weights = shuffled(size, width, epochs, rng)
-        rates = [self.schedule(job.round + step / steps) for step in range(steps)]
-        first = address(job.seed, job.round, job.worker, "noise") // 2
+            rows, weights = shuffle_rows(size, width, epochs, rng)
+        rates = [self.lr_schedule(job.round + step / steps) for step in range(steps)]
+        first = hash_address(job.seed, job.round, job.worker, "noise") // 2
         lr = torch.tensor(rates, dtype=torch.float64)
         return Plan(rows[:steps], weights[:steps], lr, first + torch.arange(steps))
 
@@ -127,22 +127,22 @@ class LocalSGD:
         raise ValueError(f"no optimiser rule fits parameter {name!r}; add a last rule ('*', ...)")
 
     def start(self, job: Job, memory: Memory, /) -> Carry:
-        if self.moments == "keep" and job.share.part.axes:
+        if self.optimizer_state == "keep" and job.share.part.axes:
             raise ValueError(
                 f"moments='keep' keeps optimiser memory of the whole, but worker {job.worker} "
-                f"holds a part cut along {sorted(job.share.part.axes)}; use 'reset' or 'carry'"
+                f"holds a part cut along {sorted(job.share.part.axes)}; use 'reset' or 'send'"
             )
         params = {**job.piece, **self.own, **memory.get(OWN, {})}
         moving = {name: t for name, t in params.items() if name not in self.frozen}
-        slots = {name: dict(self.rule(name).start(t)) for name, t in moving.items()}
-        for section, tensors in [*memory.items(), *job.slots.items()]:
-            if self.moments != "reset" and section != OWN:
+        optimizer_state = {name: dict(self.rule(name).start(t)) for name, t in moving.items()}
+        for section, tensors in [*memory.items(), *job.optimizer_state.items()]:
+            if self.optimizer_state != "reset" and section != OWN:
                 for name, tensor in tensors.items():
-                    slots[name][section] = tensor
+                    optimizer_state[name][section] = tensor
         return {
             "params": moving,
             "frozen": {name: t for name, t in params.items() if name in self.frozen},
-            "slots": slots,
+            "optimizer_state": optimizer_state,
             "origin": moving if self.terms else {},
             "brief": dict(job.brief),
             "kept": dict(job.share.part.axes),
@@ -175,43 +175,45 @@ class LocalSGD:
         # (group norm) by other formulas, whose last bits differ.
         leaves = {name: t.detach().requires_grad_() for name, t in carry["params"].items()}
         total, grads = torch.zeros(()), {}
-        for piece in split_rows(batch, self.accumulate):
+        for piece in split_batch(batch, self.accumulate):
             value, frozen = self.loss(leaves, carry, piece, role)
             found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
             grad = dict(zip(leaves, found, strict=True))
-            grads = tree_map(torch.add, grads, grad) if grads else grad
+            grads = map_tree(torch.add, grads, grad) if grads else grad
             total = total.to(value) + value.detach()
             carry = {**carry, "frozen": {name: t.detach() for name, t in frozen.items()}}
         return self.move(carry, grads, lr), total
 
     def move(self, carry: Carry, grads: Params, lr: Tensor | float, /) -> Carry:
         if self.clip is not None:
-            grads = clip(grads, self.clip)
-        params, slots = {}, {}
+            grads = clip_norm(grads, self.clip)
+        params, optimizer_state = {}, {}
         for name, param in carry["params"].items():
-            params[name], slots[name] = self.rule(name).update(
-                param, grads[name], carry["slots"][name], lr
+            params[name], optimizer_state[name] = self.rule(name).update(
+                param, grads[name], carry["optimizer_state"][name], lr
             )
-        return {**carry, "params": params, "slots": slots}
+        return {**carry, "params": params, "optimizer_state": optimizer_state}
 
     def move_in_place(self, carry: Carry, grads: Params, lr: float, /) -> None:
         if self.clip is not None:
-            grads = clip(grads, self.clip)
+            grads = clip_norm(grads, self.clip)
         for name, param in carry["params"].items():
-            self.rule(name).update_in_place(param, grads[name], carry["slots"][name], lr)
+            self.rule(name).update_in_place(param, grads[name], carry["optimizer_state"][name], lr)
 
-    def tally(self, carry: Carry, batch: Batch, role: str, /) -> Params:
+    def statistics(self, carry: Carry, batch: Batch, role: str, /) -> Params:
         raise NotImplementedError("tallies is False")
 
-    def finish(self, job: Job, carry: Carry, tally: Params, /) -> Update:
-        del tally
+    def finish(self, job: Job, carry: Carry, statistics: Params, /) -> Update:
+        del statistics
         params = {**carry["params"], **carry["frozen"]}
         memory: dict[str, dict[str, Tensor]] = {}
         if self.own:
             memory[OWN] = {name: params[name] for name in self.own}
         sent: dict[str, dict[str, Tensor]] = {}
-        for name, slots in carry["slots"].items() if self.moments != "reset" else ():
-            goes = sent if self.moments == "carry" and name in job.piece else memory
-            for section, tensor in slots.items():
+        for name, optimizer_state in (
+            carry["optimizer_state"].items() if self.optimizer_state != "reset" else ()
+        ):
+            goes = sent if self.optimizer_state == "send" and name in job.piece else memory
+            for section, tensor in optimizer_state.items():
                 goes.setdefault(section, {})[name] = tensor
-        return Update({name: params[name] for name in job.piece}, memory, slots=sent)
+        return Update({name: params[name] for name in job.piece}, memory, optimizer_state=sent)

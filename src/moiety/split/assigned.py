@@ -18,7 +18,7 @@ from moiety.core.state import Share, State, Turn
 from moiety.core.streams import SERVER, stream
 
 
-class Deal(Protocol):
+class Assignment(Protocol):
     """Deals the indices of one axis to some workers."""
 
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
@@ -30,7 +30,7 @@ class Deal(Protocol):
         ...
 
 
-def check(size: int, num: int) -> None:
+def check_axis_size(size: int, num: int) -> None:
     """Refuse to deal fewer indices than there are workers."""
     if size < num:
         raise ValueError(
@@ -44,7 +44,7 @@ class RoundRobin:
     """Permute, and give out one by one: hands are disjoint, their sizes differ by at most one."""
 
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
-        check(size, num)
+        check_axis_size(size, num)
         order = torch.randperm(size, generator=rng)
         return [order[place::num].sort().values for place in range(num)]
 
@@ -58,13 +58,13 @@ class Chunk:
     """Permute, and cut into equal consecutive chunks; the workers must divide the axis."""
 
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
-        check(size, num)
+        check_axis_size(size, num)
         if size % num:
             raise ValueError(
                 f"{num} workers do not divide an axis of {size} into equal chunks; use round_robin"
             )
         order = torch.randperm(size, generator=rng)
-        return [hand.sort().values for hand in order.chunk(num)]
+        return [subnet.sort().values for subnet in order.chunk(num)]
 
     def share(self, size: int, num: int, /) -> float:
         del size
@@ -82,15 +82,15 @@ class Stratified:
     servers: int = 0
 
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
-        check(size, num)
-        hands: list[list[Tensor]] = [[] for _ in range(num)]
+        check_axis_size(size, num)
+        subnets: list[list[Tensor]] = [[] for _ in range(num)]
         dealt = 0
         for block in torch.arange(size).tensor_split(self.servers or num):
             order = block[torch.randperm(len(block), generator=rng)]
             for place in range(num):  # go on where the last block ended, so that none is short
-                hands[(place + dealt) % num].append(order[place::num])
+                subnets[(place + dealt) % num].append(order[place::num])
             dealt += len(block)
-        return [torch.cat(hand).sort().values for hand in hands]
+        return [torch.cat(subnet).sort().values for subnet in subnets]
 
     def share(self, size: int, num: int, /) -> float:
         del size
@@ -119,13 +119,13 @@ class Quota:
 
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
         count, order = self.count(size, num), torch.randperm(size, generator=rng)
-        hands = []
+        subnets = []
         for place in range(num):
             mine = order[place::num]
             rest = order[~torch.isin(order, mine)]
             more = rest[torch.randperm(len(rest), generator=rng)][: count - len(mine)]
-            hands.append(torch.cat([mine, more]).sort().values)
-        return hands
+            subnets.append(torch.cat([mine, more]).sort().values)
+        return subnets
 
     def share(self, size: int, num: int, /) -> float:
         return self.count(size, num) / size
@@ -146,7 +146,7 @@ class Bernoulli:
             raise ValueError(f"{self}: choose a probability in (0, 1]")
 
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
-        return filled(torch.rand(num, size, generator=rng) < self.keep, rng)
+        return read_subnets(torch.rand(num, size, generator=rng) < self.keep, rng)
 
     def share(self, size: int, num: int, /) -> float:
         del size, num
@@ -154,50 +154,55 @@ class Bernoulli:
 
 
 @dataclass(frozen=True)
-class Categorical:
+class CategoricalAssignment:
     """Give every index to one worker, drawn independently: hands differ in size."""
 
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
         owner = torch.randint(num, (size,), generator=rng)
-        return filled(owner[None] == torch.arange(num)[:, None], rng)
+        return read_subnets(owner[None] == torch.arange(num)[:, None], rng)
 
     def share(self, size: int, num: int, /) -> float:
         del size
         return 1 / num
 
 
-def filled(held: Tensor, rng: Generator) -> list[Tensor]:
+def read_subnets(held: Tensor, rng: Generator) -> list[Tensor]:
     """Read hands off a mask [workers, size]; an empty hand gets one index at random."""
     spare = torch.randint(held.shape[1], (len(held), 1), generator=rng)
     return [row.nonzero()[:, 0] if row.any() else one for row, one in zip(held, spare, strict=True)]
 
 
 @dataclass(frozen=True)
-class Dealt:
+class Assigned:
     """Deal axes to the workers of a round, each axis on its own; an axis not named is shared.
 
     Args:
         sizes: axis -> length.
-        deals: axis -> how it is dealt.
+        assignments: axis -> how it is dealt.
         fixed: a seed, to deal once and for all instead of afresh (the ablation): worker w keeps
             hand w modulo the number of hands.
     """
 
     sizes: Mapping[str, int]
-    deals: Mapping[str, Deal]
+    assignments: Mapping[str, Assignment]
     fixed: int | None = None
 
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
         del state
         rng = turn.rng if self.fixed is None else stream(self.fixed, SERVER, "deal")
-        return self.shares(turn.roster, rng, turn.places)
+        return self.shares(turn.cohort, rng, turn.concurrency)
 
-    def shares(self, roster: Sequence[int], rng: Generator, places: int = 0) -> Mapping[int, Share]:
+    def shares(
+        self, cohort: Sequence[int], rng: Generator, concurrency: int = 0
+    ) -> Mapping[int, Share]:
         """Deal to the workers of a roster, who may be fewer than there are places."""
-        num = max(places, len(roster))
-        hands = {axis: deal(self.sizes[axis], num, rng) for axis, deal in self.deals.items()}
-        seats = enumerate(roster) if self.fixed is None else ((w % num, w) for w in roster)
+        num = max(concurrency, len(cohort))
+        subnets = {
+            axis: assignment(self.sizes[axis], num, rng)
+            for axis, assignment in self.assignments.items()
+        }
+        seats = enumerate(cohort) if self.fixed is None else ((w % num, w) for w in cohort)
         return {
-            worker: Share(Part({axis: hand[seat] for axis, hand in hands.items()}))
+            worker: Share(Part({axis: subnet[seat] for axis, subnet in subnets.items()}))
             for seat, worker in seats
         }

@@ -48,30 +48,30 @@ class Gated:
             worker: Share(Part({self.axis: torch.tensor([self.anchors[worker]])}), ANCHOR)
             if worker in self.anchors
             else Share(Part({self.axis: held[worker].long().sort().values}))
-            for worker in turn.roster
+            for worker in turn.cohort
         }
 
     def choose(self, turn: Turn) -> Mapping[int, Tensor]:
         """Choose for the workers without an anchor."""
-        free = [worker for worker in turn.roster if worker not in self.anchors]
+        free = [worker for worker in turn.cohort if worker not in self.anchors]
         if self.random:
             return {w: torch.randperm(self.size, generator=turn.rng)[: self.k] for w in free}
         if self.capacity is None:
-            return {worker: turn.hints[worker]["ids"] for worker in free}
+            return {worker: turn.answers[worker]["ids"] for worker in free}
         if not free:
             return {}
-        score_WE = torch.stack([turn.hints[worker]["score"] for worker in free])
-        kept = fill(score_WE, self.k, self.capacity)
+        score_WE = torch.stack([turn.answers[worker]["score"] for worker in free])
+        kept = fill_by_score(score_WE, self.k, self.capacity)
         return dict(zip(free, kept, strict=True))
 
 
-def fill(score_WE: Tensor, k: int, capacity: int) -> list[Tensor]:
+def fill_by_score(score_WE: Tensor, k: int, capacity: int) -> list[Tensor]:
     """Give each worker k indices, best scores first, no index to more than ``capacity``.
 
     Whoever would be left with fewer than k takes a full index over from a worker that can take
     another instead.
 
-    >>> fill(torch.tensor([[0.9, 0.1], [0.8, 0.2]]), 1, 1)
+    >>> fill_by_score(torch.tensor([[0.9, 0.1], [0.8, 0.2]]), 1, 1)
     [tensor([0]), tensor([1])]
     """
     workers, size = score_WE.shape
@@ -92,11 +92,11 @@ def fill(score_WE: Tensor, k: int, capacity: int) -> list[Tensor]:
             load[index] += 1
     for worker in range(workers):
         while len(given[worker]) < k:
-            swap(worker, given, load, score_WE, capacity)
+            swap_index(worker, given, load, score_WE, capacity)
     return [torch.tensor(mine) for mine in given]
 
 
-def swap(
+def swap_index(
     worker: int, given: list[list[int]], load: list[int], score_WE: Tensor, capacity: int
 ) -> None:
     """Give a worker, in place, a full index whose holder takes one with room instead.

@@ -49,7 +49,7 @@ class Nested:
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
         del state
         shares = {}
-        for worker in turn.roster:
+        for worker in turn.cohort:
             width = self.width(worker)
             some = [one for one in self.drawn if one <= width] or [width]
             pick = int(torch.randint(len(some), (), generator=turn.rng)) if self.drawn else 0

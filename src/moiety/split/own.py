@@ -18,7 +18,7 @@ class Own:
 
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
         del state
-        missing = [worker for worker in turn.roster if worker not in self.shares]
+        missing = [worker for worker in turn.cohort if worker not in self.shares]
         if missing:
             raise ValueError(f"workers {missing[:5]} have no part of their own; name one for each")
-        return {worker: self.shares[worker] for worker in turn.roster}
+        return {worker: self.shares[worker] for worker in turn.cohort}

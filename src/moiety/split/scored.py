@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moiety.core.axes import Along, Axes, Part, along
+from moiety.core.axes import Along, Axes, Part, expand_entry
 from moiety.core.state import Share, State, Turn
 from moiety.core.types import Params
 
 
-def span(tensor: Tensor, dim: int, entry: Along) -> Tensor:
+def sum_along_axis(tensor: Tensor, dim: int, entry: Along) -> Tensor:
     """Sum the absolute values of a tensor by the index of an axis that lies on a dim, [size].
 
-    >>> span(torch.tensor([[1.0, -2.0], [3.0, 4.0]]), 1, Along("h")).tolist()
+    >>> sum_along_axis(torch.tensor([[1.0, -2.0], [3.0, 4.0]]), 1, Along("h")).tolist()
     [4.0, 6.0]
     """
     rows = tensor.detach().abs().movedim(dim, 0).flatten(1) if tensor.ndim > 1 else tensor.abs()
@@ -28,12 +28,12 @@ def span(tensor: Tensor, dim: int, entry: Along) -> Tensor:
     return blocks.double().sum((0, 2, 3))
 
 
-def moved(params: Params, first: Params, axes: Axes, axis: str) -> Tensor:
+def measure_movement(params: Params, first: Params, axes: Axes, axis: str) -> Tensor:
     """Say how far each index of an axis has moved from its first values, in the 1-norm, [size]."""
     found = [
-        span(params[name] - first[name].to(params[name].device), dim, entry)
+        sum_along_axis(params[name] - first[name].to(params[name].device), dim, entry)
         for name, entries in axes.items()
-        for dim, entry in enumerate(map(along, entries))
+        for dim, entry in enumerate(map(expand_entry, entries))
         if entry is not None and entry.axis == axis
     ]
     return torch.stack(found).sum(0).cpu()
@@ -67,30 +67,35 @@ class Scored:
             raise ValueError(f"drop={self.drop} leaves nothing; choose a share in [0, 1)")
 
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
-        took = state.clock.took if self.ranked else {}
-        order = {worker: k for k, worker in enumerate(sorted(took, key=lambda w: (took[w], w)))}
+        job_seconds = state.clock.job_seconds if self.ranked else {}
+        order = {
+            worker: k
+            for k, worker in enumerate(sorted(job_seconds, key=lambda w: (job_seconds[w], w)))
+        }
         scores = {}
-        if any(worker in order for worker in turn.roster):
-            scores = {a: moved(state.params, self.first, self.axes, a) for a in self.sizes}
+        if any(worker in order for worker in turn.cohort):
+            scores = {
+                a: measure_movement(state.params, self.first, self.axes, a) for a in self.sizes
+            }
         parts = {}
-        for worker in turn.roster:
+        for worker in turn.cohort:
             place = order[worker] / len(order) if worker in order else None
             kept = {}
             for axis, size in self.sizes.items():
                 if place is None:
                     ranks = torch.randperm(size, generator=turn.rng)
-                    kept[axis] = without(ranks, 0.0, self.drop)
+                    kept[axis] = drop_window(ranks, 0.0, self.drop)
                 else:
                     ranks = scores[axis].argsort(descending=True, stable=True)
-                    kept[axis] = without(ranks, place, self.drop)
+                    kept[axis] = drop_window(ranks, place, self.drop)
             parts[worker] = Share(Part(kept))
         return parts
 
 
-def without(ranks: Tensor, place: float, drop: float) -> Tensor:
+def drop_window(ranks: Tensor, place: float, drop: float) -> Tensor:
     """Leave out of ranked indices the window that begins at a place in [0, 1); the rest, sorted.
 
-    >>> without(torch.tensor([3, 1, 0, 2]), 0.25, 0.25).tolist()
+    >>> drop_window(torch.tensor([3, 1, 0, 2]), 0.25, 0.25).tolist()
     [0, 2, 3]
     """
     size = len(ranks)

@@ -19,4 +19,4 @@ class Whole:
 
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
         del state
-        return dict.fromkeys(turn.roster, Share(self.part))
+        return dict.fromkeys(turn.cohort, Share(self.part))

@@ -77,7 +77,7 @@ class SquaredError:
 
 
 @dataclass(frozen=True)
-class Flipped:
+class FlippedLosses:
     """Other losses on images [B, C, H, W] of which each is mirrored by chance, left to right.
 
     Drawn from the ``seed`` of the batch; where there is none, nothing is mirrored.

@@ -12,16 +12,18 @@ import tyro
 from moiety.core.errors import RunError, UsageError
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
-from moiety.recipes import RECIPES, Recipe
+from moiety.recipes import RECIPES, RecipeEntry
 from moiety.recipes.build import REFERENCE
-from moiety.recipes.fields import nearest, override, read_fields
+from moiety.recipes.fields import override_fields, read_fields, suggest_names
 from moiety.recipes.record import Federation
-from moiety.run.echo import say, warn
+from moiety.run.echo import echo, echo_warning
 
 T = TypeVar("T")
 
 
-def parse(kind: type[T], words: Sequence[str], *, prog: str, about: str, default: Any = None) -> T:
+def parse_words(
+    kind: type[T], words: Sequence[str], *, prog: str, about: str, default: Any = None
+) -> T:
     """Parse words into a record; prints help and exits by itself, with 2 where they do not fit."""
     extra = {} if default is None else {"default": default}
     return tyro.cli(
@@ -34,19 +36,19 @@ def parse(kind: type[T], words: Sequence[str], *, prog: str, about: str, default
     )
 
 
-def recipe_of(words: Sequence[str], command: str) -> tuple[str, Recipe, list[str]]:
+def take_recipe(words: Sequence[str], command: str) -> tuple[str, RecipeEntry, list[str]]:
     """Take the recipe's name off the words."""
     if not words or words[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:18} {recipe.about}" for name, recipe in RECIPES.items())
-        say(f"usage: moiety {command} RECIPE [--field value ...]\n\nrecipes:\n{lines}\n")
-        say(f"moiety {command} RECIPE --help lists the fields of a recipe.")
+        echo(f"usage: moiety {command} RECIPE [--field value ...]\n\nrecipes:\n{lines}\n")
+        echo(f"moiety {command} RECIPE --help lists the fields of a recipe.")
         raise SystemExit(0 if words else 2)
     if words[0] not in RECIPES:
-        raise UsageError(f"unknown recipe {words[0]!r}{nearest(words[0], RECIPES)}")
+        raise UsageError(f"unknown recipe {words[0]!r}{suggest_names(words[0], RECIPES)}")
     return words[0], RECIPES[words[0]], list(words[1:])
 
 
-def with_file(record: Federation, words: Sequence[str]) -> tuple[Federation, list[str]]:
+def apply_fields_file(record: Federation, words: Sequence[str]) -> tuple[Federation, list[str]]:
     """Apply the file named by ``--config``, before the words that override it."""
     rest, words = [], list(words)
     while words:
@@ -58,19 +60,21 @@ def with_file(record: Federation, words: Sequence[str]) -> tuple[Federation, lis
         if not eq and not words:
             raise UsageError("--config needs a TOML file of fields")
         try:
-            record = override(record, read_fields(Path(value if eq else words.pop(0))))
+            record = override_fields(record, read_fields(Path(value if eq else words.pop(0))))
         except ValueError as error:
             raise UsageError(str(error)) from error
     return record, rest
 
 
-def check(record: Federation) -> Federation:
+def check_record(record: Federation) -> Federation:
     """Check names and numbers before anything is built."""
     for method in record.methods:
         if method not in METHODS and method != REFERENCE:
-            raise UsageError(f"unknown method {method!r}{nearest(method, [*METHODS, REFERENCE])}")
+            raise UsageError(
+                f"unknown method {method!r}{suggest_names(method, [*METHODS, REFERENCE])}"
+            )
     if record.engine not in ENGINES and record.engine != "auto":
-        near = nearest(record.engine, ["auto", *ENGINES])
+        near = suggest_names(record.engine, ["auto", *ENGINES])
         raise UsageError(f"unknown engine {record.engine!r}{near}")
     check_device(record.device)
     if record.engine == "pool" and record.device != "cpu":
@@ -98,29 +102,29 @@ def check_device(name: str) -> None:
         raise RunError(f"device {name!r}, but this machine has {count} GPUs; choose 'cpu'")
 
 
-def stopped(folder: Path) -> None:
+def explain_stop(folder: Path) -> None:
     """Say how to go on after Ctrl-C."""
     if folder.exists():
-        warn(f"\nstopped; go on from the last checkpoint with: moiety resume {folder}")
+        echo_warning(f"\nstopped; go on from the last checkpoint with: moiety resume {folder}")
     else:
-        warn("\nstopped before the first round; nothing is written")
+        echo_warning("\nstopped before the first round; nothing is written")
 
 
-def report_of(runs: Sequence[Path], out: Path) -> Path | None:
+def write_runs_report(runs: Sequence[Path], out: Path) -> Path | None:
     """Write the report beside the runs; say what is missing where the extra is not installed."""
     try:
-        from moiety.report import write  # heavy, and an extra
+        from moiety.report import write_report  # heavy, and an extra
     except ImportError as error:
-        warn(f"no report: {error}")
+        echo_warning(f"no report: {error}")
         return None
     try:
-        return write(runs, out)
+        return write_report(runs, out)
     except ImportError as error:
-        warn(f"no report: {error}")
+        echo_warning(f"no report: {error}")
         return None
 
 
-def writable(path: Path | None) -> None:
+def check_writable(path: Path | None) -> None:
     """Refuse a file that cannot be written where it is said to be.
 
     Raises:
@@ -136,7 +140,7 @@ def writable(path: Path | None) -> None:
         raise RunError(f"--out {path} is a folder; name a file in it")
 
 
-def existing(folder: Path) -> Path:
+def check_folder(folder: Path) -> Path:
     """Refuse a folder that is not there."""
     if not folder.exists():
         raise RunError(f"{folder} does not exist; moiety run writes runs to ./runs")

@@ -6,18 +6,18 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from moiety.data.datasets import SETS
+from moiety.data.datasets import DATASETS
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
-from moiety.ops.text import columns
+from moiety.ops.text import align_columns
 from moiety.recipes import RECIPES
 from moiety.recipes.nets import NETS
-from moiety.run.commands.common import parse
-from moiety.run.echo import say, say_json
+from moiety.run.commands.common import parse_words
+from moiety.run.echo import echo, echo_json
 
 
 @dataclass(frozen=True)
-class Words:
+class ListArguments:
     """What can be said behind ``moiety list``.
 
     Args:
@@ -27,7 +27,7 @@ class Words:
     json: bool = False
 
 
-def catalogue() -> Mapping[str, Mapping[str, str]]:
+def list_catalogue() -> Mapping[str, Mapping[str, str]]:
     """Say what there is, by kind and name."""
     return {
         "methods": {
@@ -37,20 +37,22 @@ def catalogue() -> Mapping[str, Mapping[str, str]]:
         "recipes": {name: recipe.about for name, recipe in RECIPES.items()},
         "engines": {"auto": "whichever is faster for the model and device", **ENGINES},
         "networks": {name: kind.about for name, kind in NETS.items()},
-        "data sets": {name: f"{entry.about} (needs {entry.needs})" for name, entry in SETS.items()},
+        "data sets": {
+            name: f"{entry.about} (needs {entry.needs})" for name, entry in DATASETS.items()
+        },
     }
 
 
-def main(words: Sequence[str]) -> int:
+def do_list(words: Sequence[str]) -> int:
     """List."""
     about = "List methods, recipes, engines, networks (--net.kind) and data sets."
-    said = parse(Words, words, prog="list", about=about)
-    found = catalogue()
+    said = parse_words(ListArguments, words, prog="list", about=about)
+    found = list_catalogue()
     if said.json:
-        say_json(found)
+        echo_json(found)
         return 0
     for kind, entries in found.items():
-        say(f"{kind}:")
-        say(columns([[f"  {name}", about] for name, about in entries.items()]))
-        say("")
+        echo(f"{kind}:")
+        echo(align_columns([[f"  {name}", about] for name, about in entries.items()]))
+        echo("")
     return 0

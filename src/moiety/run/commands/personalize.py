@@ -10,18 +10,18 @@ import torch
 import tyro
 
 from moiety.core.errors import RunError
-from moiety.core.ledger import read as read_ledger
+from moiety.core.ledger import read_ledger as read_ledger
 from moiety.data.tables import Columns
-from moiety.ops.text import columns
-from moiety.run.commands.common import parse
+from moiety.ops.text import align_columns
+from moiety.run.commands.common import parse_words
 from moiety.run.commands.predict import open_model
-from moiety.run.echo import say, say_json
+from moiety.run.echo import echo, echo_json
 from moiety.run.loop import LEDGER
-from moiety.serve.predictor import MODEL, Served, write
+from moiety.serve.predictor import MODEL, Predictor, write_model
 
 
 @dataclass(frozen=True)
-class Words:
+class PersonalizeArguments:
     """What can be said behind ``moiety personalize``.
 
     Args:
@@ -50,50 +50,50 @@ examples:
 """
 
 
-def main(words: Sequence[str]) -> int:
+def do_personalize(words: Sequence[str]) -> int:
     """Personalize."""
-    said = parse(Words, words, prog="personalize", about=ABOUT)
+    said = parse_words(PersonalizeArguments, words, prog="personalize", about=ABOUT)
     served = open_model(said.run)
     if said.out.exists() and (not said.out.is_dir() or any(said.out.iterdir())):
         raise RunError(f"{said.out} already holds something; choose another --out")
     known = served.note.get("target")
-    wanted = Columns(said.target or None, labels=False, likely=known)
-    x = served.intake.read(said.data, wanted).x
-    mine = served.personal(x, said.experts)
-    write(mine, said.out)
+    wanted = Columns(said.target or None, labels=False, usual_target=known)
+    x = served.input_spec.read(said.data, wanted).x
+    mine = served.personalize(x, said.experts)
+    write_model(mine, said.out)
     share_C = mine.predict_log_proba(x).exp().mean(0)
-    routed = seen_by(said.run, mine.note["experts"])
+    routed = count_answered_rows(said.run, mine.note["experts"])
     size = (said.out / MODEL).stat().st_size
     if said.json:
-        say_json(
+        echo_json(
             {
                 "out": str(said.out),
                 "experts": mine.note["experts"],
                 "bytes": size,
-                "coverage": coverage(mine, share_C),
+                "coverage": estimate_coverage(mine, share_C),
                 "routed": routed,
             }
         )
         return 0
-    say(f"experts {mine.note['experts']} of {len_of(served)}; {size} bytes in {said.out}\n")
+    echo(f"experts {mine.note['experts']} of {count_experts(served)}; {size} bytes in {said.out}\n")
     rows = [["class", "expected share", "rows routed to these experts in the last evaluation"]]
-    for name, share in coverage(mine, share_C).items():
+    for name, share in estimate_coverage(mine, share_C).items():
         rows.append([name, f"{share:.3f}", str(routed.get(name, "")) if routed else "unknown"])
-    say(columns(rows))
+    echo(align_columns(rows))
     return 0
 
 
-def len_of(served: Served) -> int:
+def count_experts(served: Predictor) -> int:
     """Count the experts of a model."""
     return len(next(t for n, t in served.params.items() if n.startswith("expert.")))
 
 
-def coverage(served: Served, share_C: torch.Tensor) -> Mapping[str, float]:
+def estimate_coverage(served: Predictor, share_C: torch.Tensor) -> Mapping[str, float]:
     """Give the expected share of each class among the rows: mean predicted probability."""
-    return dict(zip(served.intake.classes, share_C.tolist(), strict=True))
+    return dict(zip(served.input_spec.classes, share_C.tolist(), strict=True))
 
 
-def seen_by(run: Path, experts: Sequence[int]) -> Mapping[str, int]:
+def count_answered_rows(run: Path, experts: Sequence[int]) -> Mapping[str, int]:
     """Count, from the run's ledger, the rows of each class that these experts answered."""
     if not (run / LEDGER).exists():
         return {}

@@ -12,25 +12,25 @@ from typing import Annotated, Any
 import tyro
 
 from moiety.core.errors import UsageError
-from moiety.ops.text import columns
-from moiety.plan.choice import Choice, decide, whence
-from moiety.plan.costs import Forecast, Setting, baselines, exchange, forecast
-from moiety.plan.count import Link, Traffic, statistical
-from moiety.plan.outline import Outline, outline
-from moiety.recipes.population import Places
+from moiety.ops.text import align_columns
+from moiety.plan.choice import Choice, choose_method, explain_cost_source
+from moiety.plan.costs import Forecast, Setting, forecast_round, forecast_traffic, list_baselines
+from moiety.plan.count import Link, Traffic, interpolate_statistical_cost
+from moiety.plan.outline import AbstractRun, abstract_run
+from moiety.recipes.population import Partition
 from moiety.recipes.record import Federation
-from moiety.run.cohort import chosen
-from moiety.run.commands.common import check, parse, recipe_of, with_file
-from moiety.run.echo import say, say_json, warn
+from moiety.run.cohort import choose_cohort_rule
+from moiety.run.commands.common import apply_fields_file, check_record, parse_words, take_recipe
+from moiety.run.echo import echo, echo_json, echo_warning
 
 PACE = (
-    "pace.kind {}: the run does not wait for all, but the round counted here does; a job's steps, "
-    "bytes and memory are the same"
+    "schedule.kind {}: the run does not wait for all, but the round counted here does; a job's "
+    "steps, bytes and memory are the same"
 )
 
 EXAMPLES = """
 examples:
-  moiety plan ddome-fashion --net.kind normed --net.hidden 512 512 --turnout.size 4
+  moiety plan ddome-fashion --net.kind normed --net.hidden 512 512 --participation.size 4
   moiety plan ddome-fashion --net.kind normed --net.hidden 2048 2048 --link-mbit 1000 --flops 5e9
 """
 
@@ -38,7 +38,7 @@ MEASURED = "measured"
 
 
 @dataclass(frozen=True)
-class Words:
+class PlanArguments:
     """What can be said behind ``moiety plan RECIPE``.
 
     Args:
@@ -69,35 +69,39 @@ class Words:
     json: bool = False
 
 
-def main(words: Sequence[str]) -> int:
+def do_plan(words: Sequence[str]) -> int:
     """Plan."""
-    name, recipe, rest = recipe_of(words, "plan")
-    record, rest = with_file(recipe.record, rest)
+    name, recipe, rest = take_recipe(words, "plan")
+    record, rest = apply_fields_file(recipe.record, rest)
     about = f"Say what a recipe would cost, and which method to choose.\n{EXAMPLES}"
-    said = parse(Words, rest, prog=f"plan {name}", about=about, default=Words(record))
-    record, setting = check(said.record), setting_of(said)
-    plan = outline(record, record.seed, partial(first_round, record))
-    told = forecasts(plan, setting)
-    steps = max(one.effort.steps for one in told.found.values())
+    said = parse_words(
+        PlanArguments, rest, prog=f"plan {name}", about=about, default=PlanArguments(record)
+    )
+    record, setting = check_record(said.record), read_setting(said)
+    plan = abstract_run(record, record.seed, partial(draw_first_cohort, record))
+    told = forecast_methods(plan, setting)
+    steps = max(one.cost.steps for one in told.found.values())
     num = len(plan.rows)
     given = said.statistical_cost
-    cost = (given, given) if given else statistical(num, steps)
-    choice = decide(told.found, steps, cost, said.memory_gb * 1e9)
-    if not record.pace.waits and said.json:
-        warn(PACE.format(record.pace.kind))
+    cost = (given, given) if given else interpolate_statistical_cost(num, steps)
+    choice = choose_method(told.found, steps, cost, said.memory_gb * 1e9)
+    if not record.schedule.is_synchronous and said.json:
+        echo_warning(PACE.format(record.schedule.kind))
     if said.json:
-        say_json(plain(told, choice, num, steps, setting))
+        echo_json(plan_to_plain(told, choice, num, steps, setting))
     else:
-        show(said, told, choice, num, steps)
+        print_plan(said, told, choice, num, steps)
     return 0
 
 
-def first_round(record: Federation, places: Places) -> Sequence[int]:
+def draw_first_cohort(record: Federation, places: Partition) -> Sequence[int]:
     """Name those who take part in the first round."""
-    return chosen(record.turnout, len(places.train), places.anchors)(0, record.seed)
+    return choose_cohort_rule(record.participation, len(places.train), places.anchors)(
+        0, record.seed
+    )
 
 
-def setting_of(said: Words) -> Setting:
+def read_setting(said: PlanArguments) -> Setting:
     """Read the setting.
 
     Raises:
@@ -122,7 +126,7 @@ def setting_of(said: Words) -> Setting:
 
 
 @dataclass(frozen=True)
-class Told:
+class MethodForecasts:
     """What can be said of the methods, by name.
 
     Args:
@@ -136,24 +140,26 @@ class Told:
     silent: Mapping[str, str]
 
 
-def forecasts(plan: Outline, setting: Setting) -> Told:
+def forecast_methods(plan: AbstractRun, setting: Setting) -> MethodForecasts:
     """Forecast every method that can be, and say of the others why not."""
     found, sent, silent = {}, {}, {}
-    for name in dict.fromkeys((*baselines(plan), *plan.record.methods)):
+    for name in dict.fromkeys((*list_baselines(plan), *plan.record.methods)):
         try:
-            found[name] = forecast(name, plan, setting)
+            found[name] = forecast_round(name, plan, setting)
         except ValueError as error:
             silent[name] = str(error)
-            traffic = exchange(name, plan, setting)
+            traffic = forecast_traffic(name, plan, setting)
             if traffic is not None:
                 sent[name] = traffic
     for name in ("local_sgd", "data_parallel"):
         if name in silent:  # without them there is nothing to compare with
             raise UsageError(f"this recipe cannot be planned: {name}: {silent[name]}")
-    return Told(found, sent, silent)
+    return MethodForecasts(found, sent, silent)
 
 
-def plain(told: Told, choice: Choice, num: int, steps: int, setting: Setting) -> dict[str, Any]:
+def plan_to_plain(
+    told: MethodForecasts, choice: Choice, num: int, steps: int, setting: Setting
+) -> dict[str, Any]:
     """Write a plan as plain data."""
     methods = {
         name: {**asdict(one), "round_s": one.round_s, "steps_s": one.seconds(steps)}
@@ -173,49 +179,51 @@ def plain(told: Told, choice: Choice, num: int, steps: int, setting: Setting) ->
 HEADS = ("method", "steps", "MFLOP/step", "out MB", "in MB", "all MB", "memory MB", "round s")
 
 
-def show(said: Words, told: Told, choice: Choice, num: int, steps: int) -> None:
+def print_plan(
+    said: PlanArguments, told: MethodForecasts, choice: Choice, num: int, steps: int
+) -> None:
     """Print a plan."""
-    say(
+    echo(
         f"{num} workers, {said.link_mbit:g} Mbit/s, {said.latency_ms:g} ms, layout {said.layout}, "
         f"device speed {said.flops}; per worker, the largest; bytes of one round\n"
     )
-    rows = [row(one, steps) for one in told.found.values()]
-    rows += [blank(name, one) for name, one in told.sent.items()]
-    say(columns([[*HEADS, f"{steps} steps s"], *rows]))
+    rows = [write_forecast_row(one, steps) for one in told.found.values()]
+    rows += [write_traffic_row(name, one) for name, one in told.sent.items()]
+    echo(align_columns([[*HEADS, f"{steps} steps s"], *rows]))
     for name, reason in told.silent.items():
         planned = "bytes alone" if name in told.sent else "not planned"
-        say(f"{name}: {planned}: {reason}")
-    pace = said.record.pace
-    if not pace.waits:
-        say(PACE.format(pace.kind))
+        echo(f"{name}: {planned}: {reason}")
+    schedule = said.record.schedule
+    if not schedule.is_synchronous:
+        echo(PACE.format(schedule.kind))
     moderate, late = choice.statistical_cost
-    source = "as you said" if said.statistical_cost else whence(choice)
-    say(
+    source = "as you said" if said.statistical_cost else explain_cost_source(choice)
+    echo(
         f"\nsystem gain {choice.system_gain:.2f}; statistical cost {moderate:.3g} to a moderate "
         f"accuracy, {late:.3g} near the end ({source})"
     )
-    say(f"choose {choice.method}: {choice.reason}")
+    echo(f"choose {choice.method}: {choice.reason}")
 
 
-def row(one: Forecast, steps: int) -> list[str]:
+def write_forecast_row(one: Forecast, steps: int) -> list[str]:
     """Write a forecast as words."""
-    effort = one.effort
+    effort = one.cost
     return [
         one.method,
         str(effort.steps),
         f"{effort.step_flops / 1e6:.4g}",
-        *sizes(one.traffic),
+        *write_megabytes(one.traffic),
         f"{one.memory_bytes / 1e6:.4g}",
         f"{one.round_s:.3g}",
         f"{one.seconds(steps):.3g}",
     ]
 
 
-def blank(name: str, sent: Traffic) -> list[str]:
+def write_traffic_row(name: str, sent: Traffic) -> list[str]:
     """Write what is known of a method of which only a run can tell how long workers work."""
-    return [name, "-", "-", *sizes(sent), "-", "-", "-"]
+    return [name, "-", "-", *write_megabytes(sent), "-", "-", "-"]
 
 
-def sizes(sent: Traffic) -> list[str]:
+def write_megabytes(sent: Traffic) -> list[str]:
     """Write bytes out, in and of all as megabytes."""
     return [f"{size / 1e6:.4g}" for size in (sent.out, sent.into, sent.total)]

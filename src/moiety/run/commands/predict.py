@@ -11,15 +11,15 @@ import tyro
 
 from moiety.core.errors import RunError
 from moiety.data.tables import Columns
-from moiety.run.commands.common import existing, parse, writable
-from moiety.run.echo import say, say_json, warn
+from moiety.run.commands.common import check_folder, check_writable, parse_words
+from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.group import GROUP
-from moiety.serve.predictions import Answers
-from moiety.serve.predictor import Served, load
+from moiety.serve.predictions import Predictions
+from moiety.serve.predictor import Predictor, load_model
 
 
 @dataclass(frozen=True)
-class Words:
+class PredictArguments:
     """What can be said behind ``moiety predict``.
 
     Args:
@@ -50,44 +50,44 @@ examples:
 """
 
 
-def open_model(folder: Path) -> Served:
+def open_model(folder: Path) -> Predictor:
     """Load the model of a run; a group has several, and must be told apart."""
-    existing(folder)
+    check_folder(folder)
     if (folder / GROUP).exists():
         names = sorted(path.parent.name for path in folder.glob("*/final"))
         raise RunError(f"{folder} holds several runs; name one: {', '.join(names)}")
     if not (folder / "final").is_dir() and not (folder / "model.safetensors").exists():
         raise RunError(f"{folder} has no finished model; go on with: moiety resume {folder}")
-    return load(folder)
+    return load_model(folder)
 
 
-def main(words: Sequence[str]) -> int:
+def do_predict(words: Sequence[str]) -> int:
     """Predict."""
-    said = parse(Words, words, prog="predict", about=ABOUT)
-    writable(said.out)
+    said = parse_words(PredictArguments, words, prog="predict", about=ABOUT)
+    check_writable(said.out)
     served = open_model(said.run)
     if served.note.get("own"):
-        warn(
+        echo_warning(
             f"{said.run}: {', '.join(served.note['own'])} stayed with the workers that trained; "
             "answers are by their first values"
         )
-    columns = Columns(said.target or None, likely=served.note.get("target"))
-    data = served.intake.read(said.data, columns)
+    columns = Columns(said.target or None, usual_target=served.note.get("target"))
+    data = served.input_spec.read(said.data, columns)
     edges = None if data.graph is None else data.graph.edges
     told = served.answer(served.open(data.x, edges))
-    answers = served.intake.medium.answers(told, data, served.intake.classes)
+    answers = served.input_spec.adapter.answers(told, data, served.input_spec.classes)
     if said.out is not None:
         write_csv(said.out, answers)
     if said.json:
-        say_json(answers.plain())
+        echo_json(answers.to_plain())
         return 0
-    say(answers.text())
+    echo(answers.text())
     if said.out is not None:
-        say(f"\n{answers.what()}: {said.out}")
+        echo(f"\n{answers.describe()}: {said.out}")
     return 0
 
 
-def write_csv(path: Path, answers: Answers) -> None:
+def write_csv(path: Path, answers: Predictions) -> None:
     """Write the answers, a line each."""
     with path.open("w", newline="", encoding="utf8") as file:
         csv.writer(file).writerows(answers.lines())

@@ -9,15 +9,15 @@ from pathlib import Path
 import tyro
 
 from moiety.core.errors import RunError
-from moiety.core.ledger import read
-from moiety.run.commands.common import existing, parse
-from moiety.run.echo import say, say_json
-from moiety.run.group import members
+from moiety.core.ledger import read_ledger
+from moiety.run.commands.common import check_folder, parse_words
+from moiety.run.echo import echo, echo_json
+from moiety.run.group import list_members
 from moiety.run.loop import LEDGER
 
 
 @dataclass(frozen=True)
-class Words:
+class ReportArguments:
     """What can be said behind ``moiety report``.
 
     Args:
@@ -39,21 +39,21 @@ examples:
 """
 
 
-def main(words: Sequence[str]) -> int:
+def do_report(words: Sequence[str]) -> int:
     """Report."""
-    from moiety.report import summary, table, write  # an extra may be missing
+    from moiety.report import format_table, summarize_runs, write_report  # an extra may be missing
 
-    said = parse(Words, words, prog="report", about=ABOUT)
+    said = parse_words(ReportArguments, words, prog="report", about=ABOUT)
     if not said.runs:
         raise RunError("name at least one run: moiety report runs/quickstart")
-    runs = [run for folder in said.runs for run in members(existing(folder))]
+    runs = [run for folder in said.runs for run in list_members(check_folder(folder))]
     runs = [run for run in runs if (run / LEDGER).exists()]
     if not runs:
         raise RunError(f"no run in {', '.join(map(str, said.runs))} has started; resume it first")
-    page = write(runs, said.out or said.runs[0] / "report.html")
-    ledgers = [read(run / LEDGER) for run in runs]
+    page = write_report(runs, said.out or said.runs[0] / "report.html")
+    ledgers = [read_ledger(run / LEDGER) for run in runs]
     if said.json:
-        say_json({"report": str(page), "summary": summary(ledgers)})
+        echo_json({"report": str(page), "summary": summarize_runs(ledgers)})
     else:
-        say(f"{table(ledgers)}\n\nreport: {page}")
+        echo(f"{format_table(ledgers)}\n\nreport: {page}")
     return 0

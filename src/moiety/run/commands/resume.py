@@ -8,15 +8,15 @@ from pathlib import Path
 
 import tyro
 
-from moiety.engine.ranks import join, leave
-from moiety.run.commands.common import existing, parse, stopped
-from moiety.run.commands.run import finish
-from moiety.run.echo import warn
-from moiety.run.group import members, resume
+from moiety.engine.ranks import join_ranks, leave_ranks
+from moiety.run.commands.common import check_folder, explain_stop, parse_words
+from moiety.run.commands.run import finish_runs
+from moiety.run.echo import echo_warning
+from moiety.run.group import list_members, resume_runs
 
 
 @dataclass(frozen=True)
-class Words:
+class ResumeArguments:
     """What can be said behind ``moiety resume``.
 
     Args:
@@ -39,20 +39,20 @@ examples:
 """
 
 
-def main(words: Sequence[str]) -> int:
+def do_resume(words: Sequence[str]) -> int:
     """Resume."""
-    said = parse(Words, words, prog="resume", about=ABOUT)
-    folder = existing(said.run)
+    said = parse_words(ResumeArguments, words, prog="resume", about=ABOUT)
+    folder = check_folder(said.run)
     try:
-        played = resume(folder, said.at)
+        played = resume_runs(folder, said.at)
     except KeyboardInterrupt:
-        if join().leads:
-            stopped(folder)
-        leave(stopped=True)
+        if join_ranks().leads:
+            explain_stop(folder)
+        leave_ranks(stopped=True)
         raise
-    if join().leads:
+    if join_ranks().leads:
         if not played:
-            warn(f"{folder} is over; nothing to resume")
-        finish(members(folder), folder, json=said.json)
-    leave()
+            echo_warning(f"{folder} is over; nothing to resume")
+        finish_runs(list_members(folder), folder, json=said.json)
+    leave_ranks()
     return 0

@@ -10,15 +10,22 @@ from typing import Annotated
 import tyro
 
 from moiety.core.errors import RunError
-from moiety.core.ledger import read
-from moiety.engine.choose import TOGETHER
-from moiety.engine.ranks import Ranks, leave
+from moiety.core.ledger import read_ledger
+from moiety.engine.choose import RANK_ENGINES
+from moiety.engine.ranks import Ranks, leave_ranks
 from moiety.recipes.record import Federation
-from moiety.run.commands.common import check, parse, recipe_of, report_of, stopped, with_file
-from moiety.run.echo import say, say_json, warn
-from moiety.run.group import fresh_folder, start_group
+from moiety.run.commands.common import (
+    apply_fields_file,
+    check_record,
+    explain_stop,
+    parse_words,
+    take_recipe,
+    write_runs_report,
+)
+from moiety.run.echo import echo, echo_json, echo_warning
+from moiety.run.group import choose_empty_folder, start_group
 from moiety.run.loop import LEDGER
-from moiety.run.same_ranks import ranks_of
+from moiety.run.same_ranks import join_recorded_ranks
 
 EXAMPLES = """
 examples:
@@ -30,7 +37,7 @@ examples:
 
 
 @dataclass(frozen=True)
-class Words:
+class RunArguments:
     """What can be said behind ``moiety run RECIPE``.
 
     Args:
@@ -46,36 +53,38 @@ class Words:
     json: bool = False
 
 
-def main(words: Sequence[str]) -> int:
+def do_run(words: Sequence[str]) -> int:
     """Run."""
-    name, recipe, rest = recipe_of(words, "run")
-    record, rest = with_file(recipe.record, rest)
+    name, recipe, rest = take_recipe(words, "run")
+    record, rest = apply_fields_file(recipe.record, rest)
     about = f"{recipe.about}\n{EXAMPLES}"
-    said = parse(Words, rest, prog=f"run {name}", about=about, default=Words(record))
-    record = check(said.record)
-    ranks = ranks_of(record)
-    folder = chosen(ranks, said.out, name)
-    if record.engine in TOGETHER and ranks.size == 1:
-        warn(f"one rank; for more: torchrun --nproc-per-node 4 -m moiety run {name} ...")
+    said = parse_words(
+        RunArguments, rest, prog=f"run {name}", about=about, default=RunArguments(record)
+    )
+    record = check_record(said.record)
+    ranks = join_recorded_ranks(record)
+    folder = choose_run_folder(ranks, said.out, name)
+    if record.engine in RANK_ENGINES and ranks.size == 1:
+        echo_warning(f"one rank; for more: torchrun --nproc-per-node 4 -m moiety run {name} ...")
     try:
         runs = start_group(name, record, folder)
     except KeyboardInterrupt:
         if ranks.leads:
-            stopped(folder)
-        leave(stopped=True)
+            explain_stop(folder)
+        leave_ranks(stopped=True)
         raise
     if ranks.leads:
-        finish(runs, folder, json=said.json)
-    leave()
+        finish_runs(runs, folder, json=said.json)
+    leave_ranks()
     return 0
 
 
-def chosen(ranks: Ranks, out: Path | None, name: str) -> Path:
+def choose_run_folder(ranks: Ranks, out: Path | None, name: str) -> Path:
     """Let rank 0 choose the folder for all."""
     told: Path | RunError = Path()
     if ranks.leads:
         try:
-            told = fresh_folder(out, name)
+            told = choose_empty_folder(out, name)
         except RunError as error:
             told = error
     told = ranks.share(told)
@@ -84,24 +93,24 @@ def chosen(ranks: Ranks, out: Path | None, name: str) -> Path:
     return told
 
 
-def finish(runs: Sequence[Path], folder: Path, *, json: bool) -> None:
+def finish_runs(runs: Sequence[Path], folder: Path, *, json: bool) -> None:
     """Write the report and print the summary."""
-    from moiety.report import summary, table  # an extra may be missing; see report_of
+    from moiety.report import format_table, summarize_runs  # an extra may be missing; see report_of
 
-    page = report_of(runs, folder / "report.html")
-    ledgers = [read(run / LEDGER) for run in runs]
+    page = write_runs_report(runs, folder / "report.html")
+    ledgers = [read_ledger(run / LEDGER) for run in runs]
     if json:
-        say_json(
+        echo_json(
             {
                 "out": str(folder),
                 "report": str(page) if page else None,
                 "runs": [str(run) for run in runs],
-                "summary": summary(ledgers),
+                "summary": summarize_runs(ledgers),
             }
         )
         return
-    say("")
-    say(table(ledgers))
+    echo("")
+    echo(format_table(ledgers))
     for note in dict.fromkeys(ledger.start.note for ledger in ledgers if ledger.start.note):
-        say(f"\n{note}")
-    say(f"\nreport: {page}" if page else f"\nruns: {folder}")
+        echo(f"\n{note}")
+    echo(f"\nreport: {page}" if page else f"\nruns: {folder}")

@@ -12,16 +12,22 @@ from typing import Annotated, Any
 import tyro
 
 from moiety.core.errors import RunError, UsageError, WorkerError
-from moiety.core.files import replace_file, to_json
-from moiety.core.ledger import Ledger, read
-from moiety.ops.text import columns
-from moiety.recipes.build import build
-from moiety.recipes.fields import override
+from moiety.core.files import json_to_bytes, replace_file
+from moiety.core.ledger import Ledger, read_ledger
+from moiety.ops.text import align_columns
+from moiety.recipes.build import build_run
+from moiety.recipes.fields import override_fields
 from moiety.recipes.record import Federation
-from moiety.run.commands.common import check, parse, recipe_of, report_of, with_file
-from moiety.run.echo import say, say_json, warn
-from moiety.run.evaluate import mean_accuracy
-from moiety.run.group import finished, fresh_folder, roster_of, start_group
+from moiety.run.commands.common import (
+    apply_fields_file,
+    check_record,
+    parse_words,
+    take_recipe,
+    write_runs_report,
+)
+from moiety.run.echo import echo, echo_json, echo_warning
+from moiety.run.evaluate import average_accuracy
+from moiety.run.group import choose_empty_folder, is_finished, make_run_cohort, start_group
 from moiety.run.loop import LEDGER
 
 EXAMPLES = """
@@ -37,7 +43,7 @@ UNJUDGED = "no validation rows to choose by; set population.validation above 0"
 
 
 @dataclass(frozen=True)
-class Words:
+class SweepArguments:
     """What can be said behind ``moiety sweep RECIPE``.
 
     Args:
@@ -69,31 +75,35 @@ class Trial:
     runs: Sequence[Path]
 
 
-def main(words: Sequence[str]) -> int:
+def do_sweep(words: Sequence[str]) -> int:
     """Sweep."""
-    name, recipe, rest = recipe_of(words, "sweep")
-    record, rest = with_file(recipe.record, rest)
+    name, recipe, rest = take_recipe(words, "sweep")
+    record, rest = apply_fields_file(recipe.record, rest)
     about = f"Choose fields by validation accuracy.\n{EXAMPLES}"
-    said = parse(Words, rest, prog=f"sweep {name}", about=about, default=Words(record))
-    record = check(said.record)
+    said = parse_words(
+        SweepArguments, rest, prog=f"sweep {name}", about=about, default=SweepArguments(record)
+    )
+    record = check_record(said.record)
     if len(record.methods) != 1 or not said.tries:
         raise UsageError("a sweep needs one method and values: --methods ddome --try ddome.k=1,2")
     values = dict(parse_try(text, record) for text in said.tries)
-    preview(said, values, record)
-    folder = fresh_folder(said.out, f"sweep-{name}")
+    check_combinations(said, values, record)
+    folder = choose_empty_folder(said.out, f"sweep-{name}")
     trials: list[Trial] = []
 
     def play(chosen: Mapping[str, Any]) -> float:
-        trials.append(attempt(name, record, chosen, folder / f"trial-{len(trials)}"))
-        warn(f"trial {len(trials)}: {dict(chosen)}: validation {told(trials[-1])}")
+        trials.append(play_trial(name, record, chosen, folder / f"trial-{len(trials)}"))
+        echo_warning(
+            f"trial {len(trials)}: {dict(chosen)}: validation {describe_trial(trials[-1])}"
+        )
         return trials[-1].validation or 0.0
 
     try:
-        search(said, values, play, record.seed)
+        search_values(said, values, play, record.seed)
     except KeyboardInterrupt:
-        warn(f"\nstopped; what {len(trials)} trials gave is in {folder}")
+        echo_warning(f"\nstopped; what {len(trials)} trials gave is in {folder}")
         raise
-    finish(trials, folder, json_wanted=said.json)
+    finish_sweep(trials, folder, json_wanted=said.json)
     return 0
 
 
@@ -102,16 +112,16 @@ def parse_try(text: str, record: Federation) -> tuple[str, list[Any]]:
     path, eq, raw = text.partition("=")
     if not eq or not raw:
         raise UsageError(f"--try {text!r}; write FIELD=V1,V2,..., e.g. local.lr=0.01,0.1")
-    values = [plain(one) for one in raw.split(",")]
+    values = [parse_word(one) for one in raw.split(",")]
     try:
         for value in values:
-            override(record, nest(path, value))
+            override_fields(record, nest_value(path, value))
     except ValueError as error:
         raise UsageError(str(error)) from error
     return path, values
 
 
-def plain(word: str) -> Any:
+def parse_word(word: str) -> Any:
     """Read a number, true or false; else a word."""
     try:
         return json.loads(word)
@@ -119,10 +129,10 @@ def plain(word: str) -> Any:
         return word
 
 
-def nest(path: str, value: Any) -> Mapping[str, Any]:
+def nest_value(path: str, value: Any) -> Mapping[str, Any]:
     """Nest a value by its dotted path.
 
-    >>> nest("local.lr", 0.1)
+    >>> nest_value("local.lr", 0.1)
     {'local': {'lr': 0.1}}
     """
     for name in reversed(path.replace("-", "_").split(".")):
@@ -130,13 +140,15 @@ def nest(path: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def grid(values: Mapping[str, list[Any]]) -> Iterator[Mapping[str, Any]]:
+def iterate_grid(values: Mapping[str, list[Any]]) -> Iterator[Mapping[str, Any]]:
     """Give all combinations of values."""
     for combination in itertools.product(*values.values()):
         yield dict(zip(values, combination, strict=True))
 
 
-def preview(said: Words, values: Mapping[str, list[Any]], record: Federation) -> None:
+def check_combinations(
+    said: SweepArguments, values: Mapping[str, list[Any]], record: Federation
+) -> None:
     """Build every combination named, of a range its ends, before the first is trained.
 
     A common expert is trained for an epoch at most.
@@ -147,60 +159,60 @@ def preview(said: Words, values: Mapping[str, list[Any]], record: Federation) ->
     """
     if said.search not in SEARCHES:
         raise UsageError(f"--search {said.search!r}; choose grid, random or tpe")
-    for chosen in grid(values):
-        one = check(with_values(record, chosen))
+    for chosen in iterate_grid(values):
+        one = check_record(set_values(record, chosen))
         brief = replace(one.common, epochs=min(1, one.common.epochs))
         try:
-            built = build(replace(one, common=brief), one.methods[0], one.seed)
-            roster_of(one, built)
+            built = build_run(replace(one, common=brief), one.methods[0], one.seed)
+            make_run_cohort(one, built)
         except ValueError as error:
             raise UsageError(f"{dict(chosen)}: {error}") from error
         if "validation" not in built.groups:
             raise RunError(UNJUDGED)
 
 
-def with_values(record: Federation, chosen: Mapping[str, Any]) -> Federation:
+def set_values(record: Federation, chosen: Mapping[str, Any]) -> Federation:
     """Set the fields of one combination."""
     for path, value in chosen.items():
-        record = override(record, nest(path, value))
+        record = override_fields(record, nest_value(path, value))
     return record
 
 
-def attempt(name: str, record: Federation, chosen: Mapping[str, Any], folder: Path) -> Trial:
+def play_trial(name: str, record: Federation, chosen: Mapping[str, Any], folder: Path) -> Trial:
     """Play one combination over all seeds."""
     try:
-        runs = start_group(name, check(with_values(record, chosen)), folder)
+        runs = start_group(name, check_record(set_values(record, chosen)), folder)
     except RunError as error:
         if not isinstance(error.__cause__, WorkerError):  # the choice itself may still be good
             raise
-        warn(str(error))
+        echo_warning(str(error))
         return Trial(chosen, None, ())
-    scores = [validation(read(run / LEDGER)) for run in runs if finished(run)]
+    scores = [read_validation(read_ledger(run / LEDGER)) for run in runs if is_finished(run)]
     return Trial(chosen, sum(scores) / len(scores), runs)
 
 
-def told(trial: Trial) -> str:
+def describe_trial(trial: Trial) -> str:
     """Say how good a trial was."""
     return "failed" if trial.validation is None else f"{trial.validation:.4f}"
 
 
-def validation(ledger: Ledger) -> float:
+def read_validation(ledger: Ledger) -> float:
     """Give the accuracy on the validation rows after the last round."""
-    score = mean_accuracy(ledger.evaluations[-1], "validation")
+    score = average_accuracy(ledger.evaluations[-1], "validation")
     if score is None:
         raise RunError(UNJUDGED)
     return score
 
 
-def search(
-    said: Words,
+def search_values(
+    said: SweepArguments,
     values: Mapping[str, list[Any]],
     play: Callable[[Mapping[str, Any]], float],
     seed: int,
 ) -> None:
     """Try combinations: all of a grid, or as many as asked for of a library's choosing."""
     if said.search == "grid":
-        for chosen in grid(values):
+        for chosen in iterate_grid(values):
             play(chosen)
         return
     try:
@@ -213,12 +225,14 @@ def search(
     kinds = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}
     study = optuna.create_study(direction="maximize", sampler=kinds[said.search](seed=seed))
     study.optimize(
-        lambda trial: play({path: suggest(trial, path, some) for path, some in values.items()}),
+        lambda trial: play(
+            {path: suggest_value(trial, path, some) for path, some in values.items()}
+        ),
         n_trials=said.trials,
     )
 
 
-def suggest(trial: Any, path: str, values: list[Any]) -> Any:
+def suggest_value(trial: Any, path: str, values: list[Any]) -> Any:
     """Suggest a value: of a range where two numbers are given, else of the list."""
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if len(values) != 2 or not numbers:
@@ -229,22 +243,22 @@ def suggest(trial: Any, path: str, values: list[Any]) -> Any:
     return trial.suggest_float(path, low, high, log=low > 0)
 
 
-def finish(trials: Sequence[Trial], folder: Path, *, json_wanted: bool) -> None:
+def finish_sweep(trials: Sequence[Trial], folder: Path, *, json_wanted: bool) -> None:
     """Name the best, write the sweep down, report its runs."""
     order = sorted(trials, key=lambda trial: -(trial.validation or 0.0))
     table = [
         {"values": dict(t.values), "validation": t.validation, "runs": [str(run) for run in t.runs]}
         for t in order
     ]
-    replace_file(folder / "sweep.json", to_json(table))
+    replace_file(folder / "sweep.json", json_to_bytes(table))
     if order[0].validation is None:
         raise RunError(f"all {len(order)} trials failed; see {folder} and try other values")
-    page = report_of(order[0].runs, folder / "report.html")
+    page = write_runs_report(order[0].runs, folder / "report.html")
     if json_wanted:
-        say_json({"out": str(folder), "report": str(page) if page else None, "trials": table})
+        echo_json({"out": str(folder), "report": str(page) if page else None, "trials": table})
         return
     names = list(order[0].values)
     rows = [[*names, "validation accuracy"]]
-    rows += [[*(str(t.values[n]) for n in names), told(t)] for t in order]
-    say("\n" + columns(rows))
-    say(f"\nbest first; report of the best: {page}" if page else f"\nruns: {folder}")
+    rows += [[*(str(t.values[n]) for n in names), describe_trial(t)] for t in order]
+    echo("\n" + align_columns(rows))
+    echo(f"\nbest first; report of the best: {page}" if page else f"\nruns: {folder}")

@@ -9,7 +9,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from moiety.report import plots
-from moiety.report.maps import Load, Partition, Routes
+from moiety.report.matrices import Load, PartitionTable, Routes
 from moiety.report.plots import Named
 
 NUMBERED = 12  # columns that have room for a number in each cell
@@ -17,11 +17,11 @@ DISCS = 64  # workers that have room for a disc; more are shaded
 CELLS = 3000  # cells drawn one by one; more become one image
 
 
-def routes(found: Routes, named: Named) -> str:
+def draw_routes(found: Routes, named: Named) -> str:
     """Draw expert by class: shade and number tell the share of a class's rows."""
     values = [[value or 0.0 for value in row] for row in found.share]
     numbered = len(found.classes) <= NUMBERED
-    with plots.canvas(1.1 + 0.36 * len(values)) as (figure, (axes,)):
+    with plots.open_canvas(1.1 + 0.36 * len(values)) as (figure, (axes,)):
         image = _shade(axes, values, 1.0)
         if numbered:
             for expert, row in enumerate(found.share):
@@ -37,25 +37,25 @@ def routes(found: Routes, named: Named) -> str:
         axes.tick_params(length=0)
         axes.set_ylabel("expert")
         _class_names(axes, found.classes)
-        return plots.svg(figure, *named)
+        return plots.write_svg(figure, *named)
 
 
-def load(found: Load, named: Named) -> str:
+def draw_load_map(found: Load, named: Named) -> str:
     """Shade the share of workers that held each expert by round, where experts are many."""
     values = [list(column) for column in zip(*found.share, strict=True)]
-    with plots.canvas(4.5) as (figure, (axes,)):
+    with plots.open_canvas(4.5) as (figure, (axes,)):
         image = _shade(axes, values, max(max(row) for row in values) or 1.0)
         _key(figure, axes, image, "share of workers")
         axes.set_ylabel("expert")
         axes.set_xlabel(f"round, from {found.rounds[0]}")
-        return plots.svg(figure, *named)
+        return plots.write_svg(figure, *named)
 
 
-def partition(found: Partition, named: Named) -> str:
+def draw_partition(found: PartitionTable, named: Named) -> str:
     """Draw class by worker: the area of a disc is the number of rows; a line parts the unseen."""
     rows = [*found.seen, *found.unseen]
     values = [list(column) for column in zip(*rows, strict=True)]
-    with plots.canvas(1.3 + min(0.24 * len(values), 5.0)) as (figure, (axes,)):
+    with plots.open_canvas(1.3 + min(0.24 * len(values), 5.0)) as (figure, (axes,)):
         if len(rows) > DISCS:
             top = max(max(row) for row in values) or 1.0
             _key(figure, axes, _shade(axes, values, top), "rows")
@@ -65,13 +65,13 @@ def partition(found: Partition, named: Named) -> str:
             axes.axvline(len(found.seen), color=plots.INK, linewidth=1.0)
         for place, width, word in _sides(found):
             axes.text(place + width / 2, -0.25, word, ha="center", va="bottom")
-        names = plots.tick_labels(found.classes, 12)
+        names = plots.shorten_labels(found.classes, 12)
         step = max(1, len(names) // 20)
         axes.set_yticks(_middles(values)[::step], names[::step])
         axes.set(xlim=(0, len(rows)), ylim=(len(values), 0), xlabel="worker", ylabel="class")
         places = range(0, len(rows), _stride(len(rows)))
         axes.set_xticks([at + 0.5 for at in places], [str(at) for at in places])
-        return plots.svg(figure, *named)
+        return plots.write_svg(figure, *named)
 
 
 def _stride(workers: int) -> int:
@@ -79,7 +79,7 @@ def _stride(workers: int) -> int:
     return next(step for step in steps if workers <= 8 * step)
 
 
-def _sides(found: Partition) -> list[tuple[int, int, str]]:
+def _sides(found: PartitionTable) -> list[tuple[int, int, str]]:
     seen, unseen = len(found.seen), len(found.unseen)
     sides = [(0, seen, f"seen ({seen})"), (seen, unseen, f"unseen ({unseen})")]
     return [side for side in sides if side[1]]
@@ -117,7 +117,7 @@ def _key(figure: Figure, axes: Axes, image: QuadMesh, label: str) -> None:
 
 
 def _class_names(axes: Axes, classes: Sequence[str]) -> None:
-    names = plots.tick_labels(classes, 12)
+    names = plots.shorten_labels(classes, 12)
     step = max(1, len(names) // 24)
     long = max(len(name) for name in names) > 3
     places = [at + 0.5 for at in range(len(names))]

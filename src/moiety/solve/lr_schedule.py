@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class Schedule(Protocol):
+class RateSchedule(Protocol):
     """Factor on the learning rates at ``progress``, counted in rounds."""
 
     def __call__(self, progress: float, /) -> float: ...
 
 
-def constant(progress: float, /) -> float:
+def constant_rate(progress: float, /) -> float:
     """Leave the learning rates as they are."""
     del progress
     return 1.0
 
 
 @dataclass(frozen=True)
-class Cosine:
+class CosineRate:
     """Fall from 1 to ``floor`` along half a cosine over ``rounds``, after a linear warm-up."""
 
     rounds: int
@@ -42,10 +42,10 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class Steps:
+class SteppedRate:
     """Multiply by ``factor`` when each of the ``at`` rounds is reached.
 
-    >>> Steps(at=(10, 20), factor=0.1)(15)
+    >>> SteppedRate(at=(10, 20), factor=0.1)(15)
     0.1
     """
 
@@ -57,11 +57,11 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Later:
+class LaterRate:
     """Start another schedule at a later round, where a second stage begins."""
 
-    schedule: Schedule
+    lr_schedule: RateSchedule
     start: float
 
     def __call__(self, progress: float, /) -> float:
-        return self.schedule(max(0.0, progress - self.start))
+        return self.lr_schedule(max(0.0, progress - self.start))

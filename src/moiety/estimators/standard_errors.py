@@ -11,18 +11,24 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import block_diag
 
-from moiety.mixtures.experts import Categorical
-from moiety.mixtures.fit import Rows
+from moiety.mixtures.experts import CategoricalExperts
+from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.information import observed_information
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture, centring, mapped, uncentring
-from moiety.mixtures.scale import Scale, moments, scale_of, scaled, stretched
+from moiety.mixtures.model import Mixture, centring_matrix, map_covariates, uncentring_matrix
+from moiety.mixtures.scale import (
+    StandardScale,
+    compute_moments,
+    make_standard_scale,
+    rescale_response,
+    standardise_pair,
+)
 
-FLAT = 1e-10  # an eigenvalue, relative to the largest, in whose direction nothing is known
+SINGULAR = 1e-10  # an eigenvalue, relative to the largest, in whose direction nothing is known
 
 
 @dataclass(frozen=True)
-class Placed:
+class StandardisedMixture:
     """A mixture in standardised units, and the way back.
 
     ``lift`` takes parameters in these units to those of the rows; ``known`` marks the parameters of
@@ -30,12 +36,14 @@ class Placed:
     """
 
     mixture: Mixture
-    scale: Scale
+    scale: StandardScale
     lift: Array
     known: Array
 
 
-def placed(mixture: Mixture, mean: Array, scale: Scale) -> Placed:
+def standardise_with_inverse(
+    mixture: Mixture, mean: Array, scale: StandardScale
+) -> StandardisedMixture:
     """Express a mixture in standardised units; a constant column joins the intercept.
 
     Args:
@@ -43,23 +51,27 @@ def placed(mixture: Mixture, mean: Array, scale: Scale) -> Placed:
         mean: means of all covariates, [d], those of constant ones included.
         scale: what standardises the columns that vary.
     """
-    classes = mixture.experts.coef.shape[2] if isinstance(mixture.experts, Categorical) else 0
+    classes = (
+        mixture.experts.coef.shape[2] if isinstance(mixture.experts, CategoricalExperts) else 0
+    )
     spread = np.ones(len(mean))
     spread[scale.kept] = scale.spread
     columns = np.concatenate([[True], scale.kept])
-    moved = mapped(mapped(mixture, centring(mean, spread)), np.eye(len(columns))[columns])
-    moved = stretched(moved, -scale.shift / scale.factor, 1 / scale.factor)
-    back = uncentring(mean, spread)[:, columns]
+    moved = map_covariates(
+        map_covariates(mixture, centring_matrix(mean, spread)), np.eye(len(columns))[columns]
+    )
+    moved = rescale_response(moved, -scale.shift / scale.factor, 1 / scale.factor)
+    back = uncentring_matrix(mean, spread)[:, columns]
     ends = [np.ones(1)] if not classes else []
     each = [back * scale.factor] * max(classes - 1, 1)
     size = mixture.num_experts
     lift = np.asarray(block_diag(*[back] * (size - 1), *[*each, *ends] * size))
     kept = [columns] * max(classes - 1, 1) + [np.ones(len(ends), bool)]
     known = np.concatenate([columns] * (size - 1) + kept * size)
-    return Placed(moved, scale, lift, known)
+    return StandardisedMixture(moved, scale, lift, known)
 
 
-def standard_errors(mixture: Mixture, rows: Rows) -> dict[str, Array]:
+def standard_errors(mixture: Mixture, rows: RowArrays) -> dict[str, Array]:
     """Give standard errors: ``gate`` [D, K - 1], ``experts``, and ``log_variances`` [K].
 
     Categorical coefficients of the last class are 0 by definition and have none. The coefficient of
@@ -67,29 +79,31 @@ def standard_errors(mixture: Mixture, rows: Rows) -> dict[str, Array]:
     that the rows do not identify.
     """
     x, y, weights = rows[0][:, 1:], rows[1], rows[2]
-    found = moments(x, y, weights)
-    classes = isinstance(mixture.experts, Categorical)
-    there = placed(mixture, found.mean[:-1], scale_of(found, classes=int(classes)))
-    ready = (*scaled(there.scale, x, y), weights)
-    return errors_from(there, observed_information(there.mixture, [ready]))
+    found = compute_moments(x, y, weights)
+    classes = isinstance(mixture.experts, CategoricalExperts)
+    there = standardise_with_inverse(
+        mixture, found.mean[:-1], make_standard_scale(found, classes=int(classes))
+    )
+    ready = (*standardise_pair(there.scale, x, y), weights)
+    return derive_errors(there, observed_information(there.mixture, [ready]))
 
 
-def errors_from(there: Placed, information: Array) -> dict[str, Array]:
+def derive_errors(there: StandardisedMixture, information: Array) -> dict[str, Array]:
     """Give standard errors from the information in standardised units; see standard_errors."""
     with np.errstate(invalid="ignore"):
-        spread = np.where(there.known, np.sqrt(_variances(information, there.lift)), np.nan)
+        spread = np.where(there.known, np.sqrt(_derive_variances(information, there.lift)), np.nan)
     experts, columns = there.mixture.num_experts, len(there.scale.kept) + 1
     cut = columns * (experts - 1)
     gate, rest = spread[:cut].reshape(experts - 1, columns).T, spread[cut:].reshape(experts, -1)
-    if isinstance(there.mixture.experts, Categorical):
+    if isinstance(there.mixture.experts, CategoricalExperts):
         found = {"gate": gate, "experts": rest.reshape(experts, -1, columns).transpose(2, 0, 1)}
     else:
         found = {"gate": gate, "experts": rest[:, :-1].T, "log_variances": rest[:, -1]}
-    _warn(found)
+    _warn_unidentified(found)
     return found
 
 
-def _variances(information: Array, lift: Array) -> Array:
+def _derive_variances(information: Array, lift: Array) -> Array:
     """Give the variances of ``lift`` times the parameters; NaN where they are not identified."""
     scale = np.abs(np.diag(information))
     bare = scale <= 1e-12 * scale.max()
@@ -98,19 +112,19 @@ def _variances(information: Array, lift: Array) -> Array:
     even[bare] = even[:, bare] = 0.0
     try:
         half = np.linalg.cholesky(even)
-        if np.diag(half).min() ** 2 > FLAT:
+        if np.diag(half).min() ** 2 > SINGULAR:
             return (np.linalg.solve(half, ready.T) ** 2).sum(0)
     except np.linalg.LinAlgError:
         pass
     values, vectors = np.linalg.eigh(even)
     parts = (ready @ vectors) ** 2
-    flat = np.abs(values) <= FLAT * np.abs(values).max()
+    flat = np.abs(values) <= SINGULAR * np.abs(values).max()
     lost = parts[:, flat].sum(1) > 1e-8 * parts.sum(1)
     found = (parts[:, ~flat] / values[~flat]).sum(1)
     return np.where(lost | (found < 0), np.nan, found)
 
 
-def _warn(found: dict[str, Array]) -> None:
+def _warn_unidentified(found: dict[str, Array]) -> None:
     """Say which parameters the rows do not identify."""
     missing = [np.argwhere(np.isnan(found[name]))[:, 0] for name in ("gate", "experts")]
     rows = np.unique(np.concatenate(missing)).tolist()

@@ -10,33 +10,35 @@ from typing import Any
 from torch import Tensor
 
 from moiety.data import datasets
-from moiety.data.dataset import Dataset, Scale, fit_scale
-from moiety.models.base import Base
+from moiety.data.dataset import Dataset, FeatureScale, fit_scale
+from moiety.models.base import FeatureModel
 from moiety.recipes.nets import NETS
 from moiety.recipes.record import Federation
 
 
-def stamp(name: str) -> tuple[int, int]:
+def stamp_file(name: str) -> tuple[int, int]:
     """Tell a file from what it was before: when it changed and how long it is."""
     path = Path(name)
-    if not name or name in datasets.SETS or not path.exists():
+    if not name or name in datasets.DATASETS or not path.exists():
         return 0, 0
     return path.stat().st_mtime_ns, path.stat().st_size
 
 
-def standardised(record: Federation, data: Dataset, known: Tensor) -> tuple[Dataset, Scale]:
+def standardise_dataset(
+    record: Federation, data: Dataset, known: Tensor
+) -> tuple[Dataset, FeatureScale]:
     """Bring rows to the shape that the network reads, to one scale, and to the device."""
     pictures = data.x.ndim > 2
     if not NETS[record.net.kind].shaped:
         data = replace(data, x=data.x.flatten(1))
     scale = fit_scale(data.x, known)
-    scale = level(scale) if pictures else scale
+    scale = level_scale(scale) if pictures else scale
     assert data.y is not None
     x, y = scale.apply(data.x).to(record.device), data.y.to(record.device)
     return replace(data, x=x, y=y), scale
 
 
-def fingerprint(data: Dataset) -> str:
+def fingerprint_data(data: Dataset) -> str:
     """Tell data from other data, so that a run does not go on with changed ones."""
     digest = hashlib.blake2b(digest_size=8)
     edges = None if data.graph is None else data.graph.edges
@@ -46,15 +48,15 @@ def fingerprint(data: Dataset) -> str:
     return digest.hexdigest()
 
 
-def level(scale: Scale) -> Scale:
+def level_scale(scale: FeatureScale) -> FeatureScale:
     """Keep pixels that hardly vary (a corner) from being stretched without bound.
 
     Only for pixels, which share a unit: columns of a table differ by as much as they like.
     """
-    return Scale(scale.mean, scale.std.clamp_min(0.1 * float(scale.std.max())))
+    return FeatureScale(scale.mean, scale.std.clamp_min(0.1 * float(scale.std.max())))
 
 
-def on_device(net: Base, device: str) -> Base:
+def move_model(net: FeatureModel, device: str) -> FeatureModel:
     """Move a model's first values."""
     params = {name: t.to(device) for name, t in net.params.items()}
     record: Any = net  # every model is a record with params

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moiety.report import curves, frames, heat, maps
-from moiety.report.frames import Point, Score
-from moiety.report.numbers import as_percent, in_bytes, percent
+from moiety.report import curves, frames, heatmaps, matrices
+from moiety.report.frames import Point, WorkerScore
+from moiety.report.numbers import format_bytes, format_percent, format_percent_spread
 from moiety.report.series import Series
 
 STRIPS = 16  # experts that have room for a strip each
@@ -26,7 +26,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class View:
+class PageFigure:
     """A figure: its finding, how to read it, the picture and its numbers."""
 
     key: str
@@ -37,9 +37,9 @@ class View:
     grids: Sequence[Grid]
 
 
-def views(series: Sequence[Series]) -> list[View]:
+def make_figures(series: Sequence[Series]) -> list[PageFigure]:
     """Make all figures that the ledgers have numbers for."""
-    groups = frames.group_names(series)
+    groups = frames.list_groups(series)
     groups.sort(key=lambda group: group != "unseen")  # the figure that decides comes first
     found = [view for g in groups for view in (_accuracy(series, g), *_timed(series, g))]
     found += [_workers(series), *_loss(series)]
@@ -76,40 +76,44 @@ def _ends(points: Sequence[Point]) -> list[Point]:
     return list({point.label: point for point in points}.values())
 
 
-def _accuracy(series: Sequence[Series], group: str) -> View:
-    points = frames.accuracy(series, group)
+def _accuracy(series: Sequence[Series], group: str) -> PageFigure:
+    points = frames.tabulate_accuracy(series, group)
     # every seed's own last evaluation, as in the summary: a run cut short has no later point
-    final = [(row.label, row.groups.get(group)) for row in frames.summaries(series)]
+    final = [(row.label, row.groups.get(group)) for row in frames.summarize_series(series)]
     ends = sorted(((label, end) for label, end in final if end), key=lambda pair: -pair[1].mean)
-    said = "; ".join(f"{label} {as_percent(end)}" for label, end in ends)
-    key, title = f"accuracy-{group}", f"Accuracy on the {frames.crowd(group)} by round"
+    said = "; ".join(f"{label} {format_percent_spread(end)}" for label, end in ends)
+    key, title = f"accuracy-{group}", f"Accuracy on the {frames.describe_group(group)} by round"
     finding = f"At the last evaluation of each run: {said}."
     reading = (
         "Mean over workers, each counting the same; lines are means over seeds, bands one sample "
         "standard deviation to either side. A run that was never trained is a dashed level. "
         "Where runs end at different rounds, later points are of fewer seeds."
     )
-    picture = curves.accuracy(series, points, group, (key, title, finding))
-    caption = f"Accuracy on the {frames.crowd(group)} (%), over seeds"
-    return View(key, title, finding, reading, picture, [_curve_grid(caption, points, share=True)])
+    picture = curves.draw_accuracy(series, points, group, (key, title, finding))
+    caption = f"Accuracy on the {frames.describe_group(group)} (%), over seeds"
+    return PageFigure(
+        key, title, finding, reading, picture, [_curve_grid(caption, points, share=True)]
+    )
 
 
-def _timed(series: Sequence[Series], group: str) -> list[View]:
-    points = frames.timed(series, group)
+def _timed(series: Sequence[Series], group: str) -> list[PageFigure]:
+    points = frames.tabulate_timed_accuracy(series, group)
     if not points:
         return []
-    key, title = f"timed-{group}", f"Accuracy on the {frames.crowd(group)} by virtual time"
-    ends = [f"{p.label} {as_percent(p.value)} at {_trim(p.clock)} s" for p in _ends(points)]
+    key, title = f"timed-{group}", f"Accuracy on the {frames.describe_group(group)} by virtual time"
+    ends = [
+        f"{p.label} {format_percent_spread(p.value)} at {_trim(p.clock)} s" for p in _ends(points)
+    ]
     finding = f"At the last evaluation: {'; '.join(ends)}."
     reading = "Virtual seconds, from declared speeds, not those of this machine; means over seeds."
-    picture = curves.timed(series, points, group, (key, title, finding))
+    picture = curves.draw_timed_accuracy(series, points, group, (key, title, finding))
     rows = [[p.label, f"{p.clock:.2f}", *(_number(v, 100) for v in _stats(p))] for p in points]
     head = ["method", "virtual s", "mean", "std", "least", "most"]
-    return [View(key, title, finding, reading, picture, [Grid(f"{title} (%)", head, rows)])]
+    return [PageFigure(key, title, finding, reading, picture, [Grid(f"{title} (%)", head, rows)])]
 
 
-def _loss(series: Sequence[Series]) -> list[View]:
-    points = frames.loss(series)
+def _loss(series: Sequence[Series]) -> list[PageFigure]:
+    points = frames.tabulate_loss(series)
     if not points:
         return []
     first: dict[str, Point] = {}
@@ -125,35 +129,37 @@ def _loss(series: Sequence[Series]) -> list[View]:
         "shape of curves, not their heights. Lines are means over seeds, bands one sample standard "
         "deviation to either side."
     )
-    picture = curves.loss(series, points, ("loss", title, finding))
+    picture = curves.draw_loss(series, points, ("loss", title, finding))
     grid = _curve_grid("Training loss, over seeds", points, share=False)
-    return [View("loss", title, finding, reading, picture, [grid])]
+    return [PageFigure("loss", title, finding, reading, picture, [grid])]
 
 
-def _workers(series: Sequence[Series]) -> View:
-    scores = frames.workers(series)
-    rows: list[tuple[str, int, list[Score]]] = []
+def _workers(series: Sequence[Series]) -> PageFigure:
+    scores = frames.tabulate_workers(series)
+    rows: list[tuple[str, int, list[WorkerScore]]] = []
     said = []
     for at, one in enumerate(series):
-        for group in [name for name in frames.group_names([one]) if name != "validation"]:
+        for group in [name for name in frames.list_groups([one]) if name != "validation"]:
             mine = [s for s in scores if s.label == one.label and s.group == group]
             if mine:
                 rows.append((f"{one.label}, {group}", at, mine))
                 middle = statistics.median(score.accuracy for score in mine)
                 least = min(score.accuracy for score in mine)
-                said.append(f"{rows[-1][0]}: {percent(middle)}, worst {percent(least)}")
+                said.append(
+                    f"{rows[-1][0]}: {format_percent(middle)}, worst {format_percent(least)}"
+                )
     title = "Accuracy of every worker"
     finding = f"Median over workers and seeds: {'; '.join(said)}."
     reading = (
         "A dot is a worker of one seed at the last evaluation, its height only keeps dots apart; "
         "the upright bar is the median."
     )
-    picture = curves.workers(rows, ("workers", title, finding))
-    return View("workers", title, finding, reading, picture, [_worker_grid(scores)])
+    picture = curves.draw_workers(rows, ("workers", title, finding))
+    return PageFigure("workers", title, finding, reading, picture, [_worker_grid(scores)])
 
 
-def _worker_grid(scores: Sequence[Score]) -> Grid:
-    by_place: dict[tuple[int, str, int], dict[str, Score]] = {}
+def _worker_grid(scores: Sequence[WorkerScore]) -> Grid:
+    by_place: dict[tuple[int, str, int], dict[str, WorkerScore]] = {}
     for score in scores:
         by_place.setdefault((score.seed, score.group, score.worker), {})[score.label] = score
     names = list(dict.fromkeys(score.label for score in scores))
@@ -167,8 +173,8 @@ def _worker_grid(scores: Sequence[Score]) -> Grid:
     return Grid(f"Accuracy of every worker (%){more}", head, rows, words=3)
 
 
-def _routes(at: int, one: Series) -> list[View]:
-    found = maps.routes(one)
+def _routes(at: int, one: Series) -> list[PageFigure]:
+    found = matrices.tabulate_routes(one)
     if not found:
         return []
     first = found[0]
@@ -192,15 +198,19 @@ def _routes(at: int, one: Series) -> list[View]:
         )
         for route in found
     ]
-    return [View(key, title, finding, reading, heat.routes(first, (key, title, finding)), grids)]
+    return [
+        PageFigure(
+            key, title, finding, reading, heatmaps.draw_routes(first, (key, title, finding)), grids
+        )
+    ]
 
 
-def _favourites(found: maps.Routes) -> str:
+def _favourites(found: matrices.Routes) -> str:
     held: list[list[str]] = [[] for _ in found.share]
     for place, name in enumerate(found.classes):
         column = [row[place] or 0.0 for row in found.share]
         if any(column):
-            held[column.index(max(column))].append(f"class {name} ({percent(max(column))})")
+            held[column.index(max(column))].append(f"class {name} ({format_percent(max(column))})")
     return "; ".join(
         f"expert {expert}: {', '.join(names) or 'none'}" for expert, names in enumerate(held)
     )
@@ -210,23 +220,24 @@ def _cell(count: int, share: float | None) -> str:
     return str(count) if share is None else f"{count} ({100 * share:.1f})"
 
 
-def _load(at: int, one: Series) -> list[View]:
-    found = maps.loads(one)
+def _load(at: int, one: Series) -> list[PageFigure]:
+    found = matrices.tabulate_loads(one)
     if not found:
         return []
     first = found[0]
-    mean = maps.mean_load(first)
+    mean = matrices.average_load(first)
     most, least = mean.index(max(mean)), mean.index(min(mean))
     key, title = f"load-{at}", f"Gate load by round: {one.label}, seed {first.seed}"
     finding = (
         f"Averaged over rounds, expert {most} was held by the largest share of workers "
-        f"({percent(mean[most])}), expert {least} by the smallest ({percent(mean[least])})."
+        f"({format_percent(mean[most])}), expert {least} by the smallest "
+        f"({format_percent(mean[least])})."
     )
     reading = (
         "Share of a round's workers that held each expert. The picture is of the first seed, the "
         "numbers are of all."
     )
-    draw = curves.load if len(mean) <= STRIPS else heat.load
+    draw = curves.draw_load_strips if len(mean) <= STRIPS else heatmaps.draw_load_map
     grids = [
         Grid(
             f"Share of workers that held each expert (%), seed {load.seed}",
@@ -238,21 +249,21 @@ def _load(at: int, one: Series) -> list[View]:
         )
         for load in found
     ]
-    return [View(key, title, finding, reading, draw(first, (key, title, finding)), grids)]
+    return [PageFigure(key, title, finding, reading, draw(first, (key, title, finding)), grids)]
 
 
-def _traffic(series: Sequence[Series]) -> list[View]:
+def _traffic(series: Sequence[Series]) -> list[PageFigure]:
     places = {one.label: at for at, one in enumerate(series)}
-    rows = [(places[row.label], row) for row in maps.traffic(series)]
+    rows = [(places[row.label], row) for row in matrices.tabulate_traffic(series)]
     if not rows:
         return []
     said = "; ".join(
-        f"{row.label} {in_bytes(row.down.mean)} down and {in_bytes(row.up.mean)} up"
+        f"{row.label} {format_bytes(row.down.mean)} down and {format_bytes(row.up.mean)} up"
         for _, row in rows
     )
     title, finding = "Bytes per round", f"A round sends on average: {said}."
     reading = "All workers of a round together, averaged over rounds and seeds; up is hatched."
-    picture = curves.traffic(rows, ("traffic", title, finding))
+    picture = curves.draw_traffic(rows, ("traffic", title, finding))
     head = ["method", "direction", "mean", "least", "most"]
     numbers = [
         [row.label, way, f"{value.mean:.1f}", f"{value.low:.0f}", f"{value.high:.0f}"]
@@ -260,11 +271,11 @@ def _traffic(series: Sequence[Series]) -> list[View]:
         for way, value in (("down", row.down), ("up", row.up))
     ]
     grid = Grid("Bytes in a round, over rounds and seeds", head, numbers, words=2)
-    return [View("traffic", title, finding, reading, picture, [grid])]
+    return [PageFigure("traffic", title, finding, reading, picture, [grid])]
 
 
-def _partition(series: Sequence[Series]) -> list[View]:
-    found = maps.partitions(series)
+def _partition(series: Sequence[Series]) -> list[PageFigure]:
+    found = matrices.list_partitions(series)
     if not found:
         return []
     first = found[0]
@@ -282,12 +293,12 @@ def _partition(series: Sequence[Series]) -> list[View]:
         if len(found) > 1
         else ""
     )
-    picture = heat.partition(first, ("partition", title, finding))
+    picture = heatmaps.draw_partition(first, ("partition", title, finding))
     grids = [_rows_grid(one) for one in found]
-    return [View("partition", title, finding, reading, picture, grids)]
+    return [PageFigure("partition", title, finding, reading, picture, grids)]
 
 
-def _rows_grid(found: maps.Partition) -> Grid:
+def _rows_grid(found: matrices.PartitionTable) -> Grid:
     sides = [("seen", row) for row in found.seen] + [("unseen", row) for row in found.unseen]
     rows = [
         [str(worker), side, *(str(count) for count in row), str(sum(row))]

@@ -14,24 +14,39 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 
-from moiety.estimators.base import ALGORITHMS, MixtureEstimator, counted, generator, weighed
-from moiety.estimators.stream import ENOUGH, Waiting, begun, fed, gathered, shown
+from moiety.estimators.base import (
+    ALGORITHMS,
+    MixtureEstimator,
+    drop_zero_weights,
+    lift_weights,
+    make_numpy_generator,
+)
+from moiety.estimators.online import (
+    ROWS_PER_PARAMETER,
+    WaitingRows,
+    append_waiting_rows,
+    begin_online_fit,
+    express_in_row_units,
+    update_online_fit,
+)
 from moiety.mixtures.em import Fit
-from moiety.mixtures.experts import blank
-from moiety.mixtures.fit import Rows, Search
-from moiety.mixtures.learn import Learned, affordable, learn, parameters
+from moiety.mixtures.em_starts import make_labelled_start, raise_variances
+from moiety.mixtures.experts import make_blank_experts
+from moiety.mixtures.fit import RowArrays, Search
+from moiety.mixtures.learn import LearnedMixture, count_needed_parameters, learn_rows, limit_experts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
-from moiety.mixtures.scale import Scale, rescaled
-from moiety.mixtures.start import from_labels, softened
+from moiety.mixtures.scale import StandardScale, standardise_mixture
 
 
-def _fresh(mixture: Mixture) -> Mixture:
+def _soften(mixture: Mixture) -> Mixture:
     """Raise the variances of a mixture to what EM can start from."""
-    return Mixture(mixture.gate, softened(mixture.experts))
+    return Mixture(mixture.gate, raise_variances(mixture.experts))
 
 
-def _labelled(scale: Scale, ready: Rows, labels: Array, search: Search) -> Mixture:
+def _start_from_user_labels(
+    scale: StandardScale, ready: RowArrays, labels: Array, search: Search
+) -> Mixture:
     """Start from the user's labels."""
     del scale
     places = np.unique(labels, return_inverse=True)[1]
@@ -39,11 +54,11 @@ def _labelled(scale: Scale, ready: Rows, labels: Array, search: Search) -> Mixtu
         raise ValueError(
             f"init has {places.max() + 1} labels for {search.num_experts} experts; give as many"
         )
-    zero = blank(ready[0].shape[1], search.num_experts, search.classes)
-    return from_labels(zero, *ready, places)
+    zero = make_blank_experts(ready[0].shape[1], search.num_experts, search.classes)
+    return make_labelled_start(zero, *ready, places)
 
 
-class Single(MixtureEstimator):
+class SingleEstimator(MixtureEstimator):
     """The fits of an estimator whose rows are on one machine."""
 
     warm_start: bool
@@ -58,14 +73,14 @@ class Single(MixtureEstimator):
         """
         earlier = self.mixture_ if self.warm_start and "mixture_" in vars(self) else None
         X, y, weights = self._rows(X, y, sample_weight, reset=True)
-        (X, y, weights), factor = weighed(counted((X, y, weights)))
+        (X, y, weights), factor = lift_weights(drop_zero_weights((X, y, weights)))
         self._learn_classes(y)
         rows = (X, self._encoded(y), weights)
         search = self._capped(rows)
-        learned = learn(
+        learned = learn_rows(
             rows,
             search,
-            generator(self.random_state),
+            make_numpy_generator(self.random_state),
             each=self._each,
             begin=self._begin(earlier, rows, search),
             solve=ALGORITHMS[self.algorithm],
@@ -87,35 +102,39 @@ class Single(MixtureEstimator):
         if not isinstance(self.init, str) and self._known_start() is None:
             raise ValueError("init holds labels of rows, and a stream has none yet; name a start")
         first = "stream_" not in vars(self)
-        X, y, weights = counted(self._rows(X, y, sample_weight, reset=first))
+        X, y, weights = drop_zero_weights(self._rows(X, y, sample_weight, reset=first))
         if first:
             self._learn_classes(y if classes is None else np.asarray(classes))
         rows = (X, self._encoded(y), weights)
         state = None if first else self.stream_
-        if first or isinstance(state, Waiting):
-            return self._gather(gathered(state if isinstance(state, Waiting) else None, rows))
+        if first or isinstance(state, WaitingRows):
+            return self._gather(
+                append_waiting_rows(state if isinstance(state, WaitingRows) else None, rows)
+            )
         if state is None:
-            state = begun(self.learned_, self.n_rows_, self.lift_)
-        self.stream_ = fed(state, rows, self._search().prior)
-        return self._show(shown(self.stream_))
+            state = begin_online_fit(self.learned_, self.n_rows_, self.lift_)
+        self.stream_ = update_online_fit(state, rows, self._search().prior)
+        return self._show(express_in_row_units(self.stream_))
 
-    def _gather(self, raw: Rows) -> Any:
+    def _gather(self, raw: RowArrays) -> Any:
         """Fit all rows so far, and hold them while they are few."""
-        rows, factor = weighed(raw)
+        rows, factor = lift_weights(raw)
         search, columns = self._search(), rows[0].shape[1] + 1
         asked = search.num_experts, columns, search.classes
-        search = replace(search, num_experts=affordable(*asked, rows[2].sum()))
-        rng, begin = generator(self.random_state), self._begin(None, rows, search)
+        search = replace(search, num_experts=limit_experts(*asked, rows[2].sum()))
+        rng, begin = make_numpy_generator(self.random_state), self._begin(None, rows, search)
         solve = ALGORITHMS[self.algorithm]
-        learned = learn(rows, search, rng, each=self._each, begin=begin, solve=solve)
+        learned = learn_rows(rows, search, rng, each=self._each, begin=begin, solve=solve)
         self._publish(learned, factor, len(raw[0]))
-        enough = len(raw[0]) >= ENOUGH * parameters(*asked)
-        self.stream_ = begun(learned, len(raw[0]), factor) if enough else Waiting(raw)
+        enough = len(raw[0]) >= ROWS_PER_PARAMETER * count_needed_parameters(*asked)
+        self.stream_ = (
+            begin_online_fit(learned, len(raw[0]), factor) if enough else WaitingRows(raw)
+        )
         return self
 
-    def _capped(self, rows: Rows) -> Search:
+    def _capped(self, rows: RowArrays) -> Search:
         search, columns = self._search(), rows[0].shape[1] + 1
-        most = affordable(search.num_experts, columns, search.classes, rows[2].sum())
+        most = limit_experts(search.num_experts, columns, search.classes, rows[2].sum())
         if most < search.num_experts:
             warnings.warn(
                 f"{len(rows[0])} rows are too few for n_experts={search.num_experts} with "
@@ -132,11 +151,11 @@ class Single(MixtureEstimator):
         jobs = Parallel(n_jobs=self.n_jobs, prefer="threads")
         return jobs(delayed(function)(item) for item in items)  # type: ignore[return-value]
 
-    def _begin(self, earlier: Mixture | None, rows: Rows, search: Search) -> Any:
+    def _begin(self, earlier: Mixture | None, rows: RowArrays, search: Search) -> Any:
         """Give what makes the only start, where the user named one."""
         known = self._known_start() if earlier is None else earlier
         if known is not None:
-            return lambda scale, _: _fresh(rescaled(known, scale))
+            return lambda scale, _: _soften(standardise_mixture(known, scale))
         if isinstance(self.init, str):
             return None
         labels = np.asarray(self.init)
@@ -145,9 +164,9 @@ class Single(MixtureEstimator):
                 f"init has shape {labels.shape}, but {len(rows[1])} rows have weight; "
                 "give one label per row"
             )
-        return lambda scale, ready: _labelled(scale, ready, labels, search)
+        return lambda scale, ready: _start_from_user_labels(scale, ready, labels, search)
 
-    def _publish(self, learned: Learned, factor: float, count: int) -> Any:
+    def _publish(self, learned: LearnedMixture, factor: float, count: int) -> Any:
         """Set what a fit of so many rows leaves behind; weights were multiplied by a factor."""
         self.learned_, self.stream_ = learned, None
         self.lift_, self.n_rows_ = factor, count

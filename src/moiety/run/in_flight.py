@@ -9,19 +9,19 @@ from typing import Any
 from torch import Tensor
 
 from moiety.core.axes import Part
-from moiety.core.files import to_device
-from moiety.core.state import Clock, Flight, Job, Share
+from moiety.core.files import move_tensors
+from moiety.core.state import Clock, InFlight, Job, Share
 
 Tree = Mapping[Any, Any]
 
 
-def under_way(job: Job) -> list[tuple[list[str | int], Tensor]]:
+def list_job_tensors(job: Job) -> list[tuple[list[str | int], Tensor]]:
     """List every tensor of a job with its path; nobody has two jobs, so its worker names it."""
     here: list[str | int] = ["flight", job.worker]
     trees = {"piece": job.piece, "brief": job.brief, "part": job.share.part.axes}
     found = [([*here, place, n], t) for place, tree in trees.items() for n, t in tree.items()]
-    for section, tree in job.slots.items():
-        found += [([*here, "slots", section, name], t) for name, t in tree.items()]
+    for section, tree in job.optimizer_state.items():
+        found += [([*here, "optimizer_state", section, name], t) for name, t in tree.items()]
     return found
 
 
@@ -29,7 +29,7 @@ def clock_to_json(clock: Clock) -> Mapping[str, Any]:
     """Write all of a clock but its tensors; JSON keeps every bit of a number."""
     return {
         "now": clock.now,
-        "took": [[worker, seconds] for worker, seconds in clock.took.items()],
+        "took": [[worker, seconds] for worker, seconds in clock.job_seconds.items()],
         "flight": [
             {
                 "end": one.end,
@@ -41,22 +41,22 @@ def clock_to_json(clock: Clock) -> Mapping[str, Any]:
                 "names": one.job.share.part.names,
                 "known": sorted(one.job.known),
             }
-            for one in clock.flight
+            for one in clock.in_flight
         ],
     }
 
 
 def clock_from_json(raw: Mapping[str, Any], trees: Tree) -> Clock:
     """Read what ``clock_to_json`` wrote, with the tensors by worker."""
-    flight = tuple(
-        Flight(job_of(one, trees.get(one["worker"], {})), one["end"], one["seconds"])
+    in_flight = tuple(
+        InFlight(job_from_json(one, trees.get(one["worker"], {})), one["end"], one["seconds"])
         for one in raw["flight"]
     )
-    took: Sequence[tuple[int, float]] = raw["took"]
-    return Clock(raw["now"], flight, dict(took))
+    job_seconds: Sequence[tuple[int, float]] = raw["took"]
+    return Clock(raw["now"], in_flight, dict(job_seconds))
 
 
-def job_of(raw: Mapping[str, Any], tree: Tree) -> Job:
+def job_from_json(raw: Mapping[str, Any], tree: Tree) -> Job:
     """Put one job together again."""
     names = None if raw["names"] is None else tuple(raw["names"])
     return Job(
@@ -66,18 +66,20 @@ def job_of(raw: Mapping[str, Any], tree: Tree) -> Job:
         Share(Part(tree.get("part", {}), names), raw["role"]),
         tree.get("piece", {}),
         tree.get("brief", {}),
-        tree.get("slots", {}),
+        tree.get("optimizer_state", {}),
         frozenset(raw["known"]),
     )
 
 
-def clock_to(clock: Clock, device: str) -> Clock:
+def move_clock(clock: Clock, device: str) -> Clock:
     """Move the tensors of jobs under way to a device; the indices of parts stay where they are."""
 
     def moved(job: Job) -> Job:
-        slots = {section: to_device(tree, device) for section, tree in job.slots.items()}
-        piece, brief = to_device(job.piece, device), to_device(job.brief, device)
-        return replace(job, piece=piece, brief=brief, slots=slots)
+        optimizer_state = {
+            section: move_tensors(tree, device) for section, tree in job.optimizer_state.items()
+        }
+        piece, brief = move_tensors(job.piece, device), move_tensors(job.brief, device)
+        return replace(job, piece=piece, brief=brief, optimizer_state=optimizer_state)
 
-    flight = tuple(replace(one, job=moved(one.job)) for one in clock.flight)
-    return replace(clock, flight=flight)
+    in_flight = tuple(replace(one, job=moved(one.job)) for one in clock.in_flight)
+    return replace(clock, in_flight=in_flight)

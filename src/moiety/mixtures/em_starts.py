@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from moiety.mixtures.experts import Categorical, Gaussian, Push
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts, StepOptions
 from moiety.mixtures.logit import Array, weighted_grams
 from moiety.mixtures.model import Mixture
 
 
-def slabs(features_NF: Array, weights_N: Array, parts: int, direction_F: Array) -> Array:
+def cut_slabs(features_NF: Array, weights_N: Array, parts: int, direction_F: Array) -> Array:
     """Cut the rows into parts of equal weight along a direction; labels 0..parts-1, [N]."""
     score = features_NF @ direction_F
     order = np.argsort(score, kind="stable")
@@ -25,7 +25,7 @@ def slabs(features_NF: Array, weights_N: Array, parts: int, direction_F: Array) 
     return labels
 
 
-def lloyd(features_NF: Array, weights_N: Array, labels: Array, parts: int, steps: int) -> Array:
+def run_lloyd(features_NF: Array, weights_N: Array, labels: Array, parts: int, steps: int) -> Array:
     """Improve labels by weighted k-means; an empty part stays empty."""
     for _ in range(steps):
         shares = (labels[:, None] == np.arange(parts)) * weights_N[:, None]
@@ -39,22 +39,22 @@ def lloyd(features_NF: Array, weights_N: Array, labels: Array, parts: int, steps
     return labels
 
 
-def kmeans_labels(
+def label_by_kmeans(
     features_NF: Array, weights_N: Array, parts: int, rng: np.random.Generator
 ) -> Array:
     """Cut along a random direction, then by k-means."""
-    labels = slabs(features_NF, weights_N, parts, rng.standard_normal(features_NF.shape[1]))
-    return lloyd(features_NF, weights_N, labels, parts, 20)
+    labels = cut_slabs(features_NF, weights_N, parts, rng.standard_normal(features_NF.shape[1]))
+    return run_lloyd(features_NF, weights_N, labels, parts, 20)
 
 
-def slab_labels(
+def label_by_slabs(
     features_NF: Array, weights_N: Array, parts: int, rng: np.random.Generator
 ) -> Array:
     """Cut along a random direction only."""
-    return slabs(features_NF, weights_N, parts, rng.standard_normal(features_NF.shape[1]))
+    return cut_slabs(features_NF, weights_N, parts, rng.standard_normal(features_NF.shape[1]))
 
 
-def features(x_ND: Array, y: Array, classes: int) -> Array:
+def join_start_features(x_ND: Array, y: Array, classes: int) -> Array:
     """Join the covariates and the response: standardised, or as centred indicators of classes."""
     if not classes:
         return np.column_stack([x_ND[:, 1:], y])
@@ -62,22 +62,28 @@ def features(x_ND: Array, y: Array, classes: int) -> Array:
     return np.concatenate([x_ND[:, 1:], hits - hits.mean(0)], 1)
 
 
-def from_labels(
-    zero: Gaussian | Categorical, x_ND: Array, y: Array, weights_N: Array, labels: Array
+def make_labelled_start(
+    zero: GaussianExperts | CategoricalExperts,
+    x_ND: Array,
+    y: Array,
+    weights_N: Array,
+    labels: Array,
 ) -> Mixture:
     """Fit each expert to its label's rows, from experts that know nothing; the gate is zero."""
     columns, parts = zero.coef.shape[:2]
     shares = (labels[:, None] == np.arange(parts)) * weights_N[:, None]
     pull = zero.pull(zero.lines(x_ND), y, shares)
     grams = weighted_grams(x_ND, pull.curves)
-    ridge = 0.0 if isinstance(zero, Gaussian) else 1e-3 * float(weights_N.sum())
-    experts = zero.advance(grams, x_ND.T @ pull.slopes, pull.squares, Push(ridge, 0.0))
-    return Mixture(np.zeros((columns, parts)), softened(experts))
+    ridge = 0.0 if isinstance(zero, GaussianExperts) else 1e-3 * float(weights_N.sum())
+    experts = zero.advance(grams, x_ND.T @ pull.slopes, pull.squares, StepOptions(ridge, 0.0))
+    return Mixture(np.zeros((columns, parts)), raise_variances(experts))
 
 
-def softened(experts: Gaussian | Categorical) -> Gaussian | Categorical:
+def raise_variances(
+    experts: GaussianExperts | CategoricalExperts,
+) -> GaussianExperts | CategoricalExperts:
     """Raise variances far below the others', which would trap EM at a few rows."""
-    if isinstance(experts, Categorical):
+    if isinstance(experts, CategoricalExperts):
         return experts
     least = 0.01 * experts.variances.mean()
-    return Gaussian(experts.coef, np.maximum(experts.variances, max(least, 1e-6)))
+    return GaussianExperts(experts.coef, np.maximum(experts.variances, max(least, 1e-6)))

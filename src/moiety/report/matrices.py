@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moiety.core.ledger import Ledger
-from moiety.report.frames import Spread, spread
+from moiety.report.frames import Spread, summarize_values
 from moiety.report.series import Series
 
 
@@ -37,7 +37,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Traffic:
+class RoundTraffic:
     """Bytes of one round over the rounds and seeds of a series, down and up."""
 
     label: str
@@ -46,7 +46,7 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Partition:
+class PartitionTable:
     """Rows per class of every worker, [workers][classes]; those seen come first."""
 
     seed: int
@@ -55,10 +55,10 @@ class Partition:
     unseen: Sequence[Sequence[int]]
 
 
-def normalised(counts: Sequence[Sequence[int]]) -> list[list[float | None]]:
+def normalise_columns(counts: Sequence[Sequence[int]]) -> list[list[float | None]]:
     """Divide every column by its sum; a column of zeros has no shares.
 
-    >>> normalised([[1, 0], [3, 0]])
+    >>> normalise_columns([[1, 0], [3, 0]])
     [[0.25, None], [0.75, None]]
     """
     totals = [sum(column) for column in zip(*counts, strict=True)]
@@ -68,7 +68,7 @@ def normalised(counts: Sequence[Sequence[int]]) -> list[list[float | None]]:
     ]
 
 
-def routes(one: Series) -> list[Routes]:
+def tabulate_routes(one: Series) -> list[Routes]:
     """Tabulate expert by class for every run of a series that routed rows."""
     return [
         Routes(
@@ -76,7 +76,7 @@ def routes(one: Series) -> list[Routes]:
             ledger.start.seed,
             _classes(ledger, len(found[-1][0])),
             found[-1],
-            normalised(found[-1]),
+            normalise_columns(found[-1]),
         )
         for ledger in one.ledgers
         if (found := [e.routes for e in ledger.evaluations if e.routes])
@@ -88,7 +88,7 @@ def _classes(ledger: Ledger, width: int) -> list[str]:
     return names if len(names) == width else [str(index) for index in range(width)]
 
 
-def loads(one: Series) -> list[Load]:
+def tabulate_loads(one: Series) -> list[Load]:
     """Tabulate the gate load by round for every run of a series that has one."""
     found = [[entry for entry in ledger.rounds if entry.gate_load] for ledger in one.ledgers]
     return [
@@ -103,36 +103,39 @@ def loads(one: Series) -> list[Load]:
     ]
 
 
-def mean_load(load: Load) -> list[float]:
+def average_load(load: Load) -> list[float]:
     """Average the load of each expert over rounds."""
     return [statistics.fmean(column) for column in zip(*load.share, strict=True)]
 
 
-def traffic(series: Sequence[Series]) -> list[Traffic]:
+def tabulate_traffic(series: Sequence[Series]) -> list[RoundTraffic]:
     """Tabulate the bytes of a round, over all rounds and seeds; references send none."""
     found = []
     for one in series:
         rounds = [entry for ledger in one.ledgers for entry in ledger.rounds]
-        down, up = spread(r.down_bytes for r in rounds), spread(r.up_bytes for r in rounds)
+        down, up = (
+            summarize_values(r.down_bytes for r in rounds),
+            summarize_values(r.up_bytes for r in rounds),
+        )
         if down is not None and up is not None:
-            found.append(Traffic(one.label, down, up))
+            found.append(RoundTraffic(one.label, down, up))
     return found
 
 
-def partitions(series: Sequence[Series]) -> list[Partition]:
+def list_partitions(series: Sequence[Series]) -> list[PartitionTable]:
     """List the different partitions that the runs were made on, each with its first seed."""
-    found: list[Partition] = []
+    found: list[PartitionTable] = []
     for ledger in (ledger for one in series for ledger in one.ledgers):
         start = ledger.start
         rows = [*start.seen, *start.unseen]
         known = any((p.seen, p.unseen) == (start.seen, start.unseen) for p in found)
         if rows and not known:
             names = _classes(ledger, len(rows[0]))
-            found.append(Partition(start.seed, names, start.seen, start.unseen))
+            found.append(PartitionTable(start.seed, names, start.seen, start.unseen))
     return found
 
 
-def unlike(series: Sequence[Series]) -> list[int]:
+def find_unlike_seeds(series: Sequence[Series]) -> list[int]:
     """List the seeds for which not all series were run on the same partition."""
     by_seed: dict[int, list[Ledger]] = {}
     for one in series:
