@@ -25,8 +25,8 @@ from moiety.methods.asyncdrop import asyncdrop
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.mlp import mlp
 from moiety.rounds.asynchronous import AsyncPlan, Concurrency, await_commit, weigh_replies
+from moiety.rounds.commit import commit_replies as fold
 from moiety.rounds.schedule import Schedule
-from moiety.rounds.synchronous import commit_replies as fold
 from moiety.rounds.synchronous import initialise_state
 
 SECONDS, QUICK_SECONDS, SEEDS, TARGET = 160, 40, (0, 1, 2), 0.60

@@ -28,7 +28,8 @@ from moiety.engine.pool import Pool
 from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields
-from moiety.rounds.synchronous import commit_replies, initialise_state, make_jobs
+from moiety.rounds.commit import commit_replies
+from moiety.rounds.synchronous import initialise_state, make_jobs
 from moiety.run.evaluate import evaluate_groups
 from moiety.run.ledger import TrafficMeter
 from moiety.serve.personal import deploy_subnet

@@ -17,7 +17,8 @@ from moiety.models.gated import common_expert
 from moiety.models.mlp import linear, mlp
 from moiety.models.module import from_module
 from moiety.models.normed import normed
-from moiety.rounds.synchronous import commit_replies, initialise_state, make_jobs, play_round
+from moiety.rounds.commit import commit_replies
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.run.train import TrainConfig, train
 from moiety.serve.predictor import load_model
 

@@ -16,7 +16,8 @@ from moiety.engine.serial import Serial
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.mlp import mlp
-from moiety.rounds.synchronous import commit_replies, initialise_state, play_round
+from moiety.rounds.commit import commit_replies
+from moiety.rounds.synchronous import initialise_state, play_round
 
 
 def parts(case, rounds: int = 3) -> list[Part]:

@@ -11,13 +11,8 @@ from moiety.core.streams import stream
 from moiety.engine.serial import Serial
 from moiety.methods.ddome import ddome
 from moiety.methods.demo import make_two_class_workers
-from moiety.rounds.synchronous import (
-    commit_replies,
-    initialise_state,
-    make_jobs,
-    play_round,
-    query_jobs,
-)
+from moiety.rounds.commit import commit_replies
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round, query_jobs
 
 FREE = [3, 4, 5]
 ANCHORS = {0: 0, 1: 1, 2: 2}

@@ -10,7 +10,7 @@ import torch
 from moiety.core.fold import Precision
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, Reply, Share
-from moiety.core.store import LocalStore as Store
+from moiety.core.store import LocalStore
 from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
 from moiety.estimators import DistributedMixtureOfExpertsClassifier
@@ -81,9 +81,16 @@ def test_a_worker_fits_what_the_estimators_machine_fits():
         assert reply.record.loss_first == pytest.approx(np.log(2))  # all zeros: a coin
 
 
+def merge_all(merge, params, axes, replies):
+    under_way = merge.begin(LocalStore(params, axes))
+    for reply in replies:
+        under_way.add(reply)
+    return under_way.close()
+
+
 def test_the_merge_is_the_estimators_reduction():
     method, _, replies, sent = fitted()
-    merged = method.merge(Store(initialise_state(method).params, method.model.axes), replies)
+    merged = merge_all(method.merge, initialise_state(method).params, method.model.axes, replies)
     wanted = reduce_mixtures(
         [one.local for one in sent],
         pool_support(sent),
@@ -141,10 +148,10 @@ def test_the_same_mixture_from_everybody_is_the_result():
     model = mixture(1, 2, 2)
     piece = {name: torch.randn_like(tensor) for name, tensor in model.params.items()}
     replies = [Reply(w, Share(), piece, Precision(w + 1.0)) for w in range(3)]
-    merged = Transport(ReductionConfig(2))(Store(model.params, model.axes), replies)
+    merged = merge_all(Transport(ReductionConfig(2)), model.params, model.axes, replies)
     assert all(torch.equal(merged.params[name], piece[name]) for name in piece)
     assert all(mask.all() for mask in merged.held.values())
-    none = Transport(ReductionConfig(2))(Store(model.params, model.axes), [])
+    none = merge_all(Transport(ReductionConfig(2)), model.params, model.axes, [])
     assert not none.held
     assert all(torch.equal(none.params[name], model.params[name]) for name in piece)
 

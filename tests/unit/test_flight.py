@@ -28,8 +28,9 @@ from moiety.rounds.asynchronous import (
     move_limit,
     weigh_replies,
 )
+from moiety.rounds.commit import commit_replies
 from moiety.rounds.schedule import Schedule, Speeds
-from moiety.rounds.synchronous import commit_replies, initialise_state, make_jobs, play_round
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.run.cohort import UniformCohort
 from moiety.split.nested import Nested, Widths
 from moiety.split.scored import Scored, drop_window, measure_movement

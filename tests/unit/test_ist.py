@@ -27,7 +27,8 @@ from moiety.ops.trees import map_tree
 from moiety.plan.count import count_perceptron, narrow_widths
 from moiety.recipes.build import build_run
 from moiety.recipes.record import Federation, Net, Participation, Population
-from moiety.rounds.synchronous import commit_replies, initialise_state, make_jobs, play_round
+from moiety.rounds.commit import commit_replies
+from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.split.own import Own
 
 SEED = 5

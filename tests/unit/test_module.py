@@ -22,7 +22,8 @@ from moiety.methods.ist import ist
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.module import from_module
 from moiety.ops.optim import SGD
-from moiety.rounds.synchronous import commit_replies, initialise_state, play_round
+from moiety.rounds.commit import commit_replies
+from moiety.rounds.synchronous import initialise_state, play_round
 from moiety.serve.config import rebuild_model
 from moiety.solve.sgd import LocalSGD
 from moiety.tasks.objectives import CrossEntropy

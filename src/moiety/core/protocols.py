@@ -137,18 +137,22 @@ class Split(Protocol):
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]: ...
 
 
+class OpenMerge(Protocol):
+    """A merge under way: replies go in one by one, so that nobody need hold them all."""
+
+    def add(self, reply: Reply, /) -> None: ...
+    def close(self) -> Merged: ...
+
+
 class Merge(Protocol):
     """How parts become a model."""
 
-    def __call__(self, store: Store, replies: Iterable[Reply], /) -> Merged: ...
+    def weigh(self, reply: Reply, /) -> Precision:
+        """Say how well a reply is known; travelling memory is folded by the same weight."""
+        ...
 
-
-@runtime_checkable
-class WeighsReplies(Protocol):
-    """A merge that weighs replies by more than their precision; travelling memory follows it."""
-
-    def weight(self, reply: Reply, /) -> Precision:
-        """Say how well a reply is known."""
+    def begin(self, store: Store, /) -> OpenMerge:
+        """Begin the merge of one round, into a store that is used by it alone."""
         ...
 
 

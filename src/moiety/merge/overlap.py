@@ -1,6 +1,6 @@
 """Each coordinate becomes the precision-weighted mean of those who held it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from moiety.core.fold import Precision
@@ -9,29 +9,46 @@ from moiety.core.state import Reply
 from moiety.core.store import Store
 
 
-def overlap(store: Store, replies: Iterable[Reply], /) -> Merged:
+def read_precision(reply: Reply, /) -> Precision:
+    """Weigh a reply as its worker says."""
+    return reply.precision
+
+
+def weigh_by_rows(reply: Reply, /) -> Precision:
+    """Weigh a reply by its number of rows as well, as McMahan et al. do."""
+    know = reply.precision
+    return replace(know, scalar=know.scalar * reply.record.rows)
+
+
+@dataclass(frozen=True)
+class OverlapFold:
+    """An overlap under way."""
+
+    weigh: Callable[[Reply], Precision]
+    store: Store
+
+    def add(self, reply: Reply, /) -> None:
+        self.store.add(reply.share.part, reply.piece, self.weigh(reply))
+
+    def close(self) -> Merged:
+        return Merged(*self.store.close())
+
+
+@dataclass(frozen=True)
+class Overlap:
     """Fold replies as they come; nobody's coordinate keeps its value.
 
     With whole parts this is federated averaging (McMahan et al., arXiv:1602.05629); with parts
     cut along axes it is the mean over holders of IST, HeteroFL and DDOME.
+
+    Args:
+        weigh: how well a reply is known.
     """
-    for reply in replies:
-        store.add(reply.share.part, reply.piece, reply.precision)
-    params, held = store.close()
-    return Merged(params, held)
+
+    weigh: Callable[[Reply], Precision] = read_precision
+
+    def begin(self, store: Store, /) -> OverlapFold:
+        return OverlapFold(self.weigh, store)
 
 
-@dataclass(frozen=True)
-class OverlapByRows:
-    """Fold replies, each weighed by its number of rows as well, as McMahan et al. do."""
-
-    def weight(self, reply: Reply, /) -> Precision:
-        """Say how well a reply is known, rows counted."""
-        know = reply.precision
-        return replace(know, scalar=know.scalar * reply.record.rows)
-
-    def __call__(self, store: Store, replies: Iterable[Reply], /) -> Merged:
-        return overlap(store, (replace(one, precision=self.weight(one)) for one in replies))
-
-
-overlap_by_rows = OverlapByRows()
+overlap, overlap_by_rows = Overlap(), Overlap(weigh_by_rows)

@@ -5,13 +5,14 @@ Letters: S support rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from moiety.core.fold import Precision
 from moiety.core.protocols import Merged
 from moiety.core.state import Reply
 from moiety.core.store import Store
@@ -42,15 +43,11 @@ class Transport:
     recipe: ReductionConfig
     seed: int = 0
 
-    def __call__(self, store: Store, replies: Iterable[Reply], /) -> Merged:
-        found = sorted(replies, key=lambda reply: reply.worker)
-        if not found:
-            return Merged(*store.close())
-        first = found[0].piece
-        alike = all(is_same_piece(reply.piece, first) for reply in found)
-        params = first if alike else self.reduce(found)
-        held = {name: torch.ones((1,) * t.ndim, dtype=torch.bool) for name, t in params.items()}
-        return Merged(params, {name: mask.to(params[name].device) for name, mask in held.items()})
+    def weigh(self, reply: Reply, /) -> Precision:
+        return reply.precision
+
+    def begin(self, store: Store, /) -> GatheredReplies:
+        return GatheredReplies(self, store)
 
     def reduce(self, replies: Sequence[Reply]) -> Params:
         """Reduce mixtures that differ."""
@@ -58,6 +55,28 @@ class Transport:
         rng = np.random.default_rng(hash_address(self.seed, "transport"))
         done = reduce_mixtures(locals_, gather_support(replies), self.recipe, rng)
         return write_mixture(done.mixture, replies[0].piece)
+
+
+@dataclass(frozen=True)
+class GatheredReplies:
+    """A transport under way: it needs all mixtures together."""
+
+    transport: Transport
+    store: Store
+    replies: list[Reply] = field(default_factory=list)
+
+    def add(self, reply: Reply, /) -> None:
+        self.replies.append(reply)
+
+    def close(self) -> Merged:
+        found = sorted(self.replies, key=lambda reply: reply.worker)
+        if not found:
+            return Merged(*self.store.close())
+        first = found[0].piece
+        alike = all(is_same_piece(reply.piece, first) for reply in found)
+        params = first if alike else self.transport.reduce(found)
+        held = {name: torch.ones((1,) * t.ndim, dtype=torch.bool) for name, t in params.items()}
+        return Merged(params, {name: mask.to(params[name].device) for name, mask in held.items()})
 
 
 def is_same_piece(first: Params, second: Params) -> bool:

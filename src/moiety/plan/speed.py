@@ -25,7 +25,8 @@ from moiety.engine.work import (
     run_steps_in_place,
     use_one_thread,
 )
-from moiety.rounds.synchronous import commit_replies, make_jobs
+from moiety.rounds.commit import commit_replies
+from moiety.rounds.synchronous import make_jobs
 
 
 def time_median(act: Callable[[], object], repeats: int = 5, warm: int = 2) -> float:

@@ -19,14 +19,9 @@ from moiety.core.protocols import Engine, Method
 from moiety.core.state import Clock, InFlight, Job, Reply, State
 from moiety.core.types import Params
 from moiety.ops.sample import sample_distinct
+from moiety.rounds.commit import commit_replies, open_optimizer_stores
 from moiety.rounds.schedule import Schedule
-from moiety.rounds.synchronous import (
-    Dispatch,
-    commit_replies,
-    make_jobs,
-    open_optimizer_store,
-    query_jobs,
-)
+from moiety.rounds.synchronous import Dispatch, make_jobs, query_jobs
 
 MOST_WINDOWS = 1e6
 """Windows without a reply that are counted one by one; after more, the next reply ends the wait."""
@@ -221,10 +216,7 @@ def weigh_replies(
     """
     schedule, method = async_plan.schedule, async_plan.method
     store = method.store(state.params, method.model.axes)
-    stores = {
-        name: open_optimizer_store(method, tensors)
-        for name, tensors in state.optimizer_state.items()
-    }
+    stores = open_optimizer_stores(method, state)
     for job, reply in zip(jobs, replies, strict=True):
         late = state.round - job.round
         follow = schedule.weight(late)

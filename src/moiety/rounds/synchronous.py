@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from torch import Generator
 
 from moiety.core.axes import Part
-from moiety.core.protocols import Cohort, Engine, Merge, Method, WeighsReplies
-from moiety.core.state import Job, Reply, Share, State, Turn
-from moiety.core.store import Store
+from moiety.core.protocols import Cohort, Engine, Method
+from moiety.core.state import Job, Share, State, Turn
 from moiety.core.streams import SERVER, stream
 from moiety.core.types import Params
+from moiety.rounds.commit import commit_replies, open_optimizer_stores
 
 
 def initialise_state(method: Method) -> State:
@@ -65,56 +65,12 @@ def make_jobs(
     )
     asked = method.query.part if method.query is not None else Part(names=())
     store = method.store(state.params, method.model.axes)
-    optimizer_state = {
-        name: open_optimizer_store(method, tensors)
-        for name, tensors in state.optimizer_state.items()
-    }
+    optimizer_state = open_optimizer_stores(method, state)
     for worker, share in shares.items():
         piece = store.take(share.part)
         known = frozenset(filter(asked.holds, piece)) if worker in answers else frozenset()
         kept = {name: section.take(share.part) for name, section in optimizer_state.items()}
         yield Job(seed, state.round, worker, share, piece, optimizer_state=kept, known=known)
-
-
-def open_optimizer_store(method: Method, tensors: Params) -> Store:
-    """Open a section of travelling memory; what has no dims (a step count) lies on no axis."""
-    axes = method.model.axes
-    return method.store(tensors, {n: axes[n] for n, t in tensors.items() if n in axes and t.ndim})
-
-
-def fold_optimizer_state(
-    merge: Merge, stores: Mapping[str, Store], replies: Iterable[Reply]
-) -> Iterator[Reply]:
-    """Fold the travelling memory of replies, weighed as they are, on their way to the merge."""
-    for reply in replies:
-        know = merge.weight(reply) if isinstance(merge, WeighsReplies) else reply.precision
-        for name, tensors in reply.optimizer_state.items():
-            stores[name].add(reply.share.part, tensors, know)
-        yield reply
-
-
-def commit_replies(method: Method, state: State, replies: Iterable[Reply]) -> State:
-    """Fold replies, in job order, into the next state."""
-    optimizer_state = {
-        name: open_optimizer_store(method, tensors)
-        for name, tensors in state.optimizer_state.items()
-    }
-    passing = fold_optimizer_state(method.merge, optimizer_state, replies)
-    merged = method.merge(method.store(state.params, method.model.axes), passing)
-    params, server = method.server(state.params, merged.params, merged.held, state.server)
-    frozen = {
-        name: state.params[name] if rule == "keep" else merged.params[name]
-        for name, rule in method.model.buffers.items()
-    }
-    extra = state.extra if merged.extra is None else merged.extra
-    return replace(
-        state,
-        round=state.round + 1,
-        params={**params, **frozen},
-        server=server,
-        optimizer_state={name: store.close()[0] for name, store in optimizer_state.items()},
-        extra=extra,
-    )
 
 
 def play_round(method: Method, engine: Engine, state: State, cohort: Cohort, seed: int) -> State:

@@ -30,14 +30,9 @@ from moiety.rounds.asynchronous import (
     wait_for_slowest,
     weigh_replies,
 )
+from moiety.rounds.commit import commit_replies
 from moiety.rounds.schedule import Schedule
-from moiety.rounds.synchronous import (
-    Dispatch,
-    commit_replies,
-    initialise_state,
-    make_jobs,
-    query_jobs,
-)
+from moiety.rounds.synchronous import Dispatch, initialise_state, make_jobs, query_jobs
 from moiety.run import checkpoint as checkpoints
 from moiety.run.checkpoint import Checkpoint
 from moiety.run.cohort import CohortRule
