@@ -1,17 +1,25 @@
 # Two commands: `make demo` and `make test`. Both make .venv first and need Python >= 3.11, pip and make.
+# `make test-data` runs the tests that read data files, from the folder that MOIETY_DATA names.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 JOBS ?= 2
 
-.PHONY: demo test lint check-version clean
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+.PHONY: demo test test-data lint check-version clean
 
 demo: $(VENV)/.demo
 	$(BIN)/moiety run quickstart
 
 test: $(VENV)/.dev lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(PYTEST)
+
+test-data: $(VENV)/.dev
+	@[ -d "$$MOIETY_DATA" ] || \
+	  { echo "set MOIETY_DATA to the folder of the data files (docs/data.md lists them)"; exit 1; }
+	$(PYTEST) -m needs_data
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

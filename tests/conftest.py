@@ -1,4 +1,9 @@
-"""One thread for every test: two threads on a loaded machine can be far slower than one."""
+"""What all tests share: one thread each, and one word for those that need data files.
+
+Two threads on a loaded machine can be far slower than one. A test that reads files of the folder
+named by ``MOIETY_DATA`` carries ``@pytest.mark.needs_data``: without the variable it skips, and
+``make test-data`` runs such tests alone.
+"""
 
 import multiprocessing
 import os
@@ -10,8 +15,21 @@ import pytest
 import torch
 
 from moiety.engine.ranks import join_ranks, leave_ranks
+from tests.waiting import LAST_S
 
 torch.set_num_threads(1)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs_data: reads files of the folder MOIETY_DATA names")
+
+
+def pytest_collection_modifyitems(items):
+    if os.environ.get("MOIETY_DATA"):
+        return
+    for item in items:
+        if item.get_closest_marker("needs_data"):
+            item.add_marker(pytest.mark.skip(reason="MOIETY_DATA is not set: no data files"))
 
 
 def child(rank, size, port, told, job):
@@ -44,9 +62,9 @@ def spawned():
             ]
             for process in crew:
                 process.start()
-        found = dict(told.get(timeout=100) for _ in crew)
+        found = dict(told.get(timeout=LAST_S) for _ in crew)
         for process in crew:
-            process.join(20)
+            process.join(LAST_S)
         return [found[rank] for rank in range(size)]
 
     return run

@@ -1,13 +1,9 @@
-import os
-
 import pytest
 import torch
 
 from moiety.data.cache import VARIABLE
 from moiety.data.datasets import DATASETS, load_dataset
 from moiety.data.modes import draw_templates, shift_images
-
-shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is not set")
 
 
 @pytest.mark.parametrize(
@@ -16,12 +12,12 @@ shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is 
         ("digits", (1797, 1, 8, 8), 10),
         ("wine", (178, 13), 3),
         ("breast-cancer", (569, 30), 2),
-        pytest.param("cora", (2708, 1433), 7, marks=shelf),
-        pytest.param("coauthor-cs", (18333, 6805), 15, marks=shelf),
+        pytest.param("cora", (2708, 1433), 7, marks=pytest.mark.needs_data),
+        pytest.param("coauthor-cs", (18333, 6805), 15, marks=pytest.mark.needs_data),
         ("modes", (12000, 1, 12, 12), 10),
-        pytest.param("fashion-mnist", (70000, 1, 28, 28), 10, marks=shelf),
-        pytest.param("femnist", (18796, 1, 28, 28), 62, marks=shelf),
-        pytest.param("cifar10", (40000, 3, 32, 32), 10, marks=shelf),
+        pytest.param("fashion-mnist", (70000, 1, 28, 28), 10, marks=pytest.mark.needs_data),
+        pytest.param("femnist", (18796, 1, 28, 28), 62, marks=pytest.mark.needs_data),
+        pytest.param("cifar10", (40000, 3, 32, 32), 10, marks=pytest.mark.needs_data),
     ],
 )
 def test_sets_have_their_shape(name, shape, num_classes):
@@ -39,7 +35,7 @@ def test_sets_have_their_shape(name, shape, num_classes):
         assert float(data.x.max()) == 1
 
 
-@shelf
+@pytest.mark.needs_data
 def test_official_splits_and_writers():
     femnist = load_dataset("femnist")
     assert femnist.test is not None
@@ -90,7 +86,7 @@ def test_every_entry_says_what_it_is():
     assert all(entry.about and entry.needs for entry in DATASETS.values())
 
 
-@shelf
+@pytest.mark.needs_data
 def test_graphs_are_those_of_their_papers():
     """Counts of nodes, edges and masks as docs/data.md and the files' own table give them."""
     for name, edges, train, validation in (

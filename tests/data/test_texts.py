@@ -1,6 +1,5 @@
 """Texts: windows, the official test part, and that nothing scales or flattens whole numbers."""
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -15,8 +14,6 @@ from moiety.recipes import RECIPES
 from moiety.recipes.build import build_run, prepare_seed_data
 from moiety.recipes.fields import override_fields
 from moiety.serve.predictor import Intake
-
-shelf = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is not set")
 
 
 def test_windows_lie_side_by_side_and_labels_follow():
@@ -63,7 +60,7 @@ def test_without_the_folder_the_error_says_what_to_set(monkeypatch):
         load_dataset("shakespeare")
 
 
-@shelf
+@pytest.mark.needs_data
 def test_shakespeare_reads_back():
     data = load_dataset("shakespeare")
     assert data.x.shape == data.y.shape == (17428, 64)
@@ -74,7 +71,7 @@ def test_shakespeare_reads_back():
     assert data.test[-1743:].all()
 
 
-@shelf
+@pytest.mark.needs_data
 def test_workers_hold_stretches_and_the_test_is_the_end():
     base = prepare_seed_data(RECIPES["ist-shakespeare"].record, 0)
     hands = sorted(base.places.train.values(), key=lambda hand: int(hand[0]))
@@ -83,7 +80,7 @@ def test_workers_hold_stretches_and_the_test_is_the_end():
     assert base.data.x.dtype == torch.int64
 
 
-@shelf
+@pytest.mark.needs_data
 def test_a_network_of_measures_refuses_texts():
     record = RECIPES["ist-shakespeare"].record
     with pytest.raises(ValueError, match="'mlp' cannot read texts"):

@@ -243,6 +243,7 @@ def training(name):
     return data["X"][:cut], data["y"][:cut]
 
 
+@pytest.mark.needs_data
 def test_set_s_reaches_the_known_maximum():
     """Source: the independent maximum and flexmix's criteria in reference_outputs.json."""
     x, y = training("S")
@@ -258,6 +259,7 @@ def test_set_s_reaches_the_known_maximum():
     assert model.icl(x, y, hard=False) == pytest.approx(known["ICL_soft"], abs=0.2)
 
 
+@pytest.mark.needs_data
 def test_set_s_standard_errors_are_the_known_ones():
     """Source: errors from the observed information in reference_outputs.json."""
     x, y = training("S")
@@ -273,6 +275,7 @@ def test_set_s_standard_errors_are_the_known_ones():
     np.testing.assert_allclose(np.concatenate(flat), known["se_observed_information"], rtol=1e-6)
 
 
+@pytest.mark.needs_data
 def test_set_p_reaches_the_known_maximum():
     """Source: three programs agree on -87,994.4536."""
     x, y = training("P")

@@ -14,6 +14,8 @@ from moiety.mixtures.published import fit_published, make_published_start
 from moiety.mixtures.transport import TransportProblem, join_experts, transport_experts
 from tests.estimators.worlds import data_folder
 
+pytestmark = pytest.mark.needs_data
+
 
 def known():
     return json.loads((data_folder() / "reference_outputs.json").read_text())["S_fixed_start"]

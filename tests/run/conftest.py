@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from moiety.core.policy import CheckpointPolicy
+from moiety.core.state import State
 from moiety.methods.task import LocalTraining
 from moiety.recipes.build import build_run
 from moiety.recipes.fields import override_fields
@@ -24,10 +25,11 @@ from moiety.recipes.record import (
     Participation,
     Population,
 )
-from moiety.run import cli
+from moiety.run import cli, loop
 from moiety.run.group import play_run, read_spec, resume_run, start_run
 from moiety.run.loop import LEDGER
 from moiety.run.spec import resolve_run
+from tests.waiting import wait_until
 
 NAMES = ("red", "green", "blue", "white", "black")
 
@@ -165,6 +167,44 @@ def fork(work: Callable[[], object]) -> int:
         code = result if isinstance(result, int) else 0
     finally:
         os._exit(code)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Holds a run before the rounds named, until it is let go; files tell processes apart."""
+
+    root: Path
+
+    def close(self, patch: pytest.MonkeyPatch, rounds: tuple[int, ...]) -> None:
+        plain = loop.play_metered_round
+
+        def held(*args):
+            (at,) = (one.round for one in args if isinstance(one, State))
+            if at in rounds:
+                (self.root / f"held-{at}").touch()
+                wait_until((self.root / f"open-{at}").exists, f"round {at} to be let go")
+            return plain(*args)
+
+        patch.setattr(loop, "play_metered_round", held)
+
+    def wait(self, at: int) -> None:
+        """Wait until the run has come to a round."""
+        wait_until((self.root / f"held-{at}").exists, f"the run to come to round {at}")
+
+    def open(self, at: int) -> None:
+        (self.root / f"open-{at}").touch()
+
+
+@pytest.fixture
+def gated(monkeypatch, tmp_path) -> Callable[..., Gate]:
+    """Hold runs, of this process and its children, before the rounds named."""
+
+    def hold(*rounds: int) -> Gate:
+        gate = Gate(tmp_path)
+        gate.close(monkeypatch, rounds)
+        return gate
+
+    return hold
 
 
 @pytest.fixture

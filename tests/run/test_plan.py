@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from moiety.core.ledger import read_ledger
+from moiety.data.datasets import DATASETS, IN_DATA_FOLDER
 from moiety.methods.task import LocalTraining
 from moiety.plan.choice import choose_method, explain_cost_source
 from moiety.plan.costs import Setting, forecast_round
@@ -110,10 +111,14 @@ def test_measured_speed_is_the_default_and_json_has_all(moiety, table):
     assert one["round_s"] == pytest.approx(one["work_s"] + one["slice_s"] + one["link_s"])
 
 
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "yours"])
+def with_data(recipe):
+    """Mark a recipe whose data are files."""
+    needs = DATASETS[RECIPES[recipe].record.data].needs
+    return pytest.param(recipe, marks=[pytest.mark.needs_data] * (IN_DATA_FOLDER in needs))
+
+
+@pytest.mark.parametrize("recipe", [with_data(name) for name in RECIPES if name != "yours"])
 def test_every_recipe_is_planned_or_told_why_not(moiety, recipe):
-    if "fashion" in recipe:
-        pytest.skip("its data are not in the repository")
     found = moiety("plan", recipe, *FAST)
     assert found.code == 0, found.err
     assert "looks at numbers" not in found.out

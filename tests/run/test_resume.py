@@ -12,6 +12,7 @@ from moiety.core import files
 from moiety.run import checkpoint
 from moiety.run.group import read_spec
 from moiety.run.loop import CHECKPOINTS, LEDGER
+from tests.waiting import wait_until
 
 KILLS = 22
 
@@ -34,17 +35,19 @@ def length(folder) -> int:
 
 def kill_later(child: int, folder, rng: random.Random) -> bool:
     """Kill a child some lines and some milliseconds from now; False where it was over first."""
-    before, lines = length(folder), rng.randrange(5)
-    patience = time.monotonic() + 20
-    while time.monotonic() < patience:
+    before, lines, over = length(folder), rng.randrange(5), []
+
+    def happened() -> bool:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             assert status == 0, f"the child failed by itself, status {status}"
-            return False
+            over.append(done)
         # A life begins by cutting the ledger to its checkpoint, so lines may also go away.
-        if length(folder) >= before + lines or length(folder) < before:
-            break
-        time.sleep(0.001)
+        return bool(over) or length(folder) >= before + lines or length(folder) < before
+
+    wait_until(happened, "lines of the ledger")
+    if over:
+        return False
     time.sleep(rng.random() * 0.012)
     os.kill(child, signal.SIGKILL)
     return os.waitpid(child, 0)[1] == signal.SIGKILL
@@ -153,14 +156,16 @@ def test_going_back_to_a_checkpoint_gives_the_same_end(at, lab, tiny, final, lin
     assert lines(folder) == lines(whole)
 
 
-def test_a_stop_after_going_back_goes_on_from_there(lab, tiny, final, lines, forked):
+def test_a_stop_after_going_back_goes_on_from_there(lab, tiny, final, lines, forked, gated):
     record = tiny(rounds=12, keep={"every": 2, "last": 9})
     whole, folder = lab.play(record, name="whole"), lab.play(record, name="back")
+    gate = gated(5)
     child = forked(lambda: lab.resume(folder, at=2))
-    while not (folder / LEDGER).read_text().count('"kind": "round"') < 12:
-        time.sleep(0.001)
+    gate.wait(5)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    assert [line["kind"] for line in lines(folder)].count("round") == 5
+    gate.open(5)
     lab.resume(folder)
     assert final(folder) == final(whole)
     assert lines(folder) == lines(whole)

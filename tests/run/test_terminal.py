@@ -8,13 +8,13 @@ import signal
 import struct
 import sys
 import termios
-import time
 
 import pytest
 
 from moiety.run import checkpoint, cli
 from moiety.run.commands import run
 from moiety.run.loop import CHECKPOINTS, LEDGER
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -44,45 +44,27 @@ def started(tmp_path, monkeypatch, forked):
     return start
 
 
-def wait_for_rounds(ledger, count: int) -> None:
-    patience = time.monotonic() + 30
-    while time.monotonic() < patience:
-        if ledger.exists() and ledger.read_text().count('"kind": "round"') >= count:
-            return
-        time.sleep(0.002)
-    raise AssertionError(f"{ledger} has not {count} rounds after 30 s")
-
-
 def code_of(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(
-    started, small, tmp_path, lab, final, lines
+    started, small, tmp_path, lab, final, lines, gated
 ):
     """Stopped twice, once in a run and once in its resumption, the end is that of no stop."""
-    words = [
-        "run",
-        "yours",
-        *small,
-        "--methods",
-        "fedavg",
-        "--rounds",
-        "60",
-        "--checkpoint.every",
-        "50",
-    ]
+    words = ["run", "yours", *small, "--methods", "fedavg", "--rounds", "40"]
+    words += ["--checkpoint.every", "30"]
     assert code_of(started(*words, "--out", "whole")) == 0
-    stopped = tmp_path / "stopped"
+    gate, stopped = gated(5, 25), tmp_path / "stopped"
     child = started(*words, "--out", "stopped")
-    for least, command in ((5, ("resume", "stopped")), (25, ("resume", "stopped"))):
-        wait_for_rounds(stopped / LEDGER, least)
+    for inside, command in ((5, ("resume", "stopped")), (25, ("resume", "stopped"))):
+        gate.wait(inside)
         os.kill(child, signal.SIGINT)
+        gate.open(inside)
         assert code_of(child) == 130
         end = lines(stopped)[-1]
-        assert (end["kind"], end["status"]) == ("end", "interrupted")
-        assert 60 > end["round"] >= least
-        assert int(checkpoint.list_checkpoints(stopped / CHECKPOINTS)[-1].name) == end["round"]
+        assert (end["kind"], end["status"], end["round"]) == ("end", "interrupted", inside + 1)
+        assert int(checkpoint.list_checkpoints(stopped / CHECKPOINTS)[-1].name) == inside + 1
         printed = (tmp_path / "printed.txt").read_text()
         assert "stopping after this round; Ctrl-C again to stop at once" in printed
         assert "go on from the last checkpoint with: moiety resume stopped" in printed
@@ -93,39 +75,28 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(
     assert lines(stopped)[1:] == lines(tmp_path / "whole")[1:]
 
 
-def test_a_second_ctrl_c_stops_at_once(started, small, tmp_path, monkeypatch):
-    """The second falls into a round that would take a minute."""
-    from moiety.run import loop
-
-    plain = loop.play_metered_round
-
-    def slow(run, method, state, note):
-        if state.round == 3:
-            (tmp_path / "inside").touch()
-            time.sleep(60)
-        return plain(run, method, state, note)
-
-    monkeypatch.setattr(loop, "play_metered_round", slow)
+def test_a_second_ctrl_c_stops_at_once(started, small, tmp_path, gated):
+    """The second falls into a round that would never end."""
+    gate = gated(3)
     child = started("run", "yours", *small, "--methods", "fedavg", "--out", "stopped")
-    begun = time.monotonic()
-    while not (tmp_path / "inside").exists():
-        time.sleep(0.01)
-        assert time.monotonic() < begun + 30
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
-        os.kill(child, signal.SIGINT)
-        time.sleep(0.2)
-        assert time.monotonic() < begun + 50
+    gate.wait(3)
+    os.kill(child, signal.SIGINT)
+    wait_until(lambda: "Ctrl-C again" in (tmp_path / "printed.txt").read_text())
+    os.kill(child, signal.SIGINT)
+    assert code_of(child) == 130
     kept = checkpoint.list_checkpoints(tmp_path / "stopped" / CHECKPOINTS)
     assert [int(path.name) for path in kept] == [0, 2]
     assert "moiety resume stopped" in (tmp_path / "printed.txt").read_text()
 
 
-def test_ctrl_c_ends_a_group_and_not_one_run_of_it(started, small, tmp_path):
-    child = started("run", "yours", *small, "--methods", "fedavg", "ddome", "--rounds", "60",
-                    "--out", "both")  # fmt: skip
-    wait_for_rounds(tmp_path / "both" / "fedavg-seed0" / LEDGER, 5)
+def test_ctrl_c_ends_a_group_and_not_one_run_of_it(started, small, tmp_path, gated):
+    gate = gated(3)
+    child = started("run", "yours", *small, "--methods", "fedavg", "ddome", "--out", "both")
+    gate.wait(3)
     os.kill(child, signal.SIGINT)
+    gate.open(3)
     assert code_of(child) == 130
+    assert (tmp_path / "both" / "fedavg-seed0" / LEDGER).exists()
     assert not (tmp_path / "both" / "ddome-seed0").exists()
     assert "moiety resume both" in (tmp_path / "printed.txt").read_text()
 
