@@ -1,5 +1,6 @@
 # Two commands: `make demo` and `make test`. Both make .venv first and need Python >= 3.11, pip and make.
-# `make test-data` runs the tests that read data files, from the folder that MOIETY_DATA names.
+# `make test-data` runs the tests that read data files, from the folder that MOIETY_DATA names;
+# `make mutants` plants small bugs one at a time and says which the tests catch (AREA="core split" for some).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ JOBS ?= 2
 
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: demo test test-data lint check-version clean
+.PHONY: demo test test-data mutants lint check-version clean
 
 demo: $(VENV)/.demo
 	$(BIN)/moiety run quickstart
@@ -21,11 +22,15 @@ test-data: $(VENV)/.dev
 	  { echo "set MOIETY_DATA to the folder of the data files (docs/data.md lists them)"; exit 1; }
 	$(PYTEST) -m needs_data
 
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.mutants --jobs $(JOBS) $(if $(AREA),--area $(AREA))
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/structure/test_tree.py -k "lengths or public_name"
 
 check-version:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moiety import load
+from moiety import load_model
 from moiety.core.ledger import Evaluation, Ledger, Round, read_ledger
 from moiety.models.gated import GatedExperts
 from moiety.recipes import RECIPES
@@ -129,7 +129,7 @@ def gate_health(final: Path, record: Federation, seed: int) -> Figures:
         ``share`` of the rows that each expert wins, and ``block``: how often the winner is the
         owner of the label's block. Without anchors, blocks are those that anchors would have.
     """
-    served = load(final)
+    served = load_model(final)
     model = served.model
     assert isinstance(model, GatedExperts)
     base = prepare_seed_data(keep_data_fields(record), seed)

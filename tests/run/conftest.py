@@ -187,7 +187,7 @@ class Gate:
 
         patch.setattr(loop, "play_metered_round", held)
 
-    def wait(self, at: int) -> None:
+    def reach(self, at: int) -> None:
         """Wait until the run has come to a round."""
         wait_until((self.root / f"held-{at}").exists, f"the run to come to round {at}")
 

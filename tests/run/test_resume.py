@@ -161,7 +161,7 @@ def test_a_stop_after_going_back_goes_on_from_there(lab, tiny, final, lines, for
     whole, folder = lab.play(record, name="whole"), lab.play(record, name="back")
     gate = gated(5)
     child = forked(lambda: lab.resume(folder, at=2))
-    gate.wait(5)
+    gate.reach(5)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert [line["kind"] for line in lines(folder)].count("round") == 5

@@ -58,7 +58,7 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(
     gate, stopped = gated(5, 25), tmp_path / "stopped"
     child = started(*words, "--out", "stopped")
     for inside, command in ((5, ("resume", "stopped")), (25, ("resume", "stopped"))):
-        gate.wait(inside)
+        gate.reach(inside)
         os.kill(child, signal.SIGINT)
         gate.open(inside)
         assert code_of(child) == 130
@@ -79,7 +79,7 @@ def test_a_second_ctrl_c_stops_at_once(started, small, tmp_path, gated):
     """The second falls into a round that would never end."""
     gate = gated(3)
     child = started("run", "yours", *small, "--methods", "fedavg", "--out", "stopped")
-    gate.wait(3)
+    gate.reach(3)
     os.kill(child, signal.SIGINT)
     wait_until(lambda: "Ctrl-C again" in (tmp_path / "printed.txt").read_text())
     os.kill(child, signal.SIGINT)
@@ -92,7 +92,7 @@ def test_a_second_ctrl_c_stops_at_once(started, small, tmp_path, gated):
 def test_ctrl_c_ends_a_group_and_not_one_run_of_it(started, small, tmp_path, gated):
     gate = gated(3)
     child = started("run", "yours", *small, "--methods", "fedavg", "ddome", "--out", "both")
-    gate.wait(3)
+    gate.reach(3)
     os.kill(child, signal.SIGINT)
     gate.open(3)
     assert code_of(child) == 130

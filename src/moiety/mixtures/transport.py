@@ -7,7 +7,8 @@ cheapest reduced one; for a given plan each cost has its exact minimiser. So the
 
     R = sum_s u_s sum_l w_l(x_s) min_k c(local l, reduced k at x_s)
 
-never rises, and the loop ends when no assignment changes, as k-means does. arXiv:2312.09877.
+never rises, and the loop ends when no assignment changes and R rests, as k-means does.
+arXiv:2312.09877.
 """
 
 from __future__ import annotations
@@ -96,7 +97,10 @@ def spread_mass(problem: TransportProblem, found: TransportPlan, size: int) -> A
 def transport_experts(
     problem: TransportProblem[E], start: E, *, max_iter: int = 500, tol: float = 1e-10
 ) -> TransportResult[E]:
-    """Alternate plan and experts until no assignment changes, or R hardly falls.
+    """Alternate plan and experts until no assignment changes and R hardly falls.
+
+    Both are asked, for an update may stop short of the minimum for its plan: then R still falls
+    though every assignment stays. Where updates are exact, the first implies the second.
 
     Args:
         problem: what is carried.

@@ -1,0 +1,114 @@
+"""Engines, blocks and the plan: values on paper."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from moiety.blocks.normed import make_abstract_normed
+from moiety.blocks.partitioned import Partitioned
+from moiety.core.rows import TableRows
+from moiety.core.state import Job, Share, State
+from moiety.core.streams import stream
+from moiety.engine.choose import choose_engine
+from moiety.engine.serial import Serial
+from moiety.engine.vectorized import Vectorized
+from moiety.engine.work import summarize_losses
+from moiety.methods.ddome import ddome
+from moiety.methods.demo import make_two_class_workers
+from moiety.methods.ist import ist
+from moiety.methods.task import LocalTraining, Task
+from moiety.models.mlp import mlp
+from moiety.ops.optim import SGD
+from moiety.plan.profile import profile_query
+from moiety.rounds.synchronous import Dispatch, make_jobs
+from moiety.solve.sgd import LocalSGD
+from moiety.tasks.objectives import CrossEntropy
+
+
+def test_a_record_has_first_last_and_mean():
+    record = summarize_losses(Job(0, 4, 2, Share(), {}), 7, torch.tensor([3.0, 1.0, 2.0]))
+    assert (record.steps, record.rows, record.model_version) == (3, 7, 4)
+    assert (record.loss_first, record.loss_last, record.loss_mean) == (3.0, 2.0, 2.0)
+
+
+def test_workers_of_two_roles_and_one_shape_are_each_on_their_loss():
+    """The second role descends on three times the loss: stacked as one they would move alike."""
+    model = mlp((5, 4, 3), torch.Generator().manual_seed(0))
+    plain = CrossEntropy(model.forward)
+
+    def thrice(params, batch, held):
+        loss, after = plain(params, batch, held)
+        return 3 * loss, after
+
+    x, y = torch.randn(32, 5, generator=stream(0, "x")), torch.arange(32) % 3
+    rows = {w: TableRows({"x": x, "y": y}, torch.arange(8 * w, 8 * w + 8)) for w in range(4)}
+    solve = LocalSGD({"": plain, "teacher": thrice}, (("*", SGD(0.1)),), 8, 1)
+    jobs = [Job(0, 0, w, Share(role=("", "teacher")[w % 2]), model.params) for w in range(4)]
+    wanted = list(Serial(rows.__getitem__).map(solve, jobs))
+    found = list(Vectorized(rows.__getitem__).map(solve, jobs))
+    for one, other in zip(wanted, found, strict=True):
+        for name, tensor in one.piece.items():
+            torch.testing.assert_close(other.piece[name], tensor, rtol=1e-5, atol=1e-6)
+        assert other.record.loss_first == pytest.approx(one.record.loss_first, rel=1e-5)
+    assert wanted[1].record.loss_first > 2 * wanted[0].record.loss_first
+
+
+def of_size(size: int, dims: int = 2, *, stackable: bool = True):
+    """A method as the choice of an engine sees it: a tensor of some size, and a solver."""
+    tensor = torch.zeros(size).reshape([-1] + [1] * (dims - 1))
+    return SimpleNamespace(
+        model=SimpleNamespace(params={"w": tensor}), solve=SimpleNamespace(stackable=stackable)
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "device", "workers", "wanted"),
+    [
+        (of_size(700), "cpu", 8, "vectorized"),
+        (of_size(700), "cpu", 7, "pool"),
+        (of_size(16_384), "cpu", 64, "vectorized"),
+        (of_size(16_385), "cpu", 64, "pool"),
+        (of_size(700, 4), "cpu", 64, "pool"),
+        (of_size(700, stackable=False), "cpu", 64, "pool"),
+        (of_size(10**6), "cuda", 2, "vectorized"),
+        (of_size(700, 4), "cuda:1", 64, "vectorized"),
+        (of_size(700, stackable=False), "cuda", 64, "serial"),
+    ],
+)
+def test_the_engine_by_size(method, device, workers, wanted):
+    """Small parts of at least eight workers are stacked; convolutions never, but on a GPU."""
+    assert choose_engine(method, device, workers) == wanted
+
+
+def test_hands_in_blocks_are_those_of_all_places():
+    """Four places of 32 units are 8 each, whether four turn up or two, here and in one place."""
+    local = LocalTraining(lr=0.1, momentum=0.0, batch=16, epochs=0, steps=1)
+    method = ist(Task(make_abstract_normed((10, 32, 16, 3)), local, workers=4))
+    run = Partitioned(method, {}.__getitem__, 5, concurrency=4)
+    state = State(method.model.params, round=3)
+    for cohort in ([0, 1, 2, 3], [1, 3]):
+        mine = run.shares(cohort, 3)
+        jobs = make_jobs(method, state, cohort, {}, 5, Dispatch(concurrency=4))
+        wanted = {job.worker: job.share.part.axes for job in jobs}
+        assert set(mine) == set(wanted)
+        for worker, share in mine.items():
+            assert {axis: len(kept) for axis, kept in share.part.axes.items()} == {"h1": 8, "h2": 4}
+            for axis, kept in share.part.axes.items():
+                assert torch.equal(kept, wanted[worker][axis])
+
+
+def test_the_cost_of_an_answer_grows_with_all_rows():
+    """A gate is scored on every row: 3,000 rows are three times 1,000 in operations."""
+    task, _ = make_two_class_workers(stream(3, "demo"))
+    method = ddome(task, experts=3)
+    table = {"x": torch.zeros(3000, 8), "y": torch.zeros(3000).long()}
+    assert method.transform is not None
+    job = Job(0, 0, 0, Share(), method.model.params)
+
+    def flops(count: int) -> int:
+        rows = TableRows(dict(method.transform(table)), torch.arange(count))
+        return profile_query(method.query.solve, job, rows).flops
+
+    assert flops(1000) > 0
+    assert flops(3000) == 3 * flops(1000) == 3000 * flops(1)

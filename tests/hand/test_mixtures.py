@@ -1,0 +1,145 @@
+"""Mixtures, at one machine and many: values on paper."""
+
+import numpy as np
+import pytest
+import torch
+
+from moiety.core.fold import Precision
+from moiety.core.state import Reply, Share
+from moiety.estimators.server import make_pooled_steps, pool_support
+from moiety.estimators.workers import ShardTask
+from moiety.merge.transport import gather_support
+from moiety.mixtures.align import match_experts
+from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS
+from moiety.mixtures.em import Prior, make_m_step, sum_rows
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.fit import Search
+from moiety.mixtures.inputs import LocalFit, Support, prepare_inputs
+from moiety.mixtures.model import Mixture, add_constant
+from moiety.mixtures.reduce import measure_misfits
+from moiety.mixtures.scale import StandardScale
+from moiety.mixtures.transport import TransportProblem, transport_experts
+from tests.estimators.worlds import draw, gaussian_mixture
+
+
+def test_support_rows_of_a_merge_stand_for_the_rows_of_their_worker():
+    """10 rows told by 2, 4 rows by 4: weights 5 and 1."""
+    replies = [
+        Reply(w, Share(), {}, Precision(float(rows)), {"support": torch.full((sent, 3), float(w))})
+        for w, (rows, sent) in enumerate([(10, 2), (4, 4)])
+    ]
+    found = gather_support(replies)
+    assert found.weights.tolist() == [5, 5, 1, 1, 1, 1]
+    assert found.x[:, 0].tolist() == [0, 0, 1, 1, 1, 1]
+
+
+class Sent:
+    """What ``pool_support`` reads of a machine's answer."""
+
+    def __init__(self, rows, weights):
+        size = len(weights)
+        self.support = np.zeros((size, 2)), np.zeros(size), np.array(weights, float)
+        self.local, self.with_y = LocalFit(None, rows), False
+
+
+def test_support_rows_of_the_estimators_stand_for_the_rows_of_their_machine():
+    """Weights 1 and 3 of a machine of 12 rows: 3 and 9; three of one weight of 6 rows: 2 each."""
+    found = pool_support([Sent(12.0, [1, 3]), Sent(6.0, [5, 5, 5])])
+    assert found.weights.tolist() == [3, 9, 2, 2, 2]
+    assert found.y is None
+
+
+def test_the_support_of_one_machine_is_rounded_up():
+    """2,000 rows of three machines are 667 each; 50 a column from 41 columns on."""
+    task = ShardTask(Search(2), machines=3)
+    assert task.share(3) == 667
+    assert task.share(41) == 684
+    assert ShardTask(Search(2), support=10, machines=4).share(3) == 3
+
+
+def coin(*logs) -> CategoricalExperts:
+    """One expert of a constant: class probabilities in proportion to exp(logs)."""
+    return CategoricalExperts(np.array(logs, float)[None, None, :])
+
+
+def test_a_misfit_is_twice_the_rows_times_the_squared_distance():
+    """p = (1/2, 1/2) of 10 rows, q = (4/5, 1/5) of 30: H2 = 2 - 2 (sqrt(0.4) + sqrt(0.1))."""
+    even = Mixture(np.zeros((1, 1)), coin(0.0, 0.0))
+    odd = Mixture(np.zeros((1, 1)), coin(np.log(4), 0.0))
+    support = Support(np.zeros((5, 0)), np.ones(5))
+    scene = prepare_inputs([LocalFit(even, 10.0), LocalFit(odd, 30.0)], support, "kl")
+    apart = 2 - 2 * (np.sqrt(0.5 * 0.8) + np.sqrt(0.5 * 0.2))
+    np.testing.assert_allclose(measure_misfits(scene, odd), [2 * 10 * apart, 0], atol=1e-9)
+    np.testing.assert_allclose(measure_misfits(scene, even), [0, 2 * 30 * apart], atol=1e-9)
+
+
+def test_a_rare_expert_counts_like_another_in_the_matching():
+    """Means 0 and 10 against -2 and 1: 4 + 81 is less than 1 + 144, however rare the second is."""
+    mine = GaussianExperts(np.array([[0.0, 10.0]]), np.ones(2))
+    others = GaussianExperts(np.array([[-2.0, 1.0]]), np.ones(2))
+    x, even = np.ones((4, 1)), np.full(4, 0.25)
+    for log_odds in (0.0, 5.0, 9.0):
+        mixture = Mixture(np.array([[log_odds, 0.0]]), mine)
+        order = match_experts(x, even, mixture, others, GAUSSIAN_COSTS["w2"])
+        assert order.tolist() == [0, 1]
+
+
+def test_a_pooled_step_that_fails_twice_is_quartered():
+    """Told twice that it fell, the server goes a quarter of the first step from where it began."""
+    mixture = gaussian_mixture(4, experts=2)
+    x, y = draw(mixture, 400, 1)
+    scale = StandardScale(np.zeros(2), np.ones(2), np.array([True, True]), 0.0, 1.0)
+    start = gaussian_mixture(9, experts=2)
+    block, prior, told = (add_constant(x), y, np.ones(400)), Prior(), []
+
+    def ask(at, _):
+        sums = sum_rows(start, [block])
+        told.append(at)
+        return [{**sums, "loglik": sums["loglik"] - 1e3 * (len(told) > 1)}]
+
+    few = 1e-6 * x[:20]  # where no gate is steep, no step is cut for its stride
+    found = make_pooled_steps(start, scale, ask, 3, prior=prior, x=few)
+    sums = sum_rows(start, [block])
+    steps = [make_m_step(start, sums, prior, pace=pace) for pace in (1.0, 0.5, 0.25)]
+    np.testing.assert_allclose(told[1].gate, steps[0].gate)
+    np.testing.assert_allclose(told[2].gate, steps[1].gate)
+    order = np.argsort(found.experts.variances)
+    wanted = np.argsort(steps[2].experts.variances)
+    gate = found.gate[:, order] - found.gate[:, order[-1:]]
+    hand = steps[2].gate[:, wanted] - steps[2].gate[:, wanted[-1:]]
+    np.testing.assert_allclose(gate, hand, rtol=1e-9)
+
+
+def test_experts_are_carried_until_plan_and_objective_both_rest():
+    """An update that stops short, as a Newton step may, goes on though no assignment changes.
+
+    One expert of mean 8 goes half the way to it from 0: squares 64, 16, 4, ... to the tolerance.
+    """
+
+    class Half:
+        """A squared distance of means whose update goes half the way."""
+
+        def between(self, x, local, reduced):
+            return np.broadcast_to((local.coef[0] - reduced.coef[0][:, None, None]) ** 2, (1, 3, 1))
+
+        def update(self, x, plan, local, reduced):
+            coef = (reduced.coef + local.coef) / 2
+            return GaussianExperts(coef, reduced.variances)
+
+    problem = TransportProblem(
+        np.ones((3, 1)), np.full((3, 1), 1 / 3), GaussianExperts(np.array([[8.0]]), np.ones(1)),
+        Half(),  # type: ignore[arg-type]
+    )  # fmt: skip
+    start = GaussianExperts(np.array([[0.0]]), np.ones(1))
+    done = transport_experts(problem, start, max_iter=12)
+    assert done.trace == pytest.approx([64 / 4**step for step in range(13)])
+
+
+def test_a_plan_that_changes_nothing_ends_the_carrying():
+    """With an exact minimiser the plan rests and so does the objective: one look more."""
+    made = CATEGORICAL_COSTS["kl"]
+    one = coin(np.log(3), 0.0)
+    problem = TransportProblem(np.ones((2, 1)), np.full((2, 1), 0.5), one, made)
+    done = transport_experts(problem, coin(0.0, 0.0))
+    assert len(done.trace) <= 4
+    np.testing.assert_allclose(done.objective, 0, atol=1e-9)
