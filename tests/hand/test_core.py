@@ -12,7 +12,7 @@ from moiety.core.rows import JoinedRows, TableRows, sample_rows
 from moiety.core.stage import Stage, find_stage
 from moiety.core.state import Clock, Record, Reply, Share, State
 from moiety.core.streams import stream
-from moiety.merge.overlap import OverlapByRows
+from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.ops.optim import SGD
 from moiety.server.gradient import GradientServer
 from moiety.solve.plan import shuffle_windows
@@ -111,7 +111,8 @@ def test_a_server_s_schedule_begins_with_the_first_round():
 def test_rows_multiply_the_precision_of_a_reply():
     """Precision 2, 3 rows: weight 6."""
     reply = Reply(0, Share(), {}, Precision(2.0), record=Record(rows=3))
-    assert OverlapByRows().weight(reply).scalar == 6.0
+    assert overlap_by_rows.weigh(reply).scalar == 6.0
+    assert overlap.weigh(reply).scalar == 2.0
 
 
 def test_capacity_holds_after_a_second_swap():

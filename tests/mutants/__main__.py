@@ -7,20 +7,22 @@ survives, if one can no longer be planted, or if a test fails without any.
 """
 
 import argparse
+import importlib
 import os
-import queue
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import pytest
 
 from tests.mutants.all import LISTS
 from tests.mutants.record import ROOT, Mutant
 
 COPIED = ("src", "tests", "benchmarks", "examples", "docs", "README.md", "pyproject.toml")
+OURS = ("moiety", "tests", "benchmarks")
+WARM = ("torch", "torch.utils.flop_counter", "numpy", "safetensors.torch", "scipy.linalg")
 
 
 def copy_tree(to: Path) -> Path:
@@ -33,25 +35,50 @@ def copy_tree(to: Path) -> Path:
     return to
 
 
-def run_tests(root: Path, tests: Sequence[str]) -> int:
-    """Run some tests on a copy; what pytest returns."""
-    python = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    space = {name: value for name, value in os.environ.items() if name != "MOIETY_DATA"}
-    space |= {"PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    space |= {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(python, cwd=root, env=space, capture_output=True, check=False).returncode
-
-
-def judge(mutant: Mutant, root: Path) -> str:
-    """Plant one bug, run its tests, and take it away."""
-    if why := mutant.stale():
-        return f"stale: {why}"
-    whole = mutant.plant(root)
+def start_tests(root: Path, tests: Sequence[str]) -> int:
+    """Run some tests on a copy, in a child that has what is not ours imported; its number."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    code = 9
     try:
-        code = run_tests(root, mutant.tests)
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        os.chdir(root)
+        os.environ.pop("MOIETY_DATA", None)
+        os.environ |= {"PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        os.environ |= {"OMP_NUM_THREADS": "1"}
+        for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+            del sys.modules[name]
+        sys.dont_write_bytecode = True
+        others = [place for place in sys.path if place not in ("", str(ROOT), str(ROOT / "src"))]
+        sys.path[:] = [str(root / "src"), str(root), *others]
+        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
     finally:
-        (root / mutant.path).write_text(whole, encoding="utf8")
-    return {0: "survived", 1: "caught"}.get(code, f"broken: pytest ends with {code}")
+        os._exit(code)
+
+
+def judge(chosen: Sequence[Mutant], copies: list[Path]) -> Iterator[tuple[Mutant, str]]:
+    """Plant bugs, one in each copy at a time, and tell of each how its tests ended."""
+    waiting, running = list(reversed(chosen)), {}
+    while waiting or running:
+        while waiting and copies:
+            mutant, root = waiting.pop(), copies.pop()
+            if why := mutant.stale():
+                copies.append(root)
+                yield mutant, f"stale: {why}"
+                continue
+            whole = mutant.plant(root)
+            running[start_tests(root, mutant.tests)] = mutant, root, whole
+        if running:
+            child, status = os.wait()
+            mutant, root, whole = running.pop(child)
+            (root / mutant.path).write_text(whole, encoding="utf8")
+            copies.append(root)
+            code = os.waitstatus_to_exitcode(status)
+            yield mutant, {0: "SURVIVED", 1: "caught"}.get(code, f"BROKEN: pytest ends with {code}")
 
 
 def main() -> int:
@@ -63,26 +90,18 @@ def main() -> int:
     asked = parser.parse_args()
     lists = {name: LISTS[name] for name in asked.list or LISTS}
     chosen = [m for some in lists.values() for m in some if not asked.area or m.area in asked.area]
+    for name in WARM:
+        importlib.import_module(name)
     with tempfile.TemporaryDirectory() as place:
-        copies: queue.Queue[Path] = queue.Queue()
-        for number in range(max(1, asked.jobs)):
-            copies.put(copy_tree(Path(place) / str(number)))
-        if code := run_tests(copies.queue[0], sorted({test for m in chosen for test in m.tests})):
+        copies = [copy_tree(Path(place) / str(number)) for number in range(max(1, asked.jobs))]
+        first = start_tests(copies[0], sorted({test for m in chosen for test in m.tests}))
+        if code := os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]):
             print(f"the tests fail before any bug is planted: pytest ends with {code}")
             return 1
-
-        def judged(mutant: Mutant) -> str:
-            root = copies.get()
-            try:
-                return judge(mutant, root)
-            finally:
-                copies.put(root)
-
         caught = 0
-        with ThreadPoolExecutor(max(1, asked.jobs)) as pool:
-            for mutant, said in zip(chosen, pool.map(judged, chosen), strict=True):
-                caught += said == "caught"
-                print(f"{mutant.area:11} {mutant.bug} ({mutant.file}): {said}", flush=True)
+        for mutant, said in judge(chosen, copies):
+            caught += said == "caught"
+            print(f"{mutant.area:11} {mutant.bug} ({mutant.file}): {said}", flush=True)
     print(f"caught {caught} of {len(chosen)} ({caught / max(1, len(chosen)):.0%})")
     return int(caught < len(chosen))
 
