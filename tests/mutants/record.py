@@ -16,7 +16,7 @@ class Mutant:
         file: below ``src/moiety``, or from the root where it has a folder there.
         old: text that stands in the file once.
         new: what takes its place.
-        tests: what pytest is to run, from the root.
+        test: what must notice, below ``tests``: a file, or ``file::function``; more by blanks.
     """
 
     area: str
@@ -24,13 +24,18 @@ class Mutant:
     file: str
     old: str
     new: str
-    tests: tuple[str, ...]
+    test: str
 
     @property
     def path(self) -> Path:
         """Where the file stands, from the root."""
         own = self.file.startswith("benchmarks/")
         return Path(self.file) if own else Path("src/moiety") / self.file
+
+    @property
+    def tests(self) -> list[str]:
+        """What pytest is to run, from the root."""
+        return [f"tests/{one}" for one in self.test.split()]
 
     def stale(self, root: Path = ROOT) -> str:
         """Say why it can no longer be planted; empty where it can."""

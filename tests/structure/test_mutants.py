@@ -14,7 +14,9 @@ def test_a_planted_bug_can_be_planted(mutant):
     assert not mutant.stale()
     assert mutant.old != mutant.new
     assert mutant.tests
-    assert all((ROOT / test.partition("::")[0]).is_file() for test in mutant.tests)
+    for test in mutant.tests:
+        file, _, name = test.partition("::")
+        assert f"def {name}" in (ROOT / file).read_text(encoding="utf8")
 
 
 def test_no_bug_is_listed_twice():
