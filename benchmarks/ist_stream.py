@@ -53,7 +53,7 @@ def train(folder: Path) -> dict[str, Any]:
     """Train from the files of a folder; the figures of this process."""
     import torch
 
-    from moiety import METHODS, Conduct, Local, Task, normed, parquet_rows, stream
+    from moiety import METHODS, LocalTraining, Task, TrainConfig, normed, parquet_rows, stream
     from moiety.core.ledger import read_ledger
     from moiety.run.train import train as play
 
@@ -61,11 +61,11 @@ def train(folder: Path) -> dict[str, Any]:
     files = sorted(folder.glob("worker*.parquet"))
     rows = {place: parquet_rows(path) for place, path in enumerate(files)}
     test = {"test": {-1: parquet_rows(folder / "test.parquet")}}
-    local = Local(lr=0.1, momentum=0.9, batch=64, epochs=0, steps=STEPS, window=GROUP)
+    local = LocalTraining(lr=0.1, momentum=0.9, batch=64, epochs=0, steps=STEPS, window=GROUP)
     model = normed((COLUMNS, 256, 256, CLASSES), stream(0, "net"))
     task = Task(model, local, rounds=ROUNDS, workers=WORKERS)
     begun = time.perf_counter()
-    how = Conduct(ROUNDS, engine="serial", evaluate_every=ROUNDS)
+    how = TrainConfig(ROUNDS, engine="serial", evaluate_every=ROUNDS)
     names = [str(place) for place in range(CLASSES)]
     play(METHODS["ist"].make(task), rows, folder / "run", how, test=test, classes=names)
     seconds = time.perf_counter() - begun

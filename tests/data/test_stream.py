@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from moiety import METHODS, Conduct, Local, TableRows, Task, fit_streamed, mlp, parquet_rows
+from moiety import (
+    METHODS,
+    LocalTraining,
+    TableRows,
+    Task,
+    TrainConfig,
+    fit_streamed_scale,
+    mlp,
+    parquet_rows,
+)
 from moiety.core.streams import stream
 from moiety.data.dataset import fit_scale
 from moiety.run.train import train
@@ -55,7 +64,9 @@ def test_few_row_groups_are_read_when_rows_are_shuffled_in_windows(tmp_path, mon
 def test_a_run_from_files_is_the_run_from_memory(tmp_path):
     """Training, calibrating sample and evaluation: the same parameters, bit for bit."""
     model = mlp((3, 8, 2), stream(0, "net"))
-    task = Task(model, Local(lr=0.1, batch=8, epochs=0, steps=5, window=16), rounds=3, workers=2)
+    task = Task(
+        model, LocalTraining(lr=0.1, batch=8, epochs=0, steps=5, window=16), rounds=3, workers=2
+    )
     method = METHODS["ist"].make(task)
     files, memory = {}, {}
     for worker in range(2):
@@ -64,7 +75,7 @@ def test_a_run_from_files_is_the_run_from_memory(tmp_path):
         table = {"x": torch.from_numpy(x), "y": torch.from_numpy(y)}
         memory[worker] = TableRows(table, torch.arange(len(y)))
     ends = [
-        train(method, rows, tmp_path / name, Conduct(3, engine="serial"))
+        train(method, rows, tmp_path / name, TrainConfig(3, engine="serial"))
         for name, rows in (("files", files), ("memory", memory))
     ]
     for name, tensor in ends[1].params.items():
@@ -74,7 +85,7 @@ def test_a_run_from_files_is_the_run_from_memory(tmp_path):
 def test_a_streamed_scale_is_that_of_all_rows(tmp_path):
     parts = [write(tmp_path / f"{seed}.parquet", 40, seed)[0] for seed in range(3)]
     crew = [parquet_rows(tmp_path / f"{seed}.parquet") for seed in range(3)]
-    found, wanted = fit_streamed(crew), fit_scale(torch.from_numpy(np.concatenate(parts)))
+    found, wanted = fit_streamed_scale(crew), fit_scale(torch.from_numpy(np.concatenate(parts)))
     torch.testing.assert_close(found.mean, wanted.mean)
     torch.testing.assert_close(found.std, wanted.std)
     scaled = replace(crew[0], scale=found).take(torch.arange(40))["x"]

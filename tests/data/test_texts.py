@@ -13,7 +13,7 @@ from moiety.data.texts import cut_windows
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build_run, prepare_seed_data
 from moiety.recipes.fields import override_fields
-from moiety.serve.predictor import Intake
+from moiety.serve.predictor import InputSpec
 
 
 def test_windows_lie_side_by_side_and_labels_follow():
@@ -42,7 +42,7 @@ def test_whole_numbers_are_not_scaled():
     scale = fit_scale(x)
     assert torch.equal(scale.apply(x), x)
     again = type(scale).from_json(scale.to_json())
-    input_spec = Intake((2,), again, tuple("abcdef"))
+    input_spec = InputSpec((2,), again, tuple("abcdef"))
     assert torch.equal(input_spec.rows(x), x)
     with pytest.raises(ValueError, match="takes tokens"):
         input_spec.rows(x.float())

@@ -74,7 +74,7 @@ def test_servers_that_do_not_wait_do_so_on_several_ranks_too(spawned, schedule):
     def job(ranks):
         two = end(lambda rows, m: scatter_pieces(Collective(rows, ranks=ranks), [Stage(m, 1)]))
         one = end(lambda rows, m: (Serial(rows), [Stage(m, 1)]))
-        assert any(flight.job.round < one.round - 1 for flight in one.clock.flight)
+        assert any(flight.job.round < one.round - 1 for flight in one.clock.in_flight)
         return differences(two.params, one.params)
 
     assert spawned(2, job) == [[], []]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from moiety.core.ledger import Group
-from moiety.report import summary, table
+from moiety.report import format_table, summarize_runs
 from moiety.report.files import load_ledgers
 from moiety.report.findings import list_warnings, write_headline
 from moiety.report.frames import (
@@ -27,7 +27,7 @@ from moiety.report.series import group_series
 
 
 def test_summary_equals_ledger(small_ledgers):
-    ddome, fedavg, common = summary(small_ledgers)
+    ddome, fedavg, common = summarize_runs(small_ledgers)
     assert [row["label"] for row in (ddome, fedavg, common)] == ["ddome", "fedavg", "common"]
     # seeds 0 and 1 of ddome end at seen (0.7, 0.9) and (0.9, 1.1), unseen 0.6 and 0.8
     assert ddome["groups"]["seen"] == pytest.approx(
@@ -52,7 +52,7 @@ def test_summary_equals_ledger(small_ledgers):
 
 
 def test_reference_costs_nothing(small_ledgers):
-    common = summary(small_ledgers)[2]
+    common = summarize_runs(small_ledgers)[2]
     assert common["reference"] is True
     assert common["down_bytes"] is None
     assert common["up_bytes"] is None
@@ -63,7 +63,11 @@ def test_reference_costs_nothing(small_ledgers):
 
 
 def test_summary_is_plain_json(small_ledgers):
-    assert json.loads(json.dumps(summary(small_ledgers), allow_nan=False))[0]["seeds"] == [0, 1]
+    told = json.dumps(summarize_runs(small_ledgers), allow_nan=False)
+    assert json.loads(told)[0]["seeds"] == [
+        0,
+        1,
+    ]
 
 
 def test_curves(small_ledgers):
@@ -105,7 +109,7 @@ def test_workers_without_rows_do_not_count(make):
     entries = make.small("ddome", 0, 0.0)
     group = make.replace(entries[4].groups["seen"], accuracy=[0.5, math.nan], rows=[3, 0])
     entries[4] = make.replace(entries[4], groups={"seen": group})
-    (row,) = summary([make.ledger(entries)])
+    (row,) = summarize_runs([make.ledger(entries)])
     assert row["groups"]["seen"]["mean"] == 0.5
     assert row["worst_workers"][0]["worker"] == 0
 
@@ -115,7 +119,7 @@ def test_validation_is_not_judged_for_the_worst_worker(make):
     groups = entries[4].groups
     low = make.replace(groups["seen"], accuracy=[0.0, 0.0])
     entries[4] = make.replace(entries[4], groups={"validation": low, **groups})
-    (row,) = summary([make.ledger(entries)])
+    (row,) = summarize_runs([make.ledger(entries)])
     assert row["worst"]["mean"] == 0.4
     assert list(row["groups"]) == ["seen", "unseen", "validation"]
 
@@ -123,7 +127,7 @@ def test_validation_is_not_judged_for_the_worst_worker(make):
 def test_seconds_of_a_resumed_run_include_its_rounds(make):
     entries = make.small("ddome", 0, 0.0)
     entries[-1] = make.replace(entries[-1], seconds=0.1)
-    assert summary([make.ledger(entries)])[0]["seconds"]["mean"] == pytest.approx(1.2)
+    assert summarize_runs([make.ledger(entries)])[0]["seconds"]["mean"] == pytest.approx(1.2)
 
 
 def headline_of(make, one, other, seeds=(0, 1)):
@@ -155,7 +159,7 @@ def test_headline_says_when_training_lost(make, small_ledgers):
     bad = make.ledger(
         [make.start("fedavg"), make.round(1, [make.work(0)]), make.evaluation(1, [0.1], [0.2])]
     )
-    text = table([*common, bad])
+    text = format_table([*common, bad])
     assert "No trained method leads: common leads" in text.replace("\n", " ")
 
 
@@ -166,13 +170,13 @@ def test_a_test_for_all_has_the_only_column(small_ledgers):
         ledger.evaluations[-1],
         groups={"test": Group([-1], [0.25], [8]), "validation": Group([-1], [1], [8])},
     )
-    head = table([replace(ledger, evaluations=[one])]).splitlines()[0].split("  ")
+    head = format_table([replace(ledger, evaluations=[one])]).splitlines()[0].split("  ")
     assert [name.strip() for name in head if name][:3] == ["method", "test rows", "bytes down"]
-    assert "25.0 %" in table([replace(ledger, evaluations=[one])])
+    assert "25.0 %" in format_table([replace(ledger, evaluations=[one])])
 
 
 def test_table_is_aligned(small_ledgers):
-    text = table(small_ledgers)
+    text = format_table(small_ledgers)
     lines = text.split("\n")[:4]
     assert lines[0].split()[:4] == ["method", "seen", "unseen", "worst"]
     assert "90.0 ± 14.1 %" in lines[1]
@@ -209,7 +213,9 @@ def test_runs_that_did_not_finish_are_named(make):
     assert said[0] == "ddome, seed 0: failed after 2 of 2 rounds: worker 3, round 2: loss is nan."
     assert said[1] == "fedavg, seed 0: unfinished after 2 of 2 rounds: its ledger has no end."
     assert said[3] == "fedprox, seed 0: left out of the comparison, for it holds no evaluation."
-    assert summary(ledgers)[1]["seconds"]["mean"] == pytest.approx(1.2)  # 2 rounds, 2 evaluations
+    assert summarize_runs(ledgers)[1]["seconds"]["mean"] == pytest.approx(
+        1.2
+    )  # 2 rounds, 2 evaluations
 
 
 def test_unlike_partitions_and_rounds_are_named(make):
@@ -227,9 +233,9 @@ def test_unlike_partitions_and_rounds_are_named(make):
 
 def test_no_ledgers_and_no_evaluations_are_refused(make):
     with pytest.raises(ValueError, match="no ledgers to report on"):
-        summary([])
+        summarize_runs([])
     with pytest.raises(ValueError, match=r"no evaluation in somewhere/run/ledger\.jsonl"):
-        table([make.ledger([make.start()])])
+        format_table([make.ledger([make.start()])])
 
 
 def test_load_finds_runs_and_groups_of_runs_once(small, tmp_path):

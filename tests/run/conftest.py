@@ -18,13 +18,7 @@ from moiety.methods.task import LocalTraining
 from moiety.recipes.build import build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.options import with_options
-from moiety.recipes.record import (
-    CommonExpert,
-    Federation,
-    Net,
-    Participation,
-    Population,
-)
+from moiety.recipes.record import CommonExpert, Federation, Net, Participation, Population
 from moiety.run import cli, loop
 from moiety.run.group import play_run, read_spec, resume_run, start_run
 from moiety.run.loop import LEDGER

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from moiety import load
+from moiety import load_model
 from moiety.core.errors import RunError
 from moiety.core.ledger import read_ledger
 from moiety.core.rows import TableRows
@@ -169,7 +169,7 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
 @pytest.mark.parametrize(("words", "said"), [
     (["--local.optimizer-state", "keep"], "use local.optimizer_state='reset' or 'send'"),
     (["--net.hidden", "3"], "axis 'h1': an axis of 3 cannot be dealt to 4 workers; widen"),
-    (["--ist.keep", "0.5"], "keep=0.5, but deal='round_robin' gives fair shares; leave keep at 0"),
+    (["--ist.keep", "0.5"], "ist.keep=0.5, but ist.assignment='round_robin' gives fair shares; leave keep at 0"),
     (["--methods", "gist"], "use a graph network (net.kind 'gcn' or 'sage'"),
     (["--ist.shared", "nosuch"], "shared: no axis fits 'nosuch': the model has the axes ['h1']"),
     (["--methods", "heterofl", "--heterofl.shared", "nosuch"], "no axis fits 'nosuch'"),
@@ -258,7 +258,7 @@ def test_rows_with_nan_at_predict(moiety, played, tmp_path):
     assert found.code == 1
     assert "row 2" in found.err
     with pytest.raises(ValueError, match="row 1 holds NaN or infinity; clean the data"):
-        load(played).predict(torch.from_numpy(x))  # in Python rows are counted from 0
+        load_model(played).predict(torch.from_numpy(x))  # in Python rows are counted from 0
 
 
 @pytest.mark.parametrize(("out", "said"), [
@@ -326,7 +326,7 @@ def test_a_model_cut_short(moiety, model, table, length):
     ("{", "not JSON"),
     ("[]", "model format None"),
     ('{"version": 0}', "model format 0"),
-    ('{"version": 1}', "does not describe"),
+    ('{"version": 2}', "does not describe"),
 ])  # fmt: skip
 def test_a_model_whose_configuration_is_none(moiety, model, table, text, said):
     (model / CONFIG).write_text(text)

@@ -41,7 +41,7 @@ def test_run_writes_a_folder_for_every_method_and_seed(moiety, small, tmp_path):
         assert {path.name for path in run.iterdir()} >= {
             "config.json", "ledger.jsonl", "checkpoints", "final",
         }  # fmt: skip
-        assert package.load(run).note["method"] == ledger.start.method
+        assert package.load_model(run).note["method"] == ledger.start.method
     assert "fedavg" in said.out
     assert "ddome" in said.out
     assert "report: mine/report.html" in said.out
@@ -213,7 +213,7 @@ def test_predict_writes_what_the_model_says(moiety, played, table, tmp_path):
     told = strict(said.out)
     with np.load(table) as raw:
         x, y = raw["x"], raw["y"]
-    served = package.load(played)
+    served = package.load_model(played)
     import torch
 
     guess = [served.input_spec.classes[i] for i in served.predict(torch.from_numpy(x)).tolist()]
@@ -282,7 +282,7 @@ def test_a_sweep_goes_on_after_a_value_that_diverges(moiety, small, tmp_path):
     (["--try", "rounds=3,0"], 2, "rounds=0"),
     (["--try", "ist.assignment=quota,bernoulli", "--try", "ist.keep=0.5,1.5"], 2,
      "{'ist.assignment': 'quota', 'ist.keep': 1.5}: Quota(keep=1.5"),
-    (["--try", "ist.keep=0.5,1.5", "--search", "random"], 2, "{'ist.keep': 0.5}: keep=0.5"),
+    (["--try", "ist.keep=0.5,1.5", "--search", "random"], 2, "{'ist.keep': 0.5}: ist.keep=0.5"),
 ])  # fmt: skip
 def test_a_sweep_is_refused_before_the_first_trial(moiety, small, tmp_path, words, code, said):
     found = moiety("sweep", "yours", *small, "--methods", "ist", *words, "--out", "s")

@@ -20,7 +20,7 @@ def test_run_load_and_predict(moiety, tmp_path):
     assert ledger.end.status == "finished"
     (entry,) = ledger.rounds
     assert [worker.worker for worker in entry.workers] == [0, 1, 2, 3]
-    model = package.load(tmp_path / "mine")
+    model = package.load_model(tmp_path / "mine")
     data = load_dataset("breast-cancer")
     told = model.predict_log_proba(data.x)
     torch.testing.assert_close(told.exp().sum(1), torch.ones(data.size))

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from moiety import load
+from moiety import load_model
 from moiety.core.ledger import read_ledger
 from moiety.run.loop import LEDGER
 
@@ -53,7 +53,7 @@ def test_the_same_rows_in_any_file_give_the_same_model(
     told = json.loads(moiety("predict", "own", "--data", data, "--json").out)  # target remembered
     assert told["rows"] == 400
     assert told["accuracy"] > 0.2
-    assert load("own").input_spec.classes == ("black", "blue", "green", "red", "white")
+    assert load_model("own").input_spec.classes == ("black", "blue", "green", "red", "white")
 
 
 def test_the_target_of_training_is_left_out_of_unlabelled_use(moiety, small, rows, tmp_path):
@@ -86,6 +86,6 @@ def test_a_folder_of_images(moiety, small, tmp_path):
     assert said.code == 0, said.err
     start = read_ledger(tmp_path / "own" / LEDGER).start
     assert list(start.classes) == ["dark", "grey", "light"]
-    assert load("own").input_spec.shape == (3, 8, 8)
+    assert load_model("own").input_spec.shape == (3, 8, 8)
     told = json.loads(moiety("predict", "own", "--data", "photos", "--json").out)
     assert told["rows"] == 120

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from moiety import load
+from moiety import load_model
 from moiety.core.axes import Part, take_piece
 from moiety.core.ledger import read_ledger
 from moiety.core.rows import TableRows, take_all_rows
@@ -40,7 +40,7 @@ def test_it_answers_as_the_whole_restricted_to_its_experts(
     said = moiety("personalize", run, "--data", path, "--experts", experts, "--out", "own",
                   "--json")  # fmt: skip
     told = json.loads(said.out)
-    whole, own = load(run), load(tmp_path / "own")
+    whole, own = load_model(run), load_model(tmp_path / "own")
 
     # The experts of the highest mean gate score, by hand.
     rows = TableRows({"x": whole.input_spec.rows(rows_of(x))}, torch.arange(len(x)))
@@ -126,7 +126,7 @@ def test_predict_takes_the_personal_model(moiety, played, mine, tmp_path):
     path, x, y = mine
     moiety("personalize", played, "--data", path, "--experts", 2, "--out", "own")
     said = moiety("predict", "own", "--data", path, "--out", "classes.csv", "--json")
-    told, served = json.loads(said.out), load(tmp_path / "own")
+    told, served = json.loads(said.out), load_model(tmp_path / "own")
     guess = [served.input_spec.classes[i] for i in served.predict(rows_of(x)).tolist()]
     assert told["classes"] == guess
     assert told["accuracy"] == pytest.approx(float(np.mean(np.array(guess) == y)))
@@ -139,9 +139,9 @@ def test_a_personal_model_can_be_made_smaller_still(moiety, played, mine):
     path, _, _ = mine
     moiety("personalize", played, "--data", path, "--experts", 2, "--out", "two")
     assert moiety("personalize", "two", "--data", path, "--experts", 1, "--out", "one").code == 0
-    [expert] = load("one").note["experts"]
-    assert expert in load("two").note["experts"]
-    whole, one = load(played).params, load("one").params
+    [expert] = load_model("one").note["experts"]
+    assert expert in load_model("two").note["experts"]
+    whole, one = load_model(played).params, load_model("one").params
     for name in whole:
         if name.startswith("expert."):
             assert torch.equal(one[name][0], whole[name][expert])
@@ -150,9 +150,9 @@ def test_a_personal_model_can_be_made_smaller_still(moiety, played, mine):
 def test_what_it_prints(moiety, played, mine):
     path, _, _ = mine
     said = moiety("personalize", played, "--data", path, "--experts", 2, "--out", "own")
-    experts = load("own").note["experts"]
+    experts = load_model("own").note["experts"]
     assert said.out.startswith(f"experts {experts} of 3; ")
-    for name in load("own").input_spec.classes:
+    for name in load_model("own").input_spec.classes:
         assert f"\n{name}" in said.out
     again = moiety("personalize", played, "--data", path, "--out", "own")
     assert again.code == 1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from moiety import METHODS, Conduct, Local, Task, load, train
+from moiety import METHODS, LocalTraining, Task, TrainConfig, load_model, train
 from moiety.core.errors import RunError
 from moiety.core.ledger import read_ledger
 from moiety.core.streams import stream
@@ -129,7 +129,7 @@ def test_nodes_are_scored_as_in_training(graph_run):
     """The rows of the run itself, through the saved model, against raw features."""
     spec = json.loads((graph_run / "config.json").read_text())
     record = override_fields(RECIPES["gist-cora"].record, spec["fields"])
-    built, served = build_run(record, "gist", 0), load(graph_run)
+    built, served = build_run(record, "gist", 0), load_model(graph_run)
     [rows] = built.groups["test"].values()
     batch = rows.take(torch.arange(1))
     assert batch["x"].shape == (NODES, 7)
@@ -144,7 +144,7 @@ def test_nodes_are_scored_as_in_training(graph_run):
 
 
 def test_edges_may_lie_either_way_twice_or_in_a_loop(graph_run):
-    served, data = load(graph_run), ring()
+    served, data = load_model(graph_run), ring()
     once = data.graph.edges[:, : data.graph.edges.shape[1] // 2]
     wanted = served.predict_log_proba(data.x, once)
     loops = torch.arange(NODES).expand(2, NODES)
@@ -164,7 +164,7 @@ def test_a_graph_needs_no_labels_and_writes_classes(moiety, graph_run, tmp_path)
     said = moiety("predict", graph_run, "--data", "bare.npz", "--out", "classes.csv")
     assert said.code == 0
     assert "accuracy" not in said.out
-    data, served = ring(), load(graph_run)
+    data, served = ring(), load_model(graph_run)
     told = served.predict_log_proba(data.x, data.graph.edges)
     with (tmp_path / "classes.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -224,11 +224,11 @@ def test_no_model_takes_what_another_reads(moiety, graph_run, text_run, played, 
         said = moiety("predict", run, "--data", file)
         assert said.code == 1
         assert wanted in said.err
-    table, data = load(played), ring()
+    table, data = load_model(played), ring()
     with pytest.raises(ValueError, match="reads no graph; leave them out"):
         table.predict(torch.zeros(1, 6), data.graph.edges)
     with pytest.raises(ValueError, match=r"give its edges, \[2, E\]"):
-        load(graph_run).predict(data.x)
+        load_model(graph_run).predict(data.x)
     said = moiety("personalize", graph_run, "--data", "graph.npz", "--out", "mine")
     assert said.code == 1
     assert "no gated experts" in said.err
@@ -263,7 +263,7 @@ def test_every_character_but_the_first_is_scored_once(moiety, text_run, tmp_path
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert "".join(row["character"] for row in rows) == text[1:]
-    served = load(text_run)
+    served = load_model(text_run)
     tokens = torch.tensor([served.input_spec.classes.index(one) for one in text])
     starts = [0, CONTEXT, len(text) - 1 - CONTEXT]
     told = served.predict_log_proba(torch.stack([tokens[s : s + CONTEXT] for s in starts]))
@@ -310,7 +310,7 @@ def test_a_text_as_other_systems_write_it(moiety, text_run, tmp_path):
 
 
 def test_tokens_that_are_none(text_run):
-    served = load(text_run)
+    served = load_model(text_run)
     for x in (torch.full((1, CONTEXT), 6), torch.full((1, CONTEXT), -1)):
         with pytest.raises(ValueError, match="reads 6 characters by their numbers"):
             served.predict(x)
@@ -328,11 +328,11 @@ def test_a_model_says_itself_what_it_takes(graph_run, text_run, tmp_path):
         alone.mkdir()
         (alone / MODEL).write_bytes((run / "final" / MODEL).read_bytes())
         (alone / CONFIG).write_text(json.dumps(config))
-        assert load(alone).input_spec.adapter == load(run).input_spec.adapter
+        assert load_model(alone).input_spec.adapter == load_model(run).input_spec.adapter
         config["adapter"] = {"kind": "sound"}
         (alone / CONFIG).write_text(json.dumps(config))
         with pytest.raises(RunError, match="does not describe"):
-            load(alone)
+            load_model(alone)
 
 
 def test_a_run_of_your_own_on_a_graph_is_used_so_too(tmp_path):
@@ -346,10 +346,10 @@ def test_a_run_of_your_own_on_a_graph_is_used_so_too(tmp_path):
         )
         for place in range(2)
     }
-    local = Local(lr=0.05, batch=3, epochs=1)
+    local = LocalTraining(lr=0.05, batch=3, epochs=1)
     method = METHODS["fedavg"].make(Task(model, local, objective=NodeCrossEntropy))
-    state = train(method, rows, tmp_path / "mine", Conduct(rounds=2), classes=KINDS)
-    served = load(tmp_path / "mine")
+    state = train(method, rows, tmp_path / "mine", TrainConfig(rounds=2), classes=KINDS)
+    served = load_model(tmp_path / "mine")
     batch = {"x": data.x, "edges": data.graph.edges}
     wanted = model.logits(state.params, batch, {}).log_softmax(-1)
     torch.testing.assert_close(served.predict_log_proba(data.x, data.graph.edges), wanted)
@@ -367,7 +367,7 @@ def test_papers_of_cora_are_predicted_as_in_the_ledger(moiety, lab, tmp_path):
     wanted = read_ledger(run / LEDGER).evaluations[-1].groups["test"]
     assert told["accuracy"] == wanted.accuracy[0]
     assert wanted.rows == [1000]
-    assert load(run).input_spec.adapter.config() == {
+    assert load_model(run).input_spec.adapter.config() == {
         "kind": "graph",
         "inputs": 1433,
         "project": 512,

@@ -29,14 +29,16 @@ def module():
 
 def test_a_module_of_ones_own_runs_resumes_and_loads(tmp_path):
     _, workers = world()
-    method = moiety.METHODS["fedavg"].make(moiety.Task(module(), moiety.Local(lr=0.05, batch=16)))
-    how = moiety.Conduct(rounds=6, evaluate_every=3, seed=3)
+    method = moiety.METHODS["fedavg"].make(
+        moiety.Task(module(), moiety.LocalTraining(lr=0.05, batch=16))
+    )
+    how = moiety.TrainConfig(rounds=6, evaluate_every=3, seed=3)
     whole = moiety.train(method, workers, tmp_path / "whole", how, test={"seen": workers})
     ledger = read_ledger(tmp_path / "whole" / "ledger.jsonl")
     assert [entry.round for entry in ledger.rounds] == [1, 2, 3, 4, 5, 6]
     assert ledger.end.status == "finished"
     x = workers[0].take(torch.arange(10))["x"]
-    served = moiety.load(tmp_path / "whole", module=module())
+    served = moiety.load_model(tmp_path / "whole", module=module())
     wanted = method.serve.scores(whole.params, {"x": x}, {}).argmax(-1)
     assert torch.equal(served.predict(x), wanted)
     assert torch.equal(served.predict(x.double().numpy()), wanted)  # as numpy has numbers
@@ -48,7 +50,7 @@ def test_a_run_of_ones_own_is_reported_and_resumed_by_calling_again(tmp_path, ca
     task, workers = world()
     method = moiety.METHODS["fedavg"].make(task)
     folder = tmp_path / "run"
-    moiety.train(method, workers, folder, moiety.Conduct(rounds=2), test={"seen": workers})
+    moiety.train(method, workers, folder, moiety.TrainConfig(rounds=2), test={"seen": workers})
     assert main(["report", str(folder)]) == 0
     assert (folder / "report.html").exists()
     assert main(["resume", str(folder)]) == 1
@@ -64,7 +66,7 @@ def test_a_model_that_is_none_is_not_kept(tmp_path):
 
     method = replace(moiety.METHODS["fedavg"].make(task), outer=spoil)
     with pytest.raises(RunError, match=r"round 1: .* numbers of .* are not finite; lower the"):
-        moiety.train(method, workers, tmp_path / "run", moiety.Conduct(rounds=2))
+        moiety.train(method, workers, tmp_path / "run", moiety.TrainConfig(rounds=2))
     assert not (tmp_path / "run" / "final").exists()
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["00000000"]
     assert read_ledger(tmp_path / "run" / "ledger.jsonl").end.status == "failed"
@@ -73,34 +75,36 @@ def test_a_model_that_is_none_is_not_kept(tmp_path):
 def test_ddome_sees_its_rows_through_the_common_expert(tmp_path):
     task, workers = world()
     method = moiety.METHODS["ddome"].make(task, experts=3, k=2)
-    how = moiety.Conduct(rounds=4, size=5)
+    how = moiety.TrainConfig(rounds=4, size=5)
     state = moiety.train(method, workers, tmp_path / "run", how, test={"unseen": workers})
     again = moiety.train(method, workers, tmp_path / "run", how, test={"unseen": workers})
     assert all(torch.equal(state.params[name], again.params[name]) for name in state.params)
-    small = moiety.load(tmp_path / "run").personalize(workers[3].take(torch.arange(20))["x"], 2)
+    small = moiety.load_model(tmp_path / "run").personalize(
+        workers[3].take(torch.arange(20))["x"], 2
+    )
     assert len(small.note["experts"]) == 2
 
 
 def test_another_conduct_does_not_go_on_with_the_run(tmp_path):
     task, workers = world()
     method = moiety.METHODS["fedavg"].make(task)
-    moiety.train(method, workers, tmp_path / "run", moiety.Conduct(rounds=2))
+    moiety.train(method, workers, tmp_path / "run", moiety.TrainConfig(rounds=2))
     said = "another recipe .* go on with those it began with, or choose another folder"
     with pytest.raises(RunError, match=said):
-        moiety.train(method, workers, tmp_path / "run", moiety.Conduct(rounds=3))
+        moiety.train(method, workers, tmp_path / "run", moiety.TrainConfig(rounds=3))
 
 
 def test_workers_are_numbered_from_zero(tmp_path):
     task, workers = world()
     method = moiety.METHODS["fedavg"].make(task)
     with pytest.raises(ValueError, match="number them 0, 1, 2"):
-        moiety.train(method, {5: workers[0]}, tmp_path, moiety.Conduct(rounds=1))
+        moiety.train(method, {5: workers[0]}, tmp_path, moiety.TrainConfig(rounds=1))
 
 
 @pytest.mark.parametrize("engine", ["collective", "partitioned"])
 def test_engines_of_several_processes_are_refused_with_a_remedy(engine, tmp_path):
     task, workers = world()
-    how = moiety.Conduct(rounds=1, engine=engine)
+    how = moiety.TrainConfig(rounds=1, engine=engine)
     with pytest.raises(RunError, match=r"choose auto.*docs/cluster\.md"):
         moiety.train(moiety.METHODS["fedavg"].make(task), workers, tmp_path / "x", how)
     assert not (tmp_path / "x").exists()
@@ -117,5 +121,5 @@ def test_statistics_that_overflow_are_not_kept_either(tmp_path):
 
     spoilt = replace(method, outer=spoil)
     with pytest.raises(RunError, match=r"round 1: .* numbers of norm.\.\w+ are not finite"):
-        moiety.train(spoilt, workers, tmp_path / "run", moiety.Conduct(rounds=1))
+        moiety.train(spoilt, workers, tmp_path / "run", moiety.TrainConfig(rounds=1))
     assert not (tmp_path / "run" / "final").exists()

@@ -147,11 +147,11 @@ def test_shares_are_what_hands_hold_on_average():
         (lambda: choose_assignment("quota", -0.5), r"Quota.*-0\.5.*choose 0 <= keep <= 1"),
         (
             lambda: choose_assignment("round_robin", 0.5),
-            "keep=0.5, but deal='round_robin' gives fair shares",
+            "ist.keep=0.5, but ist.assignment='round_robin' gives fair shares",
         ),
         (
             lambda: choose_assignment("categorical", 0.5),
-            "leave keep at 0, or choose a deal of .*quota",
+            "leave keep at 0, or choose one of .*quota",
         ),
     ],
 )

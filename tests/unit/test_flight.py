@@ -64,7 +64,7 @@ def test_all_at_one_speed_is_the_synchronous_round(name, schedule, staleness):
         other = replace(other, clock=state.clock)  # as a run with declared speeds has it
     assert same(state.params, other.params)
     assert state.clock.now == 3.0
-    assert not state.clock.flight
+    assert not state.clock.in_flight
 
 
 def test_who_is_drawn_is_who_a_synchronous_round_draws():
@@ -130,7 +130,7 @@ def test_nobody_has_two_jobs(schedule):
     state, seen = initialise_state(here.method), set()
     for _ in range(25):
         state, arrived = await_commit(here, state)
-        busy = [one.job.worker for one in state.clock.flight]
+        busy = [one.job.worker for one in state.clock.in_flight]
         both = busy + [job.worker for job in arrived.jobs]
         assert len(both) == len(set(both))
         assert len(busy) <= 4
@@ -229,7 +229,7 @@ def test_waves_of_a_round_draw_apart():
     schedule = Schedule("buffered", 3, speeds=Speeds(values=(1.0, 1.5, 2.0, 5.0, 5.0, 5.0)))
     here = async_plan(schedule, "asyncdrop", limit=4)
     state, arrived = await_commit(here, initialise_state(here.method))
-    jobs = [*arrived.jobs, *(one.job for one in state.clock.flight)]
+    jobs = [*arrived.jobs, *(one.job for one in state.clock.in_flight)]
     kept = {tuple(job.share.part.axes["h1"].tolist()) for job in jobs}
     assert len(jobs) > 4
     assert len(kept) == len(jobs)

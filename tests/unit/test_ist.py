@@ -168,7 +168,7 @@ def test_small_gradients_survive_the_server_of_data_parallelism():
     (job,) = make_jobs(method, state, [0], {}, SEED)
     (rule,) = (rule for _, rule in method.solve.rules)
     moved = {**job.piece, "layer1.w": job.piece["layer1.w"] - rule.lr * grad}
-    after, memory = method.outer(state.params, moved, moved, {})
+    after, memory = method.server(state.params, moved, moved, {})
     found = memory["mean"]["layer1.w"] / 0.1  # the first mean is a tenth of the gradient
     torch.testing.assert_close(found, grad, rtol=1e-2, atol=2e-9)
     assert after["layer1.w"].shape == (3, 6)
@@ -194,7 +194,7 @@ def test_diloco_without_server_momentum_is_local_sgd_with_adamw():
         (
             replace(PLAIN, optimizer_state="keep"),
             {"assignment": "quota"},
-            "but ist deals .*'reset' or 'send'",
+            "but ist assigns .*'reset' or 'send'",
         ),
     ],
     ids=["narrow", "moments"],
@@ -242,7 +242,9 @@ def test_local_training_that_cannot_be_is_refused_whatever_the_method(name, valu
 
 @pytest.mark.parametrize("name", ["optimizer", "lr_schedule"])
 def test_words_that_diloco_leaves_unread_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name} 'foo'; choose 'sgd|{name} 'foo'; choose 'const"):
+    with pytest.raises(
+        ValueError, match=f"local.{name}='foo'; choose 'sgd|local.{name}='foo'; choose 'const"
+    ):
         diloco(task(2, replace(PLAIN, **{name: "foo"})))
 
 

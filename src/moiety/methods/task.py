@@ -107,7 +107,7 @@ class LocalTraining:
         if self.optimizer in ("adam", "adamw"):
             decoupled = self.optimizer == "adamw"
             return Adam(self.lr, self.betas, weight_decay=self.weight_decay, decoupled=decoupled)
-        raise ValueError(f"optimizer {self.optimizer!r}; choose 'sgd', 'adam' or 'adamw'")
+        raise ValueError(f"local.optimizer={self.optimizer!r}; choose 'sgd', 'adam' or 'adamw'")
 
     def make_lr_schedule(self, rounds: int) -> RateSchedule:
         """Build the schedule."""
@@ -117,7 +117,9 @@ class LocalTraining:
             return CosineRate(rounds, self.warmup, self.floor)
         if self.lr_schedule == "steps":
             return SteppedRate(tuple(rounds * share for share in self.drops))
-        raise ValueError(f"schedule {self.lr_schedule!r}; choose 'constant', 'cosine' or 'steps'")
+        raise ValueError(
+            f"local.lr_schedule={self.lr_schedule!r}; choose 'constant', 'cosine' or 'steps'"
+        )
 
     def make_solver(
         self,

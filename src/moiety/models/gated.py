@@ -99,7 +99,7 @@ class GatedExperts:
         if "embed" not in batch:
             raise ValueError(
                 "the gate reads the column 'embed', which these rows lack; open them through "
-                "moiety.Seen(open, method.view)"
+                "moiety.TransformedRows(open, method.transform)"
             )
         hidden_BH = F.linear(batch["embed"], params["gate.layer1.w"], params["gate.layer1.b"])
         scores_BE = F.linear(F.relu(hidden_BH), params["gate.layer2.w"], params["gate.layer2.b"])

@@ -113,7 +113,7 @@ class Llama:
             seen = rms_norm(x_BTD, params[f"{at}.input_layernorm.weight"], self.shape.eps)
             x_BTD = x_BTD + run_grouped_attention(params, f"{at}.self_attn", seen, turns)
             seen = rms_norm(x_BTD, params[f"{at}.post_attention_layernorm.weight"], self.shape.eps)
-            x_BTD = x_BTD + run_gated_perceptron(params, f"{at}.mlp", seen, ACTS[self.shape.act])
+            x_BTD = x_BTD + run_gated_mlp(params, f"{at}.mlp", seen, ACTS[self.shape.act])
         return rms_norm(x_BTD, params["model.norm.weight"], self.shape.eps)
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:
@@ -165,7 +165,7 @@ def rotate_heads(x_BHTK: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
     return x_BHTK * turns[0] + torch.cat([-two, one], -1) * turns[1]
 
 
-def apply_projection(params: Params, name: str, x: Tensor) -> Tensor:
+def project_rows(params: Params, name: str, x: Tensor) -> Tensor:
     """Apply a linear layer, with its bias where it has one."""
     return F.linear(x, params[f"{name}.weight"], params.get(f"{name}.bias"))
 
@@ -176,25 +176,22 @@ def run_grouped_attention(
     """Attend with the groups at hand; several queries share a key and a value."""
     dim = turns[0].shape[-1]
     q, k, v = (
-        apply_projection(params, f"{at}.{name}_proj", x_BTD)
-        .unflatten(-1, (-1, dim))
-        .transpose(1, 2)
+        project_rows(params, f"{at}.{name}_proj", x_BTD).unflatten(-1, (-1, dim)).transpose(1, 2)
         for name in ("q", "k", "v")
     )
     each = q.shape[1] // k.shape[1]
     k, v = rotate_heads(k, turns).repeat_interleave(each, 1), v.repeat_interleave(each, 1)
     seen_BHTK = attend(rotate_heads(q, turns), k, v, causal=True)
-    return apply_projection(params, f"{at}.o_proj", seen_BHTK.transpose(1, 2).flatten(2))
+    return project_rows(params, f"{at}.o_proj", seen_BHTK.transpose(1, 2).flatten(2))
 
 
-def run_gated_perceptron(
+def run_gated_mlp(
     params: Params, at: str, x_BTD: Tensor, act: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """Apply the hidden units at hand, each with a gate."""
-    gate = act(apply_projection(params, f"{at}.gate_proj", x_BTD))
-    return apply_projection(
-        params, f"{at}.down_proj", gate * apply_projection(params, f"{at}.up_proj", x_BTD)
-    )
+    gate = act(project_rows(params, f"{at}.gate_proj", x_BTD))
+    gated = gate * project_rows(params, f"{at}.up_proj", x_BTD)
+    return project_rows(params, f"{at}.down_proj", gated)
 
 
 def lay_llama_axes(layer: int, each: int, dim: int) -> dict[str, tuple[AxisEntry, ...]]:

@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from moiety.report import curves, frames, heatmaps, matrices
 from moiety.report.frames import Point, WorkerScore
+from moiety.report.grid import Grid, PageFigure
 from moiety.report.numbers import format_bytes, format_percent, format_percent_spread
 from moiety.report.series import Series
 
 STRIPS = 16  # experts that have room for a strip each
 LISTED = 2000  # rows of a table at most; the ledger has them all
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table as text; ``words`` columns come first and are set to the left."""
-
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    words: int = 1
-
-
-@dataclass(frozen=True)
-class PageFigure:
-    """A figure: its finding, how to read it, the picture and its numbers."""
-
-    key: str
-    title: str
-    finding: str
-    reading: str
-    svg: str
-    grids: Sequence[Grid]
 
 
 def make_figures(series: Sequence[Series]) -> list[PageFigure]:
@@ -91,9 +69,8 @@ def _accuracy(series: Sequence[Series], group: str) -> PageFigure:
     )
     picture = curves.draw_accuracy(series, points, group, (key, title, finding))
     caption = f"Accuracy on the {frames.describe_group(group)} (%), over seeds"
-    return PageFigure(
-        key, title, finding, reading, picture, [_curve_grid(caption, points, share=True)]
-    )
+    grid = _curve_grid(caption, points, share=True)
+    return PageFigure(key, title, finding, reading, picture, [grid])
 
 
 def _timed(series: Sequence[Series], group: str) -> list[PageFigure]:
@@ -101,9 +78,8 @@ def _timed(series: Sequence[Series], group: str) -> list[PageFigure]:
     if not points:
         return []
     key, title = f"timed-{group}", f"Accuracy on the {frames.describe_group(group)} by virtual time"
-    ends = [
-        f"{p.label} {format_percent_spread(p.value)} at {_trim(p.clock)} s" for p in _ends(points)
-    ]
+    last = _ends(points)
+    ends = [f"{p.label} {format_percent_spread(p.value)} at {_trim(p.clock)} s" for p in last]
     finding = f"At the last evaluation: {'; '.join(ends)}."
     reading = "Virtual seconds, from declared speeds, not those of this machine; means over seeds."
     picture = curves.draw_timed_accuracy(series, points, group, (key, title, finding))
@@ -145,9 +121,8 @@ def _workers(series: Sequence[Series]) -> PageFigure:
                 rows.append((f"{one.label}, {group}", at, mine))
                 middle = statistics.median(score.accuracy for score in mine)
                 least = min(score.accuracy for score in mine)
-                said.append(
-                    f"{rows[-1][0]}: {format_percent(middle)}, worst {format_percent(least)}"
-                )
+                worst = format_percent(least)
+                said.append(f"{rows[-1][0]}: {format_percent(middle)}, worst {worst}")
     title = "Accuracy of every worker"
     finding = f"Median over workers and seeds: {'; '.join(said)}."
     reading = (
@@ -198,11 +173,8 @@ def _routes(at: int, one: Series) -> list[PageFigure]:
         )
         for route in found
     ]
-    return [
-        PageFigure(
-            key, title, finding, reading, heatmaps.draw_routes(first, (key, title, finding)), grids
-        )
-    ]
+    picture = heatmaps.draw_routes(first, (key, title, finding))
+    return [PageFigure(key, title, finding, reading, picture, grids)]
 
 
 def _favourites(found: matrices.Routes) -> str:

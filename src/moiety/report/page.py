@@ -9,7 +9,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from moiety.core.ledger import Ledger
-from moiety.report.figures import Grid, make_figures
+from moiety.report.figures import make_figures
 from moiety.report.findings import (
     choose_deciding_group,
     describe_others,
@@ -19,6 +19,7 @@ from moiety.report.findings import (
     write_headline,
 )
 from moiety.report.frames import Summary, summarize_series
+from moiety.report.grid import Grid
 from moiety.report.series import Series, flatten_config, group_series, read_status
 from moiety.report.text import (
     READING,

@@ -186,7 +186,7 @@ class Schedule:
             0 <= one < math.inf for one in least
         ):
             raise ValueError(
-                f"pace has window={self.window}, rate={self.rate}, power={self.power} and "
+                f"schedule has window={self.window}, rate={self.rate}, power={self.power} and "
                 f"patience={self.patience}; the first two must be above 0, the others at least 0, "
                 "all finite"
             )

@@ -76,7 +76,7 @@ def train(
         classes: their names; by default numbers up to the highest label.
 
     Returns:
-        The final state; ``moiety.load(folder)`` gives the model for use.
+        The final state; ``moiety.load_model(folder)`` gives the model for use.
 
     Raises:
         ValueError: if workers are not numbered from 0.

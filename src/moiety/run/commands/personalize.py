@@ -42,7 +42,7 @@ class PersonalizeArguments:
 
 
 ABOUT = """Make a small standalone model for one worker: the gate picks experts for its rows,
-without labels and without training. moiety predict and moiety.load take the result.
+without labels and without training. moiety predict and moiety.load_model take the result.
 
 examples:
   moiety personalize runs/quickstart/ddome-seed0 --data unlabelled.npz --experts 2 --out mine
