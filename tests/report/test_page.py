@@ -181,9 +181,9 @@ def test_a_missing_extra_names_the_remedy(extra, small, tmp_path):
     code = (
         f"import sys; sys.modules[{extra!r}] = None\n"
         "from pathlib import Path; from moiety import report\n"
-        "from moiety.report.files import load\n"
-        "runs = [Path(sys.argv[1])]; print(report.table(load(runs)))\n"
-        "try: report.write(runs, Path(sys.argv[2]))\n"
+        "from moiety.report.files import load_ledgers\n"
+        "runs = [Path(sys.argv[1])]; print(report.format_table(load_ledgers(runs)))\n"
+        "try: report.write_report(runs, Path(sys.argv[2]))\n"
         "except ImportError as error: print(error)\n"
     )
     call = [sys.executable, "-c", code, str(small), str(tmp_path)]

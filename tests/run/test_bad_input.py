@@ -169,7 +169,8 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
 @pytest.mark.parametrize(("words", "said"), [
     (["--local.optimizer-state", "keep"], "use local.optimizer_state='reset' or 'send'"),
     (["--net.hidden", "3"], "axis 'h1': an axis of 3 cannot be dealt to 4 workers; widen"),
-    (["--ist.keep", "0.5"], "ist.keep=0.5, but ist.assignment='round_robin' gives fair shares; leave keep at 0"),
+    (["--ist.keep", "0.5"],
+     "ist.keep=0.5, but ist.assignment='round_robin' gives fair shares; leave keep at 0"),
     (["--methods", "gist"], "use a graph network (net.kind 'gcn' or 'sage'"),
     (["--ist.shared", "nosuch"], "shared: no axis fits 'nosuch': the model has the axes ['h1']"),
     (["--methods", "heterofl", "--heterofl.shared", "nosuch"], "no axis fits 'nosuch'"),

@@ -23,6 +23,7 @@ from moiety.core.axes import Along, Axes, AxisEntry, Part, read_axis_lengths, ta
 from moiety.core.protocols import Kept
 from moiety.core.rows import Rows
 from moiety.core.types import Batch, Params
+from moiety.models.blocks import name_hidden_axis
 from moiety.models.transformer import ENDS
 from moiety.ops.attention import attend
 
@@ -37,11 +38,6 @@ ACTS: Mapping[str, Callable[[Tensor], Tensor]] = {
 def name_group_axis(layer: int) -> str:
     """Name the axis of a layer's key/value groups, each with all of its query heads."""
     return f"layers.{layer}.group"
-
-
-def name_llama_hidden_axis(layer: int) -> str:
-    """Name the axis of a layer's hidden units."""
-    return f"layers.{layer}.hidden"
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ class Llama:
             seen = rms_norm(x_BTD, params[f"{at}.input_layernorm.weight"], self.shape.eps)
             x_BTD = x_BTD + run_grouped_attention(params, f"{at}.self_attn", seen, turns)
             seen = rms_norm(x_BTD, params[f"{at}.post_attention_layernorm.weight"], self.shape.eps)
-            x_BTD = x_BTD + run_gated_mlp(params, f"{at}.mlp", seen, ACTS[self.shape.act])
+            x_BTD = x_BTD + gate_units(params, f"{at}.mlp", seen, ACTS[self.shape.act])
         return rms_norm(x_BTD, params["model.norm.weight"], self.shape.eps)
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:
@@ -137,7 +133,7 @@ class Llama:
             at = f"model.layers.{layer}"
             for axis, name in (
                 (name_group_axis(layer), f"{at}.self_attn.o_proj.weight"),
-                (name_llama_hidden_axis(layer), f"{at}.mlp.down_proj.weight"),
+                (name_hidden_axis(layer), f"{at}.mlp.down_proj.weight"),
             ):
                 if held.get(axis, 1.0) != 1.0:
                     scaled[name] = params[name] * held[axis]
@@ -185,9 +181,7 @@ def run_grouped_attention(
     return project_rows(params, f"{at}.o_proj", seen_BHTK.transpose(1, 2).flatten(2))
 
 
-def run_gated_mlp(
-    params: Params, at: str, x_BTD: Tensor, act: Callable[[Tensor], Tensor]
-) -> Tensor:
+def gate_units(params: Params, at: str, x_BTD: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply the hidden units at hand, each with a gate."""
     gate = act(project_rows(params, f"{at}.gate_proj", x_BTD))
     gated = gate * project_rows(params, f"{at}.up_proj", x_BTD)
@@ -196,7 +190,7 @@ def run_gated_mlp(
 
 def lay_llama_axes(layer: int, each: int, dim: int) -> dict[str, tuple[AxisEntry, ...]]:
     """Lay a block on its axes: a group has ``each`` query heads of width ``dim``."""
-    at, hidden = f"model.layers.{layer}", name_llama_hidden_axis(layer)
+    at, hidden = f"model.layers.{layer}", name_hidden_axis(layer)
     queries = Along(name_group_axis(layer), block=each * dim)
     keys = Along(name_group_axis(layer), block=dim)
     found: dict[str, tuple[AxisEntry, ...]] = {}
