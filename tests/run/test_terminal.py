@@ -20,7 +20,7 @@ from tests.waiting import wait_until
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
     """Reports take longer than these runs, and are tested elsewhere."""
-    monkeypatch.setattr(run, "report_of", lambda runs, out: None)
+    monkeypatch.setattr(run, "write_runs_report", lambda runs, out: None)
 
 
 @pytest.fixture
