@@ -62,7 +62,7 @@ def tiny(table: Path) -> Callable[..., Federation]:
             ),
             participation=Participation(size=4, anchors=1),
             net=Net("mlp", hidden=(4,)),
-            common=CommonExpert(target=0.5, epochs=3),
+            common=CommonExpert(target_accuracy=0.5, epochs=3),
             local=LocalTraining(lr=0.1, batch=8),
             checkpoint=CheckpointPolicy(every=2, last=2),
             options=with_options(ddome={"experts": 3, "k": 2, "gate_hidden": 8}),

@@ -132,7 +132,14 @@ def test_the_index_changed(lab, run, change):
 def test_another_format_version(lab, run, version):
     path = newest(run) / INDEX
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": version}))
-    refused(lab, run, "00000010", f"format {version!r}", "reads 2", "version that wrote it")
+    refused(
+        lab,
+        run,
+        "00000010",
+        f"format {version!r}",
+        f"reads {checkpoint.VERSION}",
+        "version that wrote it",
+    )
 
 
 def test_an_index_that_is_no_record(lab, run):
@@ -187,7 +194,7 @@ def test_another_checkpoint_helps_where_the_newest_is_damaged(lab, tiny, run, fi
 
 
 def test_a_damaged_old_checkpoint_does_not_stop_a_run(lab, tiny, final):
-    record = tiny(rounds=10, keep={"every": 2, "last": 4})
+    record = tiny(rounds=10, checkpoint={"every": 2, "last": 4})
     whole, run = lab.play(record, name="whole"), lab.play(record)
     (run / CHECKPOINTS / "00000006" / INDEX).write_text("{")
     lab.resume(run, at=8)
@@ -228,7 +235,7 @@ def test_a_configuration_that_is_none(lab, run, text, said):
 
 def test_a_failed_worker_keeps_the_checkpoint_before(lab, tiny, lines, final, monkeypatch):
     """A loss that is no number ends the run; the run goes on once the cause is gone."""
-    record = tiny(keep={"every": 1, "last": 1})
+    record = tiny(checkpoint={"every": 1, "last": 1})
     whole = lab.play(record, name="whole")
     run = lab.lay(record)
 
@@ -258,7 +265,7 @@ def limited(size: int):
 
 def test_a_full_disk(lab, tiny, final, lines, forked, tmp_path):
     """No file may grow beyond a limit; the ledger meets it first, some rounds into the run."""
-    record = tiny(rounds=12, keep={"every": 2, "last": 2})
+    record = tiny(rounds=12, checkpoint={"every": 2, "last": 2})
     whole, run = lab.play(record, name="whole"), lab.lay(record)
     said = tmp_path / "said.txt"
 

@@ -65,5 +65,5 @@ def test_flags_and_errors(moiety, small):
 
 @pytest.mark.parametrize("drawn", [{"chance": 0.5}, {"anchors": 1}])
 def test_who_takes_part_is_not_for_a_pace_to_say(drawn, lab, tiny):
-    with pytest.raises(ValueError, match=r"pace\.kind sync"):
+    with pytest.raises(ValueError, match=r"schedule\.kind sync"):
         lab.play(tiny(schedule=PACE, participation={"anchors": -1, **drawn}))

@@ -55,7 +55,7 @@ def kill_later(child: int, folder, rng: random.Random) -> bool:
 
 def check_whole(folder) -> None:
     """Read every checkpoint there is."""
-    mark = read_spec(folder).mark
+    mark = read_spec(folder).fingerprint
     for path in checkpoint.list_checkpoints(folder / CHECKPOINTS):
         kept = checkpoint.read_checkpoint(path, mark)
         assert kept.state.round == int(path.name)
@@ -103,7 +103,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_kills_leave_no_trace(name, lab, tiny, final, lines, forked, monkeypatch):
     method, changes = CASES[name]
-    record = tiny(rounds=30, evaluate_every=7, keep={"every": 2}, **changes)
+    record = tiny(rounds=30, evaluate_every=7, checkpoint={"every": 2}, **changes)
     whole = lab.play(record, method, "whole")
     monkeypatch.setattr(files, "write_bytes", slowly)
     rng, kills, runs = random.Random(name), 0, 0
@@ -140,16 +140,16 @@ def test_memory_of_workers_is_kept_and_matters(lab, tiny, final):
     carried = lab.play(tiny(local={"optimizer_state": "keep"}), name="carried")
     assert final(plain) != final(carried)
     newest = checkpoint.list_checkpoints(carried / CHECKPOINTS)[-1]
-    kept = checkpoint.read_checkpoint(newest, read_spec(carried).mark)
+    kept = checkpoint.read_checkpoint(newest, read_spec(carried).fingerprint)
     assert set(kept.memory) <= set(range(6))
     assert kept.memory
     none = checkpoint.list_checkpoints(plain / CHECKPOINTS)[-1]
-    assert not checkpoint.read_checkpoint(none, read_spec(plain).mark).memory
+    assert not checkpoint.read_checkpoint(none, read_spec(plain).fingerprint).memory
 
 
 @pytest.mark.parametrize("at", [2, 4])
 def test_going_back_to_a_checkpoint_gives_the_same_end(at, lab, tiny, final, lines):
-    record = tiny(keep={"every": 2, "last": 4})
+    record = tiny(checkpoint={"every": 2, "last": 4})
     whole, folder = lab.play(record, "ddome", "whole"), lab.play(record, "ddome", "back")
     lab.resume(folder, at=at)
     assert final(folder) == final(whole)
@@ -157,7 +157,7 @@ def test_going_back_to_a_checkpoint_gives_the_same_end(at, lab, tiny, final, lin
 
 
 def test_a_stop_after_going_back_goes_on_from_there(lab, tiny, final, lines, forked, gated):
-    record = tiny(rounds=12, keep={"every": 2, "last": 9})
+    record = tiny(rounds=12, checkpoint={"every": 2, "last": 9})
     whole, folder = lab.play(record, name="whole"), lab.play(record, name="back")
     gate = gated(5)
     child = forked(lambda: lab.resume(folder, at=2))
