@@ -15,7 +15,8 @@ FRESH = (
     ),
     Mutant(
         "core", "what the answer brought is counted as sent again", "core/state.py",
-        "for name, t in self.piece.items() if name not in self.known", "for name, t in self.piece.items()",
+        "for name, t in self.piece.items() if name not in self.known",
+        "for name, t in self.piece.items()",
         "unit/test_ddome.py laws/test_asking.py",
     ),
     Mutant(
@@ -24,7 +25,8 @@ FRESH = (
         "unit/test_rows.py hand/test_core.py",
     ),
     Mutant(
-        "rounds", "a reply makes the server forget the seconds of all others", "rounds/asynchronous.py",
+        "rounds", "a reply makes the server forget the seconds of all others",
+        "rounds/asynchronous.py",
         "job_seconds={**state.clock.job_seconds, **here}", "job_seconds=here",
         "unit/test_flight.py",
     ),
@@ -50,7 +52,8 @@ FRESH = (
     ),
     Mutant(
         "split", "what is dealt once and for all is dealt afresh", "split/assigned.py",
-        "rng = turn.rng if self.fixed is None else stream(self.fixed, SERVER, \"deal\")", "rng = turn.rng",
+        "rng = turn.rng if self.fixed is None else stream(self.fixed, SERVER, \"deal\")",
+        "rng = turn.rng",
         "unit/test_dealt.py unit/test_ist.py",
     ),
     Mutant(
@@ -95,7 +98,8 @@ FRESH = (
     ),
     Mutant(
         "engine", "the loss of a batch in pieces is that of its last piece", "engine/work.py",
-        "total = loss.detach() if total is None else total + loss.detach()", "total = loss.detach()",
+        "total = loss.detach() if total is None else total + loss.detach()",
+        "total = loss.detach()",
         "unit/test_descent.py unit/test_engines.py laws/test_engines.py",
     ),
     Mutant(
@@ -105,7 +109,8 @@ FRESH = (
     ),
     Mutant(
         "blocks", "later stripes of a fold go to the first rows", "blocks/slices.py",
-        "axes[f\"d{dim}\"] = kept[inside] - begin", "axes[f\"d{dim}\"] = kept[inside] % old.shape[dim]",
+        "axes[f\"d{dim}\"] = kept[inside] - begin",
+        "axes[f\"d{dim}\"] = kept[inside] % old.shape[dim]",
         "unit/test_partitioned.py",
     ),
     Mutant(
@@ -197,7 +202,8 @@ FRESH = (
     ),
     Mutant(
         "mixtures", "pooled squares forget how far the means are apart", "mixtures/scale.py",
-        "square = first.square + second.square + gap**2", "square = first.square + second.square + 0 * gap",
+        "square = first.square + second.square + gap**2",
+        "square = first.square + second.square + 0 * gap",
         "estimators/test_em.py",
     ),
     Mutant(
