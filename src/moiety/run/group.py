@@ -23,6 +23,7 @@ from moiety.rounds.asynchronous import Concurrency
 from moiety.run import checkpoint as checkpoints
 from moiety.run.blocks import BlockRun, execute_blocks
 from moiety.run.cohort import CohortRule, choose_cohort_rule
+from moiety.run.folders import hold_folder, hold_folders, hold_for_all
 from moiety.run.loop import CHECKPOINTS, LEDGER, Run, execute_run
 from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
 from moiety.run.spec import RunSpec, make_recipe_start, resolve_run
@@ -140,50 +141,34 @@ def list_own_parameters(built: RunInputs) -> list[str]:
 
 
 def start_run(spec: RunSpec, built: RunInputs, folder: Path) -> State:
-    """Make a run's folder and play it."""
-    if not join_recorded_ranks(spec.record).leads:
-        return play_run(spec, built, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {**spec.to_json(), "data": built.data_fingerprint}
-    replace_file(folder / CONFIG, json_to_bytes(config))
+    """Hold a run's folder, and play the run in it."""
+    with hold_for_all(join_recorded_ranks(spec.record), hold_folder(folder)):
+        return begin_run(spec, built, folder)
+
+
+def begin_run(spec: RunSpec, built: RunInputs, folder: Path) -> State:
+    """Write down what a run is and play it, in a folder that is held."""
+    if join_recorded_ranks(spec.record).leads:
+        config = {**spec.to_json(), "data": built.data_fingerprint}
+        replace_file(folder / CONFIG, json_to_bytes(config))
     return play_run(spec, built, folder)
 
 
-def choose_empty_folder(out: Path | None, name: str) -> Path:
-    """Choose a folder that holds nothing yet.
-
-    Raises:
-        RunError: if the one that was asked for holds something.
-    """
-    if out is not None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RunError(
-                f"{out} already holds something; choose another --out, or go on with it: "
-                f"moiety resume {out}"
-            )
-        return out
-    number = 1
-    while (folder := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
-        number += 1
-    return folder
-
-
 def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
-    """Play a record: one run for each method and seed, in folders beside each other."""
+    """Play a record in a folder that is held: a run for each method and seed, side by side."""
     record = override_fields(record, {"data": resolve_path(record.data)})
     names = [
         (method, record.seed + place) for place in range(record.seeds) for method in record.methods
     ]
     if len(names) == 1:
         spec, built = resolve_run(recipe, record, *names[0])
-        start_run(spec, built, folder)
+        begin_run(spec, built, folder)
         return [folder]
     for method in record.methods:  # a choice that does not fit ends here
         build_run(record, method, record.seed)
     runs = [f"{method}-seed{seed}" for method, seed in names]
     group = {"version": VERSION, "recipe": recipe, "fields": to_plain(record), "runs": runs}
     if join_recorded_ranks(record).leads:
-        folder.mkdir(parents=True, exist_ok=True)
         replace_file(folder / GROUP, json_to_bytes(group))
     for (method, seed), name in zip(names, runs, strict=True):
         spec, built = resolve_run(recipe, record, method, seed)
@@ -213,8 +198,14 @@ def is_finished(folder: Path) -> bool:
     return end is not None and end.status == "finished"
 
 
-def resume_run(folder: Path, at: int | None) -> State:
-    """Go on with the run in a folder, bit for bit as if it had not stopped."""
+def resume_run(folder: Path, at: int | None = None) -> State:
+    """Hold a run's folder, and go on with the run."""
+    with hold_for_all(join_ranks(), hold_folder(folder)):
+        return continue_run(folder, at)
+
+
+def continue_run(folder: Path, at: int | None) -> State:
+    """Go on with the run in a folder that is held, bit for bit as if it had not stopped."""
     spec = read_spec(folder)
     join_recorded_ranks(spec.record)
     built = build_run(spec.record, spec.method, spec.seed)
@@ -233,7 +224,7 @@ def resume_runs(folder: Path, at: int | None = None) -> list[Path]:
     Returns:
         The runs that were played.
     """
-    played, ranks, runs = [], join_ranks(), list_members(folder)
+    ranks, runs = join_ranks(), list_members(folder)
     if not any((folder / name).exists() for name in (CONFIG, GROUP)):
         raise RunError(
             f"{folder} was made by moiety.train(); call that again with the same method, workers "
@@ -241,16 +232,18 @@ def resume_runs(folder: Path, at: int | None = None) -> list[Path]:
         )
     if at is not None and len(runs) > 1:
         raise RunError(f"--at needs one run, but {folder} holds {len(runs)}; name one of them")
-    over = ranks.share([is_finished(run) if at is None else False for run in runs])
-    begun = ranks.share([(run / CONFIG).exists() for run in runs])
-    for run, done, known in zip(runs, over, begun, strict=True):
-        if done:
-            continue
-        if known:
-            resume_run(run, at)
-        else:
-            begin_member(folder, run)
-        played.append(run)
+    played, known = [], [run for run in runs if (run / CONFIG).exists()]
+    with hold_for_all(ranks, hold_folders(folder, known)):
+        over = ranks.share([is_finished(run) if at is None else False for run in runs])
+        begun = ranks.share([run in known for run in runs])
+        for run, done, resumed in zip(runs, over, begun, strict=True):
+            if done:
+                continue
+            if resumed:
+                continue_run(run, at)
+            else:
+                begin_member(folder, run)
+            played.append(run)
     return played
 
 

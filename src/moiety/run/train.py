@@ -24,6 +24,7 @@ from moiety.rounds.schedule import Schedule
 from moiety.run.cohort import UniformCohort
 from moiety.run.environment import describe_environment
 from moiety.run.evaluate import read_labels
+from moiety.run.folders import hold_folder
 from moiety.run.loop import Run, Watcher, execute_run
 from moiety.run.watch import Progress, make_event_writers
 from moiety.serve.input_spec import GraphAdapter, InputSpec, TableAdapter
@@ -105,17 +106,17 @@ def train(
         schedule=how.schedule,
         concurrency=Concurrency(len(workers), size),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        state = execute_run(run, folder, make_watchers(method, how, folder))
-    finally:
-        run.engine.close()
-    note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
-    params = method.calibrate(state.params, sample)
-    write_model(
-        make_predictor(method, params, make_own_input_spec(workers[0], names), note),
-        folder / "final",
-    )
+    with hold_folder(folder):
+        try:
+            state = execute_run(run, folder, make_watchers(method, how, folder))
+        finally:
+            run.engine.close()
+        note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
+        params = method.calibrate(state.params, sample)
+        write_model(
+            make_predictor(method, params, make_own_input_spec(workers[0], names), note),
+            folder / "final",
+        )
     return state
 
 

@@ -102,9 +102,9 @@ def check_device(name: str) -> None:
         raise RunError(f"device {name!r}, but this machine has {count} GPUs; choose 'cpu'")
 
 
-def explain_stop(folder: Path) -> None:
-    """Say how to go on after Ctrl-C."""
-    if folder.exists():
+def explain_stop(folder: Path | None) -> None:
+    """Say how to go on after Ctrl-C; None where no folder was held yet."""
+    if folder is not None and folder.exists():
         echo_warning(f"\nstopped; go on from the last checkpoint with: moiety resume {folder}")
     else:
         echo_warning("\nstopped before the first round; nothing is written")

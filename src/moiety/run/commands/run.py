@@ -9,10 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from moiety.core.errors import RunError
 from moiety.core.ledger import read_ledger
 from moiety.engine.choose import RANK_ENGINES
-from moiety.engine.ranks import Ranks, leave_ranks
+from moiety.engine.ranks import leave_ranks
 from moiety.recipes.record import Federation
 from moiety.run.commands.common import (
     apply_fields_file,
@@ -23,7 +22,8 @@ from moiety.run.commands.common import (
     write_runs_report,
 )
 from moiety.run.echo import echo, echo_json, echo_warning
-from moiety.run.group import choose_empty_folder, start_group
+from moiety.run.folders import hold_for_all, hold_new_folder
+from moiety.run.group import start_group
 from moiety.run.loop import LEDGER
 from moiety.run.same_ranks import join_recorded_ranks
 
@@ -63,34 +63,21 @@ def do_run(words: Sequence[str]) -> int:
     )
     record = check_record(said.record)
     ranks = join_recorded_ranks(record)
-    folder = choose_run_folder(ranks, said.out, name)
     if record.engine in RANK_ENGINES and ranks.size == 1:
         echo_warning(f"one rank; for more: torchrun --nproc-per-node 4 -m moiety run {name} ...")
+    folder: Path | None = None
     try:
-        runs = start_group(name, record, folder)
+        with hold_for_all(ranks, hold_new_folder(said.out, name)) as folder:
+            runs = start_group(name, record, folder)
+            if ranks.leads:
+                finish_runs(runs, folder, json=said.json)
     except KeyboardInterrupt:
         if ranks.leads:
             explain_stop(folder)
         leave_ranks(stopped=True)
         raise
-    if ranks.leads:
-        finish_runs(runs, folder, json=said.json)
     leave_ranks()
     return 0
-
-
-def choose_run_folder(ranks: Ranks, out: Path | None, name: str) -> Path:
-    """Let rank 0 choose the folder for all."""
-    told: Path | RunError = Path()
-    if ranks.leads:
-        try:
-            told = choose_empty_folder(out, name)
-        except RunError as error:
-            told = error
-    told = ranks.share(told)
-    if isinstance(told, RunError):
-        raise told
-    return told
 
 
 def finish_runs(runs: Sequence[Path], folder: Path, *, json: bool) -> None:

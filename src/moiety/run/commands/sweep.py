@@ -27,7 +27,8 @@ from moiety.run.commands.common import (
 )
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.evaluate import average_accuracy
-from moiety.run.group import choose_empty_folder, is_finished, make_run_cohort, start_group
+from moiety.run.folders import hold_folder, hold_new_folder
+from moiety.run.group import is_finished, make_run_cohort, start_group
 from moiety.run.loop import LEDGER
 
 EXAMPLES = """
@@ -88,7 +89,20 @@ def do_sweep(words: Sequence[str]) -> int:
         raise UsageError("a sweep needs one method and values: --methods ddome --try ddome.k=1,2")
     values = dict(parse_try(text, record) for text in said.tries)
     check_combinations(said, values, record)
-    folder = choose_empty_folder(said.out, f"sweep-{name}")
+    with hold_new_folder(said.out, f"sweep-{name}") as folder:
+        trials = play_trials(said, name, record, values, folder)
+        finish_sweep(trials, folder, json_wanted=said.json)
+    return 0
+
+
+def play_trials(
+    said: SweepArguments,
+    name: str,
+    record: Federation,
+    values: Mapping[str, list[Any]],
+    folder: Path,
+) -> list[Trial]:
+    """Play the trials of a sweep, in a folder that is held."""
     trials: list[Trial] = []
 
     def play(chosen: Mapping[str, Any]) -> float:
@@ -103,8 +117,7 @@ def do_sweep(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         echo_warning(f"\nstopped; what {len(trials)} trials gave is in {folder}")
         raise
-    finish_sweep(trials, folder, json_wanted=said.json)
-    return 0
+    return trials
 
 
 def parse_try(text: str, record: Federation) -> tuple[str, list[Any]]:
@@ -181,7 +194,8 @@ def set_values(record: Federation, chosen: Mapping[str, Any]) -> Federation:
 def play_trial(name: str, record: Federation, chosen: Mapping[str, Any], folder: Path) -> Trial:
     """Play one combination over all seeds."""
     try:
-        runs = start_group(name, check_record(set_values(record, chosen)), folder)
+        with hold_folder(folder):
+            runs = start_group(name, check_record(set_values(record, chosen)), folder)
     except RunError as error:
         if not isinstance(error.__cause__, WorkerError):  # the choice itself may still be good
             raise
