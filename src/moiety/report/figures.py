@@ -9,6 +9,7 @@ from moiety.report import curves, frames, heatmaps, matrices
 from moiety.report.frames import Point, WorkerScore
 from moiety.report.grid import Grid, PageFigure
 from moiety.report.numbers import format_bytes, format_percent, format_percent_spread
+from moiety.report.plots import make_key
 from moiety.report.series import Series
 
 STRIPS = 16  # experts that have room for a strip each
@@ -60,7 +61,10 @@ def _accuracy(series: Sequence[Series], group: str) -> PageFigure:
     final = [(row.label, row.groups.get(group)) for row in frames.summarize_series(series)]
     ends = sorted(((label, end) for label, end in final if end), key=lambda pair: -pair[1].mean)
     said = "; ".join(f"{label} {format_percent_spread(end)}" for label, end in ends)
-    key, title = f"accuracy-{group}", f"Accuracy on the {frames.describe_group(group)} by round"
+    key, title = (
+        make_key("accuracy", group),
+        f"Accuracy on the {frames.describe_group(group)} by round",
+    )
     finding = f"At the last evaluation of each run: {said}."
     reading = (
         "Mean over workers, each counting the same; lines are means over seeds, bands one sample "
@@ -77,7 +81,8 @@ def _timed(series: Sequence[Series], group: str) -> list[PageFigure]:
     points = frames.tabulate_timed_accuracy(series, group)
     if not points:
         return []
-    key, title = f"timed-{group}", f"Accuracy on the {frames.describe_group(group)} by virtual time"
+    title = f"Accuracy on the {frames.describe_group(group)} by virtual time"
+    key = make_key("timed", group)
     last = _ends(points)
     ends = [f"{p.label} {format_percent_spread(p.value)} at {_trim(p.clock)} s" for p in last]
     finding = f"At the last evaluation: {'; '.join(ends)}."

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from moiety.core.errors import RunError
 from moiety.core.ledger import Ledger, read_ledger
 
 NAME = "ledger.jsonl"
+MARK = "moiety report"
+"""What a page says that it was made by; only a file that says so is overwritten."""
 
 
 def find_ledgers(runs: Sequence[Path]) -> list[Path]:
@@ -35,9 +39,33 @@ def load_ledgers(runs: Sequence[Path]) -> list[Ledger]:
 
 
 def save_page(text: str, out: Path) -> Path:
-    """Write the text to a file beside ``out``, then rename it, so no half page is ever seen."""
+    """Write the text to a file beside ``out``, then rename it, so no half page is ever seen.
+
+    Raises:
+        RunError: if a file is there that is no report.
+    """
     path = out / "report.html" if out.is_dir() else out
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".part")
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
     fresh.write_text(text, encoding="utf8")
     return fresh.replace(path)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to write a page over anything but a page.
+
+    Raises:
+        RunError: if a file is there that is no report, or something that is no file.
+    """
+    if not path.exists():
+        return
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(2048)
+        if head.startswith(b"<!DOCTYPE html>") and f'content="{MARK}"'.encode() in head:
+            return
+    raise RunError(
+        f"{path} is no report of moiety, and is not overwritten; choose another --out, or move "
+        "it away"
+    )

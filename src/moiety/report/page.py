@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from moiety.core.ledger import Ledger
 from moiety.report.figures import make_figures
+from moiety.report.files import MARK
 from moiety.report.findings import (
     choose_deciding_group,
     describe_others,
@@ -56,6 +57,7 @@ def render_page(ledgers: Sequence[Ledger]) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).from_string(source)
     return page.render(
+        mark=MARK,
         title=f"{', '.join(recipes)}: {', '.join(row.label for row in rows)}",
         headline=write_headline(rows),
         against=describe_others(rows),

@@ -71,6 +71,15 @@ def open_canvas(height: float, *, rows: int = 1) -> Iterator[tuple[Figure, list[
         yield figure, list(axes[:, 0])
 
 
+def make_key(kind: str, name: str) -> str:
+    """Make the key of a figure of a name from a file, of letters that mean nothing to HTML.
+
+    >>> make_key("accuracy", "seen"), make_key("accuracy", 'a"b')
+    ('accuracy-seen', 'accuracy-a_22b')
+    """
+    return f"{kind}-{re.sub('[^A-Za-z0-9-]', lambda found: f'_{ord(found[0]):x}', name)}"
+
+
 def write_svg(figure: Figure, key: str, title: str, description: str) -> str:
     """Write a figure as an inline SVG with a name and a description for those who cannot see it.
 
@@ -88,6 +97,7 @@ def write_svg(figure: Figure, key: str, title: str, description: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
     body = body.replace("xlink:href", "href")
+    assert re.fullmatch("[A-Za-z0-9_-]+", key), key  # it becomes ids
     return (
         f'<svg role="img" aria-labelledby="{key}-title" aria-describedby="{key}-desc" '
         f'viewBox="{box[1]}" preserveAspectRatio="xMidYMid meet">'

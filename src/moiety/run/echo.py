@@ -1,4 +1,4 @@
-"""What commands print."""
+"""What commands print: text from files steers no terminal."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import json
 import sys
 from typing import Any
 
+from moiety.ops.text import hide_controls
+
 
 def echo(text: str) -> None:
     """Print to standard output."""
-    print(text)
+    print(hide_controls(text))
 
 
 def echo_json(value: Any) -> None:
-    """Print one JSON document to standard output."""
-    print(json.dumps(value, indent=2))
+    """Print one JSON document to standard output; what is no plain letter is escaped."""
+    print(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
 
 
 def echo_warning(text: str) -> None:
     """Print to standard error."""
-    print(text, file=sys.stderr)
+    print(hide_controls(text), file=sys.stderr)

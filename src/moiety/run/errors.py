@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from moiety.core.errors import RunError
+from moiety.ops.text import write_command
 
 
 def explain_failure(error: Exception, folder: Path, ranks: int) -> RunError:
@@ -15,7 +16,8 @@ def explain_failure(error: Exception, folder: Path, ranks: int) -> RunError:
         return RunError(f"{error}. {kept}")
     return RunError(
         f"another rank was lost, or does not answer. {kept}; go on with as many ranks, or another "
-        f"number: torchrun --nproc-per-node {ranks} -m moiety resume {folder} (cause: {error})"
+        f"number: torchrun --nproc-per-node {ranks} -m {write_command('resume', folder)} "
+        f"(cause: {error})"
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from moiety.core.errors import RunError
 from moiety.engine.ranks import Ranks
+from moiety.ops.text import write_command
 from moiety.run.lock import claim_lock, close_all, give_signs_of_life, refuse_held, release_lock
 
 LOCK = "lock.json"
@@ -132,5 +132,5 @@ def check_empty(folder: Path) -> None:
         refuse_held(folder / LOCK)
         raise RunError(
             f"{folder} already holds something; choose another --out, or go on with it: "
-            f"moiety resume {shlex.quote(str(folder))}"
+            + write_command("resume", folder)
         )

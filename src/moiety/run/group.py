@@ -51,11 +51,8 @@ def play_run(spec: RunSpec, built: RunInputs, folder: Path, at: int | None = Non
     record = spec.record
     if record.engine in BLOCK_ENGINES:
         return play_block_run(spec, built, folder, at)
-    engine, ranks, stages = (
-        make_engine(record.engine, built.open),
-        join_recorded_ranks(record),
-        built.stages,
-    )
+    engine, ranks = make_engine(record.engine, built.open), join_recorded_ranks(record)
+    stages = built.stages
     if isinstance(engine, Collective):
         engine, stages = scatter_pieces(engine, stages)
     run = Run(

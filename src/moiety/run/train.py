@@ -111,13 +111,16 @@ def train(
             state = execute_run(run, folder, make_watchers(method, how, folder))
         finally:
             run.engine.close()
-        note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
-        params = method.calibrate(state.params, sample)
-        write_model(
-            make_predictor(method, params, make_own_input_spec(workers[0], names), note),
-            folder / "final",
-        )
+        write_own_model(run, state, make_own_input_spec(workers[0], names), folder / "final")
     return state
+
+
+def write_own_model(run: Run, state: State, input_spec: InputSpec, where: Path) -> None:
+    """Write the final model of a run of one's own."""
+    method = run.stages[-1].method
+    note = {"recipe": "own", "method": method.name, "seed": run.seed, "round": state.round}
+    params = method.calibrate(state.params, run.sample)
+    write_model(make_predictor(method, params, input_spec, note), where)
 
 
 def check_training(workers: Mapping[int, Rows], how: TrainConfig) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from moiety.core.ledger import End, Evaluation, LedgerEntry, Round
+from moiety.ops.text import hide_controls
 from moiety.run.evaluate import average_accuracy
 
 
@@ -36,7 +37,7 @@ class Progress:
 
     def __call__(self, entry: LedgerEntry, /) -> None:
         if isinstance(entry, Evaluation):
-            self.last = describe_accuracy(entry)
+            self.last = hide_controls(describe_accuracy(entry))
         if not self.out.isatty():
             self.line(entry)
         elif isinstance(entry, Round):
@@ -44,7 +45,7 @@ class Progress:
                 self.bar = tqdm(
                     total=self.rounds,
                     initial=self.done,
-                    desc=self.label,
+                    desc=hide_controls(self.label),
                     file=self.out,
                     unit="round",
                 )
@@ -57,10 +58,13 @@ class Progress:
     def line(self, entry: LedgerEntry) -> None:
         """Write a line for an entry."""
         if isinstance(entry, Round):
-            text = f"loss {entry.loss_mean:.4f}, {entry.seconds:.2f} s"
-            print(f"{self.label}: round {entry.round}/{self.rounds}, {text}", file=self.out)
+            said = f"round {entry.round}/{self.rounds}, loss {entry.loss_mean:.4f}"
+            text = f"{self.label}: {said}, {entry.seconds:.2f} s"
         elif isinstance(entry, Evaluation):
-            print(f"{self.label}: after round {entry.round}, {self.last}", file=self.out)
+            text = f"{self.label}: after round {entry.round}, {self.last}"
+        else:
+            return
+        print(hide_controls(text), file=self.out)
 
 
 def describe_accuracy(entry: Evaluation) -> str:

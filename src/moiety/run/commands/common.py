@@ -12,6 +12,7 @@ import tyro
 from moiety.core.errors import RunError, UsageError
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
+from moiety.ops.text import write_command
 from moiety.recipes import RECIPES, RecipeEntry
 from moiety.recipes.build import REFERENCE
 from moiety.recipes.fields import override_fields, read_fields, suggest_names
@@ -105,13 +106,14 @@ def check_device(name: str) -> None:
 def explain_stop(folder: Path | None) -> None:
     """Say how to go on after Ctrl-C; None where no folder was held yet."""
     if folder is not None and folder.exists():
-        echo_warning(f"\nstopped; go on from the last checkpoint with: moiety resume {folder}")
+        command = write_command("resume", folder)
+        echo_warning(f"\nstopped; go on from the last checkpoint with: {command}")
     else:
         echo_warning("\nstopped before the first round; nothing is written")
 
 
 def write_runs_report(runs: Sequence[Path], out: Path) -> Path | None:
-    """Write the report beside the runs; say what is missing where the extra is not installed."""
+    """Write the report beside the runs; say why not where an extra or the place is missing."""
     try:
         from moiety.report import write_report  # heavy, and an extra
     except ImportError as error:
@@ -119,7 +121,7 @@ def write_runs_report(runs: Sequence[Path], out: Path) -> Path | None:
         return None
     try:
         return write_report(runs, out)
-    except ImportError as error:
+    except (ImportError, RunError) as error:
         echo_warning(f"no report: {error}")
         return None
 

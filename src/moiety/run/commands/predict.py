@@ -11,6 +11,7 @@ import tyro
 
 from moiety.core.errors import RunError
 from moiety.data.tables import Columns
+from moiety.ops.text import write_command
 from moiety.run.commands.common import check_folder, check_writable, parse_words
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.group import GROUP
@@ -57,7 +58,8 @@ def open_model(folder: Path) -> Predictor:
         names = sorted(path.parent.name for path in folder.glob("*/final"))
         raise RunError(f"{folder} holds several runs; name one: {', '.join(names)}")
     if not (folder / "final").is_dir() and not (folder / "model.safetensors").exists():
-        raise RunError(f"{folder} has no finished model; go on with: moiety resume {folder}")
+        command = write_command("resume", folder)
+        raise RunError(f"{folder} has no finished model; go on with: {command}")
     return load_model(folder)
 
 
