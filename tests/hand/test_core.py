@@ -10,10 +10,11 @@ from moiety.core.axes import Part
 from moiety.core.fold import Precision, Total, fold_piece
 from moiety.core.rows import JoinedRows, TableRows, sample_rows
 from moiety.core.stage import Stage, find_stage
-from moiety.core.state import Clock, Record, Reply, Share, State
+from moiety.core.state import Clock, InFlight, Job, Record, Reply, Share, State
 from moiety.core.streams import stream
 from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.ops.optim import SGD
+from moiety.rounds.asynchronous import receive_replies
 from moiety.server.gradient import GradientServer
 from moiety.solve.plan import shuffle_windows
 from moiety.split.assigned import Quota
@@ -122,3 +123,30 @@ def test_capacity_holds_after_a_second_swap():
     hands = [set(hand.tolist()) for hand in fill_by_score(torch.tensor(score).float(), 4, 4)]
     assert [len(hand) for hand in hands] == [4] * 5
     assert [sum(index in hand for hand in hands) for index in range(5)] == [4] * 5
+
+
+def test_calibration_looks_at_64_workers_at_most():
+    """128 rows of 100 workers are two of each of 64."""
+    opened = []
+
+    def open_rows(worker: int) -> TableRows:
+        opened.append(worker)
+        return TableRows({"x": torch.full((5,), float(worker))}, torch.arange(5))
+
+    some = sample_rows(open_rows, range(100), 128, 3)
+    assert len(opened) == len(set(opened)) == 64
+    assert some.size == 128
+    drawn = some.take(torch.arange(128))["x"].unique(return_counts=True)[1]
+    assert drawn.tolist() == [2] * 64
+
+
+def test_the_seconds_of_workers_are_kept_until_they_are_back_again():
+    """Worker 7 took 9 s before; 2 comes back now after 3 s, and 1 later."""
+    flying = tuple(
+        InFlight(Job(0, 0, worker, Share(), {}), end, seconds)
+        for worker, end, seconds in [(2, 5.0, 3.0), (1, 8.0, 6.0)]
+    )
+    state = State({}, clock=Clock(2.0, flying, {7: 9.0, 2: 1.0}))
+    after, back = receive_replies(state, 5.0, 4)
+    assert [job.worker for job in back] == [2]
+    assert after.clock == Clock(5.0, flying[1:], {7: 9.0, 2: 3.0})
