@@ -16,6 +16,7 @@ from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.ops.optim import SGD
 from moiety.rounds.asynchronous import receive_replies
 from moiety.server.gradient import GradientServer
+from moiety.solve.lr_schedule import LaterRate, SteppedRate
 from moiety.solve.plan import shuffle_windows
 from moiety.split.assigned import Quota
 from moiety.split.gated import fill_by_score
@@ -150,3 +151,20 @@ def test_the_seconds_of_workers_are_kept_until_they_are_back_again():
     after, back = receive_replies(state, 5.0, 4)
     assert [job.worker for job in back] == [2]
     assert after.clock == Clock(5.0, flying[1:], {7: 9.0, 2: 3.0})
+
+
+def test_the_server_s_gradient_is_clipped_as_one():
+    """Gradients 3 and 4 have norm 5: clipped to 1, at rate 0.1, they move by 0.06 and 0.08."""
+    server = GradientServer(SGD(0.1), 0.5, lambda _: 1.0, clip=1.0)
+    params = {"a": torch.ones(1), "b": torch.ones(1)}
+    merged = {"a": torch.ones(1) - 0.5 * 3, "b": torch.ones(1) - 0.5 * 4}
+    held = {name: torch.tensor([True]) for name in params}
+    moved, _ = server(params, merged, held, {})
+    assert moved["a"].item() == pytest.approx(0.94)
+    assert moved["b"].item() == pytest.approx(0.92)
+
+
+def test_a_later_schedule_begins_at_its_stage():
+    """Halved two rounds after round 10, and untouched before it."""
+    rate = LaterRate(SteppedRate((2,), 0.5), 10)
+    assert [rate(at) for at in (3, 10, 11.9, 12, 20)] == [1.0, 1.0, 1.0, 0.5, 0.5]

@@ -5,12 +5,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from moiety.blocks import slices
 from moiety.blocks.normed import make_abstract_normed
 from moiety.blocks.partitioned import Partitioned
+from moiety.blocks.slices import Slice, fold_slices
 from moiety.core.rows import TableRows
-from moiety.core.state import Job, Share, State
+from moiety.core.state import Job, Plan, Share, State
 from moiety.core.streams import stream
+from moiety.engine.batches import stack_plans
 from moiety.engine.choose import choose_engine
+from moiety.engine.collective import gather_memory
 from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized
 from moiety.engine.work import summarize_losses
@@ -24,6 +28,8 @@ from moiety.plan.profile import profile_query
 from moiety.rounds.synchronous import Dispatch, make_jobs
 from moiety.solve.sgd import LocalSGD
 from moiety.tasks.objectives import CrossEntropy
+
+SEEDS = torch.zeros(5, dtype=torch.long)
 
 
 def test_a_record_has_first_last_and_mean():
@@ -112,3 +118,43 @@ def test_the_cost_of_an_answer_grows_with_all_rows():
 
     assert flops(1000) > 0
     assert flops(3000) == 3 * flops(1000) == 3000 * flops(1)
+
+
+def test_a_stretch_of_stacked_plans_is_that_of_each():
+    """Steps 2 and 3 of plans of five and of three steps; the second is over after its third."""
+    plans = [
+        Plan(torch.arange(10).view(5, 2), torch.full((5, 2), 0.5), torch.arange(5) / 8, SEEDS),
+        Plan(torch.arange(3).view(3, 1), torch.ones(3, 1), torch.arange(3) / 2, SEEDS),
+    ]
+    ids, weights, rates = stack_plans(plans, 2, 2, 4)
+    assert ids.tolist() == [[[4, 5], [2, 0]], [[6, 7], [0, 0]]]
+    assert weights.tolist() == [[[0.5, 0.5], [1, 0]], [[0.5, 0.5], [0, 0]]]
+    assert rates.tolist() == [[0.25, 1.0], [0.375, 0.0]]
+
+
+def test_a_rank_tells_what_its_own_workers_keep():
+    """Rank 0 of two remembers worker 1 from before a resumption: rank 1 knows better."""
+    told = []
+
+    def gather(mine):
+        told.append(mine)
+        return [mine, {1: "new", 3: "too"}]
+
+    ranks = SimpleNamespace(rank=0, size=2, gather=gather)
+    whole = gather_memory({0: "own", 1: "old", 2: "own as well"}, ranks)  # type: ignore[arg-type]
+    assert told == [{0: "own", 2: "own as well"}]
+    assert whole == {0: "own", 1: "new", 2: "own as well", 3: "too"}
+
+
+def test_a_block_folded_in_stripes_is_the_block_folded_at_once(monkeypatch):
+    """Rows 1, 4 and 6 from one worker, 4 and 5 from another: 4 is their mean."""
+    monkeypatch.setattr(slices, "AT_ONCE", 4)
+    monkeypatch.setattr(slices, "STRIPES", 4)
+    block = torch.full((7, 2), -1.0)
+    came = []
+    for rows, value in (([1, 4, 6], 2.0), ([4, 5], 8.0)):
+        kept = torch.tensor(rows)
+        one = Slice({0: kept}, torch.arange(len(kept)), (len(kept), 2))
+        came.append((one, torch.full((len(kept), 2), value)))
+    fold_slices(block, came, 0)
+    assert block[:, 0].tolist() == block[:, 1].tolist() == [-1, 2, -1, -1, 5, 8, 2]

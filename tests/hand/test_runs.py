@@ -7,14 +7,31 @@ import torch
 
 from benchmarks import trial
 from moiety.core.ledger import Evaluation, Group, Ledger, Round, Start, Work
+from moiety.core.rows import TableRows
+from moiety.core.state import State
 from moiety.core.streams import stream
+from moiety.data.dataset import Dataset, FeatureScale
+from moiety.data.graph import Graph
+from moiety.methods.ddome import ddome
+from moiety.methods.demo import make_two_class_workers
 from moiety.models.mlp import mlp
+from moiety.plan.choice import choose_method
+from moiety.plan.costs import Forecast
+from moiety.plan.count import count_server_traffic
+from moiety.plan.profile import JobCost
 from moiety.recipes import RECIPES
 from moiety.recipes.common import measure_accuracy, train_common, train_epochs
 from moiety.recipes.fields import override_fields
 from moiety.recipes.record import CommonExpert
-from moiety.report.frames import count_total_bytes
+from moiety.recipes.scaling import fingerprint_data, level_scale
+from moiety.report.findings import find_noise
+from moiety.report.frames import Spread, count_total_bytes
+from moiety.run.cohort import AvailableCohort
+from moiety.run.evaluate import evaluate_groups
 from moiety.run.spec import resolve_run
+from moiety.serve.choose import average_gate_scores
+from moiety.serve.predictions import measure_file_accuracy
+from moiety.tasks.losses import UNSCORED
 
 
 def noisy_rows(purpose: str, count: int = 60):
@@ -100,3 +117,85 @@ def test_the_worst_worker_of_a_trial_may_be_an_unseen_one():
     assert trial.worst(Evaluation(3, 0.1, groups)) == 25.0
     groups["seen"] = Group([0, 1], [0.125, 0.7], [3, 3])
     assert trial.worst(Evaluation(3, 0.1, groups)) == 12.5
+
+
+def test_a_file_s_accuracy_is_of_the_rows_that_have_a_label():
+    """Three of five rows have one, two of them as found."""
+    x, y = torch.zeros(5, 1), torch.tensor([0, 1, UNSCORED, 1, UNSCORED])
+    graph = Graph(torch.zeros(2, 0).long(), *[torch.ones(5, dtype=torch.bool)] * 2, y)
+    data = Dataset("some", x, y, ("a", "b"), graph=graph)
+    assert measure_file_accuracy(["a", "b", "a", "a", "b"], data, ("a", "b")) == 2 / 3
+
+
+def test_a_gate_is_asked_about_all_rows():
+    """5,000 rows in two chunks: the mean over all, which the second chunk alone has not."""
+    task, _ = make_two_class_workers(stream(3, "demo"))
+    method = ddome(task, experts=3)
+    x = torch.cat([torch.zeros(4500, 8), torch.full((500, 8), 3.0)])
+    rows = TableRows({"x": x, "y": torch.zeros(5000).long()}, torch.arange(5000))
+    model, params = method.model, method.model.params
+    each = model.log_gate(params, model.common({"x": x[[0, -1]]})).exp()
+    wanted = 0.9 * each[0] + 0.1 * each[1]
+    torch.testing.assert_close(average_gate_scores(model, params, rows), wanted)
+
+
+def test_the_noise_of_two_is_the_larger():
+    one, other = Spread(0.5, 0.1, 0.4, 0.6, 3), Spread(0.7, 0.03, 0.6, 0.8, 3)
+    alone = Spread(0.7, None, 0.7, 0.7, 1)
+    assert find_noise(one, other) == find_noise(other, one) == 0.1
+    assert find_noise(alone, one) == 0.1
+    assert find_noise(alone, alone) is None
+
+
+def test_data_are_told_apart_by_rows_and_by_labels():
+    x, y = torch.arange(6.0).view(3, 2), torch.tensor([0, 1, 0])
+    data = Dataset("some", x, y, ("a", "b"))
+    marks = {
+        fingerprint_data(one)
+        for one in (data, replace(data, x=x + 1), replace(data, y=1 - y), replace(data, y=None))
+    }
+    assert len(marks) == 4
+    assert fingerprint_data(replace(data, name="other", x=x.clone())) in marks
+
+
+def test_pixels_that_hardly_vary_are_held_to_a_tenth_of_the_largest_spread():
+    scale = level_scale(FeatureScale(torch.zeros(3), torch.tensor([2.0, 0.01, 0.3])))
+    assert scale.std.tolist() == pytest.approx([2.0, 0.2, 0.3])
+
+
+def test_routes_of_validation_rows_are_not_counted():
+    """Two workers of one row each in a group, and validation rows that must not show."""
+    task, data = make_two_class_workers(stream(3, "demo"))
+    method = ddome(task, experts=3)
+    assert method.transform is not None
+    rows = {w: TableRows(dict(method.transform(data[w].table)), data[w].index) for w in (3, 4)}
+    state = State(method.model.params)
+    groups = {"seen": {3: rows[3]}, "validation": {4: rows[4]}}
+    alone = evaluate_groups(method, state, {}, {"seen": groups["seen"]}, 6)
+    both = evaluate_groups(method, state, {}, groups, 6)
+    assert both.routes == alone.routes
+    assert sum(map(sum, both.routes)) == rows[3].size
+    assert both.groups["validation"].rows == [rows[4].size]
+
+
+def test_as_many_as_are_asked_for_come_where_enough_are_there():
+    cohort = AvailableCohort(100, 10, lambda _: 0.5)
+    assert all(len(cohort(place, 0)) == 10 for place in range(30))
+
+
+def forecast(method: str, share: float, memory: int, seconds: float) -> Forecast:
+    cost = JobCost(5, 0, 0, 0, 0, 0, memory, 0)
+    traffic = count_server_traffic([1])
+    return Forecast(method, share, cost, memory, 0, traffic, 0, 0, seconds, 0, 0, 0)
+
+
+def test_parts_that_fit_are_chosen_before_faster_ones_that_do_not():
+    found = {
+        one.method: one
+        for one in (
+            forecast("local_sgd", 1.0, 10, 100.0), forecast("data_parallel", 1.0, 10, 500.0),
+            forecast("large", 0.5, 100, 1.0), forecast("small", 0.5, 5, 10.0),
+        )
+    }  # fmt: skip
+    assert choose_method(found, 5, (2.0, 4.0), memory=50.0).method == "small"
+    assert choose_method(found, 5, (2.0, 4.0)).method == "large"
