@@ -24,8 +24,7 @@ from moiety.engine.serial import Serial
 from moiety.methods.asyncdrop import asyncdrop
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.mlp import mlp
-from moiety.rounds.asynchronous import AsyncPlan, Concurrency, await_commit, weigh_replies
-from moiety.rounds.commit import commit_replies as fold
+from moiety.rounds.asynchronous import AsynchronousRounds, Concurrency
 from moiety.rounds.schedule import Schedule
 from moiety.rounds.synchronous import initialise_state
 
@@ -98,15 +97,13 @@ def floor(places: int, seed: int, commits: int) -> tuple[float, int]:
     net = mlp((12, 64, 4), stream(seed, "net"))
     method = asyncdrop(Task(net, local), hetero=False)
     schedule = Schedule("buffered", 1, rate=0.5)
-    async_plan = AsyncPlan(
-        method, Serial(data.__getitem__), schedule, Concurrency(16, places), seed
+    rounds = AsynchronousRounds(
+        method, Serial(data.__getitem__), Concurrency(16, places), seed, schedule
     )
     state, losses, most = initialise_state(method), [], 0
     for commit in range(commits):
-        state, arrived = await_commit(async_plan, state)
-        replies = list(async_plan.engine.map(method.solve, arrived.jobs))
-        state = fold(method, state, weigh_replies(async_plan, state, arrived.jobs, replies))
-        most = max([most, *(commit - job.round for job in arrived.jobs)])
+        state, entry = rounds.advance(state)
+        most = max([most, *(commit - work.model_version for work in entry.workers)])
         if 10 * commit >= 9 * commits:
             z = net.logits(state.params, {"x": x}, {})
             losses.append(float(torch.nn.functional.cross_entropy(z, table["y"])))

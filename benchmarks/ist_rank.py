@@ -17,16 +17,16 @@ import torch
 from benchmarks.ist_runs import trial
 from benchmarks.trial import Trial
 from moiety.blocks.memory import MemoryMeter, run_owned_steps
-from moiety.blocks.partitioned import Partitioned
-from moiety.blocks.peers import update_blocks
+from moiety.blocks.partitioned import BlockRounds
 from moiety.blocks.shards import Shards
 from moiety.core.state import Job, Share
 from moiety.engine.collective import Collective
 from moiety.engine.ranks import Ranks, join_ranks, leave_ranks
 from moiety.engine.work import run_job
 from moiety.recipes.build import RunInputs
+from moiety.rounds.cohort import FixedCohort
 from moiety.rounds.synchronous import initialise_state, play_round
-from moiety.run.blocks import score_block_rows
+from moiety.run.blocks import BlockEvaluation
 from moiety.run.evaluate import evaluate_groups
 from moiety.run.same_ranks import scatter_pieces
 from moiety.run.spec import resolve_run
@@ -72,12 +72,10 @@ def wide(job: dict[str, Any], workers: int) -> RunInputs:
 
 def accuracy_of(shards: Shards, built: RunInputs) -> float:
     """Score all test rows, every rank computing its own units."""
-    update_blocks(shards)
+    rounds = BlockRounds(built.method, built.open, FixedCohort((0,)), 0)
     rows = next(iter(built.groups["test"].values()))
-    with torch.no_grad():
-        fixed = shards.form.fix(shards.params, built.sample, shards.ranks)
-        found = score_block_rows(shards, fixed, rows, len(built.classes))
-    return found.right / found.count
+    score = BlockEvaluation(rounds, {"test": {0: rows}}, len(built.classes), built.sample)
+    return score(shards).groups["test"].accuracy[0]
 
 
 Pair = tuple[Callable[[], None], Callable[[], float]]
@@ -87,9 +85,10 @@ def player(ranks: Ranks, job: dict[str, Any], seed: int = 0) -> Pair:
     """Give what plays a round of a job and what scores where it stands; for all kinds of job."""
     built, n = built_of(described(job), seed), job["workers"]
     if "engine" in job:
-        run = Partitioned(built.method, built.open, seed, job["engine"] == "peers")
+        cohort, peers = FixedCohort(tuple(range(n))), job["engine"] == "peers"
+        run = BlockRounds(built.method, built.open, cohort, seed, peers)
         shards = run.begin(Shards(built.method.model, ranks))
-        return lambda: void(run.play(shards, range(n))), lambda: accuracy_of(shards, built)
+        return lambda: void(run.advance(shards)), lambda: accuracy_of(shards, built)
     engine, stages = scatter_pieces(Collective(built.open, ranks=ranks), built.stages)
     method = stages[0].method
     state = initialise_state(method)
@@ -125,9 +124,9 @@ def timed(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
     """Seconds of a round after a first one, the slowest rank's; bytes that a rank sends in it."""
     go, _ = player(ranks, job)
     go()
-    before = ranks.sent_bytes
+    before = ranks.transfers.sent_bytes
     seconds = [clocked(ranks, go) for _ in range(job["rounds"])]
-    sent = max(ranks.gather((ranks.sent_bytes - before) // job["rounds"]))
+    sent = max(ranks.gather((ranks.transfers.sent_bytes - before) // job["rounds"]))
     return {"seconds": statistics.median(seconds), "all": seconds, "bytes": sent}
 
 
@@ -164,14 +163,11 @@ def widest(ranks: Ranks, job: dict[str, Any]) -> dict[str, Any]:
     """Train a wide network in blocks, under a limit that is kept; losses, accuracy, peak."""
     n = ranks.size
     built = wide(job, n)
-    run = Partitioned(built.method, built.open, 0)
-    losses = []
+    run = BlockRounds(built.method, built.open, FixedCohort(tuple(range(n))), 0)
     with MemoryMeter(job["limit"]) as peak:
         shards = run.begin(Shards(built.method.model, ranks))
-        for _ in range(job["rounds"]):
-            told = run.play(shards, range(n))
-            losses.append(statistics.mean(record.loss_mean for record in told))
-    sent = ranks.sent_bytes  # of training alone: scoring exchanges activations
+        losses = [run.advance(shards)[1].loss_mean for _ in range(job["rounds"])]
+    sent = ranks.transfers.sent_bytes  # of training alone: scoring exchanges activations
     right = accuracy_of(shards, built)
     peaks = ranks.gather(peak.most)
     return {"peak": max(peaks), "losses": losses, "accuracy": right, "sent": sent}

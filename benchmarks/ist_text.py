@@ -28,10 +28,9 @@ from moiety.engine.pool import Pool
 from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields
-from moiety.rounds.commit import commit_replies
-from moiety.rounds.synchronous import initialise_state, make_jobs
+from moiety.rounds.cohort import FixedCohort
+from moiety.rounds.synchronous import SynchronousRounds, initialise_state, make_jobs
 from moiety.run.evaluate import evaluate_groups
-from moiety.run.ledger import TrafficMeter
 from moiety.serve.personal import deploy_subnet
 
 STEPS, H = 600, 20
@@ -118,12 +117,12 @@ def played(what: Variant, seed: int, steps: int = STEPS) -> Figures:
     """Play a run and take its figures: losses as the whole is used, of pieces, and bytes."""
     built = made(what, seed, steps)
     method, engine = built.method, Pool(built.open, processes=1)
+    cohort = tuple(range(built.cohort_size))
+    rounds = SynchronousRounds(method, engine, FixedCohort(cohort), seed)
     state, sent, begun = initialise_state(method), set(), time.perf_counter()
     for _ in range(built.rounds):
-        meter, cohort = TrafficMeter(), range(built.cohort_size)
-        jobs = meter.sent(make_jobs(method, state, list(cohort), {}, seed))
-        state = commit_replies(method, state, meter.count_replies(engine.map(method.solve, jobs)))
-        sent |= {*meter.down.values(), *meter.up.values()}
+        state, entry = rounds.advance(state)
+        sent |= {size for work in entry.workers for size in (work.down_bytes, work.up_bytes)}
     seconds = time.perf_counter() - begun
     found = {"1": loss(method, state.params, built)}
     whole = what.method != "ist"

@@ -19,8 +19,8 @@ from moiety.engine.pool import Pool
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
 from moiety.models.mlp import mlp
+from moiety.rounds.cohort import UniformCohort
 from moiety.rounds.synchronous import initialise_state, play_round
-from moiety.run.cohort import UniformCohort
 
 ROUNDS = 12
 

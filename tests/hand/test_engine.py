@@ -7,7 +7,7 @@ import torch
 
 from moiety.blocks import slices
 from moiety.blocks.normed import make_abstract_normed
-from moiety.blocks.partitioned import Partitioned
+from moiety.blocks.partitioned import BlockRounds
 from moiety.blocks.slices import Slice, fold_slices
 from moiety.core.rows import TableRows
 from moiety.core.state import Job, Plan, Share, State
@@ -25,6 +25,7 @@ from moiety.methods.task import LocalTraining, Task
 from moiety.models.mlp import mlp
 from moiety.ops.optim import SGD
 from moiety.plan.profile import profile_query
+from moiety.rounds.cohort import FixedCohort
 from moiety.rounds.synchronous import Dispatch, make_jobs
 from moiety.solve.sgd import LocalSGD
 from moiety.tasks.objectives import CrossEntropy
@@ -91,10 +92,10 @@ def test_hands_in_blocks_are_those_of_all_places():
     """Four places of 32 units are 8 each, whether four turn up or two, here and in one place."""
     local = LocalTraining(lr=0.1, momentum=0.0, batch=16, epochs=0, steps=1)
     method = ist(Task(make_abstract_normed((10, 32, 16, 3)), local, workers=4))
-    run = Partitioned(method, {}.__getitem__, 5, concurrency=4)
     state = State(method.model.params, round=3)
-    for cohort in ([0, 1, 2, 3], [1, 3]):
-        mine = run.shares(cohort, 3)
+    for cohort in ((0, 1, 2, 3), (1, 3)):
+        rounds = BlockRounds(method, {}.__getitem__, FixedCohort(cohort), 5, concurrency=4)
+        mine = rounds.split(3)
         jobs = make_jobs(method, state, cohort, {}, 5, Dispatch(concurrency=4))
         wanted = {job.worker: job.share.part.axes for job in jobs}
         assert set(mine) == set(wanted)

@@ -11,8 +11,7 @@ from moiety.engine.collective import Collective, ScatteredStore, drop_numbers, g
 from moiety.engine.ranks import PackedValue, pack_value, place_storage, unpack_value
 from moiety.engine.serial import Serial
 from moiety.methods import METHODS
-from moiety.rounds.asynchronous import AsyncPlan, Concurrency
-from moiety.rounds.asynchronous import play_until_commit as fly
+from moiety.rounds.asynchronous import AsynchronousRounds, Concurrency
 from moiety.rounds.schedule import Schedule, Speeds
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.run.same_ranks import scatter_pieces
@@ -65,10 +64,10 @@ def test_servers_that_do_not_wait_do_so_on_several_ranks_too(spawned, schedule):
     def end(make):
         demo = METHODS["asyncdrop"].demo(stream(0, "demo"))
         engine, stages = make(demo.data.__getitem__, demo.method)
-        async_plan = AsyncPlan(stages[0].method, engine, schedule, Concurrency(6, 3), 0)
+        async_plan = AsynchronousRounds(stages[0].method, engine, Concurrency(6, 3), 0, schedule)
         state = initialise_state(stages[0].method)
         for _ in range(5):
-            state = fly(async_plan, state)
+            state = async_plan.advance(state)[0]
         return state
 
     def job(ranks):
@@ -89,7 +88,7 @@ def test_averaging_wholes_sends_what_a_ring_would(every, spawned):
         engine, stages = scatter_pieces(engine, [Stage(case.method, 1)])
         play_round(stages[0].method, engine, case.begin(), [0, 1], 0)
         whole = sum(t.numel() * t.element_size() for t in case.method.model.params.values())
-        return ranks.sent_bytes, whole
+        return ranks.transfers.sent_bytes, whole
 
     for sent, whole in spawned(2, job):
         assert sent == 2 * (2 - 1) * whole // 2
@@ -109,7 +108,7 @@ def test_pieces_that_are_cut_go_once_to_every_other_rank(every, spawned):
             for job in make_jobs(method, state, [0, 1], {}, 0)
             if job.worker == ranks.rank
         ]
-        return ranks.sent_bytes, piece
+        return ranks.transfers.sent_bytes, piece
 
     for sent, piece in spawned(2, job):
         assert sent == piece

@@ -20,7 +20,7 @@ FOUND = (
     ),
     Mutant(
         "blocks", "hands in blocks forget how many places there are", "blocks/partitioned.py",
-        "tuple(cohort), {}, rng, self.concurrency)", "tuple(cohort), {}, rng)",
+        "cohort, {}, rng, self.concurrency)", "cohort, {}, rng)",
         "hand/test_engine.py::test_hands_in_blocks_are_those_of_all_places",
     ),
     Mutant(

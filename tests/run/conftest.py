@@ -19,9 +19,11 @@ from moiety.recipes.build import build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.options import with_options
 from moiety.recipes.record import CommonExpert, Federation, Net, Participation, Population
-from moiety.run import cli, loop
-from moiety.run.group import play_run, read_spec, resume_run, start_run
+from moiety.rounds.staged import StagedRounds
+from moiety.run import cli
+from moiety.run.group import read_spec, resume_run, start_run
 from moiety.run.loop import LEDGER
+from moiety.run.play import play_run
 from moiety.run.spec import resolve_run
 from tests.waiting import wait_until
 
@@ -124,7 +126,8 @@ def timeless(value):
     """Leave out what the clock decides, and the revision: somebody may commit in between."""
     if isinstance(value, dict):
         left_out = ("seconds", "time", "revision")
-        return {name: timeless(one) for name, one in value.items() if name not in left_out}
+        kept = {name: one for name, one in value.items() if not name.endswith("_s")}
+        return {name: timeless(one) for name, one in kept.items() if name not in left_out}
     return [timeless(one) for one in value] if isinstance(value, list) else value
 
 
@@ -170,7 +173,7 @@ class Gate:
     root: Path
 
     def close(self, patch: pytest.MonkeyPatch, rounds: tuple[int, ...]) -> None:
-        plain = loop.play_metered_round
+        plain = StagedRounds.advance
 
         def held(*args):
             (at,) = (one.round for one in args if isinstance(one, State))
@@ -179,7 +182,7 @@ class Gate:
                 wait_until((self.root / f"open-{at}").exists, f"round {at} to be let go")
             return plain(*args)
 
-        patch.setattr(loop, "play_metered_round", held)
+        patch.setattr(StagedRounds, "advance", held)
 
     def reach(self, at: int) -> None:
         """Wait until the run has come to a round."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from moiety.core import files
+from moiety.core.checkpoints import list_checkpoints, prune_checkpoints
 from moiety.core.errors import RunError, WorkerError
 from moiety.core.ledger import End
 from moiety.core.ledger import read_ledger as read_ledger
@@ -23,7 +24,7 @@ from moiety.run.loop import CHECKPOINTS, LEDGER
 
 
 def kept_rounds(folder) -> list[int]:
-    return [int(path.name) for path in checkpoint.list_checkpoints(folder / CHECKPOINTS)]
+    return [int(path.name) for path in list_checkpoints(folder / CHECKPOINTS)]
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def run(played, tmp_path):
 
 
 def newest(run):
-    return checkpoint.list_checkpoints(run / CHECKPOINTS)[-1]
+    return list_checkpoints(run / CHECKPOINTS)[-1]
 
 
 def refused(lab, run, *said: str) -> None:
@@ -58,8 +59,8 @@ def test_the_last_and_the_best_are_kept(tmp_path, last, scores, wanted):
     for place, score in enumerate(scores, 1):
         state = State({"w": torch.tensor([float(place)])}, round=place)
         checkpoint.write_checkpoint(tmp_path, Checkpoint(state, {}, 0, score, "mark"))
-        checkpoint.prune_checkpoints(tmp_path, last)
-    assert [int(path.name) for path in checkpoint.list_checkpoints(tmp_path)] == wanted
+        prune_checkpoints(tmp_path, last, checkpoint.read_score)
+    assert [int(path.name) for path in list_checkpoints(tmp_path)] == wanted
     for round_index in wanted:
         kept = checkpoint.read_checkpoint(tmp_path / f"{round_index:08d}", "mark")
         assert kept.state.params["w"].tolist() == [round_index]
@@ -241,7 +242,7 @@ def test_a_failed_worker_keeps_the_checkpoint_before(lab, tiny, lines, final, mo
 
     def poisoned(built):
         def rows_of(worker):
-            if len(checkpoint.list_checkpoints(run / CHECKPOINTS)) and kept_rounds(run)[-1] >= 3:
+            if len(list_checkpoints(run / CHECKPOINTS)) and kept_rounds(run)[-1] >= 3:
                 raise WorkerError(worker, 3, 0, "the loss is nan")
             return built.open(worker)
 
@@ -284,7 +285,7 @@ def test_a_full_disk(lab, tiny, final, lines, forked, tmp_path):
     assert "free some space" in said.read_text()
     assert kept_rounds(run)[-1] > 2
     mark = read_spec(run).fingerprint
-    for path in checkpoint.list_checkpoints(run / CHECKPOINTS):
+    for path in list_checkpoints(run / CHECKPOINTS):
         assert checkpoint.read_checkpoint(path, mark).state.round == int(path.name)
     lab.resume(run)
     assert final(run) == final(whole)

@@ -10,8 +10,8 @@ from moiety.core.axes import Part, take_piece
 from moiety.core.ledger import Start, read_ledger
 from moiety.engine.choose import choose_engine
 from moiety.recipes.build import build_run
-from moiety.run.group import make_run_cohort
 from moiety.run.loop import LEDGER
+from moiety.run.play import make_run_cohort
 
 FLOAT = 4
 

@@ -9,6 +9,7 @@ import pytest
 from safetensors import safe_open
 
 from moiety.core import files
+from moiety.core.checkpoints import list_checkpoints
 from moiety.run import checkpoint
 from moiety.run.group import read_spec
 from moiety.run.loop import CHECKPOINTS, LEDGER
@@ -56,7 +57,7 @@ def kill_later(child: int, folder, rng: random.Random) -> bool:
 def check_whole(folder) -> None:
     """Read every checkpoint there is."""
     mark = read_spec(folder).fingerprint
-    for path in checkpoint.list_checkpoints(folder / CHECKPOINTS):
+    for path in list_checkpoints(folder / CHECKPOINTS):
         kept = checkpoint.read_checkpoint(path, mark)
         assert kept.state.round == int(path.name)
         with safe_open(path / checkpoint.TENSORS, "pt") as file:
@@ -139,11 +140,11 @@ def test_memory_of_workers_is_kept_and_matters(lab, tiny, final):
     plain = lab.play(tiny(), name="plain")
     carried = lab.play(tiny(local={"optimizer_state": "keep"}), name="carried")
     assert final(plain) != final(carried)
-    newest = checkpoint.list_checkpoints(carried / CHECKPOINTS)[-1]
+    newest = list_checkpoints(carried / CHECKPOINTS)[-1]
     kept = checkpoint.read_checkpoint(newest, read_spec(carried).fingerprint)
     assert set(kept.memory) <= set(range(6))
     assert kept.memory
-    none = checkpoint.list_checkpoints(plain / CHECKPOINTS)[-1]
+    none = list_checkpoints(plain / CHECKPOINTS)[-1]
     assert not checkpoint.read_checkpoint(none, read_spec(plain).fingerprint).memory
 
 

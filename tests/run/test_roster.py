@@ -8,14 +8,14 @@ import pytest
 
 from moiety.core.ledger import read_ledger
 from moiety.core.streams import hash_address
-from moiety.run.cli import main
-from moiety.run.cohort import (
+from moiety.rounds.cohort import (
     AvailableCohort,
     FixedCohort,
     StratifiedCohort,
     UniformCohort,
     spread_chances,
 )
+from moiety.run.cli import main
 
 
 def check_drawn(cohort, size: int, population: int) -> None:

@@ -11,7 +11,8 @@ import termios
 
 import pytest
 
-from moiety.run import checkpoint, cli
+from moiety.core.checkpoints import list_checkpoints
+from moiety.run import cli
 from moiety.run.commands import run
 from moiety.run.loop import CHECKPOINTS, LEDGER
 from tests.waiting import wait_until
@@ -64,7 +65,7 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(
         assert code_of(child) == 130
         end = lines(stopped)[-1]
         assert (end["kind"], end["status"], end["round"]) == ("end", "interrupted", inside + 1)
-        assert int(checkpoint.list_checkpoints(stopped / CHECKPOINTS)[-1].name) == inside + 1
+        assert int(list_checkpoints(stopped / CHECKPOINTS)[-1].name) == inside + 1
         printed = (tmp_path / "printed.txt").read_text()
         assert "stopping after this round; Ctrl-C again to stop at once" in printed
         assert "go on from the last checkpoint with: moiety resume stopped" in printed
@@ -84,7 +85,7 @@ def test_a_second_ctrl_c_stops_at_once(started, small, tmp_path, gated):
     wait_until(lambda: "Ctrl-C again" in (tmp_path / "printed.txt").read_text())
     os.kill(child, signal.SIGINT)
     assert code_of(child) == 130
-    kept = checkpoint.list_checkpoints(tmp_path / "stopped" / CHECKPOINTS)
+    kept = list_checkpoints(tmp_path / "stopped" / CHECKPOINTS)
     assert [int(path.name) for path in kept] == [0, 2]
     assert "moiety resume stopped" in (tmp_path / "printed.txt").read_text()
 
@@ -114,7 +115,7 @@ def test_a_run_that_diverges_names_worker_round_and_step(started, small, tmp_pat
     end = lines(tmp_path / "wild")[-1]
     assert (end["kind"], end["status"], end["round"]) == ("end", "failed", 0)
     assert end["reason"] in said[1]
-    kept = checkpoint.list_checkpoints(tmp_path / "wild" / CHECKPOINTS)
+    kept = list_checkpoints(tmp_path / "wild" / CHECKPOINTS)
     assert [int(path.name) for path in kept] == [0]
 
 

@@ -19,19 +19,18 @@ from moiety.methods.fedavg import fedavg
 from moiety.methods.ist import ist
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.mlp import mlp
-from moiety.rounds import asynchronous
 from moiety.rounds.asynchronous import (
-    AsyncPlan,
+    AsynchronousRounds,
     Concurrency,
     await_commit,
+    begin_draw_back,
     draw_idle_workers,
     move_limit,
-    weigh_replies,
 )
+from moiety.rounds.cohort import UniformCohort
 from moiety.rounds.commit import commit_replies
 from moiety.rounds.schedule import Schedule, Speeds
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
-from moiety.run.cohort import UniformCohort
 from moiety.split.nested import Nested, Widths
 from moiety.split.scored import Scored, drop_window, measure_movement
 
@@ -43,7 +42,7 @@ FEDBUFF = Schedule("buffered", 2, staleness="polynomial", change=True, speeds=FE
 def async_plan(schedule, name="fedavg", limit=3, population=6, engine=Serial):
     demo = METHODS[name].demo(stream(SEED, "demo"))
     made = engine(demo.data.__getitem__)
-    return AsyncPlan(demo.method, made, schedule, Concurrency(population, limit), SEED)
+    return AsynchronousRounds(demo.method, made, Concurrency(population, limit), SEED, schedule)
 
 
 def same(a, b) -> bool:
@@ -59,7 +58,7 @@ def test_all_at_one_speed_is_the_synchronous_round(name, schedule, staleness):
     one, two = async_plan(schedule, name, limit=6), async_plan(schedule, name, limit=6)
     state = other = initialise_state(one.method)
     for _ in range(3):
-        state = asynchronous.play_until_commit(one, state)
+        state = one.advance(state)[0]
         other = play_round(two.method, two.engine, other, range(6), SEED)
         other = replace(other, clock=state.clock)  # as a run with declared speeds has it
     assert same(state.params, other.params)
@@ -150,7 +149,7 @@ def stale(schedule, late):
     reply = Reply(
         0, job.share, {name: 3 * t for name, t in one.items()}, record=Record(model_version=0)
     )
-    after = commit_replies(here.method, state, weigh_replies(here, state, [job], [reply]))
+    after = commit_replies(here.method, state, [begin_draw_back(here, state)(job, reply)])
     return float(after.params["layer1.b"][0])
 
 
@@ -173,9 +172,9 @@ def test_a_buffer_is_fedbuffs_sum():
     for _ in range(4):
         state, arrived = await_commit(here, state)
         replies = list(here.engine.map(here.method.solve, arrived.jobs))
-        after = commit_replies(
-            here.method, state, weigh_replies(here, state, arrived.jobs, replies)
-        )
+        draw_back = begin_draw_back(here, state)
+        drawn = [draw_back(*pair) for pair in zip(arrived.jobs, replies, strict=True)]
+        after = commit_replies(here.method, state, drawn)
         for name, old in state.params.items():
             wanted = old.clone()
             for job, reply in zip(arrived.jobs, replies, strict=True):
@@ -199,10 +198,10 @@ def test_every_engine_agrees(name, schedule):
             else TransformedRows(demo.data.__getitem__, transform)
         )
         made = engine(rows)
-        here = AsyncPlan(demo.method, made, schedule, Concurrency(6, 3), SEED)
+        here = AsynchronousRounds(demo.method, made, Concurrency(6, 3), SEED, schedule)
         state = initialise_state(demo.method)
         for _ in range(5):
-            state = asynchronous.play_until_commit(here, state)
+            state = here.advance(state)[0]
         made.close()
         ends.append(state)
     serial, stacked, pooled = ends
@@ -216,7 +215,7 @@ def test_hands_are_dealt_for_all_places():
     """A worker that joins others gets the share of one, not all that is left: nothing is."""
     task, data = make_two_class_workers(stream(SEED, "demo"))
     method = ist(replace(task, model=mlp((8, 12, 6), stream(0, "net")), workers=3))
-    here = AsyncPlan(method, Serial(data.__getitem__), FEDASYNC, Concurrency(6, 3), SEED)
+    here = AsynchronousRounds(method, Serial(data.__getitem__), Concurrency(6, 3), SEED, FEDASYNC)
     state = initialise_state(method)
     for _ in range(6):
         state, arrived = await_commit(here, state)
@@ -368,10 +367,12 @@ def carrying(rate: float, *, optimizer: str = "sgd", change: bool = False, late:
     task = Task(demo.method.model, local, workers=3, seed=SEED)
     speeds = FEDASYNC.speeds if late else Speeds()
     schedule = Schedule("buffered", 1, rate=rate, change=change, speeds=speeds)
-    here = AsyncPlan(ist(task), Serial(demo.data.__getitem__), schedule, Concurrency(6, 3), SEED)
+    here = AsynchronousRounds(
+        ist(task), Serial(demo.data.__getitem__), Concurrency(6, 3), SEED, schedule
+    )
     states = [initialise_state(here.method)]
     for _ in range(8 if late else 1):
-        states.append(asynchronous.play_until_commit(here, states[-1]))
+        states.append(here.advance(states[-1])[0])
     return states
 
 
@@ -402,7 +403,7 @@ def test_hands_that_stay_are_their_workers_also_where_nobody_waits():
         Serial(demo.data.__getitem__),
         Schedule("buffered", 1, speeds=FEDASYNC.speeds),
     )
-    here = AsyncPlan(ist(task, fresh=False), engine, schedule, Concurrency(3, 3), SEED)
+    here = AsynchronousRounds(ist(task, fresh=False), engine, Concurrency(3, 3), SEED, schedule)
     state, hands = initialise_state(here.method), {}
     for _ in range(8):
         state, arrived = await_commit(here, state)

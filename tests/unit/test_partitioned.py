@@ -13,11 +13,12 @@ from torch.distributed.checkpoint.api import CheckpointException
 from moiety.blocks.checkpoint import INDEX, load_blocks, save_blocks
 from moiety.blocks.memory import MemoryMeter
 from moiety.blocks.normed import make_abstract_normed
-from moiety.blocks.partitioned import Partitioned, check_partitioned, receive_piece
+from moiety.blocks.partitioned import BlockRounds, check_partitioned, receive_piece
 from moiety.blocks.peers import average_shared, update_blocks
 from moiety.blocks.shards import PARAMS, PassedPieces, Shards, find_block, gather_whole
 from moiety.blocks.slices import fold_slices, return_slices
 from moiety.core.axes import Part
+from moiety.core.errors import RunError
 from moiety.core.protocols import Method
 from moiety.core.rows import TableRows
 from moiety.core.state import State
@@ -31,6 +32,7 @@ from moiety.methods.local_sgd import local_sgd
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
+from moiety.rounds.cohort import FixedCohort
 from moiety.rounds.synchronous import play_round
 from moiety.tasks.objectives import NodeCrossEntropy, Proximal
 
@@ -71,10 +73,10 @@ def first_whole(widths=WIDTHS):
 
 def unlike(method: Method, data, ranks: Ranks, *, peers: bool, rounds: int = 3) -> list[str]:
     """Name the tensors in which blocks differ from the whole in one place."""
-    run = Partitioned(method, data.__getitem__, 1, peers)
+    run = BlockRounds(method, data.__getitem__, FixedCohort(tuple(sorted(data))), 1, peers)
     shards = run.begin(Shards(method.model, ranks))
     for _ in range(rounds):
-        run.play(shards, sorted(data))
+        run.advance(shards)
     update_blocks(shards)
     wanted = central(method, first_of(method.model), data, rounds)
     wrong = []
@@ -238,13 +240,13 @@ def test_passing_straight_sends_less(spawned):
         method, data = method_of(n, widths=widths), problem(n)
         table = {"x": torch.randn(120, 64, generator=stream(0, "wide")), "y": torch.arange(120) % 9}
         data = {w: TableRows(table, torch.arange(w, 120, n)) for w in range(n)}
-        run = Partitioned(method, data.__getitem__, 1, peers=True)
+        run = BlockRounds(method, data.__getitem__, FixedCohort(tuple(range(n))), 1, peers=True)
         shards = Shards(method.model, ranks).begin(1)
-        run.play(shards, range(n))
-        begun = ranks.sent_bytes
+        run.advance(shards)
+        begun = ranks.transfers.sent_bytes
         for _ in range(rounds):
-            run.play(shards, range(n))
-        return (ranks.sent_bytes - begun) / rounds
+            run.advance(shards)
+        return (ranks.transfers.sent_bytes - begun) / rounds
 
     one, two = 4 * (64 * 200 + 200 * 10 + 4 * 200), 4 * 200 * 200
     wanted = (n - 1) / n * (one + (2 - 1 / n) * two)
@@ -260,8 +262,8 @@ def test_a_round_sends_what_the_formula_says(spawned):
     def job(ranks):
         method, data = method_of(2), problem(2)
         shards = Shards(method.model, ranks).begin(1)
-        Partitioned(method, data.__getitem__, 1).play(shards, [0, 1])
-        return ranks.sent_bytes
+        BlockRounds(method, data.__getitem__, FixedCohort((0, 1)), 1).advance(shards)
+        return ranks.transfers.sent_bytes
 
     piece = 10 * 16 + 16 * 8 + 8 * 3 + 2 * (16 + 8)
     assert spawned(2, job) == [2 * (2 - 1) * 4 * piece // 2] * 2
@@ -329,7 +331,7 @@ def test_the_peak_of_a_rank_is_that_of_the_formula(spawned):
         with MemoryMeter() as peak:
             shards = Shards(method.model, ranks).begin(1)
             for _ in range(2):
-                Partitioned(method, data.__getitem__, 1).play(shards, [0, 1])
+                BlockRounds(method, data.__getitem__, FixedCohort((0, 1)), 1).advance(shards)
         return peak.most
 
     inner = 512 // n
@@ -360,12 +362,13 @@ def test_blocks_written_by_two_ranks_go_on_with_one_and_with_three(spawned, tmp_
     method, data = method_of(4, "round_robin"), problem(4)
 
     def job(ranks):
-        shards, run = Shards(method.model, ranks), Partitioned(method, data.__getitem__, 1)
-        known = load_blocks(shards, tmp_path, "mine")
+        shards = Shards(method.model, ranks)
+        run = BlockRounds(method, data.__getitem__, FixedCohort(tuple(sorted(data))), 1)
+        known = load_blocks(shards, tmp_path, "mine") is not None
         if not known:
             shards.begin(1)
         for _ in range(2):
-            run.play(shards, sorted(data))
+            run.advance(shards)
         if not known:
             save_blocks(shards, tmp_path, "mine")
             with pytest.raises(ValueError, match="another run"):
@@ -383,10 +386,10 @@ def test_damaged_blocks_are_refused_by_name(spawned, tmp_path):
     method, data = method_of(3, widths=(10, 12, 3)), problem(3)
 
     def job(ranks):
-        run = Partitioned(method, data.__getitem__, 1)
+        run = BlockRounds(method, data.__getitem__, FixedCohort((0, 1, 2)), 1)
         shards = run.begin(Shards(method.model, ranks))
         for _ in range(2):
-            run.play(shards, range(3))
+            run.advance(shards)
             where = save_blocks(shards, tmp_path, "mine")
         return str(where)
 
@@ -402,7 +405,7 @@ def test_damaged_blocks_are_refused_by_name(spawned, tmp_path):
                 load_blocks(Shards(method.model, Ranks()), tmp_path, "mine")
         file.write_bytes(kept)
     assert load_blocks(Shards(method.model, Ranks()), tmp_path, "mine")
-    with pytest.raises(ValueError, match=r"no checkpoint of round 5; it has \[1, 2\]"):
+    with pytest.raises(RunError, match=r"no checkpoint of round 5; it has \[1, 2\]"):
         load_blocks(Shards(method.model, Ranks()), tmp_path, "mine", at=5)
     shards = Shards(method.model, Ranks())
     assert load_blocks(shards, tmp_path, "mine", at=1)
@@ -429,10 +432,10 @@ def test_ranks_without_a_worker_are_sent_nothing_that_lies_in_blocks(spawned):
     data, sizes = problem(3), {"h1": 32, "h2": 16}
 
     def job(ranks):
-        run = Partitioned(method, data.__getitem__, 1)
+        run = BlockRounds(method, data.__getitem__, FixedCohort((0, 1, 2)), 1)
         shards = run.begin(Shards(method.model, ranks))
-        shares = run.shares(range(3), 0)
-        run.play(shards, range(3))
+        shares = run.split(0)
+        run.advance(shards)
         away = 0  # numbers of the pieces of workers that lie at the other rank
         for worker, share in shares.items():
             for name, entries in method.model.axes.items():
@@ -445,7 +448,11 @@ def test_ranks_without_a_worker_are_sent_nothing_that_lies_in_blocks(spawned):
                         kept = [unit for unit in kept.tolist() if unit in block]
                     size *= len(kept)
                 away += size
-        return ranks.sent_bytes, away, {n: t.tolist() for n, t in gather_whole(shards).items()}
+        return (
+            ranks.transfers.sent_bytes,
+            away,
+            {n: t.tolist() for n, t in gather_whole(shards).items()},
+        )
 
     wanted = {n: t.tolist() for n, t in central(method, first_whole(), data, 1).params.items()}
     (sent, away, one), (other, _, two) = spawned(2, job)

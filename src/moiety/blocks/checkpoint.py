@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,18 @@ from torch.distributed.tensor import DTensor, Shard
 
 from moiety.blocks.peers import update_blocks
 from moiety.blocks.shards import PARAMS, Shards
+from moiety.core.checkpoints import (
+    drop_later_checkpoints,
+    find_checkpoint,
+    list_checkpoints,
+    prune_checkpoints,
+)
 from moiety.core.errors import suggest_checkpoint
 from moiety.core.protocols import Solve
 from moiety.core.types import Params
 from moiety.engine.ranks import Ranks
 
-INDEX, FORMAT = "round.json", 4
+INDEX, FORMAT = "round.json", 5
 """Format 3: safetensors, with digests. What was written before is refused by name."""
 
 
@@ -86,14 +92,22 @@ def place_blocks(shards: Shards) -> dict[str, dict[str, Any]]:
     return found
 
 
-def save_blocks(shards: Shards, folder: Path, fingerprint: str, last: int = 2) -> Path:
+def save_blocks(
+    shards: Shards,
+    folder: Path,
+    fingerprint: str,
+    *,
+    last: int = 2,
+    note: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a checkpoint; it is there whole, with its index, or it does not count.
 
     Args:
         shards: our blocks.
         folder: of all checkpoints of a run; ranks must share it.
         fingerprint: what run this belongs to.
-        last: how many of the newest to keep.
+        last: how many of the newest to keep, besides the one with the best ``score`` of its note.
+        note: what else the index says: where the ledger stood, and how good the model was.
     """
     update_blocks(shards)
     where = folder / f"{shards.round:08d}"
@@ -109,12 +123,12 @@ def save_blocks(shards: Shards, folder: Path, fingerprint: str, last: int = 2) -
             "round": shards.round,
             "fingerprint": fingerprint,
             "sha256": sums,
+            **(note or {}),
         }
         (part / INDEX).write_text(json.dumps(index) + "\n")
         shutil.rmtree(where, ignore_errors=True)
         os.replace(part, where)  # noqa: PTH105 (at once, over what a kill left)
-        for old in list_block_checkpoints(folder)[:-last]:
-            shutil.rmtree(old)
+        prune_checkpoints(folder, last, read_block_score)
     shards.ranks.gather(None)
     return where
 
@@ -165,11 +179,6 @@ def write_whole(shards: Shards, fixed: Params, folder: Path) -> Path | None:
     return next(iter(folder.glob("*.safetensors"))) if ranks.leads else None
 
 
-def list_block_checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints of a run, oldest first."""
-    return sorted(path for path in folder.glob("[0-9]*") if (path / INDEX).exists())
-
-
 def read_index(where: Path) -> dict[str, Any]:
     """Read what is said of a checkpoint.
 
@@ -187,24 +196,16 @@ def read_index(where: Path) -> dict[str, Any]:
 def suggest_remedy(where: Path) -> str:
     """Say what to do without a checkpoint."""
     return suggest_checkpoint(
-        [int(path.name) for path in list_block_checkpoints(where.parent) if path != where]
+        [int(path.name) for path in list_checkpoints(where.parent) if path != where]
     )
 
 
-def choose_block_checkpoint(folder: Path, at: int | None, ranks: Ranks) -> Path | None:
-    """Choose the newest checkpoint, or that of a round; the same at every rank.
-
-    Raises:
-        ValueError: if there is none of that round.
-    """
-    paths = ranks.share(list_block_checkpoints(folder))
-    if at is None:
-        return paths[-1] if paths else None
-    for path in paths:
-        if int(path.name) == at:
-            return path
-    have = [int(path.name) for path in paths]
-    raise ValueError(f"{folder.parent} has no checkpoint of round {at}; it has {have}")
+def read_block_score(where: Path) -> float | None:
+    """Read the score of a checkpoint; None where it has none or is damaged."""
+    try:
+        return read_index(where).get("score")
+    except (OSError, ValueError):
+        return None
 
 
 def verify_blocks(where: Path, fingerprint: str, ranks: Ranks) -> dict[str, Any]:
@@ -240,7 +241,7 @@ def load_blocks(
     fingerprint: str,
     solve: Solve | None = None,
     at: int | None = None,
-) -> bool:
+) -> dict[str, Any] | None:
     """Read our blocks from a checkpoint, whatever number of ranks wrote it.
 
     Args:
@@ -251,14 +252,16 @@ def load_blocks(
         at: the checkpoint of this round instead of the newest; later ones are removed.
 
     Returns:
-        Whether there was one.
+        What its index says; None where there is no checkpoint.
 
     Raises:
+        RunError: if there is none of that round.
         ValueError: if it belongs to another run or to another version, or is damaged.
     """
-    where = choose_block_checkpoint(folder, at, shards.ranks)
+    paths = shards.ranks.share(list_checkpoints(folder))
+    where = find_checkpoint(folder, paths, at)
     if where is None:
-        return False
+        return None
     index = verify_blocks(where, fingerprint, shards.ranks)
     for name in shards.model.params:
         shards.params[name] = torch.empty(shards.shape(name))
@@ -266,9 +269,7 @@ def load_blocks(
     with open_group(shards.ranks):
         read(place_blocks(shards), storage_reader=HuggingFaceStorageReader(str(where)))
     if shards.ranks.leads:
-        for path in list_block_checkpoints(folder):
-            if path > where:
-                shutil.rmtree(path)
+        drop_later_checkpoints(folder, index["round"])
     shards.ranks.gather(None)
     shards.round, shards.passed = index["round"], None
-    return True
+    return index

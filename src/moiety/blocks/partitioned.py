@@ -21,11 +21,14 @@ from moiety.blocks.peers import average_shared, is_passable, pass_pieces, update
 from moiety.blocks.shards import PARAMS, PassedPieces, Sections, Shards
 from moiety.blocks.slices import fold_slices, return_slices, send_slices
 from moiety.core.axes import Axes, Part
+from moiety.core.ledger import Round
 from moiety.core.protocols import Method, adopt_merged
 from moiety.core.rows import OpenRows
-from moiety.core.state import Job, Record, Share, State, Turn
+from moiety.core.state import Job, Record, Reply, Share, State, Turn
 from moiety.core.streams import SERVER, stream
 from moiety.engine.work import open_job_rows, run_job, use_one_thread
+from moiety.rounds.cohort import CohortRule
+from moiety.rounds.meter import Meter, Stopwatch
 
 
 def check_partitioned(method: Method) -> None:
@@ -59,19 +62,21 @@ def check_partitioned(method: Method) -> None:
 
 
 @dataclass(frozen=True)
-class Partitioned:
-    """Plays rounds on blocks.
+class BlockRounds:
+    """Rounds on blocks, which change in place.
 
     Args:
-        method: deals the axes of an outline; its split and solver are used.
+        method: assigns the axes of an abstract model; its split and solver are used.
         open: opens the rows of a worker.
+        cohort: who takes part.
         seed: of the run.
+        peers: whether subnets pass straight from worker to worker, where each rank has one.
         concurrency: how many workers there are in a round, where fewer may turn up.
-        peers: whether hands pass straight from worker to worker, where each rank has one.
     """
 
     method: Method
     open: OpenRows
+    cohort: CohortRule
     seed: int
     peers: bool = False
     concurrency: int = 0
@@ -80,37 +85,45 @@ class Partitioned:
         """Draw the first values of our blocks."""
         return shards.begin(self.seed, self.method.solve)
 
-    def shares(self, cohort: Sequence[int], number: int) -> Mapping[int, Share]:
-        """Deal the hands of a round; every rank comes to the same."""
+    def advance(self, shards: Shards, /) -> tuple[Shards, Round]:
+        """Play one round; bytes down and up are those of the pieces, as in any ledger."""
+        meter = Meter(Stopwatch(shards.ranks.transfers))
+        with meter.watch.time("split"):
+            shares = self.split(shards.round)
+        with meter.watch.time("merge"):
+            if self.peers and is_passable(shards, shares):
+                told = self.play_peers_round(shards, shares, meter.watch)
+            else:
+                update_blocks(shards)
+                shards.passed = None
+                told = self.play_owners_round(shards, shares, meter.watch)
+        for (worker, share), record in zip(shares.items(), told, strict=True):
+            size = count_piece_bytes(shards, share.part)
+            meter.down[worker], meter.up[worker] = size, size
+            meter.record_work(Reply(worker, share, {}, record=record))
+        shards.round += 1
+        return shards, meter.make_round(self.method, State({}, round=shards.round))
+
+    def split(self, number: int) -> Mapping[int, Share]:
+        """Say who holds what in a round; every rank comes to the same."""
+        cohort = tuple(self.cohort(number, self.seed))
         rng = stream(self.seed, number, SERVER, "split")
-        turn = Turn(number, tuple(cohort), {}, rng, self.concurrency)
+        turn = Turn(number, cohort, {}, rng, self.concurrency)
         return self.method.split(State({}, round=number), turn)
 
-    def play(self, shards: Shards, cohort: Sequence[int]) -> list[Record]:
-        """Play one round; the blocks of ``shards`` change in place.
-
-        Returns:
-            What each worker of the roster tells about its work.
-        """
-        shares = self.shares(cohort, shards.round)
-        if self.peers and is_passable(shards, shares):
-            told = self.play_peers_round(shards, shares)
-        else:
-            update_blocks(shards)
-            shards.passed = None
-            told = self.play_owners_round(shards, shares)
-        shards.round += 1
-        return told
-
-    def play_peers_round(self, shards: Shards, shares: Mapping[int, Share]) -> list[Record]:
-        """Play a round in which every rank has a worker, and hands pass between them."""
+    def play_peers_round(
+        self, shards: Shards, shares: Mapping[int, Share], watch: Stopwatch
+    ) -> list[Record]:
+        """Play a round in which every rank has a worker, and subnets pass between them."""
         parts = [share.part for share in shares.values()]
         piece = pass_pieces(shards, parts) if shards.passed else receive_piece(shards, parts)
-        told, piece = self.train(shards, shares, list(shares), piece)
+        told, piece = self.train(shards, shares, list(shares), piece, watch)
         shards.passed = PassedPieces(parts, average_shared(shards, parts, piece))
         return told
 
-    def play_owners_round(self, shards: Shards, shares: Mapping[int, Share]) -> list[Record]:
+    def play_owners_round(
+        self, shards: Shards, shares: Mapping[int, Share], watch: Stopwatch
+    ) -> list[Record]:
         """Play a round by way of the owners, as many workers at a time as there are ranks."""
         ranks, told = shards.ranks, list[Record]()
         came = {(section, name): [] for section, name, _ in shards.tensors()}
@@ -119,7 +132,8 @@ class Partitioned:
             wave = workers[begin : begin + ranks.size]
             parts = [shares[worker].part for worker in wave]
             parts += [make_empty_part(shards.model.axes)] * (ranks.size - len(wave))
-            records, piece = self.train(shards, shares, wave, receive_piece(shards, parts))
+            piece = receive_piece(shards, parts)
+            records, piece = self.train(shards, shares, wave, piece, watch)
             told += records
             for section, name, _ in shards.tensors():
                 back = return_slices(shards, name, parts, piece[section].pop(name))
@@ -129,10 +143,19 @@ class Partitioned:
         return told
 
     def train(
-        self, shards: Shards, shares: Mapping[int, Share], wave: Sequence[int], piece: Sections
+        self,
+        shards: Shards,
+        shares: Mapping[int, Share],
+        wave: Sequence[int],
+        piece: Sections,
+        watch: Stopwatch,
     ) -> tuple[list[Record], Sections]:
         """Do the job of our worker of a wave, if there is one for us; all hear of all."""
-        mine, piece = self.job(shards, shares, wave, piece)
+        mine: Record | Exception = Record()
+        if shards.ranks.rank < len(wave):
+            worker = wave[shards.ranks.rank]
+            with watch.time("work"):
+                mine, piece = self.work(shards.round, worker, shares[worker], piece)
         told = []
         for found in shards.ranks.gather(mine)[: len(wave)]:
             if not isinstance(found, Record):
@@ -140,22 +163,12 @@ class Partitioned:
             told.append(found)
         return told, piece
 
-    def job(
-        self, shards: Shards, shares: Mapping[int, Share], wave: Sequence[int], piece: Sections
+    def work(
+        self, number: int, worker: int, share: Share, piece: Sections
     ) -> tuple[Record | Exception, Sections]:
-        """Do a job; an error is told to all ranks before it is raised."""
-        rank = shards.ranks.rank
-        if rank >= len(wave):
-            return Record(), piece
-        worker, optimizer_state = wave[rank], {s: t for s, t in piece.items() if s != PARAMS}
-        job = Job(
-            self.seed,
-            shards.round,
-            worker,
-            shares[worker],
-            piece[PARAMS],
-            optimizer_state=optimizer_state,
-        )
+        """Do one job; an error is told to all ranks before it is raised."""
+        state = {section: tensors for section, tensors in piece.items() if section != PARAMS}
+        job = Job(self.seed, number, worker, share, piece[PARAMS], optimizer_state=state)
         try:
             with use_one_thread():
                 rows = open_job_rows(self.open, job)
@@ -164,6 +177,18 @@ class Partitioned:
             return error, piece
         sent = {section: dict(tensors) for section, tensors in reply.optimizer_state.items()}
         return reply.record, {PARAMS: dict(reply.piece), **sent}
+
+
+def count_piece_bytes(shards: Shards, part: Part) -> int:
+    """Count the bytes of a piece by its shapes, and of the optimizer state that goes with it."""
+    total = 0
+    for _, name, block in shards.tensors():
+        size = block.element_size()
+        whole = shards.model.params[name].shape if block.ndim else ()
+        for length, axis in zip(whole, shards.axes[name] if block.ndim else (), strict=True):
+            size *= len(part.axes[str(axis)]) if str(axis) in part.axes else length
+        total += size
+    return total
 
 
 def receive_piece(shards: Shards, parts: Sequence[Part]) -> Sections:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Work:
     """What one worker did in one round: losses are batch means, bytes what crossed the wire.
 
     ``part`` lists the indices held of short axes, ``held`` counts those of every axis cut: the
-    hands of long axes can be dealt again from the seed.
+    subnets of long axes can be assigned again from the seed. ``work_s`` are the seconds of its
+    work, NaN where workers are stacked.
     """
 
     worker: int
@@ -65,6 +66,7 @@ class Work:
     loss_mean: float
     model_version: int
     held: Mapping[str, int] = field(default_factory=dict)
+    work_s: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Round:
     """One commit. ``gate_load`` is the share of workers that held each index of the gated axis.
 
     ``clock`` is the virtual time of the commit in seconds, 0 where the run has no virtual clock.
+    ``seconds`` are those of the round, by a clock on the wall. Of them went to asking, who gets
+    what and cutting pieces (``split_s``), to moving tensors between processes (``send_s``), to
+    local work (``work_s``), to folding and the server (``merge_s``) and to waiting for others
+    (``wait_s``), as the process that writes the ledger saw them. ``evaluate_s`` are those of an
+    evaluation after it. ``sent_bytes`` really passed between processes, of all of them together.
     """
 
     kind: ClassVar[str] = "round"
@@ -84,6 +91,13 @@ class Round:
     workers: Sequence[Work]
     gate_load: Sequence[float] = ()
     clock: float = 0.0
+    split_s: float = 0.0
+    send_s: float = 0.0
+    work_s: float = 0.0
+    merge_s: float = 0.0
+    wait_s: float = 0.0
+    evaluate_s: float = 0.0
+    sent_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -161,7 +175,7 @@ def replace_nonfinite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-NO_LOSSES = dict.fromkeys(("loss_first", "loss_last", "loss_mean"), math.nan)
+UNKNOWN = dict.fromkeys(("loss_first", "loss_last", "loss_mean", "work_s"), math.nan)
 
 
 def drop_nulls(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +207,7 @@ def decode_entry(line: str) -> LedgerEntry:
             f"ledger line of kind {kind!r} has unknown fields {sorted(raw.keys() - names)}"
         )
     if kind == "round":
-        raw["workers"] = [Work(**{**NO_LOSSES, **drop_nulls(work)}) for work in raw["workers"]]
+        raw["workers"] = [Work(**{**UNKNOWN, **drop_nulls(work)}) for work in raw["workers"]]
         raw["loss_mean"] = math.nan if raw["loss_mean"] is None else raw["loss_mean"]
     if kind == "evaluation":
         raw["groups"] = {name: decode_group(group) for name, group in raw["groups"].items()}

@@ -13,6 +13,7 @@ from moiety.core.fold import Precision
 from moiety.core.rows import Rows
 from moiety.core.state import Job, Plan, Reply, Share, State, Turn, Update
 from moiety.core.store import LocalStore, Store
+from moiety.core.transfers import Transfers
 from moiety.core.types import Batch, Carry, Memory, Params
 
 Kept = Mapping[str, Tensor]
@@ -206,7 +207,15 @@ class Engine(Protocol):
         """What workers keep between rounds; part of a checkpoint."""
         ...
 
-    def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]: ...
+    @property
+    def transfers(self) -> Transfers:
+        """What it sent to other processes and waited for, since it was made."""
+        ...
+
+    def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
+        """Carry out jobs; replies come one by one, in job order, and jobs are taken as needed."""
+        ...
+
     def close(self) -> None:
         """Let go of what is held open."""
         ...

@@ -114,7 +114,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Record:
-    """What every reply tells about its making; losses are means over a batch, NaN if unknown."""
+    """What every reply tells about its making; losses are means over a batch, NaN if unknown.
+
+    ``work_s`` is a reading of a clock, for the ledger alone: NaN where the engine works for several
+    workers at once.
+    """
 
     steps: int = 0
     rows: int = 0
@@ -122,6 +126,7 @@ class Record:
     loss_last: float = float("nan")
     loss_mean: float = float("nan")
     model_version: int = 0
+    work_s: float = field(default=float("nan"), compare=False)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import io
 import pickle
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from moiety.core.transfers import Transfers
 
 LARGE = 1 << 14
 """Bytes from which a tensor travels on its own, uncopied, rather than within the pickle."""
@@ -28,14 +32,17 @@ class Channel:
         end: the connection.
         sent: id -> tensor and its version, of the large tensors of the last message sent.
         received: the same tensors by the other end's ids, of the last message received.
+        transfers: counts what passes here in both directions, and how long that takes.
     """
 
     end: Connection
     sent: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
     received: dict[int, Tensor] = field(default_factory=dict)
+    transfers: Transfers = field(default_factory=Transfers)
 
     def send(self, value: Any) -> None:
         """Send a value."""
+        begun = time.perf_counter()
         held: dict[int, tuple[Tensor, int]] = {}
         fresh: dict[int, Tensor] = {}
 
@@ -56,14 +63,17 @@ class Channel:
         pickler.persistent_id = identify
         pickler.dump(value)
         forms = [(key, item.dtype, item.shape) for key, item in fresh.items()]
-        self.end.send_bytes(pickle.dumps((out.getvalue(), forms)))
+        message = pickle.dumps((out.getvalue(), forms))
+        self.end.send_bytes(message)
         for item in fresh.values():
             self.end.send_bytes(view_bytes(item))
         self.sent = held
+        self.count_passed(begun, len(message), fresh.values())
 
     def recv(self) -> Any:
         """Wait for a value."""
-        body, forms = pickle.loads(self.end.recv_bytes())
+        message, begun = self.end.recv_bytes(), time.perf_counter()
+        body, forms = pickle.loads(message)
         known = self.received
         for key, dtype, shape in forms:
             space = torch.empty(shape, dtype=dtype)
@@ -79,7 +89,13 @@ class Channel:
         unpickler.persistent_load = recall
         value = unpickler.load()
         self.received = held
+        self.count_passed(begun, len(message), [known[key] for key, _, _ in forms])
         return value
+
+    def count_passed(self, begun: float, size: int, tensors: Iterable[Tensor]) -> None:
+        """Count a message of some bytes and the tensors that went with it."""
+        self.transfers.sent_bytes += size + sum(t.numel() * t.element_size() for t in tensors)
+        self.transfers.send_s += time.perf_counter() - begun
 
     def close(self) -> None:
         """Close this end."""

@@ -24,6 +24,7 @@ from moiety.core.fold import Precision, Total, divide_sums, fold_piece
 from moiety.core.protocols import Solve
 from moiety.core.rows import OpenRows
 from moiety.core.state import Job, Reply, count_bytes
+from moiety.core.transfers import Transfers
 from moiety.core.types import Memory, Params
 from moiety.engine.ranks import Ranks, join_ranks
 from moiety.engine.work import open_job_rows, run_job, run_steps_in_place, use_one_thread
@@ -47,6 +48,11 @@ class Collective:
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
     ranks: Ranks = field(default_factory=join_ranks)
     share_pieces: bool = True
+
+    @property
+    def transfers(self) -> Transfers:
+        """What this rank sent to others and waited for."""
+        return self.ranks.transfers
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
         jobs = iter(jobs)
@@ -72,6 +78,11 @@ class Collective:
         told: dict[int, Any] = {}
         for some in self.ranks.gather(mine):
             told.update(some)
+        sent = sum(
+            reply.up_bytes if self.share_pieces else count_bytes(reply.answer)
+            for reply in here.values()
+        )
+        self.transfers.sent_bytes += sent * (self.ranks.size - 1)
         for place in sorted(told):
             if isinstance(told[place], WorkerError):
                 raise told[place]

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ import torch
 from moiety.core.protocols import Solve
 from moiety.core.rows import OpenRows
 from moiety.core.state import Job, Reply
+from moiety.core.transfers import Transfers
 from moiety.core.types import Memory
 from moiety.engine.channel import Channel
 from moiety.engine.work import run_job, run_steps_in_place, use_one_thread
@@ -44,11 +46,13 @@ class Pool:
         open: opens the rows of a worker.
         memory: what workers kept.
         processes: number of processes; None takes one per core, 1 stays in this process.
+        transfers: what passed to the processes and back, and what waiting for the slowest took.
     """
 
     open: OpenRows
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
     processes: int | None = None
+    transfers: Transfers = field(default_factory=Transfers)
     teams: dict[int, Team] = field(default_factory=dict)
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
@@ -73,8 +77,10 @@ class Pool:
         if id(solve) not in self.teams:
             lines = [line.end for team in self.teams.values() for line in team.lines]
             self.teams[id(solve)] = Team.start(solve, self.open, count, lines)
+            for line in self.teams[id(solve)].lines:
+                line.transfers = self.transfers
         with_memory = ((job, self.memory.get(job.worker, {})) for job in jobs)
-        yield from self.teams[id(solve)].map(with_memory)
+        yield from self.teams[id(solve)].map(with_memory, self.transfers)
 
     def close(self) -> None:
         """End the processes."""
@@ -116,17 +122,26 @@ class Team:
                 members.append(member)
         return Team(solve, lines, members)
 
-    def map(self, jobs: Iterable[tuple[Job, Memory]]) -> Iterator[tuple[Reply, Memory]]:
-        """Run jobs; replies in the order of the jobs."""
+    def map(
+        self, jobs: Iterable[tuple[Job, Memory]], transfers: Transfers
+    ) -> Iterator[tuple[Reply, Memory]]:
+        """Run jobs; replies in the order of the jobs.
+
+        Of the time in which we wait, the part in which all processes could have been at work is
+        work; the rest is waiting for the slowest.
+        """
         queue = enumerate(jobs)
         done: dict[int, Any] = {}
         busy = dict.fromkeys(range(len(self.lines)), 0)
-        place = 0
+        place, waited, worked = 0, 0.0, 0.0
         try:
             for member in list(busy) * JOBS_AHEAD:
                 self.send_job(queue, member, busy)
             while any(busy.values()):
-                for member in self.ready(busy):
+                begun = time.perf_counter()
+                ready = self.ready(busy)
+                waited += time.perf_counter() - begun
+                for member in ready:
                     number, done[number] = self.receive_reply(member, busy)
                     self.send_job(queue, member, busy)
                 while place in done:
@@ -134,7 +149,9 @@ class Team:
                     place += 1
                     if isinstance(answer, BaseException):
                         raise answer
+                    worked += answer[0].record.work_s
                     yield answer
+            transfers.wait_s += max(0.0, waited - worked / len(self.lines))
         finally:
             self.drain(busy)
 

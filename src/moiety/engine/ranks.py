@@ -6,13 +6,15 @@ import contextlib
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from moiety.core.transfers import Transfers
 
 NUMBERS_AT_ONCE = 1 << 17
 """Bytes up to which a rank sends to all others at once: then latency counts, not the link."""
@@ -28,12 +30,12 @@ class Ranks:
     Args:
         rank: our number; rank 0 leads: it alone writes.
         size: how many there are.
-        sent_bytes: payload of tensors that we sent to others, so far.
+        transfers: payload of tensors that we sent to others so far, and the seconds of that.
     """
 
     rank: int = 0
     size: int = 1
-    sent_bytes: int = 0
+    transfers: Transfers = field(default_factory=Transfers)
 
     @property
     def leads(self) -> bool:
@@ -45,7 +47,8 @@ class Ranks:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, pack_value(value))
+        with self.transfers.waiting():
+            dist.all_gather_object(found, pack_value(value))
         return [unpack_value(one) for one in found]
 
     def share(self, value: Any) -> Any:
@@ -80,7 +83,11 @@ class Ranks:
         """
         if self.size == 1:
             return [parcels[0]]
-        self.count(parcels)
+        with self.transfers.sending(self.count_outgoing(parcels)):
+            return self.exchange_parcels(parcels, sizes)
+
+    def exchange_parcels(self, parcels: list[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+        """Send and receive; the list is emptied."""
         boxes = [parcels[0].new_empty(size) for size in sizes]
         boxes[self.rank] = parcels[self.rank]
         large = sum(parcel.numel() * parcel.element_size() for parcel in parcels) > NUMBERS_AT_ONCE
@@ -119,10 +126,10 @@ class Ranks:
         dist.all_reduce(after)
         return after
 
-    def count(self, parcels: Sequence[Tensor]) -> None:
-        """Count what goes to others."""
+    def count_outgoing(self, parcels: Sequence[Tensor]) -> int:
+        """Count the bytes that go to others."""
         others = (p for place, p in enumerate(parcels) if place != self.rank)
-        self.sent_bytes += sum(parcel.numel() * parcel.element_size() for parcel in others)
+        return sum(parcel.numel() * parcel.element_size() for parcel in others)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from moiety.core.protocols import Solve
 from moiety.core.rows import OpenRows
 from moiety.core.state import Job, Reply
+from moiety.core.transfers import Transfers
 from moiety.core.types import Memory
 from moiety.engine.work import run_job, run_steps, use_one_thread
 
@@ -17,10 +18,12 @@ class Serial:
     Args:
         open: opens the rows of a worker.
         memory: what workers kept.
+        transfers: none.
     """
 
     open: OpenRows
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
+    transfers: Transfers = field(default_factory=Transfers)
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
         with use_one_thread():

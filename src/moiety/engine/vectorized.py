@@ -17,6 +17,7 @@ from moiety.core.errors import WorkerError
 from moiety.core.protocols import Descent, Solve
 from moiety.core.rows import OpenRows, Rows, TableRows, is_rowwise
 from moiety.core.state import Job, Plan, Reply
+from moiety.core.transfers import Transfers
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.engine.batches import read_stacked_batches
 from moiety.engine.work import (
@@ -71,11 +72,13 @@ class Vectorized:
         open: opens the rows of a worker.
         memory: what workers kept.
         most: workers in a stack.
+        transfers: none.
     """
 
     open: OpenRows
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
     most: int = 256
+    transfers: Transfers = field(default_factory=Transfers)
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
         jobs = iter(jobs)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -117,7 +119,7 @@ def run_job(
     Raises:
         WorkerError: naming worker, round and step, whatever went wrong.
     """
-    role, done = job.share.role, 0
+    role, done, begun = job.share.role, 0, time.perf_counter()
     try:
         plan = solve.plan(rows.size, job)
 
@@ -137,6 +139,7 @@ def run_job(
         raise WorkerError(
             job.worker, job.round, done, f"{type(error).__name__}: {error}"
         ) from error
+    record = replace(record, work_s=time.perf_counter() - begun)
     return make_reply(job, update, record), update.memory
 
 

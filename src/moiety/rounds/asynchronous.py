@@ -9,17 +9,20 @@ carrying each out at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from torch import Generator
 
+from moiety.core.ledger import Round
 from moiety.core.protocols import Engine, Method
-from moiety.core.state import Clock, InFlight, Job, Reply, State
+from moiety.core.state import InFlight, Job, Reply, State
+from moiety.core.store import Store
 from moiety.core.types import Params
 from moiety.ops.sample import sample_distinct
-from moiety.rounds.commit import commit_replies, open_optimizer_stores
+from moiety.rounds.commit import begin_commit, open_optimizer_stores
+from moiety.rounds.meter import Meter, Stopwatch
 from moiety.rounds.schedule import Schedule
 from moiety.rounds.synchronous import Dispatch, make_jobs, query_jobs
 
@@ -51,36 +54,53 @@ class Arrived:
 
 
 @dataclass(frozen=True)
-class AsyncPlan:
-    """What an asynchronous run does not change: its choices, its engine, its seed."""
+class AsynchronousRounds:
+    """Rounds in which the server commits some replies while other workers are still out.
+
+    Args:
+        method: the choices.
+        engine: runs the jobs.
+        concurrency: who may work.
+        seed: of the run.
+        schedule: when the server commits, and how long jobs take.
+    """
 
     method: Method
     engine: Engine
-    schedule: Schedule
     concurrency: Concurrency
     seed: int
+    schedule: Schedule
+
+    def advance(self, state: State, /) -> tuple[State, Round]:
+        """Play one round: let virtual time pass until a commit is due, solve, weigh, fold."""
+        method, watch = self.method, Stopwatch(self.engine.transfers)
+        with watch.time("split"):
+            state, arrived = await_commit(self, state)
+        cost = {job.worker: job.down_bytes for job in arrived.jobs}
+        meter = Meter(watch, dict(arrived.down), dict(arrived.up), jobs=cost)
+        draw_back, commit = begin_draw_back(self, state), begin_commit(method, state)
+        with watch.time("work"):
+            replies = self.engine.map(method.solve, arrived.jobs)
+            for job, reply in zip(arrived.jobs, replies, strict=True):
+                with watch.time("merge"):
+                    commit.add(draw_back(job, reply))
+                meter.record_work(reply)
+        with watch.time("merge"):
+            state = commit.close()
+        return state, meter.make_round(method, state)
 
 
-def play_until_commit(async_plan: AsyncPlan, state: State) -> State:
-    """Play an asynchronous round."""
-    state, arrived = await_commit(async_plan, state)
-    replies = async_plan.engine.map(async_plan.method.solve, arrived.jobs)
-    return commit_replies(
-        async_plan.method, state, weigh_replies(async_plan, state, arrived.jobs, replies)
-    )
-
-
-def await_commit(async_plan: AsyncPlan, state: State) -> tuple[State, Arrived]:
+def await_commit(rounds: AsynchronousRounds, state: State) -> tuple[State, Arrived]:
     """Let virtual time pass, sending workers out as others come back, until a commit is due.
 
     Returns:
         The state at that time, with the jobs still under way, and what is due.
     """
-    schedule, arrived, number = async_plan.schedule, Arrived(), 0
+    schedule, arrived, number = rounds.schedule, Arrived(), 0
     span = math.inf if schedule.kind == "buffered" else schedule.window
     limit = state.clock.now + span
     while True:
-        state, arrived = dispatch_jobs(async_plan, state, arrived, number)
+        state, arrived = dispatch_jobs(rounds, state, arrived, number)
         number += 1
         at = min((one.end for one in state.clock.in_flight), default=math.inf)
         if at > limit and not arrived.jobs:
@@ -90,7 +110,7 @@ def await_commit(async_plan: AsyncPlan, state: State) -> tuple[State, Arrived]:
         most = (
             schedule.size - len(arrived.jobs)
             if schedule.kind == "buffered"
-            else async_plan.concurrency.limit
+            else rounds.concurrency.limit
         )
         state, back = receive_replies(state, at, most)
         arrived = replace(arrived, jobs=(*arrived.jobs, *back))
@@ -117,7 +137,7 @@ def sort_jobs(arrived: Arrived) -> Arrived:
 
 
 def dispatch_jobs(
-    async_plan: AsyncPlan, state: State, arrived: Arrived, number: int
+    rounds: AsynchronousRounds, state: State, arrived: Arrived, number: int
 ) -> tuple[State, Arrived]:
     """Send jobs to idle workers until all places are taken or nobody is idle.
 
@@ -125,8 +145,8 @@ def dispatch_jobs(
     are addressed by the round and the ``number`` of this wave in it.
     """
     method, concurrency, in_flight = (
-        async_plan.method,
-        async_plan.concurrency,
+        rounds.method,
+        rounds.concurrency,
         state.clock.in_flight,
     )
     busy = {one.job.worker for one in in_flight} | {job.worker for job in arrived.jobs}
@@ -135,12 +155,12 @@ def dispatch_jobs(
         return state, arrived
     dispatch = Dispatch(number, concurrency.limit)
     cohort = draw_idle_workers(
-        concurrency, busy, room, dispatch.stream(async_plan.seed, state.round, "roster")
+        concurrency, busy, room, dispatch.stream(rounds.seed, state.round, "roster")
     )
-    arrived, answers = query_workers(async_plan, state, arrived, cohort)
-    jobs = list(make_jobs(method, state, cohort, answers, async_plan.seed, dispatch))
+    arrived, answers = query_workers(rounds, state, arrived, cohort)
+    jobs = list(make_jobs(method, state, cohort, answers, rounds.seed, dispatch))
     whole = sum(tensor.numel() for tensor in state.params.values())
-    seconds = [async_plan.schedule.speeds.job(job, whole) for job in jobs]
+    seconds = [rounds.schedule.speeds.job(job, whole) for job in jobs]
     sent = tuple(
         InFlight(job, state.clock.now + s, s) for job, s in zip(jobs, seconds, strict=True)
     )
@@ -168,13 +188,13 @@ def draw_idle_workers(
 
 
 def query_workers(
-    async_plan: AsyncPlan, state: State, arrived: Arrived, cohort: tuple[int, ...]
+    rounds: AsynchronousRounds, state: State, arrived: Arrived, cohort: tuple[int, ...]
 ) -> tuple[Arrived, dict[int, Params]]:
     """Ask the probe, if there is one; its answers take no virtual time."""
-    if async_plan.method.query is None:
+    if rounds.method.query is None:
         return arrived, {}
-    asked = list(query_jobs(async_plan.method, state, cohort, async_plan.seed))
-    told = list(async_plan.engine.map(async_plan.method.query.solve, asked))
+    asked = list(query_jobs(rounds.method, state, cohort, rounds.seed))
+    told = list(rounds.engine.map(rounds.method.query.solve, asked))
     down = add_bytes(arrived.down, ((job.worker, job.down_bytes) for job in asked))
     up = add_bytes(arrived.up, ((reply.worker, reply.up_bytes) for reply in told))
     return replace(arrived, down=down, up=up), {reply.worker: reply.answer for reply in told}
@@ -201,10 +221,9 @@ def receive_replies(state: State, at: float, most: int) -> tuple[State, list[Job
     return replace(state, clock=clock), [one.job for one in back]
 
 
-def weigh_replies(
-    async_plan: AsyncPlan, state: State, jobs: Iterable[Job], replies: Iterable[Reply]
-) -> Iterator[Reply]:
-    """Draw late replies back towards what the server has, by the rule of the pace.
+@dataclass(frozen=True)
+class DrawBack:
+    """Draws late replies back towards what the server has, by the rule of the schedule.
 
     With s the weight of the staleness (commits since the job was cut) and the server's rate in
     it, x the server's piece now, x_0 the one that was sent and x_w what the worker made of it,
@@ -213,24 +232,39 @@ def weigh_replies(
     ``x + (1/K) sum s (x_w - x_0)``. A weight in the precision would do neither: a mean over
     holders divides it out again. Memory that travels with a piece gets ``x + s (x_w - x)``, s at
     most 1, in either case: a mean of squares must not fall below 0.
+
+    Args:
+        schedule: the rule.
+        round: that is committed.
+        store: the server's model.
+        optimizer_state: section -> the memory that travels.
     """
-    schedule, method = async_plan.schedule, async_plan.method
-    store = method.store(state.params, method.model.axes)
-    stores = open_optimizer_stores(method, state)
-    for job, reply in zip(jobs, replies, strict=True):
-        late = state.round - job.round
-        follow = schedule.weight(late)
-        if follow == 1.0 and not (schedule.change and late):
-            yield reply  # as it is, to the bit
-            continue
-        part = reply.share.part
-        here = store.take(part)
-        piece = blend_pieces(here, job.piece if schedule.change else here, reply.piece, follow)
+
+    schedule: Schedule
+    round: int
+    store: Store
+    optimizer_state: Mapping[str, Store]
+
+    def __call__(self, job: Job, reply: Reply) -> Reply:
+        late, part = self.round - job.round, reply.share.part
+        follow = self.schedule.weight(late)
+        if follow == 1.0 and not (self.schedule.change and late):
+            return reply  # as it is, to the bit
+        here = self.store.take(part)
+        since = job.piece if self.schedule.change else here
         optimizer_state = {}
         for name, tensors in reply.optimizer_state.items():
-            held = stores[name].take(part)
+            held = self.optimizer_state[name].take(part)
             optimizer_state[name] = blend_pieces(held, held, tensors, min(follow, 1.0))
-        yield replace(reply, piece=piece, optimizer_state=optimizer_state)
+        piece = blend_pieces(here, since, reply.piece, follow)
+        return replace(reply, piece=piece, optimizer_state=optimizer_state)
+
+
+def begin_draw_back(rounds: AsynchronousRounds, state: State) -> DrawBack:
+    """Begin to draw back the replies of a commit."""
+    method = rounds.method
+    store = method.store(state.params, method.model.axes)
+    return DrawBack(rounds.schedule, state.round, store, open_optimizer_stores(method, state))
 
 
 def blend_pieces(here: Params, since: Params, there: Params, follow: float) -> Params:
@@ -241,19 +275,3 @@ def blend_pieces(here: Params, since: Params, there: Params, follow: float) -> P
         else tensor
         for name, tensor in there.items()
     }
-
-
-def record_job_seconds(
-    schedule: Schedule, state: State, jobs: Iterable[Job], job_seconds: dict[int, float]
-) -> Iterator[Job]:
-    """Write down, in ``job_seconds``, the virtual seconds of jobs that pass."""
-    whole = sum(tensor.numel() for tensor in state.params.values())
-    for job in jobs:
-        job_seconds[job.worker] = schedule.speeds.job(job, whole)
-        yield job
-
-
-def wait_for_slowest(clock: Clock, job_seconds: Mapping[int, float]) -> Clock:
-    """Wait for the slowest."""
-    now = clock.now + max(job_seconds.values(), default=0.0)
-    return replace(clock, now=now, job_seconds={**clock.job_seconds, **job_seconds})

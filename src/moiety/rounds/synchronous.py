@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from torch import Generator
 
 from moiety.core.axes import Part
+from moiety.core.ledger import Round
 from moiety.core.protocols import Cohort, Engine, Method
-from moiety.core.state import Job, Share, State, Turn
+from moiety.core.state import Clock, Job, Share, State, Turn
 from moiety.core.streams import SERVER, stream
 from moiety.core.types import Params
-from moiety.rounds.commit import commit_replies, open_optimizer_stores
+from moiety.rounds.cohort import CohortRule, FixedCohort
+from moiety.rounds.commit import begin_commit, open_optimizer_stores
+from moiety.rounds.meter import Meter, Stopwatch
+from moiety.rounds.schedule import Schedule
 
 
 def initialise_state(method: Method) -> State:
@@ -73,8 +77,81 @@ def make_jobs(
         yield Job(seed, state.round, worker, share, piece, optimizer_state=kept, known=known)
 
 
+@dataclass(frozen=True)
+class SynchronousRounds:
+    """Rounds in which the server waits for all whom it sends out.
+
+    Args:
+        method: the choices.
+        engine: runs the jobs.
+        cohort: who takes part.
+        seed: of the run; every draw is addressed by it, the round and the worker.
+        schedule: how long jobs take on the virtual clock, where there is one.
+        concurrency: how many work at a time, where those of a round may be fewer; 0 for those.
+    """
+
+    method: Method
+    engine: Engine
+    cohort: CohortRule
+    seed: int
+    schedule: Schedule = field(default_factory=Schedule)
+    concurrency: int = 0
+
+    def advance(self, state: State, /) -> tuple[State, Round]:
+        """Play one round: ask, split, cut, solve, fold."""
+        method, cohort = self.method, self.cohort(state.round, self.seed)
+        if not cohort:
+            raise ValueError("nobody is in the cohort; a round needs at least one worker")
+        watch = Stopwatch(self.engine.transfers)
+        meter, job_seconds = Meter(watch), dict[int, float]()
+        answers = self.ask(state, cohort, meter)
+        dispatch = Dispatch(concurrency=self.concurrency)
+        jobs = make_jobs(method, state, cohort, answers, self.seed, dispatch)
+        jobs = meter.count_jobs(time_jobs(self.schedule, state, jobs, job_seconds))
+        commit = begin_commit(method, state)
+        with watch.time("work"):
+            for reply in self.engine.map(method.solve, jobs):
+                with watch.time("merge"):
+                    commit.add(reply)
+                meter.record_work(reply)
+        with watch.time("merge"):
+            state = commit.close()
+        state = replace(state, clock=wait_for_slowest(state.clock, job_seconds))
+        return state, meter.make_round(method, state)
+
+    def ask(self, state: State, cohort: Cohort, meter: Meter) -> dict[int, Params]:
+        """Ask the workers, where the method has a question."""
+        query = self.method.query
+        if query is None:
+            return {}
+        answers = {}
+        jobs = meter.count_jobs(query_jobs(self.method, state, cohort, self.seed))
+        with meter.watch.time("split"):
+            for reply in self.engine.map(query.solve, jobs):
+                meter.count_reply(reply)
+                answers[reply.worker] = reply.answer
+        return answers
+
+
+def time_jobs(
+    schedule: Schedule, state: State, jobs: Iterable[Job], job_seconds: dict[int, float]
+) -> Iterator[Job]:
+    """Write down the virtual seconds of jobs that pass, where there is a virtual clock."""
+    whole = sum(tensor.numel() for tensor in state.params.values())
+    for job in jobs:
+        if schedule.has_clock:
+            job_seconds[job.worker] = schedule.speeds.job(job, whole)
+        yield job
+
+
+def wait_for_slowest(clock: Clock, job_seconds: Mapping[int, float]) -> Clock:
+    """Let virtual time pass until the slowest job is done."""
+    now = clock.now + max(job_seconds.values(), default=0.0)
+    return replace(clock, now=now, job_seconds={**clock.job_seconds, **job_seconds})
+
+
 def play_round(method: Method, engine: Engine, state: State, cohort: Cohort, seed: int) -> State:
-    """Play a synchronous round.
+    """Play one synchronous round of a run, without its ledger.
 
     Args:
         method: the choices.
@@ -83,10 +160,5 @@ def play_round(method: Method, engine: Engine, state: State, cohort: Cohort, see
         cohort: workers that take part, without repeats.
         seed: of the run; every draw is addressed by it, the round and the worker.
     """
-    if not cohort:
-        raise ValueError("nobody is in the roster; a round needs at least one worker")
-    asked = query_jobs(method, state, cohort, seed)
-    query = method.query
-    answers = {r.worker: r.answer for r in engine.map(query.solve, asked)} if query else {}
-    jobs = make_jobs(method, state, cohort, answers, seed)
-    return commit_replies(method, state, engine.map(method.solve, jobs))
+    rounds = SynchronousRounds(method, engine, FixedCohort(tuple(cohort)), seed)
+    return rounds.advance(state)[0]

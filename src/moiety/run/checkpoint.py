@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from moiety.core.checkpoints import list_checkpoints
 from moiety.core.errors import RunError, suggest_checkpoint
 from moiety.core.files import (
     PICKLE,
     json_to_bytes,
     move_tensors,
     read_json,
-    remove_folder,
     replace_folder,
     tensors_from_bytes,
     tensors_to_bytes,
@@ -92,11 +91,6 @@ def digest_index(index: Mapping[str, Any]) -> str:
     """Sum up all else that an index says."""
     rest = {name: value for name, value in index.items() if name != "check"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints of a run, oldest first."""
-    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
 
 
 def read_checkpoint(where: Path, fingerprint: str) -> Checkpoint:
@@ -184,19 +178,9 @@ def move_sections(memory: Memory, device: str) -> Memory:
     return {section: move_tensors(tree, device) for section, tree in memory.items()}
 
 
-def prune_checkpoints(folder: Path, last: int) -> None:
-    """Keep the last few checkpoints and the one with the best score (the earliest of equals)."""
-    paths = list_checkpoints(folder)
-    scores = {
-        path: score
-        for path in paths
-        if (score := read_index_quietly(path).get("score")) is not None
-    }
-    keep: Sequence[Path] = paths[-last:]
-    best = max(scores, key=lambda path: scores[path], default=None)
-    for path in paths:
-        if path not in keep and path != best:
-            remove_folder(path)
+def read_score(where: Path) -> float | None:
+    """Read the score of a checkpoint; None where it has none or is damaged."""
+    return read_index_quietly(where).get("score")
 
 
 def read_index_quietly(where: Path) -> Mapping[str, Any]:
@@ -206,12 +190,3 @@ def read_index_quietly(where: Path) -> Mapping[str, Any]:
     except RunError:
         return {}
     return index if isinstance(index, dict) else {}
-
-
-def drop_later_checkpoints(folder: Path, after: int) -> None:
-    """Drop the checkpoints of later rounds, whose ledger is given up, and what kills left."""
-    for path in list_checkpoints(folder):
-        if int(path.name) > after:
-            remove_folder(path)
-    for path in folder.glob(".*"):
-        shutil.rmtree(path)

@@ -35,7 +35,8 @@ def name_processor() -> str:
 def read_revision() -> str:
     """Give the git revision of the code that runs, ``-dirty`` if it was changed; or ``unknown``."""
     here = Path(__file__).parent
-    git = ["git", "-C", str(here)]
+    # Without locks: a run that is killed here must leave none in the repository.
+    git = ["git", "--no-optional-locks", "-C", str(here)]
     try:
         top = subprocess.run(
             [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True

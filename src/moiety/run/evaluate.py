@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -90,14 +90,19 @@ def evaluate_groups(
                 mine = found[-1].routes
                 if mine is not None and name != "validation":
                     routes = mine if routes is None else routes + mine
-            result[name] = Group(
-                workers=list(workers),
-                accuracy=[mean_or_nan(one.right, one.count) for one in found],
-                rows=[one.count for one in found],
-                loss=[mean_or_nan(one.loss, one.count) for one in found],
-            )
+            result[name] = make_group(workers, found)
     seconds = time.perf_counter() - begun
     return Evaluation(state.round, seconds, result, [] if routes is None else routes.tolist())
+
+
+def make_group(workers: Iterable[int], found: Sequence[Score]) -> Group:
+    """Write down how the workers of a group did."""
+    return Group(
+        workers=list(workers),
+        accuracy=[mean_or_nan(one.right, one.count) for one in found],
+        rows=[one.count for one in found],
+        loss=[mean_or_nan(one.loss, one.count) for one in found],
+    )
 
 
 def mean_or_nan(total: float, count: int) -> float:

@@ -2,153 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from moiety.blocks.partitioned import Partitioned
 from moiety.core.errors import RunError
 from moiety.core.files import json_to_bytes, read_json, replace_file
 from moiety.core.ledger import read_ledger
-from moiety.core.state import State
-from moiety.core.types import Params
-from moiety.engine.choose import BLOCK_ENGINES, make_engine
-from moiety.engine.collective import Collective
 from moiety.engine.ranks import join_ranks
 from moiety.recipes.build import RunInputs, build_run, resolve_path
 from moiety.recipes.fields import override_fields, to_plain
-from moiety.recipes.nets import NETS
 from moiety.recipes.record import Federation
-from moiety.rounds.asynchronous import Concurrency
-from moiety.run import checkpoint as checkpoints
-from moiety.run.blocks import BlockRun, execute_blocks
-from moiety.run.cohort import CohortRule, choose_cohort_rule
 from moiety.run.folders import hold_folder, hold_folders, hold_for_all
-from moiety.run.loop import CHECKPOINTS, LEDGER, Run, execute_run
-from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
-from moiety.run.spec import RunSpec, make_recipe_start, resolve_run
-from moiety.run.watch import Progress, make_event_writers
-from moiety.serve.input_spec import GraphAdapter, InputSpec, TextAdapter
-from moiety.serve.predictor import Predictor, describe_model, make_predictor, write_model
-from moiety.solve.sgd import LocalSGD
+from moiety.run.loop import LEDGER
+from moiety.run.play import play_run
+from moiety.run.same_ranks import join_recorded_ranks
+from moiety.run.spec import RunSpec, resolve_run
 
 CONFIG, GROUP, VERSION = "config.json", "group.json", 2
 
 
-def make_run_cohort(record: Federation, built: RunInputs) -> CohortRule:
-    """Choose who takes part."""
-    return choose_cohort_rule(record.participation, built.num_seen, built.anchors)
-
-
-def make_run_concurrency(record: Federation, built: RunInputs) -> Concurrency:
-    """Choose who may work where the server does not wait for all."""
-    size = min(record.participation.size, built.num_seen)
-    return Concurrency(size if record.participation.fixed else built.num_seen, size)
-
-
-def play_run(spec: RunSpec, built: RunInputs, folder: Path, at: int | None = None) -> State:
-    """Play one run in its folder, from its newest checkpoint if it has one."""
-    record = spec.record
-    if record.engine in BLOCK_ENGINES:
-        return play_block_run(spec, built, folder, at)
-    engine, ranks = make_engine(record.engine, built.open), join_recorded_ranks(record)
-    stages = built.stages
-    if isinstance(engine, Collective):
-        engine, stages = scatter_pieces(engine, stages)
-    run = Run(
-        stages=stages,
-        engine=engine,
-        cohort=make_run_cohort(record, built),
-        groups=built.groups,
-        start=make_recipe_start(spec, built),
-        seed=spec.seed,
-        evaluate_every=record.evaluate_every,
-        checkpoint=record.checkpoint,
-        fingerprint=spec.fingerprint,
-        sample=built.sample,
-        schedule=record.schedule,
-        concurrency=make_run_concurrency(record, built),
-        ranks=ranks,
-    )
-    done = [int(path.name) for path in checkpoints.list_checkpoints(folder / CHECKPOINTS)]
-    begun = max(done, default=0) if at is None else at
-    label = f"{spec.method}, seed {spec.seed}"
-    watch = [
-        Progress(label, built.rounds, begun),
-        *make_event_writers(folder / "tensorboard", begun),
-    ]
-    watch = watch if ranks.leads else []
-    try:
-        state = execute_run(run, folder, watch, at)
-    finally:
-        engine.close()
-    if not ranks.leads:
-        return state
-    params = built.stages[-1].method.calibrate(state.params, built.sample)
-    write_model(make_run_predictor(spec, built, params, state.round), folder / "final")
-    return state
-
-
-def make_run_predictor(spec: RunSpec, built: RunInputs, params: Params, rounds: int) -> Predictor:
-    """Make the finished model of a run ready for use."""
-    input_spec = make_run_input_spec(spec.record, built)
-    note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
-    target = spec.record.target or None
-    note = {**note, "round": rounds, "target": target, "own": list_own_parameters(built)}
-    return make_predictor(built.stages[-1].method, params, input_spec, note)
-
-
-def make_run_input_spec(record: Federation, built: RunInputs) -> InputSpec:
-    """Say what the final model takes, from the data as their owner has them."""
-    plain = InputSpec(built.shape, built.scale, built.classes, built.columns)
-    if built.inputs:
-        return replace(plain, adapter=GraphAdapter(built.inputs, record.graph.project))
-    if NETS[record.net.kind].tokens:
-        return replace(plain, adapter=TextAdapter(built.shape[0], built.classes))
-    return plain
-
-
-def play_block_run(spec: RunSpec, built: RunInputs, folder: Path, at: int | None) -> State:
-    """Play one run in blocks; rank 0 alone looks on."""
-    record, ranks = spec.record, join_recorded_ranks(spec.record)
-    run = BlockRun(
-        play=Partitioned(
-            built.method, built.open, spec.seed, record.engine == "peers", built.cohort_size
-        ),
-        ranks=ranks,
-        rounds=built.rounds,
-        cohort=make_run_cohort(record, built),
-        groups=built.groups,
-        sample=built.sample,
-        start=make_recipe_start(spec, built),
-        evaluate_every=record.evaluate_every,
-        checkpoint=record.checkpoint,
-        fingerprint=spec.fingerprint,
-        about=describe_model(make_run_predictor(spec, built, {}, built.rounds)),
-    )
-    label = f"{spec.method}, seed {spec.seed}"
-    watch = [Progress(label, built.rounds, at or 0)] if ranks.leads else []
-    return execute_blocks(run, folder, watch, at)
-
-
-def list_own_parameters(built: RunInputs) -> list[str]:
-    """Name the parameters that stayed with the workers, and so are not in the final model."""
-    solve = built.method.solve
-    return list(solve.own) if isinstance(solve, LocalSGD) else []
-
-
-def start_run(spec: RunSpec, built: RunInputs, folder: Path) -> State:
+def start_run(spec: RunSpec, built: RunInputs, folder: Path) -> None:
     """Hold a run's folder, and play the run in it."""
     with hold_for_all(join_recorded_ranks(spec.record), hold_folder(folder)):
-        return begin_run(spec, built, folder)
+        begin_run(spec, built, folder)
 
 
-def begin_run(spec: RunSpec, built: RunInputs, folder: Path) -> State:
+def begin_run(spec: RunSpec, built: RunInputs, folder: Path) -> None:
     """Write down what a run is and play it, in a folder that is held."""
     if join_recorded_ranks(spec.record).leads:
         config = {**spec.to_json(), "data": built.data_fingerprint}
         replace_file(folder / CONFIG, json_to_bytes(config))
-    return play_run(spec, built, folder)
+    play_run(spec, built, folder)
 
 
 def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
@@ -195,13 +78,13 @@ def is_finished(folder: Path) -> bool:
     return end is not None and end.status == "finished"
 
 
-def resume_run(folder: Path, at: int | None = None) -> State:
+def resume_run(folder: Path, at: int | None = None) -> None:
     """Hold a run's folder, and go on with the run."""
     with hold_for_all(join_ranks(), hold_folder(folder)):
-        return continue_run(folder, at)
+        continue_run(folder, at)
 
 
-def continue_run(folder: Path, at: int | None) -> State:
+def continue_run(folder: Path, at: int | None) -> None:
     """Go on with the run in a folder that is held, bit for bit as if it had not stopped."""
     spec = read_spec(folder)
     join_recorded_ranks(spec.record)
@@ -212,7 +95,7 @@ def continue_run(folder: Path, at: int | None) -> State:
             f"the data of {folder} ({spec.record.data}) are not those it began with; bring them "
             "back, or start a run anew"
         )
-    return play_run(spec, built, folder, at)
+    play_run(spec, built, folder, at)
 
 
 def resume_runs(folder: Path, at: int | None = None) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The loop of one run: rounds, evaluations, checkpoints; it can stop at any moment and go on."""
+"""The loop of every run: rounds, evaluations, checkpoints; it can stop at any moment and go on."""
 
 from __future__ import annotations
 
@@ -6,43 +6,67 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from moiety.core.errors import RunError
+import torch
+
 from moiety.core.ledger import End, Evaluation, LedgerEntry, Round, Start
 from moiety.core.policy import CheckpointPolicy
-from moiety.core.protocols import Engine, Method
-from moiety.core.rows import Rows
-from moiety.core.stage import Stage, find_stage
-from moiety.core.state import State
-from moiety.engine.collective import gather_memory
 from moiety.engine.ranks import Ranks
-from moiety.rounds.asynchronous import (
-    AsyncPlan,
-    Concurrency,
-    await_commit,
-    record_job_seconds,
-    wait_for_slowest,
-    weigh_replies,
-)
-from moiety.rounds.commit import commit_replies
-from moiety.rounds.schedule import Schedule
-from moiety.rounds.synchronous import Dispatch, initialise_state, make_jobs, query_jobs
-from moiety.run import checkpoint as checkpoints
-from moiety.run.checkpoint import Checkpoint
-from moiety.run.cohort import CohortRule
+from moiety.rounds.staged import Rounds
 from moiety.run.errors import explain_failure
-from moiety.run.evaluate import average_accuracy, evaluate_groups
-from moiety.run.finite import agree_finite, check_finite
-from moiety.run.ledger import TrafficMeter, append_entry, cut_ledger, sync_ledger
-from moiety.solve.sgd import OWN
+from moiety.run.evaluate import average_accuracy
+from moiety.run.ledger import append_entry, cut_ledger, sync_ledger
 
 LEDGER, CHECKPOINTS = "ledger.jsonl", "checkpoints"
+
+
+class Counted(Protocol):
+    """What survives a round; it knows how many were played."""
+
+    @property
+    def round(self) -> int: ...
+
+
+S = TypeVar("S", bound=Counted)
+
+
+@dataclass(frozen=True)
+class Restored(Generic[S]):
+    """Where a run stands.
+
+    Args:
+        state: what the rounds go on from.
+        ledger_bytes: length of the ledger at its checkpoint; None where the run begins.
+        score: validation accuracy of the evaluation before that, if there was one.
+    """
+
+    state: S
+    ledger_bytes: int | None = None
+    score: float | None = None
+
+
+class Checkpoints(Protocol[S]):
+    """Where a run is kept between rounds; all ranks call alike."""
+
+    def restore(self, at: int | None, /) -> Restored[S]:
+        """Find where the run stands: its newest checkpoint, that of a round, or the beginning.
+
+        Checkpoints of later rounds are dropped.
+
+        Raises:
+            RunError: if there is no such checkpoint, or it is damaged or of another run.
+        """
+        ...
+
+    def save(self, kept: Restored[S], /) -> None:
+        """Write a checkpoint, then drop those that are not kept."""
+        ...
 
 
 class Watcher(Protocol):
@@ -52,49 +76,70 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Generic[S]):
     """Everything that one run is made of.
 
     Args:
-        stages: methods and their rounds.
-        engine: runs the jobs.
-        cohort: who takes part.
-        groups: group -> worker -> labelled rows to evaluate on.
+        rounds: play it.
+        count: of rounds in all.
+        check: refuses, with an error, what is no model any more.
+        evaluate: says how good the model is where the run stands.
+        checkpoints: keep it.
+        finish: writes the final model.
         start: the first line of the ledger.
-        seed: of the run.
         evaluate_every: rounds between evaluations.
-        checkpoint: of checkpoints.
-        fingerprint: what tells this recipe from others.
-        sample: some training rows, for methods whose whole must be calibrated.
-        schedule: when the server commits.
-        concurrency: how many work at a time, and who may where there is no roster: without waiting.
-        ranks: who plays this run alike; rank 0 alone writes.
+        checkpoint: when to write checkpoints.
+        ranks: who plays this run alike; rank 0 alone writes the ledger.
     """
 
-    stages: Sequence[Stage]
-    engine: Engine
-    cohort: CohortRule
-    groups: Mapping[str, Mapping[int, Rows]]
+    rounds: Rounds[S]
+    count: int
+    check: Callable[[S], None]
+    evaluate: Callable[[S], Evaluation]
+    checkpoints: Checkpoints[S]
+    finish: Callable[[S], None]
     start: Start
-    seed: int
     evaluate_every: int
     checkpoint: CheckpointPolicy
-    fingerprint: str
-    sample: Rows | None = None
-    schedule: Schedule = field(default_factory=Schedule)
-    concurrency: Concurrency | None = None
     ranks: Ranks = field(default_factory=Ranks)
 
-    @property
-    def rounds(self) -> int:
-        """Rounds of all stages."""
-        return sum(stage.rounds for stage in self.stages)
+
+@dataclass
+class LedgerWriter:
+    """Adds entries to a ledger, at the rank that leads, and shows them to those who look on.
+
+    Args:
+        path: of the ledger.
+        ranks: who plays the run.
+        watch: see the entries.
+        round: the last one written down.
+        size: bytes of the ledger.
+    """
+
+    path: Path
+    ranks: Ranks
+    watch: Sequence[Watcher]
+    round: int = 0
+    size: int = 0
+
+    def write(self, entry: LedgerEntry) -> None:
+        """Add an entry."""
+        self.round = entry.round if isinstance(entry, Round) else self.round
+        if self.ranks.leads:
+            self.size = append_entry(self.path, entry)
+            for watcher in self.watch:
+                watcher(entry)
+
+    def sync(self) -> None:
+        """Make what was written last."""
+        if self.ranks.leads:
+            sync_ledger(self.path)
 
 
 def execute_run(
-    run: Run, folder: Path, watch: Sequence[Watcher] = (), at: int | None = None
-) -> State:
-    """Play a run, from its newest checkpoint if it has one.
+    run: Run[S], folder: Path, watch: Sequence[Watcher] = (), at: int | None = None
+) -> S:
+    """Play a run, from its newest checkpoint if it has one, and write its final model.
 
     Args:
         run: what to play.
@@ -103,170 +148,74 @@ def execute_run(
         at: resume from the checkpoint of this round instead of the newest.
 
     Returns:
-        The final state.
+        What the last round left.
 
     Raises:
-        RunError: for what a user can mend, with the state of the last checkpoint kept.
+        RunError: for what a user can mend, with the last checkpoint kept.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
     """
     run.checkpoint.check()
-    state, best, fresh = restore_all_ranks(run, folder, at)
-    ledger, place = folder / LEDGER, state.round
-
-    def note(entry: LedgerEntry) -> int:
-        nonlocal place
-        place = entry.round if isinstance(entry, Round) else place
-        size = append_entry(ledger, entry) if run.ranks.leads else 0
-        for watcher in watch:
-            watcher(entry)
-        return size
-
-    if fresh:
-        size = note(run.start)
-        if run.rounds:
-            save_checkpoint(run, folder, state, size, None)
+    kept = run.checkpoints.restore(at)
+    ledger = open_ledger(run, folder, watch, kept)
     begun = time.perf_counter()
     try:
         with catch_interrupts() as asked:
-            state = play_remaining(run, folder, state, best, note, asked)
+            state = play_remaining(run, kept, ledger, asked)
+        run.finish(state)
     except (RuntimeError, ValueError) as error:  # of a worker, the engine, or a choice
-        note(End(place, time.perf_counter() - begun, "failed", str(error)))
+        ledger.write(End(ledger.round, time.perf_counter() - begun, "failed", str(error)))
         raise explain_failure(error, folder, run.ranks.size) from error
-    note(End(state.round, time.perf_counter() - begun, "finished"))
+    ledger.write(End(state.round, time.perf_counter() - begun, "finished"))
     return state
 
 
-def restore_all_ranks(run: Run, folder: Path, at: int | None) -> tuple[State, float | None, bool]:
-    """Find where the run stands and whether its ledger is still to be begun: rank 0 looks."""
-    found: tuple[State, float | None, bool] | RunError | None = None
+def open_ledger(
+    run: Run[S], folder: Path, watch: Sequence[Watcher], kept: Restored[S]
+) -> LedgerWriter:
+    """Cut the ledger where the checkpoint says, or begin it anew, with a checkpoint beside it."""
+    ledger = LedgerWriter(folder / LEDGER, run.ranks, watch, kept.state.round)
+    if kept.ledger_bytes is not None:
+        if run.ranks.leads:
+            cut_ledger(ledger.path, kept.ledger_bytes)
+        ledger.size = kept.ledger_bytes
+        return ledger
     if run.ranks.leads:
-        try:
-            state, score = restore_run(run, folder, at)
-            found = state, score, not (folder / LEDGER).exists()
-        except RunError as error:
-            found = error
-    found = run.ranks.share(found)
-    memory = run.ranks.share(dict(run.engine.memory))
-    if found is None or isinstance(found, RunError):
-        raise found or RunError("rank 0 found nothing")
-    run.engine.memory.update(memory)
-    return found
-
-
-def restore_run(run: Run, folder: Path, at: int | None) -> tuple[State, float | None]:
-    """Find where the run stands: its checkpoint, or the beginning."""
-    paths = checkpoints.list_checkpoints(folder / CHECKPOINTS)
-    if at is not None:
-        paths = [path for path in paths if int(path.name) == at]
-        if not paths:
-            have = [int(path.name) for path in checkpoints.list_checkpoints(folder / CHECKPOINTS)]
-            raise RunError(f"{folder} has no checkpoint of round {at}; it has {have}")
-    if not paths:
-        if (folder / LEDGER).exists():
-            (folder / LEDGER).unlink()
-        return initialise_state(run.stages[0].method), None
-    kept = checkpoints.read_checkpoint(paths[-1], run.fingerprint)
-    # In this order: a kill in between must not leave checkpoints ahead of the ledger.
-    checkpoints.drop_later_checkpoints(folder / CHECKPOINTS, kept.state.round)
-    cut_ledger(folder / LEDGER, kept.ledger_bytes)
-    kept = checkpoints.move_checkpoint(kept, run.start.device)
-    run.engine.memory.clear()
-    run.engine.memory.update(kept.memory)
-    return kept.state, kept.score
+        ledger.path.unlink(missing_ok=True)
+    ledger.write(run.start)
+    if run.count:
+        ledger.sync()
+        run.checkpoints.save(Restored(kept.state, ledger.size))
+    return ledger
 
 
 def play_remaining(
-    run: Run,
-    folder: Path,
-    state: State,
-    score: float | None,
-    note: Callable[[LedgerEntry], int],
-    asked: Callable[[], bool],
-) -> State:
+    run: Run[S], kept: Restored[S], ledger: LedgerWriter, asked: Callable[[], bool]
+) -> S:
     """Play the rounds that are left."""
-    if not run.rounds and not state.round:
-        note(evaluate_run(run, run.stages[0].method, state))
-    while True:
-        stage, state = find_stage(run.stages, state)
-        if stage is None:
-            return state
-        state, size = play_metered_round(run, stage.method, state, note)
-        check_finite(state.params, state.round)
-        last = state.round == run.rounds
+    state, score = kept.state, kept.score
+    if not run.count:
+        ledger.write(run.evaluate(state))
+    while state.round < run.count:
+        state, entry = run.rounds.advance(state)
+        run.check(state)
+        sent = run.ranks.total(torch.tensor(entry.sent_bytes))
+        entry = replace(entry, sent_bytes=int(sent))
+        last = state.round == run.count
         if last or state.round % run.evaluate_every == 0:
-            entry = evaluate_run(run, stage.method, state)
-            score = average_accuracy(entry, "validation")
-            size = note(entry)
+            found = run.evaluate(state)
+            score = average_accuracy(found, "validation")
+            ledger.write(replace(entry, evaluate_s=found.seconds))
+            ledger.write(found)
+        else:
+            ledger.write(entry)
         stop = run.ranks.agree(wish=asked())
         if last or stop or state.round % run.checkpoint.every == 0:
-            save_checkpoint(run, folder, state, size, score)
+            ledger.sync()
+            run.checkpoints.save(Restored(state, ledger.size, score))
         if stop:
-            note(End(state.round, 0.0, "interrupted", "stopped by the user"))
+            ledger.write(End(state.round, 0.0, "interrupted", "stopped by the user"))
             raise KeyboardInterrupt
-
-
-def play_metered_round(
-    run: Run, method: Method, state: State, note: Callable[[LedgerEntry], int]
-) -> tuple[State, int]:
-    """Play one round, metered; the round of ``core.play`` with its streams counted."""
-    if not run.schedule.is_synchronous:
-        return play_async_round(run, method, state, note)
-    begun, meter = time.perf_counter(), TrafficMeter()
-    cohort = run.cohort(state.round, run.seed)
-    answers = {}
-    if method.query is not None:
-        asked = meter.sent(query_jobs(method, state, cohort, run.seed))
-        told = meter.count_replies(run.engine.map(method.query.solve, asked))
-        answers = {reply.worker: reply.answer for reply in told}
-    dispatch = Dispatch(concurrency=run.concurrency.limit if run.concurrency else 0)
-    jobs = meter.sent(make_jobs(method, state, cohort, answers, run.seed, dispatch))
-    job_seconds: dict[int, float] = {}
-    jobs = (
-        record_job_seconds(run.schedule, state, jobs, job_seconds)
-        if run.schedule.has_clock
-        else jobs
-    )
-    state = commit_replies(method, state, meter.done(run.engine.map(method.solve, jobs)))
-    state = replace(state, clock=wait_for_slowest(state.clock, job_seconds))
-    return state, note(meter.make_entry(method, state, time.perf_counter() - begun))
-
-
-def play_async_round(
-    run: Run, method: Method, state: State, note: Callable[[LedgerEntry], int]
-) -> tuple[State, int]:
-    """Play one asynchronous round, metered; the round of ``core.flight``."""
-    assert run.concurrency is not None
-    begun = time.perf_counter()
-    async_plan = AsyncPlan(method, run.engine, run.schedule, run.concurrency, run.seed)
-    state, arrived = await_commit(async_plan, state)
-    cost = {job.worker: job.down_bytes for job in arrived.jobs}
-    meter = TrafficMeter(dict(arrived.down), dict(arrived.up), jobs=cost)
-    replies = meter.done(run.engine.map(method.solve, arrived.jobs))
-    state = commit_replies(method, state, weigh_replies(async_plan, state, arrived.jobs, replies))
-    return state, note(meter.make_entry(method, state, time.perf_counter() - begun))
-
-
-def evaluate_run(run: Run, method: Method, state: State) -> Evaluation:
-    """Evaluate where the run stands; rank 0 does, of the others no group is asked."""
-    own = {w: kept for w, kept in run.engine.memory.items() if OWN in kept}
-    memory, leads = gather_memory(own, run.ranks), run.ranks.leads
-    params = method.calibrate(state.params, run.sample) if leads else state.params
-    added = {name: t for name, t in params.items() if t is not state.params.get(name)}
-    agree_finite(run.ranks, added, state.round)  # the others were looked at after the round
-    groups = run.groups if leads else {}
-    return evaluate_groups(
-        method, replace(state, params=params), memory, groups, len(run.start.classes)
-    )
-
-
-def save_checkpoint(run: Run, folder: Path, state: State, size: int, score: float | None) -> None:
-    """Write a checkpoint, then drop those that are not kept."""
-    where, memory = folder / CHECKPOINTS, gather_memory(run.engine.memory, run.ranks)
-    if not run.ranks.leads:
-        return
-    sync_ledger(folder / LEDGER)
-    checkpoints.write_checkpoint(where, Checkpoint(state, memory, size, score, run.fingerprint))
-    checkpoints.prune_checkpoints(where, run.checkpoint.last)
+    return state
 
 
 @contextmanager

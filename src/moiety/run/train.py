@@ -19,14 +19,17 @@ from moiety.core.stage import Stage
 from moiety.core.state import State, count_bytes
 from moiety.data.dataset import FeatureScale
 from moiety.engine.choose import RANK_ENGINES, choose_engine, make_engine
+from moiety.engine.ranks import Ranks
 from moiety.rounds.asynchronous import Concurrency
+from moiety.rounds.cohort import UniformCohort
 from moiety.rounds.schedule import Schedule
-from moiety.run.cohort import UniformCohort
+from moiety.rounds.staged import StagedRounds, stage_rounds
 from moiety.run.environment import describe_environment
 from moiety.run.evaluate import read_labels
 from moiety.run.folders import hold_folder
-from moiety.run.loop import Run, Watcher, execute_run
+from moiety.run.loop import CHECKPOINTS, Run, Watcher, execute_run
 from moiety.run.watch import Progress, make_event_writers
+from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
 from moiety.serve.input_spec import GraphAdapter, InputSpec, TableAdapter
 from moiety.serve.predictor import make_predictor, write_model
 
@@ -87,40 +90,55 @@ def train(
     folder, size = Path(folder), how.size or len(workers)
     how.schedule.check(size)
     engine = how.engine if how.engine != "auto" else choose_engine(method, "cpu", size)
-    groups = {name: transform_groups(group, method) for name, group in (test or {}).items()}
+    made = make_engine(engine, transform_groups(workers, method).__getitem__)
+    concurrency = Concurrency(len(workers), size)
+    cohort, stages = UniformCohort(len(workers), size), [Stage(method, how.rounds)]
+    rounds = stage_rounds(stages, made, cohort, how.seed, how.schedule, concurrency)
     names = tuple(classes) or tuple(map(str, range(find_highest_label(workers) + 1)))
-    sample = sample_rows(
-        transform_groups(workers, method).__getitem__, list(workers), CALIBRATION_ROWS, how.seed
-    )
-    run = Run(
-        stages=[Stage(method, how.rounds)],
-        engine=make_engine(engine, transform_groups(workers, method).__getitem__),
-        cohort=UniformCohort(len(workers), size),
-        groups=groups,
-        start=make_own_start(method, how, engine, names, groups, len(workers)),
-        seed=how.seed,
-        evaluate_every=how.evaluate_every,
-        checkpoint=how.checkpoint,
-        fingerprint=fingerprint_own_run(method, how, engine, workers),
-        sample=sample,
-        schedule=how.schedule,
-        concurrency=Concurrency(len(workers), size),
-    )
+    counts = len(workers), len((test or {}).get("unseen", {}))
+    start = make_own_start(method, how, engine, names, counts)
+    run = make_own_run(rounds, workers, folder, how, test or {}, start)
     with hold_folder(folder):
         try:
-            state = execute_run(run, folder, make_watchers(method, how, folder))
+            return execute_run(run, folder, make_watchers(method, how, folder))
         finally:
-            run.engine.close()
-        write_own_model(run, state, make_own_input_spec(workers[0], names), folder / "final")
-    return state
+            made.close()
 
 
-def write_own_model(run: Run, state: State, input_spec: InputSpec, where: Path) -> None:
-    """Write the final model of a run of one's own."""
-    method = run.stages[-1].method
-    note = {"recipe": "own", "method": method.name, "seed": run.seed, "round": state.round}
-    params = method.calibrate(state.params, run.sample)
-    write_model(make_predictor(method, params, input_spec, note), where)
+def make_own_run(
+    rounds: StagedRounds,
+    workers: Mapping[int, Rows],
+    folder: Path,
+    how: TrainConfig,
+    test: Mapping[str, Mapping[int, Rows]],
+    start: Start,
+) -> Run[State]:
+    """Put together a run of one stage."""
+    method = rounds.stages[0].method
+    names = tuple(start.classes)
+    groups = {name: transform_groups(group, method) for name, group in test.items()}
+    opened = transform_groups(workers, method).__getitem__
+    sample = sample_rows(opened, list(workers), CALIBRATION_ROWS, how.seed)
+    mark = fingerprint_own_run(method, how, start.engine, workers)
+    kept, last = folder / CHECKPOINTS, how.checkpoint.last
+
+    def finish(state: State) -> None:
+        params = method.calibrate(state.params, sample)
+        note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
+        predictor = make_predictor(method, params, make_own_input_spec(workers[0], names), note)
+        write_model(predictor, folder / "final")
+
+    return Run(
+        rounds=rounds,
+        count=how.rounds,
+        check=check_state,
+        evaluate=WholeEvaluation(rounds, groups, len(names), sample, Ranks()),
+        checkpoints=WholeCheckpoints(kept, rounds, Ranks(), mark, "cpu", last),
+        finish=finish,
+        start=start,
+        evaluate_every=how.evaluate_every,
+        checkpoint=how.checkpoint,
+    )
 
 
 def check_training(workers: Mapping[int, Rows], how: TrainConfig) -> None:
@@ -175,10 +193,9 @@ def make_own_start(
     how: TrainConfig,
     engine: str,
     classes: Sequence[str],
-    groups: Mapping[str, Mapping[int, Rows]],
-    count: int,
+    counts: tuple[int, int],
 ) -> Start:
-    """Write the first line of a ledger."""
+    """Write the first line of a ledger; ``counts`` are workers seen and unseen."""
     return Start(
         recipe="own",
         method=method.name,
@@ -191,8 +208,8 @@ def make_own_start(
         config={"rounds": how.rounds, "size": how.size, "evaluate_every": how.evaluate_every},
         environment=describe_environment(),
         classes=list(classes),
-        num_seen=count,
-        num_unseen=len(groups.get("unseen", {})),
+        num_seen=counts[0],
+        num_unseen=counts[1],
         seen=[],
         unseen=[],
         num_parameters=sum(t.numel() for t in method.model.params.values()),

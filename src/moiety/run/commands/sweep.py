@@ -28,8 +28,9 @@ from moiety.run.commands.common import (
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.evaluate import average_accuracy
 from moiety.run.folders import hold_folder, hold_new_folder
-from moiety.run.group import is_finished, make_run_cohort, start_group
+from moiety.run.group import is_finished, start_group
 from moiety.run.loop import LEDGER
+from moiety.run.play import make_run_cohort
 
 EXAMPLES = """
 examples:

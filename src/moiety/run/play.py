@@ -1,0 +1,150 @@
+"""From a recipe's record to a run, and its play in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from moiety.blocks.partitioned import BlockRounds
+from moiety.blocks.shards import Shards
+from moiety.core.checkpoints import list_checkpoints
+from moiety.core.protocols import Engine
+from moiety.core.state import State
+from moiety.core.types import Params
+from moiety.engine.choose import BLOCK_ENGINES, make_engine
+from moiety.engine.collective import Collective
+from moiety.engine.ranks import Ranks
+from moiety.recipes.build import RunInputs
+from moiety.recipes.nets import NETS
+from moiety.recipes.record import Federation
+from moiety.rounds.asynchronous import Concurrency
+from moiety.rounds.cohort import CohortRule
+from moiety.rounds.staged import stage_rounds
+from moiety.run.blocks import (
+    BlockCheckpoints,
+    BlockEvaluation,
+    leave_check_to_saving,
+    write_block_model,
+)
+from moiety.run.cohort import choose_cohort_rule
+from moiety.run.loop import CHECKPOINTS, Run, execute_run
+from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
+from moiety.run.spec import RunSpec, make_recipe_start
+from moiety.run.watch import Progress, make_event_writers
+from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
+from moiety.serve.input_spec import GraphAdapter, InputSpec, TextAdapter
+from moiety.serve.predictor import Predictor, describe_model, make_predictor, write_model
+from moiety.solve.sgd import LocalSGD
+
+
+def make_run_cohort(record: Federation, built: RunInputs) -> CohortRule:
+    """Choose who takes part."""
+    return choose_cohort_rule(record.participation, built.num_seen, built.anchors)
+
+
+def make_run_concurrency(record: Federation, built: RunInputs) -> Concurrency:
+    """Choose who may work where the server does not wait for all."""
+    size = min(record.participation.size, built.num_seen)
+    return Concurrency(size if record.participation.fixed else built.num_seen, size)
+
+
+def play_run(spec: RunSpec, built: RunInputs, folder: Path, at: int | None = None) -> None:
+    """Play one run in its folder, from its newest checkpoint if it has one."""
+    ranks = join_recorded_ranks(spec.record)
+    done = [int(path.name) for path in list_checkpoints(folder / CHECKPOINTS)]
+    begun = max(done, default=0) if at is None else at
+    label, watch = f"{spec.method}, seed {spec.seed}", []
+    if ranks.leads:
+        writers = make_event_writers(folder / "tensorboard", begun)
+        watch = [Progress(label, built.rounds, begun), *writers]
+    if spec.record.engine in BLOCK_ENGINES:
+        execute_run(make_block_run(spec, built, folder, ranks), folder, watch, at)
+        return
+    engine = make_engine(spec.record.engine, built.open)
+    try:
+        execute_run(make_whole_run(spec, built, folder, engine, ranks), folder, watch, at)
+    finally:
+        engine.close()
+
+
+def make_whole_run(
+    spec: RunSpec, built: RunInputs, folder: Path, engine: Engine, ranks: Ranks
+) -> Run[State]:
+    """Put together a run whose model every rank has whole."""
+    record, stages = spec.record, built.stages
+    if isinstance(engine, Collective):
+        engine, stages = scatter_pieces(engine, stages)
+    cohort, concurrency = make_run_cohort(record, built), make_run_concurrency(record, built)
+
+    def finish(state: State) -> None:
+        if ranks.leads:
+            params = built.stages[-1].method.calibrate(state.params, built.sample)
+            write_model(make_run_predictor(spec, built, params, state.round), folder / "final")
+
+    rounds = stage_rounds(stages, engine, cohort, spec.seed, record.schedule, concurrency)
+    kept, last = folder / CHECKPOINTS, record.checkpoint.last
+    return Run(
+        rounds=rounds,
+        count=built.rounds,
+        check=check_state,
+        evaluate=WholeEvaluation(rounds, built.groups, len(built.classes), built.sample, ranks),
+        checkpoints=WholeCheckpoints(kept, rounds, ranks, spec.fingerprint, record.device, last),
+        finish=finish,
+        start=make_recipe_start(spec, built),
+        evaluate_every=record.evaluate_every,
+        checkpoint=record.checkpoint,
+        ranks=ranks,
+    )
+
+
+def make_block_run(spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks) -> Run[Shards]:
+    """Put together a run in blocks."""
+    record, kept = spec.record, folder / CHECKPOINTS
+    rounds = BlockRounds(
+        built.method,
+        built.open,
+        make_run_cohort(record, built),
+        spec.seed,
+        record.engine == "peers",
+        built.cohort_size,
+    )
+    evaluate = BlockEvaluation(rounds, built.groups, len(built.classes), built.sample)
+    about = describe_model(make_run_predictor(spec, built, {}, built.rounds))
+    return Run(
+        rounds=rounds,
+        count=built.rounds,
+        check=leave_check_to_saving,
+        evaluate=evaluate,
+        checkpoints=BlockCheckpoints(kept, rounds, ranks, spec.fingerprint, record.checkpoint.last),
+        finish=lambda shards: write_block_model(shards, evaluate.calibrate(shards), about, folder),
+        start=make_recipe_start(spec, built),
+        evaluate_every=record.evaluate_every,
+        checkpoint=record.checkpoint,
+        ranks=ranks,
+    )
+
+
+def make_run_predictor(spec: RunSpec, built: RunInputs, params: Params, rounds: int) -> Predictor:
+    """Make the finished model of a run ready for use."""
+    input_spec = make_run_input_spec(spec.record, built)
+    note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
+    target = spec.record.target or None
+    note = {**note, "round": rounds, "target": target, "own": list_own_parameters(built)}
+    return make_predictor(built.stages[-1].method, params, input_spec, note)
+
+
+def make_run_input_spec(record: Federation, built: RunInputs) -> InputSpec:
+    """Say what the final model takes, from the data as their owner has them."""
+    plain = InputSpec(built.shape, built.scale, built.classes, built.columns)
+    if built.inputs:
+        return replace(plain, adapter=GraphAdapter(built.inputs, record.graph.project))
+    if NETS[record.net.kind].tokens:
+        return replace(plain, adapter=TextAdapter(built.shape[0], built.classes))
+    return plain
+
+
+def list_own_parameters(built: RunInputs) -> list[str]:
+    """Name the parameters that stayed with the workers, and so are not in the final model."""
+    solve = built.method.solve
+    return list(solve.own) if isinstance(solve, LocalSGD) else []
