@@ -11,8 +11,8 @@ from moiety.core.ledger import read_ledger
 from moiety.data.datasets import DATASETS
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
+from moiety.models.networks import NETWORKS
 from moiety.recipes import RECIPES
-from moiety.recipes.nets import NETS
 from moiety.run.cli import COMMANDS
 from moiety.run.loop import LEDGER
 
@@ -197,7 +197,7 @@ def test_help_everywhere(moiety):
 def test_list_names_all_there_is(moiety):
     told = strict(moiety("list", "--json").out)
     wanted = {"methods": METHODS, "recipes": RECIPES, "engines": ["auto", *ENGINES],
-              "networks": NETS, "data sets": DATASETS}  # fmt: skip
+              "networks": NETWORKS, "data sets": DATASETS}  # fmt: skip
     assert {kind: set(found) for kind, found in told.items()} == {
         kind: set(names) for kind, names in wanted.items()
     }

@@ -16,9 +16,9 @@ from moiety.engine.choose import BLOCK_ENGINES, make_engine
 from moiety.engine.collective import Collective
 from moiety.engine.ranks import join_ranks
 from moiety.recipes.build import RunInputs, build_run, resolve_path
-from moiety.recipes.fields import override_fields, to_plain
-from moiety.recipes.nets import NETS
-from moiety.recipes.record import Federation
+from moiety.recipes.fields import override_fields
+from moiety.recipes.kinds import reads_texts
+from moiety.recipes.record import Federation, write_read_fields
 from moiety.rounds.asynchronous import Concurrency
 from moiety.run import checkpoint as checkpoints
 from moiety.run.blocks import BlockRun, execute_blocks
@@ -105,7 +105,7 @@ def make_run_input_spec(record: Federation, built: RunInputs) -> InputSpec:
     plain = InputSpec(built.shape, built.scale, built.classes, built.columns)
     if built.inputs:
         return replace(plain, adapter=GraphAdapter(built.inputs, record.graph.project))
-    if NETS[record.net.kind].tokens:
+    if reads_texts(record.net):
         return replace(plain, adapter=TextAdapter(built.shape[0], built.classes))
     return plain
 
@@ -181,7 +181,12 @@ def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
     for method in record.methods:  # a choice that does not fit ends here
         build_run(record, method, record.seed)
     runs = [f"{method}-seed{seed}" for method, seed in names]
-    group = {"version": VERSION, "recipe": recipe, "fields": to_plain(record), "runs": runs}
+    group = {
+        "version": VERSION,
+        "recipe": recipe,
+        "fields": write_read_fields(record),
+        "runs": runs,
+    }
     if join_recorded_ranks(record).leads:
         folder.mkdir(parents=True, exist_ok=True)
         replace_file(folder / GROUP, json_to_bytes(group))

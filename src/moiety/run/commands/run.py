@@ -15,13 +15,11 @@ from moiety.engine.choose import RANK_ENGINES
 from moiety.engine.ranks import Ranks, leave_ranks
 from moiety.recipes.record import Federation
 from moiety.run.commands.common import (
-    apply_fields_file,
     check_record,
     explain_stop,
-    parse_words,
-    take_recipe,
     write_runs_report,
 )
+from moiety.run.commands.recipe import parse_recipe
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.group import choose_empty_folder, start_group
 from moiety.run.loop import LEDGER
@@ -55,12 +53,7 @@ class RunArguments:
 
 def do_run(words: Sequence[str]) -> int:
     """Run."""
-    name, recipe, rest = take_recipe(words, "run")
-    record, rest = apply_fields_file(recipe.record, rest)
-    about = f"{recipe.about}\n{EXAMPLES}"
-    said = parse_words(
-        RunArguments, rest, prog=f"run {name}", about=about, default=RunArguments(record)
-    )
+    name, said = parse_recipe(words, "run", f"{{about}}\n{EXAMPLES}", RunArguments)
     record = check_record(said.record)
     ranks = join_recorded_ranks(record)
     folder = choose_run_folder(ranks, said.out, name)
