@@ -105,7 +105,7 @@ class ResNet:
 
     def redraw(self, rng: Generator, /) -> Params:
         """Draw fresh first values."""
-        return rebuild_resnet(rng, self.config()).params
+        return rebuild_resnet(rng, **self.config()).params
 
     def run(self, params: Params, x: Tensor, note: FoundStatistics | None = None) -> Tensor:
         """Give the mean over positions of the last section's output, [B, C]."""

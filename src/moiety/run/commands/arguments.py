@@ -51,7 +51,7 @@ def make_shape(kind: type, default: Any, shown: Collection[str]) -> type:
     hints, told = typing.get_type_hints(kind, include_extras=True), read_argument_help(kind)
     entries: list[tuple[str, Any, Any]] = []
     for item in fields(kind):
-        value = item.default if default is None else getattr(default, item.name)
+        value: Any = item.default if default is None else getattr(default, item.name)
         if item.name == FLAT:
             beside = [one.name for one in fields(value) if one.name in shown]
             entries += [make_group(name, getattr(value, name), shown, ()) for name in beside]

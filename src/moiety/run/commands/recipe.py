@@ -149,8 +149,13 @@ def refuse_names(named: Sequence[str], record: Federation) -> None:
     except ValueError as error:
         raise UsageError(str(error)) from error
     for name in named:
-        owner = name.replace("-", "_").partition(".")[0]
-        if "." in name and owner in RECORDS and owner not in list_read(record):
+        owner, dot, option = name.replace("-", "_").partition(".")
+        if not dot or owner not in RECORDS:
+            continue
+        known = RECORDS[owner].__dataclass_fields__
+        if option.removeprefix("no_") not in known:
+            raise UsageError(f"{owner} has no option --{name}{suggest_names(option, known)}")
+        if owner not in list_read(record):
             raise UsageError(
                 f"--{name}: the run plays {', '.join(record.methods)} on the network {record.net}, "
                 f"which do not read the options of {owner}; leave it out, or take {owner} into the "
