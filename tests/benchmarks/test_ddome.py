@@ -26,7 +26,7 @@ from moiety.core.streams import stream
 from moiety.methods import METHODS
 from moiety.recipes import RECIPES
 from moiety.recipes.build import REFERENCE
-from moiety.run.commands.common import parse_words
+from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.run import RunArguments
 
 SMALL = {
