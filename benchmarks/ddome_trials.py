@@ -71,7 +71,7 @@ ELSEWHERE: Mapping[str, Trial] = {
 """Other recipes, reported."""
 
 
-WIDE = {"net": {"hidden": [16]}, "population": {"classes": 4}}
+WIDE = {"mlp": {"hidden": [16]}, "population": {"classes": 4}}
 
 MORE: Mapping[str, Trial] = {
     "map 16 4, k3": Trial("DDOME, K = 3", "ddome", "quickstart", {**WIDE, "ddome": {"k": 3}}),
@@ -91,7 +91,7 @@ def on_map(width: int, classes: int, method: str) -> str:
 
 def varied(width: int, classes: int, method: str) -> Trial:
     """Change the width of the networks and the classes per worker of the quickstart."""
-    changes: dict[str, Any] = {"net": {"hidden": [width]}, "population": {"classes": classes}}
+    changes: dict[str, Any] = {"mlp": {"hidden": [width]}, "population": {"classes": classes}}
     name = f"{METHODS[method]}, {width} hidden units, {classes} classes per worker"
     return Trial(name, method, "quickstart", changes)
 

@@ -51,7 +51,8 @@ from moiety.plan.outline import AbstractRun, abstract_run
 from moiety.plan.speed import time_median
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build_run
-from moiety.recipes.record import Federation, Net, Participation, Population
+from moiety.recipes.options import get_options, with_options
+from moiety.recipes.record import Federation, Participation, Population
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
@@ -75,7 +76,8 @@ def record_of(num: int, width: int, method: str) -> Federation:
             together=True, first=12_000,
         ),
         participation=Participation(size=num, fixed=True),
-        net=Net("normed", hidden=(width, width)),
+        net="normed",
+        options=with_options(normed={"hidden": (width, width)}),
         local=LocalTraining(lr=0.05, momentum=0.0, batch=BATCH, epochs=0, steps=STEPS),
     )  # fmt: skip
 
@@ -126,9 +128,13 @@ def measure_graph(recipe: str, num: int, method: str) -> dict[str, Any]:
     record = graph_record(recipe, num, method)
     told, found = both(record, method)
     plan = abstract_run(record, SEED)
-    widths = (record.graph.project, *record.net.hidden, plan.task.classes)
+    widths = (
+        record.graph.project,
+        *get_options(record.options, record.net)["hidden"],
+        plan.task.classes,
+    )
     mine = narrow_widths(widths, num) if method == "gist" else widths
-    plain = record.net.kind == "gcn"
+    plain = record.net == "gcn"
     numbers = count_gcn(mine) if plain else count_sage(mine[0], mine[1], mine[-1], 2, 1)
     made = build_run(record, method, SEED).method
     sizes = [

@@ -171,7 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
     book = Book.open(asked.json, closed=asked.kept)
     if asked.quick:
         return report(quick(book), book, asked, machine())
-    plain = {"net": {"kind": "gcn"}, "graph": {"clusters": 1}}
+    gcn = {"hidden": [256, 256], "dropout": 0.5}
+    plain = {"net": "gcn", "gcn": gcn, "graph": {"clusters": 1}}
     gates = [
         *dealt_gates(book, "cora", "gist-cora", 200, {}),
         *dealt_gates(book, "cora", "gist-cora", 400, HIDDEN_ONLY),

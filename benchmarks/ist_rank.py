@@ -49,7 +49,7 @@ def graph(workers: int, hidden: list[int], every: int) -> Trial:
     """Describe GraphSAGE on Coauthor CS with hidden features dealt, held in blocks."""
     fields = {
         "population": {"workers": workers}, "participation": {"size": workers},
-        "net": {"hidden": hidden},
+        "sage": {"hidden": hidden},
         "graph": {"clusters": SMALL},
         "local": {"steps": every, "batch": 1, "lr_schedule": "constant"},
         "engine": "partitioned",

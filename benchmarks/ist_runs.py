@@ -39,7 +39,7 @@ def trial(
         "evaluate_every": max(1, min(look, steps) // every),
         "population": {"workers": n, **(population or {})},
         "participation": {"size": n},
-        "net": {"hidden": list(hidden), "norm": norm},
+        "normed": {"hidden": list(hidden), "norm": norm},
         "local": {"steps": every},
         **({method: dict(options)} if options else {}),
     }

@@ -88,7 +88,7 @@ def made(what: Variant, seed: int, steps: int) -> RunInputs:
         "rounds": steps // what.every,
         "population": {"workers": what.workers},
         "participation": {"size": what.workers},
-        "net": what.net,
+        "gpt": what.net,
         "local": {"steps": what.every, "optimizer_state": what.optimizer_state},
         "ist": dict(what.how),
     }

@@ -7,7 +7,7 @@ import io
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from moiety.models.gated import GatedExperts
 from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs, keep_data_fields, prepare_seed_data
 from moiety.recipes.fields import override_fields, to_plain
-from moiety.recipes.record import Federation
+from moiety.recipes.record import Federation, write_read_fields
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
 from moiety.run.spec import list_differences, resolve_run, write_flag
@@ -59,12 +59,13 @@ class Trial:
         >>> Trial("three", "ddome", changes={"ddome": {"k": 3}}, seeds=(0,)).command
         'moiety run ddome-modes --methods ddome --seeds 1 --ddome.k 3'
         """
-        base, mine = to_plain(RECIPES[self.recipe].record), to_plain(self.record)
+        base = to_plain(RECIPES[self.recipe].record)
+        mine = write_read_fields(replace(self.record, methods=(self.method,)))
         words = ["moiety", "run", self.recipe, "--methods", self.method]
         if len(self.seeds) != base["seeds"]:
             words += ["--seeds", str(len(self.seeds))]
         for path, value in list_differences(base, mine):
-            words += write_flag(path, value)
+            words += [] if path == "methods" else write_flag(path, value)
         return shlex.join(words)
 
 

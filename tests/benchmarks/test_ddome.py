@@ -26,7 +26,7 @@ from moiety.core.streams import stream
 from moiety.methods import METHODS
 from moiety.recipes import RECIPES
 from moiety.recipes.build import REFERENCE
-from moiety.run.commands.common import parse_words
+from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.run import RunArguments
 
 SMALL = {
@@ -125,7 +125,7 @@ def test_every_trial_is_a_recipe_that_exists():
         "moiety run ddome-modes --methods ddome --ddome.no-teach"
     )
     assert ALL[on_map(16, 4, "fedavg")].command == (
-        "moiety run quickstart --methods fedavg --population.classes 4 --net.hidden 16"
+        "moiety run quickstart --methods fedavg --population.classes 4 --mlp.hidden 16"
     )
 
 
@@ -141,7 +141,7 @@ def test_the_command_of_a_trial_gives_its_record(name):
 
 def test_the_map_holds_the_quickstart():
     assert on_map(3, 2, "ddome") == "quickstart ddome"
-    assert ALL["quickstart ddome"].record.net.hidden == (3,)
+    assert ALL["quickstart ddome"].record.options.mlp.hidden == (3,)
     assert ALL["quickstart ddome"].record.population.classes == 2
 
 

@@ -84,10 +84,10 @@ def test_workers_hold_stretches_and_the_test_is_the_end():
 def test_a_network_of_measures_refuses_texts():
     record = RECIPES["ist-shakespeare"].record
     with pytest.raises(ValueError, match="'mlp' cannot read texts"):
-        build_run(override_fields(record, {"net": {"kind": "mlp"}}), "ist", 0)
+        build_run(override_fields(record, {"net": "mlp"}), "ist", 0)
 
 
 def test_a_network_of_texts_refuses_measures():
-    record = replace(RECIPES["ist-digits"].record, net=RECIPES["ist-shakespeare"].record.net)
+    record = replace(RECIPES["ist-digits"].record, net="gpt")
     with pytest.raises(ValueError, match="'gpt' cannot read measures"):
         build_run(record, "ist", 0)

@@ -18,7 +18,7 @@ from moiety.methods.task import LocalTraining
 from moiety.recipes.build import build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.options import with_options
-from moiety.recipes.record import CommonExpert, Federation, Net, Participation, Population
+from moiety.recipes.record import CommonExpert, Federation, Participation, Population
 from moiety.rounds.staged import StagedRounds
 from moiety.run import cli
 from moiety.run.group import read_spec, resume_run, start_run
@@ -63,11 +63,12 @@ def tiny(table: Path) -> Callable[..., Federation]:
                 workers=6, unseen=2, classes=2, anchors=2, public=0.2, validation=0.1, test=0.2
             ),
             participation=Participation(size=4, anchors=1),
-            net=Net("mlp", hidden=(4,)),
             common=CommonExpert(target_accuracy=0.5, epochs=3),
             local=LocalTraining(lr=0.1, batch=8),
             checkpoint=CheckpointPolicy(every=2, last=2),
-            options=with_options(ddome={"experts": 3, "k": 2, "gate_hidden": 8}),
+            options=with_options(
+                ddome={"experts": 3, "k": 2, "gate_hidden": 8}, mlp={"hidden": (4,)}
+            ),
         )
         return override_fields(base, changes)
 
@@ -239,9 +240,9 @@ def moiety(capsys, tmp_path, monkeypatch) -> Callable[..., Said]:
 TINY = (
     "--rounds 4 --evaluate-every 2 --population.workers 6 --population.unseen 2 "
     "--population.scheme labels --population.anchors 2 --population.classes 2 "
-    "--participation.size 4 --participation.anchors 1 --net.hidden 4 --common.epochs 3 "
+    "--participation.size 4 --participation.anchors 1 --mlp.hidden 4 --common.epochs 3 "
     "--checkpoint.every 2 "
-    "--ddome.experts 3 --ddome.gate-hidden 8 --engine serial"
+    "--engine serial"
 )
 
 

@@ -115,8 +115,8 @@ def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
     (["--population.public", "0"], "set some rows apart"),
     (["--population.scheme", "natural"], "no natural workers"),
     (["--population.scheme", "iid", "--population.workers", "5000"], "choose fewer workers"),
-    (["--net.kind", "cnn"], "net.kind='cnn' needs images"),
-    (["--net.kind", "tree"], "network 'tree'"),
+    (["--net", "cnn"], "network 'cnn' reads images, but the data are table"),
+    (["--net", "tree"], "unknown network 'tree'"),
     (["--local.optimizer", "sgdd"], "'sgdd'; choose 'sgd', 'adam' or 'adamw'"),
     (["--local.lr-schedule", "cosin"], "'cosin'; choose 'constant', 'cosine' or 'steps'"),
     (["--ddome.serve", "top2"], "'top2'"),
@@ -139,7 +139,7 @@ def test_choices_that_do_not_fit(moiety, small, words, said):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_batches_of_one_row_for_a_network_with_norms(moiety, small, engine):
     """Its rows see each other: of one there are no statistics."""
-    found = moiety("run", "yours", *small, "--methods", "fedavg", "--net.kind", "normed",
+    found = moiety("run", "yours", *small, "--methods", "fedavg", "--net", "normed",
                    "--population.public", 0, "--population.anchors", 0,
                    "--participation.anchors", -1, "--local.batch", 1, "--engine", engine,
                    "--out", "mine")  # fmt: skip
@@ -150,7 +150,7 @@ def test_batches_of_one_row_for_a_network_with_norms(moiety, small, engine):
 
 def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_path, table):
     words = (
-        *("run", "yours", *small, "--methods", "ist", "--net.kind", "normed", "--rounds", 1),
+        *("run", "yours", *small, "--methods", "ist", "--net", "normed", "--rounds", 1),
         *("--population.public", 0, "--population.anchors", 0, "--participation.anchors", -1),
     )
     with np.load(table) as raw:
@@ -168,10 +168,10 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
 
 @pytest.mark.parametrize(("words", "said"), [
     (["--local.optimizer-state", "keep"], "use local.optimizer_state='reset' or 'send'"),
-    (["--net.hidden", "3"], "axis 'h1': an axis of 3 cannot be dealt to 4 workers; widen"),
+    (["--normed.hidden", "3"], "axis 'h1': an axis of 3 cannot be dealt to 4 workers; widen"),
     (["--ist.keep", "0.5"],
      "ist.keep=0.5, but ist.assignment='round_robin' gives fair shares; leave keep at 0"),
-    (["--methods", "gist"], "use a graph network (net.kind 'gcn' or 'sage'"),
+    (["--methods", "gist"], "use a graph network (--net gcn or sage"),
     (["--ist.shared", "nosuch"], "shared: no axis fits 'nosuch': the model has the axes ['h1']"),
     (["--methods", "heterofl", "--heterofl.shared", "nosuch"], "no axis fits 'nosuch'"),
     (["--methods", "fjord", "--fjord.shared", "nosuch"], "no axis fits 'nosuch'"),
@@ -195,10 +195,8 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
     (["--local.drops", "2.0"], "local.drops=(2.0,); choose shares from 0 to 1"),
     (["--local.warmup", "nan"], "local.warmup=nan; choose a finite number of at least 0"),
     (["--local.window", "-1"], "local.window=-1; choose a finite number of at least 0"),
-    (["--net.lift", "-1"], "net.lift=-1.0; choose a finite factor above 0"),
-    (["--net.lift", "nan"], "net.lift=nan; choose a finite factor above 0"),
-    (["--net.dropout", "1"], "net.dropout=1.0; choose a chance of at least 0 and below 1"),
-    (["--net.dropout", "nan"], "net.dropout=nan; choose a chance of at least 0 and below 1"),
+    (["--net", "vit", "--vit.lift", "-1"], "lift=-1.0; choose a finite factor above 0"),
+    (["--net", "vit", "--vit.lift", "nan"], "lift=nan; choose a finite factor above 0"),
     (["--schedule.kind", "buffered", "--schedule.speeds.jitter", "nan"],
      "jitter=nan; seconds must be"),
     (["--schedule.kind", "windowed", "--schedule.window", "nan"], "window=nan"),

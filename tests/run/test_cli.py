@@ -11,8 +11,8 @@ from moiety.core.ledger import read_ledger
 from moiety.data.datasets import DATASETS
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
+from moiety.models.networks import NETWORKS
 from moiety.recipes import RECIPES
-from moiety.recipes.nets import NETS
 from moiety.run.cli import COMMANDS
 from moiety.run.loop import LEDGER
 
@@ -91,17 +91,17 @@ def test_a_folder_that_holds_something_is_left_alone(moiety, small, tmp_path):
 def test_fields_of_a_toml_file(moiety, small, tmp_path):
     (tmp_path / "mine.toml").write_text(
         'methods = ["fedprox"]\nrounds = 3\n[local]\nlr = 1\n[fedprox]\nmu = 0.5\n'
-        "[net]\nhidden = [3, 3]\n"
+        "[mlp]\nhidden = [3, 3]\n"
     )
     rest = [word for pair in zip(small[::2], small[1::2], strict=True)
-            if pair[0] not in ("--rounds", "--net.hidden") for word in pair]  # fmt: skip
+            if pair[0] not in ("--rounds", "--mlp.hidden") for word in pair]  # fmt: skip
     said = moiety("run", "yours", *rest, "--config=mine.toml", "--local.lr", 0.25, "--out", "mine")
     assert said.code == 0
     start = read_ledger(tmp_path / "mine" / LEDGER).start
     assert (start.method, start.rounds) == ("fedprox", 3)
     assert start.config["local"]["lr"] == 0.25  # the command line has the last word
     assert start.config["fedprox"]["mu"] == 0.5
-    assert start.config["net"]["hidden"] == [3, 3]
+    assert start.config["mlp"]["hidden"] == [3, 3]
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -110,7 +110,7 @@ def test_fields_of_a_toml_file(moiety, small, tmp_path):
     ("[ddome]\nexpert = 2", "unknown field 'ddome.expert'; did you mean 'experts'"),
     ('rounds = "many"', "field 'rounds' is a int (50), got 'many'"),
     ("rounds = true", "field 'rounds' is a int (50), got True"),
-    ('[net]\nhidden = ["wide"]', "field 'net.hidden' is a int (64), got 'wide'"),
+    ('[mlp]\nhidden = ["wide"]', "field 'mlp.hidden' is a int (64), got 'wide'"),
     ("local = 3", "field 'local' holds a record, got 3"),
     ("rounds =", "cannot read fields from mine.toml"),
 ])  # fmt: skip
@@ -197,7 +197,7 @@ def test_help_everywhere(moiety):
 def test_list_names_all_there_is(moiety):
     told = strict(moiety("list", "--json").out)
     wanted = {"methods": METHODS, "recipes": RECIPES, "engines": ["auto", *ENGINES],
-              "networks": NETS, "data sets": DATASETS}  # fmt: skip
+              "networks": NETWORKS, "data sets": DATASETS}  # fmt: skip
     assert {kind: set(found) for kind, found in told.items()} == {
         kind: set(names) for kind, names in wanted.items()
     }

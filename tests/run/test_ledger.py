@@ -203,7 +203,7 @@ def test_the_command_of_the_ledger_repeats_the_run(lab, tiny, final, moiety, met
             "momentum": 0.5,
             "optimizer": "sgd",
         },
-        net={"hidden": [5, 3]},
+        mlp={"hidden": [5, 3]},
         ddome={"serve": "soft", "teach": False}, fedprox={"mu": 0.25},
     )  # fmt: skip
     run = lab.play(record, method)

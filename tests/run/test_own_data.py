@@ -80,7 +80,7 @@ def test_a_folder_of_images(moiety, small, tmp_path):
         for place in range(40):
             pixels = rng.normal(level, 20, (8, 8, 3)).clip(0, 255).astype(np.uint8)
             image.fromarray(pixels).save(tmp_path / "photos" / label / f"{place}.png")
-    words = ["--methods", "fedavg", "--net.kind", "cnn", "--net.channels", 2, 3,
+    words = ["--methods", "fedavg", "--net", "cnn", "--cnn.channels", 2, 3,
              "--population.scheme", "iid", "--population.anchors", 0, "--out", "own"]  # fmt: skip
     said = moiety("run", "yours", "--data", "photos", *small[2:], *words)
     assert said.code == 0, said.err

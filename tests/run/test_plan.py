@@ -19,7 +19,8 @@ from moiety.plan.count import (
 )
 from moiety.plan.outline import abstract_run
 from moiety.recipes import RECIPES
-from moiety.recipes.record import Net, Participation, Population
+from moiety.recipes.options import with_options
+from moiety.recipes.record import Participation, Population
 from moiety.run.loop import LEDGER
 
 WIDTHS = (6, 16, 12, 5)
@@ -32,7 +33,8 @@ def dealing(tiny):
     return replace(
         tiny(),
         methods=("ist",),
-        net=Net("normed", hidden=(16, 12)),
+        net="normed",
+        options=with_options(normed={"hidden": (16, 12)}),
         local=LocalTraining(lr=0.1, momentum=0.0, batch=8, epochs=0, steps=5),
         participation=Participation(size=4, fixed=True),
         population=Population(
@@ -43,7 +45,7 @@ def dealing(tiny):
 
 def words(table, **changes):
     said = {
-        "methods": "ist", "net.kind": "normed", "net.hidden": "16 12", "local.epochs": 0,
+        "methods": "ist", "net": "normed", "normed.hidden": "16 12", "local.epochs": 0,
         "local.steps": 5, "local.batch": 8, "participation.size": 4, "population.scheme": "iid",
         "population.workers": 4, "population.unseen": 0, "population.public": 0.0, **changes,
     }  # fmt: skip
@@ -254,7 +256,7 @@ def test_a_slow_link_favours_parts_and_a_fast_one_does_not(moiety, table):
         (["--participation.chance", "nan"], 1, "participation.chance=nan; choose a chance above 0"),
         (["--methods", "isst"], 2, "did you mean 'ist'"),
         (["--local.steps", "0"], 2, "cannot be planned: local_sgd: batch=8, epochs=0"),
-        (["--net.kind", "nromed"], 1, "did you mean 'normed'"),
+        (["--net", "nromed"], 2, "did you mean 'normed'"),
         (["--data", "nothing.csv"], 1, "nothing.csv"),
     ],
 )
@@ -274,7 +276,7 @@ def test_unknown_recipes_and_no_recipe(moiety):
 
 
 def test_too_narrow_for_its_workers(moiety, table):
-    found = moiety(*words(table, **{"net.hidden": "3 3"}), *FAST)
+    found = moiety(*words(table, **{"normed.hidden": "3 3"}), *FAST)
     assert "ist: not planned: axis 'h1': an axis of 3 cannot be dealt to 4 workers" in found.out
     assert "choose local_sgd: no method here deals the model" in found.out
 

@@ -23,8 +23,8 @@ from moiety.plan.count import Link
 from moiety.plan.outline import abstract_run
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build_run
-from moiety.recipes.options import make_method
-from moiety.recipes.record import Net, Participation, Subgraphs
+from moiety.recipes.options import make_method, with_options
+from moiety.recipes.record import Participation, Subgraphs
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.run.commands.plan import draw_first_cohort
 from moiety.run.loop import LEDGER
@@ -142,7 +142,8 @@ def graphs(monkeypatch):
         cora = RECIPES["gist-cora"].record
         return replace(
             cora, data="ring", rounds=2, evaluate_every=2, seeds=1, engine="serial",
-            net=Net(kind, hidden=(16, 12), dropout=0.5), graph=Subgraphs(clusters=clusters),
+            net=kind, options=with_options(**{kind: {"hidden": (16, 12), "dropout": 0.5}}),
+            graph=Subgraphs(clusters=clusters),
             local=replace(cora.local, steps=5, batch=batch, **local),
             population=replace(cora.population, workers=3), participation=Participation(size=3),
         )  # fmt: skip

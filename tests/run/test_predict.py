@@ -88,7 +88,7 @@ def graph_run(named, tmp_path_factory) -> Path:
     record = RECIPES["gist-cora"].record
     small = {
         "data": "ring", "rounds": 2, "engine": "serial", "graph": {"project": 7, "clusters": 3},
-        "net": {"hidden": (8, 8)}, "local": {"steps": 3}, "participation": {"size": 2},
+        "gcn": {"hidden": (8, 8)}, "local": {"steps": 3}, "participation": {"size": 2},
         "population": {"workers": 2},
     }  # fmt: skip
     return play(tmp_path_factory.mktemp("played") / "graph", override_fields(record, small), "gist")
@@ -96,7 +96,7 @@ def graph_run(named, tmp_path_factory) -> Path:
 
 TEXT = {
     "rounds": 2, "evaluate_every": 2, "engine": "serial", "local": {"steps": 3, "batch": 4},
-    "net": {"hidden": (8,), "width": 8, "depth": 3, "heads": 4},
+    "gpt": {"hidden": 8, "width": 8, "depth": 3, "heads": 4},
 }  # fmt: skip
 
 
@@ -359,7 +359,7 @@ def test_a_run_of_your_own_on_a_graph_is_used_so_too(tmp_path):
 def test_papers_of_cora_are_predicted_as_in_the_ledger(moiety, lab, tmp_path):
     record = override_fields(
         RECIPES["gist-cora"].record,
-        {"rounds": 1, "engine": "serial", "net": {"hidden": (16, 16)}, "local": {"steps": 2}},
+        {"rounds": 1, "engine": "serial", "gcn": {"hidden": (16, 16)}, "local": {"steps": 2}},
     )
     run, data = lab.play(record, "gist"), DATASETS["cora"].load()
     write_graph(tmp_path / "graph.npz", data)

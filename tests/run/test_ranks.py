@@ -20,7 +20,7 @@ from moiety.serve.predictor import load_model
 
 WORDS = [
     *("run", "ist-digits", "--methods", "diloco", "--seeds", "1", "--rounds", "40"),
-    *("--evaluate-every", "20", "--net.hidden", "32", "32", "--checkpoint.every", "4"),
+    *("--evaluate-every", "20", "--normed.hidden", "32", "32", "--checkpoint.every", "4"),
     *("--engine", "collective", "--out"),
 ]
 
@@ -179,7 +179,7 @@ def test_several_processes_need_the_collective_engine(tmp_path):
 
 BLOCKS = [
     *("run", "ist-digits", "--methods", "ist", "--seeds", "1", "--rounds", "12"),
-    *("--evaluate-every", "6", "--net.hidden", "32", "32", "--checkpoint.every", "4"),
+    *("--evaluate-every", "6", "--normed.hidden", "32", "32", "--checkpoint.every", "4"),
     *("--engine",),
 ]
 
@@ -289,7 +289,7 @@ def test_blocks_cost_and_hold_what_the_whole_in_one_place_does(tmp_path):
     ("words", "remedy"),
     [
         (["--methods", "local_sgd"], "say --methods ist"),
-        (["--net.kind", "mlp"], "--net.kind normed"),
+        (["--net", "mlp"], "--net normed"),
         (["--local.by-rows"], "local.by_rows=True"),
         (["--schedule.speeds.values", "1", "5"], "has no clock"),
         (["--local.optimizer-state", "keep"], "local.optimizer_state='reset' or 'send'"),

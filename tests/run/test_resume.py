@@ -79,7 +79,7 @@ CASES = {
     "fedavg that keeps momentum, serial": ("fedavg", {"local": {"optimizer_state": "keep"}}),
     "ist that carries momentum, vectorized": (
         "ist",
-        {"local": {"optimizer_state": "send"}, "engine": "vectorized", "net": {"kind": "normed"}},
+        {"local": {"optimizer_state": "send"}, "engine": "vectorized", "net": "normed"},
     ),
     "fedopt with the server's memory, serial": ("fedopt", {}),
     "asyncdrop, jobs under way": (

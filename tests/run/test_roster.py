@@ -137,7 +137,7 @@ def test_hands_are_those_of_all_places_where_fewer_turn_up(tmp_path):
     """Else a worker would hold more than the share that the whole is calibrated for."""
     words = ["run", "ist-digits", "--methods", "ist", "--seeds", "1", "--rounds", "6"]
     words += [
-        "--net.hidden",
+        "--normed.hidden",
         "32",
         "32",
         "--participation.chance",

@@ -26,7 +26,9 @@ from moiety.ops.optim import SGD, Adam
 from moiety.ops.trees import map_tree
 from moiety.plan.count import count_perceptron, narrow_widths
 from moiety.recipes.build import build_run
-from moiety.recipes.record import Federation, Net, Participation, Population
+from moiety.recipes.fields import override_fields
+from moiety.recipes.options import with_options
+from moiety.recipes.record import Federation, Participation, Population
 from moiety.rounds.commit import commit_replies
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.split.own import Own
@@ -336,7 +338,8 @@ def test_a_resume_in_the_middle_changes_nothing(optimizer_state):
 
 DIGITS = Federation(
     data="digits",
-    net=Net("normed", hidden=(64, 64)),
+    net="normed",
+    options=with_options(normed={"hidden": (64, 64)}),
     population=Population(
         scheme="iid", workers=8, unseen=0, anchors=0, public=0.0, validation=0.0, shared_test=True
     ),
@@ -370,7 +373,7 @@ def test_what_goes_wrong_without_norms_and_without_calibration():
     """
     built, state = play_digits(DIGITS)
     good = accuracy(built.method, built, state)
-    bare, bare_state = play_digits(replace(DIGITS, net=replace(DIGITS.net, norm="none")))
+    bare, bare_state = play_digits(override_fields(DIGITS, {"normed": {"norm": "none"}}))
     assert good > 0.85
     assert good - accuracy(bare.method, bare, bare_state) > 0.3
 

@@ -24,6 +24,6 @@ def find_form(model: object) -> BlockForm:
         if isinstance(model, kind):
             return make(model)
     raise ValueError(
-        f"a {type(model).__name__} has no forward pass in blocks of units; take --net.kind normed, "
+        f"a {type(model).__name__} has no forward pass in blocks of units; take --net normed, "
         "gcn or sage, or engine='collective', which keeps the whole at every rank"
     )

@@ -45,7 +45,7 @@ def check_partitioned(method: Method) -> None:
             raise ValueError(
                 f"{name} is dealt along {cut}, but lies in "
                 "no blocks: the network has no hidden layer; take engine='collective', or give "
-                "net.hidden a layer"
+                "the network a layer (--normed.hidden 64)"
             )
     kept = getattr(solve, "optimizer_state", "reset") == "keep" or bool(getattr(solve, "own", {}))
     if getattr(solve, "terms", ()):

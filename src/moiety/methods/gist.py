@@ -42,7 +42,7 @@ def gist(task: Task, *, inputs: bool = False, fresh: bool = True) -> Method:
     if INPUTS not in sizes:
         raise ValueError(
             f"no features of nodes to deal: the model has the axes {sorted(sizes)}; use a graph "
-            "network (net.kind 'gcn' or 'sage', on data with a graph), or --methods ist"
+            "network (--net gcn or sage, on data with a graph), or --methods ist"
         )
     axes = choose_axes(task, () if inputs else (INPUTS,))
     return make_subnet_method(task, "gist", dict.fromkeys(axes, RoundRobin()), fresh=fresh)

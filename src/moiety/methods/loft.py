@@ -61,7 +61,7 @@ def find_filter_axes(task: Task) -> list[str]:
     if not axes:
         raise ValueError(
             f"no filters to deal: the model has the axes {sorted(sizes)}; use a residual network "
-            "cut along filters (net.kind 'resnet', net.cut 'filters')"
+            "cut along filters (--net resnet --resnet.cut filters)"
         )
     return axes
 

@@ -63,7 +63,7 @@ def resist(
     if not any(fnmatchcase(axis, pattern) for axis in sizes for pattern in assigned):
         raise ValueError(
             f"no axis fits resist.assigned={tuple(assigned)}: the model has {sorted(sizes)}; use a "
-            "network with stacked blocks (net.kind 'resnet', net.cut 'depth')"
+            "network with stacked blocks (--net resnet --resnet.cut depth)"
         )
     found = match_axes(sizes, assigned, "assigned")
     # A strided branch is alone on its axis, so that somebody must go without.

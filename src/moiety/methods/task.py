@@ -36,7 +36,7 @@ class LocalTraining:
         window: neighbouring rows that are shuffled together, for rows read from disk; 0 for all.
         clip: the largest norm of a gradient; 0 for none.
         accumulate: pieces that a batch is computed in.
-        schedule: ``constant``, ``cosine`` over all rounds, or ``steps`` (a tenth of the rate
+        lr_schedule: ``constant``, ``cosine`` over all rounds, or ``steps`` (a tenth of the rate
             from each of ``drops`` on).
         drops: shares of all rounds.
         warmup: rounds of linear warm-up of the cosine schedule.
@@ -47,6 +47,7 @@ class LocalTraining:
         optimizer_state: what becomes of the optimiser's memory between rounds: ``reset``, ``keep``
             (at the worker, for whole models) or ``send`` (it travels with the piece, cut and merged
             like it).
+        flips: mirror images of a batch left to right by chance.
     """
 
     optimizer: str = "sgd"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Generator, Tensor
@@ -17,3 +18,12 @@ class FeatureModel(Model, Protocol):
     def features(self, params: Params, batch: Batch, /) -> Tensor: ...
     def redraw(self, rng: Generator, /) -> Params: ...
     def config(self) -> Mapping[str, Any]: ...
+
+
+def list_widths(shape: Sequence[int], hidden: Sequence[int], classes: int) -> tuple[int, ...]:
+    """List the widths of a network of flat rows: inputs, hidden layers, classes.
+
+    >>> list_widths((2, 3), (8,), 4)
+    (6, 8, 4)
+    """
+    return (math.prod(shape), *hidden, classes)

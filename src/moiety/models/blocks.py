@@ -9,6 +9,7 @@ Letters: B rows, T positions, D width, H heads, K width of a head, F hidden unit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,17 @@ class Sizes:
         shapes = [params[f"layers.{i}.wq"].shape for i in layers]
         hidden = tuple(len(params[f"layers.{i}.w1"]) for i in layers)
         return Sizes(shapes[0][2], tuple(s[0] for s in shapes), hidden, shapes[0][1])
+
+
+def check_lift(lift: float) -> None:
+    """Refuse a factor on branches with which nothing can be trained."""
+    if not 0 < lift < math.inf:
+        raise ValueError(f"{lift=}; choose a finite factor above 0 (1: none)")
+
+
+def read_block_sizes(width: int, heads: Sequence[int], hidden: Sequence[int], head: int) -> Sizes:
+    """Read the widths of blocks off a ``config()``."""
+    return Sizes(width, tuple(heads), tuple(hidden), head)
 
 
 def count_blocks(params: Params) -> int:

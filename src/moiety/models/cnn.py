@@ -120,3 +120,30 @@ def cnn(
         "fc2.b": (None,),
     }
     return CNN(params, axes, (depth, height, width))
+
+
+def build_cnn(
+    shape: Sequence[int],
+    classes: int,
+    rng: Generator,
+    *,
+    channels: tuple[int, ...] = (16, 32),
+    hidden: int = 64,
+) -> CNN:
+    """Make a small convolutional network (images).
+
+    Args:
+        shape: of an image, (channels, height, width).
+        classes: number of classes.
+        rng: the stream of its first values.
+        channels: of the two convolutions.
+        hidden: units of the hidden layer.
+    """
+    if len(channels) != 2:
+        raise ValueError(f"{channels=}; give the channels of two convolutions")
+    return cnn(shape, classes, rng, channels=channels, hidden=hidden)
+
+
+def rebuild_cnn(rng: Generator, shape: Sequence[int], classes: int, **sizes: Any) -> CNN:
+    """Make a convolutional network as its ``config()`` says."""
+    return cnn(shape, classes, rng, **sizes)

@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes, AxisEntry
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
+from moiety.models.base import list_widths
 from moiety.models.init import draw_uniform
 
 INPUTS = "d0"
@@ -218,3 +219,53 @@ def graphnet(kind: str, widths: Sequence[int], rng: Generator, *, dropout: float
         axes[f"layer{place}.w"] = conv.entries(f"d{place - 1}", after)
         axes[f"layer{place}.b"] = (after,)
     return GraphNet(params, axes, conv, dropout)
+
+
+def build_gcn(
+    shape: Sequence[int],
+    classes: int,
+    rng: Generator,
+    *,
+    hidden: tuple[int, ...] = (64,),
+    dropout: float = 0.0,
+) -> GraphNet:
+    """Make a graph convolutional network (graphs).
+
+    Args:
+        shape: of a node's features.
+        classes: number of classes.
+        rng: the stream of its first values.
+        hidden: features of each hidden layer.
+        dropout: chance that an entry of a layer's input is dropped in training.
+    """
+    return graphnet("gcn", list_widths(shape, hidden, classes), rng, dropout=dropout)
+
+
+def build_sage(
+    shape: Sequence[int],
+    classes: int,
+    rng: Generator,
+    *,
+    hidden: tuple[int, ...] = (64,),
+    dropout: float = 0.0,
+) -> GraphNet:
+    """Make GraphSAGE, with means over neighbours (graphs).
+
+    Args:
+        shape: of a node's features.
+        classes: number of classes.
+        rng: the stream of its first values.
+        hidden: features of each hidden layer.
+        dropout: chance that an entry of a layer's input is dropped in training.
+    """
+    return graphnet("sage", list_widths(shape, hidden, classes), rng, dropout=dropout)
+
+
+def rebuild_gcn(rng: Generator, widths: Sequence[int], dropout: float) -> GraphNet:
+    """Make a graph convolutional network as its ``config()`` says."""
+    return graphnet("gcn", widths, rng, dropout=dropout)
+
+
+def rebuild_sage(rng: Generator, widths: Sequence[int], dropout: float) -> GraphNet:
+    """Make GraphSAGE as its ``config()`` says."""
+    return graphnet("sage", widths, rng, dropout=dropout)

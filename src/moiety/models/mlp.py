@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
+from moiety.models.base import list_widths
 from moiety.models.init import draw_uniform
 
 
@@ -85,3 +86,27 @@ def mlp(widths: Sequence[int], rng: Generator) -> MLP:
 def linear(inputs: int, classes: int, rng: Generator) -> MLP:
     """Make a linear classifier."""
     return mlp((inputs, classes), rng)
+
+
+def build_mlp(
+    shape: Sequence[int], classes: int, rng: Generator, *, hidden: tuple[int, ...] = (64,)
+) -> MLP:
+    """Make a perceptron.
+
+    Args:
+        shape: of a row.
+        classes: number of classes.
+        rng: the stream of its first values.
+        hidden: units of each hidden layer.
+    """
+    return mlp(list_widths(shape, hidden, classes), rng)
+
+
+def build_linear(shape: Sequence[int], classes: int, rng: Generator) -> MLP:
+    """Make a linear classifier; it has no axes to assign."""
+    return mlp(list_widths(shape, (), classes), rng)
+
+
+def rebuild_mlp(rng: Generator, widths: Sequence[int]) -> MLP:
+    """Make a perceptron as its ``config()`` says."""
+    return mlp(widths, rng)

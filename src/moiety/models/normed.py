@@ -19,6 +19,7 @@ from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.rows import CALIBRATION_ROWS, Rows, take_all_rows
 from moiety.core.types import Batch, Params
+from moiety.models.base import list_widths
 from moiety.models.init import draw_uniform
 from moiety.models.norms import check_batch_rows
 
@@ -130,3 +131,28 @@ def normed(widths: Sequence[int], rng: Generator, *, norm: str = "batch") -> Nor
             params[f"norm{place}.g"], params[f"norm{place}.s"] = torch.ones(outs), torch.zeros(outs)
             axes[f"norm{place}.g"] = axes[f"norm{place}.s"] = (after,)
     return NormedMLP(params, axes, norm, uses_batch_statistics=norm == "batch")
+
+
+def build_normed(
+    shape: Sequence[int],
+    classes: int,
+    rng: Generator,
+    *,
+    hidden: tuple[int, ...] = (64,),
+    norm: str = "batch",
+) -> NormedMLP:
+    """Make a perceptron with batch norms and no biases, made to be assigned by units.
+
+    Args:
+        shape: of a row.
+        classes: number of classes.
+        rng: the stream of its first values.
+        hidden: units of each hidden layer.
+        norm: ``batch``, or ``none`` to show what goes wrong without.
+    """
+    return normed(list_widths(shape, hidden, classes), rng, norm=norm)
+
+
+def rebuild_normed(rng: Generator, widths: Sequence[int], norm: str) -> NormedMLP:
+    """Make a perceptron with norms as its ``config()`` says."""
+    return normed(widths, rng, norm=norm)

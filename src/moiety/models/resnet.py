@@ -105,7 +105,7 @@ class ResNet:
 
     def redraw(self, rng: Generator, /) -> Params:
         """Draw fresh first values."""
-        return rebuild_resnet(rng, self.config()).params
+        return rebuild_resnet(rng, **self.config()).params
 
     def run(self, params: Params, x: Tensor, note: FoundStatistics | None = None) -> Tensor:
         """Give the mean over positions of the last section's output, [B, C]."""
@@ -234,9 +234,35 @@ def narrow_resnet(model: ResNet, sizes: Mapping[str, int]) -> ResNet:
     return replace(model, params=take_piece(model.params, model.axes, part))
 
 
-def rebuild_resnet(rng: Generator, config: Mapping[str, Any]) -> ResNet:
+def rebuild_resnet(rng: Generator, **config: Any) -> ResNet:
     """Make a network as its ``config()`` says."""
     form = ResidualForm(tuple(config["blocks"]), tuple(config["channels"]), config["final"])
     chosen = {name: config[name] for name in ("cut", "statistics")}
     made = resnet(config["shape"], config["classes"], rng, form, **chosen)
     return narrow_resnet(made, config["sizes"])
+
+
+def build_resnet(
+    shape: Sequence[int],
+    classes: int,
+    rng: Generator,
+    *,
+    channels: tuple[int, ...] = (16, 32),
+    blocks: tuple[int, ...] = (2, 2),
+    cut: str = DEPTH,
+    statistics: str = "recompute",
+) -> ResNet:
+    """Make a residual network, to be cut along depth or filters (images).
+
+    Args:
+        shape: of an image, (channels, height, width).
+        classes: number of classes.
+        rng: the stream of its first values.
+        channels: of each section.
+        blocks: residual blocks of each section.
+        cut: along ``depth`` (whole blocks) or ``filters`` (within blocks).
+        statistics: of the batch norms in use: ``recompute`` them on training rows, or take those
+            of the ``batch`` that is asked about.
+    """
+    form = ResidualForm(blocks, channels)
+    return resnet(shape, classes, rng, form, cut=cut, statistics=statistics)

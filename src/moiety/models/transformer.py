@@ -7,7 +7,7 @@ tokens where asked. Letters: B rows, T positions, D width, V tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,11 +21,13 @@ from moiety.core.types import Batch, Params
 from moiety.models.blocks import (
     STD,
     Sizes,
+    check_lift,
     draw_blocks,
     draw_normal,
     lay_block_axes,
     layer_norm,
     name_head_axis,
+    read_block_sizes,
     run_blocks,
     scale_branches,
 )
@@ -159,3 +161,45 @@ def gpt(
     """
     axes = lay_assigned_axes(len(sizes.heads), shared_blocks)
     return GPT(draw_gpt(sizes, vocabulary, context, rng, tied=tied), axes)
+
+
+def build_gpt(
+    shape: Sequence[int],
+    classes: int,
+    rng: Generator,
+    *,
+    hidden: int = 64,
+    width: int = 64,
+    depth: int = 4,
+    heads: int = 8,
+    shared_blocks: tuple[int, ...] = (0, -1),
+    lift: float = 1.0,
+) -> GPT:
+    """Make a transformer that decodes texts (texts).
+
+    Args:
+        shape: of a window, (characters,).
+        classes: number of classes, which are characters.
+        rng: the stream of its first values.
+        hidden: hidden units of every block.
+        width: of the residual stream.
+        depth: blocks.
+        heads: of each block.
+        shared_blocks: blocks that are never assigned; negative numbers count from the last.
+        lift: factor on assigned branches in training, instead of scaling them for use (an
+            ablation).
+    """
+    check_lift(lift)
+    sizes = Sizes.even(width, heads, hidden, depth)
+    made = gpt(classes, shape[0], sizes, rng, shared_blocks=shared_blocks)
+    return replace(made, lift=lift)
+
+
+def rebuild_gpt(
+    rng: Generator, *, vocabulary: int, context: int, shared_blocks: Sequence[int], tied: bool,
+    lift: float, **widths: Any,
+) -> GPT:  # fmt: skip
+    """Make a decoder as its ``config()`` says."""
+    sizes, shared = read_block_sizes(**widths), tuple(shared_blocks)
+    made = gpt(vocabulary, context, sizes, rng, shared_blocks=shared, tied=tied)
+    return replace(made, lift=lift)

@@ -157,3 +157,36 @@ def vgg(
         last, ins = f"h{n}", outs
     params["head.w"], axes["head.w"] = draw_uniform((classes, ins), ins, rng), (None, last)
     return VGG(params, axes, (depth, height, width), tuple(map(len, filters)), statistics)
+
+
+def build_vgg(
+    shape: Sequence[int],
+    classes: int,
+    rng: Generator,
+    *,
+    hidden: tuple[int, ...] = (64,),
+    channels: tuple[int, ...] = (16, 32),
+    blocks: tuple[int, ...] = (2, 2),
+    statistics: str = "recompute",
+) -> VGG:
+    """Make sections of convolutions behind batch norms, and hidden layers likewise (images).
+
+    Args:
+        shape: of an image, (channels, height, width).
+        classes: number of classes.
+        rng: the stream of its first values.
+        hidden: units of each hidden layer.
+        channels: of the convolutions of each section.
+        blocks: convolutions of each section.
+        statistics: of the batch norms in use: ``recompute`` them on training rows, or take those
+            of the ``batch`` that is asked about.
+    """
+    if len(blocks) != len(channels):
+        raise ValueError(f"{blocks=} and {channels=}; give one of each for every section")
+    filters = [(width,) * count for width, count in zip(channels, blocks, strict=True)]
+    return vgg(shape, classes, rng, filters=filters, hidden=hidden, statistics=statistics)
+
+
+def rebuild_vgg(rng: Generator, shape: Sequence[int], classes: int, **sizes: Any) -> VGG:
+    """Make a network of convolutions as its ``config()`` says."""
+    return vgg(shape, classes, rng, **sizes)

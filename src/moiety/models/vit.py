@@ -6,7 +6,7 @@ Dosovitskiy et al., arXiv:2010.11929. Letters: B rows, P patches, D width, C cla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,10 +20,12 @@ from moiety.core.types import Batch, Params
 from moiety.models.blocks import (
     STD,
     Sizes,
+    check_lift,
     draw_blocks,
     draw_normal,
     layer_norm,
     name_head_axis,
+    read_block_sizes,
     run_blocks,
     scale_branches,
 )
@@ -153,3 +155,44 @@ def vit(
         )
     axes = lay_assigned_axes(len(sizes.heads), shared_blocks)
     return ViT(draw_vit(shape, classes, sizes, rng), axes, (depth, height, width))
+
+
+def build_vit(
+    shape: Sequence[int],
+    classes: int,
+    rng: Generator,
+    *,
+    hidden: int = 64,
+    width: int = 64,
+    depth: int = 4,
+    heads: int = 8,
+    shared_blocks: tuple[int, ...] = (0, -1),
+    lift: float = 1.0,
+) -> ViT:
+    """Make a transformer of image patches (images).
+
+    Args:
+        shape: of an image, (channels, height, width).
+        classes: number of classes.
+        rng: the stream of its first values.
+        hidden: hidden units of every block.
+        width: of the residual stream.
+        depth: blocks.
+        heads: of each block.
+        shared_blocks: blocks that are never assigned; negative numbers count from the last.
+        lift: factor on assigned branches in training, instead of scaling them for use (an
+            ablation).
+    """
+    check_lift(lift)
+    sizes = Sizes.even(width, heads, hidden, depth)
+    made = vit(shape, classes, sizes, rng, shared_blocks=shared_blocks)
+    return replace(made, lift=lift)
+
+
+def rebuild_vit(
+    rng: Generator, *, shape: Sequence[int], classes: int, shared_blocks: Sequence[int],
+    lift: float, **widths: Any,
+) -> ViT:  # fmt: skip
+    """Make a transformer of patches as its ``config()`` says."""
+    made = vit(shape, classes, read_block_sizes(**widths), rng, shared_blocks=tuple(shared_blocks))
+    return replace(made, lift=lift)

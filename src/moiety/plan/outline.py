@@ -12,10 +12,12 @@ from moiety.data.dataset import Dataset
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
 from moiety.models.gated import Common, common_expert
+from moiety.models.networks import NETWORKS
 from moiety.plan.abstract import META, AbstractMode
 from moiety.recipes.build import read_data
-from moiety.recipes.graphs import TRAIN, check_graph, cluster_graph, make_opener, partition_graph
-from moiety.recipes.nets import NETS, build_network, check_input_type, check_net
+from moiety.recipes.graphs import TRAIN, cluster_graph, make_opener, partition_graph
+from moiety.recipes.kinds import check_network, check_reads
+from moiety.recipes.options import make_network
 from moiety.recipes.population import Partition, make_partition
 from moiety.recipes.record import Federation
 from moiety.recipes.schedule import check_schedule
@@ -51,7 +53,8 @@ class AbstractRun:
     def numbers(self) -> Task:
         """Make the task with numbers, to measure with; its common expert is not trained."""
         task = self.task
-        net = build_network(self.record.net, task.shape, task.classes, self.seed)
+        record = self.record
+        net = make_network(record.net, record.options, task.shape, task.classes, self.seed)
         if task.common is None:
             return replace(task, model=net)
         x = take_all_rows(next(iter(self.rows.values())), 64)["x"]
@@ -66,23 +69,22 @@ def abstract_run(record: Federation, seed: int, choose: ChooseCohort | None = No
         seed: of the run.
         choose: who takes part; by default the first workers, as many as a round has.
     """
-    check_net(record.net)
+    check_network(record.net)
     data = cluster_graph(read_data(record.data, record.target), record.graph)
-    check_graph(record, data.graph)
-    check_input_type(record.net, data.x)
+    check_reads(record.net, data)
     graph, population = data.graph, record.population
     places = (
         partition_graph(data, graph, population)
         if graph
         else make_partition(data, population, seed)
     )
-    if not NETS[record.net.kind].shaped:
+    if NETWORKS[record.net].reads.flat:
         data = replace(data, x=data.x.flatten(1))
     size, count = min(record.participation.size, len(places.train)), population.anchors
     check_schedule(record, size, anchors=bool(places.anchors))
     cohort = choose(places) if choose else sorted(places.train)[:size]
     with torch.device(META):
-        net = build_network(record.net, data.x.shape[1:], len(data.classes), seed)
+        net = make_network(record.net, record.options, data.x.shape[1:], len(data.classes), seed)
     task = Task(
         net, record.local, record.rounds, size, seed,
         common=abstract_common(net, data) if len(places.public) else None,

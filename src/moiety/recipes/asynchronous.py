@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from moiety.core.policy import CheckpointPolicy
 from moiety.methods.task import LocalTraining
-from moiety.recipes.record import Federation, Net, Participation, Population
+from moiety.recipes.options import with_options
+from moiety.recipes.record import Federation, Participation, Population
 from moiety.rounds.schedule import Schedule, Speeds
 
 LEVELS = Speeds(values=(1.0, 2.0, 3.0, 4.0, 5.0))
@@ -28,7 +29,7 @@ def asyncdrop_fashion() -> Federation:
             validation=0.0, shared_test=True, first_rows=12_000,
         ),
         participation=Participation(size=8),
-        net=Net("mlp", hidden=(128,)),
+        options=with_options(mlp={"hidden": (128,)}),
         local=LocalTraining(lr=0.01, momentum=0.9, batch=64, epochs=0, steps=20),
         checkpoint=CheckpointPolicy(every=100),
         schedule=Schedule("buffered", 1, rate=0.5, speeds=LEVELS),

@@ -15,20 +15,20 @@ def check_blocks(record: Federation, method: str) -> None:
     Raises:
         ValueError: with the remedy.
     """
-    net, plain = record.net, record.device == "cpu" and record.schedule.is_synchronous
+    plain = record.device == "cpu" and record.schedule.is_synchronous
     if method not in ASSIGNED:
         raise ValueError(
             f"engine {record.engine!r} plays {' and '.join(ASSIGNED)}, but {method} was asked for; "
             "say --methods ist (graphs: gist), or --engine collective, which keeps the whole at "
             "every rank"
         )
-    if net.kind not in SHARDED or not plain or record.population.public:
+    if record.net not in SHARDED or not plain or record.population.public:
         raise ValueError(
             f"engine {record.engine!r} plays {', '.join(SHARDED)} networks on the CPU, in rounds, "
-            f"without public rows: got net.kind={net.kind!r}, device={record.device!r}, "
+            f"without public rows: got net={record.net!r}, device={record.device!r}, "
             f"schedule.kind={record.schedule.kind!r}, "
             f"population.public={record.population.public}; "
-            "change these (--net.kind normed ...), or say --engine collective, which keeps the "
+            "change these (--net normed ...), or say --engine collective, which keeps the "
             "whole at every rank"
         )
     if record.local.by_rows or record.schedule.has_clock:

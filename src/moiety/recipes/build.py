@@ -29,15 +29,14 @@ from moiety.recipes.common import find_anchors, freeze_common, require_common, t
 from moiety.recipes.fields import suggest_names
 from moiety.recipes.graphs import (
     TRAIN,
-    check_graph,
     cluster_graph,
     make_identity_scale,
     make_opener,
     move_graph,
     partition_graph,
 )
-from moiety.recipes.nets import build_network, check_input_type, check_net
-from moiety.recipes.options import make_stages
+from moiety.recipes.kinds import check_network, check_reads
+from moiety.recipes.options import keep_options, make_network, make_stages
 from moiety.recipes.population import Partition, add_anchors, make_partition
 from moiety.recipes.record import Federation
 from moiety.recipes.scaling import fingerprint_data, move_model, stamp_file, standardise_dataset
@@ -126,19 +125,18 @@ def prepare_seed_data(record: Federation, seed: int) -> SeedData:
 def build_seed_data(record: Federation, seed: int, now: tuple[int, int]) -> SeedData:
     """Prepare: a pure function of a record, a seed and the data file as it is ``now``."""
     del now
-    check_net(record.net)
+    check_network(record.net)
     data = cluster_graph(read_data(record.data, record.target), record.graph)
-    check_graph(record, data.graph)
+    check_reads(record.net, data)
     if data.graph is not None:
         return build_graph_seed_data(record, data, seed)
     places = make_partition(data, record.population, seed)
     mark = fingerprint_data(data)
     known = places.public if len(places.public) else torch.cat(list(places.train.values()))
-    check_input_type(record.net, data.x)
     data, scale = standardise_dataset(record, data, known)
     x, y = data.x, data.y
     assert y is not None
-    net = build_network(record.net, data.x.shape[1:], len(data.classes), seed)
+    net = make_network(record.net, record.options, data.x.shape[1:], len(data.classes), seed)
     net = move_model(net, record.device)
     held = places.validation if len(places.validation) else known
     trained, reached = net.params, 0.0
@@ -164,7 +162,9 @@ def build_graph_seed_data(record: Federation, data: Dataset, seed: int) -> SeedD
     mark, device = fingerprint_data(data), record.device
     graph = move_graph(data.graph, device)
     data = replace(data, x=data.x.to(device), y=data.y.to(device), graph=graph)
-    net = move_model(build_network(record.net, data.x.shape[1:], len(data.classes), seed), device)
+    net = move_model(
+        make_network(record.net, record.options, data.x.shape[1:], len(data.classes), seed), device
+    )
     return SeedData(data, make_identity_scale(data), places, net, net.params, None, 0.0, mark)
 
 
@@ -178,6 +178,7 @@ def keep_data_fields(record: Federation) -> Federation:
         device=record.device,
         population=record.population,
         net=record.net,
+        options=keep_options(record.options, [record.net]),
         graph=record.graph,
         common=record.common,
     )
@@ -231,11 +232,10 @@ def prepare_blocks(record: Federation, method: str, seed: int) -> SeedData:
         ValueError: for what needs the whole, with the remedy.
     """
     check_blocks(record, method)
-    net = record.net
-    small = replace(net, hidden=(2,) * len(net.hidden))
-    base = prepare_seed_data(replace(record, net=small), seed)
+    base = prepare_seed_data(record, seed)
     with torch.device("meta"):
-        model = build_network(net, base.data.x.shape[1:], len(base.data.classes), seed)
+        shape, classes = base.data.x.shape[1:], len(base.data.classes)
+        model = make_network(record.net, record.options, shape, classes, seed)
     return replace(base, net=model, common_params=model.params, common=None)
 
 

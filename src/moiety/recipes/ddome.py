@@ -7,14 +7,19 @@ from dataclasses import replace
 
 from moiety.core.policy import CheckpointPolicy
 from moiety.methods.task import LocalTraining
-from moiety.recipes.options import with_options
+from moiety.recipes.options import Options, with_options
 from moiety.recipes.record import (
     CommonExpert,
     Federation,
-    Net,
     Participation,
     Population,
 )
+
+
+def choose_experts(hidden: int) -> Options:
+    """Choose five experts of some hidden units, two at a worker."""
+    gate = {"experts": 5, "k": 2, "gate_lr": 0.05, "gate_hidden": 64}
+    return with_options(ddome=gate, mlp={"hidden": (hidden,)})
 
 
 def ddome_modes() -> Federation:
@@ -36,11 +41,10 @@ def ddome_modes() -> Federation:
             validation=0.05,
         ),
         participation=Participation(size=10, anchors=5),
-        net=Net("mlp", hidden=(8,)),
         common=CommonExpert(target_accuracy=0.6, lr=0.02, batch=64),
         local=LocalTraining(lr=0.05, batch=32),
         checkpoint=CheckpointPolicy(every=100),
-        options=with_options(ddome={"experts": 5, "k": 2, "gate_lr": 0.05, "gate_hidden": 64}),
+        options=choose_experts(hidden=8),
     )
 
 
@@ -51,7 +55,7 @@ def ddome_modes_wide() -> Federation:
         base,
         data="modes-noisy",
         rounds=100,
-        net=Net("mlp", hidden=(64,)),
+        options=choose_experts(hidden=64),
         common=replace(base.common, target_accuracy=0.73),
     )
 
@@ -64,6 +68,6 @@ def ddome_fashion() -> Federation:
         data="fashion-mnist",
         rounds=300,
         population=replace(base.population, rows=200, public=0.1, validation=0.02),
-        net=Net("mlp", hidden=(16,)),
+        options=choose_experts(hidden=16),
         common=replace(base.common, target_accuracy=0.7),
     )

@@ -73,6 +73,19 @@ def override_fields(record: T, changes: Mapping[str, Any], where: str = "") -> T
     return replace(record, **made)  # type: ignore[type-var]
 
 
+def list_paths(changes: Mapping[str, Any], where: str = "") -> list[str]:
+    """List the dotted names of nested fields.
+
+    >>> list_paths({"local": {"lr": 0.1}, "rounds": 3})
+    ['local.lr', 'rounds']
+    """
+    found: list[str] = []
+    for name, value in changes.items():
+        inner = isinstance(value, Mapping)
+        found += list_paths(value, f"{where}{name}.") if inner else [f"{where}{name}"]
+    return found
+
+
 def fit_value(path: str, old: Any, value: Any) -> Any:
     """Fit a value to the type of the one it replaces."""
     if isinstance(old, tuple) and isinstance(value, list | tuple):

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from moiety.core.policy import CheckpointPolicy
 from moiety.methods.task import LocalTraining
+from moiety.recipes.options import with_options
 from moiety.recipes.record import (
     Federation,
-    Net,
     Participation,
     Population,
     Subgraphs,
@@ -31,7 +31,8 @@ def gist_cora() -> Federation:
             shared_test=True,
         ),
         participation=Participation(size=4),
-        net=Net("gcn", hidden=(256, 256), dropout=0.5),
+        net="gcn",
+        options=with_options(gcn={"hidden": (256, 256), "dropout": 0.5}),
         graph=Subgraphs(project=512),
         local=LocalTraining(
             "adam", lr=0.01, weight_decay=5e-4, batch=1, epochs=0, steps=20, lr_schedule="steps"
@@ -49,7 +50,8 @@ def gist_coauthor_cs() -> Federation:
     return replace(
         gist_cora(),
         data="coauthor-cs",
-        net=Net("sage", hidden=(256, 256), dropout=0.5),
+        net="sage",
+        options=with_options(sage={"hidden": (256, 256), "dropout": 0.5}),
         graph=Subgraphs(clusters=30, project=512),
         local=replace(gist_cora().local, batch=10),
     )

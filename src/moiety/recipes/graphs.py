@@ -13,7 +13,7 @@ from moiety.data.clusters import cut_clusters
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.data.graph import Graph, GraphRows, mask_labels, project_features
 from moiety.recipes.population import Partition
-from moiety.recipes.record import Federation, Population, Subgraphs
+from moiety.recipes.record import Population, Subgraphs
 
 TRAIN = "train"
 ALONE = -1
@@ -95,11 +95,3 @@ def move_graph(graph: Graph | None, device: str) -> Graph | None:
 def make_identity_scale(data: Dataset) -> FeatureScale:
     """Leave features as they are: those of a graph are projected, not standardised."""
     return FeatureScale(torch.zeros(data.x.shape[1]), torch.ones(data.x.shape[1]))
-
-
-def check_graph(record: Federation, graph: Graph | None) -> None:
-    """Refuse a network that does not go with the data."""
-    reads = record.net.kind in ("gcn", "sage")
-    if reads != (graph is not None):
-        needs = "gcn or sage" if graph is not None else "mlp, or data with edges"
-        raise ValueError(f"network {record.net.kind!r} on {record.data!r}; choose {needs}")

@@ -11,10 +11,11 @@ from moiety.recipes.options import with_options
 from moiety.recipes.record import (
     CommonExpert,
     Federation,
-    Net,
     Participation,
     Population,
 )
+
+TWELVE_BLOCKS = {"blocks": (1, 1, 13, 1), "channels": (8, 16, 32, 64)}
 
 
 def resist_cifar() -> Federation:
@@ -29,14 +30,14 @@ def resist_cifar() -> Federation:
             shared_test=True, first_rows=10_000,
         ),
         participation=Participation(size=4, fixed=True),
-        net=Net("resnet", blocks=(1, 1, 13, 1), channels=(8, 16, 32, 64)),
+        net="resnet",
         common=CommonExpert(),
         local=LocalTraining(
             lr=0.05, weight_decay=5e-4, batch=64, epochs=0, steps=20,
             lr_schedule="steps", drops=(0.75,), flips=True,
         ),
         checkpoint=CheckpointPolicy(every=5),
-        options=with_options(resist={"least": 1}),
+        options=with_options(resist={"least": 1}, resnet=TWELVE_BLOCKS),
     )  # fmt: skip
 
 
@@ -47,6 +48,7 @@ def loft_cifar() -> Federation:
         base,
         methods=("loft", "local_sgd"),
         rounds=30,
-        net=replace(base.net, cut="filters"),
-        options=with_options(loft={"prune": 0.5, "tune": 10}),
+        options=with_options(
+            loft={"prune": 0.5, "tune": 10}, resnet={**TWELVE_BLOCKS, "cut": "filters"}
+        ),
     )

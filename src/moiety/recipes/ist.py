@@ -2,7 +2,8 @@
 
 from moiety.core.policy import CheckpointPolicy
 from moiety.methods.task import LocalTraining
-from moiety.recipes.record import Federation, Net, Participation, Population
+from moiety.recipes.options import with_options
+from moiety.recipes.record import Federation, Participation, Population
 
 
 def ist_fashion() -> Federation:
@@ -18,7 +19,8 @@ def ist_fashion() -> Federation:
         evaluate_every=5,
         population=even_population(4, first_rows=12_000),
         participation=Participation(size=4),
-        net=Net("normed", hidden=(512, 512)),
+        net="normed",
+        options=with_options(normed={"hidden": (512, 512)}),
         local=LocalTraining(lr=0.05, momentum=0.0, batch=64, epochs=0, steps=20),
         checkpoint=CheckpointPolicy(every=10),
         note=(
@@ -41,7 +43,8 @@ def ist_digits() -> Federation:
         seeds=3,
         population=even_population(4),
         participation=Participation(size=4),
-        net=Net("normed", hidden=(128, 128)),
+        net="normed",
+        options=with_options(normed={"hidden": (128, 128)}),
         local=LocalTraining(lr=0.05, momentum=0.0, batch=32, epochs=0, steps=20),
         checkpoint=CheckpointPolicy(every=10),
         note=ist_fashion().note,

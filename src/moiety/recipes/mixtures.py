@@ -9,7 +9,6 @@ from moiety.recipes.options import with_options
 from moiety.recipes.record import (
     CommonExpert,
     Federation,
-    Net,
     Participation,
     Population,
 )
@@ -25,7 +24,7 @@ def dmoe_breast_cancer() -> Federation:
         seeds=3,
         population=Population(scheme="iid", workers=4, unseen=1, anchors=0, public=0.1),
         participation=Participation(size=4),
-        net=Net("linear"),
+        net="linear",
         common=CommonExpert(target_accuracy=0.99),
         local=LocalTraining(lr=0.5, batch=16, epochs=20),
         checkpoint=CheckpointPolicy(every=1),

@@ -1,25 +1,28 @@
-"""The options of every registered method, read off its keyword arguments.
+"""The options of every registered method and network, read off its keyword arguments.
 
-``moiety run RECIPE --ddome.k 3`` works because ``ddome`` has a keyword argument ``k``; a new
-method needs nothing here.
+``moiety run RECIPE --ddome.k 3`` works because ``ddome`` has a keyword argument ``k``, and
+``--mlp.hidden 32`` because ``build_mlp`` has one named ``hidden``; what is new needs nothing here.
 """
 
 from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, field, make_dataclass
 from typing import Any
 
 from moiety.core.protocols import Method
 from moiety.core.stage import Stage
+from moiety.core.streams import stream
 from moiety.methods import METHODS
 from moiety.methods.task import Task
+from moiety.models.base import FeatureModel
+from moiety.models.networks import NETWORKS
 
 
-def make_options_record(name: str, make: Callable[..., Method]) -> type:
-    """Make a frozen record of a method's keyword arguments, with its own documentation."""
+def make_options_record(name: str, make: Callable[..., Any]) -> type:
+    """Make a frozen record of a function's keyword-only arguments, with its own documentation."""
     hints = typing.get_type_hints(make)
     fields = [
         (option.name, hints[option.name], field(default=option.default))
@@ -33,26 +36,38 @@ def make_options_record(name: str, make: Callable[..., Method]) -> type:
 
 RECORDS: Mapping[str, type] = {
     name: record
-    for name, entry in METHODS.items()
+    for name, entry in [*NETWORKS.items(), *METHODS.items()]
     if (record := make_options_record(name, entry.make)).__dataclass_fields__
 }
 
 if typing.TYPE_CHECKING:
 
     class Options:
-        """One record of options per method that has some."""
+        """One record of options per method and network that has some."""
 else:
     Options = make_dataclass(
         "Options",
         [(name, record, field(default_factory=record)) for name, record in RECORDS.items()],
         frozen=True,
     )
-    Options.__doc__ = "One record of options per method that has some."
+    Options.__doc__ = "One record of options per method and network that has some."
 
 
 def get_options(options: Options, name: str) -> Mapping[str, Any]:
-    """Give the options of one method as keyword arguments."""
+    """Give the options of one method or network as keyword arguments."""
     return asdict(getattr(options, name)) if name in RECORDS else {}
+
+
+def make_network(
+    name: str, options: Options, shape: Sequence[int], classes: int, seed: int
+) -> FeatureModel:
+    """Make the network of a worker by name, with its options.
+
+    >>> options = with_options(mlp={"hidden": (3,)})
+    >>> make_network("mlp", options, (2, 2), 5, 0).params["layer1.w"].shape
+    torch.Size([3, 4])
+    """
+    return NETWORKS[name].make(shape, classes, stream(seed, "net"), **get_options(options, name))
 
 
 def make_method(name: str, task: Task, options: Options) -> Method:
@@ -68,7 +83,13 @@ def make_stages(name: str, task: Task, options: Options) -> Sequence[Stage]:
     return several(task, **get_options(options, name))
 
 
+def keep_options(options: Options, names: Collection[str]) -> Options:
+    """Keep the options of some methods and networks; others are as their functions have them."""
+    made: Any = Options
+    return made(**{name: getattr(options, name) for name in names if name in RECORDS})
+
+
 def with_options(**chosen: Mapping[str, Any]) -> Options:
-    """Choose options by method: ``with_options(ddome={"k": 3})``."""
+    """Choose options by method or network: ``with_options(ddome={"k": 3})``."""
     made: Any = Options
     return made(**{name: RECORDS[name](**values) for name, values in chosen.items()})

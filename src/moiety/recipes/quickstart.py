@@ -8,7 +8,6 @@ from moiety.recipes.options import with_options
 from moiety.recipes.record import (
     CommonExpert,
     Federation,
-    Net,
     Participation,
     Population,
 )
@@ -24,11 +23,10 @@ def quickstart() -> Federation:
         seeds=3,
         population=Population(scheme="labels", workers=24, unseen=6, classes=2, anchors=5, rows=80),
         participation=Participation(size=14, anchors=5),
-        net=Net("mlp", hidden=(3,)),
         common=CommonExpert(target_accuracy=0.6),
         local=LocalTraining(lr=0.05, batch=16),
         checkpoint=CheckpointPolicy(every=50),
-        options=with_options(ddome={"gate_lr": 0.1}),
+        options=with_options(ddome={"gate_lr": 0.1}, mlp={"hidden": (3,)}),
         note=(
             "The experts are small on purpose (3 hidden units): where one model of their size "
             "cannot fit all labels, several experts and a gate can; docs/methods/ddome.md maps "
@@ -47,7 +45,7 @@ def yours() -> Federation:
         seeds=1,
         population=Population(scheme="dirichlet", workers=10, unseen=2, alpha=0.5, anchors=0),
         participation=Participation(size=5),
-        net=Net("mlp", hidden=(64,)),
+        options=with_options(ddome={"gate_lr": 0.1}, mlp={"hidden": (64,)}),
         common=CommonExpert(target_accuracy=0.95, epochs=50),
         checkpoint=CheckpointPolicy(every=10),
         note="",

@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from moiety.core.policy import CheckpointPolicy
 from moiety.methods.task import LocalTraining
-from moiety.recipes.options import Options
+from moiety.recipes.fields import to_plain
+from moiety.recipes.options import RECORDS, Options
 from moiety.rounds.schedule import Schedule
 
 SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "contiguous", "natural", "all")
-
-
-@dataclass(frozen=True)
-class Net:
-    """The network of a worker: FedAvg's model, DDOME's expert.
-
-    Args:
-        kind: of those that ``moiety list`` names.
-        hidden: hidden units of each layer of an MLP; the first is the hidden layer of a CNN, and
-            of every block of a transformer (``gpt``, ``vit``).
-        channels: channels of the convolutions; of each section of a ``vgg`` or ``resnet``.
-        norm: of a ``normed`` MLP: ``batch``, or ``none`` to show what goes wrong without.
-        blocks: convolutions of each section of a ``vgg``, residual blocks of a ``resnet``.
-        cut: a ``resnet`` along ``depth`` (whole blocks) or ``filters`` (within blocks).
-        statistics: of the batch norms of a ``vgg`` or ``resnet`` in use: ``recompute`` them on
-            training rows, or take those of the ``batch`` that is asked about.
-        dropout: chance that an entry of a layer's input is dropped (``gcn``, ``sage``).
-        width: of the residual stream of a transformer.
-        depth: blocks of a transformer.
-        heads: of each block.
-        shared_blocks: blocks that are never dealt; negative numbers count from the last.
-        lift: factor on dealt branches in training, instead of scaling them for use (an ablation).
-    """
-
-    kind: str = "mlp"
-    hidden: tuple[int, ...] = (64,)
-    channels: tuple[int, ...] = (16, 32)
-    norm: str = "batch"
-    blocks: tuple[int, ...] = (2, 2)
-    cut: str = "depth"
-    statistics: str = "recompute"
-    dropout: float = 0.0
-    width: int = 64
-    depth: int = 4
-    heads: int = 8
-    shared_blocks: tuple[int, ...] = (0, -1)
-    lift: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -153,6 +118,8 @@ class Federation:
         data: the name of a data set (see ``moiety list``), or a CSV, Parquet or npz file or an
             image folder of your own.
         target: the column of labels in a file of your own; found by its name if empty.
+        net: the network of a worker: FedAvg's model, DDOME's expert (see ``moiety list``); its
+            options stand under its name (``mlp.hidden``).
         rounds: rounds of training; a round of ``data_parallel`` is one step.
         evaluate_every: rounds between evaluations.
         seed: the first seed.
@@ -166,6 +133,7 @@ class Federation:
     methods: tuple[str, ...] = ("ddome", "fedavg", "fedprox", "common")
     data: str = "digits"
     target: str = ""
+    net: str = "mlp"
     rounds: int = 100
     evaluate_every: int = 10
     seed: int = 0
@@ -175,10 +143,20 @@ class Federation:
     note: str = ""
     population: Population = field(default_factory=Population)
     participation: Participation = field(default_factory=Participation)
-    net: Net = field(default_factory=Net)
     graph: Subgraphs = field(default_factory=Subgraphs)
     common: CommonExpert = field(default_factory=CommonExpert)
     local: LocalTraining = field(default_factory=LocalTraining)
     checkpoint: CheckpointPolicy = field(default_factory=CheckpointPolicy)
     schedule: Schedule = field(default_factory=Schedule)
     options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+
+
+def list_read(record: Federation) -> Collection[str]:
+    """Name the methods and the network whose options a run reads."""
+    return (*record.methods, record.net)
+
+
+def write_read_fields(record: Federation) -> dict[str, Any]:
+    """Write a record as plain data, without the options that nothing in its run reads."""
+    unread = set(RECORDS) - {*list_read(record)}
+    return {name: value for name, value in to_plain(record).items() if name not in unread}

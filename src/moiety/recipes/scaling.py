@@ -12,7 +12,7 @@ from torch import Tensor
 from moiety.data import datasets
 from moiety.data.dataset import Dataset, FeatureScale, fit_scale
 from moiety.models.base import FeatureModel
-from moiety.recipes.nets import NETS
+from moiety.models.networks import NETWORKS
 from moiety.recipes.record import Federation
 
 
@@ -29,7 +29,7 @@ def standardise_dataset(
 ) -> tuple[Dataset, FeatureScale]:
     """Bring rows to the shape that the network reads, to one scale, and to the device."""
     pictures = data.x.ndim > 2
-    if not NETS[record.net.kind].shaped:
+    if NETWORKS[record.net].reads.flat:
         data = replace(data, x=data.x.flatten(1))
     scale = fit_scale(data.x, known)
     scale = level_scale(scale) if pictures else scale

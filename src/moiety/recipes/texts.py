@@ -2,7 +2,8 @@
 
 from moiety.core.policy import CheckpointPolicy
 from moiety.methods.task import LocalTraining
-from moiety.recipes.record import Federation, Net, Participation, Population
+from moiety.recipes.options import with_options
+from moiety.recipes.record import Federation, Participation, Population
 
 
 def ist_shakespeare() -> Federation:
@@ -26,7 +27,8 @@ def ist_shakespeare() -> Federation:
             shared_test=True,
         ),
         participation=Participation(size=4),
-        net=Net("gpt", hidden=(256,), width=64, depth=4, heads=8),
+        net="gpt",
+        options=with_options(gpt={"hidden": 256, "width": 64, "depth": 4, "heads": 8}),
         local=LocalTraining(
             optimizer="adamw",
             lr=2e-3,

@@ -9,8 +9,8 @@ from moiety.core.files import json_to_bytes, read_json, replace_file
 from moiety.core.ledger import read_ledger
 from moiety.engine.ranks import join_ranks
 from moiety.recipes.build import RunInputs, build_run, resolve_path
-from moiety.recipes.fields import override_fields, to_plain
-from moiety.recipes.record import Federation
+from moiety.recipes.fields import override_fields
+from moiety.recipes.record import Federation, write_read_fields
 from moiety.run.folders import hold_folder, hold_folders, hold_for_all
 from moiety.run.loop import LEDGER
 from moiety.run.play import play_run
@@ -47,7 +47,12 @@ def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
     for method in record.methods:  # a choice that does not fit ends here
         build_run(record, method, record.seed)
     runs = [f"{method}-seed{seed}" for method, seed in names]
-    group = {"version": VERSION, "recipe": recipe, "fields": to_plain(record), "runs": runs}
+    group = {
+        "version": VERSION,
+        "recipe": recipe,
+        "fields": write_read_fields(record),
+        "runs": runs,
+    }
     if join_recorded_ranks(record).leads:
         replace_file(folder / GROUP, json_to_bytes(group))
     for (method, seed), name in zip(names, runs, strict=True):

@@ -16,7 +16,7 @@ from moiety.engine.choose import BLOCK_ENGINES, make_engine
 from moiety.engine.collective import Collective
 from moiety.engine.ranks import Ranks
 from moiety.recipes.build import RunInputs
-from moiety.recipes.nets import NETS
+from moiety.recipes.kinds import reads_texts
 from moiety.recipes.record import Federation
 from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import CohortRule
@@ -139,7 +139,7 @@ def make_run_input_spec(record: Federation, built: RunInputs) -> InputSpec:
     plain = InputSpec(built.shape, built.scale, built.classes, built.columns)
     if built.inputs:
         return replace(plain, adapter=GraphAdapter(built.inputs, record.graph.project))
-    if NETS[record.net.kind].tokens:
+    if reads_texts(record.net):
         return replace(plain, adapter=TextAdapter(built.shape[0], built.classes))
     return plain
 

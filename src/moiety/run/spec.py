@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,8 +16,8 @@ from moiety.engine.choose import choose_engine
 from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields, to_plain
-from moiety.recipes.nets import NETS
-from moiety.recipes.record import Federation
+from moiety.recipes.kinds import reads_texts
+from moiety.recipes.record import Federation, write_read_fields
 from moiety.run.environment import describe_environment
 
 VERSION = 2
@@ -34,7 +34,7 @@ class RunSpec:
 
     def to_json(self) -> Mapping[str, Any]:
         """Write as plain data."""
-        fields = to_plain(self.record)
+        fields = write_read_fields(self.played)
         return {
             "version": VERSION,
             "recipe": self.recipe,
@@ -65,6 +65,11 @@ class RunSpec:
             ) from error
 
     @property
+    def played(self) -> Federation:
+        """The record of this run alone."""
+        return replace(self.record, methods=(self.method,))
+
+    @property
     def fingerprint(self) -> str:
         """Tell this run from others by its fields."""
         text = json.dumps(self.to_json(), sort_keys=True).encode()
@@ -74,7 +79,7 @@ class RunSpec:
     def command(self) -> str:
         """Say what repeats this run."""
         base = to_plain(RECIPES[self.recipe].record) if self.recipe in RECIPES else {}
-        mine = to_plain(self.record)
+        mine = write_read_fields(self.played)
         words = ["moiety", "run", self.recipe, "--methods", self.method, "--seed", str(self.seed)]
         for path, value in list_differences(base, mine):
             if path not in ("methods", "seed", "seeds", "note", "engine"):
@@ -133,7 +138,7 @@ def make_recipe_start(spec: RunSpec, built: RunInputs) -> Start:
         rounds=built.rounds,
         command=spec.command,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        config=to_plain(spec.record),
+        config=write_read_fields(spec.played),
         environment=describe_environment(),
         classes=list(built.classes),
         num_seen=built.num_seen,
@@ -143,5 +148,5 @@ def make_recipe_start(spec: RunSpec, built: RunInputs) -> Start:
         num_parameters=sum(t.numel() for t in built.method.model.params.values()),
         constant_bytes=sum(t.numel() * t.element_size() for t in built.method.constants.values()),
         note=spec.record.note,
-        texts=NETS[spec.record.net.kind].tokens,
+        texts=reads_texts(spec.record.net),
     )

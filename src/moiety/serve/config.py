@@ -2,64 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Generator
 
 from moiety.core.types import Params
 from moiety.models.base import FeatureModel
-from moiety.models.blocks import Sizes
-from moiety.models.cnn import cnn
 from moiety.models.gated import Common, GatedExperts, gated_experts
-from moiety.models.graph import graphnet
 from moiety.models.llama import rebuild_llama
 from moiety.models.mixture import mixture
-from moiety.models.mlp import mlp
-from moiety.models.normed import normed
-from moiety.models.resnet import rebuild_resnet
-from moiety.models.transformer import gpt
-from moiety.models.vgg import vgg
-from moiety.models.vit import vit
+from moiety.models.networks import NETWORKS
 from moiety.serve.choose import Plain, Routed
 
-
-def rebuild_gpt(
-    rng: Generator, *, vocabulary: int, context: int, shared_blocks: Sequence[int], tied: bool,
-    lift: float, **widths: Any,
-) -> FeatureModel:  # fmt: skip
-    """Build a decoder again."""
-    sizes, shared = read_block_sizes(**widths), tuple(shared_blocks)
-    made = gpt(vocabulary, context, sizes, rng, shared_blocks=shared, tied=tied)
-    return replace(made, lift=lift)
-
-
-def rebuild_vit(
-    rng: Generator, *, shape: Sequence[int], classes: int, shared_blocks: Sequence[int],
-    lift: float, **widths: Any,
-) -> FeatureModel:  # fmt: skip
-    """Build a transformer of patches again."""
-    made = vit(shape, classes, read_block_sizes(**widths), rng, shared_blocks=tuple(shared_blocks))
-    return replace(made, lift=lift)
-
-
-def read_block_sizes(width: int, heads: Sequence[int], hidden: Sequence[int], head: int) -> Sizes:
-    """Read the widths of blocks."""
-    return Sizes(width, tuple(heads), tuple(hidden), head)
-
-
 REBUILD: Mapping[str, Callable[..., FeatureModel]] = {
-    "mlp": lambda rng, widths: mlp(widths, rng),
-    "normed": lambda rng, widths, norm: normed(widths, rng, norm=norm),
-    "cnn": lambda rng, shape, classes, **sizes: cnn(shape, classes, rng, **sizes),
-    "vgg": lambda rng, shape, classes, **sizes: vgg(shape, classes, rng, **sizes),
-    "resnet": lambda rng, **config: rebuild_resnet(rng, config),
-    "gcn": lambda rng, widths, dropout: graphnet("gcn", widths, rng, dropout=dropout),
-    "sage": lambda rng, widths, dropout: graphnet("sage", widths, rng, dropout=dropout),
-    "gpt": rebuild_gpt,
-    "vit": rebuild_vit,
+    **{name: entry.rebuild for name, entry in NETWORKS.items()},
     "llama": rebuild_llama,
     "mixture": lambda _, **sizes: mixture(**sizes),
 }

@@ -4,76 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
-import tyro
 
 from moiety.core.errors import RunError, UsageError
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
+from moiety.models.networks import NETWORKS
 from moiety.ops.text import write_command
-from moiety.recipes import RECIPES, RecipeEntry
 from moiety.recipes.build import REFERENCE
-from moiety.recipes.fields import override_fields, read_fields, suggest_names
+from moiety.recipes.fields import suggest_names
 from moiety.recipes.record import Federation
-from moiety.run.echo import echo, echo_warning
-
-T = TypeVar("T")
+from moiety.run.echo import echo_warning
 
 
-def parse_words(
-    kind: type[T], words: Sequence[str], *, prog: str, about: str, default: Any = None
-) -> T:
-    """Parse words into a record; prints help and exits by itself, with 2 where they do not fit."""
-    extra = {} if default is None else {"default": default}
-    return tyro.cli(
-        kind,
-        args=list(words),
-        prog=f"moiety {prog}",
-        description=about,
-        config=(tyro.conf.HelptextFromCommentsOff,),
-        **extra,
-    )
-
-
-def take_recipe(words: Sequence[str], command: str) -> tuple[str, RecipeEntry, list[str]]:
-    """Take the recipe's name off the words."""
-    if not words or words[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:18} {recipe.about}" for name, recipe in RECIPES.items())
-        echo(f"usage: moiety {command} RECIPE [--field value ...]\n\nrecipes:\n{lines}\n")
-        echo(f"moiety {command} RECIPE --help lists the fields of a recipe.")
-        raise SystemExit(0 if words else 2)
-    if words[0] not in RECIPES:
-        raise UsageError(f"unknown recipe {words[0]!r}{suggest_names(words[0], RECIPES)}")
-    return words[0], RECIPES[words[0]], list(words[1:])
-
-
-def apply_fields_file(record: Federation, words: Sequence[str]) -> tuple[Federation, list[str]]:
-    """Apply the file named by ``--config``, before the words that override it."""
-    rest, words = [], list(words)
-    while words:
-        word = words.pop(0)
-        name, eq, value = word.partition("=")
-        if name != "--config":
-            rest.append(word)
-            continue
-        if not eq and not words:
-            raise UsageError("--config needs a TOML file of fields")
-        try:
-            record = override_fields(record, read_fields(Path(value if eq else words.pop(0))))
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    return record, rest
-
-
-def check_record(record: Federation) -> Federation:
-    """Check names and numbers before anything is built."""
+def check_names(record: Federation) -> None:
+    """Refuse methods and a network that are not there."""
     for method in record.methods:
         if method not in METHODS and method != REFERENCE:
             raise UsageError(
                 f"unknown method {method!r}{suggest_names(method, [*METHODS, REFERENCE])}"
             )
+    if record.net not in NETWORKS:
+        raise UsageError(f"unknown network {record.net!r}{suggest_names(record.net, NETWORKS)}")
+
+
+def check_record(record: Federation) -> Federation:
+    """Check names and numbers before anything is built."""
+    check_names(record)
     if record.engine not in ENGINES and record.engine != "auto":
         near = suggest_names(record.engine, ["auto", *ENGINES])
         raise UsageError(f"unknown engine {record.engine!r}{near}")

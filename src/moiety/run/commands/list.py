@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moiety.data.datasets import DATASETS
 from moiety.engine.choose import ENGINES
 from moiety.methods import METHODS
+from moiety.models.networks import NETWORKS
 from moiety.ops.text import align_columns
 from moiety.recipes import RECIPES
-from moiety.recipes.nets import NETS
-from moiety.run.commands.common import parse_words
+from moiety.run.commands.arguments import parse_words, read_summary
 from moiety.run.echo import echo, echo_json
 
 
@@ -30,13 +29,10 @@ class ListArguments:
 def list_catalogue() -> Mapping[str, Mapping[str, str]]:
     """Say what there is, by kind and name."""
     return {
-        "methods": {
-            name: (inspect.getdoc(entry.make) or "").partition("\n")[0]
-            for name, entry in METHODS.items()
-        },
+        "methods": {name: read_summary(entry.make) for name, entry in METHODS.items()},
         "recipes": {name: recipe.about for name, recipe in RECIPES.items()},
         "engines": {"auto": "whichever is faster for the model and device", **ENGINES},
-        "networks": {name: kind.about for name, kind in NETS.items()},
+        "networks": {name: read_summary(entry.make) for name, entry in NETWORKS.items()},
         "data sets": {
             name: f"{entry.about} (needs {entry.needs})" for name, entry in DATASETS.items()
         },
@@ -45,7 +41,7 @@ def list_catalogue() -> Mapping[str, Mapping[str, str]]:
 
 def do_list(words: Sequence[str]) -> int:
     """List."""
-    about = "List methods, recipes, engines, networks (--net.kind) and data sets."
+    about = "List methods, recipes, engines, networks (--net) and data sets."
     said = parse_words(ListArguments, words, prog="list", about=about)
     found = list_catalogue()
     if said.json:

@@ -13,7 +13,7 @@ from moiety.core.errors import RunError
 from moiety.core.ledger import read_ledger as read_ledger
 from moiety.data.tables import Columns
 from moiety.ops.text import align_columns
-from moiety.run.commands.common import parse_words
+from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.predict import open_model
 from moiety.run.echo import echo, echo_json
 from moiety.run.loop import LEDGER

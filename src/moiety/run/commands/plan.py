@@ -20,7 +20,8 @@ from moiety.plan.outline import AbstractRun, abstract_run
 from moiety.recipes.population import Partition
 from moiety.recipes.record import Federation
 from moiety.run.cohort import choose_cohort_rule
-from moiety.run.commands.common import apply_fields_file, check_record, parse_words, take_recipe
+from moiety.run.commands.common import check_record
+from moiety.run.commands.recipe import parse_recipe
 from moiety.run.echo import echo, echo_json, echo_warning
 
 PACE = (
@@ -30,8 +31,8 @@ PACE = (
 
 EXAMPLES = """
 examples:
-  moiety plan ddome-fashion --net.kind normed --net.hidden 512 512 --participation.size 4
-  moiety plan ddome-fashion --net.kind normed --net.hidden 2048 2048 --link-mbit 1000 --flops 5e9
+  moiety plan ddome-fashion --net normed --normed.hidden 512 512
+  moiety plan ddome-fashion --net normed --normed.hidden 2048 2048 --flops 5e9
 """
 
 MEASURED = "measured"
@@ -71,12 +72,8 @@ class PlanArguments:
 
 def do_plan(words: Sequence[str]) -> int:
     """Plan."""
-    name, recipe, rest = take_recipe(words, "plan")
-    record, rest = apply_fields_file(recipe.record, rest)
     about = f"Say what a recipe would cost, and which method to choose.\n{EXAMPLES}"
-    said = parse_words(
-        PlanArguments, rest, prog=f"plan {name}", about=about, default=PlanArguments(record)
-    )
+    _, said = parse_recipe(words, "plan", about, PlanArguments)
     record, setting = check_record(said.record), read_setting(said)
     plan = abstract_run(record, record.seed, partial(draw_first_cohort, record))
     told = forecast_methods(plan, setting)

@@ -12,7 +12,8 @@ import tyro
 from moiety.core.errors import RunError
 from moiety.data.tables import Columns
 from moiety.ops.text import write_command
-from moiety.run.commands.common import check_folder, check_writable, parse_words
+from moiety.run.commands.arguments import parse_words
+from moiety.run.commands.common import check_folder, check_writable
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.group import GROUP
 from moiety.serve.predictions import Predictions

@@ -10,7 +10,8 @@ import tyro
 
 from moiety.core.errors import RunError
 from moiety.core.ledger import read_ledger
-from moiety.run.commands.common import check_folder, parse_words
+from moiety.run.commands.arguments import parse_words
+from moiety.run.commands.common import check_folder
 from moiety.run.echo import echo, echo_json
 from moiety.run.group import list_members
 from moiety.run.loop import LEDGER

@@ -14,13 +14,11 @@ from moiety.engine.choose import RANK_ENGINES
 from moiety.engine.ranks import leave_ranks
 from moiety.recipes.record import Federation
 from moiety.run.commands.common import (
-    apply_fields_file,
     check_record,
     explain_stop,
-    parse_words,
-    take_recipe,
     write_runs_report,
 )
+from moiety.run.commands.recipe import parse_recipe
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.folders import hold_for_all, hold_new_folder
 from moiety.run.group import start_group
@@ -55,12 +53,7 @@ class RunArguments:
 
 def do_run(words: Sequence[str]) -> int:
     """Run."""
-    name, recipe, rest = take_recipe(words, "run")
-    record, rest = apply_fields_file(recipe.record, rest)
-    about = f"{recipe.about}\n{EXAMPLES}"
-    said = parse_words(
-        RunArguments, rest, prog=f"run {name}", about=about, default=RunArguments(record)
-    )
+    name, said = parse_recipe(words, "run", f"{{about}}\n{EXAMPLES}", RunArguments)
     record = check_record(said.record)
     ranks = join_recorded_ranks(record)
     if record.engine in RANK_ENGINES and ranks.size == 1:

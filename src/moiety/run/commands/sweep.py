@@ -18,13 +18,12 @@ from moiety.ops.text import align_columns
 from moiety.recipes.build import build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.record import Federation
+from moiety.recipes.renamed import refuse_old_names
 from moiety.run.commands.common import (
-    apply_fields_file,
     check_record,
-    parse_words,
-    take_recipe,
     write_runs_report,
 )
+from moiety.run.commands.recipe import nest_value, parse_recipe, refuse_names
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.evaluate import average_accuracy
 from moiety.run.folders import hold_folder, hold_new_folder
@@ -79,12 +78,8 @@ class Trial:
 
 def do_sweep(words: Sequence[str]) -> int:
     """Sweep."""
-    name, recipe, rest = take_recipe(words, "sweep")
-    record, rest = apply_fields_file(recipe.record, rest)
     about = f"Choose fields by validation accuracy.\n{EXAMPLES}"
-    said = parse_words(
-        SweepArguments, rest, prog=f"sweep {name}", about=about, default=SweepArguments(record)
-    )
+    name, said = parse_recipe(words, "sweep", about, SweepArguments)
     record = check_record(said.record)
     if len(record.methods) != 1 or not said.tries:
         raise UsageError("a sweep needs one method and values: --methods ddome --try ddome.k=1,2")
@@ -128,6 +123,7 @@ def parse_try(text: str, record: Federation) -> tuple[str, list[Any]]:
         raise UsageError(f"--try {text!r}; write FIELD=V1,V2,..., e.g. local.lr=0.01,0.1")
     values = [parse_word(one) for one in raw.split(",")]
     try:
+        refuse_old_names([path], record.net)
         for value in values:
             override_fields(record, nest_value(path, value))
     except ValueError as error:
@@ -141,17 +137,6 @@ def parse_word(word: str) -> Any:
         return json.loads(word)
     except json.JSONDecodeError:
         return word
-
-
-def nest_value(path: str, value: Any) -> Mapping[str, Any]:
-    """Nest a value by its dotted path.
-
-    >>> nest_value("local.lr", 0.1)
-    {'local': {'lr': 0.1}}
-    """
-    for name in reversed(path.replace("-", "_").split(".")):
-        value = {name: value}
-    return value
 
 
 def iterate_grid(values: Mapping[str, list[Any]]) -> Iterator[Mapping[str, Any]]:
@@ -175,6 +160,7 @@ def check_combinations(
         raise UsageError(f"--search {said.search!r}; choose grid, random or tpe")
     for chosen in iterate_grid(values):
         one = check_record(set_values(record, chosen))
+        refuse_names(list(chosen), one)
         brief = replace(one.common, epochs=min(1, one.common.epochs))
         try:
             built = build_run(replace(one, common=brief), one.methods[0], one.seed)
