@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moiety.core.protocols import Descent, Method, PredictsUpdate
+from moiety.core.protocols import Method
 from moiety.core.rows import transform_rows
+from moiety.core.solver import Descent, PredictsUpdate
 from moiety.core.state import Job, Record, State, count_bytes
 from moiety.core.types import Params
 from moiety.engine.work import make_reply

@@ -58,7 +58,6 @@ class Commit:
             params={**params, **frozen},
             server=server,
             optimizer_state={name: one.close()[0] for name, one in self.optimizer_state.items()},
-            extra=state.extra if merged.extra is None else merged.extra,
         )
 
 
