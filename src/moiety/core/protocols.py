@@ -199,6 +199,9 @@ class Method:
         first: where the parameters start, if not where the model says.
         gated: the axis whose load the ledger shows.
         store: where the whole lives during a round.
+        worker_means: sections of the travelling memory that are the mean, over all workers, of a
+            term that each of them keeps (a control variate) -> how many workers there are. They
+            begin at zero; a reply brings the change of its worker's term.
         constants: what every worker downloads once and nobody trains.
     """
 
@@ -215,6 +218,7 @@ class Method:
     gated: str | None = None
     first: Params | None = None
     store: Callable[[Params, Axes], Store] = LocalStore
+    worker_means: Mapping[str, int] = field(default_factory=dict)
     constants: Params = field(default_factory=dict)
 
 
