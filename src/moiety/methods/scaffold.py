@@ -17,8 +17,8 @@ from moiety.solve.control import CONTROL, control_drift
 
 CANNOT = {
     "losses_fall": (
-        "a worker descends on the mean loss of all workers, but reports that on its own rows, which "
-        "need not fall: with two classes of six it is lowest where the others' are forgotten"
+        "a worker descends on the mean loss of all workers, but reports that on its own rows, "
+        "which need not fall: with two classes of six it is lowest where the others' are forgotten"
     ),
 }
 
