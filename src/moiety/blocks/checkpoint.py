@@ -37,7 +37,7 @@ from moiety.core.checkpoints import (
     prune_checkpoints,
 )
 from moiety.core.errors import suggest_checkpoint
-from moiety.core.protocols import Solve
+from moiety.core.solver import Solve
 from moiety.core.types import Params
 from moiety.engine.ranks import Ranks
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from moiety.core.protocols import Solve
 from moiety.core.rows import OpenRows
+from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
 from moiety.core.transfers import Transfers
 from moiety.core.types import Memory

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 
-from moiety.core.protocols import Solve
 from moiety.core.rows import OpenRows
+from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
 from moiety.core.transfers import Transfers
 from moiety.core.types import Memory

@@ -231,19 +231,22 @@ class DrawBack:
     commit of one reply is FedAsync's convex combination, and a mean over K replies FedBuff's
     ``x + (1/K) sum s (x_w - x_0)``. A weight in the precision would do neither: a mean over
     holders divides it out again. Memory that travels with a piece gets ``x + s (x_w - x)``, s at
-    most 1, in either case: a mean of squares must not fall below 0.
+    most 1, in either case: a mean of squares must not fall below 0. The change of a worker's term
+    of a mean over workers counts whole however late, or the mean would be of other terms.
 
     Args:
         schedule: the rule.
         round: that is committed.
         store: the server's model.
         optimizer_state: section -> the memory that travels.
+        worker_means: sections of it that are means over workers.
     """
 
     schedule: Schedule
     round: int
     store: Store
     optimizer_state: Mapping[str, Store]
+    worker_means: Mapping[str, int]
 
     def __call__(self, job: Job, reply: Reply) -> Reply:
         late, part = self.round - job.round, reply.share.part
@@ -255,7 +258,11 @@ class DrawBack:
         optimizer_state = {}
         for name, tensors in reply.optimizer_state.items():
             held = self.optimizer_state[name].take(part)
-            optimizer_state[name] = blend_pieces(held, held, tensors, min(follow, 1.0))
+            optimizer_state[name] = (
+                tensors
+                if name in self.worker_means
+                else blend_pieces(held, held, tensors, min(follow, 1.0))
+            )
         piece = blend_pieces(here, since, reply.piece, follow)
         return replace(reply, piece=piece, optimizer_state=optimizer_state)
 
@@ -264,7 +271,8 @@ def begin_draw_back(rounds: AsynchronousRounds, state: State) -> DrawBack:
     """Begin to draw back the replies of a commit."""
     method = rounds.method
     store = method.store(state.params, method.model.axes)
-    return DrawBack(rounds.schedule, state.round, store, open_optimizer_stores(method, state))
+    sections = open_optimizer_stores(method, state.optimizer_state)
+    return DrawBack(rounds.schedule, state.round, store, sections, method.worker_means)
 
 
 def blend_pieces(here: Params, since: Params, there: Params, follow: float) -> Params:
