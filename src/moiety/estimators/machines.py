@@ -89,7 +89,7 @@ class ShardEngine:
             (delayed(run_shard_job)(solve, j, self.opened[j.worker], self.classes) for j in jobs),
         )
         spent = time.perf_counter() - begun[0], time.thread_time() - begun[1]
-        self.memory |= {work.reply.worker: work.memory for work in works if work.memory}
+        self.memory.update({work.reply.worker: work.memory for work in works if work.memory})
         self.exchanges.append(Exchange(tuple(works), sum(j.down_bytes for j in jobs), *spent))
         known = {work.reply.worker: work.columns for work in works}
         agree_on_columns([known.get(worker) for worker in range(len(self.opened))])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +23,11 @@ from moiety.mixtures.model import Mixture
 from moiety.mixtures.reduce import ReductionConfig, ReductionResult, reduce_fits
 from moiety.mixtures.worker import compute_weight_factor
 from moiety.models.mixture import WHOLE, MixtureForm
+
+
+def open_first_stream() -> np.random.Generator:
+    """Open the stream of the seed 0."""
+    return np.random.default_rng(0)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Transport:
     """
 
     recipe: ReductionConfig
-    draw: Callable[[], np.random.Generator] = partial(np.random.default_rng, 0)
+    draw: Callable[[], np.random.Generator] = open_first_stream
     form: MixtureForm = WHOLE
     told: bool = False
 
@@ -117,7 +121,9 @@ def read_fits(replies: Sequence[Reply], form: MixtureForm = WHOLE) -> SentFits:
     )
     values = [ratio * _find_number(one, "loglik", np.nan)
               for one, ratio in zip(replies, ratios, strict=True)]  # fmt: skip
-    return SentFits(fits, gather_support(replies, [fit.rows for fit in fits]), factor, np.array(values))
+    return SentFits(
+        fits, gather_support(replies, [fit.rows for fit in fits]), factor, np.array(values)
+    )
 
 
 def read_fit(reply: Reply, form: MixtureForm) -> LocalFit:

@@ -39,12 +39,12 @@ class PooledStep:
 
     Args:
         prior: ridge and variance floor.
-        x_SD: the support in the units of the mixture, with the constant.
+        support: covariates, [S, D], in the units of the mixture, with the constant.
         form: how the mixture lies in tensors.
     """
 
     prior: Prior
-    x_SD: Array
+    support: Array
     form: MixtureForm = FREE
 
     def __call__(
@@ -52,7 +52,7 @@ class PooledStep:
     ) -> tuple[Params, Memory]:
         del held
         here = PooledPoint(self.form.read(params), unpack_sums(merged), 1.0)
-        moved, best = step_pooled(here, self.recall(memory), self.prior, self.x_SD)
+        moved, best = step_pooled(here, self.recall(memory), self.prior, self.support)
         kept = {
             "mixture": self.form.write(best.mixture, {}),
             "sums": pack_sums(best.sums),
