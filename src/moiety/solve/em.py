@@ -20,7 +20,7 @@ from moiety.mixtures.worker import FitTask, WorkerFit, WorkerRows, fit_worker
 from moiety.models.mixture import EXPERTS, GATE, WHOLE, MixtureForm
 
 DrawRng = Callable[[Job], np.random.Generator]
-FIT = "fit"  # what a worker remembers of its fit
+FIT = "fit"  # the section of what a worker remembers of its fit
 
 
 def open_address(job: Job) -> np.random.Generator:
@@ -91,27 +91,33 @@ class LocalEM:
         return carry["update"]
 
     def read_through(self, job: Job, rows: WorkerRows, /) -> tuple[Update, Record]:
-        """Do a job on rows that are read as often as need be; its losses are those of EM."""
+        """Do a job on rows that are read as often as need be; its losses are those of EM.
+
+        The worker remembers whether EM converged, and which columns were constant.
+        """
         fit, update = self.fit(job, rows)
         losses = [-value / fit.learned.rows for value in fit.learned.trace]
         mean = sum(losses) / len(losses)
         ends = losses[0], losses[-1]
-        return update, Record(len(losses) - 1, int(fit.count), *ends, mean, job.round)
+        record = Record(len(losses) - 1, int(fit.count), *ends, mean, job.round)
+        known = {
+            "converged": torch.tensor(fit.learned.fit.converged),
+            "constant": torch.from_numpy(~fit.learned.scale.kept),
+        }
+        return replace(update, memory={FIT: known}), record
 
     def fit(self, job: Job, rows: WorkerRows) -> tuple[WorkerFit, Update]:
-        """Fit, and lay out what is sent and what is remembered."""
+        """Fit, and lay out what is sent."""
         blank = not any(job.piece[name].any() for name in (GATE, EXPERTS) if name in job.piece)
         task = self.task if blank else replace(self.task, start=self.form.read(job.piece))
         fit = fit_worker(rows, task, self.draw(job))
-        memory = {FIT: {"converged": torch.tensor(fit.learned.fit.converged),
-                        "constant": torch.from_numpy(~fit.learned.scale.kept)}}  # fmt: skip
         like = next(iter(job.piece.values()), torch.zeros((), dtype=torch.double))
         answer = {
             name: make_tensor_like(value, like) for name, value in self.answer(fit).items()
             if value.size
         }  # fmt: skip
         piece = self.form.write(fit.learned.mixture, job.piece)
-        return fit, Update(piece, memory, Precision(fit.learned.rows), answer)
+        return fit, Update(piece, precision=Precision(fit.learned.rows), answer=answer)
 
     def answer(self, fit: WorkerFit) -> dict[str, Array]:
         """Give what goes along with the mixture."""
