@@ -12,9 +12,10 @@ from moiety.estimators import (
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
 )
+from moiety.estimators.machines import ShardEngine
+from moiety.estimators.method import play_refining
 from moiety.estimators.opening import open_shard
-from moiety.estimators.server import make_common_scale, make_pooled_steps
-from moiety.estimators.workers import sum_shard
+from moiety.merge.transport import SentFits
 from moiety.mixtures.em import Prior
 from moiety.mixtures.inputs import Support
 from moiety.mixtures.model import Mixture, add_constant, sort_experts
@@ -268,11 +269,8 @@ def test_a_saturated_gate_does_not_run_away(rows):
     x = rows[0]
     mild = sort_experts(gaussian_mixture(11))
     steep = Mixture(60 * mild.gate, mild.experts)
-    scale = make_common_scale(steep, Support(x, np.ones(len(x))))
-
-    def ask(mixture, scale):
-        return [sum_shard(open_shard(rows, 0, "y"), None, mixture, scale)[0]]
-
-    found = make_pooled_steps(steep, scale, ask, 1, prior=Prior(), x=x)
+    sent = SentFits((), Support(x, np.ones(len(x))), 1.0, np.zeros(0))
+    engine = ShardEngine([open_shard(rows, 0, "y")])
+    found, _ = play_refining(steep, sent, engine, Prior(), 1)
     change = np.abs(add_constant(x) @ (found.gate - steep.gate))
     assert np.sqrt((change**2).mean(0)).max() <= 3.0 + 1e-9

@@ -6,8 +6,6 @@ import torch
 
 from moiety.core.fold import Precision
 from moiety.core.state import Reply, Share
-from moiety.estimators.server import make_pooled_steps, pool_support
-from moiety.estimators.workers import ShardTask
 from moiety.merge.transport import gather_support
 from moiety.mixtures.align import match_experts
 from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS
@@ -16,9 +14,10 @@ from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.fit import Search
 from moiety.mixtures.inputs import LocalFit, Support, prepare_inputs
 from moiety.mixtures.model import Mixture, add_constant
+from moiety.mixtures.pooled import PooledPoint, step_pooled
 from moiety.mixtures.reduce import measure_misfits
-from moiety.mixtures.scale import StandardScale
 from moiety.mixtures.transport import TransportProblem, transport_experts
+from moiety.mixtures.worker import FitTask
 from tests.estimators.worlds import draw, gaussian_mixture
 
 
@@ -28,33 +27,29 @@ def test_support_rows_of_a_merge_stand_for_the_rows_of_their_worker():
         Reply(w, Share(), {}, Precision(float(rows)), {"support": torch.full((sent, 3), float(w))})
         for w, (rows, sent) in enumerate([(10, 2), (4, 4)])
     ]
-    found = gather_support(replies)
+    found = gather_support(replies, [10, 4])
     assert found.weights.tolist() == [5, 5, 1, 1, 1, 1]
     assert found.x[:, 0].tolist() == [0, 0, 1, 1, 1, 1]
 
 
-class Sent:
-    """What ``pool_support`` reads of a machine's answer."""
-
-    def __init__(self, rows, weights):
-        size = len(weights)
-        self.support = np.zeros((size, 2)), np.zeros(size), np.array(weights, float)
-        self.local, self.with_y = LocalFit(None, rows), False
-
-
-def test_support_rows_of_the_estimators_stand_for_the_rows_of_their_machine():
-    """Weights 1 and 3 of a machine of 12 rows: 3 and 9; three of one weight of 6 rows: 2 each."""
-    found = pool_support([Sent(12.0, [1, 3]), Sent(6.0, [5, 5, 5])])
+def test_support_rows_of_unequal_weights_share_the_rows_of_their_worker():
+    """Weights 1 and 3 of a worker of 12 rows: 3 and 9; three of one weight of 6 rows: 2 each."""
+    replies = [
+        Reply(w, Share(), {}, answer={"support": torch.zeros(len(weights), 2),
+                                      "weights": torch.tensor(weights, dtype=torch.double)})
+        for w, weights in enumerate([[1, 3], [5, 5, 5]])
+    ]  # fmt: skip
+    found = gather_support(replies, [12, 6])
     assert found.weights.tolist() == [3, 9, 2, 2, 2]
     assert found.y is None
 
 
-def test_the_support_of_one_machine_is_rounded_up():
-    """2,000 rows of three machines are 667 each; 50 a column from 41 columns on."""
-    task = ShardTask(Search(2), machines=3)
-    assert task.share(3) == 667
-    assert task.share(41) == 684
-    assert ShardTask(Search(2), support=10, machines=4).share(3) == 3
+def test_the_support_of_one_worker_is_rounded_up():
+    """2,000 rows of three workers are 667 each; 50 a column from 41 columns on."""
+    task = FitTask(Search(2), workers=3)
+    assert task.share_support(3) == 667
+    assert task.share_support(41) == 684
+    assert FitTask(Search(2), support=10, workers=4).share_support(3) == 3
 
 
 def coin(*logs) -> CategoricalExperts:
@@ -88,26 +83,18 @@ def test_a_pooled_step_that_fails_twice_is_quartered():
     """Told twice that it fell, the server goes a quarter of the first step from where it began."""
     mixture = gaussian_mixture(4, experts=2)
     x, y = draw(mixture, 400, 1)
-    scale = StandardScale(np.zeros(2), np.ones(2), np.array([True, True]), 0.0, 1.0)
     start = gaussian_mixture(9, experts=2)
-    block, prior, told = (add_constant(x), y, np.ones(400)), Prior(), []
-
-    def ask(at, _):
-        sums = sum_rows(start, [block])
+    sums, prior = sum_rows(start, [(add_constant(x), y, np.ones(400))]), Prior()
+    few = add_constant(1e-6 * x[:20])  # where no gate is steep, no step is cut for its stride
+    at, best, told = start, None, []
+    for fall in (0.0, 1e3, 1e3):
         told.append(at)
-        return [{**sums, "loglik": sums["loglik"] - 1e3 * (len(told) > 1)}]
-
-    few = 1e-6 * x[:20]  # where no gate is steep, no step is cut for its stride
-    found = make_pooled_steps(start, scale, ask, 3, prior=prior, x=few)
-    sums = sum_rows(start, [block])
+        here = PooledPoint(at, {**sums, "loglik": sums["loglik"] - fall}, 1.0)
+        at, best = step_pooled(here, best, prior, few)
     steps = [make_m_step(start, sums, prior, pace=pace) for pace in (1.0, 0.5, 0.25)]
     np.testing.assert_allclose(told[1].gate, steps[0].gate)
     np.testing.assert_allclose(told[2].gate, steps[1].gate)
-    order = np.argsort(found.experts.variances)
-    wanted = np.argsort(steps[2].experts.variances)
-    gate = found.gate[:, order] - found.gate[:, order[-1:]]
-    hand = steps[2].gate[:, wanted] - steps[2].gate[:, wanted[-1:]]
-    np.testing.assert_allclose(gate, hand, rtol=1e-9)
+    np.testing.assert_allclose(at.gate, steps[2].gate)
 
 
 def test_experts_are_carried_until_plan_and_objective_both_rest():

@@ -30,14 +30,14 @@ FOUND = (
     ),
     Mutant(
         "merge", "support rows are not weighed by rows per row sent", "merge/transport.py",
-        "np.full(len(x), reply.precision.scalar / len(x))",
-        "np.full(len(x), reply.precision.scalar)",
+        "one / one.sum() * count", "one * count",
         "hand/test_mixtures.py::test_support_rows_of_a_merge_stand_for_the_rows_of_their_worker",
     ),
     Mutant(
-        "estimators", "support rows are not weighed by rows per row sent", "estimators/server.py",
-        "/ one.support[2].sum() * one.local.rows", "* one.local.rows",
-        "hand/test_mixtures.py::test_support_rows_of_the_estimators_stand_for_the_rows_of_their_machine",
+        "merge", "support rows of a worker all weigh the same", "merge/transport.py",
+        'detach_array(reply.answer["weights"]) if "weights" in reply.answer else np.ones(len(x))',
+        "np.ones(len(x))",
+        "hand/test_mixtures.py::test_support_rows_of_unequal_weights_share_the_rows_of_their_worker",
     ),
     Mutant(
         "mixtures", "a misfit is half of what is documented", "mixtures/reduce.py",
@@ -82,8 +82,8 @@ FOUND = (
         "hand/test_core.py::test_a_server_s_schedule_begins_with_the_first_round",
     ),
     Mutant(
-        "estimators", "a pooled step that fails twice is halved once", "estimators/server.py",
-        "pace = 0.5 * best[3]", "pace = 0.5",
+        "mixtures", "a pooled step that fails twice is halved once", "mixtures/pooled.py",
+        "0.5 * best.pace", "0.5",
         "hand/test_mixtures.py::test_a_pooled_step_that_fails_twice_is_quartered",
     ),
     Mutant(
@@ -127,8 +127,8 @@ FOUND = (
         "hand/test_runs.py::test_truth_is_no_number",
     ),
     Mutant(
-        "estimators", "support rows of a machine are rounded down", "estimators/workers.py",
-        "return -(-wanted // self.machines)", "return wanted // self.machines",
-        "hand/test_mixtures.py::test_the_support_of_one_machine_is_rounded_up",
+        "mixtures", "support rows of a worker are rounded down", "mixtures/worker.py",
+        "return -(-wanted // self.workers)", "return wanted // self.workers",
+        "hand/test_mixtures.py::test_the_support_of_one_worker_is_rounded_up",
     ),
 )  # fmt: skip

@@ -14,16 +14,18 @@ from moiety.core.store import LocalStore
 from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
 from moiety.estimators import DistributedMixtureOfExpertsClassifier
-from moiety.estimators.server import pool_support
+from moiety.estimators.machines import ShardEngine
 from moiety.estimators.shards import HeldShard
-from moiety.estimators.workers import ShardTask as Asked
-from moiety.estimators.workers import fit_shard
 from moiety.merge.transport import Transport
 from moiety.methods.dmoe import demo, dmoe
 from moiety.methods.task import Task
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.inputs import Support
+from moiety.mixtures.learn import learn_rows
 from moiety.mixtures.logit import pack_symmetric, unpack_symmetric
+from moiety.mixtures.model import Mixture, count_mixture_parameters
 from moiety.mixtures.reduce import ReductionConfig, reduce_mixtures
-from moiety.models.mixture import mixture, read_mixture, write_mixture
+from moiety.models.mixture import FREE, WHOLE, MixtureModel, mixture
 from moiety.models.mlp import linear
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.serve.config import rebuild_model
@@ -51,34 +53,47 @@ def shard_of(rows: TableRows) -> HeldShard:
 
 
 def fitted():
-    """Fit the demo's workers twice: by the engine, and as the estimators' machines do."""
+    """Fit the demo's workers twice: by an engine, and by the plain function on plain arrays."""
     method, data = problem()
     jobs = jobs_of(method, data)
     replies = list(Serial(data.__getitem__).map(method.solve, jobs))
-    asked = Asked(method.solve.search, np.arange(2), method.solve.support)
-    sent = [
-        fit_shard(shard_of(data[job.worker]), asked, np.random.default_rng(seed))
-        for job in jobs
-        for seed in [int(method.solve.plan(data[job.worker].size, job).seeds[0])]
-    ]
-    return method, data, replies, sent
+    alone = []
+    for job in jobs:
+        rng = np.random.default_rng(int(method.solve.plan(data[job.worker].size, job).seeds[0]))
+        x, y, weights = shard_of(data[job.worker]).rows
+        learned = learn_rows((x, y, weights), method.solve.task.search, rng)
+        alone.append((learned, x[rng.choice(len(x), min(64, len(x)), replace=False)]))
+    return method, data, replies, alone
 
 
-def test_a_worker_fits_what_the_estimators_machine_fits():
-    _, data, replies, sent = fitted()
-    for reply, one in zip(replies, sent, strict=True):
-        found = read_mixture(reply.piece)
-        np.testing.assert_allclose(found.gate, one.local.mixture.gate, rtol=1e-10, atol=1e-10)
-        wanted = one.local.mixture.experts.coef
+def test_a_worker_fits_what_it_would_fit_alone():
+    _, data, replies, alone = fitted()
+    for reply, (learned, support) in zip(replies, alone, strict=True):
+        found = WHOLE.read(reply.piece)
+        np.testing.assert_allclose(found.gate, learned.mixture.gate, rtol=1e-10, atol=1e-10)
+        wanted = learned.mixture.experts.coef
         np.testing.assert_allclose(found.experts.coef, wanted, rtol=1e-10, atol=1e-10)
         information = unpack_symmetric(reply.answer["information"].numpy())
-        np.testing.assert_allclose(information, one.local.information, rtol=1e-9, atol=1e-9)
-        np.testing.assert_array_equal(reply.answer["support"].numpy(), one.support[0])
+        np.testing.assert_allclose(information, learned.information, rtol=1e-9, atol=1e-9)
+        np.testing.assert_array_equal(reply.answer["support"].numpy(), support)
         rows = data[reply.worker].size
         assert reply.precision.scalar == reply.record.rows == rows
-        loss = -one.log_likelihood / rows
-        assert reply.record.loss_last == pytest.approx(loss, rel=1e-9)
+        assert reply.record.loss_last == pytest.approx(-learned.trace[-1] / rows, rel=1e-9)
         assert reply.record.loss_first == pytest.approx(np.log(2))  # all zeros: a coin
+
+
+def test_the_engine_of_shards_runs_the_same_jobs():
+    """Rows taken step by step, and rows read through, give the same replies."""
+    method, data, replies, _ = fitted()
+    engine = ShardEngine([shard_of(data[worker]) for worker in sorted(data)], np.arange(2))
+    for reply, other in zip(replies, engine.map(method.solve, jobs_of(method, data)), strict=True):
+        for name, tensor in {**reply.piece, **reply.answer}.items():
+            torch.testing.assert_close({**other.piece, **other.answer}[name], tensor)
+        assert (other.precision, other.up_bytes) == (reply.precision, reply.up_bytes)
+        assert other.record.loss_last == pytest.approx(reply.record.loss_last, rel=1e-9)
+    (exchange,) = engine.exchanges
+    assert exchange.up_bytes == sum(reply.up_bytes for reply in replies)
+    assert exchange.down_bytes == 6 * 8 * 24
 
 
 def merge_all(merge, params, axes, replies):
@@ -88,16 +103,17 @@ def merge_all(merge, params, axes, replies):
     return under_way.close()
 
 
-def test_the_merge_is_the_estimators_reduction():
-    method, _, replies, sent = fitted()
+def test_the_merge_is_the_reduction_of_the_fits():
+    method, _, replies, alone = fitted()
     merged = merge_all(method.merge, initialise_state(method).params, method.model.axes, replies)
+    rows = [np.full(len(x), learned.rows / len(x)) for learned, x in alone]
     wanted = reduce_mixtures(
-        [one.local for one in sent],
-        pool_support(sent),
+        [learned.local() for learned, _ in alone],
+        Support(np.concatenate([x for _, x in alone]), np.concatenate(rows)),
         ReductionConfig(2, screen=False),
         np.random.default_rng(0),
     )
-    found = read_mixture(merged.params)
+    found = WHOLE.read(merged.params)
     np.testing.assert_allclose(found.gate, wanted.mixture.gate, rtol=1e-6, atol=1e-6)
     coef = wanted.mixture.experts.coef
     np.testing.assert_allclose(found.experts.coef, coef, rtol=1e-6, atol=1e-6)
@@ -133,6 +149,34 @@ def test_probabilities_by_hand():
     torch.testing.assert_close(told, wanted.double())
 
 
+def test_a_predictive_mean_by_hand():
+    """Gate odds 3 : 1; lines 2 + x and -2: at x = 1 the mean is 3/4 * 3 - 1/4 * 2."""
+    experts = GaussianExperts(np.array([[2.0, -2.0], [1.0, 0.0]]), np.ones(2))
+    made = Mixture(np.array([[np.log(3), 0.0], [0.0, 0.0]]), experts)
+    for form in (FREE, WHOLE):
+        model = MixtureModel(form.write(made, {}), {}, form)
+        told = model.logits(model.params, {"x": torch.tensor([[1.0]])}, {})
+        torch.testing.assert_close(told, torch.tensor([[1.75]], dtype=torch.double))
+
+
+@pytest.mark.parametrize("experts", [1, 3])
+@pytest.mark.parametrize("classes", [0, 2, 4])
+def test_free_columns_are_all_that_is_sent(experts, classes):
+    """The last gate column and the last class are 0 by convention, and come back as such."""
+    rng = np.random.default_rng(0)
+    gate, width = rng.normal(size=(3, experts)), (3, experts, classes)[: 3 if classes else 2]
+    coef = rng.normal(size=width)
+    family = CategoricalExperts(coef - coef[..., -1:]) if classes else GaussianExperts(
+        coef, rng.uniform(1, 2, experts))  # fmt: skip
+    made = Mixture(gate - gate[:, -1:], family)
+    sent = FREE.write(made, {})
+    assert sum(tensor.numel() for tensor in sent.values()) == count_mixture_parameters(made)
+    back = FREE.read(sent)
+    np.testing.assert_array_equal(back.gate, made.gate)
+    np.testing.assert_array_equal(back.experts.coef, made.experts.coef)
+    assert type(back.experts) is type(made.experts)
+
+
 def test_a_model_is_rebuilt_from_its_config():
     model = mixture(3, 2, 4)
     again = rebuild_model(model.config())
@@ -140,7 +184,7 @@ def test_a_model_is_rebuilt_from_its_config():
         n: t.shape for n, t in model.params.items()
     }
     assert not any(t.any() for t in model.redraw(torch.Generator()).values())
-    same = write_mixture(read_mixture(model.params), model.params)
+    same = WHOLE.write(WHOLE.read(model.params), model.params)
     assert all(torch.equal(same[name], model.params[name]) for name in same)
 
 

@@ -17,22 +17,22 @@ import numpy as np
 from joblib import delayed
 
 from moiety.estimators.criteria import compute_label_entropy
-from moiety.estimators.exchange import run_shard_jobs
+from moiety.estimators.machines import encode_shard_rows, run_shard_jobs
 from moiety.estimators.opening import LazyShard, materialise_shard
-from moiety.estimators.server import make_common_scale, measure_centre
-from moiety.estimators.shards import Shard, compute_weight_factor
+from moiety.estimators.shards import Shard
 from moiety.estimators.standard_errors import (
     StandardisedMixture,
     derive_errors,
     standardise_with_inverse,
 )
-from moiety.estimators.workers import encode_shard_rows
 from moiety.mixtures.em import cut_block
 from moiety.mixtures.information import observed_information
 from moiety.mixtures.inputs import Support
 from moiety.mixtures.learn import standardise_rows
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture, add_constant, count_mixture_parameters, log_density
+from moiety.mixtures.pooled import make_common_scale, measure_centre
+from moiety.mixtures.worker import compute_weight_factor
 
 
 @dataclass(frozen=True)

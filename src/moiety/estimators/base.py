@@ -13,7 +13,6 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from moiety.estimators.criteria import Criteria
 from moiety.estimators.options import check_amount, check_whole_number
-from moiety.estimators.shards import compute_weight_factor
 from moiety.mixtures.em import Prior
 from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.fit import STARTS, RowArrays, Search
@@ -28,6 +27,7 @@ from moiety.mixtures.model import (
     responsibilities,
 )
 from moiety.mixtures.published import solve_published
+from moiety.mixtures.worker import compute_weight_factor
 
 
 def make_numpy_generator(random_state: Any) -> np.random.Generator:

@@ -5,27 +5,18 @@ Letters: M machines, K experts.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 from typing import Any
 
 import numpy as np
-from joblib import delayed
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.assess import Assessment, assess_shards
 from moiety.estimators.base import ALGORITHMS, MixtureEstimator, make_numpy_generator
-from moiety.estimators.exchange import (
-    NO_TRAFFIC,
-    ExchangeTraffic,
-    Machines,
-    OpenedShards,
-    refine_on_machines,
-    run_shard_jobs,
-)
+from moiety.estimators.exchange import NO_TRAFFIC, ExchangeTraffic, Spent, make_exchange_ledger
+from moiety.estimators.machines import OpenedShards, ShardEngine
 from moiety.estimators.merging import (
     agree_on_names,
     check_merge_support,
@@ -33,25 +24,22 @@ from moiety.estimators.merging import (
     collect_local_fits,
     collect_mixtures,
 )
+from moiety.estimators.method import make_fit_method, play_fit, play_refining
 from moiety.estimators.opening import LazyShard, ShardColumns, open_shard
-from moiety.estimators.options import check_whole_number
-from moiety.estimators.server import (
-    ExchangeLedger,
-    balance_weights,
-    check_reduction,
-    pool_support,
-    reduce_fits,
-    unreduced_log_density,
-)
+from moiety.estimators.options import check_reduction, check_whole_number
 from moiety.estimators.shards import Shard, agree_on_columns
-from moiety.estimators.workers import ShardReply, ShardTask, fit_shard
+from moiety.merge.transport import read_fits, read_reduction
 from moiety.mixtures.em import Prior
 from moiety.mixtures.fit import STARTS
 from moiety.mixtures.inputs import LocalFit, Support
-from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture, count_mixture_parameters
-from moiety.mixtures.reduce import ReductionConfig, ReductionResult
+from moiety.mixtures.logit import Array, log_sum_exp
+from moiety.mixtures.model import Mixture, count_mixture_parameters, log_density
+from moiety.mixtures.reduce import ReductionConfig, ReductionResult, reduce_fits
 from moiety.mixtures.screen import are_incompatible
+from moiety.mixtures.worker import FitTask
+from moiety.models.mixture import FREE
+from moiety.server.mixtures import JUDGEMENT
+from moiety.solve.em import FIT
 
 
 class DistributedEstimator(MixtureEstimator):
@@ -80,15 +68,25 @@ class DistributedEstimator(MixtureEstimator):
         opened = self._open(shards)
         self._note_columns([shard.columns for shard in opened])
         agreement = self._agree(opened)
-        task = self._task(len(opened))
         streams = make_numpy_generator(self.random_state).spawn(len(opened) + 1)
-        jobs = [
-            delayed(fit_shard)(*each) for each in zip(opened, repeat(task), streams, strict=False)
-        ]
-        sent, factor = balance_weights(run_shard_jobs(self.n_jobs, jobs))
-        self._note_columns([one.columns for one in sent])
-        self._report(sent)
-        return self._reduce(sent, factor, streams[-1], opened, agreement)
+        engine = ShardEngine(opened, getattr(self, "classes_", None), self.n_jobs)
+        task, labelled = self._task(len(opened)), self.gate == "posterior"
+        method = make_fit_method(task, self._recipe(), streams, labelled=labelled)
+        state, reduced = play_fit(method, engine)
+        self._note_columns([work.columns for work in engine.exchanges[0].works])
+        sent = read_fits(engine.exchanges[0].replies, FREE)
+        self._report(sent.fits, engine)
+        done = read_reduction(FREE.read(state.params), state.server[JUDGEMENT])
+        self._publish(done, sent.fits, sent.support)
+        self.local_log_likelihoods_ = sent.log_likelihoods
+        refined = Spent()
+        if self.refine_rounds:
+            prior = Prior(self.ridge, self.variance_floor)
+            moved, refined = play_refining(self.mixture_, sent, engine, prior, self.refine_rounds)
+            self._show(moved)
+        result = 8 * count_mixture_parameters(self.mixture_) * len(opened)
+        self.ledger_ = make_exchange_ledger(agreement, engine.exchanges, result, reduced, refined)
+        return self
 
     def assess(self, shards: Iterable[Any]) -> Assessment:
         """Judge the reduced mixture on shards, in one exchange and with no row sent.
@@ -188,28 +186,29 @@ class DistributedEstimator(MixtureEstimator):
         if not isinstance(columns, int):
             self.feature_names_in_ = np.array(columns, dtype=object)
 
-    def _task(self, machines: int) -> ShardTask:
-        return ShardTask(
-            self._search(),
-            getattr(self, "classes_", None),
-            self.n_support,
-            self.gate == "posterior",
-            self._known_start(),
-            machines,
-            ALGORITHMS[self.algorithm],
+    def _task(self, machines: int) -> FitTask:
+        start, solve = self._known_start(), ALGORITHMS[self.algorithm]
+        return FitTask(self._search(), self.n_support, machines, start, solve)
+
+    def _recipe(self) -> ReductionConfig:
+        return ReductionConfig(
+            self.n_experts, self.cost, self.gate, screen=self.screen, reduction=self.reduction
         )
 
-    def _report(self, sent: list[ShardReply]) -> None:
-        """Say what went wrong where."""
-        for at, one in enumerate(sent):
-            if one.local.mixture.num_experts < self.n_experts:
+    def _report(self, fits: Sequence[LocalFit], engine: ShardEngine) -> None:
+        """Note how the fits went, and say what went wrong where."""
+        known = [engine.memory[at][FIT] for at in range(len(fits))]
+        self.n_iter_ = max(reply.record.steps for reply in engine.exchanges[0].replies)
+        self.converged_ = all(bool(one["converged"]) for one in known)
+        for at, fit in enumerate(fits):
+            if fit.mixture.num_experts < self.n_experts:
                 warnings.warn(
-                    f"shard {at} has {one.local.rows:g} rows, too few for n_experts="
-                    f"{self.n_experts}; it fitted {one.local.mixture.num_experts}",
+                    f"shard {at} has {fit.rows:g} rows, too few for n_experts="
+                    f"{self.n_experts}; it fitted {fit.mixture.num_experts}",
                     UserWarning,
                     stacklevel=3,
                 )
-        constant = np.array([one.constant for one in sent])
+        constant = np.array([one["constant"].numpy() for one in known])
         for column in np.flatnonzero(constant.any(0) & ~constant.all(0)):
             where = np.flatnonzero(constant[:, column]).tolist()
             warnings.warn(
@@ -219,47 +218,19 @@ class DistributedEstimator(MixtureEstimator):
                 stacklevel=3,
             )
 
-    def _reduce(
-        self,
-        sent: list[ShardReply],
-        factor: float,
-        rng: np.random.Generator,
-        opened: OpenedShards,
-        agreement: ExchangeTraffic,
-    ) -> Any:
-        support = pool_support(sent)
-        began, began_cpu = time.perf_counter(), time.thread_time()
-        self._finish([one.local for one in sent], support, rng)
-        seconds, cpu_s = time.perf_counter() - began, time.thread_time() - began_cpu
-        self.local_log_likelihoods_ = np.array([one.log_likelihood for one in sent])
-        self.n_iter_ = max(one.iterations for one in sent)
-        self.converged_ = all(one.converged for one in sent)
-        more, refine_s = self._refine(opened, factor)
-        down = 8 * count_mixture_parameters(self.mixture_) * len(sent) * (1 + self.refine_rounds)
-        self.ledger_ = ExchangeLedger(
-            agreement.rounds + 1 + self.refine_rounds,
-            agreement.up_bytes + sum(one.sent_bytes for one in sent) + more,
-            agreement.down_bytes + down,
-            sum(one.support_bytes for one in sent),
-            tuple(one.seconds for one in sent),
-            tuple(one.cpu_s for one in sent),
-            seconds,
-            cpu_s,
-            refine_s,
-        )
-        return self
-
     def _finish(self, locals_: list[LocalFit], support: Support, rng: np.random.Generator) -> Any:
-        """Reduce, and set what a fitted estimator shows."""
-        recipe = ReductionConfig(self.n_experts, self.cost, self.gate, screen=self.screen)
-        done = reduce_fits(self.reduction, locals_, support, recipe, rng)
-        self._warn(done, locals_)
-        self.locals_, self.support_, self.kept_ = locals_, support, done.kept
+        """Reduce fits that are here already."""
+        return self._publish(reduce_fits(locals_, support, self._recipe(), rng), locals_, support)
+
+    def _publish(self, done: ReductionResult, fits: Sequence[LocalFit], support: Support) -> Any:
+        """Set what a fitted estimator shows."""
+        self._warn(done, fits)
+        self.locals_, self.support_, self.kept_ = list(fits), support, done.kept
         self.objective_, self.divergences_ = np.array(done.trace), done.divergence
         self.misfits_, self.strain_ = done.misfit, done.strain
         return self._show(done.mixture)
 
-    def _warn(self, done: ReductionResult, locals_: list[LocalFit]) -> None:
+    def _warn(self, done: ReductionResult, fits: Sequence[LocalFit]) -> None:
         """Say which fits were left out, and whether the others agree."""
         dropped = np.flatnonzero(~done.kept).tolist()
         if dropped:
@@ -267,9 +238,9 @@ class DistributedEstimator(MixtureEstimator):
                 f"the fits of machines {dropped} stand far from the others and were left out; "
                 "refit them from the result, or pass screen=False",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
-        rows = np.array([local.rows for local in locals_])[done.kept]
+        rows = np.array([fit.rows for fit in fits])[done.kept]
         if are_incompatible(
             done.misfit[done.kept], rows, count_mixture_parameters(done.mixture), done.strain
         ):
@@ -278,22 +249,12 @@ class DistributedEstimator(MixtureEstimator):
                 "far from them as the middle one of them does; give all machines one start by "
                 "init=, add refine_rounds, or choose reduction='middle'",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
-
-    def _refine(self, opened: OpenedShards, factor: float) -> tuple[int, float]:
-        """Make pooled EM steps; give the bytes that machines sent for them, and the seconds."""
-        if not self.refine_rounds:
-            return 0, 0.0
-        machines = Machines(opened, getattr(self, "classes_", None), factor, self.n_jobs)
-        prior, rounds = Prior(self.ridge, self.variance_floor), self.refine_rounds
-        moved, sent_bytes, seconds = refine_on_machines(
-            self.mixture_, self.support_, machines, prior=prior, rounds=rounds
-        )
-        self._show(moved)
-        return sent_bytes, seconds
 
     def unreduced_log_density(self, X: Any, y: Any) -> Array:
         """Give the log density of the average of all local fits, which has M * K experts, [N]."""
         x_ND, y, _ = self._seen(X, y)
-        return unreduced_log_density(self.locals_, x_ND, y)
+        rows = np.array([local.rows for local in self.locals_])
+        parts = [log_density(local.mixture, x_ND, y) for local in self.locals_]
+        return log_sum_exp(np.stack(parts, 1) + np.log(rows / rows.sum()))

@@ -1,29 +1,21 @@
-"""What goes back and forth between the server and the machines.
+"""What went back and forth between the server and the machines.
 
 Letters: M machines.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
-from moiety.estimators.opening import LazyShard
-from moiety.estimators.server import count_sums_bytes, make_common_scale, make_pooled_steps
-from moiety.estimators.shards import Shard
-from moiety.estimators.workers import find_shard_classes, sum_shard
-from moiety.mixtures.em import Prior, Sums
-from moiety.mixtures.inputs import Support
+from moiety.core.state import count_bytes
+from moiety.estimators.machines import Exchange, OpenedShards, find_shard_classes, run_shard_jobs
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture
-from moiety.mixtures.scale import StandardScale
 
-OpenedShards = Sequence[Shard | LazyShard]
+SUPPORT = ("support", "labels", "weights")  # what of an answer are rows
 
 
 @dataclass(frozen=True)
@@ -39,18 +31,85 @@ NO_TRAFFIC = ExchangeTraffic()
 
 
 @dataclass(frozen=True)
-class Machines:
-    """Shards, the classes, what weights are multiplied by, and how many are asked at once."""
+class ExchangeLedger:
+    """What was sent: rounds, bytes up and down, bytes of support rows; and seconds.
 
-    opened: OpenedShards
-    classes: Any
-    factor: float
-    n_jobs: int | None
+    The exchange in which machines settle the classes, if one was made, is a round. ``fit_s`` and
+    ``fit_cpu_s`` hold the seconds of every local fit, by the clock and of the processor; a busy
+    machine stretches only the first. ``refine_s`` is the longest tally of each refining round, and
+    what the server does in between.
+    """
+
+    rounds: int
+    up_bytes: int
+    down_bytes: int
+    support_bytes: int
+    fit_s: tuple[float, ...]
+    fit_cpu_s: tuple[float, ...]
+    reduction_s: float
+    reduction_cpu_s: float
+    refine_s: float = 0.0
+
+    @property
+    def longest_fit_s(self) -> float:
+        """Give the seconds of the longest local fit."""
+        return max(self.fit_s)
+
+    @property
+    def longest_fit_cpu_s(self) -> float:
+        """Give the processor's seconds for the longest local fit."""
+        return max(self.fit_cpu_s)
+
+    @property
+    def learning_s(self) -> float:
+        """Give the longest local fit plus the reduction, as if the machines ran side by side."""
+        return self.longest_fit_s + self.reduction_s
+
+    @property
+    def learning_cpu_s(self) -> float:
+        """Give the longest local fit plus the reduction, in time of the processor."""
+        return self.longest_fit_cpu_s + self.reduction_cpu_s
 
 
-def run_shard_jobs(n_jobs: int | None, jobs: Iterable[Any]) -> list[Any]:
-    """Run jobs by joblib's back end, and give their results in order."""
-    return list(Parallel(n_jobs=n_jobs)(jobs))
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of the server's own, by the clock and of its processor."""
+
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+
+def make_exchange_ledger(
+    agreement: ExchangeTraffic,
+    exchanges: Sequence[Exchange],
+    result_bytes: int,
+    reduced: Spent,
+    refined: Spent,
+) -> ExchangeLedger:
+    """Sum up an agreement, the exchange of fits, and refining rounds.
+
+    Args:
+        agreement: on classes.
+        exchanges: of fits, then of sums.
+        result_bytes: of the result, which goes to all machines in the end.
+        reduced: what the server spent on the reduction.
+        refined: what it spent on all refining rounds.
+    """
+    fits, *refinings = exchanges
+    rows = sum(count_bytes({n: t for n, t in reply.answer.items() if n in SUPPORT})
+               for reply in fits.replies)  # fmt: skip
+    slowest = sum(max(work.seconds for work in one.works) for one in refinings)
+    return ExchangeLedger(
+        agreement.rounds + len(exchanges),
+        agreement.up_bytes + sum(one.up_bytes for one in exchanges) - rows,
+        agreement.down_bytes + sum(one.down_bytes for one in exchanges) + result_bytes,
+        rows,
+        tuple(work.seconds for work in fits.works),
+        tuple(work.cpu_s for work in fits.works),
+        reduced.seconds,
+        reduced.cpu_s,
+        slowest + refined.seconds,
+    )
 
 
 def count_label_bytes(labels: Array) -> int:
@@ -66,34 +125,3 @@ def agree_on_classes(opened: OpenedShards, n_jobs: int | None) -> tuple[Array, E
     union = np.unique(np.concatenate(found))
     up = sum(count_label_bytes(labels) for labels in found)
     return union, ExchangeTraffic(1, up, count_label_bytes(union) * len(opened))
-
-
-def refine_on_machines(
-    mixture: Mixture,
-    support: Support,
-    machines: Machines,
-    *,
-    prior: Prior,
-    rounds: int,
-) -> tuple[Mixture, int, float]:
-    """Make pooled EM steps; give the mixture, the bytes that machines sent, and the seconds.
-
-    The seconds are those of the longest tally of each round, as if machines worked side by side,
-    and those of the server.
-    """
-    scale, counted, longest, asked = make_common_scale(mixture, support), [], [], []
-
-    def ask(mixture: Mixture, scale: StandardScale) -> list[Sums]:
-        begun = time.perf_counter()
-        common = machines.classes, mixture, scale, machines.factor
-        jobs = [delayed(sum_shard)(shard, *common) for shard in machines.opened]
-        found = run_shard_jobs(machines.n_jobs, jobs)
-        asked.append(time.perf_counter() - begun)
-        longest.append(max(seconds for _, seconds in found))
-        counted.append(sum(count_sums_bytes(sums) for sums, _ in found))
-        return [sums for sums, _ in found]
-
-    begun = time.perf_counter()
-    moved = make_pooled_steps(mixture, scale, ask, rounds, prior=prior, x=support.x)
-    alone = time.perf_counter() - begun - sum(asked)
-    return moved, sum(counted), sum(longest) + alone

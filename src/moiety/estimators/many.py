@@ -12,7 +12,8 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
 from moiety.estimators.distributed import DistributedEstimator
-from moiety.estimators.exchange import NO_TRAFFIC, ExchangeTraffic, OpenedShards, agree_on_classes
+from moiety.estimators.exchange import NO_TRAFFIC, ExchangeTraffic, agree_on_classes
+from moiety.estimators.machines import OpenedShards
 from moiety.estimators.single import CategoricalResponse, GaussianResponse
 from moiety.mixtures.model import Mixture
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moiety.estimators.shards import compute_weight_factor
 from moiety.mixtures.em import Prior, Sums, add_two_sums, make_m_step, sum_rows
 from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.learn import LearnedMixture, standardise_rows
 from moiety.mixtures.model import Mixture, sort_experts
 from moiety.mixtures.scale import StandardScale, restore_units
+from moiety.mixtures.worker import compute_weight_factor
 
 ROWS_PER_PARAMETER = 10  # rows per parameter at which a stream no longer holds its rows
 

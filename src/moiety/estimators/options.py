@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS
+from moiety.mixtures.reduce import GATES, REDUCTIONS
+
 
 def check_whole_number(options: Any, name: str, least: int) -> None:
     """Refuse an option that is no whole number, or too small."""
@@ -20,3 +23,15 @@ def check_amount(options: Any, name: str) -> None:
     value = getattr(options, name)
     if not isinstance(value, Real) or not np.isfinite(float(value)) or float(value) < 0:
         raise ValueError(f"{name}={value!r} must be a finite number of at least 0")
+
+
+def check_reduction(cost: str, gate: str, reduction: str, *, classifies: bool) -> None:
+    """Refuse choices that are not known, before any machine is asked."""
+    costs = CATEGORICAL_COSTS if classifies else GAUSSIAN_COSTS
+    for name, value, known in (
+        ("cost", cost, sorted(costs)),
+        ("gate", gate, list(GATES)),
+        ("reduction", reduction, ["transport", *sorted(REDUCTIONS)]),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is not known here; choose from {known}")

@@ -107,17 +107,6 @@ class NpyFile:
             yield check_shard_arrays(self.path, part[:, :-1], part[:, -1])
 
 
-def compute_weight_factor(rows: float, weight: float) -> float:
-    """Give what weights are multiplied by, so that they count at least the rows.
-
-    Weights of a larger sum say that rows stand for several and stay as they are.
-
-    >>> compute_weight_factor(10, 1.0), compute_weight_factor(10, 20.0)
-    (10.0, 1.0)
-    """
-    return max(1.0, rows / weight)
-
-
 def check_shard_arrays(
     origin: Any, x: Any, y: Any, weights: Any = None, *, names: tuple[Any, ...] = ()
 ) -> RawRows:

@@ -1,12 +1,12 @@
 """Many mixtures to one, by transport of their experts. It looks at individuals: no fold.
 
-Letters: S support rows.
+Letters: S support rows, M workers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,13 +16,18 @@ from moiety.core.fold import Precision
 from moiety.core.protocols import Merged
 from moiety.core.state import Reply
 from moiety.core.store import Store
-from moiety.core.streams import hash_address
 from moiety.core.types import Params
-from moiety.mixtures.experts import CategoricalExperts
 from moiety.mixtures.inputs import LocalFit, Support
-from moiety.mixtures.logit import unpack_symmetric
-from moiety.mixtures.reduce import ReductionConfig, reduce_mixtures
-from moiety.models.mixture import read_mixture, write_mixture
+from moiety.mixtures.logit import Array, unpack_symmetric
+from moiety.mixtures.model import Mixture
+from moiety.mixtures.reduce import ReductionConfig, ReductionResult, reduce_fits
+from moiety.mixtures.worker import compute_weight_factor
+from moiety.models.mixture import WHOLE, MixtureForm
+
+
+def open_first_stream() -> np.random.Generator:
+    """Open the stream of the seed 0."""
+    return np.random.default_rng(0)
 
 
 @dataclass(frozen=True)
@@ -30,18 +35,23 @@ class Transport:
     """Reduce replies, in the order of their workers, to the mixture nearest to their average.
 
     One mixture, or the same one from everybody, is its own reduction. The replies' scalar
-    precisions are their weights; their hints bring ``support`` [S, d] and ``information``.
+    precisions are their weights; their answers bring ``support`` [S, d] and ``information``, and
+    where rows have weights their number, their sum and the log-likelihood.
 
     Args:
-        recipe: experts, cost, gate, starts.
-        seed: of the run; it addresses the k-means starts.
+        recipe: experts, cost, gate, starts, screening.
+        draw: opens the stream of the k-means starts.
+        form: how mixtures lie in tensors.
+        told: give the judgement of the fits beside the mixture, see ``write_judgement``.
 
     References:
         Chamroukhi and Pham, arXiv:2312.09877.
     """
 
     recipe: ReductionConfig
-    seed: int = 0
+    draw: Callable[[], np.random.Generator] = open_first_stream
+    form: MixtureForm = WHOLE
+    told: bool = False
 
     def weigh(self, reply: Reply, /) -> Precision:
         return reply.precision
@@ -51,10 +61,10 @@ class Transport:
 
     def reduce(self, replies: Sequence[Reply]) -> Params:
         """Reduce mixtures that differ."""
-        locals_ = [read_local_mixture(reply) for reply in replies]
-        rng = np.random.default_rng(hash_address(self.seed, "transport"))
-        done = reduce_mixtures(locals_, gather_support(replies), self.recipe, rng)
-        return write_mixture(done.mixture, replies[0].piece)
+        sent = read_fits(replies, self.form)
+        done = reduce_fits(sent.fits, sent.support, self.recipe, self.draw())
+        params = self.form.write(done.mixture, replies[0].piece)
+        return {**params, **write_judgement(done)} if self.told else params
 
 
 @dataclass(frozen=True)
@@ -74,9 +84,89 @@ class GatheredReplies:
             return Merged(*self.store.close())
         first = found[0].piece
         alike = all(is_same_piece(reply.piece, first) for reply in found)
-        params = first if alike else self.transport.reduce(found)
+        params = first if alike and not self.transport.told else self.transport.reduce(found)
         held = {name: torch.ones((1,) * t.ndim, dtype=torch.bool) for name, t in params.items()}
         return Merged(params, {name: mask.to(params[name].device) for name, mask in held.items()})
+
+
+@dataclass(frozen=True)
+class SentFits:
+    """What workers sent, on one scale of weights.
+
+    Args:
+        fits: of every worker.
+        support: rows of all.
+        factor: what weights as they came are multiplied by, so that they count at least the rows.
+        log_likelihoods: of every fit at its own rows, [M]; NaN where it was not sent.
+    """
+
+    fits: tuple[LocalFit, ...]
+    support: Support
+    factor: float
+    log_likelihoods: Array
+
+
+def read_fits(replies: Sequence[Reply], form: MixtureForm = WHOLE) -> SentFits:
+    """Read off replies what the reduction needs of them.
+
+    Each worker lifted its own weights for its fit; what it sent is put on the common scale.
+    """
+    rows = [reply.precision.scalar for reply in replies]
+    count, weight = ([_find_number(r, name, r.precision.scalar) for r in replies]
+                     for name in ("count", "weight"))  # fmt: skip
+    factor = compute_weight_factor(sum(count), sum(weight))
+    ratios = [factor * one / own for one, own in zip(weight, rows, strict=True)]
+    fits = tuple(
+        weigh_fit(read_fit(one, form), ratio) for one, ratio in zip(replies, ratios, strict=True)
+    )
+    values = [ratio * _find_number(one, "loglik", np.nan)
+              for one, ratio in zip(replies, ratios, strict=True)]  # fmt: skip
+    return SentFits(
+        fits, gather_support(replies, [fit.rows for fit in fits]), factor, np.array(values)
+    )
+
+
+def read_fit(reply: Reply, form: MixtureForm) -> LocalFit:
+    """Read off a reply its fit, as its worker weighed it."""
+    known = reply.answer.get("information")  # one expert has no gate to know of
+    information = unpack_symmetric(np.zeros(0) if known is None else detach_array(known))
+    return LocalFit(form.read(reply.piece), reply.precision.scalar, information)
+
+
+def weigh_fit(fit: LocalFit, ratio: float) -> LocalFit:
+    """Give the fit to weights multiplied by a ratio."""
+    information = None if fit.information is None else ratio * fit.information
+    return replace(fit, rows=ratio * fit.rows, information=information)
+
+
+def gather_support(replies: Sequence[Reply], counts: Sequence[float]) -> Support:
+    """Pool support rows; each stands for as many rows as its worker has per row sent."""
+    rows = [detach_array(reply.answer["support"]) for reply in replies]
+    shares = [
+        detach_array(reply.answer["weights"]) if "weights" in reply.answer else np.ones(len(x))
+        for x, reply in zip(rows, replies, strict=True)
+    ]
+    weights = [one / one.sum() * count for one, count in zip(shares, counts, strict=True)]
+    labels = [detach_array(reply.answer["labels"]) for reply in replies if "labels" in reply.answer]
+    y = np.concatenate(labels) if len(labels) == len(rows) else None
+    return Support(np.concatenate(rows), np.concatenate(weights), y)
+
+
+def write_judgement(done: ReductionResult) -> Params:
+    """Lay out as tensors what a reduction says beside its mixture."""
+    found = {
+        "kept": done.kept, "objective": np.array(done.trace), "divergence": done.divergence,
+        "misfit": done.misfit, "strain": np.array(done.strain),
+    }  # fmt: skip
+    return {name: torch.from_numpy(values) for name, values in found.items()}
+
+
+def read_reduction(mixture: Mixture, told: Params) -> ReductionResult:
+    """Read a reduction off its mixture and what was written beside it."""
+    found = {name: tensor.numpy() for name, tensor in told.items()}
+    trace = tuple(found["objective"].tolist())
+    judged = found["divergence"], found["kept"], found["misfit"]
+    return ReductionResult(mixture, trace, *judged, float(found["strain"]))
 
 
 def is_same_piece(first: Params, second: Params) -> bool:
@@ -84,21 +174,8 @@ def is_same_piece(first: Params, second: Params) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def read_local_mixture(reply: Reply) -> LocalFit[CategoricalExperts]:
-    """Read off a reply what the reduction needs of it."""
-    known = reply.answer.get("information")  # one expert has no gate to know of
-    information = unpack_symmetric(np.zeros(0) if known is None else detach_array(known))
-    return LocalFit(read_mixture(reply.piece), reply.precision.scalar, information)
-
-
-def gather_support(replies: Sequence[Reply]) -> Support:
-    """Pool support rows; each stands for as many rows as its worker has per row sent."""
-    rows = [detach_array(reply.answer["support"]) for reply in replies]
-    weights = [
-        np.full(len(x), reply.precision.scalar / len(x))
-        for x, reply in zip(rows, replies, strict=True)
-    ]
-    return Support(np.concatenate(rows), np.concatenate(weights))
+def _find_number(reply: Reply, name: str, other: float) -> float:
+    return float(reply.answer[name]) if name in reply.answer else other
 
 
 def detach_array(tensor: Tensor) -> np.ndarray:

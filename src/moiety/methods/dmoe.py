@@ -6,23 +6,29 @@ Chamroukhi and Pham, *Distributed Learning of Mixtures of Experts*, arXiv:2312.0
 from __future__ import annotations
 
 import math
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Generator
 
 from moiety.core.protocols import Method
 from moiety.core.rows import TableRows
 from moiety.core.streams import hash_address
+from moiety.merge.answers import AddAnswers
 from moiety.merge.transport import Transport
 from moiety.methods.demo import Demo
 from moiety.methods.task import Task
 from moiety.mixtures.em import Prior
 from moiety.mixtures.fit import Search
 from moiety.mixtures.reduce import ReductionConfig
-from moiety.models.mixture import mixture
+from moiety.mixtures.worker import FitTask
+from moiety.models.mixture import FREE, MixtureModel, mixture
 from moiety.models.mlp import linear
 from moiety.serve.choose import Plain
+from moiety.server.mixtures import PooledStep, adopt_reduction
 from moiety.solve.em import LocalEM
+from moiety.solve.sums import PooledSums
 from moiety.split.whole import Whole
 
 REDUCED_GATES = ("information", "average", "projection")
@@ -67,14 +73,32 @@ def dmoe(
     model = mixture(math.prod(task.shape), experts, task.classes)
     search = Search(experts, task.classes, starts, tol=1e-6, max_iter=max_iter, prior=Prior(ridge))
     recipe = ReductionConfig(experts, gate=gate, screen=False)
+    seed = hash_address(hash_address(task.seed, "dmoe"), "transport")
     return Method(
         name="dmoe",
         model=model,
         split=Whole(),
-        solve=LocalEM(search, support),
-        merge=Transport(recipe, hash_address(task.seed, "dmoe")),
+        solve=LocalEM(FitTask(search, support, limited=False)),
+        merge=Transport(recipe, partial(np.random.default_rng, seed)),
         serve=Plain(model),
     )
+
+
+def exchange_mixtures(solve: LocalEM, merge: Transport) -> Method:
+    """Fit mixtures of which the workers alone know the size, and judge the fits.
+
+    The state's parameters are the reduced mixture, without the columns that are 0 by convention;
+    the server remembers who was kept.
+    """
+    model = MixtureModel({}, {}, FREE)
+    serve = Plain(model)
+    return Method("dmoe", model, Whole(), solve, merge, serve, server=adopt_reduction)
+
+
+def refine_mixture(solve: PooledSums, server: PooledStep) -> Method:
+    """Make an EM step of all workers together a round; the state is the pooled mixture."""
+    model = MixtureModel({}, {}, FREE)
+    return Method("dmoe", model, Whole(), solve, AddAnswers(), Plain(model), server=server)
 
 
 def check_dmoe(task: Task, experts: int, starts: int, gate: str, support: int) -> None:

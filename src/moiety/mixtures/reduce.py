@@ -6,7 +6,7 @@ Letters: S support rows, D columns with the constant, M mixtures, K experts of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
@@ -51,13 +51,17 @@ SCREENING_PASSES = (
 
 @dataclass(frozen=True)
 class ReductionConfig:
-    """How many experts, the cost, the gate, k-means starts beside the two others, and screening."""
+    """How many experts, the cost, the gate, k-means starts beside the two others, and screening.
+
+    ``reduction`` is ``"transport"`` or one of the baselines, ``"middle"`` and ``"average"``.
+    """
 
     num_experts: int
     cost: str = "kl"
     gate: str = "information"
     num_starts: int = 3
     screen: bool = True
+    reduction: str = "transport"
 
 
 @dataclass(frozen=True)
@@ -239,3 +243,29 @@ def average_mixtures(
     return sort_experts(
         map_covariates(average_mixture_parameters(ordered, scene.share), scene.back)
     )
+
+
+REDUCTIONS: dict[str, Callable[..., Mixture]] = {
+    "middle": choose_middle_mixture,
+    "average": average_mixtures,
+}
+
+
+def reduce_fits(
+    locals_: Sequence[LocalFit],
+    support: Support,
+    recipe: ReductionConfig,
+    rng: np.random.Generator,
+) -> ReductionResult:
+    """Reduce by transport, or by one of the baselines, which judge nobody."""
+    if recipe.reduction == "transport":
+        return reduce_mixtures(locals_, support, recipe, rng)
+    sizes = sorted({local.mixture.num_experts for local in locals_})
+    if sizes != [recipe.num_experts]:
+        raise ValueError(
+            f"reduction={recipe.reduction!r} needs local fits with n_experts={recipe.num_experts}, "
+            f"but they have {sizes}; choose reduction='transport'"
+        )
+    mixture = REDUCTIONS[recipe.reduction](locals_, support, recipe.cost)
+    none = np.full(len(locals_), np.nan)
+    return ReductionResult(mixture, (), none, np.ones(len(locals_), bool), none, 0.0)

@@ -1,9 +1,10 @@
-"""Statistical mixture of experts: a softmax gate over multinomial logits, linear in the inputs.
+"""Statistical mixture of experts: a softmax gate over experts that are linear in the inputs.
 
 Letters: B rows, D columns with the constant, K experts, C classes.
 
-f(y | x) = sum_k softmax(x' gate)_k softmax(x' experts_k)_y. Its own mathematics, in numpy, is
-``moiety.mixtures``; here it is a model that a round can send, serve, save and load.
+f(y | x) = sum_k softmax(x' gate)_k phi_k(y | x), with multinomial logits phi, or normal densities.
+Its own mathematics, in numpy, is ``moiety.mixtures``; here it is a model that a round can send,
+serve, save and load.
 """
 
 from __future__ import annotations
@@ -20,23 +21,67 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.mixtures.experts import CategoricalExperts
+from moiety.mixtures.em import Sums
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.logit import pack_symmetric, unpack_symmetric
 from moiety.mixtures.model import Mixture
 
-GATE, EXPERTS = "gate", "experts"
+GATE, EXPERTS, VARIANCES = "gate", "experts", "variances"
+GRAMS = "grams"
 AXES: Axes = {GATE: (None, "expert"), EXPERTS: (None, "expert", None)}
 
 
 @dataclass(frozen=True)
-class MixtureModel:
-    """A gate [D, K] and experts [D, K, C] in double precision. Made by ``mixture``.
+class MixtureForm:
+    """How a mixture lies in tensors: ``gate``, ``experts`` and, of regressions, ``variances``.
 
-    Experts lie on the axis ``expert``, but two fits need not number theirs alike, so that their
-    mean means nothing: they are reduced by ``merge.transport``.
+    Args:
+        free: leave out what is 0 by convention, the last gate column and the last class.
+    """
+
+    free: bool = False
+
+    def read(self, params: Params, /) -> Mixture:
+        """Read a mixture off tensors."""
+        found = {n: t.detach().cpu().double().numpy() for n, t in self.widen(params).items()}
+        if VARIANCES in found:
+            return Mixture(found[GATE], GaussianExperts(found[EXPERTS], found[VARIANCES]))
+        return Mixture(found[GATE], CategoricalExperts(found[EXPERTS]))
+
+    def widen(self, params: Params) -> Params:
+        """Put back what was left out."""
+        if not self.free:
+            return params
+        ends = (GATE,) if VARIANCES in params else (GATE, EXPERTS)
+        return {n: F.pad(t, (0, 1)) if n in ends else t for n, t in params.items()}
+
+    def write(self, found: Mixture, like: Params, /) -> Params:
+        """Write a mixture as tensors, of the dtype and device of others where there are any."""
+        experts, end = found.experts, -1 if self.free else None
+        values = {GATE: found.gate[:, :end]}
+        if isinstance(experts, GaussianExperts):
+            values |= {EXPERTS: experts.coef, VARIANCES: experts.variances}
+        else:
+            values[EXPERTS] = experts.coef[..., :end]
+        tensors = {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in values.items()}
+        return {n: t.to(like[n]) if n in like else t for n, t in tensors.items()}
+
+
+WHOLE, FREE = MixtureForm(), MixtureForm(free=True)
+
+
+@dataclass(frozen=True)
+class MixtureModel:
+    """A mixture in double precision; of classes it is made by ``mixture``.
+
+    Without parameters it is one of which only the workers know the size. Experts lie on the axis
+    ``expert``, but two fits need not number theirs alike, so that their mean means nothing: they
+    are reduced by ``merge.transport``.
     """
 
     params: Params
     axes: Axes = field(default_factory=lambda: AXES)
+    form: MixtureForm = WHOLE
     buffers: Mapping[str, str] = field(default_factory=dict)
     draws_noise: bool = False
     uses_batch_statistics: bool = False
@@ -57,10 +102,13 @@ class MixtureModel:
         return batch["x"].flatten(1)
 
     def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
-        """Give the log-probabilities of the classes, [B, C]."""
+        """Give the log-probabilities of the classes, [B, C], or the predictive mean, [B, 1]."""
         del kept
         x_BD = F.pad(self.features(params, batch).to(params[GATE].dtype), (1, 0), value=1.0)
+        params = self.form.widen(params)
         gate_BK = (x_BD @ params[GATE]).log_softmax(-1)
+        if VARIANCES in params:
+            return (gate_BK.exp() * (x_BD @ params[EXPERTS])).sum(-1, keepdim=True)
         each_BKC = torch.einsum("bd,dkc->bkc", x_BD, params[EXPERTS]).log_softmax(-1)
         return torch.logsumexp(gate_BK[:, :, None] + each_BKC, 1)
 
@@ -82,16 +130,13 @@ def mixture(inputs: int, experts: int, classes: int) -> MixtureModel:
     )
 
 
-def read_mixture(params: Params) -> Mixture[CategoricalExperts]:
-    """Read a mixture off tensors."""
-    gate, experts = (params[name].detach().cpu().double().numpy() for name in (GATE, EXPERTS))
-    return Mixture(gate, CategoricalExperts(experts))
+def pack_sums(sums: Sums) -> Params:
+    """Lay sums out as tensors, of each Gram matrix the upper triangle."""
+    packed = {**sums, GRAMS: np.stack([pack_symmetric(gram) for gram in sums[GRAMS]])}
+    return {name: torch.from_numpy(np.asarray(part, order="C")) for name, part in packed.items()}
 
 
-def write_mixture(found: Mixture[CategoricalExperts], like: Params) -> Params:
-    """Write a mixture as tensors of the dtype and device of others."""
-    values = {GATE: found.gate, EXPERTS: found.experts.coef}
-    return {
-        name: torch.from_numpy(np.ascontiguousarray(value)).to(like[name])
-        for name, value in values.items()
-    }
+def unpack_sums(params: Params) -> Sums:
+    """Read sums off tensors."""
+    sums = {name: tensor.numpy() for name, tensor in params.items()}
+    return {**sums, GRAMS: np.stack([unpack_symmetric(gram) for gram in sums[GRAMS]])}

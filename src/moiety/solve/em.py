@@ -1,43 +1,54 @@
-"""Fit a mixture of experts to a worker's rows by EM.
-
-Letters: N rows.
-"""
+"""Fit a mixture of experts to a worker's rows by EM."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from moiety.core.fold import Precision
-from moiety.core.state import Job, Plan, Update
+from moiety.core.state import Job, Plan, Record, Update
 from moiety.core.streams import hash_address
 from moiety.core.types import Batch, Carry, Memory, Params
-from moiety.mixtures.fit import RowArrays, Search
-from moiety.mixtures.learn import learn_rows
+from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.logit import Array, pack_symmetric
-from moiety.mixtures.model import Mixture, add_constant, log_density
-from moiety.mixtures.scale import standardise_mixture
-from moiety.models.mixture import GATE, read_mixture, write_mixture
+from moiety.mixtures.model import add_constant, log_density
+from moiety.mixtures.worker import FitTask, WorkerFit, WorkerRows, fit_worker
+from moiety.models.mixture import EXPERTS, GATE, WHOLE, MixtureForm
+
+DrawRng = Callable[[Job], np.random.Generator]
+FIT = "fit"  # the section of what a worker remembers of its fit
+
+
+def open_address(job: Job) -> np.random.Generator:
+    """Open the stream of a job."""
+    return np.random.default_rng(hash_address(job.seed, job.round, job.worker, "em"))
 
 
 @dataclass(frozen=True)
 class LocalEM:
     """Fit all rows from several starts, or go on from the mixture received if it is not blank.
 
-    A job has two steps over all rows. The first fits; the second has the rate 0 and only looks. A
-    step's loss is that before it, as everywhere, so the ledger shows the mean negative
-    log-likelihood of the mixture received and of the one sent back.
+    Step by step a job has two steps over all rows. The first fits; the second has the rate 0 and
+    only looks. A step's loss is that before it, as everywhere, so the ledger shows the mean
+    negative log-likelihood of the mixture received and of the one sent back.
 
     Args:
-        search: starts, when EM stops, and the ridge.
-        support: rows sent along for the comparison of experts; their labels stay.
+        task: what is fitted, and how many rows are sent along for the comparison of experts.
+        form: how mixtures lie in tensors.
+        draw: opens the stream of a job.
+        weighed: rows have weights, so that their number, their sum and the log-likelihood go along.
+        labelled: support rows keep their labels.
     """
 
-    search: Search
-    support: int = 64
+    task: FitTask
+    form: MixtureForm = WHOLE
+    draw: DrawRng = open_address
+    weighed: bool = False
+    labelled: bool = False
     stackable: bool = False
     needs_statistics: bool = False
     keeps_memory: bool = False
@@ -59,51 +70,79 @@ class LocalEM:
 
     def start(self, job: Job, memory: Memory, /) -> Carry:
         del memory
-        return {"params": dict(job.piece), "answer": {}, "rows": torch.zeros(())}
+        return {"params": dict(job.piece), "job": job}
 
     def step(
         self, carry: Carry, batch: Batch, lr: Tensor | float, role: str, /
     ) -> tuple[Carry, Tensor]:
         del role
-        rows, begin = read_batch(batch), read_mixture(carry["params"])
-        values = log_density(begin, add_constant(rows[0]), rows[1])
+        rows = read_batch(batch)
+        values = log_density(self.form.read(carry["params"]), add_constant(rows[0]), rows[1])
         loss = -torch.tensor(rows[2] @ values / rows[2].sum())
-        return (self.fit(carry, rows, begin, int(batch["seed"])) if float(lr) else carry), loss
-
-    def fit(self, carry: Carry, rows: RowArrays, begin: Mixture, seed: int) -> Carry:
-        """Fit; and draw the rows that are sent along."""
-        rng = np.random.default_rng(seed)
-        blank = not (begin.gate.any() or begin.experts.coef.any())
-        first = None if blank else lambda scale, _: standardise_mixture(begin, scale)
-        local = learn_rows(rows, self.search, rng, begin=first).local()
-        taken = rng.choice(len(rows[0]), min(self.support, len(rows[0])), replace=False)
-        assert local.information is not None
-        answers = {"support": rows[0][taken], "information": pack_symmetric(local.information)}
-        like = next(iter(carry["params"].values()))
-        answer = {
-            name: make_tensor_like(value, like) for name, value in answers.items() if value.size
-        }
-        params = write_mixture(local.mixture, carry["params"])
-        return {"params": params, "answer": answer, "rows": torch.tensor(local.rows)}
-
-    def predict_update(self, size: int, job: Job, /) -> Update:
-        columns, experts = job.piece[GATE].shape
-        free = columns * (experts - 1)
-        sizes = {
-            "support": (min(self.support, size), columns - 1),
-            "information": (free * (free + 1) // 2,),
-        }
-        like = job.piece[GATE]
-        answer = {name: like.new_empty(sides) for name, sides in sizes.items() if all(sides)}
-        return Update(dict(job.piece), answer=answer)
+        if not float(lr):
+            return carry, loss
+        update = self.fit(carry["job"], WorkerRows(lambda: [rows]))[1]
+        return {**carry, "params": update.piece, "update": update}, loss
 
     def statistics(self, carry: Carry, batch: Batch, role: str, /) -> Params:
         return {}
 
     def finish(self, job: Job, plan: Plan, carry: Carry, statistics: Params, /) -> Update:
         del job, plan, statistics
-        precision = Precision(float(carry["rows"]))
-        return Update(carry["params"], precision=precision, answer=carry["answer"])
+        return carry["update"]
+
+    def read_through(self, job: Job, rows: WorkerRows, /) -> tuple[Update, Record]:
+        """Do a job on rows that are read as often as need be; its losses are those of EM.
+
+        The worker remembers whether EM converged, and which columns were constant.
+        """
+        fit, update = self.fit(job, rows)
+        losses = [-value / fit.learned.rows for value in fit.learned.trace]
+        mean = sum(losses) / len(losses)
+        ends = losses[0], losses[-1]
+        record = Record(len(losses) - 1, int(fit.count), *ends, mean, job.round)
+        known = {
+            "converged": torch.tensor(fit.learned.fit.converged),
+            "constant": torch.from_numpy(~fit.learned.scale.kept),
+        }
+        return replace(update, memory={FIT: known}), record
+
+    def fit(self, job: Job, rows: WorkerRows) -> tuple[WorkerFit, Update]:
+        """Fit, and lay out what is sent."""
+        blank = not any(job.piece[name].any() for name in (GATE, EXPERTS) if name in job.piece)
+        task = self.task if blank else replace(self.task, start=self.form.read(job.piece))
+        fit = fit_worker(rows, task, self.draw(job))
+        like = next(iter(job.piece.values()), torch.zeros((), dtype=torch.double))
+        answer = {
+            name: make_tensor_like(value, like) for name, value in self.answer(fit).items()
+            if value.size
+        }  # fmt: skip
+        piece = self.form.write(fit.learned.mixture, job.piece)
+        return fit, Update(piece, precision=Precision(fit.learned.rows), answer=answer)
+
+    def answer(self, fit: WorkerFit) -> dict[str, Array]:
+        """Give what goes along with the mixture."""
+        x, y, weights = fit.support
+        found = {"support": x, "information": pack_symmetric(fit.learned.information)}
+        if self.labelled:
+            found["labels"] = y
+        if self.weighed:
+            told = {"count": fit.count, "weight": fit.weight, "loglik": fit.learned.trace[-1]}
+            found |= {name: np.array(value) for name, value in told.items()}
+            if (weights != 1).any():
+                found["weights"] = weights
+        return found
+
+    def predict_update(self, size: int, job: Job, /) -> Update:
+        columns, experts = job.piece[GATE].shape
+        free = columns * (experts - 1)
+        sizes = {
+            "support": (min(self.task.share_support(columns), size), columns - 1),
+            "information": (free * (free + 1) // 2,),
+        }
+        like = job.piece[GATE]
+        answer = {name: like.new_empty(sides) for name, sides in sizes.items() if all(sides)}
+        return Update(dict(job.piece), answer=answer)
 
 
 def read_batch(batch: Batch) -> RowArrays:
@@ -114,4 +153,4 @@ def read_batch(batch: Batch) -> RowArrays:
 
 def make_tensor_like(values: Array, like: Tensor) -> Tensor:
     """Make a tensor of the dtype and device of another."""
-    return torch.from_numpy(np.ascontiguousarray(values)).to(like)
+    return torch.from_numpy(np.asarray(values, order="C")).to(like)

@@ -1,0 +1,137 @@
+"""What one worker does with its rows: fit them, and draw those on which experts are compared.
+
+Letters: N rows, d covariates, D = d + 1 columns, S support rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moiety.mixtures.fit import RowArrays, Search
+from moiety.mixtures.learn import (
+    Algorithm,
+    LearnedMixture,
+    MakeStart,
+    ReadRows,
+    learn_rows,
+    learn_stream,
+    limit_search,
+    survey_rows,
+)
+from moiety.mixtures.model import Mixture
+from moiety.mixtures.scale import standardise_mixture
+
+SUPPORT_PER_COLUMN, LEAST_SUPPORT = 50, 2000  # support rows per column, and in all
+
+
+@dataclass(frozen=True)
+class WorkerRows:
+    """Rows ``(x, y, weights)`` that are read as often as need be: one block if in memory."""
+
+    read: ReadRows
+    in_memory: bool = True
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """What every worker is asked: a search, support rows, and maybe a start.
+
+    Args:
+        search: starts, when EM stops, and the ridge.
+        support: support rows in all; by default so many per column, which may be known to the
+            workers alone.
+        workers: that share the support.
+        start: from which all begin.
+        solve: another algorithm than the EM of this package.
+        limited: whether a worker of few rows fits fewer experts.
+    """
+
+    search: Search
+    support: int | None = None
+    workers: int = 1
+    start: Mixture | None = None
+    solve: Algorithm | None = None
+    limited: bool = True
+
+    def share_support(self, columns: int) -> int:
+        """Give the support rows of one worker."""
+        wanted = self.support or max(SUPPORT_PER_COLUMN * columns, LEAST_SUPPORT)
+        return -(-wanted // self.workers)
+
+    def limit(self, columns: int, rows: float) -> Search:
+        """Give the search that these rows bear."""
+        return limit_search(self.search, columns, rows) if self.limited else self.search
+
+
+@dataclass(frozen=True)
+class WorkerFit:
+    """A fit, support rows, and how many rows of which weight there were, as they came."""
+
+    learned: LearnedMixture
+    support: RowArrays
+    count: float
+    weight: float
+
+
+def compute_weight_factor(rows: float, weight: float) -> float:
+    """Give what weights are multiplied by, so that they count at least the rows.
+
+    Weights of a larger sum say that rows stand for several and stay as they are.
+
+    >>> compute_weight_factor(10, 1.0), compute_weight_factor(10, 20.0)
+    (10.0, 1.0)
+    """
+    return max(1.0, rows / weight)
+
+
+def fit_worker(rows: WorkerRows, task: FitTask, rng: np.random.Generator) -> WorkerFit:
+    """Fit one worker's rows, and draw its share of the support.
+
+    Raises:
+        ValueError: if the start has other columns, or an algorithm that holds all rows is asked to
+            read them in pieces.
+    """
+    if rows.in_memory:
+        return _fit_in_memory(next(iter(rows.read())), task, rng)
+    if task.solve is not None:
+        raise ValueError(
+            "algorithm='published' holds all rows; give arrays or frames, not files, or "
+            "choose algorithm='em'"
+        )
+    found = survey_rows(rows.read, rng)
+    columns = found.few[0].shape[1] + 1
+    search, begin = task.limit(columns, found.found.rows), _make_begin(task.start, columns)
+    learned = learn_stream(rows.read, found, search, rng, begin=begin)
+    taken = np.arange(min(task.share_support(columns), len(found.few[0])))
+    return WorkerFit(learned, take_rows(found.few, taken), learned.rows, learned.rows)
+
+
+def _fit_in_memory(rows: RowArrays, task: FitTask, rng: np.random.Generator) -> WorkerFit:
+    """Fit rows in memory, their weights lifted to their number."""
+    count, weight = float(len(rows[0])), float(rows[2].sum())
+    rows = (rows[0], rows[1], rows[2] * compute_weight_factor(count, weight))
+    columns = rows[0].shape[1] + 1
+    search, begin = task.limit(columns, rows[2].sum()), _make_begin(task.start, columns)
+    learned = learn_rows(rows, search, rng, begin=begin, solve=task.solve)
+    size = min(task.share_support(columns), len(rows[0]))
+    taken = rng.choice(len(rows[0]), size, replace=False)
+    return WorkerFit(learned, take_rows(rows, taken), count, weight)
+
+
+def take_rows(rows: RowArrays, taken: np.ndarray) -> RowArrays:
+    """Take rows by position."""
+    return rows[0][taken], rows[1][taken], rows[2][taken]
+
+
+def _make_begin(start: Mixture | None, columns: int) -> MakeStart | None:
+    """Give what makes the only start, where there is one."""
+    if start is None:
+        return None
+    if start.gate.shape[0] != columns:
+        raise ValueError(
+            f"init has {start.gate.shape[0] - 1} covariates, but a shard has {columns - 1}; "
+            "start from a mixture of the same columns"
+        )
+    return lambda scale, _: standardise_mixture(start, scale)
