@@ -31,7 +31,7 @@ from torch.distributed.tensor import DTensor, Shard
 from moiety.blocks.peers import update_blocks
 from moiety.blocks.shards import PARAMS, Shards
 from moiety.core.errors import suggest_checkpoint
-from moiety.core.protocols import Solve
+from moiety.core.solver import Solve
 from moiety.core.types import Params
 from moiety.engine.ranks import Ranks
 

@@ -40,6 +40,7 @@ class LocalEM:
     support: int = 64
     stackable: bool = False
     needs_statistics: bool = False
+    keeps_memory: bool = False
 
     def first_optimizer_state(self, params: Params, /) -> Memory:
         return {}
@@ -99,8 +100,8 @@ class LocalEM:
     def statistics(self, carry: Carry, batch: Batch, role: str, /) -> Params:
         return {}
 
-    def finish(self, job: Job, carry: Carry, statistics: Params, /) -> Update:
-        del job, statistics
+    def finish(self, job: Job, plan: Plan, carry: Carry, statistics: Params, /) -> Update:
+        del job, plan, statistics
         precision = Precision(float(carry["rows"]))
         return Update(carry["params"], precision=precision, answer=carry["answer"])
 
