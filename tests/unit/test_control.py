@@ -13,7 +13,7 @@ from moiety.methods.fedavg import fedavg
 from moiety.methods.scaffold import scaffold
 from moiety.methods.task import LocalTraining, Task
 from moiety.ops.optim import SGD
-from moiety.rounds.asynchronous import AsyncPlan, Concurrency, play_until_commit
+from moiety.rounds.asynchronous import AsynchronousRounds, Concurrency
 from moiety.rounds.schedule import Schedule, Speeds
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.solve.control import CONTROL, measure_reach
@@ -104,8 +104,8 @@ def test_the_servers_is_the_mean_of_the_workers(schedule):
         if schedule is None:
             state = play_round(method, engine, state, cohort, 0)
         else:
-            plan = AsyncPlan(method, engine, schedule, Concurrency(6, 3), 0)
-            state = play_until_commit(plan, state)
+            rounds = AsynchronousRounds(method, engine, Concurrency(6, 3), 0, schedule)
+            state = rounds.advance(state)[0]
     for name, told in state.optimizer_state[CONTROL].items():
         kept = [own[CONTROL][name] for own in engine.memory.values()]
         torch.testing.assert_close(told, torch.stack(kept).sum(0) / 6, rtol=1e-4, atol=1e-5)

@@ -16,7 +16,7 @@ class Solve(Protocol):
     """What a worker does with its piece; all but ``plan`` is pure and draws nothing.
 
     A solver that only looks has no step: its plan is empty, and ``statistics`` see every row. One
-    that steps is a ``Descent``, or says its own step (``Fit``).
+    that steps is a ``Descent``, or says its own step (``Stepping``).
     """
 
     @property
@@ -80,7 +80,7 @@ class Descent(Solve, Protocol):
 
 
 @runtime_checkable
-class Fit(Solve, Protocol):
+class Stepping(Solve, Protocol):
     """A solver whose step is no descent (EM): it says the step itself, and no engine fuses it."""
 
     def step(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from moiety.core.errors import WorkerError
 from moiety.core.rows import OpenRows, Rows, chunk_positions, split_batch
-from moiety.core.solver import Descent, Fit, Solve
+from moiety.core.solver import Descent, Solve, Stepping
 from moiety.core.state import Job, Record, Reply, Update
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.engine.batches import read_batches
@@ -66,11 +66,11 @@ def choose_step(solve: Solve) -> Step:
 
     if isinstance(solve, Descent):
         return descend
-    if isinstance(solve, Fit):
+    if isinstance(solve, Stepping):
         return solve.step
     raise TypeError(
         f"{type(solve).__name__} plans steps, but is neither a Descent (loss, move, move_in_place, "
-        "...) nor a Fit (step); see moiety.core.solver"
+        "...) nor a Stepping (step); see moiety.core.solver"
     )
 
 

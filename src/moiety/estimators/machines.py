@@ -15,6 +15,7 @@ from joblib import Parallel, delayed
 
 from moiety.core.protocols import Solve
 from moiety.core.state import Job, Record, Reply, Update
+from moiety.core.transfers import Transfers
 from moiety.core.types import Memory
 from moiety.engine.work import make_reply
 from moiety.estimators.opening import LazyShard, ShardColumns, materialise_shard
@@ -73,6 +74,7 @@ class ShardEngine:
         classes: whose indices the responses become; None where they are numbers.
         n_jobs: machines worked on at once.
         memory: what workers kept.
+        transfers: stays at nothing: what goes to a machine is counted in ``Exchange``.
         exchanges: of every round so far.
     """
 
@@ -80,6 +82,7 @@ class ShardEngine:
     classes: Any = None
     n_jobs: int | None = None
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
+    transfers: Transfers = field(default_factory=Transfers)
     exchanges: list[Exchange] = field(default_factory=list)
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:

@@ -34,25 +34,25 @@ class FinishedJob:
         return {name: total / count for name, total in self.statistics.items() if name != ROWS}
 
 
-class Begin(Protocol):
+class AddToCarry(Protocol):
     """Adds to what a job carries."""
 
     def __call__(self, carry: Carry, job: Job, memory: Memory, /) -> Carry: ...
 
 
-class Correct(Protocol):
+class CorrectGradient(Protocol):
     """Changes a gradient before the step."""
 
     def __call__(self, carry: Carry, grads: Params, /) -> Params: ...
 
 
-class Look(Protocol):
+class LookAtRows(Protocol):
     """Gives sums over the rows of a batch, after the last step; no gradient is kept."""
 
     def __call__(self, solve: Descent, carry: Carry, batch: Batch, role: str, /) -> Params: ...
 
 
-class End(Protocol):
+class AddToUpdate(Protocol):
     """Adds to an update."""
 
     def __call__(self, update: Update, done: FinishedJob, /) -> Update: ...
@@ -90,10 +90,10 @@ class Wrapped:
     """
 
     inner: Descent
-    begin: Begin = leave_carry
-    correct: Correct = leave_gradient
-    look: Look | None = None
-    end: End = leave_update
+    begin: AddToCarry = leave_carry
+    correct: CorrectGradient = leave_gradient
+    look: LookAtRows | None = None
+    end: AddToUpdate = leave_update
     keeps: bool = False
 
     @property
