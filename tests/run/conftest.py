@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from moiety.core.files import add_digest
 from moiety.core.policy import CheckpointPolicy
 from moiety.core.state import State
 from moiety.methods.task import LocalTraining
@@ -90,7 +91,7 @@ class Lab:
         folder = self.root / name
         folder.mkdir()
         spec, _ = resolve_run("yours", record, method, record.seed)
-        (folder / "config.json").write_text(json.dumps(spec.to_json()))
+        (folder / "config.json").write_text(json.dumps(add_digest(spec.to_json())))
         return folder
 
     def resume(self, folder: Path, at: int | None = None) -> None:

@@ -327,7 +327,7 @@ def test_a_model_cut_short(moiety, model, table, length):
     ("{", "not JSON"),
     ("[]", "model format None"),
     ('{"version": 0}', "model format 0"),
-    ('{"version": 2}', "does not describe"),
+    ('{"version": 2}', "config.json was changed"),
 ])  # fmt: skip
 def test_a_model_whose_configuration_is_none(moiety, model, table, text, said):
     (model / CONFIG).write_text(text)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from moiety.blocks.partitioned import Partitioned, check_partitioned
 from moiety.blocks.peers import update_blocks
 from moiety.blocks.shards import Shards
 from moiety.core.errors import RunError
-from moiety.core.files import replace_file
+from moiety.core.files import digest_file, replace_file
 from moiety.core.ledger import (
     End,
     Evaluation,
@@ -39,7 +40,7 @@ from moiety.run.evaluate import Score, mean_or_nan
 from moiety.run.finite import agree_finite
 from moiety.run.ledger import TrafficMeter, append_entry, sync_ledger
 from moiety.run.loop import CHECKPOINTS, LEDGER, Watcher, catch_interrupts
-from moiety.serve.predictor import CONFIG, MODEL
+from moiety.serve.predictor import CONFIG, MODEL, config_to_bytes
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class BlockRun:
     evaluate_every: int
     checkpoint: CheckpointPolicy
     fingerprint: str
-    about: bytes
+    about: Mapping[str, Any]
 
 
 def execute_blocks(
@@ -242,7 +243,8 @@ def write_block_model(run: BlockRun, shards: Shards, folder: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
         whole.rename(beside / MODEL)
-        replace_file(beside / CONFIG, run.about)
+        about = config_to_bytes(run.about, digest_file(beside / MODEL))
+        replace_file(beside / CONFIG, about)
         shutil.rmtree(folder / "final", ignore_errors=True)
         beside.rename(folder / "final")
         shutil.rmtree(work)

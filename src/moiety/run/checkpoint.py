@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +13,13 @@ from torch import Tensor
 from moiety.core.errors import RunError, suggest_checkpoint
 from moiety.core.files import (
     PICKLE,
+    add_digest,
+    digest_bytes,
+    is_intact,
     json_to_bytes,
     move_tensors,
     read_json,
+    read_plain_file,
     remove_folder,
     replace_folder,
     tensors_from_bytes,
@@ -79,24 +81,17 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "clock": clock_to_json(checkpoint.state.clock),
         "ledger_bytes": checkpoint.ledger_bytes,
         "score": checkpoint.score,
-        "sha256": hashlib.sha256(tensors).hexdigest(),
+        "sha256": digest_bytes(tensors),
         "paths": [path for path, _ in paths],
     }
-    index["check"] = digest_index(index)
     where = folder / f"{checkpoint.state.round:08d}"
-    replace_folder(where, {TENSORS: tensors, INDEX: json_to_bytes(index)})
+    replace_folder(where, {TENSORS: tensors, INDEX: json_to_bytes(add_digest(index))})
     return where
-
-
-def digest_index(index: Mapping[str, Any]) -> str:
-    """Sum up all else that an index says."""
-    rest = {name: value for name, value in index.items() if name != "check"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """List the checkpoints of a run, oldest first."""
-    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
+    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
 
 
 def read_checkpoint(where: Path, fingerprint: str) -> Checkpoint:
@@ -118,7 +113,7 @@ def read_checkpoint(where: Path, fingerprint: str) -> Checkpoint:
             f"{where} has checkpoint format {version!r}, this version of moiety reads "
             f"{VERSION}; go on with the version that wrote it, or start anew"
         )
-    if index.get("check") != digest_index(index):
+    if not is_intact(index):
         raise RunError(f"{where} is damaged: {INDEX} was changed; {instead}")
     if index["fingerprint"] != fingerprint:
         ours = [
@@ -133,8 +128,8 @@ def read_checkpoint(where: Path, fingerprint: str) -> Checkpoint:
             f"{where} belongs to another recipe or other settings (its fields differ); {remedy}"
         )
     path = where / TENSORS
-    data = path.read_bytes() if path.exists() else b""
-    if hashlib.sha256(data).hexdigest() != index["sha256"]:
+    data = read_plain_file(path, instead)
+    if digest_bytes(data) != index["sha256"]:
         if data.startswith(PICKLE):
             tensors_from_bytes(data, path)
         raise RunError(f"{where} is damaged: {TENSORS} was cut short or changed; {instead}")
@@ -205,7 +200,7 @@ def read_index_quietly(where: Path) -> Mapping[str, Any]:
         index = read_json(where / INDEX)
     except RunError:
         return {}
-    return index if isinstance(index, dict) else {}
+    return index if isinstance(index, dict) and is_intact(index) else {}
 
 
 def drop_later_checkpoints(folder: Path, after: int) -> None:
@@ -214,4 +209,4 @@ def drop_later_checkpoints(folder: Path, after: int) -> None:
         if int(path.name) > after:
             remove_folder(path)
     for path in folder.glob(".*"):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)

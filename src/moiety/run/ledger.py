@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from moiety.core.axes import read_axis_lengths
-from moiety.core.errors import RunError
+from moiety.core.errors import RunError, explain_os_error
 from moiety.core.ledger import LedgerEntry, Round, Work, encode_entry
 from moiety.core.protocols import Method
 from moiety.core.state import Job, Reply, State
@@ -27,9 +27,7 @@ def append_entry(path: Path, entry: LedgerEntry) -> int:
             file.flush()
             return file.tell()
     except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; free some space, then resume"
-        ) from error
+        raise RunError(f"cannot write {path}: {explain_os_error(error)}") from error
 
 
 def sync_ledger(path: Path) -> None:
