@@ -42,7 +42,7 @@ from moiety.core.types import Params
 from moiety.engine.ranks import Ranks
 
 INDEX, FORMAT = "round.json", 4
-"""Safetensors, with digests of them and of the index; what was written before is refused by name."""
+"""Safetensors, with digests of them and of the index; what was written before is refused."""
 
 
 @contextmanager

@@ -207,7 +207,7 @@ def decode_entry(line: str) -> LedgerEntry:
         raw = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(CHANGED) from error
-    kind = raw.pop("kind", None) if isinstance(raw, dict) else None
+    kind = str(raw.pop("kind", None)) if isinstance(raw, dict) else ""
     if kind == "start" and raw.get("version") != VERSION:
         raise ValueError(
             f"ledger of version {raw.get('version')!r}, but this reader knows {VERSION}; "

@@ -104,7 +104,7 @@ def execute_blocks(
         with catch_interrupts() as asked:
             play_remaining_blocks(run, shards, folder, note, asked)
         write_block_model(run, shards, folder)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, MemoryError) as error:
         note(End(shards.round, time.perf_counter() - begun, "failed", str(error)))
         raise explain_failure(error, folder, run.ranks.size) from error
     note(End(shards.round, time.perf_counter() - begun, "finished"))

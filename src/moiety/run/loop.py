@@ -129,7 +129,7 @@ def execute_run(
     try:
         with catch_interrupts() as asked:
             state = play_remaining(run, folder, state, best, note, asked)
-    except (RuntimeError, ValueError) as error:  # of a worker, the engine, or a choice
+    except (RuntimeError, ValueError, MemoryError) as error:  # of a worker, the engine, or a choice
         note(End(place, time.perf_counter() - begun, "failed", str(error)))
         raise explain_failure(error, folder, run.ranks.size) from error
     note(End(state.round, time.perf_counter() - begun, "finished"))
