@@ -342,7 +342,7 @@ def test_tensors_of_another_model(moiety, lab, tiny, model, table):
     (model / MODEL).write_bytes((other / "final" / MODEL).read_bytes())
     found = moiety("predict", model, "--data", table)
     assert found.code == 1
-    assert "does not describe model.safetensors" in found.err
+    assert f"{model / MODEL} was changed; copy it again" in found.err
 
 
 def test_a_run_without_a_finished_model(moiety, lab, tiny, table):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moiety.engine.channel import LARGE, Channel
+from tests.waiting import LAST_S
 
 BIG = LARGE // 4 + 1
 
@@ -77,7 +78,7 @@ def test_any_shape_stride_and_dtype_arrives(tensor):
         thread = threading.Thread(target=lambda: found.append(Channel(far).recv()))
         thread.start()  # a pipe holds less than some of these
         sender.send([tensor])
-        thread.join(60)
+        thread.join(LAST_S)
     assert (len(sender.sent) == 1) == big
     assert found[0][0].dtype == tensor.dtype
     assert found[0][0].shape == tensor.shape

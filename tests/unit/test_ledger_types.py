@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moiety.core.ledger import (
@@ -52,6 +52,7 @@ def test_unknown_fields_kinds_and_versions_are_named():
 LINES = [End(3, 0.5, "failed", "why: é"), Round(7, 0, 0.1, 10, 20, 1.0, [WORK], [0.5, 0.5])]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_byte_that_changed_is_refused(tmp_path_factory, data):
     """But for a last line cut short, which a crash leaves: it counts as not written."""
