@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from moiety.core.files import add_digest
 from moiety.core.policy import CheckpointPolicy
 from moiety.core.state import State
 from moiety.methods.task import LocalTraining
@@ -93,7 +94,7 @@ class Lab:
         folder = self.root / name
         folder.mkdir()
         spec, _ = resolve_run("yours", record, method, record.seed)
-        (folder / "config.json").write_text(json.dumps(spec.to_json()))
+        (folder / "config.json").write_text(json.dumps(add_digest(spec.to_json())))
         return folder
 
     def resume(self, folder: Path, at: int | None = None) -> None:
@@ -126,7 +127,7 @@ def final() -> Callable[[Path], bytes]:
 def timeless(value):
     """Leave out what the clock decides, and the revision: somebody may commit in between."""
     if isinstance(value, dict):
-        left_out = ("seconds", "time", "revision")
+        left_out = ("seconds", "time", "revision", "check")
         kept = {name: one for name, one in value.items() if not name.endswith("_s")}
         return {name: timeless(one) for name, one in kept.items() if name not in left_out}
     return [timeless(one) for one in value] if isinstance(value, list) else value

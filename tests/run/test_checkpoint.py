@@ -225,9 +225,10 @@ def test_a_missing_ledger(lab, run):
 @pytest.mark.parametrize(
     ("text", "said"),
     [("{", "not JSON"), ("[]", "format None"), ('{"version": 7}', "format 7"),
-     ('{"version": 2}', "not the configuration of a run"),
-     ('{"version": 2, "recipe": "yours", "method": "fedavg", "seed": 0, "fields": {"rouds": 1}}',
-      "did you mean 'rounds'")],
+     ('{"version": 2}', "was changed after the run began"),
+     (json.dumps(files.add_digest({"version": 2})), "not the configuration of a run"),
+     (json.dumps(files.add_digest({"version": 2, "recipe": "yours", "method": "fedavg", "seed": 0,
+                                   "fields": {"rouds": 1}})), "did you mean 'rounds'")],
 )  # fmt: skip
 def test_a_configuration_that_is_none(lab, run, text, said):
     (run / "config.json").write_text(text)
@@ -282,7 +283,7 @@ def test_a_full_disk(lab, tiny, final, lines, forked, tmp_path):
     assert os.waitstatus_to_exitcode(os.waitpid(forked(play), 0)[1]) == 9
     assert "ledger.jsonl" in said.read_text()
     assert "File too large" in said.read_text()
-    assert "free some space" in said.read_text()
+    assert "raise the limit of a file's size" in said.read_text()
     assert kept_rounds(run)[-1] > 2
     mark = read_spec(run).fingerprint
     for path in list_checkpoints(run / CHECKPOINTS):
@@ -309,7 +310,7 @@ def test_a_disk_too_full_for_a_checkpoint(tmp_path, forked):
         return 0
 
     assert os.waitstatus_to_exitcode(os.waitpid(forked(write), 0)[1]) == 9
-    assert "00000002: File too large; free some space, then resume" in said.read_text()
+    assert "00000002: File too large; raise the limit of a file's size" in said.read_text()
     assert [path.name for path in folder.iterdir()] == ["00000001"]
     assert (
         checkpoint.read_checkpoint(folder / "00000001", "mark").state.params["w"].tolist()
@@ -336,5 +337,5 @@ def test_a_full_disk_ends_the_command_with_1(forked, small, tmp_path, monkeypatc
     assert os.waitstatus_to_exitcode(os.waitpid(forked(play), 0)[1]) == 1
     said = (tmp_path / "printed.txt").read_text()
     assert "cannot write mine" in said
-    assert "File too large; free some space" in said
+    assert "File too large; raise the limit of a file's size" in said
     assert "Traceback" not in said

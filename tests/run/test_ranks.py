@@ -79,7 +79,7 @@ def text_of(ledger: Path) -> list:
     """What a ledger says, clocks and ends apart."""
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
     return [
-        {k: v for k, v in line.items() if k != "seconds"}
+        {k: v for k, v in line.items() if k not in ("seconds", "check")}
         for line in lines
         if line["kind"] in ("round", "evaluation")
     ]

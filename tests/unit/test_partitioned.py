@@ -399,7 +399,7 @@ def test_damaged_blocks_are_refused_by_name(spawned, tmp_path):
     for file in [*files, where / INDEX]:
         kept = file.read_bytes()
         flipped = kept[:-9] + bytes([kept[-9] ^ 1]) + kept[-8:]
-        for damage in (None, kept[:-8], flipped) if file in files else (kept[:-8],):
+        for damage in ((None,) if file in files else ()) + (kept[:-8], flipped):
             file.unlink() if damage is None else file.write_bytes(damage)
             with pytest.raises(ValueError, match=rf"{file.name}.*from another with --at \(1\)"):
                 load_blocks(Shards(method.model, Ranks()), tmp_path, "mine")

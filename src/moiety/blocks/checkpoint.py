@@ -5,8 +5,6 @@ Blocks are safetensors, written and read by ``torch.distributed.checkpoint``; no
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -36,13 +34,21 @@ from moiety.core.checkpoints import (
     list_checkpoints,
     prune_checkpoints,
 )
-from moiety.core.errors import suggest_checkpoint
+from moiety.core.errors import RunError, suggest_checkpoint
+from moiety.core.files import (
+    add_digest,
+    digest_file,
+    is_intact,
+    json_to_bytes,
+    read_json,
+    write_bytes,
+)
 from moiety.core.solver import Solve
 from moiety.core.types import Params
 from moiety.engine.ranks import Ranks
 
 INDEX, FORMAT = "round.json", 5
-"""Format 3: safetensors, with digests. What was written before is refused by name."""
+"""Safetensors, with digests of them and of the index; what was written before is refused."""
 
 
 @contextmanager
@@ -125,7 +131,7 @@ def save_blocks(
             "sha256": sums,
             **(note or {}),
         }
-        (part / INDEX).write_text(json.dumps(index) + "\n")
+        write_bytes(part / INDEX, json_to_bytes(add_digest(index)))
         shutil.rmtree(where, ignore_errors=True)
         os.replace(part, where)  # noqa: PTH105 (at once, over what a kill left)
         prune_checkpoints(folder, last, read_block_score)
@@ -135,10 +141,8 @@ def save_blocks(
 
 def digest_files(folder: Path, ranks: Ranks) -> dict[str, str]:
     """Sum up every file of blocks, each rank some of them."""
-    found: dict[str, str] = {}
-    for path in sorted(folder.glob("*.safetensors"))[ranks.rank :: ranks.size]:
-        with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    paths = [path for path in folder.glob("*.safetensors") if path.is_file()]
+    found = {path.name: digest_file(path) for path in sorted(paths)[ranks.rank :: ranks.size]}
     return {name: one for some in ranks.gather(found) for name, one in some.items()}
 
 
@@ -183,14 +187,21 @@ def read_index(where: Path) -> dict[str, Any]:
     """Read what is said of a checkpoint.
 
     Raises:
-        ValueError: if it cannot be read.
+        ValueError: if it cannot be read, is of another format, or was changed.
     """
     try:
-        return dict(json.loads((where / INDEX).read_text()))
-    except ValueError as error:
+        index = read_json(where / INDEX)
+    except RunError as error:
+        raise ValueError(f"{where} is damaged: {error}; {suggest_remedy(where)}") from error
+    found = index.get("format", 1) if isinstance(index, dict) else None
+    if found != FORMAT:
         raise ValueError(
-            f"{where} is damaged: {INDEX} was changed; {suggest_remedy(where)}"
-        ) from error
+            f"{where} has format {found!r}, this version reads {FORMAT}; go on "
+            "with the version of moiety that wrote it, or start the run anew"
+        )
+    if not is_intact(index):
+        raise ValueError(f"{where} is damaged: {INDEX} was changed; {suggest_remedy(where)}")
+    return index
 
 
 def suggest_remedy(where: Path) -> str:
@@ -215,21 +226,16 @@ def verify_blocks(where: Path, fingerprint: str, ranks: Ranks) -> dict[str, Any]
         ValueError: for one that is not.
     """
     index = read_index(where)
-    if index.get("format") != FORMAT:
-        raise ValueError(
-            f"{where} has format {index.get('format', 1)}, this version reads {FORMAT}; go on "
-            "with the version of moiety that wrote it, or start the run anew"
-        )
     if index["fingerprint"] != fingerprint:
         raise ValueError(
             f"{where} belongs to another run ({index['fingerprint']!r}, not {fingerprint!r}); "
             "choose another folder, or start with the same settings"
         )
-    now = digest_files(where, ranks)
-    wrong = sorted(name for name, one in index["sha256"].items() if now.get(name) != one)
+    now, then = digest_files(where, ranks), index["sha256"]
+    wrong = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if wrong:
         raise ValueError(
-            f"{where} is damaged: {', '.join(wrong)} lost, cut short or changed; "
+            f"{where} is damaged: {', '.join(wrong)} lost, cut short, changed or added; "
             f"{suggest_remedy(where)}"
         )
     return index

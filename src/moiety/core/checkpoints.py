@@ -42,7 +42,7 @@ def drop_later_checkpoints(folder: Path, after: int) -> None:
         if int(path.name) > after:
             remove_folder(path)
     for path in folder.glob(".*"):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def prune_checkpoints(folder: Path, last: int, read_score: Callable[[Path], float | None]) -> None:

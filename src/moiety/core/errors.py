@@ -1,6 +1,24 @@
-"""Errors that say where in a run they happened, and what to do without a checkpoint."""
+"""Errors that say where in a run they happened, what is wrong, and what to do."""
 
-from collections.abc import Sequence
+import errno
+import re
+from collections.abc import Mapping, Sequence
+
+OS_REMEDIES: Mapping[int, str] = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or use another disk",
+    errno.EACCES: "change its permissions, or use another folder",
+    errno.EPERM: "change its permissions, or use another folder",
+    errno.EROFS: "use a folder that can be written",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "name a path of which every part but the last is a folder",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs, which hold too many files open",
+    errno.ENOENT: "check the path",
+    errno.ELOOP: "mend the links, which lead in a circle",
+}
+"""What a user can do, by the number of what went wrong."""
 
 
 def suggest_checkpoint(
@@ -32,3 +50,41 @@ class RunError(Exception):
 
 class UsageError(RunError):
     """The command line names something that does not exist; exit code 2."""
+
+
+def explain_os_error(error: OSError) -> str:
+    """Say what is wrong with a file and, where it is known, what to do.
+
+    >>> explain_os_error(OSError(errno.ENOSPC, "No space left on device"))
+    'No space left on device; free some space'
+    """
+    cause = error.strerror or str(error) or type(error).__name__
+    remedy = OS_REMEDIES.get(error.errno or 0)
+    return f"{cause}; {remedy}" if remedy else cause
+
+
+ASKED = re.compile(
+    r"(?:ried to allocate|Unable to allocate|malloc of size) ([\d.]+) ?([KMGTPE]i?B)?"
+)
+"""How torch, numpy and Arrow say what they asked for."""
+
+SHORT_OF_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+"""How torch says so: its errors have no type of their own."""
+
+
+def explain_memory_error(error: BaseException) -> str | None:
+    """Say how much memory was asked for and what to make smaller; None for another error.
+
+    >>> error = RuntimeError("can't allocate memory: you tried to allocate 8 bytes.")
+    >>> explain_memory_error(error).partition(";")[0]
+    'not enough memory: 8 bytes were asked for at once'
+    """
+    said = str(error)
+    if not isinstance(error, MemoryError) and not any(word in said for word in SHORT_OF_MEMORY):
+        return None
+    found = ASKED.search(said)
+    size = f": {found[1]} {found[2] or 'bytes'} were asked for at once" if found else ""
+    return (
+        f"not enough memory{size}; choose a smaller network, fewer experts or workers, smaller "
+        "batches, or fewer rows"
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ from safetensors.torch import load as parse
 from safetensors.torch import save as dump
 from torch import Tensor
 
-from moiety.core.errors import RunError
+from moiety.core.errors import RunError, explain_os_error
+
+DIGEST = "check"
+"""Where plain data keep the digest of all else they say."""
 
 PICKLE = (b"\x80", b"PK\x03\x04")
 """How pickles, and the zip files torch puts them in, begin. So may a safetensors file: its first
@@ -38,9 +43,7 @@ def replace_file(path: Path, data: bytes) -> None:
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; free some space"
-        ) from error
+        raise RunError(f"cannot write {path}: {explain_os_error(error)}") from error
 
 
 def replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
@@ -62,9 +65,7 @@ def replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
         sync_folder(path.parent)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; free some space, then resume"
-        ) from error
+        raise RunError(f"cannot write {path}: {explain_os_error(error)}") from error
 
 
 def remove_folder(path: Path) -> None:
@@ -89,18 +90,97 @@ def json_to_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
+def find_file_fault(path: Path) -> str | None:
+    """Say why a path is no file to read; None where it is one.
+
+    Pipes and devices are never opened: reading one may wait for ever.
+    """
+    if path.is_file():
+        return None
+    if path.is_dir():
+        return "is a folder"
+    return "is a pipe, a socket or a device" if path.exists() else "does not exist"
+
+
+@contextmanager
+def refuse_damage(about: str, remedy: str) -> Iterator[None]:
+    """Tell in one sentence whatever a parser of others raises, for bytes may be anything.
+
+    Raises:
+        ValueError: in place of any error but those of a user, of memory, or of a file that
+            cannot be opened.
+    """
+    try:
+        yield
+    except (RunError, MemoryError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"{about} ({said}); {remedy}") from error
+
+
+def read_plain_file(path: Path, remedy: str) -> bytes:
+    """Read a file whole.
+
+    Raises:
+        RunError: if it is none, or cannot be read.
+    """
+    fault = find_file_fault(path)
+    if fault is not None:
+        raise RunError(f"{path} {fault}; {remedy}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {explain_os_error(error)}") from error
+
+
 def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
         RunError: if the file is missing or no JSON.
     """
+    data = read_plain_file(path, "give the folder of a run")
     try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise RunError(f"{path} does not exist; give the folder of a run") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(data)
+    except RecursionError as error:
+        raise RunError(f"{path} is nested too deeply; it was changed") from error
+    except ValueError as error:
         raise RunError(f"{path} is not JSON ({error}); it was cut short or changed") from error
+
+
+def digest_bytes(data: bytes) -> str:
+    """Sum up bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Sum up a file, a piece at a time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_plain(value: Mapping[str, Any]) -> str:
+    """Sum up all that plain data say but their digest."""
+    rest = json.loads(json.dumps({name: one for name, one in value.items() if name != DIGEST}))
+    return digest_bytes(json.dumps(rest, sort_keys=True).encode())
+
+
+def add_digest(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to plain data their digest, so that a change is noticed.
+
+    >>> is_intact(add_digest({"round": 3})), is_intact({**add_digest({"round": 3}), "round": 2})
+    (True, False)
+    """
+    return {**value, DIGEST: digest_plain(value)}
+
+
+def is_intact(value: Mapping[str, Any]) -> bool:
+    """Say whether plain data are those that their digest was made of."""
+    try:
+        return value.get(DIGEST) == digest_plain(value)
+    except RecursionError:
+        return False
 
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor], note: Mapping[str, str] | None = None) -> bytes:

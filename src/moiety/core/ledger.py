@@ -1,7 +1,11 @@
-"""The record of a run: one JSON object a line, typed and versioned; reports read nothing else."""
+"""The record of a run: one JSON object a line, typed and versioned; reports read nothing else.
+
+Each line ends with a digest of the rest of it, so that a change is noticed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -157,13 +161,32 @@ class Ledger:
     path: Path = field(default_factory=Path)
 
 
+DIGEST_LENGTH = 16
+
+
 def encode_entry(entry: LedgerEntry) -> str:
     """Write an entry as one line of JSON, without the line's end.
 
-    >>> encode_entry(End(round=3, seconds=0.5, status="finished"))
-    '{"kind": "end", "round": 3, "seconds": 0.5, "status": "finished", "reason": ""}'
+    >>> encode_entry(End(round=3, seconds=0.5, status="finished")).partition(', "check"')[0]
+    '{"kind": "end", "round": 3, "seconds": 0.5, "status": "finished", "reason": ""'
     """
-    return json.dumps({"kind": entry.kind, **replace_nonfinite(asdict(entry))}, allow_nan=False)
+    raw = {"kind": entry.kind, **replace_nonfinite(asdict(entry))}
+    return add_line_digest(json.dumps(raw, allow_nan=False))
+
+
+def add_line_digest(line: str) -> str:
+    """Add to a line, which is a JSON object, the digest of it.
+
+    >>> add_line_digest('{"round": 3}')
+    '{"round": 3, "check": "d40907e68bf497fe"}'
+    """
+    digest = hashlib.sha256(line.encode()).hexdigest()[:DIGEST_LENGTH]
+    return f'{line[:-1]}, "check": "{digest}"}}'
+
+
+def is_line_intact(line: str) -> bool:
+    """Say whether a line is the one that its digest was made of."""
+    return line == add_line_digest(line.rpartition(', "check": "')[0] + "}")
 
 
 def replace_nonfinite(value: Any) -> Any:
@@ -174,6 +197,8 @@ def replace_nonfinite(value: Any) -> Any:
         return [replace_nonfinite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
+
+CHANGED = "the line was changed after it was written; bring the ledger back from a copy"
 
 UNKNOWN = dict.fromkeys(("loss_first", "loss_last", "loss_mean", "work_s"), math.nan)
 
@@ -186,19 +211,28 @@ def drop_nulls(raw: Mapping[str, Any]) -> dict[str, Any]:
 def decode_entry(line: str) -> LedgerEntry:
     """Read one line; unknown kinds, versions and fields are refused by name.
 
-    >>> decode_entry('{"kind": "end", "round": 3, "seconds": 0.5, "status": "lost", "reason": ""}')
+    Raises:
+        ValueError: for these, and for a line that is no entry or was changed.
+
+    >>> decode_entry(encode_entry(End(round=3, seconds=0.5, status="lost")))
     End(round=3, seconds=0.5, status='lost', reason='')
     """
-    raw = json.loads(line)
-    kind = raw.pop("kind", None)
-    if kind not in ENTRY_KINDS:
-        raise ValueError(
-            f"ledger line of unknown kind {kind!r}; this reader knows {sorted(ENTRY_KINDS)}"
-        )
+    try:
+        raw = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(CHANGED) from error
+    kind = str(raw.pop("kind", None)) if isinstance(raw, dict) else ""
     if kind == "start" and raw.get("version") != VERSION:
         raise ValueError(
             f"ledger of version {raw.get('version')!r}, but this reader knows {VERSION}; "
             "use the release of moiety that wrote it"
+        )
+    if not is_line_intact(line):
+        raise ValueError(CHANGED)
+    del raw["check"]
+    if kind not in ENTRY_KINDS:
+        raise ValueError(
+            f"ledger line of unknown kind {kind!r}; this reader knows {sorted(ENTRY_KINDS)}"
         )
     record = ENTRY_KINDS[kind]
     names = {item.name for item in fields(record)}
@@ -224,15 +258,27 @@ def decode_group(raw: Mapping[str, Any]) -> Group:
 
 
 def read_entries(path: Path) -> Iterator[LedgerEntry]:
-    """Read a ledger line by line; a last line that was cut short (no line end) is left out."""
-    with path.open(encoding="utf8") as file:
+    """Read a ledger line by line; a last line that was cut short (no line end) is left out.
+
+    Raises:
+        ValueError: for what is no ledger of this version, or was changed.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; name the ledger of a run")
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n") and is_cut_short(line):
                 return
             try:
-                yield decode_entry(line)
-            except (ValueError, TypeError) as error:
+                yield decode_entry(line.removesuffix(b"\n").decode())
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
+
+
+def is_cut_short(line: bytes) -> bool:
+    """Say whether a line without an end is the beginning of one, not one whose end was changed."""
+    _, found, rest = line.rpartition(b', "check": "')
+    return not found or len(rest) <= DIGEST_LENGTH + len('"}')
 
 
 def read_ledger(path: Path) -> Ledger:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import zipfile
+import math
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
+from numpy.lib.format import (
+    MAGIC_PREFIX,
+    read_array_header_1_0,
+    read_array_header_2_0,
+    read_magic,
+)
 from torch import Tensor
 
+from moiety.core.files import find_file_fault, refuse_damage
+from moiety.data.classes import encode_labels
 from moiety.data.dataset import Dataset
 from moiety.data.images import read_images
-from moiety.data.tables import Columns, encode_labels, read_csv, read_parquet
+from moiety.data.limits import check_unpacked_size
+from moiety.data.tables import Columns, read_csv, read_parquet
 
 
 def read_file(
@@ -43,8 +53,7 @@ def read_file(
     path = Path(path)
     if path.is_dir():
         return read_images(path, labels=labels)
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist; give a CSV, Parquet or npz file or a folder")
+    require_file(path, "a CSV, Parquet or npz file with at least one row, or a folder of images")
     readers = {".csv": read_csv, ".parquet": read_parquet, ".pq": read_parquet, ".npz": read_npz}
     suffix = path.suffix.lower()
     if suffix not in readers:
@@ -52,8 +61,6 @@ def read_file(
         raise ValueError(
             f"{path} ends in {suffix!r}; give a file that ends in {known}, or a folder"
         )
-    if not path.stat().st_size:
-        raise ValueError(f"{path} is empty; give a file with at least one row")
     return readers[suffix](path, Columns(target, group, labels, usual_target))
 
 
@@ -78,37 +85,71 @@ def read_npz(path: Path, columns: Columns) -> Dataset:
 
 
 def require_file(path: Path, wanted: str) -> None:
-    """Refuse a file that is not there or has nothing in it."""
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise ValueError(f"{path} {found}; give {wanted}")
-    if not path.stat().st_size:
-        raise ValueError(f"{path} is empty; give {wanted}")
+    """Refuse what is no file, or has nothing in it."""
+    fault = find_file_fault(path)
+    if fault is None and not path.stat().st_size:
+        fault = "is empty"
+    if fault is not None:
+        raise ValueError(f"{path} {fault}; give {wanted}")
 
 
 def open_npz(path: Path, arrays: str) -> np.lib.npyio.NpzFile:
     """Open an npz file; ``arrays`` are the words that would write one as it should be."""
-    try:
+    remedy = f"write it with numpy.savez(path, {arrays})"
+    with path.open("rb") as file:
+        if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+            raise ValueError(f"{path} holds one bare array; {remedy}")
+    with refuse_damage(f"{path} is no npz file", remedy):
         opened = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is no npz file; write it with numpy.savez(path, {arrays})"
-        ) from error
-    if not isinstance(opened, np.lib.npyio.NpzFile):  # the file is wrong, not a type
-        message = f"{path} holds one bare array; write it with numpy.savez(path, {arrays})"
-        raise ValueError(message)  # noqa: TRY004
-    return opened
+        assert isinstance(opened, np.lib.npyio.NpzFile)  # a bare array was refused
+        return opened
 
 
 def read_array(path: Path, opened: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    """Read one array; arrays of Python objects and damaged arrays are refused."""
-    try:
-        return opened[name]
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    """Read one array, once its header was found to fit what the file says of its size.
+
+    Raises:
+        ValueError: for Python objects, and for what is damaged, encrypted, or far larger than it
+            seems.
+    """
+    about, remedy = f"{path}: array {name!r} is damaged or encrypted", "write the file anew"
+    with refuse_damage(about, remedy):
+        packed: Any = opened.zip
+        known = packed.NameToInfo
+        entry = known[f"{name}.npy" if f"{name}.npy" in known else name]
+        with packed.open(entry) as file:
+            shape, dtype = read_npy_header(file)
+            size = math.prod(shape) * dtype.itemsize + file.tell()
+    if dtype.hasobject:
         raise ValueError(
-            f"{path}: array {name!r} is damaged or holds Python objects, which are never "
-            "unpickled; save plain numbers (or strings, for labels)"
-        ) from error
+            f"{path}: array {name!r} holds Python objects, which are never unpickled; save plain "
+            "numbers (or strings, for labels)"
+        )
+    if not dtype.itemsize or size != entry.file_size:
+        raise ValueError(
+            f"{path}: array {name!r} says that it is {dtype} {list(shape)}, but it has "
+            f"{entry.file_size} bytes; {remedy}"
+        )
+    check_unpacked_size(path, entry.file_size)
+    with refuse_damage(about, remedy):
+        return opened[name]
+
+
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Read the shape and the type of an array.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    readers = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
+    version = read_magic(file)
+    if version not in readers:
+        raise ValueError(f"its format {version} is unknown")
+    try:
+        shape, _, dtype = readers[version](file)
+    except MemoryError as error:  # of a parser whose stack is full
+        raise ValueError("its header is nested too deeply") from error
+    return shape, dtype
 
 
 def read_names(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moiety.core.files import refuse_damage
 from moiety.data.dataset import Dataset
 from moiety.data.extras import import_extra
+from moiety.data.limits import check_unpacked_size
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES, FORMATS = (".png", ".jpg", ".jpeg"), ("PNG", "JPEG")
+GREY, COLOURED = ("1", "L"), ("RGB", "P")
+REPLACE = "replace it by a PNG or JPEG image that opens in a viewer"
 
 
 def list_visible(folder: Path) -> list[Path]:
@@ -25,7 +30,7 @@ def list_images(folder: Path) -> list[Path]:
     """List the images of a folder that holds nothing else."""
     found = list_visible(folder)
     for path in found:
-        if path.is_dir() or path.suffix.lower() not in SUFFIXES:
+        if not path.is_file() or path.suffix.lower() not in SUFFIXES:
             raise ValueError(f"{path} is no PNG or JPEG image; convert it or move it away")
     if not found:
         raise ValueError(f"{folder} is empty; put PNG or JPEG images there, or remove it")
@@ -58,25 +63,36 @@ def read_images(folder: Path, *, labels: bool = True) -> Dataset:
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """Read one image, bytes [H, W] if grey, else [H, W, 3]."""
+    """Read one image as viewers show it, bytes [H, W] if grey, else [H, W, 3].
+
+    Only PNG and JPEG are tried, whatever the file's name: readers of other formats run programs.
+    """
     image: Any = import_extra("PIL.Image", "reading images")
-    try:
-        with image.open(path) as opened:
+    upright: Any = import_extra("PIL.ImageOps", "reading images").exif_transpose
+    about = f"{path} cannot be read as an image"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tags that are damaged, and of sizes checked here
+        with refuse_damage(about, REPLACE):
+            opened = image.open(path, formats=FORMATS)
+        with opened:
+            check_unpacked_size(path, opened.width * opened.height * 3)
             mode = opened.mode
-            if mode in ("1", "L"):
-                return np.asarray(opened.convert("L"))
-            if mode in ("RGB", "P"):
-                return np.asarray(opened.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); replace it") from error
+            if mode in GREY or mode in COLOURED:
+                with refuse_damage(about, REPLACE):
+                    return np.asarray(upright(opened).convert("L" if mode in GREY else "RGB"))
     raise ValueError(f"{path} has mode {mode}; convert it to 8-bit grey or RGB")
 
 
 def stack_images(paths: Sequence[Path]) -> Tensor:
     """Read images into one tensor, [N, C, H, W] float32 in 0..1."""
-    found = [read_pixels(path) for path in paths]
-    size = found[0].shape[:2]
-    for path, own in zip(paths, found, strict=True):
+    found: list[np.ndarray] = []
+    for path in paths:
+        own = read_pixels(path)
+        if not found:
+            packed = sum(one.stat().st_size for one in paths)
+            check_unpacked_size(path.parent, len(paths) * own.size * 5, packed)
+        found.append(own)
+        size = found[0].shape[:2]
         if own.shape[:2] != size:
             raise ValueError(
                 f"{path} is {own.shape[1]}x{own.shape[0]}, but {paths[0].name} is "

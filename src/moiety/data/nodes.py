@@ -71,5 +71,6 @@ def drop_unknown_labels(y: Tensor, names: tuple[str, ...]) -> tuple[Tensor, tupl
     (tensor([-1,  0,  1]), ('3', '5'))
     """
     kept = [name for name in names if not (name[:1] == "-" and name[1:].isdigit())]
-    place = [kept.index(name) if name in kept else UNSCORED for name in names]
-    return torch.tensor(place, dtype=torch.int64)[y], tuple(kept)
+    place = {name: number for number, name in enumerate(kept)}
+    renumbered = torch.tensor([place.get(name, UNSCORED) for name in names], dtype=torch.int64)
+    return renumbered[y], tuple(kept)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.types import Batch
+from moiety.data.classes import read_text_labels
 from moiety.data.dataset import FeatureScale
 from moiety.data.extras import import_extra
 from moiety.data.tables import Columns, read_feature, read_label_values, refuse_text
@@ -84,7 +85,7 @@ class ParquetRows:
 
     def labels(self, table: Any) -> Tensor:
         """Number the labels of a row group."""
-        values = read_label_values(table, self.target or "")
+        values = read_label_values(self.path, table, self.target or "")
         if not self.classes:
             if values.dtype.kind not in "iu":
                 raise ValueError(
@@ -93,13 +94,14 @@ class ParquetRows:
                 )
             return torch.from_numpy(values.astype(np.int64))
         place = {name: at for at, name in enumerate(self.classes)}
-        strange = sorted({str(v) for v in values.tolist()} - place.keys())
+        names = read_text_labels(self.path, self.target or "", values)
+        strange = sorted(set(names) - place.keys())
         if strange:
             raise ValueError(
                 f"{self.path}: {self.target!r} holds {strange[:3]}, which are not among "
                 f"classes={self.classes}"
             )
-        return torch.tensor([place[str(value)] for value in values.tolist()])
+        return torch.tensor([place[name] for name in names])
 
 
 def parquet_rows(

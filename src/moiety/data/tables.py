@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from moiety.core.files import refuse_damage
+from moiety.data.classes import decode_label, encode_labels, read_csv_labels
 from moiety.data.dataset import Dataset
 from moiety.data.extras import import_extra
+from moiety.data.limits import check_unpacked_size
 
 TARGETS = ("y", "label", "target", "class")
 WORKER = "worker"
@@ -66,7 +69,7 @@ class Columns:
 
 def check_column_names(path: Path, names: Sequence[str]) -> None:
     """Refuse columns without a name of their own."""
-    twins = sorted({name for name in names if list(names).count(name) > 1})
+    twins = sorted(name for name, count in Counter(names).items() if count > 1)
     if twins:
         raise ValueError(f"{path} has several columns named {twins}; give each its own name")
     if any(not name.strip() or name.startswith("__index_level_") for name in names):
@@ -76,31 +79,11 @@ def check_column_names(path: Path, names: Sequence[str]) -> None:
         )
 
 
-def encode_labels(path: Path, name: str, values: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
-    """Number labels along their sorted distinct values, int64 [N], and name the values."""
-    missing = np.array([value is None or value != value for value in values.tolist()], dtype=bool)
-    if values.dtype.kind in "OUT":
-        missing |= np.array([value == "" for value in values.tolist()], dtype=bool)
-    if missing.any():
-        row = int(missing.argmax()) + 1
-        raise ValueError(f"{path}: {name!r} is missing in row {row}; fill in or drop such rows")
-    if values.dtype.kind == "f":
-        broken = values != np.round(values)
-        if broken.any():
-            row = int(broken.argmax())
-            raise ValueError(
-                f"{path}: {name!r} is {values[row]} in row {row + 1}, but must name classes; "
-                "give whole numbers or text"
-            )
-        values = values.astype(np.int64)
-    if values.dtype.kind == "O":
-        values = np.array([str(value) for value in values.tolist()])
-    known, index = np.unique(values, return_inverse=True)
-    return torch.from_numpy(index.astype(np.int64)), tuple(str(value) for value in known.tolist())
-
-
 def read_csv(path: Path, columns: Columns) -> Dataset:
-    """Read comma-separated values with a header; unwanted labels are not converted."""
+    """Read comma-separated values with a header; unwanted labels are not converted.
+
+    Labels and workers are read as the bytes they are, so that none is changed by a cast.
+    """
     arrow: Any = import_extra("pyarrow", "reading CSV files")
     arrow_csv: Any = import_extra("pyarrow.csv", "reading CSV files")
     try:
@@ -111,54 +94,77 @@ def read_csv(path: Path, columns: Columns) -> Dataset:
     if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
         raise ValueError(f"{path} has the one column {names[0]!r}; separate columns by commas")
     features, label, group = columns.kept(path, names)
-    chosen = [*features, *(name for name in (label, group) if name is not None)]
-    options = arrow_csv.ConvertOptions(include_columns=chosen)
-    try:
+    as_they_are = [name for name in (label, group) if name is not None]
+    options = arrow_csv.ConvertOptions(
+        include_columns=[*features, *as_they_are],
+        column_types=dict.fromkeys(as_they_are, arrow.binary()),
+    )
+    with refuse_damage(f"{path} cannot be read as CSV", "mend that line"):
         table = arrow_csv.read_csv(path, convert_options=options)
-    except arrow.ArrowException as error:
-        raise ValueError(f"{path} cannot be read as CSV: {error}; mend that line") from error
-    return table_to_dataset(path, table, features, label, group)
+    return table_to_dataset(path, table, (features, label, group), read_csv_column)
+
+
+def read_csv_column(path: Path, table: Any, name: str) -> np.ndarray:
+    """Values of a column that was read as bytes."""
+    values = table.column(name).to_pylist()
+    text = [decode_label(path, name, row, value or b"") for row, value in enumerate(values, 1)]
+    return read_csv_labels(text)
 
 
 def read_parquet(path: Path, columns: Columns) -> Dataset:
     """Read Parquet; only the wanted columns are read."""
-    arrow: Any = import_extra("pyarrow", "reading Parquet files")
     parquet: Any = import_extra("pyarrow.parquet", "reading Parquet files")
-    try:
-        with parquet.ParquetFile(path) as file:
-            features, label, group = columns.kept(path, file.schema_arrow.names)
-            chosen = [*features, *(name for name in (label, group) if name is not None)]
-            table = file.read(columns=chosen)
-    except (arrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as Parquet: {error}; write it anew") from error
-    return table_to_dataset(path, table, features, label, group)
+    with (
+        refuse_damage(f"{path} cannot be read as Parquet", "write it anew"),
+        parquet.ParquetFile(path) as file,
+    ):
+        names, num_rows = file.schema_arrow.names, file.metadata.num_rows
+    features, label, group = columns.kept(path, names)
+    chosen = [*features, *(name for name in (label, group) if name is not None)]
+    check_unpacked_size(path, num_rows * len(chosen) * 8)
+    with (
+        refuse_damage(f"{path} cannot be read as Parquet", "write it anew"),
+        parquet.ParquetFile(path) as file,
+    ):
+        table = file.read(columns=chosen)
+    return table_to_dataset(path, table, (features, label, group), read_label_values)
 
 
 def table_to_dataset(
-    path: Path, table: Any, features: Sequence[str], label: str | None, group: str | None
+    path: Path,
+    table: Any,
+    kept: tuple[Sequence[str], str | None, str | None],
+    read_labels: Callable[[Path, Any, str], np.ndarray],
 ) -> Dataset:
-    """Bring a table of Arrow to tensors."""
+    """Bring a table of Arrow to tensors.
+
+    Args:
+        path: the file.
+        table: what was read of it.
+        kept: the columns of features, the label and the group.
+        read_labels: gives the values of a column of labels or workers.
+    """
+    features, label, group = kept
     if not table.num_rows:
         raise ValueError(f"{path} has a header but no rows; give at least one row")
     refuse_text(path, table, features)
     x = np.stack([read_feature(path, table, name) for name in features], axis=1)
     y, classes = None, ()
     if label is not None:
-        y, classes = encode_labels(path, label, read_label_values(table, label))
-    groups = (
-        None if group is None else encode_labels(path, group, read_label_values(table, group))[0]
-    )
+        y, classes = encode_labels(path, label, read_labels(path, table, label))
+    groups = None if group is None else encode_labels(path, group, read_labels(path, table, group))
     names = tuple(features)
-    rows = torch.from_numpy(x)
-    return Dataset(path.stem, rows, y, classes, groups, source=path.name, columns=names)
+    rows, held = torch.from_numpy(x), None if groups is None else groups[0]
+    return Dataset(path.stem, rows, y, classes, held, source=path.name, columns=names)
 
 
-def read_label_values(table: Any, name: str) -> np.ndarray:
+def read_label_values(path: Path, table: Any, name: str) -> np.ndarray:
     """Values of a column of labels, as numpy has them."""
     column = table.column(name)
-    if str(column.type).startswith("dictionary"):
-        column = column.cast(column.type.value_type)
-    return column.to_numpy()
+    with refuse_damage(f"{path}: {name!r} cannot be read as labels", "give whole numbers or text"):
+        if str(column.type).startswith("dictionary"):
+            column = column.cast(column.type.value_type)
+        return column.to_numpy()
 
 
 def is_number(kind: Any) -> bool:

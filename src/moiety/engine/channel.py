@@ -1,4 +1,4 @@
-"""A line between two processes of our own that carries tensors as plain bytes.
+"""A channel between two processes of our own that carries tensors as plain bytes.
 
 No shared file handles: they run out with many tensors. A large tensor that the last message in
 the same direction had as well is not sent again, so that a model which goes to every worker of a
@@ -26,7 +26,7 @@ LARGE = 1 << 14
 
 @dataclass
 class Channel:
-    """One end of a line.
+    """One end of a channel.
 
     Args:
         end: the connection.
@@ -109,7 +109,9 @@ def count_changes(tensor: Tensor) -> int:
 
 def view_bytes(tensor: Tensor) -> Any:
     """View the bytes of a tensor; those of a contiguous one on the CPU are its own."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    # A dim of length 1 may have any stride and still count as contiguous.
+    return plain.as_strided((plain.numel(),), (1,)).view(torch.uint8).numpy()
 
 
 def reduce_tensor(tensor: Tensor) -> tuple[Any, tuple[Any, torch.dtype, torch.Size]]:

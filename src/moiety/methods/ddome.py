@@ -7,6 +7,7 @@ Decentralized Settings*, arXiv:2306.08586.
 from torch import Generator
 
 from moiety.core.axes import Part
+from moiety.core.memory import check_memory
 from moiety.core.protocols import Method, Query
 from moiety.core.streams import stream
 from moiety.methods.demo import Demo, make_two_class_workers
@@ -103,6 +104,8 @@ def make_expert_mixture(
             "ddome needs a common expert: Task(common=common_expert(model, trained, rows)); "
             "the recipes train one on rows set apart"
         )
+    size = sum(t.numel() * t.element_size() for t in task.model.params.values())
+    check_memory(experts * size, f"{experts=} of {size} bytes each", "choose fewer or smaller ones")
     starts = [
         task.common.params if from_common else task.model.redraw(stream(task.seed, "expert", place))
         for place in range(experts)

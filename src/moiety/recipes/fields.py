@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+from moiety.core.files import DIGEST, is_intact, read_plain_file, refuse_damage
 
 T = TypeVar("T")
 
@@ -105,9 +106,13 @@ def read_fields(path: Path) -> Mapping[str, Any]:
     Raises:
         ValueError: if it cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf8")
+    with refuse_damage(f"cannot read fields from {path}", "write it as TOML"):
+        text = read_plain_file(path, "give a TOML file of fields").decode()
         found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read fields from {path}: {error}") from error
-    return typing.cast("Mapping[str, Any]", found.get("fields", found))
+    if not isinstance(found, dict) or not isinstance(found.get("fields", found), dict):
+        raise ValueError(f"{path} holds no fields; write them as TOML, or as {{name: value}}")  # noqa: TRY004
+    if DIGEST in found and not is_intact(found):
+        raise ValueError(
+            f"{path} was changed after a run wrote it; bring it back, or take {DIGEST!r} out of it"
+        )
+    return found.get("fields", found)

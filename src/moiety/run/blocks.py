@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from moiety.blocks.partitioned import BlockRounds, check_partitioned
 from moiety.blocks.peers import update_blocks
 from moiety.blocks.shards import Shards
 from moiety.core.errors import RunError
-from moiety.core.files import replace_file
+from moiety.core.files import digest_file, replace_file
 from moiety.core.ledger import Evaluation
 from moiety.core.protocols import skip_calibration
 from moiety.core.rows import Rows, chunk_positions
@@ -26,7 +27,7 @@ from moiety.run.errors import explain_failure
 from moiety.run.evaluate import Score, make_group
 from moiety.run.finite import agree_finite
 from moiety.run.loop import Restored
-from moiety.serve.predictor import CONFIG, MODEL
+from moiety.serve.predictor import CONFIG, MODEL, config_to_bytes
 
 
 def leave_check_to_saving(shards: Shards) -> None:
@@ -117,7 +118,9 @@ class BlockEvaluation:
         return into
 
 
-def write_block_model(shards: Shards, fixed: Params, about: bytes, folder: Path) -> None:
+def write_block_model(
+    shards: Shards, fixed: Params, about: Mapping[str, Any], folder: Path
+) -> None:
     """Write the final model; it is there whole, or not at all, and no rank need hold it whole.
 
     Args:
@@ -132,7 +135,8 @@ def write_block_model(shards: Shards, fixed: Params, about: bytes, folder: Path)
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
         whole.rename(beside / MODEL)
-        replace_file(beside / CONFIG, about)
+        data = config_to_bytes(about, digest_file(beside / MODEL))
+        replace_file(beside / CONFIG, data)
         shutil.rmtree(folder / "final", ignore_errors=True)
         beside.rename(folder / "final")
         shutil.rmtree(work)

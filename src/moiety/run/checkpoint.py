@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +13,13 @@ from moiety.core.checkpoints import list_checkpoints
 from moiety.core.errors import RunError, suggest_checkpoint
 from moiety.core.files import (
     PICKLE,
+    add_digest,
+    digest_bytes,
+    is_intact,
     json_to_bytes,
     move_tensors,
     read_json,
+    read_plain_file,
     replace_folder,
     tensors_from_bytes,
     tensors_to_bytes,
@@ -77,19 +79,12 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "clock": clock_to_json(checkpoint.state.clock),
         "ledger_bytes": checkpoint.ledger_bytes,
         "score": checkpoint.score,
-        "sha256": hashlib.sha256(tensors).hexdigest(),
+        "sha256": digest_bytes(tensors),
         "paths": [path for path, _ in paths],
     }
-    index["check"] = digest_index(index)
     where = folder / f"{checkpoint.state.round:08d}"
-    replace_folder(where, {TENSORS: tensors, INDEX: json_to_bytes(index)})
+    replace_folder(where, {TENSORS: tensors, INDEX: json_to_bytes(add_digest(index))})
     return where
-
-
-def digest_index(index: Mapping[str, Any]) -> str:
-    """Sum up all else that an index says."""
-    rest = {name: value for name, value in index.items() if name != "check"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_checkpoint(where: Path, fingerprint: str) -> Checkpoint:
@@ -111,7 +106,7 @@ def read_checkpoint(where: Path, fingerprint: str) -> Checkpoint:
             f"{where} has checkpoint format {version!r}, this version of moiety reads "
             f"{VERSION}; go on with the version that wrote it, or start anew"
         )
-    if index.get("check") != digest_index(index):
+    if not is_intact(index):
         raise RunError(f"{where} is damaged: {INDEX} was changed; {instead}")
     if index["fingerprint"] != fingerprint:
         ours = [
@@ -126,8 +121,8 @@ def read_checkpoint(where: Path, fingerprint: str) -> Checkpoint:
             f"{where} belongs to another recipe or other settings (its fields differ); {remedy}"
         )
     path = where / TENSORS
-    data = path.read_bytes() if path.exists() else b""
-    if hashlib.sha256(data).hexdigest() != index["sha256"]:
+    data = read_plain_file(path, instead)
+    if digest_bytes(data) != index["sha256"]:
         if data.startswith(PICKLE):
             tensors_from_bytes(data, path)
         raise RunError(f"{where} is damaged: {TENSORS} was cut short or changed; {instead}")
@@ -187,4 +182,4 @@ def read_index_quietly(where: Path) -> Mapping[str, Any]:
         index = read_json(where / INDEX)
     except RunError:
         return {}
-    return index if isinstance(index, dict) else {}
+    return index if isinstance(index, dict) and is_intact(index) else {}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from moiety.core.errors import RunError, UsageError
+from moiety.core.errors import RunError, UsageError, explain_memory_error, explain_os_error
 from moiety.run.echo import echo, echo_warning
 
 COMMANDS: Mapping[str, str] = {
@@ -52,11 +52,24 @@ def main(words: Sequence[str] | None = None) -> int:
     except UsageError as error:
         echo_warning(f"moiety: {error}")
         return 2
-    except (RunError, ValueError, ImportError, OSError) as error:
-        echo_warning(f"moiety: {error}")
-        return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        told = explain_error(error)
+        if told is None:
+            raise
+        echo_warning(f"moiety: {told}")
+        return 1
+
+
+def explain_error(error: Exception) -> str | None:
+    """Say in one sentence what a user can mend; None for what only we can."""
+    if isinstance(error, RunError | ValueError | ImportError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{explain_os_error(error)}"
+    return explain_memory_error(error)
 
 
 def find_command(name: str):  # noqa: ANN201

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from moiety.core.errors import RunError
+from moiety.core.errors import RunError, explain_memory_error
 from moiety.ops.text import write_command
 
 
@@ -12,6 +12,9 @@ def explain_failure(error: Exception, folder: Path, ranks: int) -> RunError:
     """Say why a run of so many ranks failed, and how it goes on."""
     some = any((folder / "checkpoints").glob("[0-9]*"))
     kept = f"The last checkpoint is kept in {folder}" if some else "No checkpoint was written yet"
+    memory = explain_memory_error(error)
+    if memory is not None:
+        return RunError(f"{memory}. {kept} (cause: {error})")
     if not is_link_lost(error, ranks):
         return RunError(f"{error}. {kept}")
     return RunError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from moiety.core.errors import RunError
-from moiety.core.files import json_to_bytes, read_json, replace_file
+from moiety.core.files import add_digest, json_to_bytes, replace_file
 from moiety.core.ledger import read_ledger
 from moiety.engine.ranks import join_ranks
 from moiety.recipes.build import RunInputs, build_run, resolve_path
@@ -15,7 +15,7 @@ from moiety.run.folders import hold_folder, hold_folders, hold_for_all
 from moiety.run.loop import LEDGER
 from moiety.run.play import play_run
 from moiety.run.same_ranks import join_recorded_ranks
-from moiety.run.spec import RunSpec, resolve_run
+from moiety.run.spec import RunSpec, read_settings, resolve_run
 
 CONFIG, GROUP, VERSION = "config.json", "group.json", 2
 
@@ -30,7 +30,7 @@ def begin_run(spec: RunSpec, built: RunInputs, folder: Path) -> None:
     """Write down what a run is and play it, in a folder that is held."""
     if join_recorded_ranks(spec.record).leads:
         config = {**spec.to_json(), "data": built.data_fingerprint}
-        replace_file(folder / CONFIG, json_to_bytes(config))
+        replace_file(folder / CONFIG, json_to_bytes(add_digest(config)))
     play_run(spec, built, folder)
 
 
@@ -54,7 +54,7 @@ def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
         "runs": runs,
     }
     if join_recorded_ranks(record).leads:
-        replace_file(folder / GROUP, json_to_bytes(group))
+        replace_file(folder / GROUP, json_to_bytes(add_digest(group)))
     for (method, seed), name in zip(names, runs, strict=True):
         spec, built = resolve_run(recipe, record, method, seed)
         start_run(spec, built, folder / name)
@@ -64,7 +64,7 @@ def start_group(recipe: str, record: Federation, folder: Path) -> list[Path]:
 def list_members(folder: Path) -> list[Path]:
     """List the runs of a folder: itself, or those of the group it is."""
     if (folder / GROUP).exists():
-        return [folder / name for name in read_json(folder / GROUP)["runs"]]
+        return [folder / name for name in read_settings(folder / GROUP)["runs"]]
     if not (folder / CONFIG).exists() and not (folder / LEDGER).exists():
         raise RunError(f"{folder} is no run: it has neither {CONFIG} nor {GROUP}")
     return [folder]
@@ -72,7 +72,7 @@ def list_members(folder: Path) -> list[Path]:
 
 def read_spec(folder: Path) -> RunSpec:
     """Read what the run in a folder is."""
-    return RunSpec.from_json(read_json(folder / CONFIG), folder / CONFIG)
+    return RunSpec.from_json(read_settings(folder / CONFIG), folder / CONFIG)
 
 
 def is_finished(folder: Path) -> bool:
@@ -94,7 +94,7 @@ def continue_run(folder: Path, at: int | None) -> None:
     spec = read_spec(folder)
     join_recorded_ranks(spec.record)
     built = build_run(spec.record, spec.method, spec.seed)
-    before = read_json(folder / CONFIG).get("data", built.data_fingerprint)
+    before = read_settings(folder / CONFIG).get("data", built.data_fingerprint)
     if before != built.data_fingerprint:
         raise RunError(
             f"the data of {folder} ({spec.record.data}) are not those it began with; bring them "
@@ -134,7 +134,7 @@ def resume_runs(folder: Path, at: int | None = None) -> list[Path]:
 
 def begin_member(folder: Path, run: Path) -> None:
     """Start a run of a group that had not started when the group was stopped."""
-    group = read_json(folder / GROUP)
+    group = read_settings(folder / GROUP)
     method, _, seed = run.name.rpartition("-seed")
     whole = RunSpec.from_json({**group, "method": method, "seed": int(seed)}, folder / GROUP)
     spec, built = resolve_run(group["recipe"], whole.record, method, int(seed))

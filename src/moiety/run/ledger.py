@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from moiety.core.errors import RunError
+from moiety.core.errors import RunError, explain_os_error
 from moiety.core.ledger import LedgerEntry, encode_entry
 
 
@@ -17,9 +17,7 @@ def append_entry(path: Path, entry: LedgerEntry) -> int:
             file.flush()
             return file.tell()
     except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; free some space, then resume"
-        ) from error
+        raise RunError(f"cannot write {path}: {explain_os_error(error)}") from error
 
 
 def sync_ledger(path: Path) -> None:

@@ -162,7 +162,7 @@ def execute_run(
         with catch_interrupts() as asked:
             state = play_remaining(run, kept, ledger, asked)
         run.finish(state)
-    except (RuntimeError, ValueError) as error:  # of a worker, the engine, or a choice
+    except (RuntimeError, ValueError, MemoryError) as error:  # of a worker, the engine, a choice
         ledger.write(End(ledger.round, time.perf_counter() - begun, "failed", str(error)))
         raise explain_failure(error, folder, run.ranks.size) from error
     ledger.write(End(state.round, time.perf_counter() - begun, "finished"))

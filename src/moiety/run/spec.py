@@ -8,9 +8,11 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from moiety.core.errors import RunError
+from moiety.core.files import is_intact, read_json
 from moiety.core.ledger import Start
 from moiety.engine.choose import choose_engine
 from moiety.recipes import RECIPES
@@ -50,16 +52,11 @@ class RunSpec:
         Raises:
             RunError: if it is of another version, or has fields this version does not know.
         """
-        found = raw.get("version") if isinstance(raw, Mapping) else None
-        if found != VERSION:
-            raise RunError(
-                f"{where} has format {found!r}, this version of moiety reads "
-                f"{VERSION}; use the version that wrote it"
-            )
+        check_version(raw, where)
         try:
             record = override_fields(Federation(), raw["fields"])
             return RunSpec(raw["recipe"], record, raw["method"], raw["seed"])
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(
                 f"{where} is not the configuration of a run ({error}); start the run anew"
             ) from error
@@ -85,6 +82,31 @@ class RunSpec:
             if path not in ("methods", "seed", "seeds", "note", "engine"):
                 words += write_flag(path, value)
         return shlex.join([*words, "--engine", self.record.engine])
+
+
+def check_version(raw: Any, where: object) -> None:
+    """Refuse what a run or a group was started with, if another version wrote it."""
+    found = raw.get("version") if isinstance(raw, Mapping) else None
+    if found != VERSION:
+        raise RunError(
+            f"{where} has format {found!r}, this version of moiety reads "
+            f"{VERSION}; use the version that wrote it"
+        )
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read what a run or a group was started with.
+
+    Raises:
+        RunError: if it is of another version, or was changed since.
+    """
+    raw = read_json(path)
+    check_version(raw, path)
+    if not is_intact(raw):
+        raise RunError(
+            f"{path} was changed after the run began; bring it back from a copy, or start anew"
+        )
+    return raw
 
 
 def list_differences(

@@ -222,12 +222,13 @@ class InputSpec:
         """
         if not self.columns or not columns or x.ndim != 2:
             return x
-        missing = [name for name in self.columns if name not in columns]
+        place = {name: number for number, name in enumerate(columns)}
+        missing = [name for name in self.columns if name not in place]
         if missing:
             raise ValueError(
                 f"columns {missing} are missing; the model was trained on {list(self.columns)}"
             )
-        return x[:, [columns.index(name) for name in self.columns]]
+        return x[:, [place[name] for name in self.columns]]
 
     def rows(self, x: Tensor) -> Tensor:
         """Check and scale inputs, [N, ...].

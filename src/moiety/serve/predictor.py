@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moiety.core.axes import take_piece
-from moiety.core.errors import RunError
+from moiety.core.errors import RunError, explain_memory_error
 from moiety.core.files import (
+    add_digest,
+    digest_bytes,
+    is_intact,
     json_to_bytes,
     read_json,
+    read_plain_file,
     replace_folder,
     tensors_from_bytes,
     tensors_to_bytes,
@@ -32,6 +36,7 @@ from moiety.serve.input_spec import InputSpec
 
 VERSION = 2
 MODEL, CONFIG = "model.safetensors", "config.json"
+COPY = "copy both again from the run"
 
 
 Numbers = Tensor | NDArray[Any]
@@ -139,27 +144,32 @@ def make_predictor(
 
 
 def write_model(served: Predictor, folder: Path) -> None:
-    """Write a model as ``model.safetensors`` and ``config.json``."""
+    """Write a model as ``model.safetensors`` and ``config.json``, which has the digests of both."""
     model = served.model
     constants = model.common.constants() if isinstance(model, GatedExperts) else {}
     tensors = tensors_to_bytes({**served.params, **constants})
-    replace_folder(folder, {MODEL: tensors, CONFIG: describe_model(served)})
+    about = config_to_bytes(describe_model(served), digest_bytes(tensors))
+    replace_folder(folder, {MODEL: tensors, CONFIG: about})
 
 
-def describe_model(served: Predictor) -> bytes:
-    """Write down what a model is, but for its tensors."""
+def config_to_bytes(about: Mapping[str, Any], sha256: str) -> bytes:
+    """Write ``config.json``: what a model is, and the digest of its tensors' file."""
+    return json_to_bytes(add_digest({**about, "sha256": sha256}))
+
+
+def describe_model(served: Predictor) -> Mapping[str, Any]:
+    """Say what a model is, but for its tensors."""
     model, serve = served.model, served.serve
     if isinstance(model, GatedExperts):
         model = replace(model, params=served.params)
     plain: Any = serve
-    config = {
+    return {
         "version": VERSION,
         "model": model.config(),
         "serve": plain.config(),
         **served.input_spec.config(),
         "note": dict(served.note),
     }
-    return json_to_bytes(config)
 
 
 def load_model(path: str | Path, module: FeatureModel | None = None) -> Predictor:
@@ -174,6 +184,29 @@ def load_model(path: str | Path, module: FeatureModel | None = None) -> Predicto
     """
     folder = Path(path)
     folder = folder / "final" if (folder / "final").is_dir() else folder
+    config = read_config(folder)
+    data = read_plain_file(folder / MODEL, "the run has not finished, or its model was moved")
+    tensors = tensors_from_bytes(data, folder / MODEL)
+    if digest_bytes(data) != config.get("sha256"):
+        raise RunError(f"{folder / MODEL} was changed; copy it again from where it is whole")
+    try:
+        return assemble_model(config, tensors, module)
+    except (RunError, ValueError, MemoryError):
+        raise
+    except Exception as error:  # builders of networks meet values of any kind here
+        if explain_memory_error(error) is not None:
+            raise
+        raise RunError(
+            f"{folder / CONFIG} does not describe {MODEL} ({error!r}); {COPY}"
+        ) from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read what a model is.
+
+    Raises:
+        RunError: if it cannot be read, was changed, or is of another version.
+    """
     config = read_json(folder / CONFIG)
     found = config.get("version") if isinstance(config, dict) else None
     if found != VERSION:
@@ -181,15 +214,9 @@ def load_model(path: str | Path, module: FeatureModel | None = None) -> Predicto
             f"{folder} has model format {found!r}, this version reads {VERSION}; "
             "load it with the version of moiety that wrote it"
         )
-    if not (folder / MODEL).exists():
-        raise RunError(f"{folder} has no {MODEL}; the run has not finished")
-    tensors = tensors_from_bytes((folder / MODEL).read_bytes(), folder / MODEL)
-    try:
-        return assemble_model(config, tensors, module)
-    except (KeyError, TypeError, StopIteration) as error:
-        raise RunError(
-            f"{folder / CONFIG} does not describe {MODEL} ({error!r}); copy both again from the run"
-        ) from error
+    if not is_intact(config):
+        raise RunError(f"{folder / CONFIG} was changed; {COPY}")
+    return config
 
 
 def assemble_model(
