@@ -96,6 +96,7 @@ VARIANTS: Mapping[str, Callable[[torch.Generator], Demo]] = {
     "ddome-yogi": vary(
         lambda task: replace(ddome(task, experts=3), server=PseudoGradientServer(fedyogi(0.05)))
     ),
+    "ddome-usage": vary(lambda task: ddome(task, experts=3, merge="usage")),
     "ddome-random": vary(lambda task: ddome(replace(task, anchors={}), experts=3, random=True)),
     "fedopt-nesterov": vary(lambda task: fedopt(task, server="nesterov", server_lr=0.3)),
     "ist-carry": carrying,

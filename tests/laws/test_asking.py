@@ -28,7 +28,7 @@ def travelling(case, state, part) -> int:
 
 
 def test_bytes_are_those_of_the_shapes(case, kind):
-    """Down: what is held, less what the probe brought. Up: all that is held, and the hints."""
+    """Down: what is held, less what the query brought. Up: all that is held, answers, weights."""
     engine, state, model = case.engine(kind), case.begin(), case.method.model
     for cohort in case.cohorts(3):
         asked, told = case.asked(engine, state, cohort)
@@ -52,7 +52,10 @@ def test_bytes_are_those_of_the_shapes(case, kind):
             assert set(reply.piece) == set(job.piece)
             piece = sum(size_of(model, n, job.share.part) for n in job.piece)
             answer = sum(t.numel() * t.element_size() for t in reply.answer.values())
-            assert reply.up_bytes == piece + answer + travelling(case, state, job.share.part)
+            know = [*reply.precision.axes.values(), *reply.precision.diagonal.values()]
+            weights = sum(t.numel() * t.element_size() for t in know)
+            kept = travelling(case, state, job.share.part)
+            assert reply.up_bytes == piece + answer + weights + kept
         state = case.play(engine, state, 1)
 
 
@@ -104,16 +107,16 @@ def test_every_round_worker_and_seed_shuffles_afresh(case):
 
 
 def test_a_worker_keeps_only_what_it_never_sends(case, kind):
-    """Unless its solver says that it keeps the optimiser's memory; names are those trained."""
+    """Where its solver says that it keeps anything; of what is trained, and no copy of a piece."""
     engine = case.engine(kind)
     state = case.play(engine, case.begin(), 2)
     jobs = case.jobs(engine, state)
     replies = list(engine.map(case.method.solve, jobs))
     for reply in replies:
         for section, tensors in engine.memory.get(reply.worker, {}).items():
-            assert case.method.solve.optimizer_state == "keep" or not set(tensors) & set(
-                reply.piece
-            ), section
             assert set(tensors) <= set(case.method.model.params)
-    expected = set(case.cohort) if case.name in ("fedper", "busy", "diloco") else set()
+            for name, tensor in tensors.items():
+                sent = reply.piece.get(name)
+                assert sent is None or not torch.equal(tensor, sent), f"{section}/{name}"
+    expected = set(case.cohort) if case.method.solve.keeps_memory else set()
     assert set(engine.memory) == expected

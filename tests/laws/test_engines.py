@@ -53,7 +53,7 @@ def test_resuming_is_invisible(case, kind, near, copied):
     kept = {worker: copied(memory) for worker, memory in half_engine.memory.items()}
     torch.manual_seed(99)
     torch.rand(7)
-    parts = (copied(tree) for tree in (half.params, half.server, half.optimizer_state, half.extra))
+    parts = (copied(tree) for tree in (half.params, half.server, half.optimizer_state))
     state = type(half)(*parts, half.round)
     resumed_engine = second.engine(kind, kept)
     resumed = second.play(resumed_engine, state, 2)

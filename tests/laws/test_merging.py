@@ -100,10 +100,25 @@ def test_an_untouched_merge_changes_nothing(case, near):
         assert after.round == state.round + 1
 
 
+def obvious_weight(know: Precision, name: str, tensor, entries, part: Part) -> np.ndarray:
+    """Say how well a reply knows each entry of a tensor: the factors it gives, one by one."""
+    weight = np.full(tensor.shape, know.scalar)
+    if name in know.diagonal:
+        weight = weight * know.diagonal[name].double().numpy()
+    for place in np.ndindex(*tensor.shape):
+        for dim, axis in enumerate(entries):
+            if axis in know.axes:
+                assert len(know.axes[axis]) == len(part.axes[axis]) == tensor.shape[dim]
+                weight[place] *= float(know.axes[axis][place[dim]])
+    return weight.flatten()
+
+
 def obvious(case, state, replies) -> dict[str, np.ndarray]:
-    """Fold coordinate by coordinate: the mean over those who held it, else the old value."""
+    """Fold coordinate by coordinate: the weighed mean over those who held it, else the old value.
+
+    How well a reply is known is asked of the merge.
+    """
     model, merged = case.method.model, {}
-    by_rows = case.name == "busy"
     for name, old in state.params.items():
         flat = old.double().flatten().numpy()
         total, mass = np.zeros_like(flat), np.zeros_like(flat)
@@ -113,10 +128,16 @@ def obvious(case, state, replies) -> dict[str, np.ndarray]:
                 where = (
                     take_piece({name: ids}, model.axes, reply.share.part)[name].flatten().numpy()
                 )
-                weight = reply.record.rows if by_rows else 1
+                weight = obvious_weight(
+                    case.method.merge.weigh(reply),
+                    name,
+                    reply.piece[name],
+                    model.axes.get(name, ()),
+                    reply.share.part,
+                )
                 np.add.at(total, where, weight * reply.piece[name].double().flatten().numpy())
                 np.add.at(mass, where, weight)
-        mean = np.where(mass > 0, total / np.maximum(mass, 1), flat)
+        mean = np.where(mass > 0, total / np.where(mass > 0, mass, 1), flat)
         merged[name] = (mean if old.is_floating_point() else mean.round()).reshape(old.shape)
     return merged
 
@@ -183,9 +204,9 @@ def test_what_nobody_held_stays_to_the_bit(case):
             held = take_piece({name: ids}, case.method.model.axes, reply.share.part)[name]
             mask.view(-1)[held.flatten()] = False
         assert torch.equal(after.params[name][mask], old[mask])
-        for key, memory in state.server.items():
-            if key.endswith(f"/{name}"):
-                assert torch.equal(after.server[key][mask], memory[mask])
+        for section, memory in state.server.items():
+            if name in memory:
+                assert torch.equal(after.server[section][name][mask], memory[name][mask])
 
 
 def test_reply_order_is_irrelevant(case, near):

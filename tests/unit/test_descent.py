@@ -90,8 +90,8 @@ def test_the_proximal_term_by_hand():
     """0.5 * 3 * (1 + 4 + 9) = 21; it is zero and has no slope where the worker started."""
     origin = {"a": torch.zeros(2), "b": torch.ones(1)}
     params = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([4.0])}
-    assert Proximal(3.0)(params, origin, {}).item() == 21.0
-    assert Proximal(3.0)(origin, origin, {}).item() == 0.0
+    assert Proximal(3.0)(params, origin).item() == 21.0
+    assert Proximal(3.0)(origin, origin).item() == 0.0
     for mu in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="mu >= 0"):
             Proximal(mu)

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from moiety.core.axes import Part
 from moiety.core.state import Share, State, Turn
+from moiety.core.streams import stream
 from moiety.ops.top import select_best
 from moiety.split.gated import ANCHOR, Gated, fill_by_score
 from moiety.split.nested import Nested
 from moiety.split.own import Own
+from moiety.split.rolling import Rolling
 from moiety.split.whole import Whole
 
 STATE = State({})
@@ -127,3 +129,20 @@ def test_impossible_capacities_are_refused():
         fill_by_score(torch.zeros(3, 2), 1, 1)
     with pytest.raises(ValueError, match="k=3 indices per worker, but the axis has 2"):
         fill_by_score(torch.zeros(1, 2), 3, 9)
+
+
+def test_a_window_rolls_over_every_index():
+    """In as many rounds as an axis is long, every index is held equally often, by every width."""
+    split = Rolling({"h": 6, "g": 4}, lambda worker: (0.5, 0.01)[worker])
+    held = {0: [], 1: []}
+    for number in range(12):
+        turn = Turn(number, (0, 1), {}, stream(0, number))
+        for worker, share in split(State({}), turn).items():
+            held[worker].append(share.part.axes)
+    assert held[0][5]["h"].tolist() == [0, 1, 5]
+    assert held[0][2]["g"].tolist() == [2, 3]
+    assert [axes["h"].tolist() for axes in held[1][:7]] == [[0], [1], [2], [3], [4], [5], [0]]
+    for axes in held.values():
+        for axis, size in (("h", 6), ("g", 4)):
+            counts = torch.cat([one[axis] for one in axes]).bincount(minlength=size)
+            assert len(set(counts.tolist())) == 1

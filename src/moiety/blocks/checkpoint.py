@@ -37,7 +37,7 @@ from moiety.core.files import (
     read_json,
     write_bytes,
 )
-from moiety.core.protocols import Solve
+from moiety.core.solver import Solve
 from moiety.core.types import Params
 from moiety.engine.ranks import Ranks
 

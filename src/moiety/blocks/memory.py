@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from moiety.core.protocols import Descent, Solve
+from moiety.core.solver import Descent, Solve
 from moiety.core.types import Carry
 from moiety.engine.work import BatchSteps, compute_gradient
 

@@ -23,6 +23,7 @@ from moiety.blocks.slices import fold_slices, return_slices, send_slices
 from moiety.core.axes import Axes, Part
 from moiety.core.protocols import Method, adopt_merged
 from moiety.core.rows import OpenRows
+from moiety.core.solver import Descent
 from moiety.core.state import Job, Record, Share, State, Turn
 from moiety.core.streams import SERVER, stream
 from moiety.engine.work import open_job_rows, run_job, use_one_thread
@@ -44,13 +45,12 @@ def check_partitioned(method: Method) -> None:
                 "no blocks: the network has no hidden layer; take engine='collective', or give "
                 "net.hidden a layer"
             )
-    kept = getattr(solve, "optimizer_state", "reset") == "keep" or bool(getattr(solve, "own", {}))
-    if getattr(solve, "terms", ()):
+    if isinstance(solve, Descent) and solve.needs_origin:
         raise ValueError(
             f"{method.name} penalises the way from where a worker began, of which a rank in blocks "
             "keeps no copy; take engine='collective'"
         )
-    if method.query is not None or method.server is not adopt_merged or kept:
+    if method.query is not None or method.server is not adopt_merged or solve.keeps_memory:
         raise ValueError(
             f"{method.name} asks workers, steps at the server or leaves memory with workers, which "
             "needs the whole; take ist or gist with local.optimizer_state='reset' or 'send', or "

@@ -12,7 +12,7 @@ from torch import Tensor
 from moiety.blocks.form import BlockForm
 from moiety.blocks.forms import find_form
 from moiety.core.axes import Axes, Part
-from moiety.core.protocols import Solve
+from moiety.core.solver import Solve
 from moiety.core.types import Params
 from moiety.engine.ranks import Ranks
 

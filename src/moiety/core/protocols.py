@@ -11,9 +11,10 @@ from torch import Tensor
 from moiety.core.axes import Axes, Part
 from moiety.core.fold import Precision
 from moiety.core.rows import Rows
-from moiety.core.state import Job, Plan, Reply, Share, State, Turn, Update
+from moiety.core.solver import Solve
+from moiety.core.state import Job, Reply, Share, State, Turn
 from moiety.core.store import LocalStore, Store
-from moiety.core.types import Batch, Carry, Memory, Params
+from moiety.core.types import Batch, Memory, Params
 
 Kept = Mapping[str, Tensor]
 """Axis -> the indices at hand, [kept], for models that must know which they are."""
@@ -50,35 +51,6 @@ class Model(Protocol):
         ...
 
 
-class Solve(Protocol):
-    """What a worker does with its piece; all but ``plan`` is pure and draws nothing."""
-
-    @property
-    def stackable(self) -> bool:
-        """Whether ``step``, of a ``Descent`` ``loss`` and ``move``, may run under ``vmap``."""
-        ...
-
-    @property
-    def needs_statistics(self) -> bool:
-        """Whether ``statistics`` is to be summed over all rows before ``finish``."""
-        ...
-
-    def first_optimizer_state(self, params: Params, /) -> Memory:
-        """Give the first values of the optimiser's memory that travels; by section, or none."""
-        ...
-
-    def plan(self, size: int, job: Job, /) -> Plan: ...
-    def start(self, job: Job, memory: Memory, /) -> Carry: ...
-    def step(
-        self, carry: Carry, batch: Batch, lr: Tensor | float, role: str, /
-    ) -> tuple[Carry, Tensor]:
-        """Make one step; ``batch`` has ``weight`` [B], and ``seed`` [] where noise is drawn."""
-        ...
-
-    def statistics(self, carry: Carry, batch: Batch, role: str, /) -> Params: ...
-    def finish(self, job: Job, carry: Carry, statistics: Params, /) -> Update: ...
-
-
 @runtime_checkable
 class Calibratable(Protocol):
     """A model that knows how a whole is made good for use when parts of it learned apart."""
@@ -94,40 +66,6 @@ class Calibratable(Protocol):
         Returns:
             The parameters to use, with further entries (statistics of norms) where need be.
         """
-        ...
-
-
-Loss = tuple[Tensor, Params]
-
-
-@runtime_checkable
-class Descent(Solve, Protocol):
-    """A solver whose step is ``move`` after the gradient of ``loss``; engines may fuse the two."""
-
-    @property
-    def uses_batch_statistics(self) -> bool:
-        """Whether rows of a batch see each other (batch norm), so that none may be padded."""
-        ...
-
-    @property
-    def accumulate(self) -> int:
-        """In how many pieces the gradient of a batch is added up."""
-        ...
-
-    def loss(self, params: Params, carry: Carry, batch: Batch, role: str, /) -> Loss:
-        """Give the loss at ``params`` and the new values of what is not trained."""
-        ...
-
-    def move(self, carry: Carry, grads: Params, lr: Tensor | float, /) -> Carry: ...
-    def move_in_place(self, carry: Carry, grads: Params, lr: float, /) -> None: ...
-
-
-@runtime_checkable
-class PredictsUpdate(Protocol):
-    """A solver of which it is known what it sends, though not how long it works."""
-
-    def predict_update(self, size: int, job: Job, /) -> Update:
-        """Shape the update of a worker with ``size`` rows; its numbers mean nothing."""
         ...
 
 
@@ -218,7 +156,6 @@ class Merged:
 
     params: Params
     held: Params
-    extra: Params | None = None
 
 
 @dataclass(frozen=True)
@@ -262,6 +199,9 @@ class Method:
         first: where the parameters start, if not where the model says.
         gated: the axis whose load the ledger shows.
         store: where the whole lives during a round.
+        worker_means: sections of the travelling memory that are the mean, over all workers, of a
+            term that each of them keeps (a control variate) -> how many workers there are. They
+            begin at zero; a reply brings the change of its worker's term.
         constants: what every worker downloads once and nobody trains.
     """
 
@@ -278,6 +218,7 @@ class Method:
     gated: str | None = None
     first: Params | None = None
     store: Callable[[Params, Axes], Store] = LocalStore
+    worker_means: Mapping[str, int] = field(default_factory=dict)
     constants: Params = field(default_factory=dict)
 
 

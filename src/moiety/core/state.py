@@ -45,8 +45,8 @@ class State:
         params: the whole model, buffers included.
         server: memory of the server's optimiser, by section.
         optimizer_state: memory of the workers' optimiser that travels, by section; it lies on the
-            same axes as the parameters and is cut and folded with them.
-        extra: what else a method keeps at the server, e.g. control variates.
+            same axes as the parameters, is cut with them, told to workers with their pieces, and
+            moved by what they send back: moments, or a control variate.
         round: commits so far.
         stage: which stage of the run is being played.
         clock: virtual time, and the jobs under way in it.
@@ -55,7 +55,6 @@ class State:
     params: Params
     server: Memory = field(default_factory=dict)
     optimizer_state: Memory = field(default_factory=dict)
-    extra: Params = field(default_factory=dict)
     round: int = 0
     stage: int = 0
     clock: Clock = field(default_factory=Clock)
@@ -89,8 +88,8 @@ class Job:
 
     Args:
         piece: the tensors of the part, as the server has them.
-        brief: what the worker is told besides its piece.
-        optimizer_state: the optimiser's memory of the piece, where it travels.
+        optimizer_state: the optimiser's memory of the piece, where it travels, by section; a
+            control variate is one.
         known: parameter names that the worker already has from the probe, not sent again.
     """
 
@@ -99,7 +98,6 @@ class Job:
     worker: int
     share: Share
     piece: Params
-    brief: Params = field(default_factory=dict)
     optimizer_state: Memory = field(default_factory=dict)
     known: frozenset[str] = frozenset()
 
@@ -107,9 +105,7 @@ class Job:
     def down_bytes(self) -> int:
         """Bytes that this job costs on the way to its worker."""
         sent = {name: t for name, t in self.piece.items() if name not in self.known}
-        return (
-            count_bytes(sent) + count_bytes(self.brief) + count_section_bytes(self.optimizer_state)
-        )
+        return count_bytes(sent) + count_section_bytes(self.optimizer_state)
 
 
 @dataclass(frozen=True)

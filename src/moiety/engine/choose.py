@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from moiety.core.protocols import Engine, Method
 from moiety.core.rows import OpenRows
+from moiety.core.solver import Descent
 from moiety.core.types import Memory
 from moiety.engine.collective import Collective
 from moiety.engine.pool import Pool
@@ -58,15 +59,16 @@ def choose_engine(method: Method, device: str, num_workers: int) -> str:
         device: ``cpu``, ``cuda`` or ``cuda:0``.
         num_workers: workers in a round.
     """
+    stackable = isinstance(method.solve, Descent) and method.solve.stackable
     if not device.startswith("cpu"):
-        return "vectorized" if method.solve.stackable else "serial"
+        return "vectorized" if stackable else "serial"
     params = method.model.params.values()
     size = sum(tensor.numel() for tensor in params)
     convolves = any(tensor.ndim >= 4 for tensor in params)
     stacks = (
         num_workers >= LEAST_STACKED_WORKERS and size <= MOST_STACKED_PARAMETERS and not convolves
     )
-    return "vectorized" if method.solve.stackable and stacks else "pool"
+    return "vectorized" if stackable and stacks else "pool"
 
 
 def make_engine(

@@ -21,8 +21,8 @@ from torch import Tensor
 from moiety.core.axes import Axes, Part, find_cuts, take_piece
 from moiety.core.errors import WorkerError
 from moiety.core.fold import Precision, Total, divide_sums, fold_piece
-from moiety.core.protocols import Solve
 from moiety.core.rows import OpenRows
+from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply, count_bytes
 from moiety.core.types import Memory, Params
 from moiety.engine.ranks import Ranks, join_ranks

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from moiety.core.protocols import Solve
 from moiety.core.rows import OpenRows
+from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
 from moiety.engine.channel import Channel

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 
-from moiety.core.protocols import Solve
 from moiety.core.rows import OpenRows
+from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
 from moiety.engine.work import run_job, run_steps, use_one_thread

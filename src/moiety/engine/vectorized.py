@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from moiety.core.errors import WorkerError
-from moiety.core.protocols import Descent, Solve
 from moiety.core.rows import OpenRows, Rows, TableRows, is_rowwise
+from moiety.core.solver import Descent, Solve
 from moiety.core.state import Job, Plan, Reply
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.engine.batches import read_stacked_batches
@@ -80,6 +80,9 @@ class Vectorized:
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
         jobs = iter(jobs)
         with use_one_thread():
+            if not isinstance(solve, Descent) or not solve.stackable:
+                yield from (self.run_alone(solve, job) for job in jobs)
+                return
             while window := list(islice(jobs, self.most)):
                 done = self.window(solve, window)
                 yield from (done[place] for place in range(len(window)))
@@ -87,20 +90,18 @@ class Vectorized:
     def close(self) -> None:
         """Hold nothing open."""
 
-    def window(self, solve: Solve, jobs: Sequence[Job]) -> dict[int, Reply]:
+    def window(self, solve: Descent, jobs: Sequence[Job]) -> dict[int, Reply]:
         """Run some jobs; replies by place."""
         done: dict[int, Reply] = {}
         groups: dict[Any, list[tuple[int, StackedJob]]] = {}
         forms: dict[int, Any] = {}
-        uses_batch_statistics = isinstance(solve, Descent) and solve.uses_batch_statistics
         for place, job in enumerate(jobs):
             stacked = self.start_job(solve, job)
             if stacked is None:
                 done[place] = self.run_alone(solve, job)
             else:
-                groups.setdefault(
-                    stack_key(stacked, forms, uses_batch_statistics=uses_batch_statistics), []
-                ).append((place, stacked))
+                key = stack_key(stacked, forms, uses_batch_statistics=solve.uses_batch_statistics)
+                groups.setdefault(key, []).append((place, stacked))
         for group in groups.values():
             group.sort(key=lambda item: -item[1].plan.steps)
             desks = [stacked for _, stacked in group]
@@ -113,10 +114,8 @@ class Vectorized:
                 done[place] = self.finish_job(solve, stacked, carries[number], mine)
         return done
 
-    def start_job(self, solve: Solve, job: Job) -> StackedJob | None:
+    def start_job(self, solve: Descent, job: Job) -> StackedJob | None:
         """Open a worker's rows and plan; None if it cannot be stacked."""
-        if not solve.stackable:
-            return None
         rows = self.open(job.worker)
         if rows.size and not is_rowwise(rows):
             return None
@@ -127,7 +126,7 @@ class Vectorized:
             raise WorkerError(job.worker, job.round, None, str(error)) from error
         return StackedJob(job, rows, plan, carry) if plan.steps else None
 
-    def find_failed(self, solve: Solve, desks: Sequence[StackedJob]) -> Exception:
+    def find_failed(self, solve: Descent, desks: Sequence[StackedJob]) -> Exception:
         """Find the worker for which a stack failed, by running its workers one by one."""
         for stacked in desks:
             try:
@@ -153,7 +152,9 @@ class Vectorized:
             self.memory[job.worker] = after
         return reply
 
-    def finish_job(self, solve: Solve, stacked: StackedJob, carry: Carry, losses: Tensor) -> Reply:
+    def finish_job(
+        self, solve: Descent, stacked: StackedJob, carry: Carry, losses: Tensor
+    ) -> Reply:
         """Finish one worker of a stack."""
         job = stacked.job
         record = summarize_losses(job, stacked.rows.size, losses)
@@ -162,7 +163,7 @@ class Vectorized:
             if solve.needs_statistics
             else {}
         )
-        update = solve.finish(job, carry, statistics)
+        update = solve.finish(job, stacked.plan, carry, statistics)
         if update.memory:
             self.memory[job.worker] = update.memory
         return make_reply(job, update, record)
@@ -184,7 +185,7 @@ def stack_key(stacked: StackedJob, forms: dict[int, Any], *, uses_batch_statisti
     return (*key, stacked.plan.weights.numpy().tobytes()) if uses_batch_statistics else key
 
 
-def run_stack(solve: Solve, desks: Sequence[StackedJob]) -> tuple[list[Carry], Tensor]:
+def run_stack(solve: Descent, desks: Sequence[StackedJob]) -> tuple[list[Carry], Tensor]:
     """Run a stack, longest plan first.
 
     Returns:
@@ -192,17 +193,16 @@ def run_stack(solve: Solve, desks: Sequence[StackedJob]) -> tuple[list[Carry], T
     """
     role, counts = desks[0].job.share.role, [stacked.plan.steps for stacked in desks]
     carry = map_nested(stack_tensors, *(stacked.carry for stacked in desks))
-    step = choose_step(solve)
+    step = FusedStep(solve)
     gone: list[Carry] = []
     losses = []
-    uses_batch_statistics = isinstance(solve, Descent) and solve.uses_batch_statistics
     for t, (batch, rates) in enumerate(
         read_stacked_batches([(stacked.rows, stacked.plan) for stacked in desks])
     ):
         active = sum(count > t for count in counts)
         carry, left = narrow_stack(carry, active)
         gone = left + gone
-        full = int((desks[0].plan.weights[t] > 0).sum()) if uses_batch_statistics else None
+        full = int((desks[0].plan.weights[t] > 0).sum()) if solve.uses_batch_statistics else None
         here = {name: column[:active, :full] for name, column in batch.items()}
         carry, loss = step(carry, here, rates[:active], role)
         losses.append(torch.nn.functional.pad(loss.detach(), (0, len(desks) - active)))
@@ -224,15 +224,6 @@ def select_worker(tree: Any, place: int) -> Any:
     if isinstance(tree, Mapping):
         return {key: select_worker(value, place) for key, value in tree.items()}
     return tree[place]
-
-
-def choose_step(solve: Solve) -> Callable[[Carry, Batch, Tensor, str], tuple[Carry, Tensor]]:
-    """Choose how a stack steps: fused where the solver says what it descends on, else ``vmap``."""
-
-    def plain(carry: Carry, batch: Batch, lr: Tensor, role: str) -> tuple[Carry, Tensor]:
-        return torch.vmap(lambda c, b, r: solve.step(c, b, r, role))(carry, batch, lr)
-
-    return FusedStep(solve) if isinstance(solve, Descent) else plain
 
 
 @dataclass(frozen=True)

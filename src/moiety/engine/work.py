@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from moiety.core.errors import WorkerError
-from moiety.core.protocols import Descent, Solve
 from moiety.core.rows import OpenRows, Rows, chunk_positions, split_batch
+from moiety.core.solver import Descent, Solve, Stepping
 from moiety.core.state import Job, Record, Reply, Update
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.engine.batches import read_batches
@@ -36,11 +36,40 @@ def run_steps(
     solve: Solve, carry: Carry, steps: BatchSteps, role: str
 ) -> tuple[Carry, Tensor | None]:
     """Step through a plan, purely: the definition of right."""
-    losses = []
+    losses, step = [], None
     for batch, lr in steps:
-        carry, loss = solve.step(carry, batch, lr, role)
+        step = step or choose_step(solve)
+        carry, loss = step(carry, batch, lr, role)
         losses.append(loss.detach())
     return carry, torch.stack(losses) if losses else None
+
+
+Step = Callable[[Carry, Batch, Tensor | float, str], tuple[Carry, Tensor]]
+
+
+def choose_step(solve: Solve) -> Step:
+    """Say how a solver steps: along the gradient of its loss, or as it says itself.
+
+    Raises:
+        TypeError: for a solver that plans steps and says none.
+    """
+
+    def descend(carry: Carry, batch: Batch, lr: Tensor | float, role: str) -> tuple[Carry, Tensor]:
+        assert isinstance(solve, Descent)
+        # Ordinary autograd: torch.func differentiates some layers (group norm) by other formulas,
+        # whose last bits differ.
+        leaves = {name: t.detach().requires_grad_() for name, t in carry["params"].items()}
+        grads, (loss, frozen) = compute_gradient(solve, {**carry, "params": leaves}, batch, role)
+        return solve.move({**carry, "frozen": frozen}, grads, lr), loss
+
+    if isinstance(solve, Descent):
+        return descend
+    if isinstance(solve, Stepping):
+        return solve.step
+    raise TypeError(
+        f"{type(solve).__name__} plans steps, but is neither a Descent (loss, move, move_in_place, "
+        "...) nor a Stepping (step); see moiety.core.solver"
+    )
 
 
 def run_steps_in_place(
@@ -130,7 +159,7 @@ def run_job(
         carry, losses = go(solve, solve.start(job, memory), counted(), role)
         record = summarize_losses(job, rows.size, losses)
         statistics = sum_statistics(solve, carry, rows, role) if solve.needs_statistics else {}
-        update = solve.finish(job, carry, statistics)
+        update = solve.finish(job, plan, carry, statistics)
     except WorkerError:
         raise
     except Exception as error:

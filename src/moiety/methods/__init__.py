@@ -17,6 +17,8 @@ from moiety.methods import (
     fedopt,
     fedper,
     fedprox,
+    fedrolex,
+    fisher,
     fjord,
     gist,
     heterofl,
@@ -24,6 +26,7 @@ from moiety.methods import (
     local_sgd,
     loft,
     resist,
+    scaffold,
 )
 from moiety.methods.demo import Demo
 
@@ -55,11 +58,14 @@ METHODS: Mapping[str, MethodEntry] = {
     "fedopt": MethodEntry(fedopt.fedopt, fedopt.demo),
     "fedper": MethodEntry(fedper.fedper, fedper.demo),
     "fedprox": MethodEntry(fedprox.fedprox, fedprox.demo),
-    "gist": MethodEntry(gist.gist, gist.demo),
+    "fedrolex": MethodEntry(fedrolex.fedrolex, fedrolex.demo),
+    "fisher": MethodEntry(fisher.fisher, fisher.demo),
     "fjord": MethodEntry(fjord.fjord, fjord.demo),
+    "gist": MethodEntry(gist.gist, gist.demo),
     "heterofl": MethodEntry(heterofl.heterofl, heterofl.demo),
     "ist": MethodEntry(ist.ist, ist.demo),
     "local_sgd": MethodEntry(local_sgd.local_sgd, local_sgd.demo),
     "loft": MethodEntry(loft.loft, loft.demo, stages=loft.make_loft_stages),
     "resist": MethodEntry(resist.resist, resist.demo),
+    "scaffold": MethodEntry(scaffold.scaffold, scaffold.demo, scaffold.CANNOT),
 }

@@ -17,7 +17,10 @@ from moiety.ops.optim import SGD
 from moiety.serve.choose import Routed
 from moiety.solve.mixture import AnchorLoss, MixtureLoss
 from moiety.solve.score import TopScores
+from moiety.solve.usage import weigh_by_usage
 from moiety.split.gated import ANCHOR, Gated
+
+MERGES = ("holders", "usage")
 
 
 def ddome(
@@ -33,6 +36,7 @@ def ddome(
     random: bool = False,
     from_common: bool = False,
     capacity: int = 0,
+    merge: str = "holders",
 ) -> Method:
     """Send each worker the k experts its gate prefers; train experts and gate jointly.
 
@@ -48,22 +52,27 @@ def ddome(
         random: control: workers without an anchor get k experts at random.
         from_common: experts start as the common expert instead of at random.
         capacity: the most workers of a round that may hold one expert; 0 for any number.
+        merge: ``holders`` averages an expert over those who held it; ``usage`` weighs each of
+            them by how much its gate used the expert, on all its rows after training.
     """
     check_ddome(task, experts, k)
+    if merge not in MERGES:
+        raise ValueError(f"ddome.merge={merge!r}; choose one of {MERGES}")
     model = make_expert_mixture(task, experts, gate_hidden, from_common=from_common)
     query = TopScores(model, k, full=capacity > 0)
+    solve = task.local.make_solver(
+        {"": MixtureLoss(model, loss), ANCHOR: AnchorLoss(model, teach)},
+        task.rounds,
+        model=task.model,
+        rules=(("gate.*", SGD(gate_lr)),),
+        frozen=model.buffers,
+    )
     return Method(
         name="ddome",
         model=model,
         query=None if random else Query(query, Part(names=("gate.*",)), frozenset(task.anchors)),
         split=Gated(EXPERT, k, task.anchors, capacity or None, random, experts),
-        solve=task.local.make_solver(
-            {"": MixtureLoss(model, loss), ANCHOR: AnchorLoss(model, teach)},
-            task.rounds,
-            model=task.model,
-            rules=(("gate.*", SGD(gate_lr)),),
-            frozen=model.buffers,
-        ),
+        solve=weigh_by_usage(solve, model, EXPERT) if merge == "usage" else solve,
         merge=task.choose_merge(),
         serve=Routed(model, k, serve),
         transform=model.common,

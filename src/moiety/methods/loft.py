@@ -104,7 +104,7 @@ class Prune:
     def __call__(self, state: State, /) -> State:
         axes = self.task.model.axes
         params = take_piece(state.params, axes, self.chosen(state.params))
-        return replace(state, params=params, server={}, optimizer_state={}, extra={})
+        return replace(state, params=params, server={}, optimizer_state={})
 
     def chosen(self, params: Params) -> Part:
         """Choose the filters to keep, by the norms of the first convolutions of their blocks."""

@@ -171,6 +171,8 @@ class Task:
         local: how workers train.
         rounds: of the whole run, for schedules.
         workers: in a round, for methods that deal a model out; 0 if not known.
+        population: how many workers may take part, for methods that keep a mean over all; 0 if not
+            known.
         seed: of the run; it addresses first values.
         common: the frozen common expert, for methods with a gate.
         start: where methods with one model start; by default ``model.params``.
@@ -184,6 +186,7 @@ class Task:
     local: LocalTraining = field(default_factory=LocalTraining)
     rounds: int = 100
     workers: int = 0
+    population: int = 0
     seed: int = 0
     common: Common | None = None
     start: Params | None = None

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moiety.core.protocols import Descent, Method, PredictsUpdate
+from moiety.core.protocols import Method
 from moiety.core.rows import transform_rows
+from moiety.core.solver import Descent, PredictsUpdate
 from moiety.core.state import Job, Record, State, count_bytes
 from moiety.core.types import Params
 from moiety.engine.work import make_reply
@@ -141,8 +142,8 @@ def fill_answer(answer: Params) -> dict[str, Tensor]:
 def abstract_round(method: Method, plan: AbstractRun) -> FirstRound:
     """Lay out a first round of shapes alone."""
     first = abstract_params(method.model.params if method.first is None else method.first)
-    state = State(first, optimizer_state=method.solve.first_optimizer_state(first))
-    return FirstRound(replace(method, first=first), state, list(plan.rows), plan.seed, {})
+    method = replace(method, first=first)
+    return FirstRound(method, initialise_state(method), list(plan.rows), plan.seed, {})
 
 
 def explain_refusal(method: Method, plan: AbstractRun) -> str:

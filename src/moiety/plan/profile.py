@@ -8,7 +8,7 @@ batch that is a subgraph has a size of its own, so the plan's own batches are wa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,9 +17,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from moiety.blocks.memory import MemoryMeter
-from moiety.core.protocols import Descent, Solve
 from moiety.core.rows import Rows, chunk_positions, is_rowwise
-from moiety.core.state import Job, Plan, count_bytes, count_section_bytes
+from moiety.core.solver import Descent, Solve
+from moiety.core.state import Job, Plan, count_bytes, count_section_bytes, make_empty_plan
 from moiety.core.types import Batch, Carry, Params
 from moiety.engine.work import compute_gradient, make_reply, summarize_losses
 from moiety.plan.abstract import META, AbstractMode, count_storage_bytes
@@ -93,15 +93,20 @@ def profile_job(solve: Descent, job: Job, rows: Rows, asked: QueryCost | None = 
         for batch, count in list_batch_shapes(rows, plan)
     ]
     wide = max((one for one, _ in found), key=lambda one: one.held)
-    reply = make_reply(job, solve.finish(job, carry, {}), summarize_losses(job, rows.size, None))
+    looked = profile_statistics(solve, carry, job, rows)
+    with AbstractMode():
+        update = solve.finish(job, plan, carry, looked.sums)
+    reply = make_reply(job, update, summarize_losses(job, rows.size, None))
     effort = JobCost(
         steps=plan.steps,
-        flops=sum(one.flops * count for one, count in found),
+        flops=looked.flops + sum(one.flops * count for one, count in found),
         step_flops=max(one.flops for one, _ in found),
         piece_bytes=count_bytes(job.piece),
         down_bytes=job.down_bytes,
         up_bytes=reply.up_bytes,
-        memory_bytes=max(wide.held, measure_peak(solve, carry, role, wide.batch)),
+        memory_bytes=max(
+            looked.memory_bytes, wide.held, measure_peak(solve, carry, role, wide.batch)
+        ),
         saved_bytes=wide.kept,
     )
     return effort if asked is None else add_query_cost(effort, asked)
@@ -119,9 +124,30 @@ def add_query_cost(effort: JobCost, asked: QueryCost) -> JobCost:
 
 
 def profile_query(solve: Solve, job: Job, rows: Rows) -> QueryCost:
-    """Walk the answer to a probe: a tally of all rows, or none at all."""
-    carry, flops, most = solve.start(job, {}), 0, 0
-    row = rows.take(torch.zeros(1, dtype=torch.long))
+    """Walk the answer to a query: full-pass statistics, or none at all."""
+    carry = solve.start(job, {})
+    looked = profile_statistics(solve, carry, job, rows)
+    with AbstractMode():
+        update = solve.finish(job, make_empty_plan(), carry, looked.sums)
+    reply = make_reply(job, update, summarize_losses(job, rows.size, None))
+    memory = looked.memory_bytes
+    return QueryCost(looked.flops, job.down_bytes, reply.up_bytes, memory, reply.answer)
+
+
+@dataclass(frozen=True)
+class StatisticsCost:
+    """Full-pass statistics: their shapes, operations, and the most bytes alive."""
+
+    sums: Params
+    flops: int = 0
+    memory_bytes: int = 0
+
+
+def profile_statistics(solve: Solve, carry: Carry, job: Job, rows: Rows) -> StatisticsCost:
+    """Walk the pass over all rows that a solver asks for, if it does."""
+    if not solve.needs_statistics:
+        return StatisticsCost({})
+    row, flops, most = rows.take(torch.zeros(1, dtype=torch.long)), 0, 0
     statistics: Params = {}
     for width, count in Counter(map(len, chunk_positions(rows, 1024))).items():
         batch = shape_batch(row, width)
@@ -135,10 +161,7 @@ def profile_query(solve: Solve, job: Job, rows: Rows) -> QueryCost:
                 statistics = solve.statistics(carry, batch, job.share.role)
         flops += count * (counter.get_total_flops() + walk.flops)
         most = max(most, peak.most)
-    with AbstractMode():
-        update = solve.finish(job, carry, statistics)
-    reply = make_reply(job, update, summarize_losses(job, rows.size, None))
-    return QueryCost(flops, job.down_bytes, reply.up_bytes, most, reply.answer)
+    return StatisticsCost(statistics, flops, most)
 
 
 def list_batch_shapes(rows: Rows, plan: Plan) -> Iterator[tuple[Batch, int]]:
@@ -188,10 +211,16 @@ def profile_step(solve: Descent, carry: Carry, role: str, batch: Batch) -> StepC
         2 * count_bytes(carry["params"]),
         count_section_bytes(carry["optimizer_state"]),
     )
-    rest = count_bytes(carry["frozen"]) + count_bytes(carry["origin"]) + count_bytes(batch)
+    rest = count_section_bytes(select_held(carry)) + count_bytes(batch)
     return StepCost(
         batch, counter.get_total_flops() + walk.flops, moving + optimizer_state + rest + size, size
     )
+
+
+def select_held(carry: Carry) -> Mapping[str, Params]:
+    """Select what a job holds beside its parameters and the optimiser's memory of them."""
+    apart = ("params", "optimizer_state", "kept")
+    return {name: tensors for name, tensors in carry.items() if name not in apart}
 
 
 def prepare_step(carry: Carry, batch: Batch) -> tuple[Carry, Batch]:
@@ -204,7 +233,7 @@ def measure_peak(solve: Descent, carry: Carry, role: str, batch: Batch) -> int:
     """Count the bytes alive at the fullest moment of a step, tensor by tensor."""
     carry, seeded = prepare_step(carry, batch)
     with MemoryMeter(count_abstract=True) as peak, AbstractMode():
-        count_held(peak, carry["params"], carry["frozen"], carry["origin"], batch)
+        count_held(peak, carry["params"], *select_held(carry).values(), batch)
         count_held(peak, *carry["optimizer_state"].values())
         grads, _ = compute_gradient(solve, carry, seeded, role)
         with torch.no_grad():

@@ -13,8 +13,9 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from moiety.core.protocols import Descent, Method, Solve
+from moiety.core.protocols import Method
 from moiety.core.rows import Rows
+from moiety.core.solver import Descent, Solve
 from moiety.core.state import Job, Reply, State
 from moiety.core.types import Carry, Params
 from moiety.engine.batches import read_batches

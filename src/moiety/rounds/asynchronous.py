@@ -212,11 +212,12 @@ def weigh_replies(
     commit of one reply is FedAsync's convex combination, and a mean over K replies FedBuff's
     ``x + (1/K) sum s (x_w - x_0)``. A weight in the precision would do neither: a mean over
     holders divides it out again. Memory that travels with a piece gets ``x + s (x_w - x)``, s at
-    most 1, in either case: a mean of squares must not fall below 0.
+    most 1, in either case: a mean of squares must not fall below 0. The change of a worker's term
+    of a mean over workers counts whole however late, or the mean would be of other terms.
     """
     schedule, method = async_plan.schedule, async_plan.method
     store = method.store(state.params, method.model.axes)
-    stores = open_optimizer_stores(method, state)
+    stores = open_optimizer_stores(method, state.optimizer_state)
     for job, reply in zip(jobs, replies, strict=True):
         late = state.round - job.round
         follow = schedule.weight(late)
@@ -229,7 +230,11 @@ def weigh_replies(
         optimizer_state = {}
         for name, tensors in reply.optimizer_state.items():
             held = stores[name].take(part)
-            optimizer_state[name] = blend_pieces(held, held, tensors, min(follow, 1.0))
+            optimizer_state[name] = (
+                tensors
+                if name in method.worker_means
+                else blend_pieces(held, held, tensors, min(follow, 1.0))
+            )
         yield replace(reply, piece=piece, optimizer_state=optimizer_state)
 
 

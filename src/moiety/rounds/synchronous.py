@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Generator
 
 from moiety.core.axes import Part
@@ -18,7 +19,12 @@ from moiety.rounds.commit import commit_replies, open_optimizer_stores
 def initialise_state(method: Method) -> State:
     """Give the state before the first round."""
     first = method.model.params if method.first is None else method.first
-    return State(first, optimizer_state=method.solve.first_optimizer_state(first))
+    trained = {name: t for name, t in first.items() if name not in method.model.buffers}
+    means = {
+        section: {name: torch.zeros_like(t) for name, t in trained.items()}
+        for section in method.worker_means
+    }
+    return State(first, optimizer_state={**method.solve.first_optimizer_state(first), **means})
 
 
 def query_jobs(method: Method, state: State, cohort: Cohort, seed: int) -> Iterator[Job]:
@@ -65,7 +71,7 @@ def make_jobs(
     )
     asked = method.query.part if method.query is not None else Part(names=())
     store = method.store(state.params, method.model.axes)
-    optimizer_state = open_optimizer_stores(method, state)
+    optimizer_state = open_optimizer_stores(method, state.optimizer_state)
     for worker, share in shares.items():
         piece = store.take(share.part)
         known = frozenset(filter(asked.holds, piece)) if worker in answers else frozenset()

@@ -56,8 +56,7 @@ def flatten_checkpoint(checkpoint: Checkpoint) -> list[tuple[list[str | int], Te
     """List every tensor with its path."""
     state = checkpoint.state
     found: list[tuple[list[str | int], Tensor]] = []
-    for place, tree in (("params", state.params), ("extra", state.extra)):
-        found.extend(([place, name], t) for name, t in tree.items())
+    found.extend((["params", name], t) for name, t in state.params.items())
     for place, memory in (("server", state.server), ("optimizer_state", state.optimizer_state)):
         for section, tree in memory.items():
             found.extend(([place, section, name], t) for name, t in tree.items())
@@ -138,14 +137,14 @@ def read_checkpoint(where: Path, fingerprint: str) -> Checkpoint:
 
 def assemble_checkpoint(index: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
     """Put tensors back where their paths say."""
-    places = ("params", "server", "optimizer_state", "extra", "memory", "flight")
+    places = ("params", "server", "optimizer_state", "memory", "flight")
     root: dict[Any, Any] = {name: {} for name in places}
     for number, path in enumerate(index["paths"]):
         place = root
         for key in path[:-1]:
             place = place.setdefault(key, {})
         place[path[-1]] = tensors[str(number)]
-    kept = {place: root[place] for place in ("params", "server", "optimizer_state", "extra")}
+    kept = {place: root[place] for place in ("params", "server", "optimizer_state")}
     clock = clock_from_json(index["clock"], root["flight"])
     state = State(**kept, round=index["round"], stage=index["stage"], clock=clock)
     return Checkpoint(
@@ -156,7 +155,7 @@ def assemble_checkpoint(index: Mapping[str, Any], tensors: Mapping[str, Tensor])
 def move_checkpoint(kept: Checkpoint, device: str) -> Checkpoint:
     """Move all tensors of a checkpoint, which were read to the CPU, to a device."""
     state = kept.state
-    params, extra = move_tensors(state.params, device), move_tensors(state.extra, device)
+    params = move_tensors(state.params, device)
     server, optimizer_state = (
         move_sections(state.server, device),
         move_sections(state.optimizer_state, device),
@@ -167,7 +166,6 @@ def move_checkpoint(kept: Checkpoint, device: str) -> Checkpoint:
         params=params,
         server=server,
         optimizer_state=optimizer_state,
-        extra=extra,
         clock=clock,
     )
     memory = {worker: move_sections(own, device) for worker, own in kept.memory.items()}

@@ -18,7 +18,7 @@ Tree = Mapping[Any, Any]
 def list_job_tensors(job: Job) -> list[tuple[list[str | int], Tensor]]:
     """List every tensor of a job with its path; nobody has two jobs, so its worker names it."""
     here: list[str | int] = ["flight", job.worker]
-    trees = {"piece": job.piece, "brief": job.brief, "part": job.share.part.axes}
+    trees = {"piece": job.piece, "part": job.share.part.axes}
     found = [([*here, place, n], t) for place, tree in trees.items() for n, t in tree.items()]
     for section, tree in job.optimizer_state.items():
         found += [([*here, "optimizer_state", section, name], t) for name, t in tree.items()]
@@ -65,7 +65,6 @@ def job_from_json(raw: Mapping[str, Any], tree: Tree) -> Job:
         raw["worker"],
         Share(Part(tree.get("part", {}), names), raw["role"]),
         tree.get("piece", {}),
-        tree.get("brief", {}),
         tree.get("optimizer_state", {}),
         frozenset(raw["known"]),
     )
@@ -78,8 +77,8 @@ def move_clock(clock: Clock, device: str) -> Clock:
         optimizer_state = {
             section: move_tensors(tree, device) for section, tree in job.optimizer_state.items()
         }
-        piece, brief = move_tensors(job.piece, device), move_tensors(job.brief, device)
-        return replace(job, piece=piece, brief=brief, optimizer_state=optimizer_state)
+        piece = move_tensors(job.piece, device)
+        return replace(job, piece=piece, optimizer_state=optimizer_state)
 
     in_flight = tuple(replace(one, job=moved(one.job)) for one in clock.in_flight)
     return replace(clock, in_flight=in_flight)

@@ -51,6 +51,7 @@ class LocalEM:
     labelled: bool = False
     stackable: bool = False
     needs_statistics: bool = False
+    keeps_memory: bool = False
 
     def first_optimizer_state(self, params: Params, /) -> Memory:
         return {}
@@ -86,8 +87,8 @@ class LocalEM:
     def statistics(self, carry: Carry, batch: Batch, role: str, /) -> Params:
         return {}
 
-    def finish(self, job: Job, carry: Carry, statistics: Params, /) -> Update:
-        del job, statistics
+    def finish(self, job: Job, plan: Plan, carry: Carry, statistics: Params, /) -> Update:
+        del job, plan, statistics
         return carry["update"]
 
     def read_through(self, job: Job, rows: WorkerRows, /) -> tuple[Update, Record]:

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from moiety.core.state import Job, Plan, Update, make_empty_plan
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.models.gated import GatedExperts
@@ -31,6 +28,7 @@ class TopScores:
     full: bool = False
     stackable: bool = True
     needs_statistics: bool = True
+    keeps_memory: bool = False
 
     def first_optimizer_state(self, params: Params, /) -> Memory:
         return {}
@@ -43,16 +41,11 @@ class TopScores:
     def start(self, job: Job, memory: Memory, /) -> Carry:
         return {"params": dict(job.piece)}
 
-    def step(
-        self, carry: Carry, batch: Batch, lr: Tensor | float, role: str, /
-    ) -> tuple[Carry, Tensor]:
-        return carry, torch.zeros(())
-
     def statistics(self, carry: Carry, batch: Batch, role: str, /) -> Params:
         score_BE = self.model.log_gate(carry["params"], batch).exp()
         return {"score": score_BE.sum(0), "rows": batch["weight"].sum()}
 
-    def finish(self, job: Job, carry: Carry, statistics: Params, /) -> Update:
+    def finish(self, job: Job, plan: Plan, carry: Carry, statistics: Params, /) -> Update:
         mean_E = statistics["score"] / statistics["rows"]
         if self.full:
             return Update({}, answer={"score": mean_E.cpu()})

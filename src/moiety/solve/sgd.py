@@ -9,12 +9,11 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
-from moiety.core.rows import split_batch
 from moiety.core.state import Job, Plan, Update
 from moiety.core.streams import hash_address, stream
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.ops.optim import Rule
-from moiety.ops.trees import clip_norm, map_tree
+from moiety.ops.trees import clip_norm
 from moiety.solve.lr_schedule import RateSchedule, constant_rate
 from moiety.solve.plan import shuffle_rows, shuffle_windows
 from moiety.tasks.objectives import Losses, Term
@@ -45,9 +44,9 @@ class LocalSGD:
             beyond rounding, but for layers that draw noise or couple rows.
         frozen: names that travel but are not trained (buffers).
         own: first values of the parameters that never leave the worker.
-        moments: what becomes of the optimiser's memory: ``reset`` starts it afresh every round,
-            ``keep`` leaves it at the worker, ``carry`` sends it along with the piece, to be cut
-            and merged like the parameters it belongs to.
+        optimizer_state: what becomes of the optimiser's memory: ``reset`` starts it afresh every
+            round, ``keep`` leaves it at the worker, ``send`` sends it along with the piece, to be
+            cut and merged like the parameters it belongs to.
         bfloat16: compute the loss in bfloat16 by autocast; parameters stay as they are.
         draws_noise: the model draws noise inside a step (dropout), from the step's seed.
         uses_batch_statistics: rows of a batch see each other (batch norm).
@@ -69,7 +68,6 @@ class LocalSGD:
     bfloat16: bool = False
     draws_noise: bool = False
     uses_batch_statistics: bool = False
-    needs_statistics: bool = False
 
     def __post_init__(self) -> None:
         least = min(self.batch, self.epochs or self.steps or 0, self.accumulate, self.steps or 1)
@@ -80,7 +78,9 @@ class LocalSGD:
             )
 
         if self.optimizer_state not in OPTIMIZER_STATES:
-            raise ValueError(f"moments={self.optimizer_state!r}; choose one of {OPTIMIZER_STATES}")
+            raise ValueError(
+                f"optimizer_state={self.optimizer_state!r}; choose one of {OPTIMIZER_STATES}"
+            )
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip={self.clip} would turn gradients round; choose a norm above 0")
         if self.window < 0:
@@ -89,6 +89,18 @@ class LocalSGD:
     @property
     def stackable(self) -> bool:
         return not self.draws_noise
+
+    @property
+    def needs_statistics(self) -> bool:
+        return False
+
+    @property
+    def keeps_memory(self) -> bool:
+        return self.optimizer_state == "keep" or bool(self.own)
+
+    @property
+    def needs_origin(self) -> bool:
+        return bool(self.terms)
 
     def first_optimizer_state(self, params: Params, /) -> Memory:
         if self.optimizer_state != "send":
@@ -129,7 +141,7 @@ class LocalSGD:
     def start(self, job: Job, memory: Memory, /) -> Carry:
         if self.optimizer_state == "keep" and job.share.part.axes:
             raise ValueError(
-                f"moments='keep' keeps optimiser memory of the whole, but worker {job.worker} "
+                f"optimizer_state='keep' keeps memory of the whole, but worker {job.worker} "
                 f"holds a part cut along {sorted(job.share.part.axes)}; use 'reset' or 'send'"
             )
         params = {**job.piece, **self.own, **memory.get(OWN, {})}
@@ -138,13 +150,13 @@ class LocalSGD:
         for section, tensors in [*memory.items(), *job.optimizer_state.items()]:
             if self.optimizer_state != "reset" and section != OWN:
                 for name, tensor in tensors.items():
-                    optimizer_state[name][section] = tensor
+                    if section in optimizer_state[name]:  # else it is a wrapper's
+                        optimizer_state[name][section] = tensor
         return {
             "params": moving,
             "frozen": {name: t for name, t in params.items() if name in self.frozen},
             "optimizer_state": optimizer_state,
             "origin": moving if self.terms else {},
-            "brief": dict(job.brief),
             "kept": dict(job.share.part.axes),
         }
 
@@ -155,7 +167,7 @@ class LocalSGD:
         value = torch.dot(losses_B, batch["weight"].to(losses_B.dtype))
         for term in self.terms:
             share = batch["weight"].sum()  # a piece of a batch bears its share of the penalty
-            value = value + share * term(params, carry["origin"], carry["brief"])
+            value = value + share * term(params, carry["origin"])
         return value, {**carry["frozen"], **after}
 
     def each(
@@ -167,22 +179,6 @@ class LocalSGD:
             return self.losses[role](whole, batch, carry["kept"])
         with torch.autocast(next(iter(params.values())).device.type, torch.bfloat16):
             return self.losses[role](whole, batch, carry["kept"])
-
-    def step(
-        self, carry: Carry, batch: Batch, lr: Tensor | float, role: str, /
-    ) -> tuple[Carry, Tensor]:
-        # Ordinary autograd, as the fast engines use it: torch.func differentiates some layers
-        # (group norm) by other formulas, whose last bits differ.
-        leaves = {name: t.detach().requires_grad_() for name, t in carry["params"].items()}
-        total, grads = torch.zeros(()), {}
-        for piece in split_batch(batch, self.accumulate):
-            value, frozen = self.loss(leaves, carry, piece, role)
-            found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
-            grad = dict(zip(leaves, found, strict=True))
-            grads = map_tree(torch.add, grads, grad) if grads else grad
-            total = total.to(value) + value.detach()
-            carry = {**carry, "frozen": {name: t.detach() for name, t in frozen.items()}}
-        return self.move(carry, grads, lr), total
 
     def move(self, carry: Carry, grads: Params, lr: Tensor | float, /) -> Carry:
         if self.clip is not None:
@@ -201,10 +197,11 @@ class LocalSGD:
             self.rule(name).update_in_place(param, grads[name], carry["optimizer_state"][name], lr)
 
     def statistics(self, carry: Carry, batch: Batch, role: str, /) -> Params:
-        raise NotImplementedError("tallies is False")
+        del carry, batch, role
+        return {}
 
-    def finish(self, job: Job, carry: Carry, statistics: Params, /) -> Update:
-        del statistics
+    def finish(self, job: Job, plan: Plan, carry: Carry, statistics: Params, /) -> Update:
+        del plan, statistics
         params = {**carry["params"], **carry["frozen"]}
         memory: dict[str, dict[str, Tensor]] = {}
         if self.own:

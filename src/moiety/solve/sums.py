@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from moiety.core.state import Job, Plan, Record, Update, make_empty_plan
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.mixtures.em import sum_rows
@@ -34,6 +31,7 @@ class PooledSums:
     form: MixtureForm = FREE
     stackable: bool = False
     needs_statistics: bool = True
+    keeps_memory: bool = False
 
     def first_optimizer_state(self, params: Params, /) -> Memory:
         return {}
@@ -46,15 +44,10 @@ class PooledSums:
     def start(self, job: Job, memory: Memory, /) -> Carry:
         return {"params": dict(job.piece)}
 
-    def step(
-        self, carry: Carry, batch: Batch, lr: Tensor | float, role: str, /
-    ) -> tuple[Carry, Tensor]:
-        return carry, torch.zeros(())
-
     def statistics(self, carry: Carry, batch: Batch, role: str, /) -> Params:
         return self.sum(carry["params"], [read_batch(batch)])
 
-    def finish(self, job: Job, carry: Carry, statistics: Params, /) -> Update:
+    def finish(self, job: Job, plan: Plan, carry: Carry, statistics: Params, /) -> Update:
         return Update({}, answer=statistics)
 
     def read_through(self, job: Job, rows: WorkerRows, /) -> tuple[Update, Record]:

@@ -31,9 +31,9 @@ class Forward(Protocol):
 
 
 class Term(Protocol):
-    """A penalty on the parameters, given where they started and what the worker was told."""
+    """A penalty on the parameters, given where they started."""
 
-    def __call__(self, params: Params, origin: Params, brief: Params, /) -> Tensor: ...
+    def __call__(self, params: Params, origin: Params, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,6 @@ class Proximal:
         if not 0 <= self.mu < math.inf:
             raise ValueError(f"mu={self.mu} would push a worker away; choose a finite mu >= 0")
 
-    def __call__(self, params: Params, origin: Params, brief: Params, /) -> Tensor:
-        del brief
+    def __call__(self, params: Params, origin: Params, /) -> Tensor:
         apart = [(param - origin[name]).square().sum() for name, param in params.items()]
         return 0.5 * self.mu * torch.stack(apart).sum()
