@@ -216,7 +216,7 @@ def main() -> None:
         if ranks.leads:
             Path(sys.argv[2]).write_text(json.dumps(told))
     ranks.gather(None)
-    leave_ranks()
+    leave_ranks(ranks)
 
 
 if __name__ == "__main__":

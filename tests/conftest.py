@@ -37,11 +37,11 @@ def child(rank, size, port, told, job):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     try:
-        told.put((rank, job(join_ranks())))
+        ranks = join_ranks()
+        told.put((rank, job(ranks)))
+        leave_ranks(ranks)
     except BaseException:
         told.put((rank, [traceback.format_exc()]))
-    finally:
-        leave_ranks()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from moiety.core.fold import Precision
 from moiety.core.stage import Stage
 from moiety.core.streams import stream
 from moiety.engine.collective import Collective, ScatteredStore, drop_numbers, gather_memory
-from moiety.engine.ranks import PackedValue, pack_value, place_storage, unpack_value
+from moiety.engine.packing import PackedValue, pack_value, place_storage, unpack_value
 from moiety.engine.serial import Serial
 from moiety.methods import METHODS
 from moiety.rounds.asynchronous import AsynchronousRounds, Concurrency

@@ -10,23 +10,15 @@ bit for bit. arXiv:1910.02120 deals by way of owners.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from moiety.blocks.passing import Change, Crossing, pass_slabs
 from moiety.blocks.shards import Sections, Shards
-from moiety.blocks.slices import (
-    Cut,
-    cut_slice,
-    find_held,
-    fold_slices,
-    fold_whole,
-    index_product,
-    return_slices,
-)
+from moiety.blocks.slices import find_held, fold_slices, fold_whole, return_slices
 from moiety.core.axes import Part, read_axis_lengths
 from moiety.core.state import Share
 
@@ -59,13 +51,12 @@ def pass_pieces(shards: Shards, parts: Subnets) -> Sections:
     away = shards.passed
     assert away is not None
     shards.passed, found = None, {}
+    changes = find_changes(shards, away.parts, parts)
     for section, name, block in shards.tensors():
         if shards.dim(name, block) is None:
             piece = block.clone()
         else:
-            piece = pass_tensor(
-                shards, name, block, away.piece[section].pop(name), (away.parts, parts)
-            )
+            piece = pass_tensor(shards, name, block, away.piece[section].pop(name), changes)
         found.setdefault(section, {})[name] = piece
     return found
 
@@ -96,98 +87,38 @@ def update_blocks(shards: Shards) -> None:
 
 
 def pass_tensor(
-    shards: Shards, name: str, block: Tensor, piece: Tensor, hands: tuple[Subnets, Subnets]
+    shards: Shards, name: str, block: Tensor, piece: Tensor, changes: Mapping[str, Change]
 ) -> Tensor:
     """Pass a tensor on: our worker's next piece of it; its block takes what comes home."""
-    ranks, (before, after) = shards.ranks, hands
-    me, everyone = ranks.rank, range(ranks.size)
-    mine, next_mine = find_held(shards, name, before[me]), find_held(shards, name, after[me])
+    ranks, dim = shards.ranks, shards.form.dim(name)
+    cut = {
+        d: changes[str(axis)]
+        for d, axis in enumerate(shards.axes.get(name, ()))
+        if str(axis) in changes
+    }
     shape = list(piece.shape)
-    for dim, kept in next_mine.items():
-        shape[dim] = len(kept)
-    parcels = []
-    for other in everyone:
-        out = [
-            cut_slice(piece, locate_in_piece(mine, box))
-            for box in list_direct_transfers(shards, name, hands, me, other)
-        ]
-        homeward = list_returns(shards, name, hands, me, other)
-        out += [cut_slice(piece, locate_in_piece(mine, box)) for box in homeward]
-        fetched = list_returns(shards, name, (after, before), other, me)
-        out += [cut_slice(block, locate_in_block(shards, name, me, box)) for box in fetched]
-        parcels.append(torch.cat([torch.empty(0), *(one.flatten() for one in out)]))
-    comes = [list(list_arrivals(shards, name, hands, other)) for other in everyone]
-    sizes = [sum(count_numbers(shape, box) for box, _ in some) for some in comes]
-    del piece
-    boxes = ranks.all_to_all(parcels, sizes)
+    for d, change in cut.items():
+        shape[d] = int((change.after == ranks.rank).sum())
     fresh = torch.empty(shape)
-    for some, parcel in zip(comes, boxes, strict=True):
-        ends = [0]
-        for box, _ in some:
-            ends.append(ends[-1] + count_numbers(shape, box))
-        for (box, home), (begin, end) in zip(some, pairwise(ends), strict=True):
-            target = block if home else fresh
-            cut = (
-                locate_in_block(shards, name, me, box) if home else locate_in_piece(next_mine, box)
-            )
-            where = index_product(target, cut)
-            target[where] = parcel[begin:end].view_as(target[where])
+    if len(cut) == 1:
+        ((d, change),) = cut.items()
+        pass_slabs(ranks, change, piece.movedim(d, 0), fresh.movedim(d, 0))
+        return fresh
+    assert dim in cut
+    (across,) = (d for d in cut if d != dim)
+    crossing = Crossing(ranks, shards.owners(name), cut[dim], cut[across])
+    crossing.pass_on(*(one.movedim((dim, across), (0, 1)) for one in (piece, block, fresh)))
     return fresh
 
 
-def list_arrivals(
-    shards: Shards, name: str, hands: tuple[Subnets, Subnets], other: int
-) -> Iterator[tuple[Cut, bool]]:
-    """Name what comes to us from a rank, in order; and whether it is for our block."""
-    me = shards.ranks.rank
-    for box in list_direct_transfers(shards, name, hands, other, me):
-        yield box, False
-    for box in list_returns(shards, name, hands, other, me):
-        yield box, True
-    for box in list_returns(shards, name, (hands[1], hands[0]), me, other):
-        yield box, False
-
-
-def list_direct_transfers(
-    shards: Shards, name: str, hands: tuple[Subnets, Subnets], giver: int, taker: int
-) -> Iterator[Cut]:
-    """Name what one worker held and another will: indices of the whole, dim by dim."""
-    old, new = find_held(shards, name, hands[0][giver]), find_held(shards, name, hands[1][taker])
-    yield {dim: kept[torch.isin(kept, new[dim])] for dim, kept in old.items()}
-
-
-def list_returns(
-    shards: Shards, name: str, hands: tuple[Subnets, Subnets], worker: int, owner: int
-) -> Iterator[Cut]:
-    """Name what a worker held, a rank owns and nobody will hold: products, one for each taker.
-
-    With the hands the other way round: what a worker will hold, a rank owns and nobody held.
-    """
-    old, dim = find_held(shards, name, hands[0][worker]), shards.form.dim(name)
-    if len(old) < 2:
-        return
-    assert dim in old
-    (across,) = (d for d in old if d != dim)
-    own = shards.block(name, owner)
-    mine = old[dim][(old[dim] >= own.start) & (old[dim] < own.stop)]
-    for other in hands[1]:
-        new = find_held(shards, name, other)
-        rows = mine[torch.isin(mine, new[dim])]
-        columns = old[across][~torch.isin(old[across], new[across])]
-        yield {dim: rows, across: columns}
-
-
-def locate_in_piece(kept: Mapping[int, Tensor], box: Cut) -> Cut:
-    """Turn indices of the whole into positions in a piece; both are sorted."""
-    return {dim: torch.searchsorted(kept[dim], index) for dim, index in box.items()}
-
-
-def locate_in_block(shards: Shards, name: str, rank: int, box: Cut) -> Cut:
-    """Turn indices of the whole into positions in a block."""
-    dim, own = shards.form.dim(name), shards.block(name, rank)
-    return {d: index - own.start if d == dim else index for d, index in box.items()}
-
-
-def count_numbers(shape: Sequence[int], box: Cut) -> int:
-    """Count the numbers of a product, of a tensor that is not cut along its other dims."""
-    return torch.Size([len(box[d]) if d in box else size for d, size in enumerate(shape)]).numel()
+def find_changes(shards: Shards, before: Subnets, after: Subnets) -> dict[str, Change]:
+    """Say of every index of every axis which rank's worker held it, and which one's will."""
+    sizes = read_axis_lengths(shards.model.params, shards.axes)
+    changes = {}
+    for axis in after[0].axes:
+        both = torch.empty(2, sizes[axis], dtype=torch.long)
+        for holders, parts in zip(both, (before, after), strict=True):
+            for rank, part in enumerate(parts):
+                holders[part.axes[axis]] = rank
+        changes[axis] = Change(*both)
+    return changes

@@ -89,6 +89,14 @@ class Shards:
         assert dim is not None
         return find_block(self.model.params[name].shape[dim], rank, self.ranks.size)
 
+    def owners(self, name: str) -> Tensor:
+        """Say of each index along the dim of a parameter which rank owns it."""
+        found = torch.empty(self.model.params[name].shape[self.form.dim(name)], dtype=torch.long)
+        for rank in range(self.ranks.size):
+            own = self.block(name, rank)
+            found[own.start : own.stop] = rank
+        return found
+
     def shape(self, name: str) -> list[int]:
         """Give the shape of our block of a parameter."""
         whole, dim = self.model.params[name].shape, self.form.dim(name)

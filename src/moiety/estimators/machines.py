@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from joblib import Parallel, delayed
 
-from moiety.core.protocols import Solve
+from moiety.core.solver import Solve
 from moiety.core.state import Job, Record, Reply, Update
 from moiety.core.transfers import Transfers
 from moiety.core.types import Memory

@@ -28,12 +28,21 @@ def join_recorded_ranks(record: Federation) -> Ranks:
     """
     if record.engine in RANK_ENGINES:
         return join_ranks()
-    if is_under_torchrun() and join_ranks().size > 1:
+    check_rank_engine(record, join_ranks() if is_under_torchrun() else Ranks())
+    return Ranks()
+
+
+def check_rank_engine(record: Federation, ranks: Ranks) -> None:
+    """Refuse several processes where a record does not use them.
+
+    Raises:
+        RunError: with the remedy.
+    """
+    if record.engine not in RANK_ENGINES and ranks.size > 1:
         raise RunError(
             f"torchrun started several processes, but engine={record.engine!r} uses one; "
             "say --engine collective when it begins, or go on without torchrun"
         )
-    return Ranks()
 
 
 def scatter_pieces(

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import tyro
 
+<<<<<<< HEAD
 from moiety.engine.ranks import join_ranks, leave_ranks
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.common import check_folder, explain_stop
+=======
+from moiety.run.commands.common import check_folder, explain_stop, parse_words
+>>>>>>> main
 from moiety.run.commands.run import finish_runs
 from moiety.run.echo import echo_warning
 from moiety.run.group import list_members, resume_runs
+from moiety.run.together import Whereabouts, play_together
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,16 @@ def do_resume(words: Sequence[str]) -> int:
     """Resume."""
     said = parse_words(ResumeArguments, words, prog="resume", about=ABOUT)
     folder = check_folder(said.run)
-    try:
-        played = resume_runs(folder, said.at)
-    except KeyboardInterrupt:
-        if join_ranks().leads:
-            explain_stop(folder)
-        leave_ranks(stopped=True)
-        raise
-    if join_ranks().leads:
-        if not played:
-            echo_warning(f"{folder} is over; nothing to resume")
-        finish_runs(list_members(folder), folder, json=said.json)
-    leave_ranks()
+    about = {"command": "resume", "folder": str(folder), "at": said.at}
+    with play_together(about, Whereabouts(folder)) as ranks:
+        try:
+            played = resume_runs(folder, ranks, said.at)
+        except KeyboardInterrupt:
+            if ranks.leads:
+                explain_stop(folder)
+            raise
+        if ranks.leads:
+            if not played:
+                echo_warning(f"{folder} is over; nothing to resume")
+            finish_runs(list_members(folder), folder, json=said.json)
     return 0

@@ -10,8 +10,9 @@ from typing import Annotated
 import tyro
 
 from moiety.core.ledger import read_ledger
+from moiety.engine.agreement import flatten_fields
 from moiety.engine.choose import RANK_ENGINES
-from moiety.engine.ranks import leave_ranks
+from moiety.recipes.fields import to_plain
 from moiety.recipes.record import Federation
 from moiety.run.commands.common import (
     check_record,
@@ -23,7 +24,8 @@ from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.folders import hold_for_all, hold_new_folder
 from moiety.run.group import start_group
 from moiety.run.loop import LEDGER
-from moiety.run.same_ranks import join_recorded_ranks
+from moiety.run.same_ranks import check_rank_engine
+from moiety.run.together import Whereabouts, play_together
 
 EXAMPLES = """
 examples:
@@ -55,21 +57,25 @@ def do_run(words: Sequence[str]) -> int:
     """Run."""
     name, said = parse_recipe(words, "run", f"{{about}}\n{EXAMPLES}", RunArguments)
     record = check_record(said.record)
-    ranks = join_recorded_ranks(record)
-    if record.engine in RANK_ENGINES and ranks.size == 1:
-        echo_warning(f"one rank; for more: torchrun --nproc-per-node 4 -m moiety run {name} ...")
-    folder: Path | None = None
-    try:
-        with hold_for_all(ranks, hold_new_folder(said.out, name)) as folder:
-            runs = start_group(name, record, folder)
+    out = None if said.out is None else str(said.out)
+    about = {"command": "run", "recipe": name, "folder": out, **flatten_fields(to_plain(record))}
+    where = Whereabouts()
+    with play_together(about, where) as ranks:
+        check_rank_engine(record, ranks)
+        if record.engine in RANK_ENGINES and ranks.size == 1:
+            echo_warning(
+                f"one rank; for more: torchrun --nproc-per-node 4 -m moiety run {name} ..."
+            )
+        try:
+            with hold_for_all(ranks, hold_new_folder(said.out, name)) as folder:
+                where.folder = folder
+                runs = start_group(name, record, folder, ranks)
+                if ranks.leads:
+                    finish_runs(runs, folder, json=said.json)
+        except KeyboardInterrupt:
             if ranks.leads:
-                finish_runs(runs, folder, json=said.json)
-    except KeyboardInterrupt:
-        if ranks.leads:
-            explain_stop(folder)
-        leave_ranks(stopped=True)
-        raise
-    leave_ranks()
+                explain_stop(where.folder)
+            raise
     return 0
 
 
