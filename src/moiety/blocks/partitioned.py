@@ -25,11 +25,7 @@ from moiety.core.ledger import Round
 from moiety.core.protocols import Method, adopt_merged
 from moiety.core.rows import OpenRows
 from moiety.core.solver import Descent
-<<<<<<< HEAD
 from moiety.core.state import Job, Record, Reply, Share, State, Turn
-=======
-from moiety.core.state import Job, Record, Share, State, Turn
->>>>>>> main
 from moiety.core.streams import SERVER, stream
 from moiety.engine.work import open_job_rows, run_job, use_one_thread
 from moiety.rounds.cohort import CohortRule

@@ -14,10 +14,7 @@ from moiety.core.rows import Rows
 from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply, Share, State, Turn
 from moiety.core.store import LocalStore, Store
-<<<<<<< HEAD
 from moiety.core.transfers import Transfers
-=======
->>>>>>> main
 from moiety.core.types import Batch, Memory, Params
 
 Kept = Mapping[str, Tensor]

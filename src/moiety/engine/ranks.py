@@ -5,14 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-<<<<<<< HEAD
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-=======
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
->>>>>>> main
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
@@ -23,6 +18,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import HashStore, PrefixStore, Store, TCPStore
 
 from moiety.core.errors import RunError
+from moiety.core.transfers import Transfers
 from moiety.engine.heartbeat import Heartbeat, end_process
 from moiety.engine.meeting import (
     TIMEOUT_VARIABLE,
@@ -34,8 +30,6 @@ from moiety.engine.meeting import (
     wait_for_port,
 )
 from moiety.engine.packing import pack_value, unpack_value
-
-from moiety.core.transfers import Transfers
 
 NUMBERS_AT_ONCE = 1 << 17
 """Bytes up to which a rank sends to all others at once: then latency counts, not the link."""
@@ -59,22 +53,14 @@ class Ranks:
     Args:
         rank: our number; rank 0 leads: it alone writes.
         size: how many there are.
-<<<<<<< HEAD
         transfers: payload of tensors that we sent to others so far, and the seconds of that.
-=======
-        sent_bytes: payload of tensors that we sent to others, so far.
         heartbeat: tells the others that we live, and notices who does not.
->>>>>>> main
     """
 
     rank: int = 0
     size: int = 1
-<<<<<<< HEAD
     transfers: Transfers = field(default_factory=Transfers)
-=======
-    sent_bytes: int = 0
     heartbeat: Heartbeat | None = None
->>>>>>> main
 
     @property
     def leads(self) -> bool:
@@ -100,11 +86,7 @@ class Ranks:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-<<<<<<< HEAD
-        with self.transfers.waiting():
-=======
-        with self.linked():
->>>>>>> main
+        with self.transfers.waiting(), self.linked():
             dist.all_gather_object(found, pack_value(value))
         return [unpack_value(one) for one in found]
 

@@ -233,7 +233,6 @@ class DrawBack:
     holders divides it out again. Memory that travels with a piece gets ``x + s (x_w - x)``, s at
     most 1, in either case: a mean of squares must not fall below 0. The change of a worker's term
     of a mean over workers counts whole however late, or the mean would be of other terms.
-<<<<<<< HEAD
 
     Args:
         schedule: the rule.
@@ -274,30 +273,6 @@ def begin_draw_back(rounds: AsynchronousRounds, state: State) -> DrawBack:
     store = method.store(state.params, method.model.axes)
     sections = open_optimizer_stores(method, state.optimizer_state)
     return DrawBack(rounds.schedule, state.round, store, sections, method.worker_means)
-=======
-    """
-    schedule, method = async_plan.schedule, async_plan.method
-    store = method.store(state.params, method.model.axes)
-    stores = open_optimizer_stores(method, state.optimizer_state)
-    for job, reply in zip(jobs, replies, strict=True):
-        late = state.round - job.round
-        follow = schedule.weight(late)
-        if follow == 1.0 and not (schedule.change and late):
-            yield reply  # as it is, to the bit
-            continue
-        part = reply.share.part
-        here = store.take(part)
-        piece = blend_pieces(here, job.piece if schedule.change else here, reply.piece, follow)
-        optimizer_state = {}
-        for name, tensors in reply.optimizer_state.items():
-            held = stores[name].take(part)
-            optimizer_state[name] = (
-                tensors
-                if name in method.worker_means
-                else blend_pieces(held, held, tensors, min(follow, 1.0))
-            )
-        yield replace(reply, piece=piece, optimizer_state=optimizer_state)
->>>>>>> main
 
 
 def blend_pieces(here: Params, since: Params, there: Params, follow: float) -> Params:

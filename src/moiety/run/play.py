@@ -49,9 +49,15 @@ def make_run_concurrency(record: Federation, built: RunInputs) -> Concurrency:
     return Concurrency(size if record.participation.fixed else built.num_seen, size)
 
 
-def play_run(spec: RunSpec, built: RunInputs, folder: Path, at: int | None = None) -> None:
-    """Play one run in its folder, from its newest checkpoint if it has one."""
-    ranks = join_recorded_ranks(spec.record)
+def play_run(
+    spec: RunSpec,
+    built: RunInputs,
+    folder: Path,
+    at: int | None = None,
+    ranks: Ranks | None = None,
+) -> None:
+    """Play one run in its folder, from its newest checkpoint if it has one, or that of a round."""
+    ranks = ranks or join_recorded_ranks(spec.record)
     done = [int(path.name) for path in list_checkpoints(folder / CHECKPOINTS)]
     begun = max(done, default=0) if at is None else at
     label, watch = f"{spec.method}, seed {spec.seed}", []
@@ -74,7 +80,7 @@ def make_whole_run(
     """Put together a run whose model every rank has whole."""
     record, stages = spec.record, built.stages
     if isinstance(engine, Collective):
-        engine, stages = scatter_pieces(engine, stages)
+        engine, stages = scatter_pieces(replace(engine, ranks=ranks), stages)
     cohort, concurrency = make_run_cohort(record, built), make_run_concurrency(record, built)
 
     def finish(state: State) -> None:

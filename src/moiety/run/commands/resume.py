@@ -8,13 +8,8 @@ from pathlib import Path
 
 import tyro
 
-<<<<<<< HEAD
-from moiety.engine.ranks import join_ranks, leave_ranks
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.common import check_folder, explain_stop
-=======
-from moiety.run.commands.common import check_folder, explain_stop, parse_words
->>>>>>> main
 from moiety.run.commands.run import finish_runs
 from moiety.run.echo import echo_warning
 from moiety.run.group import list_members, resume_runs
