@@ -1,4 +1,4 @@
-"""When to write checkpoints, and their folder, whatever is in them: one each, named by its round."""
+"""When checkpoints are written, and their folder: one folder each in it, named by its round."""
 
 from __future__ import annotations
 
