@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from moiety.core.files import add_digest
-from moiety.core.policy import CheckpointPolicy
+from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.state import State
 from moiety.methods.task import LocalTraining
 from moiety.recipes.build import build_run

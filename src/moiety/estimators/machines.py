@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -76,6 +76,7 @@ class ShardEngine:
         memory: what workers kept.
         transfers: stays at nothing: what goes to a machine is counted in ``Exchange``.
         exchanges: of every round so far.
+        transfers: not measured; joblib moves what it must.
     """
 
     opened: OpenedShards
@@ -84,6 +85,7 @@ class ShardEngine:
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
     transfers: Transfers = field(default_factory=Transfers)
     exchanges: list[Exchange] = field(default_factory=list)
+    transfers: Transfers = field(default_factory=Transfers)
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
         jobs, begun = list(jobs), (time.perf_counter(), time.thread_time())
@@ -113,8 +115,8 @@ def run_shard_job(solve: Solve, job: Job, source: Shard | LazyShard, classes: An
     begun = time.perf_counter(), time.thread_time()
     shard = materialise_shard(source)
     update, record = solve.read_through(job, read_shard(shard, classes))
-    reply = make_reply(job, update, record)
     spent = time.perf_counter() - begun[0], time.thread_time() - begun[1]
+    reply = make_reply(job, update, replace(record, work_s=spent[0]))
     return ShardWork(reply, update.memory, shard.columns, *spent)
 
 
