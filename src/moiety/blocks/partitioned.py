@@ -22,7 +22,7 @@ from moiety.blocks.shards import PARAMS, PassedPieces, Sections, Shards
 from moiety.blocks.slices import fold_slices, return_slices, send_slices
 from moiety.core.axes import Axes, Part
 from moiety.core.ledger import Round
-from moiety.core.protocols import Method, adopt_merged
+from moiety.core.protocols import AssignsAxes, Method, adopt_merged
 from moiety.core.rows import OpenRows
 from moiety.core.solver import Descent
 from moiety.core.state import Job, Record, Reply, Share, State, Turn
@@ -38,10 +38,16 @@ def check_partitioned(method: Method) -> None:
     Raises:
         ValueError: with the remedy.
     """
-    form, solve = find_form(method.model), method.solve
-    dealt_axes = set(getattr(method.split, "sizes", ()))
+    form, solve, split = find_form(method.model), method.solve, method.split
+    if not isinstance(split, AssignsAxes):
+        raise ValueError(  # noqa: TRY004 (a choice, no wrong type)
+            f"{method.name} hands out wholes, or parts that hang on the state, and a rank in "
+            "blocks has neither; say --methods ist (graphs: gist), or --engine collective, which "
+            "keeps the whole at every rank"
+        )
+    assigned = set(split.sizes)
     for name, entries in method.model.axes.items():
-        cut = dealt_axes.intersection(map(str, entries))
+        cut = assigned.intersection(map(str, entries))
         if cut and form.dim(name) is None:
             raise ValueError(
                 f"{name} is dealt along {cut}, but lies in "
