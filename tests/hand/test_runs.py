@@ -10,7 +10,7 @@ from moiety.core.ledger import Evaluation, Group, Ledger, Round, Start, Work
 from moiety.core.rows import TableRows
 from moiety.core.state import State
 from moiety.core.streams import stream
-from moiety.data.dataset import Dataset, FeatureScale
+from moiety.data.dataset import Dataset
 from moiety.data.graph import Graph
 from moiety.data.labels import draw_quotas
 from moiety.methods.ddome import ddome
@@ -24,7 +24,8 @@ from moiety.recipes import RECIPES
 from moiety.recipes.common import measure_accuracy, train_common, train_epochs
 from moiety.recipes.fields import override_fields
 from moiety.recipes.record import CommonExpert
-from moiety.recipes.scaling import fingerprint_data, level_scale
+from moiety.recipes.scaling import scale_pixels
+from moiety.recipes.source import fingerprint_data
 from moiety.report.findings import find_noise
 from moiety.report.frames import Spread, count_total_bytes
 from moiety.run.cohort import AvailableCohort
@@ -160,8 +161,11 @@ def test_data_are_told_apart_by_rows_and_by_labels():
 
 
 def test_pixels_that_hardly_vary_are_held_to_a_tenth_of_the_largest_spread():
-    scale = level_scale(FeatureScale(torch.zeros(3), torch.tensor([2.0, 0.01, 0.3])))
+    x = torch.tensor([[-2.0, -0.01, -0.3], [2.0, 0.01, 0.3]])
+    pixels = Dataset("pixels", x, torch.tensor([0, 1]), ("no", "yes"))
+    scaled, scale = scale_pixels(pixels, torch.arange(2))
     assert scale.std.tolist() == pytest.approx([2.0, 0.2, 0.3])
+    assert scaled.x[1].tolist() == pytest.approx([1.0, 0.05, 1.0])
 
 
 def test_routes_of_validation_rows_are_not_counted():

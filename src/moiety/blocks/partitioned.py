@@ -18,11 +18,12 @@ import torch
 from moiety.blocks.forms import find_form
 from moiety.blocks.memory import run_owned_steps
 from moiety.blocks.peers import average_shared, is_passable, pass_pieces, update_blocks
+from moiety.blocks.protocols import AssignsAxes
 from moiety.blocks.shards import PARAMS, PassedPieces, Sections, Shards
 from moiety.blocks.slices import fold_slices, return_slices, send_slices
 from moiety.core.axes import Axes, Part
 from moiety.core.ledger import Round
-from moiety.core.protocols import AssignsAxes, Method, adopt_merged
+from moiety.core.protocols import Method, adopt_merged
 from moiety.core.rows import OpenRows
 from moiety.core.solver import Descent
 from moiety.core.state import Job, Record, Reply, Share, State, Turn

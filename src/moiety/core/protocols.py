@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from torch import Generator, Tensor
+from torch import Tensor
 
 from moiety.core.axes import Axes, Part
 from moiety.core.fold import Precision
@@ -81,25 +81,6 @@ class OpenMerge(Protocol):
 
     def add(self, reply: Reply, /) -> None: ...
     def close(self) -> Merged: ...
-
-
-@runtime_checkable
-class AssignsAxes(Split, Protocol):
-    """A split of axes by the turn alone, without the state, so that every party comes to the same.
-
-    What a worker gets is less than the whole, which need therefore be nowhere.
-    """
-
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        """Axis that is assigned -> its length."""
-        ...
-
-    def shares(
-        self, cohort: Sequence[int], rng: Generator, concurrency: int = 0
-    ) -> Mapping[int, Share]:
-        """Assign to the workers of a round."""
-        ...
 
 
 class Merge(Protocol):

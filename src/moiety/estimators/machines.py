@@ -74,16 +74,14 @@ class ShardEngine:
         classes: whose indices the responses become; None where they are numbers.
         n_jobs: machines worked on at once.
         memory: what workers kept.
-        transfers: stays at nothing: what goes to a machine is counted in ``Exchange``.
         exchanges: of every round so far.
-        transfers: not measured; joblib moves what it must.
+        transfers: stays at nothing: joblib moves what it must, and ``Exchange`` counts it.
     """
 
     opened: OpenedShards
     classes: Any = None
     n_jobs: int | None = None
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
-    transfers: Transfers = field(default_factory=Transfers)
     exchanges: list[Exchange] = field(default_factory=list)
     transfers: Transfers = field(default_factory=Transfers)
 
