@@ -188,3 +188,25 @@ def test_fits_that_hold_anything_are_left_out_in_silence(clean, value):
     assert np.flatnonzero(~done.kept).tolist() == [7]
     assert np.isfinite(done.misfit[:7]).all()
     assert np.isfinite(done.mixture.experts.coef).all()
+
+
+@pytest.mark.parametrize("refine_rounds", [1, 3])
+@pytest.mark.parametrize("spoilt", [[0], [2, 5]])
+def test_refining_asks_nobody_whose_fit_was_left_out(spoilt, refine_rounds):
+    """Refined are the rows of the machines kept, as if the others had never been there."""
+    x, y = draw(gaussian_mixture(11), 4000, 0)
+    parts = shards(x, y, 8)
+    for at in spoilt:
+        parts[at] = (parts[at][0], parts[at][1] + 100)
+    start = gaussian_mixture(11)
+    options = {"init": start, "random_state": 0, "refine_rounds": refine_rounds}
+    with pytest.warns(UserWarning, match="were left out"):
+        model = DistributedMixtureOfExpertsRegressor(3, **options).fit(parts)
+    assert np.flatnonzero(~model.kept_).tolist() == spoilt
+    good = [part for at, part in enumerate(parts) if at not in spoilt]
+    alone = DistributedMixtureOfExpertsRegressor(3, **options).fit(good)
+    assert model.variances_.max() < 4
+    xt, yt = draw(gaussian_mixture(11), 2000, 1)
+    assert model.log_likelihood(xt, yt) > alone.log_likelihood(xt, yt) - 4
+    sums = 8 * (36 + 15 + 8)  # a machine's sums, by hand in test_distributed.py
+    assert model.ledger_.up_bytes == 8 * (8 * 42 + (8 - len(spoilt)) * refine_rounds * sums // 8)

@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from moiety.estimators import (
     DistributedMixtureOfExpertsRegressor,
+    MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
     select_experts,
 )
@@ -67,3 +68,36 @@ def test_other_estimators_are_refused(rows):
     for other in (LinearRegression(), make_pipeline(StandardScaler(), LinearRegression())):
         with pytest.raises(ValueError, match="LinearRegression is no mixture estimator"):
             select_experts(other, (1, 2), *rows)
+
+
+@pytest.mark.parametrize("unit", [1 / 900, 1e-9, 0.5])
+@pytest.mark.parametrize("classes", [False, True])
+def test_the_unit_of_weights_changes_no_criterion(rows, unit, classes):
+    """Weights that sum to 1 are the same rows: no fewer for a criterion or an error than a fit."""
+    x, y = rows
+    model = plain() if not classes else MixtureOfExpertsClassifier(2, random_state=0, n_init=2)
+    target = y if not classes else (y > np.median(y)).astype(int)
+    weights = np.random.default_rng(0).uniform(0.5, 1.0, len(y))
+    weights *= len(y) / weights.sum()
+    model.fit(x, target, weights)
+    for name in ("bic", "aic", "icl"):
+        judge = getattr(model, name)
+        assert judge(x, target, unit * weights) == pytest.approx(judge(x, target, weights))
+    found, wanted = (model.standard_errors(x, target, w) for w in (unit * weights, weights))
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6)
+    assert model.log_likelihood(x, target, unit * weights) == pytest.approx(
+        unit * model.log_likelihood(x, target, weights)
+    )
+
+
+def test_weights_of_sum_one_choose_as_none_do():
+    """One regression and no mixture: a row of weight 1 / N must not count as nothing."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2))
+    y = 1 + 2 * x[:, 0] + rng.normal(size=600)
+    bare = select_experts(plain(), (1, 2), x, y)
+    weighed = select_experts(plain(), (1, 2), x, y, sample_weight=np.full(600, 1 / 600))
+    assert bare.n_experts == weighed.n_experts == 1
+    for number in (1, 2):
+        assert weighed.criteria[number] == pytest.approx(bare.criteria[number], rel=1e-9)

@@ -27,7 +27,6 @@ from moiety.mixtures.model import (
     responsibilities,
 )
 from moiety.mixtures.published import solve_published
-from moiety.mixtures.worker import compute_weight_factor
 
 
 def make_numpy_generator(random_state: Any) -> np.random.Generator:
@@ -35,22 +34,6 @@ def make_numpy_generator(random_state: Any) -> np.random.Generator:
     if isinstance(random_state, np.random.RandomState):
         random_state = int(random_state.randint(2**31))
     return np.random.default_rng(random_state)
-
-
-def drop_zero_weights(rows: RowArrays) -> RowArrays:
-    """Leave out rows of weight zero."""
-    held = rows[2] > 0
-    if not held.any():
-        raise ValueError("all sample weights are zero; give some rows a positive weight")
-    x, y, weights = rows if held.all() else tuple(part[held] for part in rows)
-    return x, y, weights
-
-
-def lift_weights(rows: RowArrays) -> tuple[RowArrays, float]:
-    """Let the weights count at least the rows, and give what they were multiplied by."""
-    x, y, weights = rows
-    factor = compute_weight_factor(len(weights), weights.sum())
-    return (x, y, weights * factor), factor
 
 
 ALGORITHMS: dict[str, Algorithm | None] = {"em": None, "published": solve_published}

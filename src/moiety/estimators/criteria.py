@@ -10,6 +10,7 @@ from moiety.estimators.standard_errors import standard_errors
 from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.logit import Array, log_softmax
 from moiety.mixtures.model import Mixture, count_mixture_parameters, log_density, log_joint
+from moiety.mixtures.worker import drop_zero_weights, lift_weights
 
 
 def compute_label_entropy(mixture: Mixture, rows: RowArrays, *, hard: bool = False) -> float:
@@ -50,21 +51,28 @@ class Criteria:
     def _seen(self, X: Any, y: Any, sample_weight: Any = None) -> RowArrays:
         raise NotImplementedError
 
+    def _judged(self, X: Any, y: Any, sample_weight: Any = None) -> RowArrays:
+        """Give rows as a fit to them counts them: weights that sum to less count the rows."""
+        return lift_weights(drop_zero_weights(self._seen(X, y, sample_weight)))[0]
+
     def bic(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Give -2 log-likelihood + parameters * log(rows); lower is better."""
-        rows = self._seen(X, y, sample_weight)
+        """Give -2 log-likelihood + parameters * log(rows); lower is better.
+
+        Weights count as in a fit: at least as many rows as there are, whatever their unit.
+        """
+        rows = self._judged(X, y, sample_weight)
         value = rows[2] @ log_density(self.mixture_, rows[0], rows[1])
         return float(-2 * value + count_mixture_parameters(self.mixture_) * np.log(rows[2].sum()))
 
     def aic(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Give -2 log-likelihood + 2 * parameters; lower is better."""
-        rows = self._seen(X, y, sample_weight)
+        rows = self._judged(X, y, sample_weight)
         value = rows[2] @ log_density(self.mixture_, rows[0], rows[1])
         return float(-2 * value + 2 * count_mixture_parameters(self.mixture_))
 
     def icl(self, X: Any, y: Any, sample_weight: Any = None, *, hard: bool = True) -> float:
         """Give BIC plus twice the entropy of the labels: of the likeliest ones, or of all."""
-        rows = self._seen(X, y, sample_weight)
+        rows = self._judged(X, y, sample_weight)
         return self.bic(X, y, sample_weight) + 2 * compute_label_entropy(
             self.mixture_, rows, hard=hard
         )
@@ -77,7 +85,7 @@ class Criteria:
             regressors ``log_variances`` [K]; NaN, with a warning, where the rows do not identify a
             parameter.
         """
-        return standard_errors(self.mixture_, self._seen(X, y, sample_weight))
+        return standard_errors(self.mixture_, self._judged(X, y, sample_weight))
 
     def summary(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> str:
         """Describe the fit; with rows, also standard errors, z values and criteria on them."""

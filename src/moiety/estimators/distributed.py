@@ -24,7 +24,7 @@ from moiety.estimators.merging import (
     collect_local_fits,
     collect_mixtures,
 )
-from moiety.estimators.method import make_fit_method, play_fit, play_refining
+from moiety.estimators.method import Refining, make_fit_method, play_fit, play_refining
 from moiety.estimators.opening import LazyShard, ShardColumns, open_shard
 from moiety.estimators.options import check_reduction, check_whole_number
 from moiety.estimators.shards import Shard, agree_on_columns
@@ -81,8 +81,9 @@ class DistributedEstimator(MixtureEstimator):
         self.local_log_likelihoods_ = sent.log_likelihoods
         refined = Spent()
         if self.refine_rounds:
-            prior = Prior(self.ridge, self.variance_floor)
-            moved, refined = play_refining(self.mixture_, sent, engine, prior, self.refine_rounds)
+            prior, kept = Prior(self.ridge, self.variance_floor), np.flatnonzero(self.kept_)
+            how = Refining(kept.tolist(), self.refine_rounds, prior)
+            moved, refined = play_refining(self.mixture_, sent, engine, how)
             self._show(moved)
         result = 8 * count_mixture_parameters(self.mixture_) * len(opened)
         self.ledger_ = make_exchange_ledger(agreement, engine.exchanges, result, reduced, refined)

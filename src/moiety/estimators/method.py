@@ -19,7 +19,7 @@ from moiety.estimators.exchange import Spent
 from moiety.estimators.machines import ShardEngine
 from moiety.merge.transport import SentFits, Transport
 from moiety.methods.dmoe import exchange_mixtures, refine_mixture
-from moiety.mixtures.em import Prior
+from moiety.mixtures.em import DEFAULT_PRIOR, Prior
 from moiety.mixtures.model import Mixture, sort_experts
 from moiety.mixtures.pooled import make_common_scale
 from moiety.mixtures.reduce import ReductionConfig
@@ -74,15 +74,29 @@ def play_fit(method: Method, engine: ShardEngine) -> tuple[State, Spent]:
     return play_timed(method, engine, initialise_state(method), cohort, 1)
 
 
+@dataclass(frozen=True)
+class Refining:
+    """How a mixture is refined: by whom, how often, and with which prior.
+
+    Args:
+        cohort: workers whose rows count; those whose fits were left out have none of it.
+        rounds: pooled EM steps.
+        prior: ridge and variance floor.
+    """
+
+    cohort: Sequence[int]
+    rounds: int
+    prior: Prior = DEFAULT_PRIOR
+
+
 def play_refining(
-    mixture: Mixture, sent: SentFits, engine: ShardEngine, prior: Prior, rounds: int
+    mixture: Mixture, sent: SentFits, engine: ShardEngine, how: Refining
 ) -> tuple[Mixture, Spent]:
     """Make pooled EM steps from a mixture."""
     support = sent.support
     scale = make_common_scale(mixture, support)
     x_SD = standardise_pair(scale, support.x, np.zeros(len(support.x)))[0]
-    method = refine_mixture(PooledSums(scale, sent.factor), PooledStep(prior, x_SD))
+    method = refine_mixture(PooledSums(scale, sent.factor), PooledStep(how.prior, x_SD))
     state = State(FREE.write(standardise_mixture(mixture, scale), {}))
-    cohort = range(len(engine.opened))
-    state, spent = play_timed(method, engine, state, cohort, rounds)
+    state, spent = play_timed(method, engine, state, how.cohort, how.rounds)
     return sort_experts(restore_units(FREE.read(state.params), scale)), spent

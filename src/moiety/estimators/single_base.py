@@ -17,8 +17,6 @@ from sklearn.exceptions import ConvergenceWarning
 from moiety.estimators.base import (
     ALGORITHMS,
     MixtureEstimator,
-    drop_zero_weights,
-    lift_weights,
     make_numpy_generator,
 )
 from moiety.estimators.online import (
@@ -37,6 +35,7 @@ from moiety.mixtures.learn import LearnedMixture, count_needed_parameters, learn
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
 from moiety.mixtures.scale import StandardScale, standardise_mixture
+from moiety.mixtures.worker import drop_zero_weights, lift_weights
 
 
 def _soften(mixture: Mixture) -> Mixture:

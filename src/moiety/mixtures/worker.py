@@ -86,6 +86,22 @@ def compute_weight_factor(rows: float, weight: float) -> float:
     return max(1.0, rows / weight)
 
 
+def drop_zero_weights(rows: RowArrays) -> RowArrays:
+    """Leave out rows of weight zero."""
+    held = rows[2] > 0
+    if not held.any():
+        raise ValueError("all sample weights are zero; give some rows a positive weight")
+    x, y, weights = rows if held.all() else tuple(part[held] for part in rows)
+    return x, y, weights
+
+
+def lift_weights(rows: RowArrays) -> tuple[RowArrays, float]:
+    """Let the weights count at least the rows, and give what they were multiplied by."""
+    x, y, weights = rows
+    factor = compute_weight_factor(len(weights), weights.sum())
+    return (x, y, weights * factor), factor
+
+
 def fit_worker(rows: WorkerRows, task: FitTask, rng: np.random.Generator) -> WorkerFit:
     """Fit one worker's rows, and draw its share of the support.
 
@@ -111,7 +127,7 @@ def fit_worker(rows: WorkerRows, task: FitTask, rng: np.random.Generator) -> Wor
 def _fit_in_memory(rows: RowArrays, task: FitTask, rng: np.random.Generator) -> WorkerFit:
     """Fit rows in memory, their weights lifted to their number."""
     count, weight = float(len(rows[0])), float(rows[2].sum())
-    rows = (rows[0], rows[1], rows[2] * compute_weight_factor(count, weight))
+    rows, _ = lift_weights(rows)
     columns = rows[0].shape[1] + 1
     search, begin = task.limit(columns, rows[2].sum()), _make_begin(task.start, columns)
     learned = learn_rows(rows, search, rng, begin=begin, solve=task.solve)
