@@ -274,3 +274,27 @@ def test_two_experts_learn_what_one_cannot():
         right.append(float((guess == batch["y"]).double().mean()))
     assert right[0] < 0.8
     assert right[1] > 0.95
+
+
+def test_a_worker_whose_labels_are_wrong_is_screened_out_where_asked():
+    """Left out, it costs nothing; taken in, it does."""
+    _, data = problem()
+    wrong = data[2].take(torch.arange(data[2].size))
+    wrong = {**wrong, "y": 1 - wrong["y"]}
+    spoilt = {**data, 2: TableRows(wrong, torch.arange(data[2].size))}
+
+    def play(rows, **options):
+        method = dmoe(task(), ridge=1e-3, starts=3, max_iter=60, **options)
+        engine = Serial(rows.__getitem__)
+        return play_round(method, engine, initialise_state(method), sorted(rows), SEED).params
+
+    x = torch.cat([rows.take(torch.arange(rows.size))["x"] for rows in data.values()])
+    y = torch.cat([rows.take(torch.arange(rows.size))["y"] for rows in data.values()])
+
+    def score(params):
+        guess = mixture(3, 2, 2).logits(params, {"x": x}, {}).argmax(1)
+        return float((guess == y).double().mean())
+
+    alone = score(play({worker: rows for worker, rows in data.items() if worker != 2}))
+    assert score(play(spoilt, screen=True)) == pytest.approx(alone, abs=0.02)
+    assert score(play(spoilt)) < alone - 0.02

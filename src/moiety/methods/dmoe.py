@@ -53,11 +53,13 @@ def dmoe(
     support: int = 64,
     ridge: float = 1e-4,
     max_iter: int = 500,
+    screen: bool = False,
 ) -> Method:
     """Fit a mixture of multinomial logits at every worker, and reduce all of them to one.
 
     The network and its local training play no part. A second round goes on from the first one's
-    result. All finite fits take part in the reduction.
+    result. All finite fits take part in the reduction, unless those far from the others are left
+    out.
 
     Args:
         task: what is to be learnt; ``shape`` and ``classes`` say how large the mixture is.
@@ -68,11 +70,13 @@ def dmoe(
         ridge: penalty per row on coefficients, in standardised units; it keeps separable rows
             finite.
         max_iter: the most EM steps of a fit.
+        screen: leave out fits that stand far from the others; where workers differ for good
+            reasons, those are left out too.
     """
     check_dmoe(task, experts, starts, gate, support)
     model = mixture(math.prod(task.shape), experts, task.classes)
     search = Search(experts, task.classes, starts, tol=1e-6, max_iter=max_iter, prior=Prior(ridge))
-    recipe = ReductionConfig(experts, gate=gate, screen=False)
+    recipe = ReductionConfig(experts, gate=gate, screen=screen)
     seed = hash_address(hash_address(task.seed, "dmoe"), "transport")
     return Method(
         name="dmoe",
