@@ -15,6 +15,7 @@ from moiety.core.streams import stream
 from moiety.engine.batches import stack_plans
 from moiety.engine.choose import choose_engine
 from moiety.engine.collective import gather_memory
+from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized
 from moiety.engine.work import summarize_losses
@@ -159,3 +160,24 @@ def test_a_block_folded_in_stripes_is_the_block_folded_at_once(monkeypatch):
         came.append((one, torch.full((len(kept), 2), value)))
     fold_slices(block, came, 0)
     assert block[:, 0].tolist() == block[:, 1].tolist() == [-1, 2, -1, -1, 5, 8, 2]
+
+
+def test_a_batch_in_pieces_has_the_loss_of_the_batch():
+    """Eight rows in pieces of three, three and two: the sum of what each bears, on every engine."""
+    model = mlp((5, 4, 3), torch.Generator().manual_seed(0))
+    rows = TableRows(
+        {"x": torch.randn(8, 5, generator=stream(0, "x")), "y": torch.arange(8) % 3},
+        torch.arange(8),
+    )
+    loss = {"": CrossEntropy(model.forward)}
+    whole = torch.nn.functional.cross_entropy(
+        model.logits(model.params, rows.table, {}), rows.table["y"]
+    )
+    for engine in (
+        Serial(lambda _: rows), Vectorized(lambda _: rows), Pool(lambda _: rows, processes=1),
+    ):  # fmt: skip
+        for pieces in (1, 3):
+            solve = LocalSGD(loss, (("*", SGD(0.1)),), 8, 2, accumulate=pieces)
+            (reply,) = engine.map(solve, [Job(0, 0, 0, Share(), model.params)])
+            assert reply.record.loss_first == pytest.approx(float(whole), rel=1e-5)
+            assert reply.record.loss_last < reply.record.loss_first

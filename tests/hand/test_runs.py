@@ -12,6 +12,7 @@ from moiety.core.state import State
 from moiety.core.streams import stream
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.data.graph import Graph
+from moiety.data.labels import draw_quotas
 from moiety.methods.ddome import ddome
 from moiety.methods.demo import make_two_class_workers
 from moiety.models.mlp import mlp
@@ -199,3 +200,10 @@ def test_parts_that_fit_are_chosen_before_faster_ones_that_do_not():
     }  # fmt: skip
     assert choose_method(found, 5, (2.0, 4.0), memory=50.0).method == "small"
     assert choose_method(found, 5, (2.0, 4.0)).method == "large"
+
+
+def test_chance_decides_which_label_has_a_row_more():
+    """Five rows of three labels are 2, 2 and 1: over 30 draws each label is the short one."""
+    quotas = [draw_quotas(5, (2, 4, 7), stream(seed, "quota")) for seed in range(30)]
+    assert all(sorted(quota.values()) == [1, 2, 2] for quota in quotas)
+    assert {min(quota, key=lambda label: quota[label]) for quota in quotas} == {2, 4, 7}
