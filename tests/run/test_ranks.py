@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from moiety.run.cli import main
 from moiety.run.errors import explain_failure
 from moiety.run.group import read_spec
 from moiety.serve.predictor import load_model
+from tests.waiting import LAST_S, wait_until
 
 WORDS = [
     *("run", "ist-digits", "--methods", "diloco", "--seeds", "1", "--rounds", "40"),
@@ -63,12 +63,12 @@ def ranks_of(process) -> list[int]:
 
 
 def wait_for_round(out: Path, number: int) -> None:
-    ledger, end = out / "ledger.jsonl", time.monotonic() + 90
-    while time.monotonic() < end:
-        if ledger.exists() and f'"round": {number}' in ledger.read_text():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"round {number} never came")
+    ledger = out / "ledger.jsonl"
+
+    def there() -> bool:
+        return ledger.exists() and f'"round": {number}' in ledger.read_text()
+
+    wait_until(there, f"round {number}")
 
 
 def final(out: Path) -> bytes:
@@ -90,19 +90,19 @@ def test_a_dead_rank_ends_the_run_and_other_numbers_of_ranks_go_on(tmp_path):
     """DiLoCo, whose workers keep memory: equal bits whether one rank goes on, or three."""
     straight = tmp_path / "straight"
     done = torchrun(1, *WORDS, straight)
-    assert done.communicate(timeout=120)[0] is not None
+    assert done.communicate(timeout=LAST_S)[0] is not None
     assert done.returncode == 0
     for count in (1, 3):
         out = tmp_path / f"killed{count}"
         run = torchrun(2, *WORDS, out)
         wait_for_round(out, 9)
         os.kill(max(ranks_of(run)), signal.SIGKILL)
-        said = run.communicate(timeout=60)[0]
+        said = run.communicate(timeout=LAST_S)[0]
         assert run.returncode != 0
         assert "Signal 9" in said or "SIGKILL" in said
         assert not (out / "final").exists()
         again = torchrun(count, "resume", out)
-        said = again.communicate(timeout=120)[0]
+        said = again.communicate(timeout=LAST_S)[0]
         assert again.returncode == 0, said
         assert final(out) == final(straight)
         assert text_of(out / "ledger.jsonl") == text_of(straight / "ledger.jsonl")
@@ -116,8 +116,8 @@ def test_who_is_left_says_that_a_rank_was_lost_and_how_to_go_on(engine, tmp_path
     stays, goes = (by_hand(rank, 2, port, *words) for rank in (0, 1))
     wait_for_round(out, 9)
     goes.kill()
-    goes.communicate(timeout=60)
-    said = stays.communicate(timeout=60)[0]
+    goes.communicate(timeout=LAST_S)
+    said = stays.communicate(timeout=LAST_S)[0]
     assert stays.returncode == 1
     assert "moiety: another rank was lost, or does not answer" in said
     assert f"The last checkpoint is kept in {out}" in said
@@ -161,7 +161,7 @@ def test_ctrl_c_stops_all_ranks_with_a_checkpoint(engine, tmp_path):
     wait_for_round(out, 9)
     for process in crew:
         process.send_signal(signal.SIGINT)
-    said = [process.communicate(timeout=60)[0] for process in crew]
+    said = [process.communicate(timeout=LAST_S)[0] for process in crew]
     assert [process.returncode for process in crew] == [130, 130], said
     assert "terminate called" not in "".join(said)
     assert f"moiety resume {out}" in said[0]
@@ -173,7 +173,7 @@ def test_ctrl_c_stops_all_ranks_with_a_checkpoint(engine, tmp_path):
 def test_several_processes_need_the_collective_engine(tmp_path):
     words = [word if word != "collective" else "serial" for word in WORDS]
     run = torchrun(2, *words, tmp_path / "x")
-    assert "say --engine collective" in run.communicate(timeout=60)[0]
+    assert "say --engine collective" in run.communicate(timeout=LAST_S)[0]
     assert run.returncode != 0
 
 
@@ -202,11 +202,11 @@ def test_a_run_in_blocks_goes_on_with_another_number_of_ranks(tmp_path):
     run = torchrun(2, *BLOCKS, "partitioned", "--out", out)
     wait_for_round(out, 6)
     os.kill(max(ranks_of(run)), signal.SIGKILL)
-    run.communicate(timeout=60)
+    run.communicate(timeout=LAST_S)
     assert run.returncode != 0
     assert not (out / "final").exists()
     again = torchrun(3, "resume", out)
-    said = again.communicate(timeout=120)[0]
+    said = again.communicate(timeout=LAST_S)[0]
     assert again.returncode == 0, said
     told, wanted = text_of(out / "ledger.jsonl"), text_of(straight / "ledger.jsonl")
     assert rounds(told) == rounds(wanted)
@@ -242,7 +242,7 @@ def test_the_final_model_of_blocks_is_a_model_like_any(engine, tmp_path):
     """Written by two ranks, loaded by one process: it answers as the last evaluation says."""
     out = tmp_path / engine
     run = torchrun(2, *BLOCKS, engine, "--local.optimizer-state", "send", "--out", out)
-    said = run.communicate(timeout=120)[0]
+    said = run.communicate(timeout=LAST_S)[0]
     assert run.returncode == 0, said
     served = load_model(out)
     data = build_run(read_spec(out).record, "ist", 0)
@@ -263,7 +263,7 @@ def test_peers_and_owners_play_the_same_rounds(tmp_path):
     for engine in ("partitioned", "peers"):
         out = tmp_path / engine
         run = torchrun(2, *BLOCKS, engine, "--participation.size", "2", "--out", out)
-        said = run.communicate(timeout=120)[0]
+        said = run.communicate(timeout=LAST_S)[0]
         assert run.returncode == 0, said
         told.append((text_of(out / "ledger.jsonl"), final(out)))
     assert told[0] == told[1]
