@@ -65,9 +65,8 @@ def test_workers_of_two_roles_and_one_shape_are_each_on_their_loss():
 def of_size(size: int, dims: int = 2, *, stackable: bool = True):
     """A method as the choice of an engine sees it: a tensor of some size, and a solver."""
     tensor = torch.zeros(size).reshape([-1] + [1] * (dims - 1))
-    return SimpleNamespace(
-        model=SimpleNamespace(params={"w": tensor}), solve=SimpleNamespace(stackable=stackable)
-    )
+    solve = LocalSGD({}, (("*", SGD(0.1)),), draws_noise=not stackable)
+    return SimpleNamespace(model=SimpleNamespace(params={"w": tensor}), solve=solve)
 
 
 @pytest.mark.parametrize(
@@ -181,3 +180,14 @@ def test_a_batch_in_pieces_has_the_loss_of_the_batch():
             (reply,) = engine.map(solve, [Job(0, 0, 0, Share(), model.params)])
             assert reply.record.loss_first == pytest.approx(float(whole), rel=1e-5)
             assert reply.record.loss_last < reply.record.loss_first
+
+
+def test_batch_norm_never_sees_a_single_row():
+    """Nine rows in batches of four leave one alone; in batches of five, four."""
+    for size, width in ((9, 5), (8, 4), (2, 2), (5, 5), (1, 1)):
+        solve = LocalSGD({}, (("*", SGD(0.1)),), 4, 1, uses_batch_statistics=True)
+        plan = solve.plan(size, Job(0, 0, 0, Share(), {}))
+        assert plan.rows.shape[1] == width
+        counts = (plan.weights > 0).sum(1).tolist()
+        assert sum(counts) == size
+        assert min(counts) > 1 or size == 1

@@ -7,11 +7,12 @@ import torch
 from moiety.core.fold import Precision
 from moiety.core.state import Reply, Share
 from moiety.engine.serial import Serial
+from moiety.estimators import MixtureOfExpertsRegressor
 from moiety.merge.transport import gather_support
 from moiety.methods.dmoe import demo
 from moiety.mixtures.align import match_experts
 from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS
-from moiety.mixtures.em import Prior, make_m_step, sum_rows
+from moiety.mixtures.em import Prior, compute_penalised_likelihood, make_m_step, sum_rows
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.fit import Search
 from moiety.mixtures.inputs import LocalFit, Support, prepare_inputs
@@ -145,3 +146,23 @@ def test_mixtures_are_reduced_alike_in_whatever_order_they_come():
     assert len(replies) > 2
     ahead, back = (commit_replies(method, state, some).params for some in (replies, replies[::-1]))
     assert all(torch.equal(ahead[name], back[name]) for name in ahead)
+
+
+def test_the_ridge_leaves_intercepts_alone():
+    """Slopes 2 and -3 at a ridge of 0.1 on ten rows cost (4 + 9) / 2; an intercept nothing."""
+    gate = np.array([[7.0, 0.0], [2.0, 0.0], [-3.0, 0.0]])
+    mixture = Mixture(gate, GaussianExperts(np.zeros((3, 2)), np.ones(2)))
+    sums = {"rows": np.array(10.0), "loglik": np.array(-4.0)}
+    assert compute_penalised_likelihood(mixture, sums, Prior(0.1)) == pytest.approx(-4 - 6.5)
+
+
+def test_the_integrated_criterion_by_hand():
+    """BIC, and twice the entropy of the labels: of the likeliest, or of all."""
+    mixture = gaussian_mixture(4, experts=2)
+    x, y = draw(mixture, 50, 1)
+    model = MixtureOfExpertsRegressor(2, random_state=0).fit(x, y)
+    share = model.responsibilities(x, y)
+    hard, soft = -np.log(share.max(1)).sum(), -(share * np.log(share)).sum()
+    bic = model.bic(x, y)
+    assert model.icl(x, y) == pytest.approx(bic + 2 * hard)
+    assert model.icl(x, y, hard=False) == pytest.approx(bic + 2 * soft)

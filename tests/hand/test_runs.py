@@ -13,12 +13,14 @@ from moiety.core.streams import stream
 from moiety.data.dataset import Dataset
 from moiety.data.graph import Graph
 from moiety.data.labels import draw_quotas
+from moiety.data.partition import fill_short_workers
 from moiety.methods.ddome import ddome
 from moiety.methods.demo import make_two_class_workers
 from moiety.models.mlp import mlp
 from moiety.plan.choice import choose_method
-from moiety.plan.costs import Forecast
-from moiety.plan.count import count_server_traffic
+from moiety.plan.costs import Forecast, Setting, forecast_round
+from moiety.plan.count import Link, count_server_traffic
+from moiety.plan.outline import abstract_run
 from moiety.plan.profile import JobCost
 from moiety.recipes import RECIPES
 from moiety.recipes.common import measure_accuracy, train_common, train_epochs
@@ -28,7 +30,7 @@ from moiety.recipes.scaling import scale_pixels
 from moiety.recipes.source import fingerprint_data
 from moiety.report.findings import find_noise
 from moiety.report.frames import Spread, count_total_bytes
-from moiety.run.cohort import AvailableCohort
+from moiety.rounds.cohort import AvailableCohort
 from moiety.run.evaluate import evaluate_groups
 from moiety.run.spec import resolve_run
 from moiety.serve.choose import average_gate_scores
@@ -211,3 +213,27 @@ def test_chance_decides_which_label_has_a_row_more():
     quotas = [draw_quotas(5, (2, 4, 7), stream(seed, "quota")) for seed in range(30)]
     assert all(sorted(quota.values()) == [1, 2, 2] for quota in quotas)
     assert {min(quota, key=lambda label: quota[label]) for quota in quotas} == {2, 4, 7}
+
+
+def test_short_workers_are_filled_from_the_largest():
+    """Of 5, 3 and 0 rows, two each at least: both come from the largest, and of its large class."""
+    counts = torch.tensor([[1, 3, 0], [4, 0, 0]])
+    assert fill_short_workers(counts, 2).tolist() == [[1, 3, 0], [2, 0, 2]]
+
+
+def test_a_plan_tells_of_the_worker_with_the_most_to_do():
+    """Workers of 20, 60 and 40 rows in steps of ten make 2, 6 and 4 steps."""
+    record = override_fields(
+        RECIPES["ist-digits"].record,
+        {
+            "population": {"workers": 3},
+            "participation": {"size": 3},
+            "local": {"epochs": 1, "steps": 0, "batch": 10},
+        },
+    )
+    plan = abstract_run(record, 0)
+    sizes = dict(zip(plan.rows, (20, 60, 40), strict=True))
+    rows = {worker: replace(mine, index=mine.index[: sizes[worker]])
+            for worker, mine in plan.rows.items()}  # fmt: skip
+    told = forecast_round("local_sgd", replace(plan, rows=rows), Setting(Link(), flops=1e9))
+    assert told.cost.steps == 6

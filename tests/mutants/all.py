@@ -1,5 +1,6 @@
 """All planted bugs, by list."""
 
 from tests.mutants.found import FOUND
+from tests.mutants.fresh import FRESH
 
-LISTS = {"found": FOUND}
+LISTS = {"found": FOUND, "fresh": FRESH}

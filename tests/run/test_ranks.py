@@ -64,9 +64,11 @@ def ranks_of(process) -> list[int]:
 
 def wait_for_round(out: Path, number: int) -> None:
     ledger = out / "ledger.jsonl"
-    wait_until(
-        lambda: ledger.exists() and f'"round": {number}' in ledger.read_text(), f"round {number}"
-    )
+
+    def there() -> bool:
+        return ledger.exists() and f'"round": {number}' in ledger.read_text()
+
+    wait_until(there, f"round {number}")
 
 
 def final(out: Path) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-APART = ("waiting.py", "test_clocks.py", "test_ranks.py")
+APART = ("waiting.py", "test_clocks.py")
 FILES = sorted(path for path in TESTS.rglob("*.py") if path.name not in APART)
 CLOCK = re.compile(r"perf_counter|monotonic|time\.time\(|process_time")
 LIMIT = re.compile(r"(?:timeout=|\.join\(|\.wait\()(\d[\d_.]*)")
