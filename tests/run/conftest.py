@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.files import add_digest
-from moiety.core.policy import CheckpointPolicy
 from moiety.core.state import State
 from moiety.methods.task import LocalTraining
 from moiety.recipes.build import build_run

@@ -64,7 +64,7 @@ def test_a_model_that_is_none_is_not_kept(tmp_path):
     def spoil(old, new, held, memory):
         return {name: tensor / 0 for name, tensor in new.items()}, memory
 
-    method = replace(moiety.METHODS["fedavg"].make(task), outer=spoil)
+    method = replace(moiety.METHODS["fedavg"].make(task), server=spoil)
     with pytest.raises(RunError, match=r"round 1: .* numbers of .* are not finite; lower the"):
         moiety.train(method, workers, tmp_path / "run", moiety.TrainConfig(rounds=2))
     assert not (tmp_path / "run" / "final").exists()
@@ -119,7 +119,7 @@ def test_statistics_that_overflow_are_not_kept_either(tmp_path):
     def spoil(old, new, held, memory):
         return {name: tensor * 1e30 for name, tensor in new.items()}, memory
 
-    spoilt = replace(method, outer=spoil)
+    spoilt = replace(method, server=spoil)
     with pytest.raises(RunError, match=r"round 1: .* numbers of norm.\.\w+ are not finite"):
         moiety.train(spoilt, workers, tmp_path / "run", moiety.TrainConfig(rounds=1))
     assert not (tmp_path / "run" / "final").exists()

@@ -344,7 +344,7 @@ def test_the_peak_of_a_rank_is_that_of_the_formula(spawned):
 
 def test_what_cannot_be_partitioned_is_told_the_remedy():
     task = Task(mlp((4, 3, 2), stream(0)), workers=2)
-    with pytest.raises(ValueError, match=r"--net\.kind normed"):
+    with pytest.raises(ValueError, match=r"--net normed"):
         check_partitioned(local_sgd(task))
     kept = Task(make_abstract_normed(WIDTHS), LocalTraining(optimizer_state="keep"), workers=2)
     with pytest.raises(ValueError, match="'reset' or 'send'"):

@@ -1,13 +1,38 @@
-"""The folder of a run's checkpoints, whatever is in them: one folder each, named by its round."""
+"""When checkpoints are written, and their folder: one folder each in it, named by its round."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from moiety.core.errors import RunError
 from moiety.core.files import remove_folder
+
+
+@dataclass(frozen=True)
+class CheckpointPolicy:
+    """When to write checkpoints and how many to keep.
+
+    Args:
+        every: rounds between checkpoints.
+        last: how many of the last are kept; the best by validation accuracy is kept besides.
+    """
+
+    every: int = 10
+    last: int = 2
+
+    def check(self) -> None:
+        """Refuse numbers with which nothing would be kept.
+
+        Raises:
+            ValueError: with the values and the remedy.
+        """
+        if self.every < 1 or self.last < 1:
+            raise ValueError(
+                f"checkpoint.every={self.every}, checkpoint.last={self.last}; both must be >= 1"
+            )
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

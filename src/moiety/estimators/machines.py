@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -113,8 +113,8 @@ def run_shard_job(solve: Solve, job: Job, source: Shard | LazyShard, classes: An
     begun = time.perf_counter(), time.thread_time()
     shard = materialise_shard(source)
     update, record = solve.read_through(job, read_shard(shard, classes))
-    reply = make_reply(job, update, record)
     spent = time.perf_counter() - begun[0], time.thread_time() - begun[1]
+    reply = make_reply(job, update, replace(record, work_s=spent[0]))
     return ShardWork(reply, update.memory, shard.columns, *spent)
 
 

@@ -5,7 +5,7 @@ arXiv:2210.16105; what was measured stands in docs/methods/asyncdrop.md.
 
 from dataclasses import replace
 
-from moiety.core.policy import CheckpointPolicy
+from moiety.core.checkpoints import CheckpointPolicy
 from moiety.methods.task import LocalTraining
 from moiety.recipes.options import with_options
 from moiety.recipes.record import Federation, Participation, Population

@@ -5,7 +5,7 @@ arXiv:2306.08586; what was measured on them stands in docs/methods/ddome.md.
 
 from dataclasses import replace
 
-from moiety.core.policy import CheckpointPolicy
+from moiety.core.checkpoints import CheckpointPolicy
 from moiety.methods.task import LocalTraining
 from moiety.recipes.options import Options, with_options
 from moiety.recipes.record import (

@@ -5,7 +5,7 @@ What was measured on them stands in docs/methods/resist.md and docs/methods/loft
 
 from dataclasses import replace
 
-from moiety.core.policy import CheckpointPolicy
+from moiety.core.checkpoints import CheckpointPolicy
 from moiety.methods.task import LocalTraining
 from moiety.recipes.options import with_options
 from moiety.recipes.record import (

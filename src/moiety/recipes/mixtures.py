@@ -3,7 +3,7 @@
 arXiv:2312.09877; what was measured stands in docs/methods/mixtures.md.
 """
 
-from moiety.core.policy import CheckpointPolicy
+from moiety.core.checkpoints import CheckpointPolicy
 from moiety.methods.task import LocalTraining
 from moiety.recipes.options import with_options
 from moiety.recipes.record import (

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from moiety.core.policy import CheckpointPolicy
+from moiety.core.checkpoints import CheckpointPolicy
 from moiety.methods.task import LocalTraining
 from moiety.recipes.options import with_options
 from moiety.recipes.record import (

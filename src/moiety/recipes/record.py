@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from moiety.core.policy import CheckpointPolicy
+from moiety.core.checkpoints import CheckpointPolicy
 from moiety.methods.task import LocalTraining
 from moiety.recipes.fields import to_plain
 from moiety.recipes.options import RECORDS, Options

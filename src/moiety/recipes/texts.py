@@ -1,6 +1,6 @@
 """Transformers of characters, dealt by heads and hidden units."""
 
-from moiety.core.policy import CheckpointPolicy
+from moiety.core.checkpoints import CheckpointPolicy
 from moiety.methods.task import LocalTraining
 from moiety.recipes.options import with_options
 from moiety.recipes.record import Federation, Participation, Population

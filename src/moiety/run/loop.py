@@ -15,8 +15,8 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
+from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.ledger import End, Evaluation, LedgerEntry, Round, Start
-from moiety.core.policy import CheckpointPolicy
 from moiety.engine.ranks import Ranks
 from moiety.rounds.staged import Rounds
 from moiety.run.errors import explain_failure

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.errors import RunError
 from moiety.core.ledger import Start
-from moiety.core.policy import CheckpointPolicy
 from moiety.core.protocols import Method
 from moiety.core.rows import CALIBRATION_ROWS, Rows, sample_rows, transform_rows
 from moiety.core.stage import Stage
