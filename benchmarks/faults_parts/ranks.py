@@ -35,12 +35,12 @@ LAST_S = 600.0
 
 WORDS = (
     *("run", "ist-digits", "--methods", "diloco", "--seeds", "1", "--rounds", "4"),
-    *("--evaluate-every", "2", "--net.hidden", "32", "32", "--engine", "collective"),
+    *("--evaluate-every", "2", "--normed.hidden", "32", "32", "--engine", "collective"),
     *("--out", "out"),
 )
 LONG = (
     *("run", "ist-digits", "--methods", "ist", "--seeds", "1", "--rounds", "100000"),
-    *("--evaluate-every", "100000", "--net.hidden", "32", "32", "--checkpoint.every", "4"),
+    *("--evaluate-every", "100000", "--normed.hidden", "32", "32", "--checkpoint.every", "4"),
     *("--out", "out", "--engine"),
 )
 TABLE = (
@@ -147,7 +147,9 @@ DISAGREEMENTS = (
     Disagreement("learning rate", ("--local.lr", "0.3"), ("local.lr", "0.3 at rank 1")),
     Disagreement("method", ("--methods", "fedavg"), ("methods", "diloco", "fedavg")),
     Disagreement(
-        "network", ("--net.hidden", "16", "16"), ("net.hidden", "[32, 32]", "[16, 16] at rank 1")
+        "network",
+        ("--normed.hidden", "16", "16"),
+        ("normed.hidden", "[32, 32]", "[16, 16] at rank 1"),
     ),
     Disagreement("data file", ("--data", "wine"), ("data", "digits", "wine")),
     Disagreement("rounds", ("--rounds", "5"), ("rounds", "4 at rank 0", "5 at rank 1")),

@@ -9,6 +9,7 @@ from moiety.report.files import load_ledgers
 from moiety.report.frames import ORDER, summarize_series
 from moiety.report.series import group_series
 from moiety.report.text import write_cells
+from tests.report.test_hostile import HOSTILE, write_spoiled
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -77,3 +78,21 @@ def test_page_renders(driver, rich, tmp_path, width, height):
         ".map(text => text.getBoundingClientRect()).map(box => Math.max(box.width, box.height)))"
     )
     assert small > 0
+
+
+def test_no_script_of_a_ledger_is_run(driver, make, tmp_path):
+    for number, text in enumerate(HOSTILE):
+        folder = write_spoiled(make, tmp_path / str(number), text)
+        page = report.write_report([folder], tmp_path / f"{number}.html")
+        driver.get(page.as_uri())
+        assert driver.execute_script("return window.hacked") is None
+
+
+def test_a_script_that_is_put_into_a_page_is_not_run(driver, small, tmp_path):
+    page = report.write_report([small], tmp_path / "report.html")
+    driver.get(page.as_uri())
+    script = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+    page.write_text(page.read_text(encoding="utf8").replace("<main>", f"<main>{script}"))
+    driver.get(page.as_uri())
+    assert driver.execute_script("return window.hacked") is None
+    assert any("Content Security Policy" in line["message"] for line in driver.get_log("browser"))

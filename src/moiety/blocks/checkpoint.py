@@ -199,7 +199,9 @@ def read_index(where: Path) -> dict[str, Any]:
             f"{where} has format {found!r}, this version reads {FORMAT}; go on "
             "with the version of moiety that wrote it, or start the run anew"
         )
-    if not is_intact(index):
+    kinds = {"round": int, "fingerprint": str, "sha256": dict}
+    known = all(isinstance(index.get(name), kind) for name, kind in kinds.items())
+    if not known or not is_intact(index):
         raise ValueError(f"{where} is damaged: {INDEX} was changed; {suggest_remedy(where)}")
     return index
 

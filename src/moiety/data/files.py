@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,6 +101,7 @@ def open_npz(path: Path, arrays: str) -> np.lib.npyio.NpzFile:
         if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
             raise ValueError(f"{path} holds one bare array; {remedy}")
     with refuse_damage(f"{path} is no npz file", remedy):
+        zipfile.ZipFile(path).close()  # numpy leaves the file open where this fails
         opened = np.load(path, allow_pickle=False)
         assert isinstance(opened, np.lib.npyio.NpzFile)  # a bare array was refused
         return opened

@@ -24,7 +24,7 @@ from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Params
 from moiety.engine.ranks import Ranks
 from moiety.run.errors import explain_failure
-from moiety.run.evaluate import Score, make_group
+from moiety.run.evaluate import Score, summarize_group
 from moiety.run.finite import agree_finite
 from moiety.run.loop import Restored
 from moiety.serve.predictor import CONFIG, MODEL, config_to_bytes
@@ -96,7 +96,7 @@ class BlockEvaluation:
         agree_finite(shards.ranks, fixed, shards.round)
         for name, workers in self.groups.items():
             found = [self.score(shards, fixed, rows) for rows in workers.values()]
-            result[name] = make_group(workers, found)
+            result[name] = summarize_group(workers, found)
         return Evaluation(shards.round, time.perf_counter() - begun, result)
 
     def calibrate(self, shards: Shards) -> Params:

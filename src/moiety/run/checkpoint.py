@@ -108,7 +108,7 @@ def read_checkpoint(where: Path, fingerprint: str) -> Checkpoint:
         )
     if not is_intact(index):
         raise RunError(f"{where} is damaged: {INDEX} was changed; {instead}")
-    if index["fingerprint"] != fingerprint:
+    if index.get("fingerprint") != fingerprint:
         ours = [
             int(path.name)
             for path in list_checkpoints(where.parent)
@@ -122,11 +122,14 @@ def read_checkpoint(where: Path, fingerprint: str) -> Checkpoint:
         )
     path = where / TENSORS
     data = read_plain_file(path, instead)
-    if digest_bytes(data) != index["sha256"]:
+    if digest_bytes(data) != index.get("sha256"):
         if data.startswith(PICKLE):
             tensors_from_bytes(data, path)
         raise RunError(f"{where} is damaged: {TENSORS} was cut short or changed; {instead}")
-    return assemble_checkpoint(index, tensors_from_bytes(data, path))
+    try:
+        return assemble_checkpoint(index, tensors_from_bytes(data, path))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise RunError(f"{where} is damaged: {INDEX} lacks {error}; {instead}") from error
 
 
 def assemble_checkpoint(index: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:

@@ -90,12 +90,12 @@ def evaluate_groups(
                 mine = found[-1].routes
                 if mine is not None and name != "validation":
                     routes = mine if routes is None else routes + mine
-            result[name] = make_group(workers, found)
+            result[name] = summarize_group(workers, found)
     seconds = time.perf_counter() - begun
     return Evaluation(state.round, seconds, result, [] if routes is None else routes.tolist())
 
 
-def make_group(workers: Iterable[int], found: Sequence[Score]) -> Group:
+def summarize_group(workers: Iterable[int], found: Sequence[Score]) -> Group:
     """Write down how the workers of a group did."""
     return Group(
         workers=list(workers),

@@ -127,8 +127,9 @@ def remove_empty_folders(folders: list[Path]) -> None:
 
 
 def check_empty(folder: Path) -> None:
-    """Refuse a folder that holds more than a lock that is free."""
-    if any(one.name != LOCK for one in folder.iterdir()):
+    """Refuse a folder that holds more than a free lock, or what a kill left half written."""
+    names = {one.name for one in folder.iterdir()} - {LOCK}
+    if not all(name.startswith(".") and name.endswith(".new") for name in names):
         refuse_held(folder / LOCK)
         raise RunError(
             f"{folder} already holds something; choose another --out, or go on with it: "

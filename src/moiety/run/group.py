@@ -80,12 +80,28 @@ def start_group(
 
 
 def list_members(folder: Path) -> list[Path]:
-    """List the runs of a folder: itself, or those of the group it is."""
+    """List the runs of a folder: itself, or those of the group it is.
+
+    Raises:
+        RunError: if it is neither, or names a run that does not lie in it.
+    """
     if (folder / GROUP).exists():
-        return [folder / name for name in read_settings(folder / GROUP)["runs"]]
+        names = read_settings(folder / GROUP).get("runs")
+        if not isinstance(names, list) or not all(is_own_name(folder, name) for name in names):
+            raise RunError(
+                f"{folder / GROUP} lists {names!r} as runs; each must be one in its own folder"
+            )
+        return [folder / name for name in names]
     if not (folder / CONFIG).exists() and not (folder / LEDGER).exists():
         raise RunError(f"{folder} is no run: it has neither {CONFIG} nor {GROUP}")
     return [folder]
+
+
+def is_own_name(folder: Path, name: object) -> bool:
+    """Say whether a name is that of a folder in a folder, and leads nowhere else."""
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
+        return False
+    return (folder / name).resolve() == folder.resolve() / name
 
 
 def read_spec(folder: Path) -> RunSpec:

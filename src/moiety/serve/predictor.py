@@ -232,8 +232,10 @@ def assemble_model(
         else rebuild_model(config["model"], module)
     )
     input_spec = InputSpec.from_config(config)
+    if not all(isinstance(length, int) for length in input_spec.shape) or not input_spec.classes:
+        raise TypeError(f"shape {input_spec.shape} and {len(input_spec.classes)} classes")
     serve = rebuild_serve(config["serve"], model)
     for name, value in model.params.items():
         if params[name].shape != value.shape:
             raise TypeError(f"{name} is {list(params[name].shape)}, not {list(value.shape)}")
-    return Predictor(params, model, serve, input_spec, config["note"])
+    return Predictor(params, model, serve, input_spec, dict(config["note"].items()))
