@@ -90,6 +90,7 @@ def abstract_run(record: Federation, seed: int, choose: ChooseCohort | None = No
         common=abstract_common(net, data) if len(places.public) else None,
         anchors=places.anchors, shape=tuple(data.x.shape[1:]), classes=len(data.classes),
         objective=NodeCrossEntropy if graph else CrossEntropy,
+        population=size if record.participation.fixed else len(places.train),
     )  # fmt: skip
     opened = make_opener(data)
     rows = {worker: opened(TRAIN, places.train[worker]) for worker in cohort}

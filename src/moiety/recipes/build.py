@@ -203,6 +203,7 @@ def build_run(record: Federation, method: str, seed: int) -> RunInputs:
         local=record.local,
         rounds=record.rounds,
         workers=workers,
+        population=workers if record.participation.fixed else len(base.places.train),
         seed=seed,
         common=base.common,
         start=base.common_params,
