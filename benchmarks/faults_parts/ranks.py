@@ -15,8 +15,9 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,11 @@ def find_free_port() -> int:
         return one.getsockname()[1]
 
 
-def start_rank(words: Sequence[str], about: Mapping[str, object], folder: Path) -> RankProcess:
-    """Fork a rank that carries out a command in a folder.
+def start_rank(act: Callable[[], int], about: Mapping[str, object], folder: Path) -> RankProcess:
+    """Fork a rank that does something in a folder.
 
     Args:
-        words: of the command.
+        act: what it does; gives its exit code.
         about: what its environment says.
         folder: to work in.
     """
@@ -89,13 +90,15 @@ def start_rank(words: Sequence[str], about: Mapping[str, object], folder: Path) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child has one thread
         process = multiprocessing.get_context("fork").Process(
-            target=carry_out, args=(words, about, folder, said)
+            target=carry_out, args=(act, about, folder, said)
         )
         process.start()
     return RankProcess(process, said)
 
 
-def carry_out(words: Sequence[str], about: Mapping[str, object], folder: Path, said: Path) -> None:
+def carry_out(
+    act: Callable[[], int], about: Mapping[str, object], folder: Path, said: Path
+) -> None:
     """Be a rank."""
     os.environ.update({name: str(value) for name, value in about.items()})
     os.chdir(folder)
@@ -105,7 +108,7 @@ def carry_out(words: Sequence[str], about: Mapping[str, object], folder: Path, s
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     torch.set_num_threads(1)
-    sys.exit(main([str(word) for word in words]))
+    sys.exit(act())
 
 
 def describe_rank(rank: int, size: int, port: int, timeout_s: float = 120.0) -> dict[str, object]:
@@ -176,7 +179,7 @@ def try_disagreement(case: Disagreement, folder: Path) -> str:
         elif rank:
             words += case.other
         about = {**describe_rank(rank, 2, port), **(case.about if rank else {})}
-        crew.append(start_rank(words, about, place))
+        crew.append(start_rank(partial(main, words), about, place))
     wrong = [judge_end(*one.finish(), case.names) for one in crew]
     written = [path for path in folder.rglob("*.json*") if path.is_file()]
     return "; ".join(filter(None, [*wrong, f"{written} written" if written else ""]))
@@ -238,7 +241,7 @@ def try_loss(case: Loss, folder: Path, timeout_s: float = 3.0) -> str:
     for rank in (0, 1):
         if rank != case.rank or case.number:
             crew[rank] = start_rank(
-                [*LONG, case.engine], describe_rank(rank, 2, port, limit), folder
+                partial(main, [*LONG, case.engine]), describe_rank(rank, 2, port, limit), folder
             )
             if rank == case.rank and not case.joined:
                 os.kill(crew[rank].process.pid, case.number)

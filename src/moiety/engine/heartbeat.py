@@ -56,7 +56,8 @@ class Line:
             told = [json.loads(line) for line in whole]
         except ValueError:
             return None
-        if not data or len(self.rest) > LONGEST_LINE:
+        speaks = all(isinstance(one, list) and one for one in told)
+        if not data or not speaks or len(self.rest) > LONGEST_LINE:
             return None
         self.heard = time.monotonic()
         return told
@@ -177,9 +178,9 @@ def accept_line(server: socket.socket, word: str, seconds: float) -> tuple[Line,
     """Accept a rank that knows the word; None for whoever does not."""
     sock, _ = server.accept()
     sock.settimeout(seconds)
-    line = Line(sock)
+    line, end = Line(sock), time.monotonic() + seconds
     told: list[list[Any]] | None = []
-    while told == []:
+    while told == [] and time.monotonic() < end:
         told = line.hear()
     if not told or told[0][0] != word:
         sock.close()
