@@ -1,4 +1,4 @@
-"""Ranks that disagree, stand still, are killed or never come; and long work, which is waited for."""
+"""Ranks that disagree, stand still, are killed or never come; and one that only works for long."""
 
 import os
 import signal
