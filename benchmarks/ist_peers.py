@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.gates import Book, Gate, at_most, machine, options, report, shown
 from moiety.blocks.normed import make_abstract_normed
-from moiety.blocks.partitioned import Partitioned, receive_piece
+from moiety.blocks.partitioned import BlockRounds, receive_piece
 from moiety.blocks.peers import average_shared, pass_pieces
 from moiety.blocks.shards import PassedPieces, Shards
 from moiety.blocks.slices import fold_slices, return_slices
@@ -60,20 +60,18 @@ def measure_rounds(size: int, widths: tuple[int, ...]) -> dict[str, list[float]]
     torch.set_num_threads(1)
     local = LocalTraining(lr=0.1, momentum=0.0, batch=32, epochs=0, steps=STEPS)
     method = ist(Task(make_abstract_normed(widths), local, workers=size), assignment="round_robin")
-    run = Partitioned(method, lambda _: make_rows(widths[0]), 0, peers=True)
+    workers = tuple(range(size))
+    run = BlockRounds(method, lambda _: make_rows(widths[0]), lambda *_: workers, 0, peers=True)
     ranks: Any = SilentRanks(size // 2, size)
     shards = run.begin(Shards(method.model, ranks))
-    parts = [
-        [share.part for share in run.shares(range(size), number).values()]
-        for number in range(TAKES + 2)
-    ]
+    parts = [[share.part for share in run.split(number).values()] for number in range(TAKES + 2)]
     told: dict[str, list[float]] = {"owners": [], "peers": [], "step": []}
     shards.passed = PassedPieces(parts[0], receive_piece(shards, parts[0]))
     for number in range(1, TAKES + 2):
         peers = time_call(partial(play_peers, shards, parts[number]))
         owners = time_call(partial(play_owners, shards, parts[number]))
-        shares = run.shares(range(size), number)
-        job = partial(run.job, shards, shares, list(shares), receive_piece(shards, parts[number]))
+        worker, share = list(run.split(number).items())[ranks.rank]
+        job = partial(run.work, number, worker, share, receive_piece(shards, parts[number]))
         step = time_call(job) / STEPS
         if number > 1:  # the first warms up
             for name, seconds in (("owners", owners), ("peers", peers), ("step", step)):
