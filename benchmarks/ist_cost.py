@@ -73,7 +73,7 @@ def record_of(num: int, width: int, method: str) -> Federation:
         engine="serial",
         population=Population(
             scheme="iid", workers=num, unseen=0, anchors=0, public=0.0, validation=0.0,
-            together=True, first=12_000,
+            shared_test=True, first_rows=12_000,
         ),
         participation=Participation(size=num, fixed=True),
         net="normed",

@@ -31,7 +31,6 @@ from moiety.core.rows import TableRows
 from moiety.core.streams import stream
 from moiety.methods.ist import ist
 from moiety.methods.task import LocalTraining, Task
-from moiety.rounds.cohort import FixedCohort
 
 CROWDS, QUICK, MOST, STEPS = (2, 4, 8, 16, 32, 64), (2, 16, 64), 2.0, 10
 WIDTHS, QUICK_WIDTHS = (784, 2048, 2048, 10), (64, 512, 512, 10)
@@ -61,8 +60,8 @@ def measure_rounds(size: int, widths: tuple[int, ...]) -> dict[str, list[float]]
     torch.set_num_threads(1)
     local = LocalTraining(lr=0.1, momentum=0.0, batch=32, epochs=0, steps=STEPS)
     method = ist(Task(make_abstract_normed(widths), local, workers=size), assignment="round_robin")
-    cohort = FixedCohort(tuple(range(size)))
-    run = BlockRounds(method, lambda _: make_rows(widths[0]), cohort, 0, peers=True)
+    workers = tuple(range(size))
+    run = BlockRounds(method, lambda _: make_rows(widths[0]), lambda *_: workers, 0, peers=True)
     ranks: Any = SilentRanks(size // 2, size)
     shards = run.begin(Shards(method.model, ranks))
     parts = [[share.part for share in run.split(number).values()] for number in range(TAKES + 2)]
@@ -71,8 +70,8 @@ def measure_rounds(size: int, widths: tuple[int, ...]) -> dict[str, list[float]]
     for number in range(1, TAKES + 2):
         peers = time_call(partial(play_peers, shards, parts[number]))
         owners = time_call(partial(play_owners, shards, parts[number]))
-        share, mine = run.split(number)[ranks.rank], receive_piece(shards, parts[number])
-        job = partial(run.work, number, ranks.rank, share, mine)
+        worker, share = list(run.split(number).items())[ranks.rank]
+        job = partial(run.work, number, worker, share, receive_piece(shards, parts[number]))
         step = time_call(job) / STEPS
         if number > 1:  # the first warms up
             for name, seconds in (("owners", owners), ("peers", peers), ("step", step)):

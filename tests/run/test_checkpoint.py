@@ -81,7 +81,7 @@ def test_what_is_read_is_what_was_written(tmp_path):
     params = {"b": torch.tensor([1.0, float("inf")]), "a.w": torch.arange(6).view(2, 3)}
     memory = {7: {"own": {"a.w": torch.tensor(2.0, dtype=torch.float64)}, "slots": {}}}
     server, optimizer_state = {"m": {"b": torch.zeros(0)}}, {"mean": {"b": torch.ones(2)}}
-    state = State(params, server, optimizer_state, {"c": torch.tensor([True])}, 12, 1)
+    state = State(params, server, optimizer_state, 12, 1)
     where = checkpoint.write_checkpoint(tmp_path, Checkpoint(state, memory, 345, 1 / 3, "mark"))
     kept = checkpoint.read_checkpoint(where, "mark")
     assert (kept.state.round, kept.state.stage) == (12, 1)
@@ -92,7 +92,7 @@ def test_what_is_read_is_what_was_written(tmp_path):
         (kept.state.server["m"], server["m"]),
         (kept.state.optimizer_state["mean"], optimizer_state["mean"]),
     ]
-    pairs += [(kept.state.params, params), (kept.state.extra, state.extra)]
+    pairs += [(kept.state.params, params)]
     for found, tree in pairs:
         assert set(found) == set(tree)
         assert all(torch.equal(found[n], t) and found[n].dtype == t.dtype for n, t in tree.items())

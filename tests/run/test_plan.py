@@ -38,7 +38,7 @@ def dealing(tiny):
         local=LocalTraining(lr=0.1, momentum=0.0, batch=8, epochs=0, steps=5),
         participation=Participation(size=4, fixed=True),
         population=Population(
-            scheme="iid", workers=4, unseen=0, anchors=0, public=0.0, together=True
+            scheme="iid", workers=4, unseen=0, anchors=0, public=0.0, shared_test=True
         ),
     )
 

@@ -49,7 +49,13 @@ def test_every_scheme_is_tried():
 def test_one_test_for_all(scheme, digits):
     """Tested together: a share of the rows that no worker has; the rest is all dealt."""
     population = Population(
-        scheme=scheme, workers=4, unseen=0, together=True, public=0.0, validation=0.0, first=1000
+        scheme=scheme,
+        workers=4,
+        unseen=0,
+        shared_test=True,
+        public=0.0,
+        validation=0.0,
+        first_rows=1000,
     )
     found = make_partition(digits, population, 3)
     test = set(found.groups["test"][-1].tolist())
@@ -66,7 +72,13 @@ def test_an_official_test_part_is_kept_apart(digits):
     """It is the test of all; the first rows are those of the training part."""
     official = replace(digits, test=torch.arange(digits.size) % 3 == 0)
     population = Population(
-        scheme="iid", workers=2, unseen=0, together=True, public=0.0, validation=0.0, first=90
+        scheme="iid",
+        workers=2,
+        unseen=0,
+        shared_test=True,
+        public=0.0,
+        validation=0.0,
+        first_rows=90,
     )
     found = make_partition(official, population, 3)
     assert torch.equal(found.groups["test"][-1], official.test.nonzero()[:, 0])
@@ -75,7 +87,7 @@ def test_an_official_test_part_is_kept_apart(digits):
 
 
 def test_all_rows_for_everyone_leave_none_to_test(digits):
-    with pytest.raises(ValueError, match="unseen=0, together=True"):
+    with pytest.raises(ValueError, match="unseen=0, shared_test=True"):
         make_partition(digits, Population(scheme="all", unseen=0), 3)
 
 

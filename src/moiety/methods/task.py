@@ -172,8 +172,6 @@ class Task:
         local: how workers train.
         rounds: of the whole run, for schedules.
         workers: in a round, for methods that deal a model out; 0 if not known.
-        population: how many workers may take part, for methods that keep a mean over all; 0 if not
-            known.
         seed: of the run; it addresses first values.
         common: the frozen common expert, for methods with a gate.
         start: where methods with one model start; by default ``model.params``.
@@ -181,13 +179,14 @@ class Task:
         shape: of a row, for methods that bring a model of their own.
         classes: how many there are, likewise.
         objective: what the plain solver minimises, made of the model's ``forward``.
+        population: how many workers may take part, for methods that keep a mean over all of them; 0
+            if not known.
     """
 
     model: FeatureModel
     local: LocalTraining = field(default_factory=LocalTraining)
     rounds: int = 100
     workers: int = 0
-    population: int = 0
     seed: int = 0
     common: Common | None = None
     start: Params | None = None
@@ -195,6 +194,7 @@ class Task:
     shape: tuple[int, ...] = ()
     classes: int = 0
     objective: Callable[[Forward], Losses] = CrossEntropy
+    population: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.model, nn.Module):

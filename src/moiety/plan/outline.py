@@ -74,6 +74,7 @@ def abstract_run(record: Federation, seed: int, choose: ChooseCohort | None = No
         common=abstract_common(net, data) if len(places.public) else None,
         anchors=places.anchors, shape=tuple(data.x.shape[1:]), classes=len(data.classes),
         objective=kind.objective,
+        population=size if record.participation.fixed else len(places.train),
     )  # fmt: skip
     opened = kind.open(data)
     rows = {worker: opened(TRAIN, places.train[worker]) for worker in cohort}

@@ -82,11 +82,13 @@ def build_run(record: Federation, method: str, seed: int) -> RunInputs:
     net = (
         outline_network(record, base, seed) if in_blocks else make_seed_network(record, base, seed)
     )
+    workers = min(record.participation.size, len(places.train))
     task = Task(
         model=net,
         local=record.local,
         rounds=record.rounds,
-        workers=min(record.participation.size, len(places.train)),
+        workers=workers,
+        population=workers if record.participation.fixed else len(places.train),
         seed=seed,
         common=None if common is None else common.frozen,
         start=net.params if common is None else common.params,
