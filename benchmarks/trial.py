@@ -18,8 +18,9 @@ from moiety import load_model
 from moiety.core.ledger import Evaluation, Ledger, Round, read_ledger
 from moiety.models.gated import GatedExperts
 from moiety.recipes import RECIPES
-from moiety.recipes.build import RunInputs, keep_data_fields, prepare_seed_data
+from moiety.recipes.build import RunInputs
 from moiety.recipes.fields import override_fields, to_plain
+from moiety.recipes.prepare import prepare_seed_data
 from moiety.recipes.record import Federation, write_read_fields
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
@@ -133,7 +134,7 @@ def gate_health(final: Path, record: Federation, seed: int) -> Figures:
     served = load_model(final)
     model = served.model
     assert isinstance(model, GatedExperts)
-    base = prepare_seed_data(keep_data_fields(record), seed)
+    base = prepare_seed_data(record, seed)
     assert base.data.y is not None
     rows = torch.cat(list(base.places.groups["seen"].values())).unique()
     with torch.no_grad():
@@ -150,7 +151,7 @@ def owners(record: Federation, seed: int) -> Tensor:
     """Give the expert whose anchor holds each class, [C]."""
     count = record.population.anchors or 5
     with_anchors = override_fields(record, {"population": {"scheme": "labels", "anchors": count}})
-    base = prepare_seed_data(keep_data_fields(with_anchors), seed)
+    base = prepare_seed_data(with_anchors, seed)
     assert base.data.y is not None
     owner_C = torch.full((len(base.data.classes),), -1)
     for worker, expert in base.places.anchors.items():

@@ -25,7 +25,7 @@ from benchmarks.trial import Trial, owners, played
 from moiety.core.streams import stream
 from moiety.methods import METHODS
 from moiety.recipes import RECIPES
-from moiety.recipes.build import REFERENCE
+from moiety.recipes.options import REFERENCE
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.run import RunArguments
 

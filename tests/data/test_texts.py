@@ -11,8 +11,9 @@ from moiety.data.datasets import load_dataset
 from moiety.data.partition import partition_contiguous
 from moiety.data.texts import cut_windows
 from moiety.recipes import RECIPES
-from moiety.recipes.build import build_run, prepare_seed_data
+from moiety.recipes.build import build_run
 from moiety.recipes.fields import override_fields
+from moiety.recipes.prepare import prepare_seed_data
 from moiety.serve.predictor import InputSpec
 
 
@@ -83,11 +84,11 @@ def test_workers_hold_stretches_and_the_test_is_the_end():
 @pytest.mark.needs_data
 def test_a_network_of_measures_refuses_texts():
     record = RECIPES["ist-shakespeare"].record
-    with pytest.raises(ValueError, match="'mlp' cannot read texts"):
+    with pytest.raises(ValueError, match="'mlp' reads table or images, but the data are text"):
         build_run(override_fields(record, {"net": "mlp"}), "ist", 0)
 
 
 def test_a_network_of_texts_refuses_measures():
     record = replace(RECIPES["ist-digits"].record, net="gpt")
-    with pytest.raises(ValueError, match="'gpt' cannot read measures"):
+    with pytest.raises(ValueError, match="'gpt' reads text, but the data are images"):
         build_run(record, "ist", 0)

@@ -9,10 +9,11 @@ from moiety.data import datasets
 from moiety.data.dataset import Dataset
 from moiety.data.files import read_file
 from moiety.models.gated import Common
-from moiety.recipes.build import build_run, read_data
+from moiety.recipes.build import build_run
 from moiety.recipes.common import find_anchors
 from moiety.recipes.population import make_partition
 from moiety.recipes.record import SCHEMES, Population
+from moiety.recipes.source import read_data
 
 SHAPES = {
     "labels": Population(scheme="labels", workers=12, unseen=4, anchors=5, rows=40),

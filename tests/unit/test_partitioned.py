@@ -1,7 +1,7 @@
 """The partitioned layout beside the central one: same hands, same first values, same model."""
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import StackSummary
 
@@ -34,6 +34,8 @@ from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
 from moiety.rounds.cohort import FixedCohort
 from moiety.rounds.synchronous import play_round
+from moiety.solve.score import TopScores
+from moiety.solve.sgd import LocalSGD
 from moiety.tasks.objectives import NodeCrossEntropy, Proximal
 
 WIDTHS = (10, 32, 16, 3)
@@ -344,7 +346,7 @@ def test_the_peak_of_a_rank_is_that_of_the_formula(spawned):
 
 def test_what_cannot_be_partitioned_is_told_the_remedy():
     task = Task(mlp((4, 3, 2), stream(0)), workers=2)
-    with pytest.raises(ValueError, match=r"--net normed"):
+    with pytest.raises(ValueError, match="--net normed"):
         check_partitioned(local_sgd(task))
     kept = Task(make_abstract_normed(WIDTHS), LocalTraining(optimizer_state="keep"), workers=2)
     with pytest.raises(ValueError, match="'reset' or 'send'"):
@@ -355,6 +357,60 @@ def test_what_cannot_be_partitioned_is_told_the_remedy():
     pulled = replace(method_of(2), solve=replace(method_of(2).solve, terms=(Proximal(0.1),)))
     with pytest.raises(ValueError, match="take engine='collective'"):
         check_partitioned(pulled)
+    with pytest.raises(ValueError, match=r"hands out wholes.* say --methods ist"):
+        check_partitioned(local_sgd(Task(make_abstract_normed(WIDTHS), workers=2)))
+
+
+@dataclass(frozen=True)
+class Remembering:
+    """A solver that leaves something with workers, and calls it by a name of its own."""
+
+    inner: LocalSGD
+    keeps_memory: bool = True
+    keeps_start: bool = False
+    uses_batch_statistics: bool = False
+    stackable: bool = False
+    needs_statistics: bool = False
+    accumulate: int = 1
+
+    def first_optimizer_state(self, params, /):
+        return self.inner.first_optimizer_state(params)
+
+    def plan(self, size, job, /):
+        return self.inner.plan(size, job)
+
+    def start(self, job, memory, /):
+        return {**self.inner.start(job, {}), "seen": memory}
+
+    def step(self, carry, batch, lr, role, /):
+        return self.inner.step(carry, batch, lr, role)
+
+    def loss(self, params, carry, batch, role, /):
+        return self.inner.loss(params, carry, batch, role)
+
+    def move(self, carry, grads, lr, /):
+        return self.inner.move(carry, grads, lr)
+
+    def move_in_place(self, carry, grads, lr, /):
+        self.inner.move_in_place(carry, grads, lr)
+
+    def statistics(self, carry, batch, role, /):
+        return self.inner.statistics(carry, batch, role)
+
+    def finish(self, job, carry, statistics, /):
+        done = self.inner.finish(job, carry, statistics)
+        return replace(done, memory={"seen": {"rounds": torch.ones(1)}})
+
+
+def test_a_solver_with_memory_of_its_own_is_not_played_in_blocks():
+    """Its memory would be dropped without a word."""
+    method = method_of(2)
+    assert isinstance(method.solve, LocalSGD)
+    with pytest.raises(ValueError, match="leaves memory with workers"):
+        check_partitioned(replace(method, solve=Remembering(method.solve)))
+    check_partitioned(replace(method, solve=Remembering(method.solve, keeps_memory=False)))
+    with pytest.raises(ValueError, match="TopScores does not say what it keeps"):
+        check_partitioned(replace(method, solve=TopScores(method.model, 1)))
 
 
 def test_blocks_written_by_two_ranks_go_on_with_one_and_with_three(spawned, tmp_path):

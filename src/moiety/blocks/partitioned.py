@@ -18,6 +18,7 @@ import torch
 from moiety.blocks.forms import find_form
 from moiety.blocks.memory import run_owned_steps
 from moiety.blocks.peers import average_shared, is_passable, pass_pieces, update_blocks
+from moiety.blocks.protocols import AssignsAxes
 from moiety.blocks.shards import PARAMS, PassedPieces, Sections, Shards
 from moiety.blocks.slices import fold_slices, return_slices, send_slices
 from moiety.core.axes import Axes, Part
@@ -38,10 +39,16 @@ def check_partitioned(method: Method) -> None:
     Raises:
         ValueError: with the remedy.
     """
-    form, solve = find_form(method.model), method.solve
-    dealt_axes = set(getattr(method.split, "sizes", ()))
+    form, solve, split = find_form(method.model), method.solve, method.split
+    if not isinstance(split, AssignsAxes):
+        raise ValueError(  # noqa: TRY004 (a choice, no wrong type)
+            f"{method.name} hands out wholes, or parts that hang on the state, and a rank in "
+            "blocks has neither; say --methods ist (graphs: gist), or --engine collective, which "
+            "keeps the whole at every rank"
+        )
+    assigned = set(split.sizes)
     for name, entries in method.model.axes.items():
-        cut = dealt_axes.intersection(map(str, entries))
+        cut = assigned.intersection(map(str, entries))
         if cut and form.dim(name) is None:
             raise ValueError(
                 f"{name} is dealt along {cut}, but lies in "

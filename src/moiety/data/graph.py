@@ -6,7 +6,7 @@ Chiang et al., *Cluster-GCN*, arXiv:1905.07953, section 3. Letters: N nodes, E e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,10 @@ class Graph:
     validation: Tensor
     clusters: Tensor
     inputs: int = 0
+
+    def to(self, device: str) -> Graph:
+        """Move what is read at every step."""
+        return replace(self, edges=self.edges.to(device), clusters=self.clusters.to(device))
 
 
 @dataclass(frozen=True)

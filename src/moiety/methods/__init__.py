@@ -39,6 +39,9 @@ class MethodEntry:
         make: makes it.
         demo: the problem on which it must learn.
         cannot: laws (in ``tests/laws``) that it cannot keep -> why; they must go on failing.
+        needs_common: whether it reads the common expert; it is refused where there is none.
+        starts_common: whether it starts where the common expert ended, if there is one.
+        trains: whether it has rounds at all.
         stages: makes the stages of a run, where it has several, of the same options as ``make``.
     """
 
@@ -46,14 +49,17 @@ class MethodEntry:
     demo: Callable[[Generator], Demo]
     cannot: Mapping[str, str] = field(default_factory=dict)
     stages: Callable[..., Sequence[Stage]] | None = None
+    needs_common: bool = False
+    starts_common: bool = True
+    trains: bool = True
 
 
 METHODS: Mapping[str, MethodEntry] = {
     "asyncdrop": MethodEntry(asyncdrop.asyncdrop, asyncdrop.demo),
     "data_parallel": MethodEntry(data_parallel.data_parallel, data_parallel.demo),
-    "ddome": MethodEntry(ddome.ddome, ddome.demo),
+    "ddome": MethodEntry(ddome.ddome, ddome.demo, needs_common=True),
     "diloco": MethodEntry(diloco.diloco, diloco.demo),
-    "dmoe": MethodEntry(dmoe.dmoe, dmoe.demo, dmoe.CANNOT),
+    "dmoe": MethodEntry(dmoe.dmoe, dmoe.demo, dmoe.CANNOT, starts_common=False),
     "fedavg": MethodEntry(fedavg.fedavg, fedavg.demo),
     "fedopt": MethodEntry(fedopt.fedopt, fedopt.demo),
     "fedper": MethodEntry(fedper.fedper, fedper.demo),

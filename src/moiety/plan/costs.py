@@ -22,9 +22,8 @@ from moiety.plan.count import LAYOUTS, Link, Traffic
 from moiety.plan.outline import AbstractRun
 from moiety.plan.profile import JobCost, profile_job, profile_query
 from moiety.plan.speed import time_idle_round, time_job, time_step
-from moiety.recipes.build import REFERENCE
 from moiety.recipes.common import require_common
-from moiety.recipes.options import make_method
+from moiety.recipes.options import find_method, make_method
 from moiety.recipes.record import Federation
 from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
 
@@ -99,7 +98,7 @@ class Forecast:
 
 def list_baselines(plan: AbstractRun) -> Sequence[str]:
     """Say what every plan compares; of a graph's features only the hidden ones are dealt."""
-    return ("gist" if plan.graph else "ist", "local_sgd", "data_parallel")
+    return (plan.kind.subnets, "local_sgd", "data_parallel")
 
 
 @dataclass(frozen=True)
@@ -198,10 +197,10 @@ def make_forecast_method(name: str, task: Task, record: Federation) -> Method:
     Raises:
         ValueError: with the reason.
     """
-    if name == REFERENCE:
-        raise ValueError("it never trains")
-    if name == "ddome":
+    if find_method(name).needs_common:
         require_common(name, int(task.common is not None))
+    if not find_method(name).trains:
+        raise ValueError("it never trains")
     return make_method(name, task, record.options)
 
 

@@ -12,16 +12,12 @@ from moiety.data.dataset import Dataset
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
 from moiety.models.gated import Common, common_expert
-from moiety.models.networks import NETWORKS
 from moiety.plan.abstract import META, AbstractMode
-from moiety.recipes.build import read_data
-from moiety.recipes.graphs import TRAIN, cluster_graph, make_opener, partition_graph
-from moiety.recipes.kinds import check_network, check_reads
+from moiety.recipes.kinds import DataKind, read_rows
 from moiety.recipes.options import make_network
-from moiety.recipes.population import Partition, make_partition
+from moiety.recipes.population import TRAIN, Partition
 from moiety.recipes.record import Federation
 from moiety.recipes.schedule import check_schedule
-from moiety.tasks.objectives import CrossEntropy, NodeCrossEntropy
 
 ChooseCohort = Callable[[Partition], Sequence[int]]
 """Who takes part in the first round."""
@@ -36,6 +32,7 @@ class AbstractRun:
         rows: of each worker of a round.
         record: the recipe.
         seed: of the run.
+        kind: of its data.
         known: whether it is known who is an anchor; k-means finds them by a trained expert.
     """
 
@@ -43,12 +40,8 @@ class AbstractRun:
     rows: Mapping[int, Rows]
     record: Federation
     seed: int
+    kind: DataKind
     known: bool = True
-
-    @property
-    def graph(self) -> bool:
-        """Whether rows are clusters of a graph."""
-        return self.task.objective is NodeCrossEntropy
 
     def numbers(self) -> Task:
         """Make the task with numbers, to measure with; its common expert is not trained."""
@@ -69,18 +62,9 @@ def abstract_run(record: Federation, seed: int, choose: ChooseCohort | None = No
         seed: of the run.
         choose: who takes part; by default the first workers, as many as a round has.
     """
-    check_network(record.net)
-    data = cluster_graph(read_data(record.data, record.target), record.graph)
-    check_reads(record.net, data)
-    graph, population = data.graph, record.population
-    places = (
-        partition_graph(data, graph, population)
-        if graph
-        else make_partition(data, population, seed)
-    )
-    if NETWORKS[record.net].reads.flat:
-        data = replace(data, x=data.x.flatten(1))
-    size, count = min(record.participation.size, len(places.train)), population.anchors
+    kind, data = read_rows(record)
+    places = kind.split(data, record.population, seed)
+    size, count = min(record.participation.size, len(places.train)), record.population.anchors
     check_schedule(record, size, anchors=bool(places.anchors))
     cohort = choose(places) if choose else sorted(places.train)[:size]
     with torch.device(META):
@@ -89,12 +73,12 @@ def abstract_run(record: Federation, seed: int, choose: ChooseCohort | None = No
         net, record.local, record.rounds, size, seed,
         common=abstract_common(net, data) if len(places.public) else None,
         anchors=places.anchors, shape=tuple(data.x.shape[1:]), classes=len(data.classes),
-        objective=NodeCrossEntropy if graph else CrossEntropy,
+        objective=kind.objective,
         population=size if record.participation.fixed else len(places.train),
     )  # fmt: skip
-    opened = make_opener(data)
+    opened = kind.open(data)
     rows = {worker: opened(TRAIN, places.train[worker]) for worker in cohort}
-    return AbstractRun(task, rows, record, seed, known=not count or bool(places.anchors))
+    return AbstractRun(task, rows, record, seed, kind, known=not count or bool(places.anchors))
 
 
 def abstract_common(net: FeatureModel, data: Dataset) -> Common:

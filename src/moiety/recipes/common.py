@@ -19,11 +19,11 @@ from moiety.recipes.record import CommonExpert
 from moiety.solve.plan import shuffle_rows
 
 
-def require_common(method: str, public: int) -> None:
-    """Refuse a method that reads a common expert where no row is set apart to train one."""
+def require_common(reader: str, public: int) -> None:
+    """Refuse what reads a common expert where no row is set apart to train one."""
     if not public:
         raise ValueError(
-            f"{method} needs a common expert, but population.public is 0; set some rows apart"
+            f"{reader} needs a common expert, but population.public is 0; set some rows apart"
         )
 
 

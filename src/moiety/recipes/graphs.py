@@ -8,48 +8,51 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from moiety.core.rows import Rows, TableRows
+from moiety.core.rows import Rows
 from moiety.data.clusters import cut_clusters
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.data.graph import Graph, GraphRows, mask_labels, project_features
-from moiety.recipes.population import Partition
+from moiety.recipes.population import TRAIN, Partition
 from moiety.recipes.record import Population, Subgraphs
 
-TRAIN = "train"
 ALONE = -1
 """The number of a group that is nobody's own."""
 
 
+def find_graph(data: Dataset) -> Graph:
+    """Find the graph of data that are known to have one."""
+    assert data.graph is not None
+    return data.graph
+
+
 def cluster_graph(data: Dataset, choice: Subgraphs) -> Dataset:
-    """Project the features of a graph and cut it; other data stay as they are.
+    """Project the features of a graph and cut it.
 
     Raises:
         ValueError: for what cannot be cut or projected so.
     """
-    graph = data.graph
-    if graph is None:
-        if choice != Subgraphs():
-            raise ValueError(f"{choice}, but {data.name} is no graph; use 'cora' or 'coauthor-cs'")
-        return data
     if choice.project < 0:
         raise ValueError(f"graph.project={choice.project}; choose a width, or 0 for none")
+    graph = find_graph(data)
     x = project_features(data.x, choice.project) if choice.project else data.x
     cut = cut_clusters(graph.edges, data.size, choice.clusters)
     return replace(data, x=x, graph=replace(graph, clusters=cut, inputs=data.x.shape[1]))
 
 
-def partition_graph(data: Dataset, graph: Graph, population: Population) -> Partition:
+def partition_graph(data: Dataset, population: Population, seed: int) -> Partition:
     """Give every worker all clusters; test and validate on the graph as one, by its masks.
 
     Raises:
         ValueError: for a population that a graph does not have.
     """
+    del seed
     if population.scheme != "all" or population.unseen or population.public:
         raise ValueError(
             f"a graph is held by every worker whole, but population is {population}; use "
             "scheme='all', unseen=0 and public=0"
         )
     assert data.test is not None
+    graph = find_graph(data)
     none, one = torch.zeros(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
     train = torch.arange(int(graph.clusters.max()) + 1)
     masks = {"test": data.test, "validation": graph.validation}
@@ -58,12 +61,16 @@ def partition_graph(data: Dataset, graph: Graph, population: Population) -> Part
     return Partition(none, none, dict.fromkeys(workers, train), groups, {})
 
 
-def make_opener(data: Dataset) -> Callable[[str, Tensor], Rows]:
-    """Give what opens rows of a group of a data set: rows of one table, or clusters of a graph."""
-    graph = data.graph
-    if graph is None:
-        table = data.table()
-        return lambda _, index: TableRows(table, index)
+def keep_scale(data: Dataset, known: Tensor) -> tuple[Dataset, FeatureScale]:
+    """Leave features as they are: those of a graph are projected, not standardised."""
+    del known
+    width = data.x.shape[1]
+    return data, FeatureScale(torch.zeros(width), torch.ones(width))
+
+
+def open_graph(data: Dataset) -> Callable[[str, Tensor], Rows]:
+    """Give what opens clusters of a graph for a group; only its own labels show."""
+    graph = find_graph(data)
     tables = make_node_tables(data, graph)
     whole = torch.zeros_like(graph.clusters)
 
@@ -83,15 +90,3 @@ def make_node_tables(data: Dataset, graph: Graph) -> Mapping[str, Mapping[str, T
         name: {"x": data.x, "y": mask_labels(data.y, mask.to(data.y.device))}
         for name, mask in masks.items()
     }
-
-
-def move_graph(graph: Graph | None, device: str) -> Graph | None:
-    """Move what is read at every step."""
-    if graph is None:
-        return None
-    return replace(graph, edges=graph.edges.to(device), clusters=graph.clusters.to(device))
-
-
-def make_identity_scale(data: Dataset) -> FeatureScale:
-    """Leave features as they are: those of a graph are projected, not standardised."""
-    return FeatureScale(torch.zeros(data.x.shape[1]), torch.ones(data.x.shape[1]))

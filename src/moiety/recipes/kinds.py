@@ -1,24 +1,140 @@
-"""What kind of data a recipe has, and which networks read it."""
+"""Kinds of data: how each is read, split, scaled and opened, and served at the end."""
 
 from __future__ import annotations
 
-from moiety.data.dataset import Dataset
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from moiety.core.rows import Rows, TableRows
+from moiety.data.dataset import Dataset, FeatureScale
+from moiety.data.partition import count_labels
 from moiety.models.networks import NETWORKS
 from moiety.recipes.fields import suggest_names
+from moiety.recipes.graphs import (
+    cluster_graph,
+    find_graph,
+    keep_scale,
+    open_graph,
+    partition_graph,
+)
+from moiety.recipes.population import Partition, make_partition
+from moiety.recipes.record import Federation, Population, Subgraphs
+from moiety.recipes.scaling import scale_measures, scale_pixels
+from moiety.recipes.source import read_data
+from moiety.serve.input_spec import Adapter, GraphAdapter, TableAdapter, TextAdapter
+from moiety.tasks.objectives import CrossEntropy, Forward, Losses, NodeCrossEntropy
+
+OpenGroup = Callable[[str, Tensor], Rows]
+"""Opens rows of a group (``train``, ``validation``, ...) by their positions."""
 
 
-def find_kind(data: Dataset) -> str:
-    """Tell tables, images, texts and graphs apart."""
+@dataclass(frozen=True)
+class DataKind:
+    """What a recipe does with data of one kind.
+
+    Args:
+        name: as networks name what they read.
+        read: brings what was loaded to rows, as the recipe's ``graph`` asks.
+        split: says who holds which rows.
+        scale: brings rows to one scale, fitted on some of them; gives both.
+        open: gives what opens the rows of a group.
+        count: counts rows per class and worker, or says nothing.
+        adapt: says how inputs come to the finished model.
+        objective: what the plain solver minimises.
+        subnets: the method that assigns subnets on such data; plans compare with it.
+        texts: whether a class is the character that follows.
+    """
+
+    name: str
+    read: Callable[[Dataset, Subgraphs], Dataset]
+    split: Callable[[Dataset, Population, int], Partition]
+    scale: Callable[[Dataset, Tensor], tuple[Dataset, FeatureScale]]
+    open: Callable[[Dataset], OpenGroup]
+    count: Callable[[Dataset, Mapping[int, Tensor]], list[list[int]]]
+    adapt: Callable[[Dataset, Subgraphs], Adapter]
+    objective: Callable[[Forward], Losses] = CrossEntropy
+    subnets: str = "ist"
+    texts: bool = False
+
+
+def keep_rows(data: Dataset, choice: Subgraphs) -> Dataset:
+    """Leave rows as they are; they have no clusters."""
+    if choice != Subgraphs():
+        raise ValueError(f"{choice}, but {data.name} is no graph; use 'cora' or 'coauthor-cs'")
+    return data
+
+
+def open_table(data: Dataset) -> OpenGroup:
+    """Give what opens rows of one table, whatever the group."""
+    table = data.table()
+    return lambda _, index: TableRows(table, index)
+
+
+def count_rows(data: Dataset, held: Mapping[int, Tensor]) -> list[list[int]]:
+    """Count rows per class and worker."""
+    assert data.y is not None
+    return count_labels(data.y.cpu(), list(held.values()), len(data.classes))
+
+
+def count_nodes(data: Dataset, held: Mapping[int, Tensor]) -> list[list[int]]:
+    """Count labelled nodes per class; every worker learns from the same."""
+    learnt = find_graph(data).train.nonzero()[:, 0]
+    return count_rows(data, dict.fromkeys(held, learnt))
+
+
+TABLE = DataKind(
+    "table",
+    keep_rows,
+    make_partition,
+    scale_measures,
+    open_table,
+    count_rows,
+    adapt=lambda _data, _choice: TableAdapter(),
+)
+IMAGES = replace(TABLE, name="images", scale=scale_pixels)
+TEXT = replace(
+    TABLE,
+    name="text",
+    count=lambda _data, _held: [],
+    adapt=lambda data, _choice: TextAdapter(data.x.shape[1], data.classes),
+    texts=True,
+)
+GRAPH = DataKind(
+    "graph",
+    cluster_graph,
+    partition_graph,
+    keep_scale,
+    open_graph,
+    count_nodes,
+    adapt=lambda data, choice: GraphAdapter(find_graph(data).inputs, choice.project),
+    objective=NodeCrossEntropy,
+    subnets="gist",
+)
+
+
+def find_kind(data: Dataset) -> DataKind:
+    """Tell tables, images, texts and graphs apart; nothing else asks what data are."""
     if data.graph is not None:
-        return "graph"
+        return GRAPH
     if not data.x.is_floating_point():
-        return "text"
-    return "images" if data.x.ndim > 2 else "table"
+        return TEXT
+    return IMAGES if data.x.ndim > 2 else TABLE
 
 
-def reads_texts(name: str) -> bool:
-    """Say whether a network reads texts."""
-    return "text" in NETWORKS[name].reads.kinds
+def read_rows(record: Federation) -> tuple[DataKind, Dataset]:
+    """Read the data of a recipe, as its network reads rows.
+
+    Raises:
+        ValueError: for data that cannot be used, or that the network does not read.
+    """
+    check_network(record.net)
+    data = read_data(record.data, record.target)
+    kind = find_kind(data)
+    check_reads(record.net, kind, data)
+    data = kind.read(data, record.graph)
+    return kind, replace(data, x=data.x.flatten(1)) if NETWORKS[record.net].reads.flat else data
 
 
 def check_network(name: str) -> None:
@@ -27,16 +143,16 @@ def check_network(name: str) -> None:
         raise ValueError(f"unknown network {name!r}{suggest_names(name, NETWORKS)}")
 
 
-def check_reads(name: str, data: Dataset) -> None:
+def check_reads(name: str, kind: DataKind, data: Dataset) -> None:
     """Refuse data of a kind that a network does not read.
 
     Raises:
         ValueError: with the networks that do.
     """
-    kind, reads = find_kind(data), NETWORKS[name].reads
-    if kind not in reads.kinds:
-        fit = [other for other, entry in NETWORKS.items() if kind in entry.reads.kinds]
+    reads = NETWORKS[name].reads
+    if kind.name not in reads.kinds:
+        fit = [other for other, entry in NETWORKS.items() if kind.name in entry.reads.kinds]
         raise ValueError(
-            f"network {name!r} reads {' or '.join(reads.kinds)}, but the data are {kind}, rows of "
-            f"shape {tuple(data.x.shape[1:])}; choose --net {', '.join(fit)}, or other data"
+            f"network {name!r} reads {' or '.join(reads.kinds)}, but the data are {kind.name}, "
+            f"rows of shape {tuple(data.x.shape[1:])}; choose --net {', '.join(fit)}, or other data"
         )

@@ -9,16 +9,21 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, field, make_dataclass
+from dataclasses import asdict, field, make_dataclass, replace
 from typing import Any
 
 from moiety.core.protocols import Method
 from moiety.core.stage import Stage
 from moiety.core.streams import stream
-from moiety.methods import METHODS
+from moiety.methods import METHODS, MethodEntry
+from moiety.methods.fedavg import demo, fedavg
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
 from moiety.models.networks import NETWORKS
+from moiety.recipes.fields import suggest_names
+
+REFERENCE = "common"
+"""Not a method: the common expert alone, which never trains."""
 
 
 def make_options_record(name: str, make: Callable[..., Any]) -> type:
@@ -53,6 +58,35 @@ else:
     Options.__doc__ = "One record of options per method and network that has some."
 
 
+def play_common(task: Task) -> Method:
+    """Keep the common expert as it is: what every method that starts there is measured against."""
+    return replace(fedavg(task), name=REFERENCE)
+
+
+PLAYED: Mapping[str, MethodEntry] = {
+    **METHODS,
+    REFERENCE: MethodEntry(
+        play_common,
+        demo,
+        stages=lambda task: [Stage(play_common(task), 0)],
+        needs_common=True,
+        trains=False,
+    ),
+}
+"""What a recipe can name as a method: the methods, and the common expert alone."""
+
+
+def find_method(name: str) -> MethodEntry:
+    """Find a method by name.
+
+    Raises:
+        ValueError: for one that is not there, with the nearest names.
+    """
+    if name not in PLAYED:
+        raise ValueError(f"unknown method {name!r}{suggest_names(name, PLAYED)}")
+    return PLAYED[name]
+
+
 def get_options(options: Options, name: str) -> Mapping[str, Any]:
     """Give the options of one method or network as keyword arguments."""
     return asdict(getattr(options, name)) if name in RECORDS else {}
@@ -72,12 +106,12 @@ def make_network(
 
 def make_method(name: str, task: Task, options: Options) -> Method:
     """Make a method by name, with its options."""
-    return METHODS[name].make(task, **get_options(options, name))
+    return find_method(name).make(task, **get_options(options, name))
 
 
 def make_stages(name: str, task: Task, options: Options) -> Sequence[Stage]:
     """Make the stages of a run by the name of its method, with its options."""
-    several = METHODS[name].stages
+    several = find_method(name).stages
     if several is None:
         return [Stage(make_method(name, task, options), task.rounds)]
     return several(task, **get_options(options, name))

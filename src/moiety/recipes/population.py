@@ -14,6 +14,9 @@ from moiety.data.dataset import Dataset, divide_rows
 from moiety.data.labels import assign_all_rows, assign_rows, draw_label_sets
 from moiety.recipes.record import SCHEMES, Population
 
+TRAIN = "train"
+"""The group of rows that workers learn from."""
+
 RowsByWorker = Mapping[int, Tensor]
 """Worker -> positions of its rows in the data set."""
 

@@ -9,9 +9,10 @@ from moiety.core.files import add_digest, json_to_bytes, replace_file
 from moiety.core.ledger import read_ledger
 from moiety.engine.agreement import flatten_fields
 from moiety.engine.ranks import Ranks
-from moiety.recipes.build import RunInputs, build_run, resolve_path
+from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.record import Federation, write_read_fields
+from moiety.recipes.source import resolve_path
 from moiety.run.folders import hold_folder, hold_folders, hold_for_all
 from moiety.run.loop import LEDGER
 from moiety.run.play import play_run
@@ -53,12 +54,12 @@ def start_group(
     names = [
         (method, record.seed + place) for place in range(record.seeds) for method in record.methods
     ]
+    # A choice that does not fit, or other data at a rank, ends here, before the first run.
+    first = {method: resolve_run(recipe, record, method, record.seed) for method in record.methods}
     if len(names) == 1:
-        spec, built = resolve_run(recipe, record, *names[0])
-        begin_run(spec, built, folder, ranks)
+        begin_run(*first[record.methods[0]], folder, ranks)
         return [folder]
-    # A choice that does not fit, or other data at a rank, ends here.
-    data = {m: build_run(record, m, record.seed).data_fingerprint for m in record.methods}
+    data = {method: built.data_fingerprint for method, (_, built) in first.items()}
     compare_ranks(
         ranks, {f"fingerprint of the data of {method}": found for method, found in data.items()}
     )
@@ -72,7 +73,8 @@ def start_group(
     if ranks.leads:
         replace_file(folder / GROUP, json_to_bytes(add_digest(group)))
     for (method, seed), name in zip(names, runs, strict=True):
-        spec, built = resolve_run(recipe, record, method, seed)
+        known = seed == record.seed
+        spec, built = first.pop(method) if known else resolve_run(recipe, record, method, seed)
         start_run(spec, built, folder / name, ranks)
     return [folder / name for name in runs]
 

@@ -16,7 +16,6 @@ from moiety.engine.choose import BLOCK_ENGINES, make_engine
 from moiety.engine.collective import Collective
 from moiety.engine.ranks import Ranks
 from moiety.recipes.build import RunInputs
-from moiety.recipes.kinds import reads_texts
 from moiety.recipes.record import Federation
 from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import CohortRule
@@ -33,7 +32,7 @@ from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
 from moiety.run.spec import RunSpec, make_recipe_start
 from moiety.run.watch import Progress, make_event_writers
 from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
-from moiety.serve.input_spec import GraphAdapter, InputSpec, TextAdapter
+from moiety.serve.input_spec import InputSpec
 from moiety.serve.predictor import Predictor, describe_model, make_predictor, write_model
 from moiety.solve.sgd import LocalSGD
 
@@ -133,21 +132,11 @@ def make_block_run(spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks) 
 
 def make_run_predictor(spec: RunSpec, built: RunInputs, params: Params, rounds: int) -> Predictor:
     """Make the finished model of a run ready for use."""
-    input_spec = make_run_input_spec(spec.record, built)
+    input_spec = InputSpec(built.shape, built.scale, built.classes, built.columns, built.adapter)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
     target = spec.record.target or None
     note = {**note, "round": rounds, "target": target, "own": list_own_parameters(built)}
     return make_predictor(built.stages[-1].method, params, input_spec, note)
-
-
-def make_run_input_spec(record: Federation, built: RunInputs) -> InputSpec:
-    """Say what the final model takes, from the data as their owner has them."""
-    plain = InputSpec(built.shape, built.scale, built.classes, built.columns)
-    if built.inputs:
-        return replace(plain, adapter=GraphAdapter(built.inputs, record.graph.project))
-    if reads_texts(record.net):
-        return replace(plain, adapter=TextAdapter(built.shape[0], built.classes))
-    return plain
 
 
 def list_own_parameters(built: RunInputs) -> list[str]:

@@ -18,7 +18,6 @@ from moiety.engine.choose import choose_engine
 from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields, to_plain
-from moiety.recipes.kinds import reads_texts
 from moiety.recipes.record import Federation, write_read_fields
 from moiety.run.environment import describe_environment
 
@@ -170,5 +169,5 @@ def make_recipe_start(spec: RunSpec, built: RunInputs) -> Start:
         num_parameters=sum(t.numel() for t in built.method.model.params.values()),
         constant_bytes=sum(t.numel() * t.element_size() for t in built.method.constants.values()),
         note=spec.record.note,
-        texts=reads_texts(spec.record.net),
+        texts=built.texts,
     )

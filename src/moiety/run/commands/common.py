@@ -9,11 +9,10 @@ import torch
 
 from moiety.core.errors import RunError, UsageError
 from moiety.engine.choose import ENGINES
-from moiety.methods import METHODS
 from moiety.models.networks import NETWORKS
 from moiety.ops.text import write_command
-from moiety.recipes.build import REFERENCE
 from moiety.recipes.fields import suggest_names
+from moiety.recipes.options import PLAYED
 from moiety.recipes.record import Federation
 from moiety.run.echo import echo_warning
 
@@ -21,10 +20,8 @@ from moiety.run.echo import echo_warning
 def check_names(record: Federation) -> None:
     """Refuse methods and a network that are not there."""
     for method in record.methods:
-        if method not in METHODS and method != REFERENCE:
-            raise UsageError(
-                f"unknown method {method!r}{suggest_names(method, [*METHODS, REFERENCE])}"
-            )
+        if method not in PLAYED:
+            raise UsageError(f"unknown method {method!r}{suggest_names(method, PLAYED)}")
     if record.net not in NETWORKS:
         raise UsageError(f"unknown network {record.net!r}{suggest_names(record.net, NETWORKS)}")
 

@@ -1,0 +1,103 @@
+"""What the methods of one seed share: scaled data, who holds what, the common expert."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from moiety.core.types import Params
+from moiety.data.dataset import Dataset, FeatureScale
+from moiety.models.base import FeatureModel
+from moiety.models.gated import Common
+from moiety.recipes.common import freeze_common, train_common
+from moiety.recipes.kinds import DataKind, read_rows
+from moiety.recipes.options import keep_options, make_network
+from moiety.recipes.population import Partition
+from moiety.recipes.record import Federation
+from moiety.recipes.scaling import move_dataset, move_model
+from moiety.recipes.source import fingerprint_data, stamp_file
+
+
+@dataclass(frozen=True)
+class SeedData:
+    """Data, scaled and on their device, and who holds what."""
+
+    kind: DataKind
+    data: Dataset
+    scale: FeatureScale
+    places: Partition
+    data_fingerprint: str
+
+
+@dataclass(frozen=True)
+class SeedCommon:
+    """The common expert: where training on the rows set apart ended, and its accuracy there."""
+
+    params: Params
+    frozen: Common
+    accuracy: float
+
+
+def prepare_seed_data(record: Federation, seed: int) -> SeedData:
+    """Prepare the data of a seed; kept for the next method."""
+    return build_seed_data(keep_data_fields(record), seed, stamp_file(record.data))
+
+
+def prepare_seed_common(record: Federation, seed: int) -> SeedCommon:
+    """Train the common expert of a seed; kept for the next method."""
+    return train_seed_common(keep_data_fields(record), seed, stamp_file(record.data))
+
+
+@functools.lru_cache(maxsize=2)
+def build_seed_data(record: Federation, seed: int, now: tuple[int, int]) -> SeedData:
+    """Prepare: a pure function of a record, a seed and the data file as it is ``now``."""
+    del now
+    kind, data = read_rows(record)
+    places = kind.split(data, record.population, seed)
+    fingerprint = fingerprint_data(data)
+    data, scale = kind.scale(data, find_known_rows(places))
+    return SeedData(kind, move_dataset(data, record.device), scale, places, fingerprint)
+
+
+@functools.lru_cache(maxsize=2)
+def train_seed_common(record: Federation, seed: int, now: tuple[int, int]) -> SeedCommon:
+    """Train on the rows set apart: a pure function, as ``build_seed_data``."""
+    base = build_seed_data(record, seed, now)
+    net, (x, y) = make_seed_network(record, base, seed), (base.data.x, base.data.y)
+    assert y is not None
+    known, held = base.places.public, base.places.validation
+    held = held if len(held) else known
+    params, accuracy = train_common(
+        net, record.common, (x[known], y[known]), (x[held], y[held]), seed
+    )
+    return SeedCommon(params, freeze_common(net, params, x[known]), accuracy)
+
+
+def find_known_rows(places: Partition) -> Tensor:
+    """Find the rows on which a scale may be fitted: those set apart, or all of training."""
+    return places.public if len(places.public) else torch.cat(list(places.train.values()))
+
+
+def make_seed_network(record: Federation, base: SeedData, seed: int) -> FeatureModel:
+    """Make the network of a worker, on the device of the data."""
+    shape, classes = base.data.x.shape[1:], len(base.data.classes)
+    return move_model(make_network(record.net, record.options, shape, classes, seed), record.device)
+
+
+def keep_data_fields(record: Federation) -> Federation:
+    """Leave out of a record what changes neither data nor common expert."""
+    plain = Federation()
+    return replace(
+        plain,
+        data=record.data,
+        target=record.target,
+        device=record.device,
+        population=record.population,
+        net=record.net,
+        options=keep_options(record.options, [record.net]),
+        graph=record.graph,
+        common=record.common,
+    )
