@@ -94,9 +94,9 @@ def test_a_specification_survives_its_json(name):
     again = RunSpec.from_json(spec.to_json(), "here")
     assert again.to_json() == spec.to_json()
     assert to_plain(again.record.local) == to_plain(record.local)
-    assert again.mark == spec.mark
+    assert again.fingerprint == spec.fingerprint
     other = RunSpec(name, override_fields(record, {"local": {"lr": 0.123}}), "ddome", 3)
-    assert other.mark != spec.mark
+    assert other.fingerprint != spec.fingerprint
     assert "--local.lr 0.123" in other.command
     assert "--local.lr" not in spec.command
 
