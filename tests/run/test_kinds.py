@@ -69,7 +69,9 @@ def test_a_network_is_built_on_the_kinds_it_reads_and_refused_on_others(tiny, ki
             build_run(record, "fedavg", 0)
         return
     built = build_run(record, "fedavg", 0)
-    batch = next(iter(built.groups["test"].values())).take(torch.arange(1 if kind == "graph" else 2))
+    batch = next(iter(built.groups["test"].values())).take(
+        torch.arange(1 if kind == "graph" else 2)
+    )
     scores = built.method.model.logits(built.method.model.params, batch, {})
     assert scores.shape == (*batch["y"].shape, 3)
     assert built.texts == (kind == "text")

@@ -51,7 +51,7 @@ def check_batch_rows(z: Tensor) -> None:
         raise ValueError(
             "a norm over the rows of a batch needs more than 1 value per channel, but got one row; "
             "give 2 rows or more at a time (in training local.batch), or fix the statistics for "
-            "use (leave calibrate on; net.statistics='recompute')"
+            "use (leave calibrate on; statistics='recompute' of the network)"
         )
 
 
