@@ -120,6 +120,40 @@ def test_bare_import_brings_little():
     assert len(ours) <= 190
 
 
+SLOW = ("sympy", "matplotlib", "scipy", "sklearn", "pyarrow", "optuna", "numpy.polynomial")
+"""Modules that no answer of the command line needs, and that take longer than all of ours."""
+
+
+@pytest.mark.parametrize("words", [["list"], ["run", "quickstart", "--help"], ["run", "--help"]])
+def test_an_answer_of_the_command_line_brings_no_slow_module(words):
+    """Modules are counted, not seconds: ``python -m benchmarks.startup`` prints those."""
+    code = f"""
+        import contextlib, io, json, sys
+        import torch
+        before = set(sys.modules)
+        from moiety.run.cli import main
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+            main({words})
+        print(json.dumps(sorted(set(sys.modules) - before)))
+    """
+    brought = json.loads(fresh(code))
+    assert not [name for name in brought if name.startswith((*SLOW, "torch.distributed."))]
+    assert ("tyro" in brought) == (words == ["run", "quickstart", "--help"])
+    assert len(brought) <= 300
+
+
+def test_names_and_rooms_of_the_package_are_there_when_asked_for():
+    code = """
+        import moiety
+        assert all(getattr(moiety, name) is not None for name in moiety.__all__)
+        import moiety.engine.pool as pool
+        assert moiety.engine.pool is pool and moiety.report.write_report
+        names = [name for some in moiety.ROOMS.values() for name in some]
+        print(sorted(names) == sorted(moiety.__all__))
+    """
+    assert fresh(code) == "True"
+
+
 def test_the_package_is_typed():
     assert (ROOT / "py.typed").exists()
     assert importlib.util.find_spec("moiety") is not None

@@ -34,7 +34,6 @@ from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
 from moiety.rounds.cohort import FixedCohort
 from moiety.rounds.synchronous import play_round
-from moiety.solve.score import TopScores
 from moiety.solve.sgd import LocalSGD
 from moiety.tasks.objectives import NodeCrossEntropy, Proximal
 
@@ -367,7 +366,7 @@ class Remembering:
 
     inner: LocalSGD
     keeps_memory: bool = True
-    keeps_start: bool = False
+    needs_origin: bool = False
     uses_batch_statistics: bool = False
     stackable: bool = False
     needs_statistics: bool = False
@@ -382,9 +381,6 @@ class Remembering:
     def start(self, job, memory, /):
         return {**self.inner.start(job, {}), "seen": memory}
 
-    def step(self, carry, batch, lr, role, /):
-        return self.inner.step(carry, batch, lr, role)
-
     def loss(self, params, carry, batch, role, /):
         return self.inner.loss(params, carry, batch, role)
 
@@ -397,8 +393,8 @@ class Remembering:
     def statistics(self, carry, batch, role, /):
         return self.inner.statistics(carry, batch, role)
 
-    def finish(self, job, carry, statistics, /):
-        done = self.inner.finish(job, carry, statistics)
+    def finish(self, job, plan, carry, statistics, /):
+        done = self.inner.finish(job, plan, carry, statistics)
         return replace(done, memory={"seen": {"rounds": torch.ones(1)}})
 
 
@@ -409,8 +405,6 @@ def test_a_solver_with_memory_of_its_own_is_not_played_in_blocks():
     with pytest.raises(ValueError, match="leaves memory with workers"):
         check_partitioned(replace(method, solve=Remembering(method.solve)))
     check_partitioned(replace(method, solve=Remembering(method.solve, keeps_memory=False)))
-    with pytest.raises(ValueError, match="TopScores does not say what it keeps"):
-        check_partitioned(replace(method, solve=TopScores(method.model, 1)))
 
 
 def test_blocks_written_by_two_ranks_go_on_with_one_and_with_three(spawned, tmp_path):

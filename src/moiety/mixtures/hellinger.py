@@ -10,14 +10,14 @@ of parameters: what is far above that did not come from such rows.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.logit import Array, log_softmax, log_sum_exp
 from moiety.mixtures.model import Mixture, gate_proba
 
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
-WEIGHTS = WEIGHTS / WEIGHTS.sum()
 LARGEST_LOG_RATIO = 700.0  # a log ratio beyond which its exponential overflows
 
 
@@ -45,11 +45,19 @@ def class_proba(mixture: Mixture[CategoricalExperts], x_SD: Array) -> Array:
     return np.einsum("sk,skg->sg", gate_proba(mixture, x_SD), probs)
 
 
+@functools.cache
+def find_nodes() -> tuple[Array, Array]:
+    """Find five nodes and their weights for a mean over a normal distribution."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(5)  # numpy imports this when asked for it
+    return nodes, weights / weights.sum()
+
+
 def place_quadrature_points(mixture: Mixture[GaussianExperts], x_SD: Array) -> tuple[Array, Array]:
     """Give the points of Gauss and Hermite of all experts and their shares, both [S, P]."""
-    spread = np.sqrt(mixture.experts.variances)[:, None] * NODES
+    nodes, weights = find_nodes()
+    spread = np.sqrt(mixture.experts.variances)[:, None] * nodes
     y_SKP = mixture.experts.lines(x_SD)[:, :, None] + spread
-    share_SKP = gate_proba(mixture, x_SD)[:, :, None] * WEIGHTS
+    share_SKP = gate_proba(mixture, x_SD)[:, :, None] * weights
     return y_SKP.reshape(len(x_SD), -1), share_SKP.reshape(len(x_SD), -1)
 
 

@@ -79,10 +79,10 @@ def build_run(record: Federation, method: str, seed: int) -> RunInputs:
         check_blocks(record)
     base = prepare_seed_data(record, seed)
     places, common = prepare_common(record, base, method, seed)
+    workers = min(record.participation.size, len(places.train))
     net = (
         outline_network(record, base, seed) if in_blocks else make_seed_network(record, base, seed)
     )
-    workers = min(record.participation.size, len(places.train))
     task = Task(
         model=net,
         local=record.local,

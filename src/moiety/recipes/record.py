@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from moiety.core.checkpoints import CheckpointPolicy
 from moiety.methods.task import LocalTraining
@@ -148,7 +146,7 @@ class Federation:
     local: LocalTraining = field(default_factory=LocalTraining)
     checkpoint: CheckpointPolicy = field(default_factory=CheckpointPolicy)
     schedule: Schedule = field(default_factory=Schedule)
-    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+    options: Options = field(default_factory=Options)
 
 
 def list_read(record: Federation) -> Collection[str]:

@@ -54,7 +54,7 @@ def start_group(
     names = [
         (method, record.seed + place) for place in range(record.seeds) for method in record.methods
     ]
-    # A choice that does not fit ends here, before the first run.
+    # A choice that does not fit, or other data at a rank, ends here, before the first run.
     first = {method: resolve_run(recipe, record, method, record.seed) for method in record.methods}
     if len(names) == 1:
         begin_run(*first[record.methods[0]], folder, ranks)

@@ -20,12 +20,6 @@ from moiety.recipes.record import Federation
 from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import CohortRule
 from moiety.rounds.staged import stage_rounds
-from moiety.run.blocks import (
-    BlockCheckpoints,
-    BlockEvaluation,
-    leave_check_to_saving,
-    write_block_model,
-)
 from moiety.run.cohort import choose_cohort_rule
 from moiety.run.loop import CHECKPOINTS, Run, execute_run
 from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
@@ -105,6 +99,13 @@ def make_whole_run(
 
 def make_block_run(spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks) -> Run[Shards]:
     """Put together a run in blocks."""
+    from moiety.run.blocks import (  # torch's distributed checkpoints: slow, and for blocks alone
+        BlockCheckpoints,
+        BlockEvaluation,
+        leave_check_to_saving,
+        write_block_model,
+    )
+
     record, kept = spec.record, folder / CHECKPOINTS
     rounds = BlockRounds(
         built.method,

@@ -9,8 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass, replace
 from typing import Annotated, Any, TypeVar
 
-import tyro
-
 from moiety.recipes.fields import FLAT, override_fields, to_plain
 
 T = TypeVar("T")
@@ -38,6 +36,10 @@ def parse_words(
         default: a record of this kind, or None where some fields must be given.
         shown: methods and networks whose options are offered.
     """
+    if not words and default is not None:
+        return default
+    import tyro  # slow, and where nothing is said there is nothing to parse
+
     shape = make_shape(kind, default, shown)
     said = tyro.cli(shape, args=list(words), prog=f"moiety {prog}", description=about)
     return read_shape(kind, default, said)
@@ -48,6 +50,8 @@ def make_shape(kind: type, default: Any, shown: Collection[str]) -> type:
 
     Of the field named ``options``, the records of ``shown`` stand beside the other fields.
     """
+    import tyro
+
     hints, told = typing.get_type_hints(kind, include_extras=True), read_argument_help(kind)
     entries: list[tuple[str, Any, Any]] = []
     for item in fields(kind):
@@ -67,6 +71,8 @@ def make_group(
     name: str, value: Any, shown: Collection[str], marks: Sequence[Any]
 ) -> tuple[str, Any, Any]:
     """Make the entry of a record within a record; its help is the first line of its own."""
+    import tyro
+
     kind = type(value)
     shape, summary = make_shape(kind, value, shown), tyro.conf.arg(help=read_summary(kind))
     hint: Any = Annotated[shape, summary]

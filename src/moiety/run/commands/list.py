@@ -42,7 +42,7 @@ def list_catalogue() -> Mapping[str, Mapping[str, str]]:
 def do_list(words: Sequence[str]) -> int:
     """List."""
     about = "List methods, recipes, engines, networks (--net) and data sets."
-    said = parse_words(ListArguments, words, prog="list", about=about)
+    said = parse_words(ListArguments, words, prog="list", about=about, default=ListArguments())
     found = list_catalogue()
     if said.json:
         echo_json(found)
