@@ -13,6 +13,7 @@ from moiety.run.echo import echo, echo_warning
 COMMANDS: Mapping[str, str] = {
     "run": "play a recipe",
     "plan": "say what a recipe would cost, and which method to choose",
+    "profile": "play a few rounds and say where their seconds go",
     "sweep": "try values of fields and choose by validation accuracy",
     "resume": "go on with a run that stopped",
     "list": "list methods, recipes, engines, networks and data sets",

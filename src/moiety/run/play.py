@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from moiety.blocks.partitioned import BlockRounds
 from moiety.blocks.shards import Shards
 from moiety.core.checkpoints import list_checkpoints
+from moiety.core.ledger import Round
 from moiety.core.protocols import Engine
 from moiety.core.state import State
 from moiety.core.types import Params
@@ -21,7 +25,7 @@ from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import CohortRule
 from moiety.rounds.staged import stage_rounds
 from moiety.run.cohort import choose_cohort_rule
-from moiety.run.loop import CHECKPOINTS, Run, execute_run
+from moiety.run.loop import CHECKPOINTS, Run, S, execute_run
 from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
 from moiety.run.spec import RunSpec, make_recipe_start
 from moiety.run.watch import Progress, make_event_writers
@@ -65,6 +69,38 @@ def play_run(
         execute_run(make_whole_run(spec, built, folder, engine, ranks), folder, watch, at)
     finally:
         engine.close()
+
+
+def measure_rounds(spec: RunSpec, built: RunInputs, ranks: Ranks, count: int) -> list[Round]:
+    """Play the first rounds of a run and give what its ledger would say; nothing is written."""
+    if not built.rounds:
+        raise ValueError(f"{spec.method} plays no rounds; choose a method that trains")
+    with tempfile.TemporaryDirectory() as empty:
+        return measure_in_folder(spec, built, ranks, count, Path(empty))
+
+
+def measure_in_folder(
+    spec: RunSpec, built: RunInputs, ranks: Ranks, count: int, nowhere: Path
+) -> list[Round]:
+    """Play the first rounds of a run whose folder is empty, and stays so."""
+    if spec.record.engine in BLOCK_ENGINES:
+        return advance_rounds(make_block_run(spec, built, nowhere, ranks), built.rounds, count)
+    engine = make_engine(spec.record.engine, built.open)
+    try:
+        run = make_whole_run(spec, built, nowhere, engine, ranks)
+        return advance_rounds(run, built.rounds, count)
+    finally:
+        engine.close()
+
+
+def advance_rounds(run: Run[S], limit: int, count: int) -> list[Round]:
+    """Play some rounds of a run, from its beginning."""
+    state, found = run.checkpoints.restore(None).state, []
+    for _ in range(min(limit, count)):
+        state, entry = run.rounds.advance(state)
+        sent = int(run.ranks.total(torch.tensor(entry.sent_bytes)))
+        found.append(replace(entry, sent_bytes=sent))
+    return found
 
 
 def make_whole_run(
