@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from moiety.blocks.partitioned import check_partitioned
+from moiety.core.errors import UnknownNameError
 from moiety.core.protocols import Method
 from moiety.core.rows import CALIBRATION_ROWS, OpenRows, Rows, TransformedRows, sample_rows
 from moiety.core.stage import Stage
@@ -103,7 +104,7 @@ def read_data(name: str, target: str) -> Dataset:
         return datasets.load_dataset(name)
     if Path(name).exists() or Path(name).suffix or "/" in name:
         return files.read_file(Path(name), target=target or None)
-    raise ValueError(
+    raise UnknownNameError(
         f"no data set or file {name!r}{suggest_names(name, datasets.DATASETS)} Files are CSV, "
         "Parquet, npz or a folder of images"
     )
@@ -191,7 +192,9 @@ def build_run(record: Federation, method: str, seed: int) -> RunInputs:
         ValueError: for a choice that does not fit, with the value and the remedy.
     """
     if method not in METHODS and method != REFERENCE:
-        raise ValueError(f"unknown method {method!r}{suggest_names(method, [*METHODS, REFERENCE])}")
+        raise UnknownNameError(
+            f"unknown method {method!r}{suggest_names(method, [*METHODS, REFERENCE])}"
+        )
     parted = record.engine in BLOCK_ENGINES
     base = prepare_blocks(record, method, seed) if parted else prepare_seed_data(record, seed)
     if method in ("ddome", REFERENCE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from moiety.core.errors import UnknownNameError
 from moiety.data.dataset import Dataset
 from moiety.models.networks import NETWORKS
 from moiety.recipes.fields import suggest_names
@@ -24,7 +25,7 @@ def reads_texts(name: str) -> bool:
 def check_network(name: str) -> None:
     """Refuse a network that is not there."""
     if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}{suggest_names(name, NETWORKS)}")
+        raise UnknownNameError(f"unknown network {name!r}{suggest_names(name, NETWORKS)}")
 
 
 def check_reads(name: str, data: Dataset) -> None:
