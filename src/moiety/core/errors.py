@@ -52,6 +52,10 @@ class UsageError(RunError):
     """The command line names something that does not exist; exit code 2."""
 
 
+class UnknownNameError(UsageError, ValueError):
+    """A value names something that does not exist, wherever it is found out."""
+
+
 def explain_os_error(error: OSError) -> str:
     """Say what is wrong with a file and, where it is known, what to do.
 

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 import torch
 import torch.nn.functional as F
 
+from moiety.core.errors import UnknownNameError
 from moiety.core.streams import stream
 from moiety.data import cache, texts
 from moiety.data.dataset import Dataset
@@ -140,5 +141,7 @@ def load_dataset(name: str) -> Dataset:
     if name not in DATASETS:
         near = get_close_matches(name, DATASETS, n=3, cutoff=0.4)
         hint = f"nearest: {', '.join(near)}. " if near else ""
-        raise ValueError(f"unknown data set {name!r}; {hint}Known: {', '.join(sorted(DATASETS))}")
+        raise UnknownNameError(
+            f"unknown data set {name!r}; {hint}Known: {', '.join(sorted(DATASETS))}"
+        )
     return DATASETS[name].load()

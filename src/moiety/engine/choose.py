@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from difflib import get_close_matches
 
+from moiety.core.errors import UnknownNameError
 from moiety.core.protocols import Engine, Method
 from moiety.core.rows import OpenRows
 from moiety.core.solver import Descent
@@ -92,5 +93,5 @@ def make_engine(
     if name not in ENGINE_CLASSES:
         near = get_close_matches(name, ENGINE_CLASSES, n=3, cutoff=0) or list(ENGINE_CLASSES)
         auto = "; 'auto' is resolved by choose(method, device, workers)" if name == "auto" else ""
-        raise ValueError(f"no engine {name!r}; the nearest names are {', '.join(near)}{auto}")
+        raise UnknownNameError(f"no engine {name!r}; the nearest names are {', '.join(near)}{auto}")
     return ENGINE_CLASSES[name](open_rows, {} if memory is None else memory)

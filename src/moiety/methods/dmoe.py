@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Generator
 
+from moiety.core.errors import UnknownNameError
 from moiety.core.protocols import Method
 from moiety.core.rows import TableRows
 from moiety.core.streams import hash_address
@@ -115,7 +116,7 @@ def check_dmoe(task: Task, experts: int, starts: int, gate: str, support: int) -
     if min(experts, starts, support) < 1:
         raise ValueError(f"{experts=}, {starts=}, {support=}; each must be at least 1")
     if gate not in REDUCED_GATES:
-        raise ValueError(f"gate {gate!r}; choose one of {REDUCED_GATES}")
+        raise UnknownNameError(f"gate {gate!r}; choose one of {REDUCED_GATES}")
 
 
 def demo(rng: Generator) -> Demo:

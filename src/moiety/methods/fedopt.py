@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import Generator
 
+from moiety.core.errors import UnknownNameError
 from moiety.core.protocols import Method
 from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.fedavg import fedavg
@@ -41,7 +42,7 @@ def fedopt(
         "nesterov": Momentum(server_lr, nesterov=True),
     }
     if server not in pulls:
-        raise ValueError(f"server optimiser {server!r}; choose one of {sorted(pulls)}")
+        raise UnknownNameError(f"server optimiser {server!r}; choose one of {sorted(pulls)}")
     return replace(fedavg(task), name="fedopt", server=PseudoGradientServer(pulls[server]))
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Generator
 
 from moiety.core.axes import read_axis_lengths
+from moiety.core.errors import UnknownNameError
 from moiety.core.protocols import Method, skip_calibration
 from moiety.core.streams import stream
 from moiety.methods.demo import Demo, make_similar_workers
@@ -52,7 +53,7 @@ def choose_assignment(name: str, keep: float) -> Assignment:
     if name in KEEPING_ASSIGNMENTS:
         return KEEPING_ASSIGNMENTS[name](keep)
     if name not in FAIR_ASSIGNMENTS:
-        raise ValueError(
+        raise UnknownNameError(
             f"ist.assignment={name!r}; choose one of {(*FAIR_ASSIGNMENTS, *KEEPING_ASSIGNMENTS)}"
         )
     if keep:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from moiety.core.errors import UnknownNameError
 from moiety.core.protocols import Calibratable, Calibrate, Merge, skip_calibration
 from moiety.core.rows import Rows
 from moiety.core.types import Params
@@ -95,7 +96,7 @@ class LocalTraining:
                 f"local.floor={self.floor}, local.drops={self.drops}; choose shares from 0 to 1"
             )
         if self.optimizer_state not in OPTIMIZER_STATES:
-            raise ValueError(
+            raise UnknownNameError(
                 f"local.optimizer_state={self.optimizer_state!r}; choose one of {OPTIMIZER_STATES}"
             )
         self.make_rule()
@@ -108,7 +109,9 @@ class LocalTraining:
         if self.optimizer in ("adam", "adamw"):
             decoupled = self.optimizer == "adamw"
             return Adam(self.lr, self.betas, weight_decay=self.weight_decay, decoupled=decoupled)
-        raise ValueError(f"local.optimizer={self.optimizer!r}; choose 'sgd', 'adam' or 'adamw'")
+        raise UnknownNameError(
+            f"local.optimizer={self.optimizer!r}; choose 'sgd', 'adam' or 'adamw'"
+        )
 
     def make_lr_schedule(self, rounds: int) -> RateSchedule:
         """Build the schedule."""
@@ -118,7 +121,7 @@ class LocalTraining:
             return CosineRate(rounds, self.warmup, self.floor)
         if self.lr_schedule == "steps":
             return SteppedRate(tuple(rounds * share for share in self.drops))
-        raise ValueError(
+        raise UnknownNameError(
             f"local.lr_schedule={self.lr_schedule!r}; choose 'constant', 'cosine' or 'steps'"
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from moiety.core.errors import UnknownNameError
 from moiety.core.rows import Rows, TableRows
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.data.partition import count_labels
@@ -140,7 +141,7 @@ def read_rows(record: Federation) -> tuple[DataKind, Dataset]:
 def check_network(name: str) -> None:
     """Refuse a network that is not there."""
     if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}{suggest_names(name, NETWORKS)}")
+        raise UnknownNameError(f"unknown network {name!r}{suggest_names(name, NETWORKS)}")
 
 
 def check_reads(name: str, kind: DataKind, data: Dataset) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, field, make_dataclass, replace
 from typing import Any
 
+from moiety.core.errors import UnknownNameError
 from moiety.core.protocols import Method
 from moiety.core.stage import Stage
 from moiety.core.streams import stream
@@ -83,7 +84,7 @@ def find_method(name: str) -> MethodEntry:
         ValueError: for one that is not there, with the nearest names.
     """
     if name not in PLAYED:
-        raise ValueError(f"unknown method {name!r}{suggest_names(name, PLAYED)}")
+        raise UnknownNameError(f"unknown method {name!r}{suggest_names(name, PLAYED)}")
     return PLAYED[name]
 
 

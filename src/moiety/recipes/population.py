@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from moiety.core.errors import UnknownNameError
 from moiety.core.streams import stream
 from moiety.data import partition
 from moiety.data.dataset import Dataset, divide_rows
@@ -47,7 +48,7 @@ def make_partition(data: Dataset, population: Population, seed: int) -> Partitio
         ValueError: if the data cannot be dealt so; says which number to change.
     """
     if population.scheme not in SCHEMES:
-        raise ValueError(f"population scheme {population.scheme!r}; choose one of {SCHEMES}")
+        raise UnknownNameError(f"population scheme {population.scheme!r}; choose one of {SCHEMES}")
     if not 0 < population.test < 1:
         raise ValueError(f"population.test={population.test}; choose a share between 0 and 1")
     if population.scheme == "all" and (population.unseen or not population.shared_test):

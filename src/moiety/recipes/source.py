@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from moiety.core.errors import UnknownNameError
 from moiety.data import datasets, files
 from moiety.data.dataset import Dataset
 from moiety.recipes.fields import suggest_names
@@ -18,7 +19,7 @@ def read_data(name: str, target: str) -> Dataset:
         return datasets.load_dataset(name)
     if Path(name).exists() or Path(name).suffix or "/" in name:
         return files.read_file(Path(name), target=target or None)
-    raise ValueError(
+    raise UnknownNameError(
         f"no data set or file {name!r}{suggest_names(name, datasets.DATASETS)} Files are CSV, "
         "Parquet, npz or a folder of images"
     )

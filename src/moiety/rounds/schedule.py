@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from moiety.core.errors import UnknownNameError
 from moiety.core.state import Job
 from moiety.core.streams import stream
 
@@ -172,7 +173,7 @@ class Schedule:
         """
         check_speeds(self.speeds)
         if self.kind not in SCHEDULE_KINDS:
-            raise ValueError(f"schedule.kind={self.kind!r}; choose one of {SCHEDULE_KINDS}")
+            raise UnknownNameError(f"schedule.kind={self.kind!r}; choose one of {SCHEDULE_KINDS}")
         if self.kind == "buffered" and not 1 <= self.size <= concurrency:
             raise ValueError(
                 f"schedule.size={self.size} replies a commit of {concurrency} workers at a time "
@@ -180,7 +181,9 @@ class Schedule:
                 "(participation.size)"
             )
         if self.staleness not in STALENESS:
-            raise ValueError(f"schedule.staleness={self.staleness!r}; choose one of {[*STALENESS]}")
+            raise UnknownNameError(
+                f"schedule.staleness={self.staleness!r}; choose one of {[*STALENESS]}"
+            )
         above, least = (self.window, self.rate), (self.power, self.patience)
         if not all(0 < one < math.inf for one in above) or not all(
             0 <= one < math.inf for one in least
@@ -196,7 +199,7 @@ def check_speeds(speeds: Speeds) -> None:
     """Refuse a distribution that is none."""
     values, pair = speeds.values, speeds.kind in ("uniform", "lognormal")
     if speeds.kind not in SECONDS:
-        raise ValueError(f"schedule.speeds.kind={speeds.kind!r}; choose one of {[*SECONDS]}")
+        raise UnknownNameError(f"schedule.speeds.kind={speeds.kind!r}; choose one of {[*SECONDS]}")
     if pair and len(values) != 2:
         raise ValueError(
             f"schedule.speeds.values={values}, but {speeds.kind!r} takes two: lowest and highest "

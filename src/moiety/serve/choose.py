@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.axes import Part
+from moiety.core.errors import UnknownNameError
 from moiety.core.protocols import Kept, Model
 from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Batch, Params
@@ -59,7 +60,7 @@ class Routed:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ValueError(f"serving mode {self.mode!r}; choose one of {MODES}")
+            raise UnknownNameError(f"serving mode {self.mode!r}; choose one of {MODES}")
 
     def config(self) -> dict[str, Any]:
         """Say how to build this again."""

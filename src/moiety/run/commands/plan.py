@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from moiety.core.errors import UsageError
+from moiety.core.errors import UnknownNameError, UsageError
 from moiety.ops.text import align_columns
 from moiety.plan.choice import Choice, choose_method, explain_cost_source
 from moiety.plan.costs import Forecast, Setting, forecast_round, forecast_traffic, list_baselines
@@ -143,6 +143,8 @@ def forecast_methods(plan: AbstractRun, setting: Setting) -> MethodForecasts:
     for name in dict.fromkeys((*list_baselines(plan), *plan.record.methods)):
         try:
             found[name] = forecast_round(name, plan, setting)
+        except UnknownNameError:
+            raise
         except ValueError as error:
             silent[name] = str(error)
             traffic = forecast_traffic(name, plan, setting)
