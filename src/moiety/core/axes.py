@@ -69,6 +69,8 @@ def find_positions(entry: Along, kept: Tensor, length: int) -> Tensor:
 
 def find_cuts(axes: Axes, part: Part, name: str, tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Give each dim of a whole parameter that a part cuts, with the positions it keeps."""
+    if not part.axes:  # most often: a whole, asked for every parameter of every worker
+        return
     for dim, raw in enumerate(axes.get(name, ())):
         entry = expand_entry(raw)
         if entry is not None and entry.axis in part.axes:

@@ -183,7 +183,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """Number of steps."""
-        return len(self.lr)
+        return self.lr.shape[0]  # the len of a tensor is slow
 
 
 def make_empty_plan() -> Plan:

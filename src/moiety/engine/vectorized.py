@@ -43,9 +43,9 @@ class StackedJob:
 
 def map_nested(function: Callable[..., Any], *trees: Any) -> Any:
     """Apply a function to the tensors of mappings nested alike."""
-    if isinstance(trees[0], Mapping):
-        return {key: map_nested(function, *(tree[key] for tree in trees)) for key in trees[0]}
-    return function(*trees)
+    if isinstance(trees[0], Tensor):  # asked first: an abstract Mapping is slow to recognise
+        return function(*trees)
+    return {key: map_nested(function, *[tree[key] for tree in trees]) for key in trees[0]}
 
 
 def stack_tensors(*tensors: Tensor) -> Tensor:
@@ -55,9 +55,9 @@ def stack_tensors(*tensors: Tensor) -> Tensor:
 
 def describe_shapes(tree: Any) -> Any:
     """Describe mappings nested at will by names, shapes and types, hashably."""
-    if isinstance(tree, Mapping):
-        return tuple((key, describe_shapes(value)) for key, value in tree.items())
-    return tuple(tree.shape), tree.dtype
+    if isinstance(tree, Tensor):
+        return tree.shape, tree.dtype
+    return tuple([(key, describe_shapes(value)) for key, value in tree.items()])
 
 
 @dataclass
@@ -226,7 +226,7 @@ def select_worker(tree: Any, place: int) -> Any:
     """Take one worker's tensors out of unbound ones."""
     if isinstance(tree, Mapping):
         return {key: select_worker(value, place) for key, value in tree.items()}
-    return tree[place]
+    return tree[place]  # a tuple of what was unbound
 
 
 @dataclass(frozen=True)
