@@ -138,8 +138,8 @@ def test_an_answer_of_the_command_line_brings_no_slow_module(words):
     """
     brought = json.loads(fresh(code))
     assert not [name for name in brought if name.startswith((*SLOW, "torch.distributed."))]
-    assert ("tyro" in brought) == (words == ["run", "quickstart", "--help"])
-    assert len(brought) <= 300
+    assert "tyro" not in brought or words[0] == "run"  # a list has nothing to parse
+    assert len([name for name in brought if name.split(".")[0] != "moiety"]) <= 120
 
 
 def test_names_and_rooms_of_the_package_are_there_when_asked_for():
