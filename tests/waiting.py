@@ -14,3 +14,10 @@ def wait_until(happened: Callable[[], object], what: str = "the event") -> None:
         if time.monotonic() > end:
             raise AssertionError(f"waited {LAST_S:.0f} s for {what}")
         time.sleep(0.002)
+
+
+def keep_busy(seconds: float) -> None:
+    """Compute in Python for some seconds, as a worker does that takes long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass

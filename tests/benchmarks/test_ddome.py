@@ -24,9 +24,8 @@ from benchmarks.gates import Book, Gate
 from benchmarks.trial import Trial, owners, played
 from moiety.core.streams import stream
 from moiety.methods import METHODS
-from moiety.recipes import RECIPES
 from moiety.recipes.options import REFERENCE
-from moiety.run.commands.arguments import parse_words
+from moiety.run.commands.recipe import parse_recipe
 from moiety.run.commands.run import RunArguments
 
 SMALL = {
@@ -134,8 +133,8 @@ def test_the_command_of_a_trial_gives_its_record(name):
     trial = ALL[name]
     words = shlex.split(trial.command)
     assert words[:3] == ["moiety", "run", trial.recipe]
-    default = RunArguments(RECIPES[trial.recipe].record)
-    said = parse_words(RunArguments, words[3:], prog="run", about="", default=default)
+    name, said = parse_recipe(words[2:], "run", "", RunArguments)
+    assert name == trial.recipe
     assert said.record == replace(trial.record, methods=(trial.method,))
 
 

@@ -136,7 +136,7 @@ FRESH = (
     ),
     Mutant(
         "recipes", "pixels that hardly vary are stretched without bound", "recipes/scaling.py",
-        "clamp_min(0.1 * float(scale.std.max()))", "clamp_min(0.0)",
+        "clamp_min(0.1 * float(found.std.max()))", "clamp_min(0.0)",
         "hand/test_runs.py::test_pixels_that_hardly_vary_are_held_to_a_tenth_of_the_largest_spread",
     ),
     Mutant(
@@ -145,7 +145,7 @@ FRESH = (
         "run/test_population.py::test_one_test_for_all",
     ),
     Mutant(
-        "recipes", "data with other labels pass for the same", "recipes/scaling.py",
+        "recipes", "data with other labels pass for the same", "recipes/source.py",
         "for column in (data.x, data.y, edges)", "for column in (data.x, edges)",
         "hand/test_runs.py::test_data_are_told_apart_by_rows_and_by_labels",
     ),

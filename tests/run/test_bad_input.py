@@ -19,6 +19,14 @@ from moiety.serve.predictor import CONFIG, MODEL
 ENGINES = ("serial", "vectorized", "pool")
 
 
+def fit_words(small, words):
+    """Leave out the options of the perceptron where another network is named."""
+    if "--net" not in words:
+        return small
+    place = small.index("--mlp.hidden")
+    return [*small[:place], *small[place + 2 :]]
+
+
 def give(rows_of_one):
     """Change the rows of worker 3 behind the reader's back."""
 
@@ -101,14 +109,14 @@ def test_a_batch_larger_than_the_data_is_all_the_data(lab, tiny, tensors, engine
 
 
 def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
-    said = moiety("run", "yours", *small, "--ddome.k", 4, "--out", "mine")
+    said = moiety("run", "yours", *small, "--ddome.experts", 3, "--ddome.k", 4,
+                  "--out", "mine")  # fmt: skip
     assert said.code == 1
     assert "k=4 experts per worker, but the model has 3; choose fewer" in said.err
     assert not (tmp_path / "mine").exists()  # FedAvg, the first of the two, did not start either
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["--population.scheme", "lables"], "'lables'"),
     (["--population.workers", "1"], "workers=1 with anchors=2"),
     (["--population.unseen", "50"], "choose fewer"),
     (["--population.public", "0.9"], "choose smaller shares"),
@@ -116,10 +124,6 @@ def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
     (["--population.scheme", "natural"], "no natural workers"),
     (["--population.scheme", "iid", "--population.workers", "5000"], "choose fewer workers"),
     (["--net", "cnn"], "network 'cnn' reads images, but the data are table"),
-    (["--net", "tree"], "unknown network 'tree'"),
-    (["--local.optimizer", "sgdd"], "'sgdd'; choose 'sgd', 'adam' or 'adamw'"),
-    (["--local.lr-schedule", "cosin"], "'cosin'; choose 'constant', 'cosine' or 'steps'"),
-    (["--ddome.serve", "top2"], "'top2'"),
     (["--checkpoint.every", "0"], "both must be >= 1"),
     (["--participation.size", "0", "--participation.anchors", "-1"],
      "participation.size=0; choose at least 1"),
@@ -130,15 +134,33 @@ def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
     (["--common.target-accuracy", "nan"], "common.target_accuracy=nan; choose an accuracy"),
 ])  # fmt: skip
 def test_choices_that_do_not_fit(moiety, small, words, said):
-    found = moiety("run", "yours", *small, "--methods", "ddome", *words, "--out", "mine")
+    found = moiety("run", "yours", *fit_words(small, words), "--methods", "ddome", *words,
+                   "--out", "mine")  # fmt: skip
     assert found.code == 1
     assert said in found.err
     assert "Traceback" not in found.err
 
 
+@pytest.mark.parametrize(("words", "said"), [
+    (["--population.scheme", "lables"], "'lables'"),
+    (["--net", "tree"], "unknown network 'tree'"),
+    (["--local.optimizer", "sgdd"], "'sgdd'; choose 'sgd', 'adam' or 'adamw'"),
+    (["--local.lr-schedule", "cosin"], "'cosin'; choose 'constant', 'cosine' or 'steps'"),
+    (["--ddome.serve", "top2"], "'top2'"),
+    (["--local.optimizer-state", "foo"], "local.optimizer_state='foo'; choose one of"),
+])  # fmt: skip
+def test_values_that_name_nothing_are_wrong_usage(moiety, small, tmp_path, words, said):
+    found = moiety("run", "yours", *fit_words(small, words), "--methods", "ddome", *words,
+                   "--out", "mine")  # fmt: skip
+    assert found.code == 2
+    assert said in found.err
+    assert not (tmp_path / "mine").exists()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_batches_of_one_row_for_a_network_with_norms(moiety, small, engine):
     """Its rows see each other: of one there are no statistics."""
+    small = fit_words(small, ["--net"])
     found = moiety("run", "yours", *small, "--methods", "fedavg", "--net", "normed",
                    "--population.public", 0, "--population.anchors", 0,
                    "--participation.anchors", -1, "--local.batch", 1, "--engine", engine,
@@ -149,6 +171,7 @@ def test_batches_of_one_row_for_a_network_with_norms(moiety, small, engine):
 
 
 def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_path, table):
+    small = fit_words(small, ["--net"])
     words = (
         *("run", "yours", *small, "--methods", "ist", "--net", "normed", "--rounds", 1),
         *("--population.public", 0, "--population.anchors", 0, "--participation.anchors", -1),
@@ -168,7 +191,7 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
 
 @pytest.mark.parametrize(("words", "said"), [
     (["--local.optimizer-state", "keep"], "use local.optimizer_state='reset' or 'send'"),
-    (["--normed.hidden", "3"], "axis 'h1': an axis of 3 cannot be dealt to 4 workers; widen"),
+    (["--mlp.hidden", "3"], "axis 'h1': an axis of 3 cannot be dealt to 4 workers; widen"),
     (["--ist.keep", "0.5"],
      "ist.keep=0.5, but ist.assignment='round_robin' gives fair shares; leave keep at 0"),
     (["--methods", "gist"], "use a graph network (--net gcn or sage"),
@@ -182,10 +205,6 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
     (["--methods", "diloco", "--diloco.server-momentum", "1.5"], "momentum=1.5; choose a finite"),
     (["--methods", "fedopt", "--fedopt.server-lr", "nan"], "the server's lr=nan"),
     (["--methods", "fedprox", "--fedprox.mu", "nan"], "mu=nan would push"),
-    (["--methods", "diloco", "--local.optimizer-state", "foo"],
-     "local.optimizer_state='foo'; choose one of"),
-    (["--methods", "data_parallel", "--local.optimizer-state", "foo"],
-     "local.optimizer_state='foo'; choose one"),
     (["--participation.chance", "2"],
      "participation.chance=2.0; choose a chance above 0 and at most 1"),
     (["--participation.chance", "0"],
@@ -205,7 +224,8 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
      "320 rows to deal in all, but 5002 workers (population.workers=5000, unseen=2) need 1 each"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_is_written(moiety, small, tmp_path, words, said):
-    found = moiety("run", "yours", *small, "--methods", "ist", *words, "--out", "mine")
+    found = moiety("run", "yours", *fit_words(small, words), "--methods", "ist", *words,
+                   "--out", "mine")  # fmt: skip
     assert found.code == 1
     assert said in found.err
     assert not (tmp_path / "mine").exists()

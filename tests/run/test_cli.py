@@ -139,6 +139,7 @@ def test_a_toml_file_with_mistakes(moiety, tmp_path, text, said):
     (["run", "yours", "--methods"], "at least one"),
     (["run", "yours", "--config"], "--config needs a TOML file"),
     (["run", "yours", "--config", "no.toml"], "no.toml"),
+    (["run", "yours", "--data", "digist"], "did you mean 'digits'"),
     (["predict", "somewhere"], "--data"),
     (["personalize", "somewhere", "--data", "x.npz"], "--out"),
     (["sweep", "yours", "--methods", "fedavg"], "--try"),
@@ -165,7 +166,6 @@ def test_wrong_usage_exits_2_and_writes_nothing(moiety, tmp_path, words, said):
     (["report", "."], ". is no run"),
     (["resume", "."], ". is no run"),
     (["run", "yours", "--data", "no.csv"], "no.csv does not exist"),
-    (["run", "yours", "--data", "digist"], "did you mean 'digits'"),
     (["run", "yours", "--device", "cuda:99"], "cuda:99"),
 ])  # fmt: skip
 def test_what_is_not_there_exits_1_and_writes_nothing(moiety, tmp_path, words, said):

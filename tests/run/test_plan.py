@@ -107,10 +107,10 @@ def test_measured_speed_is_the_default_and_json_has_all(moiety, table):
     assert told["setting"]["flops"] == 0.0
     assert set(told["methods"]) == {"ist", "local_sgd", "data_parallel"}
     one = told["methods"]["ist"]
-    assert one["effort"]["step_flops"] == count_perceptron_flops(narrow_widths(WIDTHS, 4), 8)
+    assert one["cost"]["step_flops"] == count_perceptron_flops(narrow_widths(WIDTHS, 4), 8)
     assert one["step_s"] > 0
-    assert one["slice_s"] > 0
-    assert one["round_s"] == pytest.approx(one["work_s"] + one["slice_s"] + one["link_s"])
+    assert one["server_s"] > 0
+    assert one["round_s"] == pytest.approx(one["work_s"] + one["server_s"] + one["link_s"])
 
 
 def with_data(recipe):

@@ -13,6 +13,7 @@ import torch
 
 from moiety import METHODS, LocalTraining, Task, TrainConfig, load_model, train
 from moiety.core.errors import RunError
+from moiety.core.files import add_digest
 from moiety.core.ledger import read_ledger
 from moiety.core.streams import stream
 from moiety.data.cache import VARIABLE
@@ -330,7 +331,7 @@ def test_a_model_says_itself_what_it_takes(graph_run, text_run, tmp_path):
         (alone / CONFIG).write_text(json.dumps(config))
         assert load_model(alone).input_spec.adapter == load_model(run).input_spec.adapter
         config["adapter"] = {"kind": "sound"}
-        (alone / CONFIG).write_text(json.dumps(config))
+        (alone / CONFIG).write_text(json.dumps(add_digest(config)))
         with pytest.raises(RunError, match="does not describe"):
             load_model(alone)
 

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from functools import partial
 
 import pytest
@@ -23,6 +22,7 @@ from moiety.engine.agreement import describe_disagreement
 from moiety.engine.heartbeat import accept_line, connect_line
 from moiety.engine.meeting import TIMEOUT_VARIABLE, read_place
 from moiety.run.together import Whereabouts, compare_ranks, play_together
+from tests.waiting import keep_busy
 
 AGREED = {"seed": 0, "lr": 0.1, "net": [3, 2]}
 
@@ -100,9 +100,7 @@ def test_a_rank_that_works_for_longer_than_it_may_be_silent_is_waited_for(tmp_pa
     """In Python, so that the thread that gives signs of life has to share the interpreter."""
 
     def work(ranks):
-        end = time.monotonic() + 12 * ranks.rank
-        while time.monotonic() < end:
-            pass
+        keep_busy(12.0 * ranks.rank)
         assert ranks.gather(ranks.rank) == [0, 1]
 
     assert play_two(work, tmp_path, 10.0) == [(0, ""), (0, "")]

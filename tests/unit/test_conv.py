@@ -289,7 +289,7 @@ def test_wrong_shapes_are_refused():
         vgg((3, 4, 4), 4, rng(), filters=((2,), (2,), (2,)))
     with pytest.raises(ValueError, match="no axis fits"):
         resist(Task(small(FILTERS)))
-    with pytest.raises(ValueError, match=r"deal: no axis fits 'nosuch': .*\['depth'"):
+    with pytest.raises(ValueError, match=r"assigned: no axis fits 'nosuch': .*\['depth'"):
         resist(Task(small(), workers=2), assigned=("depth", "nosuch"))
     with pytest.raises(ValueError, match="no filters to deal"):
         loft(Task(small()))

@@ -30,7 +30,10 @@ def test_rounds_find_their_stage():
 
 def test_a_stage_is_entered_once():
     def enter(state: State) -> State:
-        return replace(state, extra={"times": state.extra.get("times", torch.tensor(0)) + 1})
+        return replace(
+            state,
+            server={"times": {"n": state.server.get("times", {"n": torch.tensor(0)})["n"] + 1}},
+        )
 
     first, second = stages(1, 2)
     plan = [first, replace(second, enter=enter)]
@@ -40,7 +43,7 @@ def test_a_stage_is_entered_once():
     for after in (1, 2):
         stage, state = find_stage(plan, replace(state, round=after))
         assert stage.method.name == 1
-        assert state.extra["times"].item() == 1
+        assert state.server["entered"]["times"].item() == 1
         assert state.stage == 1
 
 

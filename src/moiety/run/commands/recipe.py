@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from moiety.core.errors import UsageError
+from moiety.core.errors import RunError, UsageError
 from moiety.recipes import RECIPES, RecipeEntry
 from moiety.recipes.fields import list_paths, override_fields, read_fields, suggest_names
 from moiety.recipes.options import RECORDS
@@ -94,7 +94,7 @@ def apply_fields_file(
             changes = read_fields(Path(value if eq else words.pop(0)))
             refuse_old_names(list_paths(changes), record.net)
             record = override_fields(record, changes)
-        except ValueError as error:
+        except (RunError, ValueError) as error:
             raise UsageError(str(error)) from error
         named += list_paths(changes)
     return record, rest, named
