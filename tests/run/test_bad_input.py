@@ -214,8 +214,6 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
     (["--local.drops", "2.0"], "local.drops=(2.0,); choose shares from 0 to 1"),
     (["--local.warmup", "nan"], "local.warmup=nan; choose a finite number of at least 0"),
     (["--local.window", "-1"], "local.window=-1; choose a finite number of at least 0"),
-    (["--net", "vit", "--vit.lift", "-1"], "lift=-1.0; choose a finite factor above 0"),
-    (["--net", "vit", "--vit.lift", "nan"], "lift=nan; choose a finite factor above 0"),
     (["--schedule.kind", "buffered", "--schedule.speeds.jitter", "nan"],
      "jitter=nan; seconds must be"),
     (["--schedule.kind", "windowed", "--schedule.window", "nan"], "window=nan"),

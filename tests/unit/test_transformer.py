@@ -18,6 +18,7 @@ from moiety.models.blocks import Sizes, run_attention, scale_branches
 from moiety.models.transformer import gpt
 from moiety.models.vit import vit
 from moiety.ops.attention import attend
+from moiety.recipes.options import make_network, with_options
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.serve.config import rebuild_model
 from moiety.serve.personal import FrozenFeatures, deploy_subnet
@@ -284,3 +285,11 @@ def test_widths_that_do_not_fit_are_refused():
     model = decoder()
     with pytest.raises(ValueError, match="9 tokens, but the model knows 6"):
         model.logits(model.params, {"x": torch.zeros(1, 9, dtype=torch.long)}, {})
+
+
+@pytest.mark.parametrize("lift", [-1.0, 0.0, float("nan"), float("inf")])
+def test_a_factor_on_branches_is_finite_and_above_nothing(lift):
+    """Refused where the network is made, before anything is written."""
+    options = with_options(vit={"lift": lift})
+    with pytest.raises(ValueError, match="choose a finite factor above 0"):
+        make_network("vit", options, (1, 8, 8), 3, 0)
