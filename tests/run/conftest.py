@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.files import add_digest
+from moiety.core.ledger import Round, read_ledger
 from moiety.core.state import State
 from moiety.methods.task import LocalTraining
 from moiety.recipes.build import build_run
@@ -142,6 +143,23 @@ def lines() -> Callable[[Path], list]:
         return [timeless(json.loads(line)) for line in text.splitlines()]
 
     return read
+
+
+@pytest.fixture
+def check_seconds() -> Callable[[Path], list[Round]]:
+    """Check that the phases of every round take no longer than it did; give the rounds."""
+
+    def check(folder: Path) -> list[Round]:
+        rounds = list(read_ledger(folder / LEDGER).rounds)
+        assert rounds
+        for entry in rounds:
+            phases = (entry.split_s, entry.send_s, entry.work_s, entry.merge_s, entry.wait_s)
+            assert min(phases) >= -1e-9
+            assert sum(phases) <= entry.seconds * (1 + 1e-9) + 1e-9
+            assert entry.work_s > 0
+        return rounds
+
+    return check
 
 
 @pytest.fixture

@@ -76,10 +76,15 @@ def final(out: Path) -> bytes:
 
 
 def text_of(ledger: Path) -> list:
-    """What a ledger says, clocks and ends apart."""
+    """What a ledger says: clocks, ends and what passed between so many ranks apart."""
+
+    def plain(value: dict) -> dict:
+        apart = ("seconds", "check", "sent_bytes")
+        return {k: v for k, v in value.items() if k not in apart and not k.endswith("_s")}
+
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
     return [
-        {k: v for k, v in line.items() if k not in ("seconds", "check")}
+        plain(line) | {"workers": [plain(work) for work in line.get("workers", ())]}
         for line in lines
         if line["kind"] in ("round", "evaluation")
     ]
@@ -154,7 +159,7 @@ def test_only_an_error_of_the_link_is_a_lost_rank(error, ranks, told, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["collective", "partitioned"])
-def test_ctrl_c_stops_all_ranks_with_a_checkpoint(engine, tmp_path):
+def test_ctrl_c_stops_all_ranks_with_a_checkpoint(engine, tmp_path, check_seconds):
     out, port = tmp_path / "stopped", free_port()
     words = [*BLOCKS, engine, "--rounds", "2000", "--evaluate-every", "1000", "--out", out]
     crew = [by_hand(rank, 2, port, *words) for rank in (0, 1)]
@@ -168,6 +173,7 @@ def test_ctrl_c_stops_all_ranks_with_a_checkpoint(engine, tmp_path):
     end = json.loads((out / "ledger.jsonl").read_text().splitlines()[-1])
     assert (end["kind"], end["status"]) == ("end", "interrupted")
     assert int(max((out / "checkpoints").iterdir()).name) == end["round"]
+    assert all(entry.sent_bytes > 0 for entry in check_seconds(out))
 
 
 def test_several_processes_need_the_collective_engine(tmp_path):
@@ -258,7 +264,7 @@ def test_the_final_model_of_blocks_is_a_model_like_any(engine, tmp_path):
     assert not list(out.glob("**/*.metadata"))  # a pickle
 
 
-def test_peers_and_owners_play_the_same_rounds(tmp_path):
+def test_peers_and_owners_play_the_same_rounds(tmp_path, check_seconds):
     told = []
     for engine in ("partitioned", "peers"):
         out = tmp_path / engine
@@ -266,6 +272,7 @@ def test_peers_and_owners_play_the_same_rounds(tmp_path):
         said = run.communicate(timeout=LAST_S)[0]
         assert run.returncode == 0, said
         told.append((text_of(out / "ledger.jsonl"), final(out)))
+        assert all(entry.sent_bytes > 0 for entry in check_seconds(out))
     assert told[0] == told[1]
 
 

@@ -1,4 +1,4 @@
-"""Pictures over rounds, and of accuracies and bytes by series."""
+"""Pictures over rounds, and of accuracies, bytes and seconds by series."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ from matplotlib.ticker import FuncFormatter
 
 from moiety.report import plots
 from moiety.report.frames import Point, WorkerScore, describe_group
-from moiety.report.matrices import Load, RoundTraffic
-from moiety.report.numbers import format_bytes
+from moiety.report.matrices import Load, RoundSeconds, RoundTraffic
+from moiety.report.numbers import format_bytes, format_seconds
 from moiety.report.plots import Named
 from moiety.report.series import Series
+
+PHASES = {
+    "split": (plots.COLOURS[5], ""),
+    "send": (plots.COLOURS[4], "\\\\\\\\"),
+    "work": (plots.COLOURS[0], ""),
+    "merge": (plots.COLOURS[1], "...."),
+    "wait": (plots.COLOURS[3], "xxxx"),
+    "other": ("#bbbbbb", ""),
+    "evaluate": ("white", "////"),
+}
+"""Colour and hatch of what the seconds of a round go to, in the order of the bars."""
 
 SHOWN = 400  # dots of a row at most; more are drawn as evenly spaced quantiles
 
@@ -174,6 +185,37 @@ def draw_traffic(rows: Sequence[tuple[int, RoundTraffic]], named: Named) -> str:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
         axes.set_xlabel("bytes in a round, all workers together")
         plots.draw_grid(axes, "x")
+        return plots.write_svg(figure, *named)
+
+
+def draw_seconds(rows: Sequence[RoundSeconds], named: Named) -> str:
+    """Draw the mean seconds of a round by phase as a bar for each series, and the evaluation."""
+    bars = [
+        {name: s.mean for name, s in (*row.phases.items(), ("evaluate", row.evaluate))}
+        for row in rows
+    ]
+    top = max(sum(bar.values()) for bar in bars)
+    scale, unit = (1, "s") if top >= 1 else (1000, "ms")
+    with plots.open_canvas(1.9 + 0.45 * len(rows)) as (figure, (axes,)):
+        left = [0.0] * len(rows)
+        for name, (colour, hatch) in PHASES.items():
+            width = [scale * bar[name] for bar in bars]
+            if any(width):
+                axes.barh(
+                    range(len(rows)), width, left=left, height=0.6, label=name,
+                    facecolor=colour, edgecolor=plots.INK, linewidth=0.5, hatch=hatch,
+                )  # fmt: skip
+                left = [at + w for at, w in zip(left, width, strict=True)]
+        for height, (end, row) in enumerate(zip(left, rows, strict=True)):
+            word = format_seconds(row.whole.mean)
+            axes.text(end + 0.015 * scale * top, height, word, va="center", size=9.5)
+        axes.set_yticks(range(len(rows)), plots.shorten_labels([row.label for row in rows], 22))
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.25 * scale * top)
+        axes.set_xlabel(f"mean time of a round ({unit}); at the bar: without its evaluation")
+        plots.draw_grid(axes, "x")
+        handles, names = axes.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=4)
         return plots.write_svg(figure, *named)
 
 

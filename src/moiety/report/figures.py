@@ -10,6 +10,7 @@ from moiety.report.frames import Point, WorkerScore
 from moiety.report.grid import Grid, PageFigure
 from moiety.report.numbers import format_bytes, format_percent, format_percent_spread
 from moiety.report.plots import make_key
+from moiety.report.seconds import make_seconds_figures
 from moiety.report.series import Series
 
 STRIPS = 16  # experts that have room for a strip each
@@ -24,7 +25,7 @@ def make_figures(series: Sequence[Series]) -> list[PageFigure]:
     found += [_workers(series), *_loss(series)]
     for at, one in enumerate(series):
         found += [*_routes(at, one), *_load(at, one)]
-    return [*found, *_traffic(series), *_partition(series)]
+    return [*found, *_traffic(series), *make_seconds_figures(series), *_partition(series)]
 
 
 def _trim(number: float) -> str:

@@ -1,12 +1,13 @@
-"""Tables over two axes: routes, gate load, bytes by round, and the partition of rows."""
+"""Tables over two axes: routes, gate load, bytes and seconds by round, the partition of rows."""
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from moiety.core.ledger import Ledger
+from moiety.core.ledger import Ledger, Round
 from moiety.report.frames import Spread, summarize_values
 from moiety.report.series import Series
 
@@ -43,6 +44,20 @@ class RoundTraffic:
     label: str
     down: Spread
     up: Spread
+
+
+@dataclass(frozen=True)
+class RoundSeconds:
+    """Seconds of a round: the mean of a run's rounds, over the seeds of a series.
+
+    ``phases`` add up to the ``whole``: what is of none of them is ``other``. ``evaluate`` comes
+    after a round, and is spread evenly over rounds that were evaluated and those that were not.
+    """
+
+    label: str
+    phases: Mapping[str, Spread]
+    whole: Spread
+    evaluate: Spread
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,54 @@ def tabulate_traffic(series: Sequence[Series]) -> list[RoundTraffic]:
         )
         if down is not None and up is not None:
             found.append(RoundTraffic(one.label, down, up))
+    return found
+
+
+def list_phases(entry: Round) -> dict[str, float]:
+    """List the seconds of a round by what they went to."""
+    phases = {
+        "split": entry.split_s,
+        "send": entry.send_s,
+        "work": entry.work_s,
+        "merge": entry.merge_s,
+        "wait": entry.wait_s,
+    }
+    return {**phases, "other": max(0.0, entry.seconds - sum(phases.values()))}
+
+
+def is_timed(entry: Round) -> bool:
+    """Say whether it was measured where the seconds of a round went."""
+    *phases, _ = list_phases(entry).values()
+    known = all(map(math.isfinite, (entry.seconds, entry.evaluate_s, *phases)))
+    return known and sum(phases) > 0
+
+
+def tabulate_seconds(series: Sequence[Series]) -> list[RoundSeconds]:
+    """Tabulate the seconds of a round by phase, for the series of which they were measured."""
+    found = []
+    for one in series:
+        runs = [[entry for entry in ledger.rounds if is_timed(entry)] for ledger in one.ledgers]
+        runs = [rounds for rounds in runs if rounds]
+        if not runs:
+            continue
+        phases = [[list_phases(entry) for entry in rounds] for rounds in runs]
+        found.append(
+            RoundSeconds(
+                one.label,
+                {
+                    name: _spread_means([[entry[name] for entry in run] for run in phases])
+                    for name in phases[0][0]
+                },
+                _spread_means([[entry.seconds for entry in run] for run in runs]),
+                _spread_means([[entry.evaluate_s for entry in run] for run in runs]),
+            )
+        )
+    return found
+
+
+def _spread_means(runs: Sequence[Sequence[float]]) -> Spread:
+    found = summarize_values(statistics.fmean(run) for run in runs)
+    assert found is not None
     return found
 
 

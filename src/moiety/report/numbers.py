@@ -62,6 +62,15 @@ def format_bytes_spread(value: Spread | None) -> str:
     return f"{_short(value.mean / scale)} ± {_short(value.std / scale)} {unit}"
 
 
+def format_seconds(value: float) -> str:
+    """Write seconds, or milliseconds where they are few.
+
+    >>> format_seconds(0.0421), format_seconds(2.5)
+    ('42.1 ms', '2.50 s')
+    """
+    return f"{_short(value)} s" if value >= 0.9995 else f"{_short(1000 * value)} ms"
+
+
 def format_seconds_spread(value: Spread | None) -> str:
     """Write seconds with their sample standard deviation over seeds."""
     if value is None:
