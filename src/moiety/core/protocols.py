@@ -71,7 +71,16 @@ class Calibratable(Protocol):
 
 
 class Split(Protocol):
-    """Who gets what; the indices of a part are sorted."""
+    """Who gets what; the indices of a part are sorted.
+
+    >>> import torch
+    >>> def halve(state, turn):
+    ...     subnets = torch.arange(4).chunk(len(turn.cohort))
+    ...     return {w: Share(Part({"h": kept})) for w, kept in zip(turn.cohort, subnets)}
+    >>> turn = Turn(0, (3, 8), {}, torch.Generator())
+    >>> {w: share.part.axes["h"].tolist() for w, share in halve(State({}), turn).items()}
+    {3: [0, 1], 8: [2, 3]}
+    """
 
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]: ...
 
@@ -84,7 +93,27 @@ class OpenMerge(Protocol):
 
 
 class Merge(Protocol):
-    """How parts become a model."""
+    """How parts become a model.
+
+    >>> import torch
+    >>> class Fold:
+    ...     def __init__(self, store):
+    ...         self.store = store
+    ...     def add(self, reply):
+    ...         self.store.add(reply.share.part, reply.piece, reply.precision)
+    ...     def close(self):
+    ...         return Merged(*self.store.close())
+    >>> class Mean:
+    ...     def weigh(self, reply):
+    ...         return reply.precision
+    ...     def begin(self, store):
+    ...         return Fold(store)
+    >>> merge = Mean().begin(LocalStore({"w": torch.zeros(1)}, {}))
+    >>> for value in (1.0, 3.0):
+    ...     merge.add(Reply(0, Share(), {"w": torch.tensor([value])}))
+    >>> merge.close().params
+    {'w': tensor([2.])}
+    """
 
     def weigh(self, reply: Reply, /) -> Precision:
         """Say how well a reply is known; travelling memory is folded by the same weight."""
@@ -138,7 +167,18 @@ class Serve(Protocol):
 
 
 class Engine(Protocol):
-    """Runs jobs where the data live; knows no method."""
+    """Runs jobs where the data live; knows no method.
+
+    >>> class Echo:
+    ...     memory = {}
+    ...     def map(self, solve, jobs):
+    ...         for job in jobs:
+    ...             yield Reply(job.worker, job.share, job.piece)
+    ...     def close(self):
+    ...         pass
+    >>> [reply.worker for reply in Echo().map(None, [Job(0, 0, 7, Share(), {})])]
+    [7]
+    """
 
     @property
     def memory(self) -> MutableMapping[int, Memory]:

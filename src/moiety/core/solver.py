@@ -17,6 +17,27 @@ class Solve(Protocol):
 
     A solver that only looks has no step: its plan is empty, and ``statistics`` see every row. One
     that steps is a ``Descent``, or says its own step (``Stepping``).
+
+    >>> import torch
+    >>> from moiety.core.rows import TableRows
+    >>> from moiety.core.state import Share, make_empty_plan
+    >>> from moiety.engine.serial import Serial
+    >>> class Mean:
+    ...     stackable, needs_statistics, keeps_memory = False, True, False
+    ...     def first_optimizer_state(self, params):
+    ...         return {}
+    ...     def plan(self, size, job):
+    ...         return make_empty_plan()
+    ...     def start(self, job, memory):
+    ...         return {"params": job.piece}
+    ...     def statistics(self, carry, batch, role):
+    ...         return {"sum": batch["x"].sum(0), "rows": batch["weight"].sum()}
+    ...     def finish(self, job, plan, carry, statistics):
+    ...         return Update({"mean": statistics["sum"] / statistics["rows"]})
+    >>> rows = TableRows({"x": torch.tensor([[1.0], [5.0]])}, torch.arange(2))
+    >>> job = Job(0, 0, 7, Share(), {"mean": torch.zeros(1)})
+    >>> [reply.piece["mean"].tolist() for reply in Serial({7: rows}.__getitem__).map(Mean(), [job])]
+    [[3.0]]
     """
 
     @property
