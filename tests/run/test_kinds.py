@@ -77,6 +77,22 @@ def test_a_network_is_built_on_the_kinds_it_reads_and_refused_on_others(tiny, ki
     assert built.texts == (kind == "text")
 
 
+@pytest.mark.parametrize(("net", "kind"), [("vit", "images"), ("gpt", "text")])
+@pytest.mark.parametrize("lift", [-1.0, 0.0, float("nan"), float("inf")])
+def test_a_factor_with_which_nothing_can_be_trained_is_refused(tiny, net, kind, lift):
+    record = override_fields(of_kind(tiny, kind, net), {net: {"lift": lift}})
+    with pytest.raises(ValueError, match=f"lift={lift}; choose a finite factor above 0"):
+        build_run(record, "fedavg", 0)
+
+
+@pytest.mark.parametrize("net", ["gcn", "sage"])
+@pytest.mark.parametrize("dropout", [1.0, -0.1, float("nan")])
+def test_a_chance_that_is_none_is_refused(tiny, net, dropout):
+    record = override_fields(of_kind(tiny, "graph", net), {net: {"dropout": dropout}})
+    with pytest.raises(ValueError, match=f"dropout={dropout}; choose a chance"):
+        build_run(record, "fedavg", 0)
+
+
 @pytest.mark.parametrize("kind", MADE)
 def test_data_are_of_the_kind_they_are(kind):
     assert find_kind(MADE[kind]).name == kind
