@@ -1,5 +1,6 @@
 """The frozen set of options: a change of the command line shows here and in the change log."""
 
+import inspect
 import json
 import re
 from dataclasses import fields, is_dataclass
@@ -14,6 +15,7 @@ from moiety.recipes.fields import override_fields
 from moiety.recipes.options import RECORDS
 from moiety.recipes.record import Federation
 from moiety.recipes.renamed import RENAMED
+from moiety.rounds.schedule import SCHEDULE_KINDS, STALENESS, Schedule
 from moiety.run.commands.arguments import read_argument_help
 from moiety.run.commands.recipe import nest_value
 
@@ -145,3 +147,9 @@ def read(record, path: str):
     for name in path.split("."):
         record = getattr(getattr(record, "options", record) if name in RECORDS else record, name)
     return list(record) if isinstance(record, tuple) else record
+
+
+def test_the_help_offers_the_values_that_are_taken():
+    """The rules of staleness, by the names under which they are chosen."""
+    told = inspect.getdoc(Schedule) or ""
+    assert all(f"``{name}``" in told for name in (*STALENESS, *SCHEDULE_KINDS))

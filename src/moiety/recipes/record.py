@@ -95,7 +95,7 @@ class Participation:
     """Who takes part in a round.
 
     Args:
-        size: workers a round; workers at a time where the pace is not ``sync``.
+        size: workers a round; workers at a time where the schedule is not ``sync``.
         anchors: of these, how many are anchors (where there are some); -1 draws blindly.
         chance: chance that a worker is available in a round; below 1, fewer may take part.
         fixed: the same workers in every round: the first ``size``.

@@ -1,10 +1,10 @@
-"""Whether a pace, and who takes part, fit the workers of a recipe."""
+"""Whether a schedule, and who takes part, fit the workers of a recipe."""
 
 from moiety.recipes.record import Federation
 
 
 def check_schedule(record: Federation, workers: int, *, anchors: bool) -> None:
-    """Refuse a turnout of nobody, and a pace that does not fit the workers or the turnout."""
+    """Refuse a cohort of nobody, and a schedule that does not fit the workers or the participation."""
     drawn = record.participation
     if drawn.size < 1:
         raise ValueError(f"participation.size={drawn.size}; choose at least 1 worker a round")

@@ -133,9 +133,9 @@ class Schedule:
         window: virtual seconds of a ``window``.
         rate: of the server: how far it goes towards what was merged (alpha of FedAsync).
         staleness: rule by which a reply counts less for every commit since it was sent:
-            ``weigh_equally``, ``weigh_by_power`` or ``weigh_by_hinge``.
-        power: of the rule (a); 0.5 with ``weigh_by_power`` is FedBuff's.
-        patience: commits that ``weigh_by_hinge`` forgives (b).
+            ``constant``, ``polynomial`` or ``hinge``.
+        power: of the rule (a); 0.5 with ``polynomial`` is FedBuff's.
+        patience: commits that ``hinge`` forgives (b).
         change: apply what a worker changed, as FedBuff does, rather than move towards what it
             found, as FedAsync and AsyncDrop do.
         speeds: virtual seconds of a job.
