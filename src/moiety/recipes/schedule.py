@@ -4,7 +4,7 @@ from moiety.recipes.record import Federation
 
 
 def check_schedule(record: Federation, workers: int, *, anchors: bool) -> None:
-    """Refuse a cohort of nobody, and a schedule that does not fit the workers or the participation."""
+    """Refuse a cohort of nobody, and a schedule that fits neither workers nor participation."""
     drawn = record.participation
     if drawn.size < 1:
         raise ValueError(f"participation.size={drawn.size}; choose at least 1 worker a round")

@@ -1,9 +1,9 @@
 """When the server commits, and how long jobs take on a virtual clock.
 
 Asynchrony is a choice of a run, not of a method: the same split, solve and merge serve a server
-that waits for all (``sync``), for the first few replies (``buffer``: FedBuff, Nguyen et al.,
+that waits for all (``sync``), for the first few replies (``buffered``: FedBuff, Nguyen et al.,
 arXiv:2106.06639; with one reply FedAsync, Xie et al., arXiv:1903.03934) or for some seconds
-(``window``). Nothing is measured: durations are drawn from a declared distribution, each at the
+(``windowed``). Nothing is measured: durations are drawn from a declared distribution, each at the
 address of its job, so that a run repeats bit for bit.
 """
 
@@ -127,10 +127,10 @@ class Schedule:
     A round is a commit. Workers at a time are those of a round where all are waited for.
 
     Args:
-        kind: ``sync`` waits for all, ``buffer`` for the first ``size`` replies (1: FedAsync; more:
-            FedBuff), ``window`` for all that come within some seconds.
-        size: replies of a commit of ``buffer``.
-        window: virtual seconds of a ``window``.
+        kind: ``sync`` waits for all, ``buffered`` for the first ``size`` replies (1: FedAsync;
+            more: FedBuff), ``windowed`` for all that come within some seconds.
+        size: replies of a commit, where it is ``buffered``.
+        window: virtual seconds of a commit, where it is ``windowed``.
         rate: of the server: how far it goes towards what was merged (alpha of FedAsync).
         staleness: rule by which a reply counts less for every commit since it was sent:
             ``constant``, ``polynomial`` or ``hinge``.
