@@ -30,10 +30,8 @@ def test_rounds_find_their_stage():
 
 def test_a_stage_is_entered_once():
     def enter(state: State) -> State:
-        return replace(
-            state,
-            server={"times": {"n": state.server.get("times", {"n": torch.tensor(0)})["n"] + 1}},
-        )
+        before = state.server.get("entered", {"times": torch.tensor(0)})
+        return replace(state, server={"entered": {"times": before["times"] + 1}})
 
     first, second = stages(1, 2)
     plan = [first, replace(second, enter=enter)]
