@@ -136,7 +136,7 @@ def load_dataset(name: str) -> Dataset:
 
     >>> load_dataset("digit")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    moiety.core.errors.UnknownNameError: unknown data set 'digit'; nearest: digits. Known: breast-cancer, cifar10, ...
+    moiety.core.errors.UnknownNameError: unknown data set 'digit'; nearest: digits. Known: ...
     """
     if name not in DATASETS:
         near = get_close_matches(name, DATASETS, n=3, cutoff=0.4)
