@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from tests.mutants.record import ROOT, Mutant
 
 COPIED = ("src", "tests", "benchmarks", "examples", "docs", "README.md", "pyproject.toml")
 OURS = ("moiety", "tests", "benchmarks")
+LAST_S = 3600  # a bug that keeps a test from ending is no use: it is told as broken
 WARM = ("torch", "torch.utils.flop_counter", "numpy", "safetensors.torch", "scipy.linalg")
 
 
@@ -46,6 +48,7 @@ def start_tests(root: Path, tests: Sequence[str]) -> int:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
+        signal.alarm(LAST_S)
         os.chdir(root)
         os.environ.pop("MOIETY_DATA", None)
         os.environ |= {"PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -118,9 +118,8 @@ FRESH = (
         "data/test_dataset.py::test_scale_of_tables_and_images",
     ),
     Mutant(
-        "data", "rows that mend a short worker are taken from anybody", "data/partition.py",
-        "rich, poor = int(sizes.argmax()), int(sizes.argmin())",
-        "rich, poor = int(sizes.argsort()[-2]), int(sizes.argmin())",
+        "data", "a short worker is filled from classes that the largest has least of", "data/partition.py",
+        "label = int(counts[:, rich].argmax())", "label = int(counts[:, rich].argmin())",
         "hand/test_runs.py::test_short_workers_are_filled_from_the_largest",
     ),
     Mutant(
