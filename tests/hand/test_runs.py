@@ -25,7 +25,8 @@ from moiety.plan.profile import JobCost
 from moiety.recipes import RECIPES
 from moiety.recipes.common import measure_accuracy, train_common, train_epochs
 from moiety.recipes.fields import override_fields
-from moiety.recipes.record import CommonExpert
+from moiety.recipes.population import make_partition
+from moiety.recipes.record import CommonExpert, Population
 from moiety.recipes.scaling import scale_pixels
 from moiety.recipes.source import fingerprint_data
 from moiety.report.findings import find_noise
@@ -237,3 +238,13 @@ def test_a_plan_tells_of_the_worker_with_the_most_to_do():
             for worker, mine in plan.rows.items()}  # fmt: skip
     told = forecast_round("local_sgd", replace(plan, rows=rows), Setting(Link(), flops=1e9))
     assert told.cost.steps == 6
+
+
+def test_unseen_workers_are_numbered_behind_the_seen():
+    """Five workers are 0 to 4, in training as in testing; three that are unseen are 5 to 7."""
+    y = torch.arange(600) % 6
+    data = Dataset("some", torch.zeros(600, 2), y, tuple("abcdef"))
+    population = Population(workers=5, unseen=3, classes=2, anchors=2)
+    found = make_partition(data, population, 0)
+    assert sorted(found.train) == sorted(found.groups["seen"]) == [0, 1, 2, 3, 4]
+    assert sorted(found.groups["unseen"]) == [5, 6, 7]

@@ -118,7 +118,7 @@ FRESH = (
         "data/test_dataset.py::test_scale_of_tables_and_images",
     ),
     Mutant(
-        "data", "a short worker is filled from classes that the largest has least of", "data/partition.py",
+        "data", "short workers are filled from the largest's rarest class", "data/partition.py",
         "label = int(counts[:, rich].argmax())", "label = int(counts[:, rich].argmin())",
         "hand/test_runs.py::test_short_workers_are_filled_from_the_largest",
     ),
@@ -140,7 +140,7 @@ FRESH = (
     Mutant(
         "recipes", "unseen workers have the numbers of seen ones", "recipes/population.py",
         "\"unseen\": population.workers}", "\"unseen\": 0}",
-        "run/test_population.py::test_one_test_for_all",
+        "hand/test_runs.py::test_unseen_workers_are_numbered_behind_the_seen",
     ),
     Mutant(
         "recipes", "data with other labels pass for the same", "recipes/source.py",
