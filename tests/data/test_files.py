@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from moiety.data import extras
+from moiety.core import extras
 from moiety.data.files import read_file
 
 
@@ -189,6 +189,6 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(extras.importlib, "import_module", absent)
     path = write(tmp_path / "t.csv", GOOD)
     with pytest.raises(
-        ImportError, match=r'CSV files needs pyarrow; run: pip install "moiety\[data\]"'
+        ImportError, match=r'CSV files needs pyarrow; run: pip install "\.\[data\]"'
     ):
         read_file(path)

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from moiety import report
+from moiety.core.extras import explain_install
 from moiety.report.frames import ORDER, summarize_series
 from moiety.report.series import group_series
 from moiety.report.text import write_cells
@@ -189,7 +190,7 @@ def test_a_missing_extra_names_the_remedy(extra, small, tmp_path):
     call = [sys.executable, "-c", code, str(small), str(tmp_path)]
     told = subprocess.run(call, capture_output=True, text=True, check=True).stdout
     assert told.startswith("method")
-    assert told.endswith('which is missing: pip install "moiety[report]"\n')
+    assert told.endswith("which is missing: " + explain_install("report") + "\n")
     assert extra in told
 
 

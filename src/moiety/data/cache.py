@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moiety.core.extras import import_extra
 from moiety.data.dataset import Dataset
-from moiety.data.extras import import_extra
 from moiety.data.graph import Graph, mirror_edges
 
 VARIABLE = "MOIETY_DATA"

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from moiety.core.errors import UnknownNameError
+from moiety.core.extras import import_extra
 from moiety.core.streams import stream
 from moiety.data import cache, texts
 from moiety.data.dataset import Dataset
-from moiety.data.extras import import_extra
 from moiety.data.modes import draw_modes
 
 
@@ -84,7 +84,7 @@ def cifar10_small() -> Dataset:
     return replace(whole, name="cifar10-small", x=F.avg_pool2d(whole.x, 2))
 
 
-SHIPPED = 'pip install "moiety[data]"'
+SHIPPED = "the extra 'data'"
 IN_DATA_FOLDER = f"files in the folder named by {cache.VARIABLE}"
 
 DATASETS: Mapping[str, DatasetEntry] = {

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moiety.core.extras import import_extra
 from moiety.core.files import refuse_damage
 from moiety.data.dataset import Dataset
-from moiety.data.extras import import_extra
 from moiety.data.limits import check_unpacked_size
 
 SUFFIXES, FORMATS = (".png", ".jpg", ".jpeg"), ("PNG", "JPEG")

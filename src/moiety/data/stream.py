@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moiety.core.extras import import_extra
 from moiety.core.types import Batch
 from moiety.data.classes import read_text_labels
 from moiety.data.dataset import FeatureScale
-from moiety.data.extras import import_extra
 from moiety.data.tables import Columns, read_feature, read_label_values, refuse_text
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from moiety.core.extras import import_extra
 from moiety.core.files import refuse_damage
 from moiety.data.classes import decode_label, encode_labels, read_csv_labels
 from moiety.data.dataset import Dataset
-from moiety.data.extras import import_extra
 from moiety.data.limits import check_unpacked_size
 
 TARGETS = ("y", "label", "target", "class")

@@ -10,7 +10,6 @@ F hidden units, V tokens.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from moiety.core.axes import Along, Axes, AxisEntry, Part, read_axis_lengths, take_piece
+from moiety.core.extras import import_extra
 from moiety.core.protocols import Kept
 from moiety.core.rows import Rows
 from moiety.core.types import Batch, Params
@@ -206,17 +206,8 @@ def lay_llama_axes(layer: int, each: int, dim: int) -> dict[str, tuple[AxisEntry
 
 
 def import_transformers() -> Any:
-    """Import ``transformers``.
-
-    Raises:
-        ImportError: if it is not installed; names the remedy.
-    """
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise ImportError(
-            'models of Hugging Face need transformers; run: pip install "moiety[llm]"'
-        ) from error
+    """Import ``transformers``, or name the extra that brings it."""
+    return import_extra("transformers", "a model of Hugging Face", "llm")
 
 
 def llama(module: Any, *, shared_blocks: Sequence[int] = ENDS) -> Llama:

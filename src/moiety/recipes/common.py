@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from moiety.core.extras import import_extra
 from moiety.core.streams import hash_address, stream
 from moiety.core.types import Params
-from moiety.data.extras import import_extra
 from moiety.models.base import FeatureModel
 from moiety.models.gated import Common, common_expert
 from moiety.ops.optim import SGD

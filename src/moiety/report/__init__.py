@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from moiety.core.extras import explain_install
 from moiety.report.text import format_table, summarize_runs
 
 __all__ = ["format_table", "summarize_runs", "write_report"]
@@ -32,7 +33,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         if (error.name or "").split(".")[0] not in EXTRA:
             raise
         raise ImportError(
-            f'a report needs {error.name}, which is missing: pip install "moiety[report]"'
+            f"a report needs {error.name}, which is missing: {explain_install('report')}"
         ) from error
     from moiety.report.files import load_ledgers, save_page
 

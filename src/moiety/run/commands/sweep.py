@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from moiety.core.errors import RunError, UsageError, WorkerError
+from moiety.core.extras import import_extra
 from moiety.core.files import json_to_bytes, replace_file
 from moiety.core.ledger import Ledger, read_ledger
 from moiety.ops.text import align_columns
@@ -216,12 +217,7 @@ def search_values(
         for chosen in iterate_grid(values):
             play(chosen)
         return
-    try:
-        import optuna
-    except ImportError as error:
-        raise RunError(
-            f'--search {said.search} needs optuna: pip install "moiety[sweep]"'
-        ) from error
+    optuna = import_extra("optuna", f"--search {said.search}", "sweep")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     kinds = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}
     study = optuna.create_study(direction="maximize", sampler=kinds[said.search](seed=seed))
