@@ -387,7 +387,8 @@ def test_layers_that_are_frozen_stay_as_they_are():
     task, data = make_two_class_workers(torch.Generator().manual_seed(0))
     method = fedavg(replace(task, model=model))
     state = play_round(method, Serial(data.__getitem__), initialise_state(method), range(3), 0)
-    assert torch.equal(state.params["0.weight"], model.params["0.weight"])
+    assert set(state.params) == set(model.params) == {"2.weight", "2.bias"}
+    assert torch.equal(method.constants["0.weight"], net[0].weight)
     assert not torch.equal(state.params["2.weight"], model.params["2.weight"])
 
 

@@ -77,7 +77,7 @@ def ddome(
         serve=Routed(model, k, serve),
         transform=model.common,
         gated=EXPERT,
-        constants=model.common.constants(),
+        constants=model.constants,
     )
 
 

@@ -9,6 +9,7 @@ from torch import Generator
 from moiety.core.protocols import Method
 from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.task import Task
+from moiety.models.base import find_constants
 from moiety.serve.choose import Plain
 from moiety.split.whole import Whole
 
@@ -24,6 +25,7 @@ def fedavg(task: Task) -> Method:
         serve=Plain(task.model),
         calibrate=task.make_calibration(),
         first=task.start,
+        constants=find_constants(task.model),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
@@ -18,6 +18,30 @@ class FeatureModel(Model, Protocol):
     def features(self, params: Params, batch: Batch, /) -> Tensor: ...
     def redraw(self, rng: Generator, /) -> Params: ...
     def config(self) -> Mapping[str, Any]: ...
+
+
+@runtime_checkable
+class HasConstants(Protocol):
+    """A model of which something is frozen: downloaded once, whole, and never in a piece."""
+
+    @property
+    def constants(self) -> Params:
+        """Name -> what is frozen; no name is that of a parameter."""
+        ...
+
+
+@runtime_checkable
+class TakesConstants(HasConstants, Protocol):
+    """One whose frozen tensors are saved with it and set again by whoever loads it."""
+
+    def replace_constants(self, constants: Params, /) -> FeatureModel:
+        """Give the same model with other frozen tensors, of the same names."""
+        ...
+
+
+def find_constants(model: Model) -> Params:
+    """Find what every worker downloads once of a model; nothing where nothing is frozen."""
+    return model.constants if isinstance(model, HasConstants) else {}
 
 
 def list_widths(shape: Sequence[int], hidden: Sequence[int], classes: int) -> tuple[int, ...]:

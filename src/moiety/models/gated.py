@@ -17,11 +17,13 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.models.base import FeatureModel
+from moiety.models.base import FeatureModel, find_constants
 from moiety.models.init import draw_uniform
 
 EXPERT = "expert"
 PREFIX = "expert."
+COMMON, CONSTANT = "common.", "constant."
+"""What names of frozen tensors begin with: those of the common expert, those of all experts."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class Common:
 
     def constants(self) -> Params:
         """Give what every worker downloads once."""
-        named = {f"common.{name}": t for name, t in self.params.items()}
-        return {**named, "common.mean": self.mean, "common.std": self.std}
+        frozen = {**find_constants(self.model), **self.params}
+        named = {COMMON + name: t for name, t in frozen.items()}
+        return {**named, COMMON + "mean": self.mean, COMMON + "std": self.std}
 
 
 def common_expert(model: FeatureModel, params: Params, x: Tensor) -> Common:
@@ -93,6 +96,12 @@ class GatedExperts:
             "experts": len(next(t for n, t in self.params.items() if n.startswith(PREFIX))),
             "hidden": len(self.params["gate.layer1.w"]),
         }
+
+    @property
+    def constants(self) -> Params:
+        """Give the common expert, and what the experts share and do not train."""
+        shared = find_constants(self.expert)
+        return {**self.common.constants(), **{CONSTANT + name: t for name, t in shared.items()}}
 
     def log_gate(self, params: Params, batch: Batch, /) -> Tensor:
         """Give the log of the gate's scores over all experts, [B, E]."""

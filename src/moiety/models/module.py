@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
-from moiety.core.axes import Axes, expand_entry, read_axis_lengths
+from moiety.core.axes import Axes, Part, expand_entry, read_axis_lengths, take_piece
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
 
@@ -42,7 +42,8 @@ class ModuleModel:
     """A module as a model: parameters and buffers outside, the module only computes.
 
     Made by ``from_module``. Its flags say what a solver must know: ``draws_noise`` (dropout),
-    ``uses_batch_statistics`` (batch norm).
+    ``uses_batch_statistics`` (batch norm). ``constants`` are frozen: they are no parameters, and
+    where a part is cut along their axes, each worker cuts them for itself.
     """
 
     module: nn.Module
@@ -52,6 +53,11 @@ class ModuleModel:
     call: Callable[[nn.Module, Batch], Tensor] | None = None
     draws_noise: bool = False
     uses_batch_statistics: bool = False
+    constants: Params = field(default_factory=dict)
+    constant_axes: Axes = field(default_factory=dict)
+
+    def replace_constants(self, constants: Params, /) -> ModuleModel:
+        return replace(self, constants=constants)
 
     def config(self) -> Mapping[str, Any]:
         """Name the module; its code is the user's and must be given again to load a run."""
@@ -68,18 +74,21 @@ class ModuleModel:
             for layer in again.modules():
                 if isinstance(layer, Resets):
                     layer.reset_parameters()
-        return {
-            **dict(again.named_buffers()),
-            **{n: p.detach() for n, p in again.named_parameters()},
-        }
+        trained = {n: p.detach() for n, p in again.named_parameters() if n in self.params}
+        return {**dict(again.named_buffers()), **trained}
 
-    def run(self, params: Params, batch: Batch, *, train: bool) -> tuple[Tensor, Params]:
+    def run(
+        self, params: Params, batch: Batch, kept: Kept, *, train: bool
+    ) -> tuple[Tensor, Params]:
         """Call the module on any values; nothing of the module itself changes."""
+        frozen = self.constants
+        if kept and self.constant_axes:
+            frozen = take_piece(frozen, self.constant_axes, Part(kept))
         held = {name: t.clone() if name in self.buffers else t for name, t in params.items()}
         # The mode is set for the call alone: it is part of the call, not state of the model.
         self.module.train(train)
         call = Caller(self.module, self.call)
-        named = {f"module.{name}": t for name, t in held.items()}
+        named = {f"module.{name}": t for name, t in {**frozen, **held}.items()}
         if self.draws_noise and train and "seed" in batch:
             with torch.random.fork_rng(devices=list_devices(params)):
                 torch.default_generator.manual_seed(int(batch["seed"]))
@@ -105,10 +114,10 @@ class ModuleModel:
             ) from error
 
     def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
-        return self.run(params, batch, train=False)[0]
+        return self.run(params, batch, kept, train=False)[0]
 
     def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
-        return self.run(params, batch, train=True)
+        return self.run(params, batch, kept, train=True)
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:
         """Give what the last linear layer reads, [B, D]."""
@@ -170,7 +179,7 @@ def from_module(
         call: how to call it on a batch; by default ``module(batch["x"])``.
         buffers: how buffers (running statistics) merge: ``mean`` over workers, or ``keep`` the
             server's; one word for all or a mapping from buffer names. Parameters that do not
-            require a gradient are kept as they are.
+            require a gradient are constants: every worker downloads them once.
         draws_noise: whether it draws noise in training; by default read off its layers. Say True
             where ``forward`` calls ``torch.nn.functional.dropout`` itself.
 
@@ -182,9 +191,10 @@ def from_module(
     >>> model.logits(model.params, {"x": torch.zeros(4, 3)}, {}).shape
     torch.Size([4, 2])
     """
-    params = {name: t.detach().clone() for name, t in module.named_parameters()}
+    named = dict(module.named_parameters())
+    params = {name: t.detach().clone() for name, t in named.items() if t.requires_grad}
+    constants = {name: t.detach().clone() for name, t in named.items() if not t.requires_grad}
     kept = {name: t.detach().clone() for name, t in module.named_buffers()}
-    still = [name for name, t in module.named_parameters() if not t.requires_grad]
     rules = dict.fromkeys(kept, buffers) if isinstance(buffers, str) else dict(buffers)
     wrong = {name: rule for name, rule in rules.items() if rule not in ("mean", "keep")}
     if wrong or rules.keys() != kept.keys():
@@ -193,18 +203,20 @@ def from_module(
         )
     axes = dict(axes or {})
     refuse_rigid_layers(module, axes)
-    read_axis_lengths({**params, **kept}, axes)
+    read_axis_lengths({**params, **constants, **kept}, axes)
     check_output_axes(module, axes)
     return ModuleModel(
         copy.deepcopy(module),
         {**params, **kept},
-        axes,
-        {**rules, **dict.fromkeys(still, "keep")},
+        {name: entries for name, entries in axes.items() if name not in constants},
+        rules,
         call,
         draws_noise=any(is_noise_layer(layer) for layer in module.modules())
         if draws_noise is None
         else draws_noise,
         uses_batch_statistics=any(isinstance(layer, COUPLED) for layer in module.modules()),
+        constants=constants,
+        constant_axes={name: entries for name, entries in axes.items() if name in constants},
     )
 
 

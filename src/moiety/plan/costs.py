@@ -71,6 +71,7 @@ class Forecast:
         serial_work_s: seconds of all workers' jobs, one after the other.
         server_s: seconds of dealing, cutting and folding.
         link_s: seconds on the link.
+        constant_bytes: what is frozen, which every worker downloads once.
     """
 
     method: str
@@ -85,6 +86,7 @@ class Forecast:
     serial_work_s: float
     server_s: float
     link_s: float
+    constant_bytes: int = 0
 
     @property
     def round_s(self) -> float:
@@ -233,6 +235,7 @@ def forecast_round(name: str, plan: AbstractRun, setting: Setting) -> Forecast:
         serial_work_s=sum(work.values()),
         server_s=slice_s,
         link_s=setting.link.seconds(traffic.waited),
+        constant_bytes=count_bytes(method.constants),
     )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from moiety.core.types import Params
-from moiety.models.base import FeatureModel
-from moiety.models.gated import Common, GatedExperts, gated_experts
+from moiety.models.base import FeatureModel, TakesConstants, find_constants
+from moiety.models.gated import COMMON, CONSTANT, Common, GatedExperts, gated_experts
 from moiety.models.llama import rebuild_llama
 from moiety.models.mixture import mixture
 from moiety.models.networks import NETWORKS
@@ -52,14 +53,40 @@ def rebuild_model(config: Mapping[str, Any], module: FeatureModel | None = None)
 def rebuild_gated(
     config: Mapping[str, Any], constants: Params, module: FeatureModel | None = None
 ) -> GatedExperts:
-    """Build a mixture from its ``config()`` and the tensors of its common expert."""
-    named = {name.removeprefix("common."): t for name, t in constants.items()}
+    """Build a mixture from its ``config()`` and what is frozen of it."""
+    named = select_prefix(constants, COMMON)
     mean, std = named.pop("mean"), named.pop("std")
-    common = Common(rebuild_model(config["common"], module), named, mean, std)
-    expert = rebuild_model(config["expert"], module)
+    net = restore_constants(rebuild_model(config["common"], module), named)
+    params = {name: t for name, t in named.items() if name not in find_constants(net)}
+    common = Common(net, params, mean, std)
+    shared = select_prefix(constants, CONSTANT)
+    expert = restore_constants(rebuild_model(config["expert"], module), shared)
     rng = torch.Generator().manual_seed(0)
     starts = [expert.params] * config["experts"]
     return gated_experts(expert, common, starts, rng, hidden=config["hidden"])
+
+
+def select_prefix(tensors: Params, prefix: str) -> dict[str, Tensor]:
+    """Select the tensors whose names begin with a prefix, without it."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def restore_constants(model: FeatureModel, saved: Params) -> FeatureModel:
+    """Give a model the frozen tensors that were saved with it; a model without any is as it was.
+
+    Raises:
+        ValueError: if one is missing, or of another shape.
+    """
+    if not isinstance(model, TakesConstants) or not model.constants:
+        return model
+    for name, now in model.constants.items():
+        if name not in saved or saved[name].shape != now.shape:
+            found = list(saved[name].shape) if name in saved else "nothing"
+            raise ValueError(
+                f"the frozen {name!r} is {list(now.shape)}, but the saved model has {found}; give "
+                "the module that was trained, with the same parameters frozen"
+            )
+    return model.replace_constants({name: saved[name] for name in model.constants})
 
 
 def rebuild_serve(config: Mapping[str, Any], model: FeatureModel | GatedExperts) -> Plain | Routed:

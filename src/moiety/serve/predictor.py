@@ -28,10 +28,10 @@ from moiety.core.files import (
 from moiety.core.protocols import Method, Serve
 from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Params
-from moiety.models.base import FeatureModel
+from moiety.models.base import FeatureModel, find_constants
 from moiety.models.gated import EXPERT, GatedExperts
 from moiety.serve.choose import Routed
-from moiety.serve.config import rebuild_gated, rebuild_model, rebuild_serve
+from moiety.serve.config import rebuild_gated, rebuild_model, rebuild_serve, restore_constants
 from moiety.serve.input_spec import InputSpec
 
 VERSION = 2
@@ -146,8 +146,7 @@ def make_predictor(
 def write_model(served: Predictor, folder: Path) -> None:
     """Write a model as ``model.safetensors`` and ``config.json``, which has the digests of both."""
     model = served.model
-    constants = model.common.constants() if isinstance(model, GatedExperts) else {}
-    tensors = tensors_to_bytes({**served.params, **constants})
+    tensors = tensors_to_bytes({**served.params, **find_constants(model)})
     about = config_to_bytes(describe_model(served), digest_bytes(tensors))
     replace_folder(folder, {MODEL: tensors, CONFIG: about})
 
@@ -223,14 +222,13 @@ def assemble_model(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], module: FeatureModel | None
 ) -> Predictor:
     """Build a model as its configuration says, with the tensors that were read."""
-    constants = {name: t for name, t in tensors.items() if name.startswith("common.")}
-    params = {name: t for name, t in tensors.items() if name not in constants}
-    gated = config["model"]["kind"] == "gated"
     model = (
-        rebuild_gated(config["model"], constants, module)
-        if gated
-        else rebuild_model(config["model"], module)
+        rebuild_gated(config["model"], tensors, module)
+        if config["model"]["kind"] == "gated"
+        else restore_constants(rebuild_model(config["model"], module), tensors)
     )
+    constants = find_constants(model)
+    params = {name: t for name, t in tensors.items() if name not in constants}
     input_spec = InputSpec.from_config(config)
     if not all(isinstance(length, int) for length in input_spec.shape) or not input_spec.classes:
         raise TypeError(f"shape {input_spec.shape} and {len(input_spec.classes)} classes")

@@ -189,6 +189,9 @@ def print_plan(
     rows = [write_forecast_row(one, steps) for one in told.found.values()]
     rows += [write_traffic_row(name, one) for name, one in told.sent.items()]
     echo(align_columns([[*HEADS, f"{steps} steps s"], *rows]))
+    for name, one in told.found.items():
+        if one.constant_bytes:
+            echo(f"{name}: each worker downloads {one.constant_bytes / 1e6:.4g} MB once besides")
     for name, reason in told.silent.items():
         planned = "bytes alone" if name in told.sent else "not planned"
         echo(f"{name}: {planned}: {reason}")
