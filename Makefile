@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Both make .venv first and need Python >= 3.11, pip and make.
 # `make test-data` runs the tests that read data files, from the folder that MOIETY_DATA names;
-# `make mutants` plants small bugs one at a time and says which the tests catch (AREA="core split" for some).
+# `make docs` builds the documentation site into site/; `make mutants` plants small bugs one at a time and says which the tests catch (AREA="core split" for some).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,13 +9,17 @@ JOBS ?= 2
 
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: demo test test-data mutants lint check-version clean
+.PHONY: demo docs test test-data mutants lint check-version clean
 
 demo: $(VENV)/.demo
 	$(BIN)/moiety run quickstart
 
 test: $(VENV)/.dev lint
 	$(PYTEST)
+
+docs: $(VENV)/.dev
+	$(BIN)/zensical build --strict --clean
+	@echo "open site/index.html, or: $(BIN)/python -m http.server --bind 127.0.0.1 --directory site"
 
 test-data: $(VENV)/.dev
 	@[ -d "$$MOIETY_DATA" ] || \
@@ -48,4 +52,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site .cache .pytest_cache .ruff_cache

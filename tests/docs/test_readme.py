@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MAKE = {"make demo", "make test", "make test-data", "make mutants"}
+MAKE = {"make demo", "make test", "make docs", "make test-data", "make mutants"}
 OURS = {"moiety": "moiety", "torchrun": "torch.distributed.run"}
 
 

@@ -20,7 +20,7 @@ VERSION = 3
 class Start:
     """What a run is, written once as its first line.
 
-    ``seen`` and ``unseen`` hold rows per class for every worker, [workers][classes], or are empty
+    ``seen`` and ``unseen`` hold rows per class for every worker, [workers, classes], or are empty
     where the population is too large to list; unseen workers are numbered behind the seen ones.
     A run of 0 ``rounds`` is a reference that never trains. Of ``texts`` the loss is what counts,
     in nats a token.

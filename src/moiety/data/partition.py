@@ -291,7 +291,7 @@ def partition_natural(groups: Tensor) -> list[Tensor]:
 
 
 def count_labels(labels: Tensor, parts: Sequence[Tensor], num_classes: int) -> list[list[int]]:
-    """Count rows, [workers][classes].
+    """Count rows, [workers, classes].
 
     >>> count_labels(torch.tensor([0, 1, 1]), [torch.tensor([0, 2]), torch.tensor([1])], 2)
     [[1, 1], [0, 1]]

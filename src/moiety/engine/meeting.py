@@ -31,7 +31,8 @@ class RankPlace:
     Args:
         rank: our number.
         size: how many ranks there are.
-        host, port: of the store (MASTER_ADDR, MASTER_PORT).
+        host: of the store (MASTER_ADDR).
+        port: of the store (MASTER_PORT).
         timeout_s: how long a rank may be silent.
     """
 

@@ -29,7 +29,7 @@ class Routes:
 
 @dataclass(frozen=True)
 class Load:
-    """The share of workers that held each expert, [rounds][experts], in one run."""
+    """The share of workers that held each expert, [rounds, experts], in one run."""
 
     label: str
     seed: int
@@ -62,7 +62,7 @@ class RoundSeconds:
 
 @dataclass(frozen=True)
 class PartitionTable:
-    """Rows per class of every worker, [workers][classes]; those seen come first."""
+    """Rows per class of every worker, [workers, classes]; those seen come first."""
 
     seed: int
     classes: Sequence[str]
