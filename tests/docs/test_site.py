@@ -101,3 +101,14 @@ def test_examples_in_docstrings_are_code(site):
     text = (site / "api" / "core.html").read_text(encoding="utf8")
     assert "&gt;&gt;&gt;" in text
     assert "<blockquote>" not in text
+
+
+def test_pages_that_include_files_show_them(site):
+    for page, words in (
+        ("tutorials", "play_round"),
+        ("contributing", "make test"),
+        ("changelog", "0.1.0"),
+    ):
+        text = re.sub(r"<[^>]+>", "", (site / f"{page}.html").read_text(encoding="utf8"))
+        assert words in text
+        assert "8&lt;" not in text
