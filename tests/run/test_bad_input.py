@@ -235,8 +235,8 @@ def write(path, rows, header=("a", "b", "label")):
 
 
 @pytest.mark.parametrize(("rows", "said"), [
-    ([[1, "nan", "u"], [2, 3, "v"]], "row 1"),
-    ([[1, 2, "u"], [2, "", "v"]], "row 2"),
+    ([[1, 2, "nan"], [2, 3, "v"]], "row 1"),
+    ([[1, 2, "u"], [2, 3, ""]], "row 2"),
     ([[1, 2, "u"], [2, "inf", "v"]], "row 2"),
     ([], "row"),
 ])  # fmt: skip

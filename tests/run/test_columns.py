@@ -6,6 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from moiety.core.ledger import read_ledger
+from moiety.run.loop import LEDGER
+
 UNITS = ["--methods", "fedavg", "--rounds", "15", "--common.epochs", "3", "--out"]
 
 
@@ -56,3 +59,81 @@ def test_a_run_does_not_go_on_with_other_data(moiety, people, tmp_path):
     found = moiety("resume", "mine", "--at", "10")
     assert found.code == 1
     assert "are not those it began with" in found.err
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Write a table as people have it: row names, words, dates, gaps, hospitals, names."""
+    rng = np.random.default_rng(3)
+    kinds = np.array(["low", "mid", "high"])
+    lines = []
+    for place in range(240):
+        kind = int(rng.integers(3))
+        size = "" if place % 17 == 0 else f"{rng.normal(kind):.3f}"
+        date = f"2020/{1 + place % 12:02}/03"
+        house = "ABCDEFG"[place % 7]
+        label = "sick" if kind else "well"
+        lines.append(f"{place},{kinds[kind]},{size},{date},patient {place},{house},{label}")
+    head = ",kind,size,seen,name,house,state"
+    (tmp_path / "mixed.csv").write_text("\n".join([head, *lines]) + "\n")
+    return [head, *lines]
+
+
+FEW = ["--methods", "fedavg", "ddome", "--rounds", "25", "--local.lr", "0.2", "--out"]
+
+
+def test_a_table_as_people_have_it(moiety, mixed, tmp_path):
+    """Trained by naming the target alone; used on a file with other columns, order and words."""
+    said = moiety("run", "yours", "--data", "mixed.csv", "--target", "state", *FEW, "own")
+    assert said.code == 0, said.err
+    assert "data: 240 rows of mixed.csv; features kind, size, seen, house (15 numbers)" in said.err
+    assert "target state (2 classes); workers 10 and 2 unseen (dirichlet)" in said.err
+    assert "'name' has 240 values in 240 rows" in said.err
+    for method in ("fedavg", "ddome"):
+        assert accuracy(moiety, f"own/{method}-seed0", "mixed.csv") > 0.9
+    other = ["state,extra,house,seen,size,kind", "sick,é,Z,2020/01/03,1.5,high", "well,,A,,,low"]
+    (tmp_path / "other.csv").write_text("\n".join(other) + "\n")
+    assert accuracy(moiety, "own/fedavg-seed0", "other.csv") == 1.0
+    done = moiety("personalize", "own/ddome-seed0", "--data", "other.csv", "--out", "mine")
+    assert done.code == 0, done.err
+    assert accuracy(moiety, "mine", "other.csv") == 1.0
+    for line in moiety("resume", "own").err, said.err:
+        assert "Traceback" not in line
+
+
+def test_columns_are_chosen_and_left_out(moiety, mixed):
+    words = ["run", "yours", "--data", "mixed.csv", "--target", "state", "--methods", "fedavg",
+             "--rounds", "2"]  # fmt: skip
+    said = moiety(*words, "--features", "kind", "size", "--out", "two")
+    assert "features kind, size (5 numbers)" in said.err
+    said = moiety(*words, "--drop", "seen", "name", "house", "--out", "three")
+    assert "features kind, size (5 numbers)" in said.err
+    assert "house" not in said.err
+    assert moiety("run", "quickstart", "--drop", "x", "--out", "no").code == 1
+
+
+def test_rows_to_test_on_come_from_a_file_of_their_own(moiety, mixed, tmp_path):
+    (tmp_path / "train.csv").write_text("\n".join(mixed[:181]) + "\n")
+    (tmp_path / "apart.csv").write_text("\n".join([mixed[0], *mixed[181:]]) + "\n")
+    said = moiety("run", "yours", "--data", "train.csv", "--target", "state", "--test", "apart.csv",
+                  *FEW, "own")  # fmt: skip
+    assert said.code == 0, said.err
+    groups = read_ledger(tmp_path / "own" / "fedavg-seed0" / LEDGER).evaluations[-1].groups
+    assert groups["test"].rows == [60]
+    assert groups["test"].accuracy[0] > 0.9
+    (tmp_path / "apart.csv").write_text(f"{mixed[0]}\n1,low,1,2020/01/03,x,A,dead\n")
+    said = moiety("run", "yours", "--data", "train.csv", "--target", "state", "--test", "apart.csv",
+                  *FEW, "no")  # fmt: skip
+    assert said.code == 1
+    assert "apart.csv has labels ['dead'], which train.csv has not" in said.err
+
+
+def test_what_is_odd_of_a_target_is_said(moiety, tmp_path):
+    lines = [f"{place},{place * 7919 % 1000}" for place in range(100)]
+    (tmp_path / "many.csv").write_text("a,price\n" + "\n".join(lines) + "\n")
+    (tmp_path / "one.csv").write_text("a,price\n" + "\n".join(f"{n},3" for n in range(100)) + "\n")
+    words = ["--target", "price", "--methods", "fedavg", "--rounds", "1", "--out"]
+    said = moiety("run", "yours", "--data", "many.csv", *words, "many")
+    assert "100 classes for 100 rows: is it a number to predict?" in said.err
+    said = moiety("run", "yours", "--data", "one.csv", *words, "one")
+    assert "target 'price' has one class only, '3'" in said.err

@@ -12,7 +12,7 @@ from moiety.models.gated import Common
 from moiety.recipes.build import build_run
 from moiety.recipes.common import find_anchors
 from moiety.recipes.population import make_partition
-from moiety.recipes.record import SCHEMES, Population
+from moiety.recipes.record import SCHEMES, Federation, Population
 from moiety.recipes.source import read_data
 
 SHAPES = {
@@ -196,6 +196,6 @@ def test_anchors_by_k_means_read_no_labels(tiny):
 
 def test_an_unknown_data_set(tmp_path):
     with pytest.raises(ValueError, match="did you mean 'digits'"):
-        read_data("digts", "")
+        read_data(Federation(data="digts"))
     with pytest.raises(ValueError, match="does not exist"):
-        read_data(str(tmp_path / "digits.csv"), "")
+        read_data(Federation(data=str(tmp_path / "digits.csv")))

@@ -6,14 +6,17 @@ Letters: N rows, D features, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from moiety.core.streams import stream
+from moiety.data.columns import Column
+from moiety.data.encoding import Encoding
 from moiety.data.graph import Graph
+from moiety.data.roles import Roles
 from moiety.tasks.losses import UNSCORED
 
 
@@ -34,6 +37,14 @@ class Dataset:
         licence: under which terms.
         columns: names of the features of a table, or nothing.
         graph: what joins the rows, which are its nodes; None for rows on their own.
+        holders: a name for each natural worker; ``groups`` counts along it. Empty where they are
+            numbers alone.
+        weights: how much each row counts in training, float32 [N], or None where all count alike.
+        raw: the columns of a table as they were read, so that ``encoding`` may be fitted to some
+            rows alone.
+        encoding: how ``raw`` became ``x``; None where rows came as numbers.
+        roles: which column of a table was what.
+        notes: what a reader should know of how the data were read, a sentence each.
 
     Raises:
         ValueError: if a column has another length than ``x``, or a class has no name.
@@ -49,14 +60,21 @@ class Dataset:
     licence: str = ""
     columns: tuple[str, ...] = ()
     graph: Graph | None = None
+    holders: tuple[str, ...] = ()
+    weights: Tensor | None = None
+    raw: tuple[Column, ...] = ()
+    encoding: Encoding | None = None
+    roles: Roles = field(default_factory=Roles)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.x.ndim < 2:
             raise ValueError(f"{self.name}: x has shape {list(self.x.shape)}; give [N, D]")
         one = self.x.shape[:1]
-        shapes = {"y": {one, self.x.shape}, "groups": {one}, "test": {one}}
+        shapes = {"y": {one, self.x.shape}, "groups": {one}, "test": {one}, "weights": {one}}
+        told = {"y": self.y, "groups": self.groups, "test": self.test, "weights": self.weights}
         for name, fitting in shapes.items():
-            column = {"y": self.y, "groups": self.groups, "test": self.test}[name]
+            column = told[name]
             if column is not None and column.shape not in fitting:
                 shape, size = list(column.shape), len(self.x)
                 raise ValueError(f"{self.name}: {name} has shape {shape}, but x has {size} rows")

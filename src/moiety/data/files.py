@@ -22,27 +22,23 @@ from moiety.data.classes import encode_labels
 from moiety.data.dataset import Dataset
 from moiety.data.images import read_images
 from moiety.data.limits import check_unpacked_size
-from moiety.data.tables import Columns, read_csv, read_parquet
+from moiety.data.roles import Columns
+from moiety.data.tables import read_table
+
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq")
 
 
-def read_file(
-    path: str | Path,
-    *,
-    target: str | None = None,
-    group: str | None = None,
-    labels: bool = True,
-    usual_target: str | None = None,
-) -> Dataset:
-    """Read a CSV, Parquet or npz file, or a folder of images.
+PLAIN = "a table (CSV, Parquet) or npz file with at least one row, or a folder of images"
+
+
+def read_file(path: str | Path, columns: Columns | None = None) -> Dataset:
+    """Read a table, an npz file, or a folder of images.
 
     Args:
-        path: ``.csv``, ``.parquet`` or ``.pq`` (numeric columns are features), ``.npz`` (arrays
-            ``x`` and, optionally, ``y``), or a folder of PNG or JPEG images: a folder per class, or
-            images alone.
-        target: the column of labels; by default the one named y, label, target or class, if any.
-        group: the column of natural workers; by default the one named worker, if any.
-        labels: False drops labels unread, also where the file has them.
-        usual_target: the column of labels where it is there; a file without it is unlabelled.
+        path: ``.csv`` or ``.tsv``, packed (``.gz``) or not, ``.parquet`` or ``.pq``; ``.npz``
+            (arrays ``x`` and, optionally, ``y``); or a folder of PNG or JPEG images: a folder per
+            class, or images alone.
+        columns: what is said of the columns of a table, and whether labels are wanted.
 
     Returns:
         The rows; ``y`` is None where no labels were found or wanted.
@@ -51,18 +47,30 @@ def read_file(
         ValueError: if the data cannot be used; says where and what to do.
         ImportError: if the library for this kind of file is missing; says which.
     """
-    path = Path(path)
+    path, columns = Path(path), columns or Columns()
+    require_input(path)
     if path.is_dir():
-        return read_images(path, labels=labels)
-    require_file(path, "a CSV, Parquet or npz file with at least one row, or a folder of images")
-    readers = {".csv": read_csv, ".parquet": read_parquet, ".pq": read_parquet, ".npz": read_npz}
-    suffix = path.suffix.lower()
-    if suffix not in readers:
-        known = ", ".join(readers)
-        raise ValueError(
-            f"{path} ends in {suffix!r}; give a file that ends in {known}, or a folder"
-        )
-    return readers[suffix](path, Columns(target, group, labels, usual_target))
+        columns.refuse_unread(path)
+        return read_images(path, labels=columns.labels)
+    if is_table(path):
+        return read_table(path, columns)
+    if path.suffix.lower() == ".npz":
+        return read_npz(path, columns)
+    raise ValueError(
+        f"{path} ends in {path.suffix!r}; give a file that ends in {', '.join(TABLES)} or .npz, or "
+        "a folder"
+    )
+
+
+def require_input(path: Path) -> None:
+    """Refuse what is neither a folder nor a file with something in it."""
+    if not path.is_dir():
+        require_file(path, PLAIN)
+
+
+def is_table(path: Path) -> bool:
+    """Tell a table by the end of its name."""
+    return path.name.lower().endswith(TABLES)
 
 
 def read_npz(path: Path, columns: Columns) -> Dataset:
@@ -75,14 +83,15 @@ def read_npz(path: Path, columns: Columns) -> Dataset:
                 f"{path} holds a graph ('edges'), but rows on their own are read here; use a model "
                 "of a graph, or leave 'edges' out of the file"
             )
+        columns.refuse_unread(path)
         label, group = columns.choose(path, [name for name in opened.files if name != "x"], ("y",))
         x = check_features(path, read_array(path, opened, "x"))
         y, classes = (None, ()) if label is None else read_names(path, opened, label)
-        groups = None if group is None else read_names(path, opened, group)[0]
+        groups, holders = (None, ()) if group is None else read_names(path, opened, group)
     for name, column in ((label, y), (group, groups)):
         if column is not None and len(column) != len(x):
             raise ValueError(f"{path}: {name!r} has {len(column)} rows, but 'x' has {len(x)}")
-    return Dataset(path.stem, x, y, classes, groups, source=str(path.name))
+    return Dataset(path.stem, x, y, classes, groups, source=str(path.name), holders=holders)
 
 
 def require_file(path: Path, wanted: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from moiety.data.dataset import Dataset
 from moiety.data.files import check_features, open_npz, read_array, read_names, require_file
 from moiety.data.graph import Graph
-from moiety.data.tables import Columns
+from moiety.data.roles import Columns
 from moiety.tasks.losses import UNSCORED
 
 WANTED = "an npz file with the features x [N, D] and the edges [2, E]"

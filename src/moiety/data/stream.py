@@ -14,8 +14,10 @@ from torch import Tensor
 from moiety.core.extras import import_extra
 from moiety.core.types import Batch
 from moiety.data.classes import read_text_labels
+from moiety.data.columns import Column
 from moiety.data.dataset import FeatureScale
-from moiety.data.tables import Columns, read_feature, read_label_values, refuse_text
+from moiety.data.roles import Columns
+from moiety.data.tables import drop_row_names, read_label_values
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,16 @@ class ParquetRows:
         # Opened anew each time: a handle shared with a forked process would share its position.
         with parquet.ParquetFile(self.path) as file:
             table = file.read_row_group(number, columns=chosen)
-        refuse_text(self.path, table, self.features)
-        x = torch.from_numpy(
-            np.stack([read_feature(self.path, table, name) for name in self.features], axis=1)
-        )
+        columns = [Column(self.path, name, table.column(name)) for name in self.features]
+        refuse_text(self.path, columns)
+        x = torch.from_numpy(np.stack([read_feature(column) for column in columns], axis=1))
         batch = {"x": x if self.scale is None else self.scale.apply(x)}
         return {**batch, "y": self.labels(table)} if self.target else batch
 
     def labels(self, table: Any) -> Tensor:
         """Number the labels of a row group."""
-        values = read_label_values(self.path, table, self.target or "")
+        target = self.target or ""
+        values = read_label_values(Column(self.path, target, table.column(target)))
         if not self.classes:
             if values.dtype.kind not in "iu":
                 raise ValueError(
@@ -135,12 +137,33 @@ def parquet_rows(
             sizes = [facts.row_group(place).num_rows for place in range(facts.num_row_groups)]
     except (arrow.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}; write it anew") from error
-    features, label, group = Columns(target).kept(path, names)
+    roles = Columns(target).choose_roles(path, drop_row_names(path, names)[0])
     if not sum(sizes):
         raise ValueError(f"{path} has no rows; give at least one")
-    plain = tuple(name for name in features if name != group)
     ends = torch.tensor(sizes).cumsum(0)
-    return ParquetRows(path, plain, label, tuple(classes), ends, scale, most)
+    return ParquetRows(path, roles.features, roles.label, tuple(classes), ends, scale, most)
+
+
+def refuse_text(path: Path, columns: Sequence[Column]) -> None:
+    """Refuse features that are not numbers, all of them at once."""
+    text = [column.name for column in columns if not column.is_number]
+    if text:
+        raise ValueError(
+            f"{path}: columns {text} are not numeric; encode or drop them, or, if one holds the "
+            "labels, say so by target=..."
+        )
+
+
+def read_feature(column: Column) -> np.ndarray:
+    """Values of one feature, float32 [N]; a missing, NaN or infinite one is refused."""
+    values = column.numbers()
+    missing = np.isnan(values)
+    if missing.any():
+        raise ValueError(
+            f"{column.path}: column {column.name!r} is nan or missing in row "
+            f"{int(missing.argmax()) + 1} of its row group; fill in or drop such rows"
+        )
+    return values.astype(np.float32)
 
 
 def fit_streamed_scale(crew: Sequence[ParquetRows]) -> FeatureScale:

@@ -2,208 +2,232 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from moiety.core.extras import import_extra
 from moiety.core.files import refuse_damage
 from moiety.data.classes import decode_label, encode_labels, read_csv_labels
+from moiety.data.columns import Column, import_arrow
 from moiety.data.dataset import Dataset
+from moiety.data.delimited import find_layout, read_delimited
+from moiety.data.encoding import Encoding
+from moiety.data.features import choose_encoding
 from moiety.data.limits import check_unpacked_size
+from moiety.data.roles import Columns, Roles, note_clients
 
-TARGETS = ("y", "label", "target", "class")
-WORKER = "worker"
+UNNAMED = ("", "Unnamed: 0", "__index_level_0__")
+"""What a first column without a name is called, by CSV, by pandas in CSV, and by it in Parquet."""
 
 
 @dataclass(frozen=True)
-class Columns:
-    """What the user said of columns: the target, the group, and whether labels are wanted.
-
-    ``usual_target`` is the target where it is there, and nothing is amiss where it is not.
-    """
-
-    target: str | None = None
-    group: str | None = None
-    labels: bool = True
-    usual_target: str | None = None
-
-    def choose(
-        self, path: Path, names: Sequence[str], usual: Sequence[str] = TARGETS
-    ) -> tuple[str | None, str | None]:
-        """Choose the columns of labels (None where unwanted or absent) and of workers."""
-        group = self.group or (WORKER if WORKER in names else None)
-        self.check(path, names, "group", self.group)
-        if not self.labels:
-            return None, group
-        self.check(path, names, "target", self.target)
-        found = [name for name in usual if name in names]
-        found = [self.usual_target] if self.usual_target in names else found
-        if self.target is None and len(found) > 1:
-            raise ValueError(f"{path} has columns {found}; say which is the label by target=...")
-        return self.target or (found[0] if found else None), group
-
-    def check(self, path: Path, names: Sequence[str], role: str, name: str | None) -> None:
-        """Refuse a named column that is not there."""
-        if name is not None and name not in names:
-            raise ValueError(f"{path} has no column {role}={name!r}; it has {list(names)}")
-
-    def kept(self, path: Path, names: Sequence[str]) -> tuple[list[str], str | None, str | None]:
-        """Choose the columns of features, the label and the group; unwanted labels are left out."""
-        check_column_names(path, names)
-        label, group = self.choose(path, names)
-        never = {label, group, self.target, self.usual_target} | (
-            set() if self.labels or self.target else {*TARGETS}
-        )
-        features = [name for name in names if name not in never]
-        if not features:
-            raise ValueError(f"{path} has columns {list(names)}, none of them features; add some")
-        return features, label, group
-
-
-def check_column_names(path: Path, names: Sequence[str]) -> None:
-    """Refuse columns without a name of their own."""
-    twins = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twins:
-        raise ValueError(f"{path} has several columns named {twins}; give each its own name")
-    if any(not name.strip() or name.startswith("__index_level_") for name in names):
-        raise ValueError(
-            f"{path} has columns {list(names)}, one without a name (pandas writes its index so); "
-            "write it with index=False, or name it"
-        )
-
-
-def read_csv(path: Path, columns: Columns) -> Dataset:
-    """Read comma-separated values with a header; unwanted labels are not converted.
-
-    Labels and workers are read as the bytes they are, so that none is changed by a cast.
-    """
-    arrow: Any = import_extra("pyarrow", "reading CSV files")
-    arrow_csv: Any = import_extra("pyarrow.csv", "reading CSV files")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            names = next(csv.reader(file), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not CSV in UTF-8 ({error}); save it so") from error
-    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
-        raise ValueError(f"{path} has the one column {names[0]!r}; separate columns by commas")
-    features, label, group = columns.kept(path, names)
-    as_they_are = [name for name in (label, group) if name is not None]
-    options = arrow_csv.ConvertOptions(
-        include_columns=[*features, *as_they_are],
-        column_types=dict.fromkeys(as_they_are, arrow.binary()),
-    )
-    with refuse_damage(f"{path} cannot be read as CSV", "mend that line"):
-        table = arrow_csv.read_csv(path, convert_options=options)
-    return table_to_dataset(path, table, (features, label, group), read_csv_column)
-
-
-def read_csv_column(path: Path, table: Any, name: str) -> np.ndarray:
-    """Values of a column that was read as bytes."""
-    values = table.column(name).to_pylist()
-    text = [decode_label(path, name, row, value or b"") for row, value in enumerate(values, 1)]
-    return read_csv_labels(text)
-
-
-def read_parquet(path: Path, columns: Columns) -> Dataset:
-    """Read Parquet; only the wanted columns are read."""
-    parquet: Any = import_extra("pyarrow.parquet", "reading Parquet files")
-    with (
-        refuse_damage(f"{path} cannot be read as Parquet", "write it anew"),
-        parquet.ParquetFile(path) as file,
-    ):
-        names, num_rows = file.schema_arrow.names, file.metadata.num_rows
-    features, label, group = columns.kept(path, names)
-    chosen = [*features, *(name for name in (label, group) if name is not None)]
-    check_unpacked_size(path, num_rows * len(chosen) * 8)
-    with (
-        refuse_damage(f"{path} cannot be read as Parquet", "write it anew"),
-        parquet.ParquetFile(path) as file,
-    ):
-        table = file.read(columns=chosen)
-    return table_to_dataset(path, table, (features, label, group), read_label_values)
-
-
-def table_to_dataset(
-    path: Path,
-    table: Any,
-    kept: tuple[Sequence[str], str | None, str | None],
-    read_labels: Callable[[Path, Any, str], np.ndarray],
-) -> Dataset:
-    """Bring a table of Arrow to tensors.
+class OpenTable:
+    """A table whose columns are known and not read yet.
 
     Args:
         path: the file.
-        table: what was read of it.
-        kept: the columns of features, the label and the group.
-        read_labels: gives the values of a column of labels or workers.
+        names: of the columns that have one.
+        read: reads columns; those in the second argument as they stand.
+        labels: gives the values of a column that was read as it stands, as labels.
+        notes: what a reader should know of the file.
     """
-    features, label, group = kept
-    if not table.num_rows:
-        raise ValueError(f"{path} has a header but no rows; give at least one row")
-    refuse_text(path, table, features)
-    x = np.stack([read_feature(path, table, name) for name in features], axis=1)
-    y, classes = None, ()
-    if label is not None:
-        y, classes = encode_labels(path, label, read_labels(path, table, label))
-    groups = None if group is None else encode_labels(path, group, read_labels(path, table, group))
-    names = tuple(features)
-    rows, held = torch.from_numpy(x), None if groups is None else groups[0]
-    return Dataset(path.stem, rows, y, classes, held, source=path.name, columns=names)
+
+    path: Path
+    names: tuple[str, ...]
+    read: Callable[[Sequence[str], Collection[str]], Mapping[str, Column]]
+    labels: Callable[[Column], np.ndarray]
+    notes: tuple[str, ...] = ()
 
 
-def read_label_values(path: Path, table: Any, name: str) -> np.ndarray:
-    """Values of a column of labels, as numpy has them."""
-    column = table.column(name)
-    with refuse_damage(f"{path}: {name!r} cannot be read as labels", "give whole numbers or text"):
-        if str(column.type).startswith("dictionary"):
-            column = column.cast(column.type.value_type)
-        return column.to_numpy()
+def open_table(path: Path) -> OpenTable:
+    """Open a file of separated values, or Parquet."""
+    return open_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else open_csv(path)
 
 
-def is_number(kind: Any) -> bool:
-    """Tell whether a type of Arrow can be a feature; an empty column has the type null."""
-    types: Any = import_extra("pyarrow", "reading tables").types
-    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
-    return any(test(kind) for test in tests)
+def open_csv(path: Path) -> OpenTable:
+    """Open separated values."""
+    import_arrow("csv")
+    layout = find_layout(path)
+    names, notes = drop_row_names(path, layout.names)
+    read = partial(read_delimited, path, layout)
+    return OpenTable(path, names, read, read_csv_column, (*layout.notes, *notes))
 
 
-def is_plain_type(kind: Any) -> bool:
-    """Tell whether numpy has the type itself, so that a column is brought over at once."""
-    types: Any = import_extra("pyarrow", "reading tables").types
-    return types.is_integer(kind) or types.is_floating(kind)
+def drop_row_names(path: Path, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Leave out a first column without a name, which holds names or numbers of rows.
 
-
-def refuse_text(path: Path, table: Any, features: Sequence[str]) -> None:
-    """Refuse features that are not numbers, all of them at once."""
-    text = [name for name in features if not is_number(table.column(name).type)]
-    if text:
+    Raises:
+        ValueError: for other columns without a name, or two of one name.
+    """
+    first = names[:1]
+    kept = tuple(names[1:] if first and first[0] in UNNAMED else names)
+    kept = tuple(name for name in kept if name not in UNNAMED[2:])
+    twins = sorted(name for name, count in Counter(kept).items() if count > 1 and name)
+    if twins:
+        raise ValueError(f"{path} has several columns named {twins}; give each its own name")
+    if "" in kept:
         raise ValueError(
-            f"{path}: columns {text} are not numeric; encode or drop them, or, if one holds the "
-            "labels, say so by target=..."
+            f"{path} has columns {list(names)}; one of them, not the first, has no name: name it"
         )
+    if len(kept) == len(names):
+        return kept, ()
+    return kept, (f"{path.name}: the column without a name is taken for row names, and not read",)
 
 
-def read_feature(path: Path, table: Any, name: str) -> np.ndarray:
-    """Values of one feature, float32 [N]; a missing, NaN or infinite one is refused."""
-    column = table.column(name)
-    if column.null_count or not is_plain_type(column.type):
-        exact = np.array([np.nan if v is None else float(v) for v in column.to_pylist()])
-    else:
-        exact = column.to_numpy().astype(np.float64)
-    with np.errstate(over="ignore"):
-        values = exact.astype(np.float32)
-    bad = ~np.isfinite(values)
-    if bad.any():
+def read_csv_column(column: Column) -> np.ndarray:
+    """Values of a column that was read as bytes."""
+    values = column.data.to_pylist()
+    text = [
+        decode_label(column.path, column.name, row, value or b"")
+        for row, value in enumerate(values, 1)
+    ]
+    return read_csv_labels(text)
+
+
+def open_parquet(path: Path) -> OpenTable:
+    """Open Parquet; only the wanted columns will be read."""
+    parquet = import_arrow("parquet")
+    with (
+        refuse_damage(f"{path} cannot be read as Parquet", "write it anew"),
+        parquet.ParquetFile(path) as file,
+    ):
+        found, num_rows = file.schema_arrow.names, file.metadata.num_rows
+    names, notes = drop_row_names(path, found)
+
+    def read(chosen: Sequence[str], as_text: Collection[str]) -> Mapping[str, Column]:
+        del as_text  # Parquet has types
+        check_unpacked_size(path, num_rows * len(chosen) * 8)
+        with (
+            refuse_damage(f"{path} cannot be read as Parquet", "write it anew"),
+            parquet.ParquetFile(path) as file,
+        ):
+            table = file.read(columns=list(chosen))
+        return {name: Column(path, name, table.column(name)) for name in chosen}
+
+    return OpenTable(path, names, read, read_label_values, notes)
+
+
+def read_label_values(column: Column) -> np.ndarray:
+    """Values of a column of labels, as numpy has them."""
+    about = f"{column.path}: {column.name!r} cannot be read as labels"
+    with refuse_damage(about, "give whole numbers or text"):
+        data: Any = column.data
+        if str(data.type).startswith("dictionary"):
+            data = data.cast(data.type.value_type)
+        return data.to_numpy()
+
+
+def read_table(path: Path, columns: Columns) -> Dataset:
+    """Read a table; unwanted columns and labels are not converted.
+
+    Labels and workers are read as the bytes they are, so that none is changed by a cast.
+
+    Returns:
+        The rows. ``x`` is encoded by all of them; ``raw`` are their columns, so that a run may fit
+        the encoding to training rows alone.
+
+    Raises:
+        ValueError: if the file cannot be used; says where and what to do.
+    """
+    table = open_table(path)
+    roles = columns.choose_roles(path, table.names)
+    found = read_columns(table, roles.features, dict.fromkeys(roles.others, True))
+    raw = {name: found[name] for name in roles.features}
+    encoding, notes = choose_encoding(raw, columns.features)
+    if not encoding.columns:
+        raise ValueError(f"{path}: no column is left as a feature ({'; '.join(notes)}); add some")
+    return Dataset(
+        path.stem,
+        encoding.apply(raw),
+        source=path.name,
+        columns=encoding.names(),
+        raw=tuple(raw[one.name] for one in encoding.columns),
+        encoding=encoding,
+        roles=roles,
+        notes=(*table.notes, *notes, *note_clients(roles)),
+        **read_roles(table, roles, found),
+    )
+
+
+def read_encoded(path: Path, columns: Columns, encoding: Encoding) -> Dataset:
+    """Read a table as a finished model takes it: its columns alone, and labels where there are.
+
+    Raises:
+        ValueError: if a column is missing, or the file cannot be used.
+    """
+    table, needed = open_table(path), encoding.needed
+    missing = [name for name in needed if name not in table.names]
+    if missing:
+        raise ValueError(
+            f"{path}: columns {missing} are missing; the model was trained on {list(needed)}"
+        )
+    others = [name for name in table.names if name not in needed]
+    label, group = columns.choose(path, others)
+    roles = Roles(tuple(needed), label, group)
+    found = read_columns(table, list(needed), {**needed, **dict.fromkeys(roles.others, True)})
+    return Dataset(
+        path.stem,
+        encoding.apply(found),
+        source=path.name,
+        columns=encoding.names(),
+        roles=roles,
+        notes=table.notes,
+        **read_roles(table, roles, found),
+    )
+
+
+def read_columns(
+    table: OpenTable, features: Sequence[str], others: Mapping[str, bool]
+) -> Mapping[str, Column]:
+    """Read columns, and see that there are rows.
+
+    Args:
+        table: where they are.
+        features: columns that are read as they look.
+        others: further columns, and whether they are read as they stand.
+
+    Raises:
+        ValueError: if there are no rows.
+    """
+    chosen = list(dict.fromkeys([*features, *others]))
+    found = table.read(chosen, [name for name, as_text in others.items() if as_text])
+    if not len(next(iter(found.values())).data):
+        raise ValueError(f"{table.path} has a header but no rows; give at least one row")
+    return found
+
+
+def read_roles(table: OpenTable, roles: Roles, found: Mapping[str, Column]) -> dict[str, Any]:
+    """Read labels, workers and weights as fields of a data set."""
+    fields: dict[str, Any] = {}
+    if roles.label is not None:
+        values = table.labels(found[roles.label])
+        fields["y"], fields["classes"] = encode_labels(table.path, roles.label, values)
+    if roles.group is not None:
+        values = table.labels(found[roles.group])
+        fields["groups"], fields["holders"] = encode_labels(table.path, roles.group, values)
+    if roles.weight is not None:
+        fields["weights"] = read_weights(found[roles.weight])
+    return fields
+
+
+def read_weights(column: Column) -> torch.Tensor:
+    """Read weights of rows, float32 [N].
+
+    Raises:
+        ValueError: for one that is missing or below 0, or where all are 0.
+    """
+    values = column.numbers()
+    bad = ~(values >= 0)
+    if bad.any() or not values.sum():
         row = int(bad.argmax())
         raise ValueError(
-            f"{path}: column {name!r} is {exact[row]} or missing in row {row + 1} (the header is "
-            "not counted); fill in or drop such rows"
+            f"{column.path}: weight {column.name!r} is {values[row]} in row {row + 1}; give "
+            "numbers of 0 or more, one of them above 0"
         )
-    return values
+    return torch.from_numpy(values.astype(np.float32))

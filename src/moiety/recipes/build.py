@@ -59,6 +59,7 @@ class RunInputs:
     adapter: Adapter
     texts: bool = False
     later_stages: tuple[Stage, ...] = ()
+    about: tuple[str, ...] = ()
 
     @property
     def stages(self) -> list[Stage]:
@@ -188,6 +189,7 @@ def assemble_inputs(
         adapter=base.kind.adapt(base.data, record.graph),
         texts=base.kind.texts,
         later_stages=tuple(stages[1:]),
+        about=base.about,
     )
 
 

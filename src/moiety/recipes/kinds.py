@@ -92,7 +92,7 @@ TABLE = DataKind(
     scale_measures,
     open_table,
     count_rows,
-    adapt=lambda _data, _choice: TableAdapter(),
+    adapt=lambda data, _choice: TableAdapter(data.encoding),
 )
 IMAGES = replace(TABLE, name="images", scale=scale_pixels)
 TEXT = replace(
@@ -131,7 +131,7 @@ def read_rows(record: Federation) -> tuple[DataKind, Dataset]:
         ValueError: for data that cannot be used, or that the network does not read.
     """
     check_network(record.net)
-    data = read_data(record.data, record.target)
+    data = read_data(record)
     kind = find_kind(data)
     check_reads(record.net, kind, data)
     data = kind.read(data, record.graph)

@@ -13,10 +13,13 @@ from moiety.core.streams import stream
 from moiety.data import partition
 from moiety.data.dataset import Dataset, divide_rows
 from moiety.data.labels import assign_all_rows, assign_rows, draw_label_sets
-from moiety.recipes.record import SCHEMES, Population
+from moiety.recipes.record import SCHEMES, Federation, Population
 
 TRAIN = "train"
 """The group of rows that workers learn from."""
+
+LEAST, MOST, ROWS = 2, 10, 10
+"""Where the number of workers is left to the rows: at least, at most, and rows of each."""
 
 RowsByWorker = Mapping[int, Tensor]
 """Worker -> positions of its rows in the data set."""
@@ -68,6 +71,29 @@ def make_partition(data: Dataset, population: Population, seed: int) -> Partitio
     if population.scheme == "labels":
         return partition_by_labels(data.y, population, seed, sets)
     return partition_by_scheme(data, population, seed, sets)
+
+
+def resolve_population(record: Federation, size: int) -> Population:
+    """Settle what the rows, a column of workers and a test file decide.
+
+    Args:
+        record: of the run.
+        size: number of rows.
+
+    >>> found = resolve_population(Federation(population=Population("iid", workers=0)), 40)
+    >>> found.workers, found.unseen
+    (4, 1)
+    """
+    chosen = record.population
+    if record.group:
+        chosen = replace(chosen, scheme="natural")
+    if record.test:
+        chosen = replace(chosen, shared_test=True)
+    if chosen.workers:
+        return chosen
+    workers = max(LEAST, min(MOST, size // ROWS))
+    unseen = chosen.unseen if workers == MOST else min(chosen.unseen, workers // 3)
+    return replace(chosen, workers=workers, unseen=unseen)
 
 
 def set_rows_apart(data: Dataset, population: Population, seed: int) -> dict[str, Tensor]:

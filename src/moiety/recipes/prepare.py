@@ -13,23 +13,25 @@ from moiety.data.dataset import Dataset, FeatureScale
 from moiety.models.base import FeatureModel
 from moiety.models.gated import Common
 from moiety.recipes.common import freeze_common, train_common
+from moiety.recipes.describe import describe_run_data
 from moiety.recipes.kinds import DataKind, read_rows
 from moiety.recipes.options import keep_options, make_network
-from moiety.recipes.population import Partition
+from moiety.recipes.population import Partition, resolve_population
 from moiety.recipes.record import Federation
-from moiety.recipes.scaling import move_dataset, move_model
+from moiety.recipes.scaling import encode_rows, move_dataset, move_model
 from moiety.recipes.source import fingerprint_data, stamp_file
 
 
 @dataclass(frozen=True)
 class SeedData:
-    """Data, scaled and on their device, and who holds what."""
+    """Data, scaled and on their device, who holds what, and that in words."""
 
     kind: DataKind
     data: Dataset
     scale: FeatureScale
     places: Partition
     data_fingerprint: str
+    about: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,27 +45,30 @@ class SeedCommon:
 
 def prepare_seed_data(record: Federation, seed: int) -> SeedData:
     """Prepare the data of a seed; kept for the next method."""
-    return build_seed_data(keep_data_fields(record), seed, stamp_file(record.data))
+    return build_seed_data(keep_data_fields(record), seed, stamp_file(record.data, record.test))
 
 
 def prepare_seed_common(record: Federation, seed: int) -> SeedCommon:
     """Train the common expert of a seed; kept for the next method."""
-    return train_seed_common(keep_data_fields(record), seed, stamp_file(record.data))
+    return train_seed_common(keep_data_fields(record), seed, stamp_file(record.data, record.test))
 
 
 @functools.lru_cache(maxsize=2)
-def build_seed_data(record: Federation, seed: int, now: tuple[int, int]) -> SeedData:
+def build_seed_data(record: Federation, seed: int, now: tuple[int, ...]) -> SeedData:
     """Prepare: a pure function of a record, a seed and the data file as it is ``now``."""
     del now
     kind, data = read_rows(record)
-    places = kind.split(data, record.population, seed)
+    population = resolve_population(record, data.size)
+    places = kind.split(data, population, seed)
     fingerprint = fingerprint_data(data)
+    data = encode_rows(data, find_training_rows(places))
     data, scale = kind.scale(data, find_known_rows(places))
-    return SeedData(kind, move_dataset(data, record.device), scale, places, fingerprint)
+    about = describe_run_data(data, places, population)
+    return SeedData(kind, move_dataset(data, record.device), scale, places, fingerprint, about)
 
 
 @functools.lru_cache(maxsize=2)
-def train_seed_common(record: Federation, seed: int, now: tuple[int, int]) -> SeedCommon:
+def train_seed_common(record: Federation, seed: int, now: tuple[int, ...]) -> SeedCommon:
     """Train on the rows set apart: a pure function, as ``build_seed_data``."""
     base = build_seed_data(record, seed, now)
     net, (x, y) = make_seed_network(record, base, seed), (base.data.x, base.data.y)
@@ -81,6 +86,11 @@ def find_known_rows(places: Partition) -> Tensor:
     return places.public if len(places.public) else torch.cat(list(places.train.values()))
 
 
+def find_training_rows(places: Partition) -> Tensor:
+    """Find the rows on which an encoding is fitted: those set apart, and those of workers."""
+    return torch.cat([places.public, *places.train.values()])
+
+
 def make_seed_network(record: Federation, base: SeedData, seed: int) -> FeatureModel:
     """Make the network of a worker, on the device of the data."""
     shape, classes = base.data.x.shape[1:], len(base.data.classes)
@@ -94,6 +104,11 @@ def keep_data_fields(record: Federation) -> Federation:
         plain,
         data=record.data,
         target=record.target,
+        features=record.features,
+        drop=record.drop,
+        group=record.group,
+        weight=record.weight,
+        test=record.test,
         device=record.device,
         population=record.population,
         net=record.net,

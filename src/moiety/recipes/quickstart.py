@@ -43,7 +43,7 @@ def yours() -> Federation:
         data="",
         rounds=50,
         seeds=1,
-        population=Population(scheme="dirichlet", workers=10, unseen=2, alpha=0.5, anchors=0),
+        population=Population(scheme="dirichlet", workers=0, unseen=2, alpha=0.5, anchors=0),
         participation=Participation(size=5),
         options=with_options(ddome={"gate_lr": 0.1}, mlp={"hidden": (64,)}),
         common=CommonExpert(target_accuracy=0.95, epochs=50),

@@ -44,7 +44,8 @@ class Population:
             unseen workers with sets that nobody trains on), ``classes``, ``dirichlet``, ``iid``,
             ``shards``, ``contiguous`` (stretches of rows in their order), ``natural`` (a worker
             for each id that comes with the data) or ``all`` (every worker holds all rows).
-        workers: workers that train, anchors among them; ``natural`` may find more.
+        workers: workers that train, anchors among them; ``natural`` may find more. 0 chooses by
+            the rows: one for ten rows, at most ten, and fewer unseen ones where rows are few.
         unseen: workers that training never sees.
         classes: labels of a worker (``labels``, ``classes``).
         anchors: workers that are anchors, one an expert; 0 for none. Of schemes other than
@@ -116,6 +117,13 @@ class Federation:
         data: the name of a data set (see ``moiety list``), or a CSV, Parquet or npz file or an
             image folder of your own.
         target: the column of labels in a file of your own; found by its name if empty.
+        features: the columns that are features; empty for all that have no other role.
+        drop: columns that are not read.
+        group: the column of who holds a row: its values are the workers, whatever
+            population.scheme. Found by the name ``worker`` if empty, and used by scheme
+            ``natural``.
+        weight: the column of how much a row counts in training; rows count alike if empty.
+        test: a file of rows to test on, of the same columns as ``data``; nobody trains on them.
         net: the network of a worker: FedAvg's model, DDOME's expert (see ``moiety list``); its
             options stand under its name (``mlp.hidden``).
         rounds: rounds of training; a round of ``data_parallel`` is one step.
@@ -131,6 +139,11 @@ class Federation:
     methods: tuple[str, ...] = ("ddome", "fedavg", "fedprox", "common")
     data: str = "digits"
     target: str = ""
+    features: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    group: str = ""
+    weight: str = ""
+    test: str = ""
     net: str = "mlp"
     rounds: int = 100
     evaluate_every: int = 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from moiety.data.dataset import Dataset, FeatureScale, fit_scale
@@ -14,7 +15,21 @@ from moiety.models.base import FeatureModel
 def scale_measures(data: Dataset, known: Tensor) -> tuple[Dataset, FeatureScale]:
     """Bring measures to one scale, fitted on known rows; whole numbers (tokens) stay."""
     scale = fit_scale(data.x, known)
+    if data.encoding is not None:
+        measures = data.encoding.measures()
+        scale = FeatureScale(
+            torch.where(measures, scale.mean, 0.0), torch.where(measures, scale.std, 1.0)
+        )
     return replace(data, x=scale.apply(data.x)), scale
+
+
+def encode_rows(data: Dataset, known: Tensor) -> Dataset:
+    """Fit to known rows how columns become numbers; what came as numbers stays."""
+    if data.encoding is None:
+        return data
+    raw = {column.name: column for column in data.raw}
+    encoding = data.encoding.fit(raw, known.numpy())
+    return replace(data, x=encoding.apply(raw), columns=encoding.names(), raw=(), encoding=encoding)
 
 
 def scale_pixels(data: Dataset, known: Tensor) -> tuple[Dataset, FeatureScale]:

@@ -8,21 +8,53 @@ from pathlib import Path
 from moiety.core.errors import UnknownNameError
 from moiety.data import datasets, files
 from moiety.data.dataset import Dataset
+from moiety.data.joined import join_test
+from moiety.data.roles import Columns
 from moiety.recipes.fields import suggest_names
+from moiety.recipes.record import Federation
 
 
-def read_data(name: str, target: str) -> Dataset:
-    """Load a data set by name, or a user's own file or folder."""
+def read_data(record: Federation) -> Dataset:
+    """Load a data set by name, or a user's own file or folder, with the test file if there is one.
+
+    Raises:
+        ValueError: if it is not there, cannot be used, or has no columns to choose from.
+    """
+    name, columns = record.data, choose_columns(record)
     if not name:
         raise ValueError("this recipe has no data of its own: say --data FILE or --data DIR")
     if name in datasets.DATASETS:
+        refuse_choices(record)
         return datasets.load_dataset(name)
-    if Path(name).exists() or Path(name).suffix or "/" in name:
-        return files.read_file(Path(name), target=target or None)
-    raise UnknownNameError(
-        f"no data set or file {name!r}{suggest_names(name, datasets.DATASETS)} Files are CSV, "
-        "Parquet, npz or a folder of images"
+    if not (Path(name).exists() or Path(name).suffix or "/" in name):
+        raise UnknownNameError(
+            f"no data set or file {name!r}{suggest_names(name, datasets.DATASETS)} Files are CSV, "
+            "Parquet, npz or a folder of images"
+        )
+    data = files.read_file(Path(name), columns)
+    return join_test(data, files.read_file(Path(record.test), columns)) if record.test else data
+
+
+def choose_columns(record: Federation) -> Columns:
+    """Say which columns are what."""
+    return Columns(
+        target=record.target or None,
+        group=record.group or None,
+        features=record.features,
+        drop=record.drop,
+        weight=record.weight or None,
     )
+
+
+def refuse_choices(record: Federation) -> None:
+    """Refuse choices of columns and a test file where a data set has its own."""
+    told = ("target", "features", "drop", "group", "weight", "test")
+    said = [f"--{name}" for name in told if getattr(record, name)]
+    if said:
+        raise ValueError(
+            f"the data set {record.data!r} has its own labels, workers and test rows; leave out "
+            f"{', '.join(said)}, or give a file by --data"
+        )
 
 
 def resolve_path(name: str) -> str:
@@ -32,19 +64,22 @@ def resolve_path(name: str) -> str:
     return str(Path(name).resolve())
 
 
-def stamp_file(name: str) -> tuple[int, int]:
-    """Tell a file from what it was before: when it changed and how long it is."""
-    path = Path(name)
-    if not name or name in datasets.DATASETS or not path.exists():
-        return 0, 0
-    return path.stat().st_mtime_ns, path.stat().st_size
+def stamp_file(*names: str) -> tuple[int, ...]:
+    """Tell files from what they were before: when they changed and how long they are."""
+    found: list[int] = []
+    for name in names:
+        path = Path(name)
+        there = bool(name) and name not in datasets.DATASETS and path.exists()
+        found += [path.stat().st_mtime_ns, path.stat().st_size] if there else [0, 0]
+    return tuple(found)
 
 
 def fingerprint_data(data: Dataset) -> str:
     """Tell data from other data, so that a run does not go on with changed ones."""
     digest = hashlib.blake2b(digest_size=8)
     edges = None if data.graph is None else data.graph.edges
-    for column in (data.x, data.y, edges):
+    held = data.groups if data.holders else None
+    for column in (data.x, data.y, edges, held, data.weights):
         if column is not None:
             digest.update(column.contiguous().numpy().tobytes())
     return digest.hexdigest()

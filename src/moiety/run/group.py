@@ -13,6 +13,7 @@ from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.record import Federation, write_read_fields
 from moiety.recipes.source import resolve_path
+from moiety.run.echo import echo_warning
 from moiety.run.folders import hold_folder, hold_folders, hold_for_all
 from moiety.run.loop import LEDGER
 from moiety.run.play import play_run
@@ -50,12 +51,16 @@ def start_group(
 ) -> list[Path]:
     """Play a record in a folder that is held: a run for each method and seed, side by side."""
     ranks = ranks or join_recorded_ranks(record)
-    record = override_fields(record, {"data": resolve_path(record.data)})
+    files = {"data": resolve_path(record.data), "test": resolve_path(record.test)}
+    record = override_fields(record, files)
     names = [
         (method, record.seed + place) for place in range(record.seeds) for method in record.methods
     ]
     # A choice that does not fit, or other data at a rank, ends here, before the first run.
     first = {method: resolve_run(recipe, record, method, record.seed) for method in record.methods}
+    if ranks.leads:
+        for line in next(iter(first.values()))[1].about:
+            echo_warning(line)
     if len(names) == 1:
         begin_run(*first[record.methods[0]], folder, ranks)
         return [folder]

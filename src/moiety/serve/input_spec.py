@@ -5,7 +5,7 @@ Letters: N rows, nodes or windows, D features, T positions, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +16,11 @@ from torch import Tensor
 from moiety.core.rows import Rows, TableRows
 from moiety.data import files
 from moiety.data.dataset import Dataset, FeatureScale
+from moiety.data.encoding import Encoding
 from moiety.data.graph import GraphRows, make_undirected, project_features
 from moiety.data.nodes import read_graph
-from moiety.data.tables import Columns
+from moiety.data.roles import Columns
+from moiety.data.tables import read_encoded
 from moiety.data.texts import read_text
 from moiety.serve.predictions import Predictions, TextPredictions, predict_rows
 
@@ -61,15 +63,23 @@ def refuse_edges(edges: Tensor | None) -> None:
 
 @dataclass(frozen=True)
 class TableAdapter:
-    """Rows on their own."""
+    """Rows on their own.
+
+    Args:
+        encoding: how columns of a table become numbers; None where rows came as numbers.
+    """
+
+    encoding: Encoding | None = None
 
     def config(self) -> Mapping[str, Any]:
-        return {"kind": "table"}
+        encoding = None if self.encoding is None else self.encoding.to_json()
+        return {"kind": "table", "encoding": encoding}
 
     def read(self, path: Path, columns: Columns, /) -> Dataset:
-        return files.read_file(
-            path, target=columns.target, labels=columns.labels, usual_target=columns.usual_target
-        )
+        files.require_input(path)
+        if self.encoding is None or not files.is_table(path):
+            return files.read_file(path, columns)
+        return read_encoded(path, columns, self.encoding)
 
     def open(self, x: Tensor, edges: Tensor | None, check: Check, /) -> Rows:
         refuse_edges(edges)
@@ -159,11 +169,16 @@ class TextAdapter:
 
 
 ADAPTERS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, ...], tuple[str, ...]], Adapter]] = {
-    "table": lambda _raw, _shape, _classes: TableAdapter(),
+    "table": lambda raw, _shape, _classes: TableAdapter(read_encoding(raw.get("encoding"))),
     "graph": lambda raw, _shape, _classes: GraphAdapter(raw["inputs"], raw["project"]),
     "text": lambda _raw, shape, classes: TextAdapter(shape[0], classes),
 }
 """Kind -> what builds it, from its ``config()``, the shape of a row and the classes."""
+
+
+def read_encoding(raw: Sequence[Mapping[str, Any]] | None) -> Encoding | None:
+    """Read how columns become numbers, if they do."""
+    return None if raw is None else Encoding.from_json(raw)
 
 
 @dataclass(frozen=True)

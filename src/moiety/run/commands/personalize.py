@@ -11,7 +11,7 @@ import tyro
 
 from moiety.core.errors import RunError
 from moiety.core.ledger import read_ledger as read_ledger
-from moiety.data.tables import Columns
+from moiety.data.roles import Columns
 from moiety.ops.text import align_columns
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.predict import open_model

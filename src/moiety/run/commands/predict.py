@@ -10,7 +10,7 @@ from pathlib import Path
 import tyro
 
 from moiety.core.errors import RunError
-from moiety.data.tables import Columns
+from moiety.data.roles import Columns
 from moiety.ops.text import write_command
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.common import check_folder, check_writable

@@ -1,0 +1,131 @@
+"""Which column of a table is what: features, labels, who holds a row, how much it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TARGETS = ("y", "label", "target", "class")
+WORKER = "worker"
+
+# fmt: off
+CLIENTS = frozenset(
+    ("centre", "center", "client", "customer", "device", "firm", "hospital", "institution",
+     "patient", "person", "site", "speaker", "subject", "user", "worker", "writer")
+)
+# fmt: on
+"""Words that name who holds a row, alone or with ``id`` behind."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the columns of one table are; None for a role that no column has."""
+
+    features: tuple[str, ...] = ()
+    label: str | None = None
+    group: str | None = None
+    weight: str | None = None
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Name the columns that are no features."""
+        return tuple(name for name in (self.label, self.group, self.weight) if name is not None)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the user said of columns.
+
+    Args:
+        target: of labels; by default one with a usual name.
+        group: of who holds a row; by default the one named worker.
+        labels: whether labels are wanted.
+        usual_target: the target where it is there, and nothing is amiss where it is not.
+        features: the columns that are features; empty for all but the others.
+        drop: columns that are not read.
+        weight: how much a row counts.
+    """
+
+    target: str | None = None
+    group: str | None = None
+    labels: bool = True
+    usual_target: str | None = None
+    features: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    weight: str | None = None
+
+    def choose(
+        self, path: Path, names: Sequence[str], usual: Sequence[str] = TARGETS
+    ) -> tuple[str | None, str | None]:
+        """Choose the columns of labels (None where unwanted or absent) and of workers."""
+        group = self.group or (WORKER if WORKER in names else None)
+        check_column(path, names, "group", self.group)
+        if not self.labels:
+            return None, group
+        check_column(path, names, "target", self.target)
+        found = [name for name in usual if name in names]
+        found = [self.usual_target] if self.usual_target in names else found
+        if self.target is None and len(found) > 1:
+            raise ValueError(f"{path} has columns {found}; say which is the label by target=...")
+        return self.target or (found[0] if found else None), group
+
+    def refuse_unread(self, path: Path) -> None:
+        """Refuse what only a table of named columns has.
+
+        Raises:
+            ValueError: with the options said.
+        """
+        said = {"features": self.features, "drop": self.drop, "weight": self.weight}
+        unread = [f"--{name}" for name, value in said.items() if value]
+        if unread:
+            raise ValueError(
+                f"{path} is no table of named columns, which {' and '.join(unread)} would choose "
+                "from; leave them out"
+            )
+
+    def choose_roles(self, path: Path, names: Sequence[str]) -> Roles:
+        """Choose what every column is; unwanted labels are left out.
+
+        Raises:
+            ValueError: for a column that is not there, or has two roles, or where no feature is
+                left.
+        """
+        for role, said in (("features", self.features), ("drop", self.drop)):
+            for name in said:
+                check_column(path, names, role, name)
+        check_column(path, names, "weight", self.weight)
+        there = [name for name in names if name not in self.drop]
+        label, group = self.choose(path, there)
+        roles = Roles((), label, group, self.weight)
+        twice = sorted({*self.features} & {*roles.others, *self.drop})
+        if twice or len(set(roles.others)) < len(roles.others):
+            raise ValueError(
+                f"{path}: {twice or list(roles.others)} have two roles; a column is a feature, the "
+                "target, the group, the weight, or dropped"
+            )
+        never = {*roles.others, self.target, self.usual_target} | (
+            set() if self.labels or self.target else {*TARGETS}
+        )
+        features = self.features or tuple(name for name in there if name not in never)
+        if not features:
+            raise ValueError(f"{path} has columns {list(names)}, none of them features; add some")
+        return Roles(tuple(features), label, group, self.weight)
+
+
+def check_column(path: Path, names: Sequence[str], role: str, name: str | None) -> None:
+    """Refuse a named column that is not there."""
+    if name is not None and name not in names:
+        raise ValueError(f"{path} has no column {role}={name!r}; it has {list(names)}")
+
+
+def note_clients(roles: Roles) -> list[str]:
+    """Say which features are named like who holds a row, where nothing says who does."""
+    if roles.group is not None:
+        return []
+    return [
+        f"column {name!r} is a feature, but is named like who holds a row: --group {name} makes it "
+        f"the workers, --drop {name} leaves it out"
+        for name in roles.features
+        if name.lower().replace("-", "_").removesuffix("id").removesuffix("_") in CLIENTS
+    ]

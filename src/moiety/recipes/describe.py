@@ -1,0 +1,69 @@
+"""What a run begins with, in words: the rows, the features, the target and the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from moiety.data.dataset import Dataset
+from moiety.recipes.population import Partition
+from moiety.recipes.record import Population
+
+SHOWN = 6
+"""Names that are listed before the rest is counted."""
+
+
+def describe_run_data(data: Dataset, places: Partition, population: Population) -> tuple[str, ...]:
+    """Say what was taken for what, in one line, and what a user should look at, a line each."""
+    parts = [
+        f"{data.size} rows of {data.source or data.name}",
+        describe_features(data),
+        describe_target(data),
+        describe_workers(data, places, population),
+    ]
+    return (f"data: {'; '.join(parts)}", *data.notes, *question_target(data))
+
+
+def list_names(names: Sequence[str]) -> str:
+    """List the first names and count the others.
+
+    >>> list_names("abcdefgh")
+    'a, b, c, d, e, f and 2 more'
+    """
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def describe_features(data: Dataset) -> str:
+    """Say what the inputs are."""
+    shape = "x".join(map(str, data.x.shape[1:]))
+    if data.encoding is None:
+        return f"inputs of shape {shape}"
+    return f"features {list_names([one.name for one in data.encoding.columns])} ({shape} numbers)"
+
+
+def describe_target(data: Dataset) -> str:
+    """Say what is to be told."""
+    name = data.roles.label
+    return (
+        f"target {name} ({len(data.classes)} classes)" if name else f"{len(data.classes)} classes"
+    )
+
+
+def describe_workers(data: Dataset, places: Partition, population: Population) -> str:
+    """Say who holds the rows."""
+    unseen = len(places.groups.get("unseen", {}))
+    named = f"{data.roles.group}, " if data.roles.group and population.scheme == "natural" else ""
+    return f"workers {len(places.train)} and {unseen} unseen ({named}{population.scheme})"
+
+
+def question_target(data: Dataset) -> list[str]:
+    """Say where classes look as if they were none."""
+    classes, labels = len(data.classes), data.y
+    if labels is None or labels.ndim > 1 or data.graph is not None:
+        return []
+    name = f"target {data.roles.label!r}" if data.roles.label else "the target"
+    if classes == 1:
+        return [f"{name} has one class only, {data.classes[0]!r}: there is nothing to learn"]
+    if classes > 20 and 2 * classes > data.size:
+        return [f"{name} has {classes} classes for {data.size} rows: is it a number to predict?"]
+    return []
