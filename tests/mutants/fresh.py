@@ -144,7 +144,8 @@ FRESH = (
     ),
     Mutant(
         "recipes", "data with other labels pass for the same", "recipes/source.py",
-        "for column in (data.x, data.y, edges)", "for column in (data.x, edges)",
+        "for column in (data.x, data.y, edges, held, data.weights)",
+        "for column in (data.x, edges, held, data.weights)",
         "hand/test_runs.py::test_data_are_told_apart_by_rows_and_by_labels",
     ),
     Mutant(

@@ -180,7 +180,7 @@ class Column:
                 )
         return days
 
-    def find_form(self) -> str | None:
+    def find_date_form(self) -> str | None:
         """Find how the dates of a column of text are written; None where they are no dates."""
         filled = [word for word in self.index_words()[0] if word is not None]
         if not filled or not any(letter.isdigit() for letter in filled[0]):

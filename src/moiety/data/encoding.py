@@ -83,7 +83,7 @@ class NumberEncoding:
         return [True, False] if self.gaps else [True]
 
     def fit(self, column: Column, rows: np.ndarray | None, /) -> ColumnEncoding:
-        known = take_rows(column.numbers(), rows)
+        known = choose_rows(column.numbers(), rows)
         there = known[~np.isnan(known)]
         return NumberEncoding(self.name, average(there), gaps=len(there) < len(known))
 
@@ -125,7 +125,7 @@ class DateEncoding:
         return [True] * len(self.names())
 
     def fit(self, column: Column, rows: np.ndarray | None, /) -> ColumnEncoding:
-        known = take_rows(column.days(self.form), rows)
+        known = choose_rows(column.days(self.form), rows)
         there = known[~np.isnan(known)]
         return DateEncoding(self.name, self.form, average(there), bool((there % 1 > 0).any()))
 
@@ -164,7 +164,7 @@ class CategoryEncoding:
         return [False] * len(self.values)
 
     def fit(self, column: Column, rows: np.ndarray | None, /) -> ColumnEncoding:
-        counts = Counter(take_rows(np.array(column.words(), dtype=object), rows).tolist())
+        counts = Counter(choose_rows(np.array(column.words(), dtype=object), rows).tolist())
         often = sorted(counts, key=lambda word: (-counts[word], word or ""))[:MOST]
         words = sorted(word for word in often if word is not None)
         return CategoryEncoding(self.name, (*words, *([None] if None in often else [])))
@@ -230,7 +230,7 @@ def build_column(raw: Mapping[str, Any]) -> ColumnEncoding:
     return ENCODINGS[raw["kind"]](**{name: value for name, value in raw.items() if name != "kind"})
 
 
-def take_rows(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+def choose_rows(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     """Take the rows that are fitted on."""
     return values if rows is None else values[rows]
 

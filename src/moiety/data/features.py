@@ -42,7 +42,7 @@ def choose_column(column: Column) -> ColumnEncoding:
     """Choose how one column becomes numbers."""
     if holds_numbers(column):
         return NumberEncoding(column.name)
-    form = find_form(column)
+    form = find_date_form(column)
     return CategoryEncoding(column.name) if form is None else DateEncoding(column.name, form)
 
 
@@ -51,11 +51,11 @@ def holds_numbers(column: Column) -> bool:
     return column.is_number or (column.is_text and column.holds_numbers())
 
 
-def find_form(column: Column) -> str | None:
+def find_date_form(column: Column) -> str | None:
     """Find how dates are written, nothing where the file has them as such; None for no dates."""
     if column.is_date:
         return ""
-    return column.find_form() if column.is_text else None
+    return column.find_date_form() if column.is_text else None
 
 
 def find_reason_to_leave(column: Column) -> str:
@@ -64,7 +64,7 @@ def find_reason_to_leave(column: Column) -> str:
         return f"holds {column.data.type}, and is left out"
     if column.count_missing() == len(column.data):
         return "has no value, and is left out"
-    if holds_numbers(column) or find_form(column) is not None:
+    if holds_numbers(column) or find_date_form(column) is not None:
         return ""
     words = column.words()
     if not is_mostly_distinct(words):

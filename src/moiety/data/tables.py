@@ -47,10 +47,14 @@ class OpenTable:
 
 def open_table(path: Path) -> OpenTable:
     """Open a file of separated values, or Parquet."""
-    return open_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else open_csv(path)
+    return (
+        open_parquet_table(path)
+        if path.suffix.lower() in (".parquet", ".pq")
+        else open_csv_table(path)
+    )
 
 
-def open_csv(path: Path) -> OpenTable:
+def open_csv_table(path: Path) -> OpenTable:
     """Open separated values."""
     import_arrow("csv")
     layout = find_layout(path)
@@ -90,7 +94,7 @@ def read_csv_column(column: Column) -> np.ndarray:
     return read_csv_labels(text)
 
 
-def open_parquet(path: Path) -> OpenTable:
+def open_parquet_table(path: Path) -> OpenTable:
     """Open Parquet; only the wanted columns will be read."""
     parquet = import_arrow("parquet")
     with (

@@ -67,7 +67,7 @@ def keep_rows(data: Dataset, choice: Subgraphs) -> Dataset:
     return data
 
 
-def open_table(data: Dataset) -> OpenGroup:
+def open_rows_table(data: Dataset) -> OpenGroup:
     """Give what opens rows of one table, whatever the group."""
     table = data.table()
     return lambda _, index: TableRows(table, index)
@@ -90,7 +90,7 @@ TABLE = DataKind(
     keep_rows,
     make_partition,
     scale_measures,
-    open_table,
+    open_rows_table,
     count_rows,
     adapt=lambda data, _choice: TableAdapter(data.encoding),
 )
