@@ -11,6 +11,12 @@ Params: TypeAlias = Mapping[str, Tensor]
 Batch: TypeAlias = Mapping[str, Tensor]
 """Rows by column; the first dim of every entry counts rows."""
 
+TARGET = "y"
+"""The column of what is to be learnt."""
+
+RESERVED = ("weight", "seed", "embed")
+"""Columns that solvers and transforms add to a batch."""
+
 Carry: TypeAlias = Mapping[str, Any]
 """What a solver carries from step to step: mappings of tensors, nested at will."""
 

@@ -1,4 +1,4 @@
-"""Which engine, by sizes alone, so that the same run chooses alike on every machine."""
+"""Which engine, by sizes and by what can be stacked, so that a run chooses alike everywhere."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ LEAST_STACKED_WORKERS = 8
 """Workers from which stacking pays: four together take 1.6 times as long as one by one."""
 
 
-def choose_engine(method: Method, device: str, num_workers: int) -> str:
+def choose_engine(
+    method: Method, device: str, num_workers: int, can_stack: Callable[[], bool] = lambda: True
+) -> str:
     """Choose the engine that is expected to be the fastest.
 
     Cores are not counted: ``pool`` uses those there are, with the same numbers on any.
@@ -59,17 +61,19 @@ def choose_engine(method: Method, device: str, num_workers: int) -> str:
         method: what is run; the size of the whole model stands for that of its parts.
         device: ``cpu``, ``cuda`` or ``cuda:0``.
         num_workers: workers in a round.
+        can_stack: whether a step of workers runs stacked; asked only where stacking pays. A
+            module of one's own must be tried (``engine/stackable.py``), networks of ours can.
     """
     stackable = isinstance(method.solve, Descent) and method.solve.stackable
     if not device.startswith("cpu"):
-        return "vectorized" if stackable else "serial"
+        return "vectorized" if stackable and can_stack() else "serial"
     params = method.model.params.values()
     size = sum(tensor.numel() for tensor in params)
     convolves = any(tensor.ndim >= 4 for tensor in params)
     stacks = (
         num_workers >= LEAST_STACKED_WORKERS and size <= MOST_STACKED_PARAMETERS and not convolves
     )
-    return "vectorized" if stackable and stacks else "pool"
+    return "vectorized" if stackable and stacks and can_stack() else "pool"
 
 
 def make_engine(

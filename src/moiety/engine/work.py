@@ -149,6 +149,7 @@ def run_job(
         WorkerError: naming worker, round and step, whatever went wrong.
     """
     role, done, begun = job.share.role, 0, time.perf_counter()
+    generators = read_generators()
     try:
         plan = solve.plan(rows.size, job)
 
@@ -162,6 +163,7 @@ def run_job(
         record = summarize_losses(job, rows.size, losses)
         statistics = sum_statistics(solve, carry, rows, role) if solve.needs_statistics else {}
         update = solve.finish(job, plan, carry, statistics)
+        refuse_global_draws(generators)
     except WorkerError:
         raise
     except Exception as error:
@@ -170,6 +172,28 @@ def run_job(
         ) from error
     record = replace(record, work_s=time.perf_counter() - begun)
     return make_reply(job, update, record), update.memory
+
+
+def read_generators() -> list[bytes]:
+    """Read where the global generators stand: nothing that is to be repeated draws from them."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_initialized():
+        states += torch.cuda.get_rng_state_all()
+    return [state.numpy().tobytes() for state in states]
+
+
+def refuse_global_draws(before: list[bytes]) -> None:
+    """Refuse work in which a global generator moved on.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    if read_generators() != before:
+        raise ValueError(
+            "the model, or the rows, drew from torch's global generator, so that nobody could "
+            "repeat the run; say from_module(module, draws_noise=True), which gives every step a "
+            "seed of its own, and let rows draw from a generator of theirs"
+        )
 
 
 def open_job_rows(open_rows: OpenRows, job: Job) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -13,7 +14,7 @@ from torch.func import functional_call
 
 from moiety.core.axes import Axes, Part, expand_entry, read_axis_lengths, take_piece
 from moiety.core.protocols import Kept
-from moiety.core.types import Batch, Params
+from moiety.core.types import RESERVED, TARGET, Batch, Params
 
 REFUSE: Mapping[type[nn.Module], str] = {
     nn.LayerNorm: "its normalized_shape is fixed",
@@ -55,6 +56,7 @@ class ModuleModel:
     uses_batch_statistics: bool = False
     constants: Params = field(default_factory=dict)
     constant_axes: Axes = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
 
     def replace_constants(self, constants: Params, /) -> ModuleModel:
         return replace(self, constants=constants)
@@ -87,11 +89,11 @@ class ModuleModel:
         held = {name: t.clone() if name in self.buffers else t for name, t in params.items()}
         # The mode is set for the call alone: it is part of the call, not state of the model.
         self.module.train(train)
-        call = Caller(self.module, self.call)
+        call = Caller(self)
         named = {f"module.{name}": t for name, t in {**frozen, **held}.items()}
-        if self.draws_noise and train and "seed" in batch:
+        if self.draws_noise and (not train or "seed" in batch):
             with torch.random.fork_rng(devices=list_devices(params)):
-                torch.default_generator.manual_seed(int(batch["seed"]))
+                torch.default_generator.manual_seed(int(batch["seed"]) if train else 0)
                 out = self.called(call, named, batch, params)
         else:
             out = self.called(call, named, batch, params)
@@ -102,7 +104,7 @@ class ModuleModel:
     ) -> Tensor:
         """Call the module; where it fails on a piece, say what is cut and what is not."""
         try:
-            return functional_call(call, named, (batch,))
+            out = functional_call(call, named, (batch,))
         except RuntimeError as error:
             cut = [name for name, t in params.items() if t.shape != self.params[name].shape]
             if not cut or isinstance(error, torch.OutOfMemoryError):
@@ -112,6 +114,12 @@ class ModuleModel:
                 f"the module does not run on a piece ({error}): {cut} are cut, {whole} are not; "
                 "name in axes every dim that lies along an axis, or leave its layer whole"
             ) from error
+        if not isinstance(out, Tensor):
+            raise TypeError(
+                f"the module returns a {type(out).__name__}, not a tensor of outputs; say what is "
+                "to be scored: from_module(module, call=lambda net, batch: net(batch['x'])[0])"
+            )
+        return out
 
     def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
         return self.run(params, batch, kept, train=False)[0]
@@ -146,16 +154,26 @@ class Resets(Protocol):
 class Caller(nn.Module):
     """Lets ``functional_call`` reach a module through a function of the batch."""
 
-    def __init__(
-        self, module: nn.Module, call: Callable[[nn.Module, Batch], Tensor] | None
-    ) -> None:
+    def __init__(self, model: ModuleModel) -> None:
         super().__init__()
-        self.module = module
-        self.call = call
+        self.module = model.module
+        self.call = model.call
+        self.names = model.inputs
 
     def forward(self, batch: Batch) -> Tensor:
-        """Call the module on column ``x``, or as the user says."""
-        return self.call(self.module, batch) if self.call else self.module(batch["x"])
+        """Call as the user says, else on the columns that the module names, else on ``x``."""
+        if self.call:
+            return self.call(self.module, batch)
+        named = {name: batch[name] for name in self.names if name in batch}
+        if named:
+            return self.module(**named)
+        if "x" not in batch:
+            found = sorted(batch.keys() - {*RESERVED, TARGET})
+            raise ValueError(
+                f"the rows have columns {found}, but the module takes {list(self.names)}; name "
+                "columns so, or say from_module(module, call=...)"
+            )
+        return self.module(batch["x"])
 
 
 def list_devices(params: Params) -> list[torch.device]:
@@ -176,7 +194,8 @@ def from_module(
     Args:
         module: gives logits [B, C] for inputs [B, ...].
         axes: parameter name -> one axis name or None per dim, for methods that cut along axes.
-        call: how to call it on a batch; by default ``module(batch["x"])``.
+        call: how to call it on a batch; by default with the columns that its ``forward`` has
+            arguments for, or else ``module(batch["x"])``.
         buffers: how buffers (running statistics) merge: ``mean`` over workers, or ``keep`` the
             server's; one word for all or a mapping from buffer names. Parameters that do not
             require a gradient are constants: every worker downloads them once.
@@ -217,7 +236,16 @@ def from_module(
         uses_batch_statistics=any(isinstance(layer, COUPLED) for layer in module.modules()),
         constants=constants,
         constant_axes={name: entries for name, entries in axes.items() if name in constants},
+        inputs=list_inputs(module),
     )
+
+
+def list_inputs(module: nn.Module) -> tuple[str, ...]:
+    """List the arguments of ``forward`` that may be columns of a batch."""
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    arguments = inspect.signature(module.forward).parameters.values()
+    named = [one.name for one in arguments if one.kind in kinds]
+    return tuple(name for name in named if name not in (*RESERVED, TARGET))
 
 
 def is_noise_layer(layer: nn.Module) -> bool:
