@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from moiety.models.normed import normed
     from moiety.rounds.commit import commit_replies
     from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
-    from moiety.run.train import TrainConfig, train
+    from moiety.run.own_run import TrainConfig
+    from moiety.run.train import train
     from moiety.serve.predictor import load_model
 
 ROOMS: Mapping[str, tuple[str, ...]] = {
@@ -69,10 +70,8 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "make_jobs",
         "play_round",
     ),
-    "moiety.run.train": (
-        "TrainConfig",
-        "train",
-    ),
+    "moiety.run.own_run": ("TrainConfig",),
+    "moiety.run.train": ("train",),
     "moiety.serve.predictor": ("load_model",),
 }
 """Module -> the names it gives to the package, which are imported when they are asked for."""

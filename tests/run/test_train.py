@@ -89,16 +89,9 @@ def test_another_conduct_does_not_go_on_with_the_run(tmp_path):
     task, workers = world()
     method = moiety.METHODS["fedavg"].make(task)
     moiety.train(method, workers, tmp_path / "run", moiety.TrainConfig(rounds=2))
-    said = "another recipe .* go on with those it began with, or choose another folder"
+    said = "rounds is 3, was 2. Go on with those it began with, or choose another folder"
     with pytest.raises(RunError, match=said):
         moiety.train(method, workers, tmp_path / "run", moiety.TrainConfig(rounds=3))
-
-
-def test_workers_are_numbered_from_zero(tmp_path):
-    task, workers = world()
-    method = moiety.METHODS["fedavg"].make(task)
-    with pytest.raises(ValueError, match="number them 0, 1, 2"):
-        moiety.train(method, {5: workers[0]}, tmp_path, moiety.TrainConfig(rounds=1))
 
 
 @pytest.mark.parametrize("engine", ["collective", "partitioned"])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
+from weakref import ReferenceType
 
 import torch
 from torch import Tensor, nn
@@ -198,10 +199,10 @@ def digest_tensor(tensor: Tensor) -> str:
     return f"{kind} {list(tensor.shape)} {digest.hexdigest()[:16]}"
 
 
-def view_numbers(tensor: Tensor) -> memoryview:
+def view_numbers(tensor: Tensor) -> Any:
     """View the bytes of a tensor in the order of its rows."""
     plain = tensor.cpu().resolve_conj().resolve_neg().contiguous().flatten()
-    return memoryview(plain.view(torch.uint8).numpy())
+    return plain.view(torch.uint8).numpy()
 
 
 SPLITS: Sequence[tuple[Any, Callable[[Any, str], tuple[str, Parts]]]] = (
@@ -216,6 +217,7 @@ SPLITS: Sequence[tuple[Any, Callable[[Any, str], tuple[str, Parts]]]] = (
     ),
     (FunctionType, lambda value, _: (describe_function(value), list_captured(value))),
     (type, lambda value, _: (name_type(value), list_members(value))),
+    (ReferenceType, lambda value, kind: (kind, [("to", value())])),
     (ModuleType, lambda value, _: (f"module {value.__name__}", [])),
 )
 """Type -> what takes values of it apart; the first that fits counts."""

@@ -19,7 +19,7 @@ TOLERANCE = 1e-2
 
 
 SLOW = "There is a performance drop"
-"""How torch begins to say that it runs what it cannot stack in a loop (some kernels of attention)."""
+"""How torch begins to say that it runs in a loop what it cannot stack (kernels of attention)."""
 
 
 def take_first_step(plan: Plan) -> Plan:

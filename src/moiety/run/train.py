@@ -1,81 +1,65 @@
-"""A run of your own method, module and workers, with all that a run has."""
+"""``moiety.train``: a run of one's own method or module and workers, with all that a run has."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from moiety.core.checkpoints import CheckpointPolicy
-from moiety.core.errors import RunError
-from moiety.core.ledger import Start
+from moiety.core.describe import describe_leaves
+from moiety.core.errors import RunError, WorkerError
 from moiety.core.protocols import Method
-from moiety.core.rows import CALIBRATION_ROWS, Rows, sample_rows, transform_rows
+from moiety.core.rows import Rows
+from moiety.core.solver import Descent
 from moiety.core.stage import Stage
-from moiety.core.state import State, count_bytes
-from moiety.data.dataset import FeatureScale
+from moiety.core.state import Job, State
 from moiety.engine.choose import RANK_ENGINES, choose_engine, make_engine
-from moiety.engine.ranks import Ranks
+from moiety.engine.stackable import can_stack
+from moiety.methods.task import LocalTraining, Task
+from moiety.models.base import FeatureModel
 from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import UniformCohort
-from moiety.rounds.schedule import Schedule
-from moiety.rounds.staged import StagedRounds, stage_rounds
-from moiety.run.environment import describe_environment
+from moiety.rounds.staged import stage_rounds
 from moiety.run.evaluate import read_labels
 from moiety.run.folders import hold_folder
-from moiety.run.loop import CHECKPOINTS, Run, Watcher, execute_run
+from moiety.run.loop import Watcher, execute_run
+from moiety.run.own_method import (
+    choose_maker,
+    move_constants,
+    open_model,
+    place_method,
+    try_first_batch,
+)
+from moiety.run.own_run import OwnRun, TrainConfig, make_own_run, transform_groups
+from moiety.run.own_settings import Leaves, keep_settings
+from moiety.run.own_workers import OwnWorkers, gather_workers
 from moiety.run.watch import Progress, make_event_writers
-from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
-from moiety.serve.input_spec import GraphAdapter, InputSpec, TableAdapter
-from moiety.serve.predictor import make_predictor, write_model
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a run of your own goes.
-
-    Args:
-        rounds: of training.
-        size: workers a round, drawn uniformly; 0 for all.
-        seed: of the run.
-        engine: ``auto``, ``serial``, ``vectorized`` or ``pool``.
-        evaluate_every: rounds between evaluations.
-        checkpoint: of checkpoints.
-        schedule: when the server commits; ``size`` workers at a time where it does not wait for
-            all.
-    """
-
-    rounds: int
-    size: int = 0
-    seed: int = 0
-    engine: str = "auto"
-    evaluate_every: int = 10
-    checkpoint: CheckpointPolicy = field(default_factory=CheckpointPolicy)
-    schedule: Schedule = field(default_factory=Schedule)
 
 
 def train(
-    method: Method,
-    workers: Mapping[int, Rows],
+    what: Method | nn.Module | FeatureModel,
+    workers: Mapping[Hashable, object],
     folder: str | Path,
     how: TrainConfig,
     *,
-    test: Mapping[str, Mapping[int, Rows]] | None = None,
+    test: Mapping[str, Mapping[Hashable, object]] | None = None,
     classes: Sequence[str] = (),
 ) -> State:
-    """Run a method on your own workers: ledger, checkpoints, final model, as a recipe's run.
+    """Train on your own workers: ledger, checkpoints, final model, as a recipe's run.
 
-    Called again on the same folder, it goes on from the newest checkpoint, bit for bit.
+    Called again on the same folder, it goes on from the newest checkpoint, bit for bit. A call with
+    anything else that changes a number (an option, a first value, a row) is refused there.
 
     Args:
-        method: the choices.
-        workers: 0, 1, 2, ... -> rows with columns ``x`` and ``y``.
+        what: a module, a model, or a method with all its choices.
+        workers: name -> rows with a target ``y``: ``TableRows``, columns (tensors, arrays), a
+            frame, a torch ``Dataset`` or one of Hugging Face, or what has ``size`` and ``take``.
         folder: to write to.
-        how: rounds, workers a round, seed, engine.
+        how: rounds, workers a round, seed, engine; of a plain module also its method.
         test: group (``seen``, ``unseen``, ``validation``) -> worker -> rows to evaluate on.
         classes: their names; by default numbers up to the highest label.
 
@@ -83,82 +67,124 @@ def train(
         The final state; ``moiety.load_model(folder)`` gives the model for use.
 
     Raises:
-        ValueError: if workers are not numbered from 0.
+        ValueError: for rows, names or a module that do not fit, before anything is written.
         RunError: for what a user can mend.
     """
-    check_training(workers, how)
-    folder, size = Path(folder), how.size or len(workers)
-    how.schedule.check(size)
-    engine = how.engine if how.engine != "auto" else choose_engine(method, "cpu", size)
-    made = make_engine(engine, transform_groups(workers, method).__getitem__)
-    concurrency = Concurrency(len(workers), size)
-    cohort, stages = UniformCohort(len(workers), size), [Stage(method, how.rounds)]
+    run, folder = prepare_run(what, workers, how, test or {}, classes), Path(folder)
+    made = make_engine(run.engine, run.rows.__getitem__)
+    cohort, stages = UniformCohort(len(run.rows), run.size), [Stage(run.method, how.rounds)]
+    concurrency = Concurrency(len(run.rows), run.size)
     rounds = stage_rounds(stages, made, cohort, how.seed, how.schedule, concurrency)
-    names = tuple(classes) or tuple(map(str, range(find_highest_label(workers) + 1)))
-    counts = len(workers), len((test or {}).get("unseen", {}))
-    start = make_own_start(method, how, engine, names, counts)
-    run = make_own_run(rounds, workers, folder, how, test or {}, start)
     with hold_folder(folder):
         try:
-            return execute_run(run, folder, make_watchers(method, how, folder))
+            keep_settings(folder, run.leaves)
+            played = make_own_run(run, rounds, folder)
+            return execute_run(played, folder, make_watchers(run.method, how, folder))
+        except RunError as error:
+            raise name_worker(error, run.crew) from error
         finally:
             made.close()
 
 
-def make_own_run(
-    rounds: StagedRounds,
-    workers: Mapping[int, Rows],
-    folder: Path,
+def prepare_run(
+    what: Method | nn.Module | FeatureModel,
+    workers: Mapping[Hashable, object],
     how: TrainConfig,
-    test: Mapping[str, Mapping[int, Rows]],
-    start: Start,
-) -> Run[State]:
-    """Put together a run of one stage."""
-    method = rounds.stages[0].method
-    names = tuple(start.classes)
-    groups = {name: transform_groups(group, method) for name, group in test.items()}
-    opened = transform_groups(workers, method).__getitem__
-    sample = sample_rows(opened, list(workers), CALIBRATION_ROWS, how.seed)
-    mark = fingerprint_own_run(method, how, start.engine, workers)
-    kept, last = folder / CHECKPOINTS, how.checkpoint.last
+    test: Mapping[str, Mapping[Hashable, object]],
+    classes: Sequence[str],
+) -> OwnRun:
+    """Check everything, make the method, try its first batch, and choose the engine."""
+    crew = gather_workers(workers, test, how.device)
+    check_training(how, len(crew.rows))
+    names = tuple(classes) or tuple(map(str, range(find_highest_label(crew.rows) + 1)))
+    method = place_method(make_own_method(what, how, crew, names), how.device)
+    leaves = describe_run(method, how, crew, names)
+    rows = transform_groups(crew.rows, method)
+    job = try_first_batch(method, crew, rows, names, how.seed)
+    engine = choose_own_engine(method, how, job, rows)
+    return OwnRun(method, crew, how, rows, names, engine, {**leaves, "engine": engine})
 
-    def finish(state: State) -> None:
-        params = method.calibrate(state.params, sample)
-        note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
-        predictor = make_predictor(method, params, make_own_input_spec(workers[0], names), note)
-        write_model(predictor, folder / "final")
 
-    return Run(
-        rounds=rounds,
-        count=how.rounds,
-        check=check_state,
-        evaluate=WholeEvaluation(rounds, groups, len(names), sample, Ranks()),
-        checkpoints=WholeCheckpoints(kept, rounds, Ranks(), mark, "cpu", last),
-        finish=finish,
-        start=start,
-        evaluate_every=how.evaluate_every,
-        checkpoint=how.checkpoint,
+def make_own_method(
+    what: Method | nn.Module | FeatureModel,
+    how: TrainConfig,
+    crew: OwnWorkers,
+    names: Sequence[str],
+) -> Method:
+    """Make the method of a module or a model; one that is given has its own.
+
+    Raises:
+        ValueError: for choices that a given method does not read.
+    """
+    if isinstance(what, Method):
+        if how.method is not None or how.local is not None:
+            raise ValueError(
+                "TrainConfig.method and .local are of a plain module, but a method was given, "
+                "which has both; leave them out"
+            )
+        return what
+    size, first = how.size or len(crew.rows), crew.rows[0]
+    batch = first.take(torch.arange(min(2, first.size)))
+    model = move_constants(open_model(what, batch), how.device)
+    task = Task(
+        model,
+        how.local or LocalTraining(),
+        rounds=how.rounds,
+        workers=size,
+        seed=how.seed,
+        shape=crew.forms["x"].shape if "x" in crew.forms else (),
+        classes=len(names),
+        population=len(crew.rows),
     )
+    return choose_maker(how.method or "fedavg")(task)
 
 
-def check_training(workers: Mapping[int, Rows], how: TrainConfig) -> None:
+def describe_run(
+    method: Method, how: TrainConfig, crew: OwnWorkers, names: Sequence[str]
+) -> Leaves:
+    """Describe all that changes a number; when checkpoints are written changes none."""
+    chosen = replace(how, checkpoint=CheckpointPolicy(), engine="")
+    plain = {"workers": crew.names, "rows": dict(crew.digests), "classes": tuple(names)}
+    return {
+        **describe_leaves(chosen, "how"),
+        **describe_leaves(plain, "data"),
+        **describe_leaves(method, "method"),
+    }
+
+
+def choose_own_engine(method: Method, how: TrainConfig, job: Job, rows: Mapping[int, Rows]) -> str:
+    """Choose the engine: as was said, or by size and by a try whether the model can be stacked."""
+    solve = method.solve
+
+    def try_stacking() -> bool:
+        return isinstance(solve, Descent) and can_stack(solve, job, rows[job.worker])
+
+    if how.engine != "auto":
+        return how.engine
+    return choose_engine(method, how.device, how.size or len(rows), try_stacking)
+
+
+def check_training(how: TrainConfig, num_workers: int) -> None:
     """Refuse numbers and engines that do not fit."""
     if how.engine in RANK_ENGINES:
         raise RunError(
             f"train() plays in one process, but engine={how.engine!r} uses several; choose auto, "
             "serial, vectorized or pool, or take Collective and Ranks as docs/cluster.md says"
         )
-    if list(workers) != list(range(len(workers))) or not workers:
-        raise ValueError(f"workers are {list(workers)[:5]}...; number them 0, 1, 2, ...")
+    if not 0 <= how.size <= num_workers or how.rounds < 0 or how.evaluate_every < 1:
+        raise ValueError(
+            f"size={how.size} of {num_workers} workers, rounds={how.rounds}, evaluate_every="
+            f"{how.evaluate_every}; choose 0 to {num_workers}, at least 0, at least 1"
+        )
+    how.schedule.check(how.size or num_workers)
 
 
-def make_own_input_spec(rows: Rows, names: tuple[str, ...]) -> InputSpec:
-    """Say what the model takes: rows like the first, which nobody scaled or projected."""
-    first = rows.take(torch.zeros(1, dtype=torch.long))
-    shape = tuple(first["x"].shape[1:])
-    adapter = GraphAdapter(shape[0]) if "edges" in first else TableAdapter()
-    scale = FeatureScale(torch.zeros(shape[0]), torch.ones(shape[0]))
-    return InputSpec(shape, scale, names, adapter=adapter)
+def name_worker(error: RunError, crew: OwnWorkers) -> RunError:
+    """Name the worker that failed as its owner does."""
+    cause = error.__cause__
+    if isinstance(cause, WorkerError) and crew.names[cause.worker] != str(cause.worker):
+        return RunError(f"{error} (worker {cause.worker} is {crew.names[cause.worker]!r})")
+    return error
 
 
 def make_watchers(method: Method, how: TrainConfig, folder: Path) -> list[Watcher]:
@@ -166,52 +192,6 @@ def make_watchers(method: Method, how: TrainConfig, folder: Path) -> list[Watche
     return [Progress(method.name, how.rounds), *make_event_writers(folder / "tensorboard", 0)]
 
 
-def transform_groups(group: Mapping[int, Rows], method: Method) -> Mapping[int, Rows]:
-    """See the rows of workers through a method's view."""
-    if method.transform is None:
-        return group
-    return {worker: transform_rows(rows, method.transform) for worker, rows in group.items()}
-
-
 def find_highest_label(workers: Mapping[int, Rows]) -> int:
     """Find the highest label of all workers."""
     return max(int(read_labels(rows).max()) for rows in workers.values())
-
-
-def fingerprint_own_run(
-    method: Method, how: TrainConfig, engine: str, workers: Mapping[int, Rows]
-) -> str:
-    """Tell a run from others by its method, plan and workers' sizes."""
-    shapes = {name: list(t.shape) for name, t in method.model.params.items()}
-    sizes = [rows.size for rows in workers.values()]
-    told = repr((method.name, shapes, sizes, how.rounds, how.size, how.seed, engine, how.schedule))
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def make_own_start(
-    method: Method,
-    how: TrainConfig,
-    engine: str,
-    classes: Sequence[str],
-    counts: tuple[int, int],
-) -> Start:
-    """Write the first line of a ledger; ``counts`` are workers seen and unseen."""
-    return Start(
-        recipe="own",
-        method=method.name,
-        seed=how.seed,
-        engine=engine,
-        device="cpu",
-        rounds=how.rounds,
-        command="moiety.train(...)",
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
-        config={"rounds": how.rounds, "size": how.size, "evaluate_every": how.evaluate_every},
-        environment=describe_environment(),
-        classes=list(classes),
-        num_seen=counts[0],
-        num_unseen=counts[1],
-        seen=[],
-        unseen=[],
-        num_parameters=sum(t.numel() for t in method.model.params.values()),
-        constant_bytes=count_bytes(method.constants),
-    )

@@ -22,12 +22,13 @@ from moiety.data.nodes import read_graph
 from moiety.data.roles import Columns
 from moiety.data.tables import read_encoded
 from moiety.data.texts import read_text
+from moiety.serve.named import Inputs, NamedAdapter, forms_from_json, refuse_edges, require_array
 from moiety.serve.predictions import Predictions, TextPredictions, predict_rows
 
 LogProbabilities = Iterable[Tensor]
 """Log-probabilities of rows, [B, ..., C], chunk by chunk."""
 
-Check = Callable[[Tensor], Tensor]
+Check = Callable[[Inputs], Tensor]
 """Refuses inputs that do not fit, [N, ...], and scales the others."""
 
 
@@ -42,7 +43,7 @@ class Adapter(Protocol):
         """Read a file."""
         ...
 
-    def open(self, x: Tensor, edges: Tensor | None, check: Check, /) -> Rows:
+    def open(self, x: Inputs, edges: Tensor | None, check: Check, /) -> Rows:
         """Make rows of inputs, [N, ...], as the model reads them."""
         ...
 
@@ -51,14 +52,6 @@ class Adapter(Protocol):
     ) -> Predictions:
         """Sum up what the model told."""
         ...
-
-
-def refuse_edges(edges: Tensor | None) -> None:
-    """Refuse edges where rows stand on their own."""
-    if edges is not None:
-        raise ValueError(
-            f"edges {list(edges.shape)} were given, but this model reads no graph; leave them out"
-        )
 
 
 @dataclass(frozen=True)
@@ -81,9 +74,10 @@ class TableAdapter:
             return files.read_file(path, columns)
         return read_encoded(path, columns, self.encoding)
 
-    def open(self, x: Tensor, edges: Tensor | None, check: Check, /) -> Rows:
+    def open(self, x: Inputs, edges: Tensor | None, check: Check, /) -> Rows:
         refuse_edges(edges)
-        return TableRows({"x": check(x)}, torch.arange(len(x)))
+        scaled = check(x)
+        return TableRows({"x": scaled}, torch.arange(len(scaled)))
 
     def answers(
         self, told: LogProbabilities, data: Dataset, classes: tuple[str, ...], /
@@ -110,7 +104,8 @@ class GraphAdapter:
     def read(self, path: Path, columns: Columns, /) -> Dataset:
         return read_graph(path, columns)
 
-    def open(self, x: Tensor, edges: Tensor | None, check: Check, /) -> Rows:
+    def open(self, x: Inputs, edges: Tensor | None, check: Check, /) -> Rows:
+        x = require_array(x)
         if edges is None:
             raise ValueError("this model reads a graph; give its edges, [2, E]: predict(x, edges)")
         if x.ndim != 2 or x.shape[1] != self.inputs:
@@ -152,8 +147,9 @@ class TextAdapter:
             )
         return read_text(path, self.known, self.context)
 
-    def open(self, x: Tensor, edges: Tensor | None, check: Check, /) -> Rows:
+    def open(self, x: Inputs, edges: Tensor | None, check: Check, /) -> Rows:
         refuse_edges(edges)
+        x = require_array(x)
         tokens, count = check(x), len(self.known)
         if x.is_floating_point() or ((x < 0) | (x >= count)).any():
             raise ValueError(
@@ -172,6 +168,7 @@ ADAPTERS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, ...], tuple[str, 
     "table": lambda raw, _shape, _classes: TableAdapter(read_encoding(raw.get("encoding"))),
     "graph": lambda raw, _shape, _classes: GraphAdapter(raw["inputs"], raw["project"]),
     "text": lambda _raw, shape, classes: TextAdapter(shape[0], classes),
+    "named": lambda raw, _shape, _classes: NamedAdapter(forms_from_json(raw["forms"])),
 }
 """Kind -> what builds it, from its ``config()``, the shape of a row and the classes."""
 
@@ -225,7 +222,7 @@ class InputSpec:
             x = x.reshape(-1, *self.shape)
         return replace(data, x=x)
 
-    def open(self, x: Tensor, edges: Tensor | None = None) -> Rows:
+    def open(self, x: Inputs, edges: Tensor | None = None) -> Rows:
         """Make rows of inputs, [N, ...], and of the edges between them, [2, E], if any."""
         return self.adapter.open(x, edges, self.rows)
 
@@ -245,12 +242,13 @@ class InputSpec:
             )
         return x[:, [place[name] for name in self.columns]]
 
-    def rows(self, x: Tensor) -> Tensor:
+    def rows(self, inputs: Inputs) -> Tensor:
         """Check and scale inputs, [N, ...].
 
         Raises:
             ValueError: if the width is wrong or a value is not finite.
         """
+        x = require_array(inputs)
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(
                 f"rows have shape {tuple(x.shape[1:])}, but the model was trained on "

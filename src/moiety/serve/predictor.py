@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from moiety.core.axes import take_piece
 from moiety.core.errors import RunError, explain_memory_error
@@ -30,6 +30,7 @@ from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Params
 from moiety.models.base import FeatureModel, find_constants
 from moiety.models.gated import EXPERT, GatedExperts
+from moiety.models.module import from_module
 from moiety.serve.choose import Routed
 from moiety.serve.config import rebuild_gated, rebuild_model, rebuild_serve, restore_constants
 from moiety.serve.input_spec import InputSpec
@@ -40,6 +41,8 @@ COPY = "copy both again from the run"
 
 
 Numbers = Tensor | NDArray[Any]
+Inputs = Numbers | Mapping[str, Numbers]
+"""Of rows: an array, or columns by name where a module of one's own takes several."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,11 @@ class Predictor:
     input_spec: InputSpec
     note: Mapping[str, Any]
 
-    def open(self, x: Numbers, edges: Numbers | None = None) -> Rows:
+    def open(self, x: Inputs, edges: Numbers | None = None) -> Rows:
         """Make rows of inputs, [N, ...]; of a graph's nodes with the edges between them, [2, E]."""
-        return self.input_spec.open(as_tensor(x), None if edges is None else as_tensor(edges))
+        named = isinstance(x, Mapping)
+        inputs = {name: as_tensor(one) for name, one in x.items()} if named else as_tensor(x)
+        return self.input_spec.open(inputs, None if edges is None else as_tensor(edges))
 
     @torch.no_grad()
     def answer(self, rows: Rows) -> Iterator[Tensor]:
@@ -72,13 +77,14 @@ class Predictor:
         for ids in chunk_positions(rows, 2048):
             yield self.serve.scores(piece, self.take_rows(rows, ids), part.axes)
 
-    def predict_log_proba(self, x: Numbers, edges: Numbers | None = None) -> Tensor:
+    def predict_log_proba(self, x: Inputs, edges: Numbers | None = None) -> Tensor:
         """Give log-probabilities of the classes. All of ``x`` is taken as one worker's.
 
         Args:
             x: a tensor, or an array of numpy: rows of a table or images [N, ...]; nodes of a
                 graph [N, D], with features as the data have them; or windows of a text, int64
-                [N, T], numbers along ``intake.classes``.
+                [N, T], numbers along ``intake.classes``; or columns by name, of a module of one's
+                own that was trained on several.
             edges: of a graph, int64 [2, E], each in either direction or both.
 
         Returns:
@@ -89,7 +95,7 @@ class Predictor:
         """
         return torch.cat(list(self.answer(self.open(x, edges))))
 
-    def predict(self, x: Numbers, edges: Numbers | None = None) -> Tensor:
+    def predict(self, x: Inputs, edges: Numbers | None = None) -> Tensor:
         """Give the class of each row, node or position, as its number in ``intake.classes``."""
         return self.predict_log_proba(x, edges).argmax(-1)
 
@@ -171,16 +177,18 @@ def describe_model(served: Predictor) -> Mapping[str, Any]:
     }
 
 
-def load_model(path: str | Path, module: FeatureModel | None = None) -> Predictor:
+def load_model(path: str | Path, module: FeatureModel | nn.Module | None = None) -> Predictor:
     """Load a finished model: a run's folder, its ``final`` folder, or a personal model's.
 
     Args:
         path: the folder.
-        module: your own model, ``from_module(...)``, where the run was made of one.
+        module: your own module, or ``from_module(...)`` of it, where the run was made of one.
 
     Raises:
         RunError: if there is no model, or it is damaged, a pickle, or of another version.
     """
+    if isinstance(module, nn.Module):
+        module = from_module(module)
     folder = Path(path)
     folder = folder / "final" if (folder / "final").is_dir() else folder
     config = read_config(folder)

@@ -1,0 +1,149 @@
+"""The method of a run of one's own: made of a plain module where none is given, and tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import torch
+from torch import nn
+
+from moiety.core.errors import WorkerError
+from moiety.core.files import move_tensors
+from moiety.core.protocols import Method
+from moiety.core.rows import Rows
+from moiety.core.solver import Descent
+from moiety.core.state import Job
+from moiety.core.types import TARGET, Batch
+from moiety.engine.choose import LEAST_STACKED_WORKERS, make_engine
+from moiety.engine.stackable import run_first_step
+from moiety.engine.work import read_generators, refuse_global_draws
+from moiety.methods.task import Task
+from moiety.models.base import FeatureModel
+from moiety.models.module import ModuleModel, from_module
+from moiety.recipes.options import find_method
+from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
+from moiety.run.own_workers import OwnWorkers
+
+MakeMethod = Callable[[Task], Method]
+"""Makes a method of a task: ``METHODS["fedprox"].make``, or a partial of it with options."""
+
+
+def choose_maker(method: str | MakeMethod) -> MakeMethod:
+    """Find a method by its name; one that is a function is itself.
+
+    Raises:
+        UnknownNameError: naming the nearest methods.
+    """
+    return find_method(method).make if isinstance(method, str) else method
+
+
+def open_model(what: nn.Module | FeatureModel, batch: Batch) -> FeatureModel:
+    """Make a model of a module, which says that it draws noise where it does on a first batch.
+
+    Raises:
+        ValueError: if the module fails on the batch, or has nothing to train.
+    """
+    model = from_module(what) if isinstance(what, nn.Module) else what
+    if not isinstance(model, ModuleModel):
+        return model
+    if not model.params.keys() - model.buffers.keys():
+        raise ValueError(
+            f"{type(model.module).__name__} has nothing to train: no parameter requires a gradient"
+        )
+    if model.draws_noise:
+        return model
+    with torch.random.fork_rng(), torch.no_grad():
+        before = read_generators()
+        try:
+            model.forward(model.params, batch, {})
+        except (RuntimeError, TypeError, ValueError, LookupError) as error:
+            raise ValueError(f"the module fails on a first batch: {error}") from error
+        draws = read_generators() != before
+    return replace(model, draws_noise=draws)
+
+
+def place_method(method: Method, device: str) -> Method:
+    """Bring the first values of a method to a device.
+
+    Raises:
+        ValueError: for constants that lie elsewhere, which only whoever made the method can move.
+    """
+    kinds = {tensor.device.type for tensor in method.constants.values()}
+    if kinds - {torch.device(device).type}:
+        raise ValueError(
+            f"device={device!r}, but what is frozen lies on {sorted(kinds)}; give train() the "
+            "module itself, or move it before the method is made"
+        )
+    first = method.model.params if method.first is None else method.first
+    return replace(method, first=move_tensors(first, device))
+
+
+def move_constants(model: FeatureModel, device: str) -> FeatureModel:
+    """Bring what is frozen of a module to a device, and what it keeps beside its parameters."""
+    if not isinstance(model, ModuleModel):
+        return model
+    moved = model.replace_constants(move_tensors(model.constants, device))
+    return replace(moved, module=moved.module.to(device))
+
+
+def cut_first_job(method: Method, rows: Mapping[int, Rows], seed: int) -> Job:
+    """Ask some workers, split, and cut the job of the first."""
+    cohort: Sequence[int] = list(islice(rows, LEAST_STACKED_WORKERS))
+    state = initialise_state(method)
+    serial, answers = make_engine("serial", rows.__getitem__), {}
+    if method.query is not None:
+        jobs = query_jobs(method, state, cohort, seed)
+        answers = {reply.worker: reply.answer for reply in serial.map(method.query.solve, jobs)}
+    return next(make_jobs(method, state, cohort, answers, seed))
+
+
+def try_first_batch(
+    method: Method, crew: OwnWorkers, rows: Mapping[int, Rows], names: Sequence[str], seed: int
+) -> Job:
+    """Run the first batch of the first worker through a method: its step, and its answer.
+
+    Args:
+        method: to try.
+        crew: whose worker is named where it fails.
+        rows: of the workers, as the method sees them.
+        names: of the classes.
+        seed: of the run.
+
+    Returns:
+        The job whose step was made.
+
+    Raises:
+        ValueError: naming the worker and what is wrong, before anything was written.
+    """
+    generators = read_generators()
+    try:
+        with torch.random.fork_rng():
+            job = cut_first_job(method, rows, seed)
+            first = rows[job.worker]
+            if isinstance(method.solve, Descent):
+                check_answer(method, first, names)
+                run_first_step(method.solve, job, first, {})
+            refuse_global_draws(generators)
+    except (WorkerError, RuntimeError, TypeError, ValueError, LookupError) as error:
+        who = crew.name(error.worker if isinstance(error, WorkerError) else next(iter(rows)))
+        cause = error.cause if isinstance(error, WorkerError) else error
+        raise ValueError(f"{who}, first batch: {cause}") from error
+    return job
+
+
+def check_answer(method: Method, rows: Rows, names: Sequence[str]) -> None:
+    """Ask a method for two rows; a network must have an output for every class.
+
+    Raises:
+        ValueError: if it has fewer.
+    """
+    batch = rows.take(torch.arange(min(2, rows.size)))
+    with torch.no_grad():
+        told = method.serve.scores(initialise_state(method).params, batch, {})
+    if told.ndim < 2 or told.shape[-1] < len(names):
+        raise ValueError(
+            f"the model gives outputs {list(told.shape)} for {len(batch[TARGET])} rows, but there "
+            f"are {len(names)} classes ({', '.join(names[:3])}, ...); give it as many outputs"
+        )

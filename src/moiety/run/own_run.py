@@ -1,0 +1,162 @@
+"""A run of one's own: its settings, and what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from moiety.core.checkpoints import CheckpointPolicy
+from moiety.core.ledger import Start
+from moiety.core.protocols import Method
+from moiety.core.rows import CALIBRATION_ROWS, Rows, sample_rows, transform_rows
+from moiety.core.state import State, count_bytes
+from moiety.data.dataset import FeatureScale
+from moiety.engine.ranks import Ranks
+from moiety.methods.task import LocalTraining
+from moiety.rounds.schedule import Schedule
+from moiety.rounds.staged import StagedRounds
+from moiety.run.environment import describe_environment
+from moiety.run.loop import CHECKPOINTS, Run
+from moiety.run.own_method import MakeMethod
+from moiety.run.own_settings import Leaves, fingerprint_leaves
+from moiety.run.own_workers import UNSEEN, OwnWorkers
+from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
+from moiety.serve.input_spec import GraphAdapter, InputSpec, TableAdapter
+from moiety.serve.named import NamedAdapter
+from moiety.serve.predictor import make_predictor, write_model
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a run of your own goes.
+
+    Args:
+        rounds: of training.
+        size: workers a round, drawn uniformly; 0 for all.
+        seed: of the run.
+        engine: ``auto``, ``serial``, ``vectorized`` or ``pool``.
+        evaluate_every: rounds between evaluations.
+        checkpoint: of checkpoints.
+        schedule: when the server commits; ``size`` workers at a time where it does not wait for
+            all.
+        device: ``cpu``, ``cuda`` or ``cuda:0``; first values and rows are moved there.
+        method: of a plain module: a name, or what makes a method of a task
+            (``functools.partial(METHODS["fedprox"].make, mu=0.01)``); by default ``fedavg``.
+        local: how workers train a plain module; by default ``LocalTraining()``.
+    """
+
+    rounds: int
+    size: int = 0
+    seed: int = 0
+    engine: str = "auto"
+    evaluate_every: int = 10
+    checkpoint: CheckpointPolicy = field(default_factory=CheckpointPolicy)
+    schedule: Schedule = field(default_factory=Schedule)
+    device: str = "cpu"
+    method: str | MakeMethod | None = None
+    local: LocalTraining | None = None
+
+
+@dataclass(frozen=True)
+class OwnRun:
+    """A run of one's own, ready but for its engine and folder.
+
+    Args:
+        method: the choices, placed on their device.
+        crew: who trains and who is evaluated.
+        how: it goes.
+        rows: of the workers, as the method sees them.
+        names: of the classes.
+        engine: that was chosen.
+        leaves: what it is begun with, all of it.
+    """
+
+    method: Method
+    crew: OwnWorkers
+    how: TrainConfig
+    rows: Mapping[int, Rows]
+    names: tuple[str, ...]
+    engine: str
+    leaves: Leaves
+
+    @property
+    def size(self) -> int:
+        """Count the workers of a round."""
+        return self.how.size or len(self.rows)
+
+
+def make_own_run(run: OwnRun, rounds: StagedRounds, folder: Path) -> Run[State]:
+    """Put together a run of one stage."""
+    method, how = run.method, run.how
+    groups = {name: transform_groups(one, method) for name, one in run.crew.groups.items()}
+    sample = sample_rows(run.rows.__getitem__, list(run.rows), CALIBRATION_ROWS, how.seed)
+    mark = fingerprint_leaves(run.leaves)
+    kept, last = folder / CHECKPOINTS, how.checkpoint.last
+
+    def finish(state: State) -> None:
+        params = method.calibrate(state.params, sample)
+        note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
+        predictor = make_predictor(method, params, make_own_input_spec(run), note)
+        write_model(predictor, folder / "final")
+
+    return Run(
+        rounds=rounds,
+        count=how.rounds,
+        check=check_state,
+        evaluate=WholeEvaluation(rounds, groups, len(run.names), sample, Ranks()),
+        checkpoints=WholeCheckpoints(kept, rounds, Ranks(), mark, how.device, last),
+        finish=finish,
+        start=make_own_start(run),
+        evaluate_every=how.evaluate_every,
+        checkpoint=how.checkpoint,
+    )
+
+
+def make_own_input_spec(run: OwnRun) -> InputSpec:
+    """Say what the model takes: rows like the first, which nobody scaled or projected."""
+    forms, none = run.crew.forms, torch.zeros(0)
+    form = forms.get("x")
+    graph = "edges" in forms
+    if form is None or not form.shape or form.dtype not in ("float32", "int64"):
+        return InputSpec((), FeatureScale(none, none), run.names, adapter=NamedAdapter(forms))
+    if len(forms) > 1 and not graph:
+        return InputSpec((), FeatureScale(none, none), run.names, adapter=NamedAdapter(forms))
+    adapter = GraphAdapter(form.shape[0]) if graph else TableAdapter()
+    width = form.shape[0]
+    scale = FeatureScale(torch.zeros(width), torch.ones(width))
+    return InputSpec(form.shape, scale, run.names, adapter=adapter)
+
+
+def make_own_start(run: OwnRun) -> Start:
+    """Write the first line of a ledger."""
+    method, how, groups = run.method, run.how, run.crew.groups
+    return Start(
+        recipe="own",
+        method=method.name,
+        seed=how.seed,
+        engine=run.engine,
+        device=how.device,
+        rounds=how.rounds,
+        command="moiety.train(...)",
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        config={"rounds": how.rounds, "size": how.size, "evaluate_every": how.evaluate_every},
+        environment=describe_environment(),
+        classes=list(run.names),
+        num_seen=len(run.rows),
+        num_unseen=len(groups.get(UNSEEN, {})),
+        seen=[],
+        unseen=[],
+        num_parameters=sum(t.numel() for t in method.model.params.values()),
+        constant_bytes=count_bytes(method.constants),
+    )
+
+
+def transform_groups(group: Mapping[int, Rows], method: Method) -> Mapping[int, Rows]:
+    """See the rows of workers through a method's view."""
+    if method.transform is None:
+        return group
+    return {worker: transform_rows(rows, method.transform) for worker, rows in group.items()}
