@@ -36,6 +36,7 @@ def test_a_module_of_ones_own_runs_resumes_and_loads(tmp_path):
     whole = moiety.train(method, workers, tmp_path / "whole", how, test={"seen": workers})
     ledger = read_ledger(tmp_path / "whole" / "ledger.jsonl")
     assert [entry.round for entry in ledger.rounds] == [1, 2, 3, 4, 5, 6]
+    assert ledger.end is not None
     assert ledger.end.status == "finished"
     x = workers[0].take(torch.arange(10))["x"]
     served = moiety.load_model(tmp_path / "whole", module=module())
@@ -69,7 +70,9 @@ def test_a_model_that_is_none_is_not_kept(tmp_path):
         moiety.train(method, workers, tmp_path / "run", moiety.TrainConfig(rounds=2))
     assert not (tmp_path / "run" / "final").exists()
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["00000000"]
-    assert read_ledger(tmp_path / "run" / "ledger.jsonl").end.status == "failed"
+    end = read_ledger(tmp_path / "run" / "ledger.jsonl").end
+    assert end is not None
+    assert end.status == "failed"
 
 
 def test_ddome_sees_its_rows_through_the_common_expert(tmp_path):

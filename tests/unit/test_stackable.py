@@ -7,6 +7,7 @@ from torch import nn
 
 import moiety
 from moiety.core.errors import WorkerError
+from moiety.core.solver import Descent
 from moiety.core.state import Job, Share
 from moiety.engine.choose import choose_engine, make_engine
 from moiety.engine.stackable import can_stack
@@ -89,6 +90,7 @@ def test_what_cannot_be_stacked_is_given_to_the_pool_and_runs(name):
     make, wanted = NETS[name]
     method, workers = method_of(make()), world()
     job = Job(0, 0, 0, Share(), initialise_state(method).params)
+    assert isinstance(method.solve, Descent)
     found = can_stack(method.solve, job, workers[0])
     assert found is wanted
     chosen = choose_engine(method, "cpu", 8, lambda: found)
@@ -123,7 +125,7 @@ def test_noise_of_the_global_generator_is_refused_or_repeated(name, engine):
     found = []
     for number in (1, 2):
         made = make_engine(engine, workers.__getitem__)
-        torch.random.default_generator.manual_seed(number)
+        torch.default_generator.manual_seed(number)
         found.append(play_round(known, made, initialise_state(known), range(8), 0).params)
         made.close()
     for key, tensor in found[0].items():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -113,8 +114,8 @@ def check_finite_rows(who: str, batch: Batch, begun: int) -> None:
 
 
 def gather_workers(
-    workers: Mapping[Hashable, object],
-    test: Mapping[str, Mapping[Hashable, object]],
+    workers: Mapping[Any, object],
+    test: Mapping[str, Mapping[Any, object]],
     device: str,
 ) -> OwnWorkers:
     """Number workers in their order, look at all their rows, and move these to a device.
@@ -162,7 +163,7 @@ def gather_workers(
 
 
 def refuse_strangers(
-    group: str, members: Mapping[Hashable, Rows], known: Mapping[Hashable, int], given: object
+    group: str, members: Mapping[Any, Rows], known: Mapping[Any, int], given: object
 ) -> None:
     """Refuse members of a group that are not among the workers; those left out are no strangers."""
     assert isinstance(given, Mapping)
@@ -174,9 +175,9 @@ def refuse_strangers(
         )
 
 
-def open_workers(workers: Mapping[Hashable, object], what: str) -> dict[Hashable, Rows]:
+def open_workers(workers: Mapping[Any, object], what: str) -> dict[Any, Rows]:
     """Open rows; leave out, with a warning, whoever has none."""
-    opened: dict[Hashable, Rows] = {}
+    opened: dict[Any, Rows] = {}
     for name, source in workers.items():
         try:
             rows = adopt_rows(source)

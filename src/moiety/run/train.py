@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,11 +43,11 @@ from moiety.run.watch import Progress, make_event_writers
 
 def train(
     what: Method | nn.Module | FeatureModel,
-    workers: Mapping[Hashable, object],
+    workers: Mapping[Any, object],
     folder: str | Path,
     how: TrainConfig,
     *,
-    test: Mapping[str, Mapping[Hashable, object]] | None = None,
+    test: Mapping[str, Mapping[Any, object]] | None = None,
     classes: Sequence[str] = (),
 ) -> State:
     """Train on your own workers: ledger, checkpoints, final model, as a recipe's run.
@@ -88,9 +89,9 @@ def train(
 
 def prepare_run(
     what: Method | nn.Module | FeatureModel,
-    workers: Mapping[Hashable, object],
+    workers: Mapping[Any, object],
     how: TrainConfig,
-    test: Mapping[str, Mapping[Hashable, object]],
+    test: Mapping[str, Mapping[Any, object]],
     classes: Sequence[str],
 ) -> OwnRun:
     """Check everything, make the method, try its first batch, and choose the engine."""
