@@ -20,7 +20,7 @@ def list_captured(function: FunctionType) -> list[tuple[str, Any]]:
     parts += [("defaults", function.__defaults__), ("keywords", function.__kwdefaults__)]
     if not is_library(function.__module__):
         held = function.__globals__
-        parts += [(name, held[name]) for name in list_names(function.__code__) if name in held]
+        parts += [(name, held[name]) for name in list_read_names(function.__code__) if name in held]
     return [(name, one) for name, one in parts if one is not None]
 
 
@@ -32,12 +32,12 @@ def read_cell(cell: CellType) -> Any:
         return None
 
 
-def list_names(code: CodeType) -> list[str]:
+def list_read_names(code: CodeType) -> list[str]:
     """List the names that code reads, also within functions that it makes."""
     names = list(code.co_names)
     for one in code.co_consts:
         if isinstance(one, CodeType):
-            names += list_names(one)
+            names += list_read_names(one)
     return list(dict.fromkeys(names))
 
 
@@ -51,7 +51,7 @@ def describe_function(function: FunctionType) -> str:
     return f"{name} with code {digest.hexdigest()[:16]}"
 
 
-def list_members(kind: type) -> list[tuple[str, Any]]:
+def list_class_parts(kind: type) -> list[tuple[str, Any]]:
     """List what a class of one's own consists of: methods, plain attributes, classes above it."""
     if is_library(kind.__module__):
         return []

@@ -17,7 +17,13 @@ from weakref import ReferenceType
 import torch
 from torch import Tensor, nn
 
-from moiety.core.code import describe_function, is_library, list_captured, list_members, name_type
+from moiety.core.code import (
+    describe_function,
+    is_library,
+    list_captured,
+    list_class_parts,
+    name_type,
+)
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 """Values that are their own description."""
@@ -216,7 +222,7 @@ SPLITS: Sequence[tuple[Any, Callable[[Any, str], tuple[str, Parts]]]] = (
         lambda value, _: (f"method {value.__func__.__qualname__}", [("self", value.__self__)]),
     ),
     (FunctionType, lambda value, _: (describe_function(value), list_captured(value))),
-    (type, lambda value, _: (name_type(value), list_members(value))),
+    (type, lambda value, _: (name_type(value), list_class_parts(value))),
     (ReferenceType, lambda value, kind: (kind, [("to", value())])),
     (ModuleType, lambda value, _: (f"module {value.__name__}", [])),
 )

@@ -80,7 +80,7 @@ def adopt_rows(source: object) -> Rows:
     if isinstance(source, OwnRows):
         return source
     if isinstance(source, Table) and not isinstance(source, str):
-        return read_table(source)
+        return read_dataset_rows(source)
     raise TypeError(f"{type(source).__name__} is no rows; {KINDS}")
 
 
@@ -96,11 +96,11 @@ def table_rows(columns: Mapping[str, Tensor]) -> TableRows:
     return TableRows(columns, torch.arange(next(iter(sizes.values()))))
 
 
-def read_table(source: Table) -> TableRows:
+def read_dataset_rows(source: Table) -> TableRows:
     """Read all rows of a data set, one by one."""
     if not len(source):
         return TableRows({}, torch.arange(0))
-    rows = [name_columns(source[place]) for place in range(len(source))]
+    rows = [split_row(source[place]) for place in range(len(source))]
     first = rows[0].keys()
     for place, row in enumerate(rows):
         if row.keys() != first:
@@ -110,7 +110,7 @@ def read_table(source: Table) -> TableRows:
     return table_rows({name: stack_column(name, [row[name] for row in rows]) for name in first})
 
 
-def name_columns(row: Any) -> Mapping[str, Any]:
+def split_row(row: Any) -> Mapping[str, Any]:
     """Name the columns of a row.
 
     Raises:

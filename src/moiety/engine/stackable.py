@@ -27,7 +27,7 @@ def take_first_step(plan: Plan) -> Plan:
     return Plan(plan.rows[:1], plan.weights[:1], plan.lr[:1], plan.seeds[:1])
 
 
-def run_first_step(solve: Descent, job: Job, rows: Rows, memory: Memory) -> Params:
+def make_first_step(solve: Descent, job: Job, rows: Rows, memory: Memory) -> Params:
     """Make the first step of a job, alone; give the parameters after it.
 
     Raises:
@@ -50,7 +50,7 @@ def can_stack(solve: Descent, job: Job, rows: Rows) -> bool:
         rows: of its worker.
     """
     plan = take_first_step(solve.plan(rows.size, job))
-    alone = run_first_step(solve, job, rows, {})
+    alone = make_first_step(solve, job, rows, {})
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")

@@ -17,7 +17,7 @@ from moiety.core.solver import Descent
 from moiety.core.state import Job
 from moiety.core.types import TARGET, Batch
 from moiety.engine.choose import LEAST_STACKED_WORKERS, make_engine
-from moiety.engine.stackable import run_first_step
+from moiety.engine.stackable import make_first_step
 from moiety.engine.work import read_generators, refuse_global_draws
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
@@ -39,7 +39,7 @@ def choose_maker(method: str | MakeMethod) -> MakeMethod:
     return find_method(method).make if isinstance(method, str) else method
 
 
-def open_model(what: nn.Module | FeatureModel, batch: Batch) -> FeatureModel:
+def adopt_module(what: nn.Module | FeatureModel, batch: Batch) -> FeatureModel:
     """Make a model of a module, which says that it draws noise where it does on a first batch.
 
     Raises:
@@ -124,7 +124,7 @@ def try_first_batch(
             first = rows[job.worker]
             if isinstance(method.solve, Descent):
                 check_answer(method, first, names)
-                run_first_step(method.solve, job, first, {})
+                make_first_step(method.solve, job, first, {})
             refuse_global_draws(generators)
     except (WorkerError, RuntimeError, TypeError, ValueError, LookupError) as error:
         who = crew.name(error.worker if isinstance(error, WorkerError) else next(iter(rows)))

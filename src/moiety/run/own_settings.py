@@ -44,7 +44,7 @@ def keep_settings(folder: Path, leaves: Leaves) -> None:
         raise RunError(f"{path} was changed, or is of another version; choose another folder")
     before: Leaves = raw["leaves"]
     if before != leaves:
-        told = "; ".join(list_differences(before, leaves))
+        told = "; ".join(write_differences(before, leaves))
         raise RunError(
             f"{folder} holds a run with other settings: {told}{explain_values(before, leaves)}. Go "
             "on with those it began with, or choose another folder"
@@ -57,7 +57,7 @@ def list_differing(before: Leaves, now: Leaves) -> list[str]:
     return [path for path in paths if before.get(path) != now.get(path)]
 
 
-def list_differences(before: Leaves, now: Leaves) -> Sequence[str]:
+def write_differences(before: Leaves, now: Leaves) -> Sequence[str]:
     """Say how two runs differ, the fields of a few in full."""
     paths = list_differing(before, now)
     told = [f"{path} is {now.get(path, 'missing')}, was {before.get(path, 'missing')}"

@@ -29,9 +29,9 @@ from moiety.run.evaluate import read_labels
 from moiety.run.folders import hold_folder
 from moiety.run.loop import Watcher, execute_run
 from moiety.run.own_method import (
+    adopt_module,
     choose_maker,
     move_constants,
-    open_model,
     place_method,
     try_first_batch,
 )
@@ -126,7 +126,7 @@ def make_own_method(
         return what
     size, first = how.size or len(crew.rows), crew.rows[0]
     batch = first.take(torch.arange(min(2, first.size)))
-    model = move_constants(open_model(what, batch), how.device)
+    model = move_constants(adopt_module(what, batch), how.device)
     task = Task(
         model,
         how.local or LocalTraining(),
