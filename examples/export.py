@@ -8,8 +8,8 @@ from sklearn.datasets import load_digits
 
 import moiety
 
-digits = load_digits()
-x, y = torch.tensor(digits.data / 16).float(), torch.tensor(digits.target)
+pixels, digits = load_digits(return_X_y=True)
+x, y = torch.tensor(pixels / 16).float(), torch.tensor(digits)
 table = {"x": x, "y": y}
 workers = {w: moiety.TableRows(table, (y % 5 == w).nonzero()[:, 0]) for w in range(5)}
 

@@ -119,8 +119,3 @@ def test_statistics_that_overflow_are_not_kept_either(tmp_path):
     with pytest.raises(RunError, match=r"round 1: .* numbers of norm.\.\w+ are not finite"):
         moiety.train(spoilt, workers, tmp_path / "run", moiety.TrainConfig(rounds=1))
     assert not (tmp_path / "run" / "final").exists()
-
-
-def test_a_torch_module_is_refused_where_a_model_is_meant(tmp_path):
-    with pytest.raises(ValueError, match=r"Linear\(...\) is a torch module; give from_module"):
-        moiety.load_model(tmp_path, module=torch.nn.Linear(2, 2))
