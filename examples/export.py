@@ -27,7 +27,7 @@ with TemporaryDirectory() as folder:
     config = moiety.TrainConfig(rounds=20, evaluate_every=20)
     moiety.train(method, workers, folder, config, test={"seen": workers})
     saved = load_file(f"{folder}/final/model.safetensors")
-    served = moiety.load_model(folder, module=moiety.from_module(build())).predict(x)
+    served = moiety.load_model(folder, module=build()).predict(x)
 
 net = build()
 net.load_state_dict(saved)  # strict: every name fits
