@@ -17,12 +17,12 @@ ROOT = Path(moiety.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 EXTRAS = (
     "sklearn", "pyarrow", "PIL", "matplotlib", "jinja2", "tensorboardX", "optuna", "tyro", "scipy",
-    "pandas", "flwr", "joblib", "transformers",
+    "pandas", "flwr", "joblib", "transformers", "peft",
 )  # fmt: skip
 ROOMS = {
     "blocks", "core", "data", "engine", "estimators", "merge", "methods", "mixtures", "models",
-    "ops", "plan", "recipes", "report", "rounds", "run", "serve", "server", "solve", "split",
-    "tasks",
+    "ops", "plan", "prompts", "recipes", "report", "rounds", "run", "serve", "server", "solve",
+    "split", "tasks",
 }  # fmt: skip
 NOT_BROUGHT = [["estimators"], ["plan"], ["report"]]
 

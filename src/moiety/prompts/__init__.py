@@ -1,0 +1,26 @@
+"""A mixture of prompts with a gate, as a PEFT tuner for causal language models (extra ``mops``).
+
+Importing this folder makes the method known to PEFT: ``get_peft_model(base, MopsConfig(...))``.
+"""
+
+import moiety.prompts.installed  # noqa: F401  (says what is missing)
+from moiety.prompts.config import MopsConfig
+from moiety.prompts.edit import add_expert, drop_expert, join_experts, sum_adapters
+from moiety.prompts.model import MopsModel
+from moiety.prompts.pretrain import GateFit, GateTraining, pretrain_gate, read_requests
+from moiety.prompts.register import register_mops
+
+register_mops()
+
+__all__ = [
+    "GateFit",
+    "GateTraining",
+    "MopsConfig",
+    "MopsModel",
+    "add_expert",
+    "drop_expert",
+    "join_experts",
+    "pretrain_gate",
+    "read_requests",
+    "sum_adapters",
+]

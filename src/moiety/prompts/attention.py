@@ -1,0 +1,178 @@
+"""Attention that sees prompts in front of the text: a wrapper of the implementation in use.
+
+A layer hands ``mops_prompts`` down to it as a keyword, so nothing is kept between calls; where
+there are none, the call goes to the implementation in use as it came.
+
+Letters: B rows, T queries, S text keys, P prompts, H heads, G key-value heads, K width of a head.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+PREFIX = "mops_"
+SUPPORTED = ("sdpa", "eager")
+"""Implementations that take an additive mask."""
+
+
+@dataclass(frozen=True)
+class PromptKeys:
+    """Prompts of one adapter as a layer's attention sees them.
+
+    Args:
+        key: [B or 1, G, P, K].
+        value: likewise.
+        bias: added to the scores of the prompts, [B, P].
+        scale: of a softmax of their own; None where they share that of the text.
+    """
+
+    key: Tensor
+    value: Tensor
+    bias: Tensor
+    scale: Tensor | None = None
+
+
+def attend(
+    inner: Callable[..., tuple[Tensor, Any]],
+    module: nn.Module,
+    qkv: tuple[Tensor, Tensor, Tensor],
+    mask: Tensor | None,
+    prompts: Sequence[PromptKeys],
+    options: dict[str, Any],
+) -> tuple[Tensor, Any]:
+    """Attend to a text and to prompts in front of it.
+
+    Args:
+        inner: the implementation in use.
+        module: the attention module.
+        qkv: queries [B, H, T, K], keys and values [B, G, S, K].
+        mask: of the text, as ``inner`` takes it.
+        prompts: of the adapters that are active.
+        options: others that ``inner`` takes.
+    """
+    query, key, value = qkv
+    joint = [one for one in prompts if one.scale is None]
+    if joint:
+        key, value = trim_empty(query, key, value, mask)
+        bias_BP = torch.cat([one.bias for one in joint], -1)
+        mask = widen_mask(mask, bias_BP, query, key.shape[2])
+        rows = query.shape[0]
+        key = torch.cat([*(one.key.expand(rows, -1, -1, -1) for one in joint), key], 2)
+        value = torch.cat([*(one.value.expand(rows, -1, -1, -1) for one in joint), value], 2)
+    out, weights = inner(module, query, key, value, mask, **options)
+    for one in prompts:
+        if one.scale is not None:
+            rows = query.shape[0]
+            held = [tensor.expand(rows, -1, -1, -1) for tensor in (one.key, one.value)]
+            open_BTP = query.new_zeros(rows, 1, query.shape[2], held[0].shape[2])
+            extra, _ = inner(module, query, *held, open_BTP, **options)
+            out = out + one.scale.to(out.dtype) * extra
+    return out, weights
+
+
+def trim_empty(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Leave out places of a cache that nothing was written to yet: without a mask, all behind."""
+    length = query.shape[2]
+    if mask is None and 1 < length < key.shape[2]:
+        return key[:, :, :length], value[:, :, :length]
+    return key, value
+
+
+def widen_mask(mask: Tensor | None, bias_BP: Tensor, query: Tensor, keys: int) -> Tensor:
+    """Put the columns of the prompts in front of an additive mask, [B, 1, T, P + S]."""
+    rows, length, least = query.shape[0], query.shape[2], torch.finfo(query.dtype).min
+    zero = query.new_zeros(())
+    if mask is None and length > 1:
+        mask = torch.ones(length, keys, dtype=torch.bool, device=query.device).tril()[None, None]
+    if mask is None:
+        mask = zero.expand(1, 1, length, keys)
+    if mask.dtype == torch.bool:
+        mask = torch.where(mask, zero, least)
+    mask = mask.expand(rows, -1, length, -1)
+    front = bias_BP.clamp_min(least).to(query.dtype)[:, None, None]
+    return torch.cat([front.expand(-1, mask.shape[1], length, -1), mask], -1)
+
+
+def find_eager(module: nn.Module) -> Callable[..., tuple[Tensor, Any]]:
+    """Find the eager attention of a model, which stands beside its attention class."""
+    return sys.modules[type(module).__module__].eager_attention_forward
+
+
+def mops_sdpa(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **options: Any,
+) -> tuple[Tensor, Any]:
+    """Attend by torch's scaled dot product."""
+    options.pop("mops_context", None)
+    prompts = options.pop("mops_prompts", ())
+    qkv = query, key, value
+    return attend(sdpa_attention_forward, module, qkv, attention_mask, prompts, options)
+
+
+def mops_eager(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **options: Any,
+) -> tuple[Tensor, Any]:
+    """Attend by the model's own sums, which also give the weights."""
+    options.pop("mops_context", None)
+    prompts = options.pop("mops_prompts", ())
+    qkv = query, key, value
+    return attend(find_eager(module), module, qkv, attention_mask, prompts, options)
+
+
+def register_attention() -> None:
+    """Make the two known to transformers under their names; masks stay those in use."""
+    AttentionInterface.register("mops_sdpa", mops_sdpa)
+    AttentionInterface.register("mops_eager", mops_eager)
+    AttentionMaskInterface.register("mops_sdpa", sdpa_mask)
+    AttentionMaskInterface.register("mops_eager", eager_mask)
+
+
+def switch_attention(model: Any) -> None:
+    """Switch a model to the wrapper of the implementation that it uses.
+
+    Raises:
+        ValueError: if its attention cannot be given prompts.
+    """
+    current = model.config._attn_implementation  # noqa: SLF001
+    if current.startswith(PREFIX):
+        return
+    if not model._can_set_attn_implementation():  # noqa: SLF001
+        raise ValueError(
+            f"{type(model).__name__} does not use the attention interface of transformers, which "
+            "prompts come in by; choose a model that does"
+        )
+    if current not in SUPPORTED:
+        raise ValueError(
+            f"attention {current!r} takes no additive mask, which carries the gate; load the model "
+            f"with attn_implementation='sdpa' (or one of {SUPPORTED})"
+        )
+    if getattr(model.config, "reorder_and_upcast_attn", False):
+        raise ValueError("reorder_and_upcast_attn=True bypasses the attention interface; unset it")
+    model.set_attn_implementation(PREFIX + current)
+
+
+def restore_attention(model: Any) -> None:
+    """Switch back."""
+    current = model.config._attn_implementation  # noqa: SLF001
+    if current.startswith(PREFIX):
+        model.set_attn_implementation(current.removeprefix(PREFIX))

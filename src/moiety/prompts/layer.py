@@ -1,0 +1,151 @@
+"""A block's self-attention with prompts in front of the text.
+
+Letters: B rows, E experts, M prompts of an expert, P = E M prompts, D width, G key-value heads, K
+width of a head.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from moiety.prompts.attention import PREFIX, PromptKeys
+from moiety.prompts.config import MopsConfig
+from moiety.prompts.families import Family
+from moiety.prompts.gate import MopsGate
+from moiety.prompts.request import Adapter, Recorder, Request
+
+
+class MopsLayer(nn.Module, BaseTunerLayer):
+    """Wraps an attention module; the first layer of an adapter holds its gate too."""
+
+    adapter_layer_names = ("mops_prompts", "mops_gate", "mops_scale")
+
+    def __init__(self, base_layer: nn.Module, layer: int, family: Family) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.layer = layer
+        self.family = family
+        self.mops_prompts = nn.ParameterDict({})
+        self.mops_gate = nn.ModuleDict({})
+        self.mops_scale = nn.ParameterDict({})
+        self.frozen_peft_weight_names = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what is asked of the attention module, such as its width."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_layer":
+                raise
+            return getattr(self.base_layer, name)
+
+    def update_layer(self, name: str, config: MopsConfig, width: int) -> None:
+        """Add the parameters of an adapter; prompts are zeros until first values are made."""
+        assert config.injection_layers is not None
+        first = self.layer == config.injection_layers[0]
+        if first or config.injection == "deep":
+            device = next(self.base_layer.parameters()).device
+            size = self.measure_prompt(config, width)
+            shape = config.num_experts, config.prompts_per_expert, size
+            self.mops_prompts[name] = nn.Parameter(torch.zeros(shape, device=pick_device(device)))
+        if first and config.has_gate:
+            gate = MopsGate(width, config)
+            device = next(self.base_layer.parameters()).device
+            self.mops_gate[name] = gate if is_meta(gate) else gate.to(device)
+            if not config.train_gate:
+                self.frozen_peft_weight_names[name] = ("mops_gate",)
+        if config.gate_mode == "separate":
+            self.mops_scale[name] = nn.Parameter(torch.zeros(()))
+        self.set_adapter(self.active_adapters)
+
+    def measure_prompt(self, config: MopsConfig, width: int) -> int:
+        """Count the numbers of a prompt."""
+        if config.prompt_space == "hidden":
+            return width
+        parameter = next(self.base_layer.parameters())
+        key_NGK, _ = self.family.project(self.base_layer, parameter.new_zeros(1, width))
+        return 2 * key_NGK.shape[-2] * key_NGK.shape[-1]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Attend; with prompts where a request came down."""
+        request = kwargs.pop("mops_context", None)
+        if request is None or self.disable_adapters:
+            return self.base_layer(*args, **kwargs)
+        hidden = args[0] if args else kwargs["hidden_states"]
+        if isinstance(request, Recorder):
+            request.inputs[self.layer] = hidden
+            return self.base_layer(*args, **kwargs)
+        self.check_attention()
+        prompts = tuple(
+            self.attach(request, one, hidden)
+            for one in request.adapters.values()
+            if self.layer in one.layers
+        )
+        return self.base_layer(*args, mops_prompts=prompts, **kwargs)
+
+    def check_attention(self) -> None:
+        """Refuse to leave prompts out where somebody changed the implementation afterwards."""
+        config: Any = self.base_layer.config
+        current = config._attn_implementation  # noqa: SLF001
+        if not str(current).startswith(PREFIX):
+            raise ValueError(
+                f"attention was set to {current!r} after the adapter was added, which knows no "
+                f"prompts; set it to {PREFIX + 'sdpa'!r} or {PREFIX + 'eager'!r}"
+            )
+
+    def attach(self, request: Request, one: Adapter, hidden_BTD: Tensor) -> PromptKeys:
+        """Make the keys and values of an adapter's prompts, and their bias or scale."""
+        rows, device, config = hidden_BTD.shape[0], hidden_BTD.device, one.config
+        key, value = self.project(request, one, hidden_BTD.dtype)
+        log_BE = request.weigh(one, rows, device)
+        log_BP = log_BE.repeat_interleave(config.prompts_per_expert, -1)
+        if config.gate_mode in ("post_softmax", "separate"):
+            value = value * log_BP.exp().to(value.dtype)[:, None, :, None]
+            log_BP = torch.zeros_like(log_BP)
+        mine_B = request.find_rows(one.name, device)
+        if mine_B is not None:
+            log_BP = log_BP.masked_fill(~mine_B[:, None], -torch.inf)
+        if config.gate_mode != "separate":
+            return PromptKeys(key, value, log_BP)
+        if mine_B is not None:
+            value = value * mine_B.to(value.dtype)[:, None, None, None]
+        return PromptKeys(key, value, log_BP, self.mops_scale[one.name].tanh())
+
+    def project(self, request: Request, one: Adapter, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Project prompts to keys and values, [B or 1, G, P, K]."""
+        if one.config.injection == "token":
+            flow = request.flows[one.name][self.layer]
+            stamp, prompts = flow._version, flow  # noqa: SLF001
+        else:
+            held = self.mops_prompts[one.name]
+            stamp, prompts = held._version, held.flatten(0, 1)[None]  # noqa: SLF001
+        make = self.split_prompts if one.config.prompt_space == "kv" else self.project_prompts
+        return request.project_once((one.name, self.layer), stamp, lambda: make(prompts.to(dtype)))
+
+    def project_prompts(self, prompts_BPD: Tensor) -> tuple[Tensor, Tensor]:
+        """Project hidden states by the frozen matrices of the layer, unrotated."""
+        key, value = self.family.project(self.base_layer, prompts_BPD)
+        return key.transpose(1, 2), value.transpose(1, 2)
+
+    def split_prompts(self, prompts_BPN: Tensor) -> tuple[Tensor, Tensor]:
+        """Split what is keys and values already."""
+        config: Any = self.base_layer.config
+        one = prompts_BPN.new_zeros(1, 1, config.hidden_size)
+        heads, width = self.family.project(self.base_layer, one)[0].shape[-2:]
+        key, value = prompts_BPN.chunk(2, -1)
+        shape = (*key.shape[:-1], heads, width)
+        return key.reshape(shape).transpose(1, 2), value.reshape(shape).transpose(1, 2)
+
+
+def pick_device(device: torch.device) -> torch.device | None:
+    """Say where a parameter is made: beside the weights, unless all is made on ``meta``."""
+    return device if torch.empty(0).device.type != "meta" else None
+
+
+def is_meta(module: nn.Module) -> bool:
+    """Say whether a module has shapes alone."""
+    return any(parameter.is_meta for parameter in module.parameters())

@@ -1,0 +1,270 @@
+"""The tuner: puts prompts and gate into a causal language model, as PEFT's tuners do.
+
+What the gate reads comes from hooks before the blocks it stands at, and goes down to the layers as
+a keyword (``mops_context``), so that gradient checkpointing finds it again in its second pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTuner
+from torch import Tensor, nn
+
+from moiety.prompts.attention import restore_attention, switch_attention
+from moiety.prompts.families import find_family
+from moiety.prompts.flow import flow_prompts
+from moiety.prompts.gate import find_prefix
+from moiety.prompts.layer import MopsLayer
+from moiety.prompts.places import place_adapter
+from moiety.prompts.request import (
+    Adapter,
+    Calling,
+    GateRead,
+    Remembered,
+    Request,
+    open_request,
+)
+from moiety.prompts.starts import fill_prompts
+
+
+class MopsModel(BaseTuner):
+    """A language model with mixtures of prompts; made by ``get_peft_model``."""
+
+    prefix = "mops_"
+    tuner_layer_cls = MopsLayer
+    uses_shared_state = True
+    target_module_mapping = {}  # noqa: RUF012
+
+    def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
+        self.family = find_family(model)
+        self.blocks = (*self.family.find_blocks(model),)
+        self.remembered = Remembered()
+        self.calling = Calling()
+        switch_attention(model)
+        self.hooks = [
+            model.register_forward_pre_hook(self._open, with_kwargs=True),
+            model.register_forward_hook(self._remember, with_kwargs=True),
+            *(
+                block.register_forward_pre_hook(partial(self._read, layer), with_kwargs=True)
+                for layer, block in enumerate(self.blocks)
+            ),
+        ]
+
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict) -> Any:
+        return place_adapter(peft_config, model_config, self.family, len(self.blocks))
+
+    def _create_and_replace(  # noqa: PLR0913
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        width = self.model.config.hidden_size
+        if not isinstance(target, MopsLayer):
+            layer = next(place for place, block in enumerate(self.blocks) if block is parent)
+            target = MopsLayer(target, layer, self.family)
+            target.set_adapter(self.active_adapters)
+            setattr(parent, target_name, target)
+        target.update_layer(adapter_name, peft_config, width)
+
+    def inject_adapter(
+        self,
+        model: nn.Module,
+        adapter_name: str,
+        autocast_adapter_dtype: bool = True,  # noqa: FBT001, FBT002
+        low_cpu_mem_usage: bool = False,  # noqa: FBT001, FBT002
+        state_dict: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Add an adapter, and make its first values."""
+        super().inject_adapter(
+            model, adapter_name, autocast_adapter_dtype, low_cpu_mem_usage, state_dict
+        )
+        config: Any = self.peft_config[adapter_name]
+        fill_prompts(model, self.layers(), adapter_name, config)
+
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
+        setattr(parent, child_name, new_module)
+
+    def _check_merge_allowed(self) -> None:
+        raise ValueError(
+            "prompts depend on the request and cannot be merged into weights; save the adapter, or "
+            "unload() it"
+        )
+
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> Any:
+        model = super()._unload_and_optionally_merge(*args, **kwargs)
+        for hook in self.hooks:
+            hook.remove()
+        restore_attention(model)
+        return model
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        found = f".mops_gate.{adapter_name}."
+        if found in key:
+            return key.replace(found, ".mops_gate.")
+        return super()._remove_adapter_name_from_key(key, adapter_name)
+
+    def layers(self) -> Mapping[int, MopsLayer]:
+        """Find the layers that hold prompts, by block."""
+        found = (m for m in self.model.modules() if isinstance(m, MopsLayer))
+        return {layer.layer: layer for layer in found}
+
+    def adapters(self, names: list[str]) -> Mapping[str, Adapter]:
+        """Describe adapters, by name."""
+        layers = self.layers()
+        found: dict[str, Adapter] = {}
+        for name in names:
+            config: Any = self.peft_config[name]
+            held = layers[config.injection_layers[0]].mops_gate
+            found[name] = Adapter(name, config, held[name] if name in held else None)  # noqa: SIM401
+        return found
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model; ``expert_ids`` and ``instruction_mask`` describe rows."""
+        said = {name: kwargs.pop(name, None) for name in ("expert_ids", "instruction_mask")}
+        with self._call(**said):
+            return self.model(*args, **kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate, as ``forward`` runs."""
+        said = {name: kwargs.pop(name, None) for name in ("expert_ids", "instruction_mask")}
+        mask = kwargs.get("attention_mask")
+        if said["instruction_mask"] is None and mask is not None and mask.ndim == 2:
+            said["instruction_mask"] = mask
+        with self._call(**said):
+            return self.model.generate(*args, **kwargs)
+
+    @contextmanager
+    def _call(self, expert_ids: Any, instruction_mask: Any) -> Iterator[None]:
+        before = self.calling
+        ids = None if expert_ids is None else torch.as_tensor(expert_ids)
+        self.calling = replace(before, expert_ids=ids, instruction=instruction_mask)
+        try:
+            yield
+        finally:
+            self.calling = before
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        before = self.calling
+        self.calling = replace(before, adapter_names=kwargs.get("adapter_names"))
+        try:
+            yield
+        finally:
+            self.calling = before
+
+    def _open(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Open or recall the request of a call, and send it down."""
+        layers = self.layers()
+        off = all(layer.disable_adapters for layer in layers.values())
+        if "mops_context" in kwargs or off:
+            return None
+        names = self.calling.adapter_names
+        chosen = self.active_adapters if names is None else sorted({*names} & {*self.peft_config})
+        adapters = self.adapters(chosen)
+        inputs = {**kwargs, **({"input_ids": args[0]} if args else {})}
+        cache = inputs.get("past_key_values")
+        if cache is not None and int(cache.get_seq_length()) > 0:
+            return args, {**kwargs, "mops_context": self._go_on(cache, inputs)}
+        request = open_request(adapters, inputs, self.calling)
+        labels = hide_prefix(request, inputs.get("labels"))
+        told = kwargs if labels is None else {**kwargs, "labels": labels}
+        return args, {**told, "mops_context": request}
+
+    def _go_on(self, cache: Any, inputs: Mapping[str, Any]) -> Request:
+        """Recall the request of a cache; for a new turn, let the gate read again where it is to."""
+        request = self.remembered.recall(cache)
+        tokens = inputs.get("input_ids")
+        if tokens is None or tokens.shape[1] == 1:
+            return request
+        again = {n: one for n, one in request.adapters.items() if one.config.regate_on_new_turn}
+        if not again:
+            return request
+        turn = {"input_ids": tokens}
+        fresh = open_request(request.adapters, turn, Calling(expert_ids=request.expert_ids))
+        kept = {name: z for name, z in request.pooled.items() if name not in again}
+        return replace(fresh, rows=request.rows, pooled=kept)
+
+    def _remember(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        """Remember the request with the cache that was made for it."""
+        request = kwargs.get("mops_context")
+        cache = kwargs.get("past_key_values")
+        if cache is None and isinstance(output, Mapping):
+            cache = output.get("past_key_values")
+        if isinstance(request, Request) and cache is not None:
+            self.remembered.requests[cache] = request
+
+    def _read(
+        self, layer: int, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Let the gates before a block read, and prompts flow that start there."""
+        request = kwargs.get("mops_context")
+        if not isinstance(request, Request):
+            return
+        hidden = args[0] if args else kwargs["hidden_states"]
+        for one in request.read(layer, hidden):
+            if one.config.injection == "token" and one.name not in request.flows:
+                held = self.layers()[layer].mops_prompts[one.name]
+                log_BE = request.weigh(one, hidden.shape[0], hidden.device)
+                bias_BP = log_BE.repeat_interleave(one.config.prompts_per_expert, -1)
+                start_PD = held.flatten(0, 1).to(hidden.dtype)
+                flow = flow_prompts(self.blocks[layer:], start_PD, bias_BP, kwargs)
+                request.flows[one.name] = flow
+
+    @torch.no_grad()
+    def read_gate(self, adapter_name: str | None = None, **inputs: Any) -> Tensor:
+        """Give what the gate of an adapter reads of each row, [B, D]; blocks behind do not run."""
+        name = self.active_adapters[0] if adapter_name is None else adapter_name
+        request = open_request(self.adapters([name]), inputs, self.calling)
+        request.only_gate = True
+        if request.adapters[name].gate is None:
+            raise ValueError(f"adapter {name!r} has no gate")
+        known = {n: t for n, t in inputs.items() if n in ("input_ids", "attention_mask")}
+        with suppress(GateRead):
+            self.model(**known, use_cache=False, mops_context=request)
+        return request.pooled[name]
+
+    @torch.no_grad()
+    def gate_weights(self, adapter_name: str | None = None, **inputs: Any) -> Tensor:
+        """Give the experts' weights for each row, [B, E]."""
+        name = self.active_adapters[0] if adapter_name is None else adapter_name
+        z_BD = self.read_gate(name, **inputs)
+        request = Request(self.adapters([name]), z_BD, z_BD, pooled={name: z_BD})
+        return request.weigh(request.adapters[name], len(z_BD), z_BD.device).exp()
+
+
+def hide_prefix(request: Request, labels: Tensor | None) -> Tensor | None:
+    """Take the labels off the tokens that a gate reads as a prefix.
+
+    Raises:
+        ValueError: if no label is left.
+    """
+    lengths = [
+        one.config.gate_context
+        for one in request.adapters.values()
+        if one.config.gate_pooling == "prefix" and one.gate is not None
+    ]
+    if labels is None or not lengths:
+        return labels
+    hidden = labels.masked_fill(find_prefix(request.attended, max(lengths)), -100)
+    if not bool((hidden != -100).any()):
+        raise ValueError(f"no row is longer than gate_context={max(lengths)}; choose a smaller one")
+    return hidden

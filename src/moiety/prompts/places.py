@@ -1,0 +1,54 @@
+"""Where an adapter sits in a model: numbers that a configuration leaves open, checked and found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from moiety.prompts.config import MopsConfig
+from moiety.prompts.families import Family
+
+
+def place_adapter(
+    config: MopsConfig, model_config: Mapping[str, Any], family: Family, depth: int
+) -> MopsConfig:
+    """Fill in the gate's layer, the layers of prompts and the shape of the model, in place.
+
+    Raises:
+        ValueError: if a layer is out of range, or the adapter was made for another model.
+    """
+    shape = [model_config["model_type"], depth, read_width(model_config)]
+    if config.base_shape is not None and list(config.base_shape) != shape:
+        raise ValueError(
+            f"the adapter was made for a model {config.base_shape} (type, blocks, width), but this "
+            f"one is {shape}; load the model that it was made for"
+        )
+    gate = config.gate_layer
+    if gate is None:
+        gate = max(1, round(depth * 10 / 32))
+    if not 1 <= gate < depth:
+        raise ValueError(
+            f"gate_layer={gate}, but the model has {depth} blocks; choose from 1 to {depth - 1}"
+        )
+    layers = config.injection_layers
+    if layers is None:
+        layers = list(range(gate, depth))
+    wrong = [layer for layer in layers if not gate <= layer < depth]
+    if wrong or not layers or sorted(set(layers)) != list(layers):
+        raise ValueError(
+            f"injection_layers={list(layers)}; give blocks in rising order, from the gate's layer "
+            f"{gate} to {depth - 1}"
+        )
+    if config.injection == "token" and list(layers) != list(range(gate, depth)):
+        raise ValueError(
+            f"injection_layers={list(layers)}, but injection='token' goes to every block "
+            "behind the gate; leave them out, or use injection='deep'"
+        )
+    config.base_shape, config.gate_layer, config.injection_layers = shape, gate, list(layers)
+    config.target_modules = [family.name_attention(layer) for layer in layers]
+    return config
+
+
+def read_width(model_config: Mapping[str, Any]) -> int:
+    """Read the width of hidden states; GPT-2 calls it otherwise."""
+    return model_config["hidden_size" if "hidden_size" in model_config else "n_embd"]

@@ -1,0 +1,121 @@
+"""What cannot be: refused at once, with the value and the remedy."""
+
+import pytest
+import torch
+import transformers
+
+from moiety.prompts import MopsConfig, add_expert, drop_expert, join_experts, pretrain_gate
+from tests.prompts.conftest import (
+    CONFIGS,
+    choose,
+    get_model,
+    label_from,
+    make_base,
+    make_rows,
+    score,
+    tune,
+)
+from tests.prompts.test_adapters import load
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"gate_mode": "loud"}, "gate_mode='loud'; choose one of"),
+        ({"num_experts": 0}, "num_experts=0; choose at least 1"),
+        ({"top_k": 9}, "top_k=9 of num_experts=8"),
+        ({"top_k": 1, "gate_mode": "none"}, "has no gate"),
+        ({"gate_temperature": float("nan")}, "gate_temperature=nan"),
+        ({"prompt_init": "text"}, "give a text"),
+        ({"init_text": "one"}, "give a text"),
+        ({"expert_names": ["one"]}, "expert_names has 1 entries, but num_experts=8"),
+        ({"injection": "token", "prompt_space": "kv"}, "use prompt_space='hidden'"),
+    ],
+)
+def test_choices(choice, words):
+    with pytest.raises(ValueError, match=words):
+        MopsConfig(**choice)
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"gate_layer": 3}, "gate_layer=3, but the model has 3 blocks; choose from 1 to 2"),
+        ({"injection_layers": [0]}, "from the gate's layer 1 to 2"),
+        ({"injection_layers": [2, 1]}, "rising order"),
+        ({"injection_layers": []}, "rising order"),
+        ({"injection": "token", "injection_layers": [2]}, "leave them out"),
+    ],
+)
+def test_layers(choice, words):
+    with pytest.raises(ValueError, match=words):
+        get_model(make_base(), choose(**choice))
+
+
+def test_models():
+    bloom = transformers.BloomConfig(hidden_size=16, n_layer=2, n_head=2, vocab_size=60)
+    with pytest.raises(ValueError, match="type 'bloom'; choose one of llama"):
+        get_model(transformers.AutoModelForCausalLM.from_config(bloom), choose())
+    with pytest.raises(ValueError, match="give the causal language model"):
+        get_model(transformers.AutoModel.from_config(CONFIGS["llama"]()), choose(task_type=None))
+
+
+def test_a_folder_of_another_base(tmp_path):
+    tune(make_base("llama")).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"made for a model \['llama', 3, 16\]"):
+        load(make_base("gpt2"), tmp_path)
+
+
+def test_rows():
+    model, ids = tune(make_base()), make_rows()
+    with pytest.raises(ValueError, match="row 0 of the batch has no instruction"):
+        model(input_ids=ids, labels=ids)
+    mask = torch.ones(2, 9)
+    mask[1] = 0
+    with pytest.raises(ValueError, match="row 1 of the batch has no instruction"):
+        model(input_ids=ids, attention_mask=mask)
+    with pytest.raises(ValueError, match=r"adapter_names has \['other'\]"):
+        model(input_ids=ids, adapter_names=["default", "other"])
+    short = tune(make_base(), gate_pooling="prefix", gate_context=20)
+    with pytest.raises(ValueError, match="no row is longer than gate_context=20"):
+        short(input_ids=ids, labels=ids)
+    oracle = tune(make_base(), gate_mode="oracle")
+    with pytest.raises(ValueError, match="say expert_ids="):
+        oracle(input_ids=ids)
+    with pytest.raises(ValueError, match=r"expert_ids=\[0, 3\]; choose from 0 to 2"):
+        oracle(input_ids=ids, expert_ids=[0, 3])
+
+
+def test_merging_and_attention_changed_afterwards():
+    model, ids = tune(make_base()), make_rows()
+    for merge in (model.merge_and_unload, model.merge_adapter):
+        with pytest.raises(ValueError, match="cannot be merged into weights"):
+            merge()
+    model.get_base_model().set_attn_implementation("eager")
+    with pytest.raises(ValueError, match="knows no prompts; set it to 'mops_sdpa'"):
+        score(model, ids)
+
+
+def test_experts_and_gates():
+    model = tune(make_base())
+    with pytest.raises(ValueError, match="no expert 3; choose from 0 to 2"):
+        drop_expert(model, 3)
+    with pytest.raises(ValueError, match="no adapter 'other'"):
+        add_expert(model, "other")
+    with pytest.raises(TypeError, match="has no mixture of prompts"):
+        add_expert(make_base())
+    model.add_adapter("second", choose(prompts_per_expert=5))
+    with pytest.raises(ValueError, match="prompts_per_expert=5, not 2"):
+        join_experts(model, "default", "second")
+    z = torch.zeros(4, 16)
+    with pytest.raises(ValueError, match="all requests have one label"):
+        pretrain_gate(model, z, torch.zeros(4))
+    with pytest.raises(ValueError, match="3 labels of 4 requests"):
+        pretrain_gate(model, z, torch.zeros(3))
+    bare = tune(make_base(), gate_mode="none")
+    with pytest.raises(ValueError, match="no gate"):
+        pretrain_gate(bare, z, torch.arange(4))
+    only = tune(make_base(), num_experts=1)
+    with pytest.raises(ValueError, match="this is the only expert"):
+        drop_expert(only, 0)
+    assert label_from(make_rows(), 2).shape == (2, 9)
