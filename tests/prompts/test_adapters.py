@@ -1,6 +1,7 @@
 """Adapters: saved, loaded, several of them, summed, and their experts as goods."""
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from tests.prompts.conftest import (
     wake_gate,
 )
 
-CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+CLOSE: Any = {"rtol": 1e-4, "atol": 2e-5}
 
 
 def load(base, folder, **more):

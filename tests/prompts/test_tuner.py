@@ -1,6 +1,7 @@
 """The tuner in models of every family: what it adds, what it leaves alone, what is exact."""
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from tests.prompts.conftest import (
 )
 
 MODES = ("log_bias", "post_softmax", "separate", "none", "oracle")
-CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+CLOSE: Any = {"rtol": 1e-4, "atol": 2e-5}
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

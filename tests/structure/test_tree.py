@@ -33,11 +33,16 @@ def test_there_is_a_tree():
     assert {name.split("/")[0] for name in MODULES if "/" in name} == ROOMS
 
 
+def list_lines(node: ast.stmt) -> range:
+    """List the lines of a statement."""
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
+
+
 def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Count the lines of a function, its docstring apart."""
-    lines = node.end_lineno - node.lineno + 1
+    lines = len(list_lines(node))
     if ast.get_docstring(node) is not None:
-        lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+        lines -= len(list_lines(node.body[0]))
     return lines
 
 
@@ -56,9 +61,12 @@ def test_lengths(name):
 
 def defined(path: Path) -> set[str]:
     """Name the functions and classes of a module."""
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     tree = ast.parse(path.read_text(encoding="utf8"))
-    return {node.name for node in tree.body if isinstance(node, kinds)}
+    return {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    }
 
 
 def test_a_public_name_stands_in_one_module():
