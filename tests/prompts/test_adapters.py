@@ -13,7 +13,7 @@ from moiety.prompts import (
     GateTraining,
     add_expert,
     drop_expert,
-    join_experts,
+    join_adapters,
     pretrain_gate,
     read_requests,
     sum_adapters,
@@ -161,7 +161,7 @@ def test_experts_of_one_adapter_join_another(tmp_path):
     model, ids = two(num_experts=2, expert_names=["a", "b"]), make_rows(4)
     tuner = model.base_model
     alone = [score_gate(tuner, name, ids) for name in ("default", "second")]
-    join_experts(model, "default", "second")
+    join_adapters(model, "default", "second")
     assert_close(score_gate(tuner, "default", ids), torch.cat(alone, 1), **CLOSE)
     assert tuner.peft_config["default"].expert_names[3:] == ["a", "b"]
     model.delete_adapter("second")

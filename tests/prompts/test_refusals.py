@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from moiety.prompts import MopsConfig, add_expert, drop_expert, join_experts, pretrain_gate
+from moiety.prompts import MopsConfig, add_expert, drop_expert, join_adapters, pretrain_gate
 from tests.prompts.conftest import (
     CONFIGS,
     choose,
@@ -106,7 +106,7 @@ def test_experts_and_gates():
         add_expert(make_base())
     model.add_adapter("second", choose(prompts_per_expert=5))
     with pytest.raises(ValueError, match="prompts_per_expert=5, not 2"):
-        join_experts(model, "default", "second")
+        join_adapters(model, "default", "second")
     z = torch.zeros(4, 16)
     with pytest.raises(ValueError, match="all requests have one label"):
         pretrain_gate(model, z, torch.zeros(4))

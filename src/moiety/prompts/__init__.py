@@ -5,7 +5,7 @@ Importing this folder makes the method known to PEFT: ``get_peft_model(base, Mop
 
 import moiety.prompts.installed  # noqa: F401  (says what is missing)
 from moiety.prompts.config import MopsConfig
-from moiety.prompts.edit import add_expert, drop_expert, join_experts, sum_adapters
+from moiety.prompts.edit import add_expert, drop_expert, join_adapters, sum_adapters
 from moiety.prompts.model import MopsModel
 from moiety.prompts.pretrain import GateFit, GateTraining, pretrain_gate, read_requests
 from moiety.prompts.register import register_mops
@@ -19,7 +19,7 @@ __all__ = [
     "MopsModel",
     "add_expert",
     "drop_expert",
-    "join_experts",
+    "join_adapters",
     "pretrain_gate",
     "read_requests",
     "sum_adapters",

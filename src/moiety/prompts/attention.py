@@ -41,7 +41,7 @@ class PromptKeys:
     scale: Tensor | None = None
 
 
-def attend(
+def attend_with_prompts(
     inner: Callable[..., tuple[Tensor, Any]],
     module: nn.Module,
     qkv: tuple[Tensor, Tensor, Tensor],
@@ -121,7 +121,9 @@ def mops_sdpa(
     options.pop("mops_context", None)
     prompts = options.pop("mops_prompts", ())
     qkv = query, key, value
-    return attend(sdpa_attention_forward, module, qkv, attention_mask, prompts, options)
+    return attend_with_prompts(
+        sdpa_attention_forward, module, qkv, attention_mask, prompts, options
+    )
 
 
 def mops_eager(
@@ -136,7 +138,7 @@ def mops_eager(
     options.pop("mops_context", None)
     prompts = options.pop("mops_prompts", ())
     qkv = query, key, value
-    return attend(find_eager(module), module, qkv, attention_mask, prompts, options)
+    return attend_with_prompts(find_eager(module), module, qkv, attention_mask, prompts, options)
 
 
 def register_attention() -> None:

@@ -71,7 +71,7 @@ def add_expert(
         fresh.seed = config.seed + count
         tuner.peft_config["mops added"] = fresh
         tuner.inject_adapter(tuner.model, "mops added")
-        join_experts(tuner, adapter, "mops added")
+        join_adapters(tuner, adapter, "mops added")
         tuner.delete_adapter("mops added")
         tuner.set_adapter([one for one in tuner.active_adapters if one in tuner.peft_config])
     else:
@@ -131,7 +131,7 @@ def replace_prompts(layer: MopsLayer, adapter: str, change: Callable[[Tensor], T
         layer.mops_prompts[adapter] = nn.Parameter(fresh, requires_grad=held.requires_grad)
 
 
-def join_experts(model: Any, target: str, source: str) -> None:
+def join_adapters(model: Any, target: str, source: str) -> None:
     """Put the experts of one adapter behind those of another; the source stays as it is.
 
     Both gates go on scoring their own experts as before, side by side in one gate; the weights are
@@ -203,7 +203,7 @@ def sum_adapters(model: Any, adapters: Sequence[str], weights: Sequence[float], 
     facts = (*ALIKE, "num_experts", "gate_hidden_size")
     apart = [fact for fact in facts if len({str(getattr(one, fact)) for one in configs}) > 1]
     if apart:
-        raise ValueError(f"adapters {[*adapters]} differ in {apart}; join_experts may fit better")
+        raise ValueError(f"adapters {[*adapters]} differ in {apart}; join_adapters may fit better")
     tuner.peft_config[name] = copy.deepcopy(configs[0])
     tuner.inject_adapter(tuner.model, name)
     found = [list_tensors(tuner, one) for one in adapters]

@@ -67,7 +67,7 @@ def weigh_experts(score_BE: Tensor, config: MopsConfig) -> Tensor:
     return log_BE if closed_BE is None else log_BE.masked_fill(closed_BE, -torch.inf)
 
 
-def choose_experts(expert_B: Tensor, num_experts: int) -> Tensor:
+def open_experts(expert_B: Tensor, num_experts: int) -> Tensor:
     """Open one expert for each row: the log of a one-hot weight, [B, E].
 
     Raises:

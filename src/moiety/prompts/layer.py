@@ -16,7 +16,7 @@ from moiety.prompts.attention import PREFIX, PromptKeys
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.families import Family
 from moiety.prompts.gate import MopsGate
-from moiety.prompts.request import Adapter, Recorder, Request
+from moiety.prompts.request import Attached, Recorder, Request
 
 
 class MopsLayer(nn.Module, BaseTunerLayer):
@@ -97,7 +97,7 @@ class MopsLayer(nn.Module, BaseTunerLayer):
                 f"prompts; set it to {PREFIX + 'sdpa'!r} or {PREFIX + 'eager'!r}"
             )
 
-    def attach(self, request: Request, one: Adapter, hidden_BTD: Tensor) -> PromptKeys:
+    def attach(self, request: Request, one: Attached, hidden_BTD: Tensor) -> PromptKeys:
         """Make the keys and values of an adapter's prompts, and their bias or scale."""
         rows, device, config = hidden_BTD.shape[0], hidden_BTD.device, one.config
         key, value = self.project(request, one, hidden_BTD.dtype)
@@ -115,7 +115,7 @@ class MopsLayer(nn.Module, BaseTunerLayer):
             value = value * mine_B.to(value.dtype)[:, None, None, None]
         return PromptKeys(key, value, log_BP, self.mops_scale[one.name].tanh())
 
-    def project(self, request: Request, one: Adapter, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def project(self, request: Request, one: Attached, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Project prompts to keys and values, [B or 1, G, P, K]."""
         if one.config.injection == "token":
             flow = request.flows[one.name][self.layer]

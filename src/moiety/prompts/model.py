@@ -24,7 +24,7 @@ from moiety.prompts.gate import find_prefix
 from moiety.prompts.layer import MopsLayer
 from moiety.prompts.places import place_adapter
 from moiety.prompts.request import (
-    Adapter,
+    Attached,
     Calling,
     GateRead,
     Remembered,
@@ -123,14 +123,14 @@ class MopsModel(BaseTuner):
         found = (m for m in self.model.modules() if isinstance(m, MopsLayer))
         return {layer.layer: layer for layer in found}
 
-    def adapters(self, names: list[str]) -> Mapping[str, Adapter]:
+    def adapters(self, names: list[str]) -> Mapping[str, Attached]:
         """Describe adapters, by name."""
         layers = self.layers()
-        found: dict[str, Adapter] = {}
+        found: dict[str, Attached] = {}
         for name in names:
             config: Any = self.peft_config[name]
             held = layers[config.injection_layers[0]].mops_gate
-            found[name] = Adapter(name, config, held[name] if name in held else None)  # noqa: SIM401
+            found[name] = Attached(name, config, held[name] if name in held else None)  # noqa: SIM401
         return found
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.gate import (
-    choose_experts,
     find_instruction,
     find_prefix,
+    open_experts,
     pool_hidden,
     weigh_experts,
 )
@@ -28,7 +28,7 @@ BASE = "__base__"
 
 
 @dataclass(frozen=True)
-class Adapter:
+class Attached:
     """An adapter that is in the model: its choices, with numbers of this model in place."""
 
     name: str
@@ -73,7 +73,7 @@ class Request:
         projected: keys and values of prompts, kept where no gradient is asked for.
     """
 
-    adapters: Mapping[str, Adapter]
+    adapters: Mapping[str, Attached]
     attended: Tensor
     instruction: Tensor
     rows: Sequence[str] | None = None
@@ -89,7 +89,7 @@ class Request:
             return find_prefix(self.attended, config.gate_context)
         return self.attended if config.gate_pooling == "all" else self.instruction
 
-    def read(self, layer: int, hidden_BTD: Tensor) -> list[Adapter]:
+    def read(self, layer: int, hidden_BTD: Tensor) -> list[Attached]:
         """Let the gates that stand before a block read; give the adapters that they are of."""
         here = [one for one in self.adapters.values() if one.gate_layer == layer]
         for one in here:
@@ -103,7 +103,7 @@ class Request:
             raise GateRead
         return here
 
-    def weigh(self, one: Adapter, rows: int, device: torch.device) -> Tensor:
+    def weigh(self, one: Attached, rows: int, device: torch.device) -> Tensor:
         """Give the log of the experts' weights of an adapter, [B, E]."""
         if one.gate is not None:
             return weigh_experts(one.gate(self.pooled[one.name].to(device)), one.config)
@@ -113,7 +113,7 @@ class Request:
             raise ValueError(
                 f"adapter {one.name!r} has gate_mode='oracle'; say expert_ids=, one for each row"
             )
-        return choose_experts(self.expert_ids.to(device), one.config.num_experts)
+        return open_experts(self.expert_ids.to(device), one.config.num_experts)
 
     def find_rows(self, name: str, device: torch.device) -> Tensor | None:
         """Mark the rows of an adapter, [B]; None for all."""
@@ -166,7 +166,7 @@ class Remembered:
 
 
 def open_request(
-    adapters: Mapping[str, Adapter], inputs: Mapping[str, Any], calling: Calling
+    adapters: Mapping[str, Attached], inputs: Mapping[str, Any], calling: Calling
 ) -> Request:
     """Open the request of a call without a cache of old tokens.
 
@@ -221,7 +221,7 @@ def spread_rows(given: Tensor, rows: int) -> Tensor:
     return given.repeat_interleave(rows // len(given), 0)
 
 
-def check_rows(rows: Sequence[str], count: int, adapters: Mapping[str, Adapter]) -> None:
+def check_rows(rows: Sequence[str], count: int, adapters: Mapping[str, Attached]) -> None:
     """Refuse names that are no adapters, or too few of them."""
     unknown = sorted(set(rows) - {BASE, *adapters})
     if unknown:
