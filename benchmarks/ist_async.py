@@ -69,7 +69,9 @@ def trial(name: str, seed: int, seconds: float) -> Mapping[str, Any]:
     clock = {entry.round: entry.clock for entry in ledger.rounds}
     late = [r.round - 1 - work.model_version for r in ledger.rounds for work in r.workers]
     return {
-        "curve": [[clock[e.round], e.groups["test"].accuracy[0]] for e in ledger.evaluations],
+        "curve": [
+            [clock[e.round], e.groups["test"].metrics["accuracy"][0]] for e in ledger.evaluations
+        ],
         "bytes": sum(r.down_bytes + r.up_bytes for r in ledger.rounds),
         "jobs": len(late),
         "stale_mean": statistics.mean(late),

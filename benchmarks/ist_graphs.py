@@ -50,7 +50,7 @@ def trial(
 def played(what: Trial, seed: int) -> Figures:
     """Play a run as the command line does, and read its ledger."""
     ledger = ledger_of(what, seed)
-    told = [(e.groups["validation"].accuracy[0], e.groups["test"].accuracy[0])
+    told = [(e.groups["validation"].metrics["accuracy"][0], e.groups["test"].metrics["accuracy"][0])
             for e in ledger.evaluations]  # fmt: skip
     return {
         "test": 100 * max(told, key=lambda pair: pair[0])[1],

@@ -74,8 +74,8 @@ def accuracy_of(shards: Shards, built: RunInputs) -> float:
     """Score all test rows, every rank computing its own units."""
     rounds = BlockRounds(built.method, built.open, FixedCohort((0,)), 0)
     rows = next(iter(built.groups["test"].values()))
-    score = BlockEvaluation(rounds, {"test": {0: rows}}, len(built.classes), built.sample)
-    return score(shards).groups["test"].accuracy[0]
+    score = BlockEvaluation(rounds, {"test": {0: rows}}, built.sample)
+    return score(shards).groups["test"].metrics["accuracy"][0]
 
 
 Pair = tuple[Callable[[], None], Callable[[], float]]
@@ -102,8 +102,8 @@ def player(ranks: Ranks, job: dict[str, Any], seed: int = 0) -> Pair:
 
     def whole() -> float:
         used = replace(state, params=method.calibrate(state.params, built.sample))
-        told = evaluate_groups(method, used, {}, {"test": built.groups["test"]}, len(built.classes))
-        return told.groups["test"].accuracy[0]
+        told = evaluate_groups(method, used, {}, {"test": built.groups["test"]})
+        return told.groups["test"].metrics["accuracy"][0]
 
     return go, judge
 

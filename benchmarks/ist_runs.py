@@ -52,7 +52,8 @@ def played(what: Trial, seed: int) -> Figures:
     every = what.record.local.steps
     return {
         "accuracy": {
-            str(e.round * every): e.groups["test"].accuracy[0] for e in ledger.evaluations
+            str(e.round * every): e.groups["test"].metrics["accuracy"][0]
+            for e in ledger.evaluations
         },
         "bytes": sorted({entry.down_bytes + entry.up_bytes for entry in ledger.rounds}),
         "worker_bytes": sorted({w.down_bytes for r in ledger.rounds for w in r.workers}),

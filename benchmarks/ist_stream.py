@@ -73,7 +73,7 @@ def train(folder: Path) -> dict[str, Any]:
     return {
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "seconds": seconds,
-        "accuracy": found.accuracy[0],
+        "accuracy": found.metrics["accuracy"][0],
     }
 
 

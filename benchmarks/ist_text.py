@@ -98,8 +98,8 @@ def made(what: Variant, seed: int, steps: int) -> RunInputs:
 
 def loss(method: Method, params: Params, built: RunInputs) -> float:
     """Score the test part, in nats a character."""
-    told = evaluate_groups(method, State(params), {}, built.groups, len(built.classes))
-    return told.groups["test"].loss[0]
+    told = evaluate_groups(method, State(params), {}, built.groups)
+    return told.groups["test"].metrics["loss"][0]
 
 
 def pieces(method: Method, state: State, built: RunInputs, seed: int, at: int) -> list[float]:

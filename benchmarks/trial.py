@@ -115,13 +115,13 @@ def traffic(entry: Round) -> tuple[int, int, int, int]:
 
 def percent(entry: Evaluation, group: str) -> float:
     """Average the accuracy over the workers of a group, each counting the same."""
-    values = entry.groups[group].accuracy
+    values = entry.groups[group].metrics["accuracy"]
     return 100 * sum(values) / len(values)
 
 
 def worst(entry: Evaluation) -> float:
     """Give the accuracy of the worst worker, seen or unseen."""
-    return 100 * min(min(entry.groups[name].accuracy) for name in ("seen", "unseen"))
+    return 100 * min(min(entry.groups[name].metrics["accuracy"]) for name in ("seen", "unseen"))
 
 
 def gate_health(final: Path, record: Federation, seed: int) -> Figures:

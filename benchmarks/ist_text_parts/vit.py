@@ -74,7 +74,11 @@ def tested(name: str, n: int, seed: int, transform: FrozenFeatures, table: dict[
     sample = sample_rows(TransformedRows(rows.__getitem__, transform), list(rows), 2048, seed)
     used = replace(state, params=method.calibrate(state.params, sample))
     seen = TransformedRows({0: TableRows(test, torch.arange(TEST))}.__getitem__, transform)
-    return evaluate_groups(method, used, {}, {"test": {0: seen(0)}}, 10).groups["test"].accuracy[0]
+    return (
+        evaluate_groups(method, used, {}, {"test": {0: seen(0)}})
+        .groups["test"]
+        .metrics["accuracy"][0]
+    )
 
 
 def measured(name: str) -> dict[str, list[float]]:

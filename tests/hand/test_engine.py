@@ -29,7 +29,8 @@ from moiety.plan.profile import profile_query
 from moiety.rounds.cohort import FixedCohort
 from moiety.rounds.synchronous import Dispatch, make_jobs
 from moiety.solve.sgd import LocalSGD
-from moiety.tasks.objectives import CrossEntropy
+from moiety.tasks.classes import Classes
+from moiety.tasks.objectives import RowLosses
 
 SEEDS = torch.zeros(5, dtype=torch.long)
 
@@ -43,7 +44,7 @@ def test_a_record_has_first_last_and_mean():
 def test_workers_of_two_roles_and_one_shape_are_each_on_their_loss():
     """The second role descends on three times the loss: stacked as one they would move alike."""
     model = mlp((5, 4, 3), torch.Generator().manual_seed(0))
-    plain = CrossEntropy(model.forward)
+    plain = RowLosses(Classes(), model.forward)
 
     def thrice(params, batch, held):
         loss, after = plain(params, batch, held)
@@ -168,7 +169,7 @@ def test_a_batch_in_pieces_has_the_loss_of_the_batch():
         {"x": torch.randn(8, 5, generator=stream(0, "x")), "y": torch.arange(8) % 3},
         torch.arange(8),
     )
-    loss = {"": CrossEntropy(model.forward)}
+    loss = {"": RowLosses(Classes(), model.forward)}
     whole = torch.nn.functional.cross_entropy(
         model.logits(model.params, rows.table, {}), rows.table["y"]
     )

@@ -118,9 +118,12 @@ def test_constants_are_sent_once_to_each_who_took_part():
 
 
 def test_the_worst_worker_of_a_trial_may_be_an_unseen_one():
-    groups = {"seen": Group([0, 1], [0.5, 0.7], [3, 3]), "unseen": Group([2], [0.25], [4])}
+    groups = {
+        "seen": Group([0, 1], [3, 3], {"accuracy": [0.5, 0.7]}),
+        "unseen": Group([2], [4], {"accuracy": [0.25]}),
+    }
     assert trial.worst(Evaluation(3, 0.1, groups)) == 25.0
-    groups["seen"] = Group([0, 1], [0.125, 0.7], [3, 3])
+    groups["seen"] = Group([0, 1], [3, 3], {"accuracy": [0.125, 0.7]})
     assert trial.worst(Evaluation(3, 0.1, groups)) == 12.5
 
 
@@ -179,8 +182,8 @@ def test_routes_of_validation_rows_are_not_counted():
     rows = {w: TableRows(dict(method.transform(data[w].table)), data[w].index) for w in (3, 4)}
     state = State(method.model.params)
     groups = {"seen": {3: rows[3]}, "validation": {4: rows[4]}}
-    alone = evaluate_groups(method, state, {}, {"seen": groups["seen"]}, 6)
-    both = evaluate_groups(method, state, {}, groups, 6)
+    alone = evaluate_groups(method, state, {}, {"seen": groups["seen"]})
+    both = evaluate_groups(method, state, {}, groups)
     assert both.routes == alone.routes
     assert sum(map(sum, both.routes)) == rows[3].size
     assert both.groups["validation"].rows == [rows[4].size]

@@ -75,8 +75,8 @@ def round_(number, workers, loss=1.0, gate_load=(), seconds=0.5):
 
 def evaluation(number, seen, unseen, routes=()):
     groups = {
-        "seen": Group(range_(len(seen)), seen, [3] * len(seen)),
-        "unseen": Group(range_(len(unseen), len(seen)), unseen, [4] * len(unseen)),
+        "seen": Group(range_(len(seen)), [3] * len(seen), {"accuracy": seen}),
+        "unseen": Group(range_(len(unseen), len(seen)), [4] * len(unseen), {"accuracy": unseen}),
     }
     return Evaluation(round=number, seconds=0.1, groups=groups, routes=routes)
 

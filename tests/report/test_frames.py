@@ -13,8 +13,8 @@ from moiety.report.findings import list_warnings, write_headline
 from moiety.report.frames import (
     summarize_series,
     summarize_values,
-    tabulate_accuracy,
     tabulate_loss,
+    tabulate_metric,
     tabulate_workers,
 )
 from moiety.report.matrices import (
@@ -72,7 +72,7 @@ def test_summary_is_plain_json(small_ledgers):
 
 def test_curves(small_ledgers):
     found = group_series(small_ledgers)
-    points = [point for point in tabulate_accuracy(found, "unseen") if point.label == "ddome"]
+    points = [point for point in tabulate_metric(found, "unseen") if point.label == "ddome"]
     assert [point.round for point in points] == [0, 2]
     assert (points[0].value.mean, points[0].value.std) == (pytest.approx(0.1), pytest.approx(0.0))
     assert (points[1].value.low, points[1].value.high) == pytest.approx((0.6, 0.8))
@@ -107,7 +107,9 @@ def test_spread():
 
 def test_workers_without_rows_do_not_count(make):
     entries = make.small("ddome", 0, 0.0)
-    group = make.replace(entries[4].groups["seen"], accuracy=[0.5, math.nan], rows=[3, 0])
+    group = make.replace(
+        entries[4].groups["seen"], metrics={"accuracy": [0.5, math.nan]}, rows=[3, 0]
+    )
     entries[4] = make.replace(entries[4], groups={"seen": group})
     (row,) = summarize_runs([make.ledger(entries)])
     assert row["groups"]["seen"]["mean"] == 0.5
@@ -117,7 +119,7 @@ def test_workers_without_rows_do_not_count(make):
 def test_validation_is_not_judged_for_the_worst_worker(make):
     entries = make.small("ddome", 0, 0.0)
     groups = entries[4].groups
-    low = make.replace(groups["seen"], accuracy=[0.0, 0.0])
+    low = make.replace(groups["seen"], metrics={"accuracy": [0.0, 0.0]})
     entries[4] = make.replace(entries[4], groups={"validation": low, **groups})
     (row,) = summarize_runs([make.ledger(entries)])
     assert row["worst"]["mean"] == 0.4
@@ -168,7 +170,10 @@ def test_a_test_for_all_has_the_only_column(small_ledgers):
     ledger = small_ledgers[0]
     one = replace(
         ledger.evaluations[-1],
-        groups={"test": Group([-1], [0.25], [8]), "validation": Group([-1], [1], [8])},
+        groups={
+            "test": Group([-1], [8], {"accuracy": [0.25]}),
+            "validation": Group([-1], [8], {"accuracy": [1]}),
+        },
     )
     head = format_table([replace(ledger, evaluations=[one])]).splitlines()[0].split("  ")
     assert [name.strip() for name in head if name][:3] == ["method", "test rows", "bytes down"]

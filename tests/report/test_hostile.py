@@ -68,6 +68,8 @@ def spoil_entry(entry, text):
         if name in new:
             new[name] = {text + key: one for key, one in new[name].items()}
     if "groups" in new:
+        for one in new["groups"].values():
+            one["metrics"] = {text + key: values for key, values in one["metrics"].items()}
         new["groups"] |= {text + key: one for key, one in new["groups"].items()}
     for work in new["workers"] if raw["kind"] == "round" else []:
         work["part"], work["held"] = {text + "axis": [0, 1]}, {text + "axis": 2}

@@ -1,63 +1,72 @@
-"""Of texts the loss is told; of rows it is not."""
+"""What counts is what the ledger's first metric says, in its direction and unit."""
 
 from dataclasses import replace
 
+import pytest
+
 from moiety.core.ledger import End, Evaluation, Group, Ledger, Start
+from moiety.core.objective import MetricEntry
 from moiety.report.findings import describe_others
 from moiety.report.frames import summarize_series
 from moiety.report.series import group_series
 from moiety.report.text import format_table
 
+LOSS = MetricEntry("loss", higher_is_better=False, unit="nats")
+RMSE = MetricEntry("rmse", higher_is_better=False)
+R2 = MetricEntry("r2", higher_is_better=True)
 
-def ledger(seed: int, loss: float, *, texts: bool) -> Ledger:
+
+def ledger(seed: int, value: float, metric: MetricEntry = LOSS, method: str = "ist") -> Ledger:
     start = Start(
-        recipe="r", method="ist", seed=seed, engine="serial", device="cpu", rounds=1, command="",
+        recipe="r", method=method, seed=seed, engine="serial", device="cpu", rounds=1, command="",
         time="", config={}, environment={}, classes=["a", "b"], num_seen=1, num_unseen=0, seen=[],
-        unseen=[], num_parameters=1, constant_bytes=0, texts=texts,
+        unseen=[], num_parameters=1, constant_bytes=0, metrics=[metric],
     )  # fmt: skip
-    groups = {"test": Group([-1], [0.5], [10], [loss]), "validation": Group([-1], [0.5], [10], [9])}
+    groups = {
+        "test": Group([-1], [10], {metric.name: [value]}),
+        "validation": Group([-1], [10], {metric.name: [9]}),
+    }
     return Ledger(start, [], [Evaluation(1, 0.0, groups)], End(1, 0.0, "finished"))
 
 
-def test_the_loss_of_texts_has_a_column():
-    told = [ledger(0, 2.0, texts=True), ledger(1, 2.5, texts=True)]
+def test_the_metric_has_the_column():
+    told = [ledger(0, 2.0), ledger(1, 2.5)]
     (row,) = summarize_series(group_series(told))
-    assert row.losses["test"].mean == 2.25
+    assert row.groups["test"].mean == 2.25
     lines = format_table(told).splitlines()
-    assert "loss of test rows" in lines[0]
+    assert "test rows" in lines[0]
     assert "validation" not in lines[0]
-    assert "2.250 ± 0.354" in lines[1]
-    assert any("nats a token" in line for line in lines)
+    assert "2.250 ± 0.354 nats" in lines[1]
+    assert any("Loss at the last evaluation, lower is better" in line for line in lines)
+    assert "Accuracy" not in "".join(lines)
 
 
-def test_the_loss_of_rows_has_none():
-    told = [ledger(0, 2.0, texts=False)]
-    assert summarize_series(group_series(told))[0].losses == {}
-    assert "loss" not in format_table(told)
-
-
-def test_texts_are_ranked_by_their_loss():
-    """Where accuracies say otherwise, too: the table names the loss as what counts."""
-
-    def of(method: str, loss: float, accuracy: float) -> Ledger:
-        told = ledger(0, loss, texts=True)
-        groups = {"test": Group([-1], [accuracy], [10], [loss])}
-        start, found = replace(told.start, method=method), [Evaluation(1, 0.0, groups)]
-        return Ledger(start, [], found, End(1, 0.0, "finished"))
-
-    told = [of("first", 2.0, 0.4), of("second", 2.5, 0.6), of("third", 2.6, 0.5)]
-    found = format_table(told)
-    assert "first leads on the test workers with 2.000 nats (1 seed), 0.500 nats below second" in (
-        found.replace("\n", " ")
-    )
+@pytest.mark.parametrize(
+    ("metric", "gap"), [(LOSS, "0.500 nats below"), (RMSE, "0.500 below"), (R2, "0.500 above")]
+)
+def test_series_are_ranked_in_the_metric_s_direction(metric, gap):
+    sign = 1 if metric.higher_is_better else -1
+    values = {"first": 3 + sign, "second": 3 + 0.5 * sign, "third": 3 + 0.25 * sign}
+    told = [ledger(0, value, metric, name) for name, value in values.items()]
+    found = format_table(told).replace("\n", " ")
+    assert "first leads on the test workers" in found
+    assert f"{gap} second" in found
     rows = summarize_series(group_series(told))
-    assert describe_others(rows)[0].startswith("third is 0.600 nats behind first")
+    assert describe_others(rows)[0].startswith("third is 0.750")
 
 
 def test_a_tie_is_no_lead():
-    told = [replace_method(ledger(0, 2.0, texts=True), name) for name in ("a", "b")]
+    told = [ledger(0, 2.0, method=name) for name in ("a", "b")]
     assert "a and b tie on the test workers with 2.000 nats (1 seed)." in format_table(told)
 
 
-def replace_method(told: Ledger, name: str) -> Ledger:
-    return replace(told, start=replace(told.start, method=name))
+def test_series_that_are_not_scored_alike_are_told_apart():
+    told = [ledger(0, 2.0, LOSS, "a"), ledger(0, 1.0, RMSE, "b")]
+    found = format_table(told).replace("\n", " ")
+    assert "not scored alike, by loss, rmse" in found
+    assert "no other to compare with" in found
+
+
+def test_a_large_number_is_short():
+    told = [ledger(0, 48123.0, RMSE)]
+    assert "4.812e+04" in format_table([replace(told[0])])

@@ -69,7 +69,7 @@ def test_the_last_and_the_best_are_kept(tmp_path, last, scores, wanted):
 
 def test_a_run_keeps_the_last_and_the_best_by_validation(run):
     scores = {
-        entry.round: sum(group.accuracy) / len(group.accuracy)
+        entry.round: sum(group.metrics["accuracy"]) / len(group.metrics["accuracy"])
         for entry in read_ledger(run / LEDGER).evaluations
         for group in [entry.groups["validation"]]
     }

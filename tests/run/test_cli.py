@@ -254,7 +254,7 @@ def test_a_grid_is_swept_and_the_best_is_first(moiety, small, tmp_path):
         for run in trial["runs"]:
             ledger = read_ledger(tmp_path / run / LEDGER)
             assert ledger.start.config["local"]["lr"] == trial["values"]["local.lr"]
-            accuracy = ledger.evaluations[-1].groups["validation"].accuracy
+            accuracy = ledger.evaluations[-1].groups["validation"].metrics["accuracy"]
             found.append(sum(accuracy) / len(accuracy))
         assert trial["validation"] == pytest.approx(sum(found) / 2)
 

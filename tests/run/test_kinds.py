@@ -74,7 +74,7 @@ def test_a_network_is_built_on_the_kinds_it_reads_and_refused_on_others(tiny, ki
     )
     scores = built.method.model.logits(built.method.model.params, batch, {})
     assert scores.shape == (*batch["y"].shape, 3)
-    assert built.texts == (kind == "text")
+    assert built.objective.name == ("tokens" if kind == "text" else "classes")
 
 
 @pytest.mark.parametrize(("net", "kind"), [("vit", "images"), ("gpt", "text")])

@@ -125,7 +125,7 @@ def test_accuracy_is_that_of_the_final_model(lab, tiny, tensors):
             piece = take_piece(params, built.method.model.axes, Part())
             guess = built.method.model.logits(piece, batch, {}).argmax(-1)
             found.append((guess == batch["y"]).double().mean().item())
-        assert last.groups[name].accuracy == pytest.approx(found)
+        assert last.groups[name].metrics["accuracy"] == pytest.approx(found)
 
 
 def test_the_reference_plays_no_round(lab, tiny):

@@ -53,7 +53,7 @@ def test_a_recipe_plays_a_round_of_each_of_its_methods(name, tmp_path):
         groups = ledger.evaluations[-1].groups
         together = record.population.shared_test
         assert ({"test"} if together else {"seen", "unseen", "validation"}) <= groups.keys()
-        assert all(0 <= one <= 1 for group in groups.values() for one in group.accuracy)
+        assert all(0 <= one <= 1 for group in groups.values() for one in group.metrics["accuracy"])
 
 
 def test_recipes_name_data_sets_that_are_known():

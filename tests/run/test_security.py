@@ -54,7 +54,7 @@ def test_progress_steers_no_terminal(make_evaluation, capsys):
 def make_evaluation():
     from moiety.core.ledger import Evaluation, Group
 
-    return lambda name: Evaluation(1, 0.0, {name: Group([0], [0.5], [2])})
+    return lambda name: Evaluation(1, 0.0, {name: Group([0], [2], {"accuracy": [0.5]})})
 
 
 @pytest.mark.parametrize("name", ["a b", "a; rm -rf ~", "$(x)", "a'b", "-x", "a\nb", "`x`"])

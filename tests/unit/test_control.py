@@ -17,7 +17,7 @@ from moiety.rounds.asynchronous import AsynchronousRounds, Concurrency
 from moiety.rounds.schedule import Schedule, Speeds
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.solve.control import CONTROL, measure_reach
-from moiety.tasks.objectives import SquaredError
+from moiety.tasks.numbers import Numbers
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def pull(targets, *, population=0, **local):
     task = Task(
         Point({"x": torch.zeros(1)}),
         LocalTraining(**given),
-        objective=SquaredError,
+        objective=Numbers(("x",)),
         population=population or len(targets),
     )
     return task, Serial(data.__getitem__)

@@ -19,8 +19,9 @@ from moiety.models.vgg import vgg
 from moiety.ops.filters import compute_filter_norms, measure_ticket_distance, select_filters
 from moiety.rounds.synchronous import make_jobs, play_round
 from moiety.serve.config import rebuild_model
+from moiety.tasks.classes import Classes
 from moiety.tasks.losses import cross_entropy
-from moiety.tasks.objectives import CrossEntropy, FlippedLosses
+from moiety.tasks.objectives import FlippedLosses, RowLosses
 
 SMALL = ResidualForm((2, 1, 5, 2), (3, 4, 5, 6))
 SUBSET = ResidualForm((1, 1, 13, 1), (8, 16, 32, 64))
@@ -317,7 +318,9 @@ def test_hands_of_blocks():
 
 
 def test_flips_are_drawn_by_row_from_the_seed_of_the_step():
-    losses = FlippedLosses(CrossEntropy(lambda params, batch, kept: (batch["x"][:, 0, 0], {})))
+    losses = FlippedLosses(
+        RowLosses(Classes(), lambda params, batch, kept: (batch["x"][:, 0, 0], {}))
+    )
     x = torch.tensor([[0.0, 1.0]]).repeat(200, 1)[:, None, None]
     batch = {"x": x, "y": torch.zeros(200, dtype=torch.long)}
 

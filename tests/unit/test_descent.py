@@ -16,7 +16,8 @@ from moiety.models.mlp import linear, mlp
 from moiety.ops.optim import SGD, Adam
 from moiety.plan.speed import run_first_step
 from moiety.solve.sgd import LocalSGD
-from moiety.tasks.objectives import CrossEntropy, Proximal, SquaredError
+from moiety.tasks.classes import Classes
+from moiety.tasks.objectives import Proximal, RowLosses
 
 
 def rng() -> torch.Generator:
@@ -38,7 +39,7 @@ def reply_of(solve, piece, rows=None, memory=None):
 def test_a_hand_written_loop_gives_the_same():
     """Batches as planned, ``torch.optim`` for the steps; the last batch of an epoch is short."""
     model = mlp((5, 4, 3), rng())
-    solve = LocalSGD({"": CrossEntropy(model.forward)}, (("*", SGD(0.1, 0.9)),), 5, 2)
+    solve = LocalSGD({"": RowLosses(Classes(), model.forward)}, (("*", SGD(0.1, 0.9)),), 5, 2)
     reply, _ = reply_of(solve, model.params)
     plan = solve.plan(12, Job(0, 0, 0, Share(), {}))
 
@@ -68,7 +69,12 @@ def test_accumulation_equals_one_batch(clip, terms):
     """The penalty too is counted once; pieces of 12 rows in 5 are uneven."""
     model = mlp((5, 4, 3), rng())
     one = LocalSGD(
-        {"": CrossEntropy(model.forward)}, (("*", SGD(0.1, 0.9)),), 12, 3, clip=clip, terms=terms
+        {"": RowLosses(Classes(), model.forward)},
+        (("*", SGD(0.1, 0.9)),),
+        12,
+        3,
+        clip=clip,
+        terms=terms,
     )
     wanted, _ = reply_of(one, model.params)
     found, _ = reply_of(replace(one, accumulate=5), model.params)
@@ -80,7 +86,7 @@ def test_accumulation_equals_one_batch(clip, terms):
 def test_clipping_bounds_the_step():
     """One step of SGD at rate 1 with gradients clipped to 0.01 moves by 0.01."""
     model = linear(5, 3, rng())
-    solve = LocalSGD({"": CrossEntropy(model.forward)}, (("*", SGD(1.0)),), 12, clip=0.01)
+    solve = LocalSGD({"": RowLosses(Classes(), model.forward)}, (("*", SGD(1.0)),), 12, clip=0.01)
     reply, _ = reply_of(solve, model.params)
     moved = [(reply.piece[n] - t).square().sum() for n, t in model.params.items()]
     assert float(torch.stack(moved).sum().sqrt()) == pytest.approx(0.01, rel=1e-3)
@@ -121,26 +127,17 @@ def test_the_proximal_solution_in_closed_form():
 def test_a_proximal_weight_of_zero_changes_nothing():
     """Identity: FedProx with mu = 0 is FedAvg."""
     model = mlp((5, 4, 3), rng())
-    plain = LocalSGD({"": CrossEntropy(model.forward)}, (("*", SGD(0.1, 0.9)),), 5, 2)
+    plain = LocalSGD({"": RowLosses(Classes(), model.forward)}, (("*", SGD(0.1, 0.9)),), 5, 2)
     wanted, _ = reply_of(plain, model.params)
     found, _ = reply_of(replace(plain, terms=(Proximal(0.0),)), model.params)
     for name in model.params:
         assert torch.equal(found.piece[name], wanted.piece[name])
 
 
-def test_squared_error_by_hand():
-    """(1 - 0)^2 + (2 - 4)^2 = 5."""
-    forward = lambda params, batch, kept: (batch["x"], {})  # noqa: E731
-    losses, _ = SquaredError(forward)(
-        {}, {"x": torch.tensor([[1.0, 2.0]]), "y": torch.tensor([[0.0, 4.0]])}, {}
-    )
-    assert losses.tolist() == [5.0]
-
-
 def test_the_first_rule_that_fits_moves_a_parameter():
     """The hidden layer stands still, the last moves at twice the rate."""
     model = mlp((5, 4, 3), rng())
-    losses = {"": CrossEntropy(model.forward)}
+    losses = {"": RowLosses(Classes(), model.forward)}
     slow = LocalSGD(losses, (("*", SGD(0.1)),), 12)
     mixed = LocalSGD(losses, (("layer1.*", SGD(0.0)), ("layer2.*", SGD(0.2)), ("*", SGD(9.0))), 12)
     one, _ = reply_of(slow, model.params)
@@ -155,7 +152,7 @@ def test_the_first_rule_that_fits_moves_a_parameter():
 def test_momentum_starts_afresh_unless_carried():
     """Carried: the second job goes on; not carried: it starts like the first."""
     model = linear(5, 3, rng())
-    fresh = LocalSGD({"": CrossEntropy(model.forward)}, (("*", SGD(0.1, 0.9)),), 12)
+    fresh = LocalSGD({"": RowLosses(Classes(), model.forward)}, (("*", SGD(0.1, 0.9)),), 12)
     one, memory = reply_of(fresh, model.params)
     assert memory == {}
     carried = replace(fresh, optimizer_state="keep")
@@ -170,7 +167,9 @@ def test_momentum_starts_afresh_unless_carried():
 
 def test_carried_memory_does_not_fit_a_part_that_changes():
     model = mlp((5, 4, 3), rng())
-    solve = LocalSGD({"": CrossEntropy(model.forward)}, (("*", Adam(0.1)),), optimizer_state="keep")
+    solve = LocalSGD(
+        {"": RowLosses(Classes(), model.forward)}, (("*", Adam(0.1)),), optimizer_state="keep"
+    )
     part = Part({"h1": torch.tensor([0, 2])})
     with pytest.raises(ValueError, match=r"cut along \['h1'\]; use 'reset' or 'send'"):
         solve.start(Job(0, 0, 3, Share(part), {}), {})
@@ -180,7 +179,7 @@ def test_what_is_a_workers_own_stays_with_it():
     model = mlp((5, 4, 3), rng())
     own = {name: model.params[name] for name in ("layer2.w", "layer2.b")}
     shared = {name: model.params[name] for name in ("layer1.w", "layer1.b")}
-    solve = LocalSGD({"": CrossEntropy(model.forward)}, (("*", SGD(0.1)),), 12, own=own)
+    solve = LocalSGD({"": RowLosses(Classes(), model.forward)}, (("*", SGD(0.1)),), 12, own=own)
     reply, memory = reply_of(solve, shared)
     assert set(reply.piece) == set(shared)
     assert set(memory["own"]) == set(own)
@@ -195,7 +194,9 @@ def test_what_is_a_workers_own_stays_with_it():
 def test_frozen_values_travel_and_do_not_move():
     model = mlp((5, 4, 3), rng())
     solve = LocalSGD(
-        {"": CrossEntropy(model.forward)}, (("*", SGD(0.1)),), frozen=frozenset({"layer1.w"})
+        {"": RowLosses(Classes(), model.forward)},
+        (("*", SGD(0.1)),),
+        frozen=frozenset({"layer1.w"}),
     )
     reply, _ = reply_of(solve, model.params)
     assert torch.equal(reply.piece["layer1.w"], model.params["layer1.w"])
@@ -205,7 +206,7 @@ def test_frozen_values_travel_and_do_not_move():
 def test_bfloat16_stays_near_float32():
     """Losses agree to bfloat16's 8 bits, parameters stay float32, and the path is not the same."""
     model = mlp((5, 16, 3), rng())
-    plain = LocalSGD({"": CrossEntropy(model.forward)}, (("*", SGD(0.1)),), 4, 3)
+    plain = LocalSGD({"": RowLosses(Classes(), model.forward)}, (("*", SGD(0.1)),), 4, 3)
     wanted, _ = reply_of(plain, model.params)
     found, _ = reply_of(replace(plain, bfloat16=True), model.params)
     assert found.record.loss_last == pytest.approx(wanted.record.loss_last, rel=2e-2)
@@ -218,7 +219,7 @@ def test_bfloat16_stays_near_float32():
 def test_setting_out_makes_one_step_and_reads_the_rest():
     """What a plan times of a job besides its later steps: the very first step of the engine."""
     model = mlp((5, 4, 3), rng())
-    solve = LocalSGD({"": CrossEntropy(model.forward)}, (("*", SGD(0.1)),), 4, 2)
+    solve = LocalSGD({"": RowLosses(Classes(), model.forward)}, (("*", SGD(0.1)),), 4, 2)
     job, read = Job(0, 0, 0, Share(), model.params), []
 
     def noted():

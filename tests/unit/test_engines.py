@@ -17,7 +17,8 @@ from moiety.engine.vectorized import Vectorized
 from moiety.models.mlp import mlp
 from moiety.ops.optim import SGD
 from moiety.solve.sgd import LocalSGD
-from moiety.tasks.objectives import CrossEntropy
+from moiety.tasks.classes import Classes
+from moiety.tasks.objectives import RowLosses
 from tests.waiting import LAST_S
 
 MODEL = mlp((5, 4, 3), torch.Generator().manual_seed(0))
@@ -30,7 +31,9 @@ def rows_of(worker: int, size: int) -> TableRows:
 
 
 def solver(batch: int = 4, epochs: int = 2) -> LocalSGD:
-    return LocalSGD({"": CrossEntropy(MODEL.forward)}, (("*", SGD(0.03, 0.9)),), batch, epochs)
+    return LocalSGD(
+        {"": RowLosses(Classes(), MODEL.forward)}, (("*", SGD(0.03, 0.9)),), batch, epochs
+    )
 
 
 def jobs(count: int, round_index: int = 0) -> list[Job]:
@@ -120,7 +123,7 @@ def test_nan_in_data_names_worker_round_and_step(start, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loss_that_explodes_is_named(start, kind):
     data = {worker: rows_of(worker, 10) for worker in range(2)}
-    wild = LocalSGD({"": CrossEntropy(MODEL.forward)}, (("*", SGD(1e30)),), 4, 4)
+    wild = LocalSGD({"": RowLosses(Classes(), MODEL.forward)}, (("*", SGD(1e30)),), 4, 4)
     with pytest.raises(WorkerError, match=r"worker 0, round 1, step .*lower the learning rate"):
         list(start(kind, data).map(wild, jobs(2)))
 

@@ -14,7 +14,8 @@ from moiety.data.graph import GraphRows, mask_labels, mirror_edges, project_feat
 from moiety.engine.batches import read_batches
 from moiety.models.graph import NormalisedConvolution, graphnet
 from moiety.serve.config import rebuild_model
-from moiety.tasks.objectives import NodeCrossEntropy
+from moiety.tasks.classes import Classes
+from moiety.tasks.objectives import NodeLosses
 
 PATH = mirror_edges(torch.tensor([[0, 1], [1, 2]]))
 
@@ -171,7 +172,7 @@ def test_each_step_is_fed_its_own_subgraph():
 def test_the_loss_is_the_mean_over_labelled_nodes():
     """Logits 0: log 2 a node, whatever is not labelled; nothing labelled gives 0."""
     logits = torch.tensor([[0.0, 0.0], [9.0, 0.0], [2.0, 0.0]])
-    objective = NodeCrossEntropy(lambda params, batch, kept: (logits, {}))
+    objective = NodeLosses(Classes(), lambda params, batch, kept: (logits, {}))
     y = torch.tensor([1, 0, 0])
     weight = torch.tensor([0.25, 0.75])
     shown = {"y": mask_labels(y, torch.tensor([True, False, True])), "weight": weight}

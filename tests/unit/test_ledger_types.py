@@ -1,6 +1,7 @@
 """The lines of a ledger, forth and back, and what is refused."""
 
 import json
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,9 @@ from moiety.core.ledger import (
     decode_entry,
     encode_entry,
     read_entries,
+    read_ledger,
 )
+from moiety.report.text import format_table
 
 WORK = Work(3, "anchor", {"expert": [1]}, 10, 20, 4, 50, 1.5, 0.5, 1.0, 7, {"expert": 1})
 
@@ -26,7 +29,9 @@ WORK = Work(3, "anchor", {"expert": [1]}, 10, 20, 4, 50, 1.5, 0.5, 1.0, 7, {"exp
     [
         End(3, 0.5, "failed", "why"),
         Round(7, 0, 0.1, 10, 20, 1.0, [WORK], [0.5, 0.5]),
-        Evaluation(7, 0.1, {"seen": Group([3], [0.25], [8], [1.5])}, [[1, 2]]),
+        Evaluation(
+            7, 0.1, {"seen": Group([3], [8], {"accuracy": [0.25], "loss": [1.5]})}, [[1, 2]]
+        ),
     ],
 )
 def test_entries_survive_a_line(entry):
@@ -65,3 +70,33 @@ def test_any_byte_that_changed_is_refused(tmp_path_factory, data):
         list(read_entries(path))
     path.write_bytes(whole[:place])
     assert list(read_entries(path)) == LINES[: whole[:place].count(b"\n")]
+
+
+def write_old_ledger(path, texts):
+    """Write a ledger as version 3 did: accuracy and loss of groups, and whether rows are texts."""
+    start = {
+        "recipe": "r", "method": "m", "seed": 0, "engine": "serial", "device": "cpu", "rounds": 1,
+        "command": "", "time": "", "config": {}, "environment": {}, "classes": ["a", "b"],
+        "num_seen": 2, "num_unseen": 0, "seen": [], "unseen": [], "num_parameters": 1,
+        "constant_bytes": 0, "version": 3, "note": "", "texts": texts,
+    }  # fmt: skip
+    group = {"workers": [0, 1], "accuracy": [0.5, None], "rows": [4, 0], "loss": [1.5, None]}
+    lines = [
+        {"kind": "start", **start},
+        {"kind": "evaluation", "round": 1, "seconds": 0.1, "groups": {"seen": group}, "routes": []},
+    ]
+    path.write_text("".join(seal(line) + "\n" for line in lines))
+    return read_ledger(path)
+
+
+@pytest.mark.parametrize(("texts", "first"), [(False, "accuracy"), (True, "loss")])
+def test_a_ledger_of_version_3_is_still_read(tmp_path, texts, first):
+    ledger = write_old_ledger(tmp_path / "ledger.jsonl", texts)
+    metric = ledger.start.metrics[0]
+    assert (metric.name, metric.higher_is_better) == (first, not texts)
+    assert ledger.start.objective == ("tokens" if texts else "classes")
+    seen = ledger.evaluations[0].groups["seen"]
+    assert seen.metrics["accuracy"][0] == 0.5
+    assert seen.metrics["loss"][0] == 1.5
+    assert math.isnan(seen.metrics["accuracy"][1])
+    assert ("1.500 nats" if texts else "50.0 %") in format_table([ledger])

@@ -11,7 +11,8 @@ from moiety.core.rows import TableRows
 from moiety.models.gated import common_expert, gated_experts
 from moiety.models.mlp import mlp
 from moiety.serve.choose import Plain, Routed
-from moiety.solve.mixture import MIXTURE_LOSSES, AnchorLoss, MixtureLoss, compute_mixture_loss
+from moiety.solve.mixture import MIXTURE_LOSSES, AnchorLoss, MixtureLoss
+from moiety.tasks.classes import Classes
 
 
 def mixture(experts: int = 4):
@@ -74,12 +75,13 @@ def softmax_loss(a: float, b: float) -> float:
     ],
 )
 def test_mixture_losses_by_hand(kind, log, wanted):
-    assert compute_mixture_loss(kind, LOGITS, log, Y).tolist() == pytest.approx([wanted], rel=1e-12)
+    loss = MixtureLoss(mixture(), Classes(), kind)
+    assert loss.mix(LOGITS, log, Y).tolist() == pytest.approx([wanted], rel=1e-12)
 
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="choose one of"):
-        MixtureLoss(mixture(), "prob")
+        MixtureLoss(mixture(), Classes(), "prob")
 
 
 @pytest.mark.parametrize("kind", MIXTURE_LOSSES)
@@ -88,7 +90,7 @@ def test_the_gate_is_renormalised_over_what_is_at_hand(kind):
     model, kept = mixture(), {"expert": torch.tensor([1, 3])}
     batch = batch_of(model)
     piece = take_piece(model.params, model.axes, Part(kept))
-    found, after = MixtureLoss(model, kind)(piece, batch, kept)
+    found, after = MixtureLoss(model, Classes(), kind)(piece, batch, kept)
     gate = model.log_gate(model.params, batch).exp()[:, [1, 3]]
     if kind != "logits_full":
         gate = gate / gate.sum(1, keepdim=True)
@@ -108,7 +110,7 @@ def test_the_gate_is_renormalised_over_what_is_at_hand(kind):
 @pytest.mark.parametrize("kind", MIXTURE_LOSSES)
 def test_one_expert_leaves_the_gate_alone_under_renormalised_losses(kind):
     model = mixture()
-    grads = slopes(MixtureLoss(model, kind), model, {"expert": torch.tensor([2])})
+    grads = slopes(MixtureLoss(model, Classes(), kind), model, {"expert": torch.tensor([2])})
     gate = sum(float(g.abs().sum()) for name, g in grads.items() if name.startswith("gate."))
     assert (gate == 0.0) == (kind != "logits_full")
     assert float(grads["expert.layer1.w"].abs().sum()) > 0
@@ -117,7 +119,7 @@ def test_one_expert_leaves_the_gate_alone_under_renormalised_losses(kind):
 @pytest.mark.parametrize("kind", MIXTURE_LOSSES)
 def test_every_expert_at_hand_and_the_gate_learn(kind):
     model = mixture()
-    grads = slopes(MixtureLoss(model, kind), model, {"expert": torch.tensor([0, 2])})
+    grads = slopes(MixtureLoss(model, Classes(), kind), model, {"expert": torch.tensor([0, 2])})
     for name, grad in grads.items():
         assert float(grad.abs().sum()) > 0, name
     last = grads["gate.layer2.b"]
@@ -131,14 +133,16 @@ def test_an_anchors_two_losses_do_not_touch_each_other():
     model, kept = mixture(), {"expert": torch.tensor([2])}
     batch = batch_of(model)
     piece = take_piece(model.params, model.axes, Part(kept))
-    found, _ = AnchorLoss(model)(piece, batch, kept)
+    found, _ = AnchorLoss(model, Classes())(piece, batch, kept)
     logits = model.expert.logits(model.one(model.params, 2), batch, {})
     gate = model.log_gate(model.params, batch)
     expert_loss = F.cross_entropy(logits, batch["y"], reduction="none")
     gate_loss = F.nll_loss(gate, torch.full((7,), 2), reduction="none")
     torch.testing.assert_close(found, expert_loss + gate_loss)
 
-    both, expert_only = (slopes(AnchorLoss(model, teach), model, kept) for teach in (True, False))
+    both, expert_only = (
+        slopes(AnchorLoss(model, Classes(), teach), model, kept) for teach in (True, False)
+    )
     for name in both:
         if name.startswith("gate."):
             assert float(both[name].abs().sum()) > 0

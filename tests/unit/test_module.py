@@ -26,7 +26,8 @@ from moiety.rounds.commit import commit_replies
 from moiety.rounds.synchronous import initialise_state, play_round
 from moiety.serve.config import rebuild_model
 from moiety.solve.sgd import LocalSGD
-from moiety.tasks.objectives import CrossEntropy
+from moiety.tasks.classes import Classes
+from moiety.tasks.objectives import RowLosses
 
 SIZES = (12, 13, 7, 9, 12)
 
@@ -122,7 +123,7 @@ def test_local_training_is_torchs_own_with_running_statistics():
     module, shape, _ = net_of("batchnorm")
     model, rows = drawn(module), people(shape)[0]
     solve = LocalSGD(
-        {"": CrossEntropy(model.forward)}, (("*", SGD(0.1, 0.9)),), 5, 2,
+        {"": RowLosses(Classes(), model.forward)}, (("*", SGD(0.1, 0.9)),), 5, 2,
         frozen=frozenset(model.buffers), uses_batch_statistics=True,
     )  # fmt: skip
     job = Job(0, 0, 0, Share(), model.params)

@@ -35,7 +35,7 @@ from moiety.models.mlp import mlp
 from moiety.rounds.cohort import FixedCohort
 from moiety.rounds.synchronous import play_round
 from moiety.solve.sgd import LocalSGD
-from moiety.tasks.objectives import NodeCrossEntropy, Proximal
+from moiety.tasks.objectives import NodeLosses, Proximal
 
 WIDTHS = (10, 32, 16, 3)
 
@@ -194,7 +194,7 @@ def graph_method(kind: str, workers: int, *, inputs: bool = False, widths=WIDTHS
     with torch.device("meta"):
         model = graphnet(kind, widths, Generator())
     local = LocalTraining("adam", lr=0.01, batch=2, epochs=0, steps=3)
-    task = Task(model, local, workers=workers, objective=NodeCrossEntropy)
+    task = Task(model, local, workers=workers, losses=NodeLosses)
     return gist(task, inputs=inputs)
 
 

@@ -17,7 +17,7 @@ class CheckpointPolicy:
 
     Args:
         every: rounds between checkpoints.
-        last: how many of the last are kept; the best by validation accuracy is kept besides.
+        last: how many of the last are kept; the best by validation rows is kept besides.
     """
 
     every: int = 10

@@ -5,15 +5,26 @@ Each line ends with a digest of the rest of it, so that a change is noticed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-VERSION = 3
+from moiety.core.lines import (
+    add_line_digest,
+    drop_nulls,
+    is_cut_short,
+    is_line_intact,
+    replace_nonfinite,
+)
+from moiety.core.objective import OF_CLASSES, MetricEntry
+from moiety.core.old_ledgers import upgrade_group, upgrade_start
+
+VERSION = 4
+READ = (3, VERSION)
+"""Versions that are read; ledgers of version 3 knew classes and texts, by accuracy and loss."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +33,9 @@ class Start:
 
     ``seen`` and ``unseen`` hold rows per class for every worker, [workers, classes], or are empty
     where the population is too large to list; unseen workers are numbered behind the seen ones.
-    A run of 0 ``rounds`` is a reference that never trains. Of ``texts`` the loss is what counts,
-    in nats a token.
+    A run of 0 ``rounds`` is a reference that never trains. ``objective`` is the kind of what was
+    learnt, ``classes`` are the kinds of rows that its targets tell apart (the classes, fifths of a
+    number, labels), ``metrics`` say how answers were scored.
     """
 
     kind: ClassVar[str] = "start"
@@ -46,7 +58,8 @@ class Start:
     constant_bytes: int
     version: int = VERSION
     note: str = ""
-    texts: bool = False
+    objective: str = "classes"
+    metrics: Sequence[MetricEntry] = OF_CLASSES
 
 
 @dataclass(frozen=True)
@@ -108,21 +121,20 @@ class Round:
 class Group:
     """The evaluation of one group of workers; one entry a worker, in the order of ``workers``.
 
-    ``loss`` is the mean negative log-likelihood of a row (of a token, where rows are texts) in
-    nats. NaN where a worker has nothing to be scored.
+    ``rows`` counts what was scored: rows, or tokens of texts. ``metrics`` have a value a worker by
+    the metric's name; NaN where a worker has nothing to be scored.
     """
 
     workers: Sequence[int]
-    accuracy: Sequence[float]
     rows: Sequence[int]
-    loss: Sequence[float] = ()
+    metrics: Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy after ``round`` rounds, and how many seconds it took to find.
+    """How good the model is after ``round`` rounds, and how many seconds it took to find.
 
-    ``routes[e][c]`` counts rows of class c sent to expert e.
+    ``routes[e][c]`` counts rows of class c (of ``Start.classes``) sent to expert e.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -161,9 +173,6 @@ class Ledger:
     path: Path = field(default_factory=Path)
 
 
-DIGEST_LENGTH = 16
-
-
 def encode_entry(entry: LedgerEntry) -> str:
     """Write an entry as one line of JSON, without the line's end.
 
@@ -174,38 +183,9 @@ def encode_entry(entry: LedgerEntry) -> str:
     return add_line_digest(json.dumps(raw, allow_nan=False))
 
 
-def add_line_digest(line: str) -> str:
-    """Add to a line, which is a JSON object, the digest of it.
-
-    >>> add_line_digest('{"round": 3}')
-    '{"round": 3, "check": "d40907e68bf497fe"}'
-    """
-    digest = hashlib.sha256(line.encode()).hexdigest()[:DIGEST_LENGTH]
-    return f'{line[:-1]}, "check": "{digest}"}}'
-
-
-def is_line_intact(line: str) -> bool:
-    """Say whether a line is the one that its digest was made of."""
-    return line == add_line_digest(line.rpartition(', "check": "')[0] + "}")
-
-
-def replace_nonfinite(value: Any) -> Any:
-    """Write numbers that JSON does not know (NaN, infinity) as null."""
-    if isinstance(value, Mapping):
-        return {key: replace_nonfinite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [replace_nonfinite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 CHANGED = "the line was changed after it was written; bring the ledger back from a copy"
 
 UNKNOWN = dict.fromkeys(("loss_first", "loss_last", "loss_mean", "work_s"), math.nan)
-
-
-def drop_nulls(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what was written as null."""
-    return {key: value for key, value in raw.items() if value is not None}
 
 
 def decode_entry(line: str) -> LedgerEntry:
@@ -222,11 +202,8 @@ def decode_entry(line: str) -> LedgerEntry:
     except (ValueError, RecursionError) as error:
         raise ValueError(CHANGED) from error
     kind = str(raw.pop("kind", None)) if isinstance(raw, dict) else ""
-    if kind == "start" and raw.get("version") != VERSION:
-        raise ValueError(
-            f"ledger of version {raw.get('version')!r}, but this reader knows {VERSION}; "
-            "use the release of moiety that wrote it"
-        )
+    if kind == "start":
+        refuse_version(raw.get("version"))
     if not is_line_intact(line):
         raise ValueError(CHANGED)
     del raw["check"]
@@ -234,27 +211,55 @@ def decode_entry(line: str) -> LedgerEntry:
         raise ValueError(
             f"ledger line of unknown kind {kind!r}; this reader knows {sorted(ENTRY_KINDS)}"
         )
-    record = ENTRY_KINDS[kind]
+    record, raw = ENTRY_KINDS[kind], DECODE.get(kind, dict)(raw)
     names = {item.name for item in fields(record)}
     if not raw.keys() <= names:
         raise ValueError(
             f"ledger line of kind {kind!r} has unknown fields {sorted(raw.keys() - names)}"
         )
-    if kind == "round":
-        raw["workers"] = [Work(**{**UNKNOWN, **drop_nulls(work)}) for work in raw["workers"]]
-        raw["loss_mean"] = math.nan if raw["loss_mean"] is None else raw["loss_mean"]
-    if kind == "evaluation":
-        raw["groups"] = {name: decode_group(group) for name, group in raw["groups"].items()}
     return record(**raw)
+
+
+def refuse_version(found: Any) -> None:
+    """Refuse a ledger of a version that is not read."""
+    if found not in READ:
+        raise ValueError(
+            f"ledger of version {found!r}, but this reader knows {', '.join(map(str, READ))}; "
+            "use the release of moiety that wrote it"
+        )
+
+
+def decode_start(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what a run is."""
+    raw = raw if raw["version"] == VERSION else upgrade_start(raw)
+    return {**raw, "metrics": [MetricEntry(**one) for one in raw["metrics"]]}
+
+
+def decode_round(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a round; what was written as null is NaN."""
+    workers = [Work(**{**UNKNOWN, **drop_nulls(work)}) for work in raw["workers"]]
+    mean = math.nan if raw["loss_mean"] is None else raw["loss_mean"]
+    return {**raw, "workers": workers, "loss_mean": mean}
 
 
 def decode_group(raw: Mapping[str, Any]) -> Group:
     """Read a group; what was written as null is NaN."""
-    numbers = {
-        name: [math.nan if one is None else one for one in raw.get(name, ())]
-        for name in ("accuracy", "loss")
+    found = raw["metrics"] if "metrics" in raw else upgrade_group(raw)
+    metrics = {
+        name: [math.nan if one is None else one for one in values] for name, values in found.items()
     }
-    return Group(raw["workers"], numbers["accuracy"], raw["rows"], numbers["loss"])
+    return Group(raw["workers"], raw["rows"], metrics)
+
+
+DECODE: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "start": decode_start,
+    "round": decode_round,
+    "evaluation": lambda raw: {
+        **raw,
+        "groups": {name: decode_group(one) for name, one in raw["groups"].items()},
+    },
+}
+"""Kind -> what reads its fields, where they are not as they stand in JSON."""
 
 
 def read_entries(path: Path) -> Iterator[LedgerEntry]:
@@ -273,12 +278,6 @@ def read_entries(path: Path) -> Iterator[LedgerEntry]:
                 yield decode_entry(line.removesuffix(b"\n").decode())
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
-
-
-def is_cut_short(line: bytes) -> bool:
-    """Say whether a line without an end is the beginning of one, not one whose end was changed."""
-    _, found, rest = line.rpartition(b', "check": "')
-    return not found or len(rest) <= DIGEST_LENGTH + len('"}')
 
 
 def read_ledger(path: Path) -> Ledger:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from moiety.core.axes import Axes, Part
 from moiety.core.fold import Precision
+from moiety.core.objective import Objective
 from moiety.core.rows import Rows
 from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply, Share, State, Turn
@@ -44,11 +45,11 @@ class Model(Protocol):
         ...
 
     def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
-        """Score the classes for use, [B, C]."""
+        """Give outputs for use, [B, ..., O]: of classes, logits [B, C]."""
         ...
 
     def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
-        """Score the classes in training, [B, C]; and new values of buffers."""
+        """Give outputs in training, [B, ..., O]; and new values of buffers."""
         ...
 
 
@@ -153,12 +154,17 @@ def skip_calibration(params: Params, rows: Rows | None, /) -> Params:
 class Serve(Protocol):
     """How a worker, new or known, uses the whole: no labels, no training."""
 
+    @property
+    def objective(self) -> Objective:
+        """What answers are, and how they are scored."""
+        ...
+
     def choose(self, params: Params, rows: Rows, /) -> Part:
         """Choose the part that serves these rows; inputs only are looked at."""
         ...
 
     def scores(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor:
-        """Give log-probabilities, [B, C]."""
+        """Give the objective's answers, [B, ...]: log-probabilities [B, C] of classes."""
         ...
 
     def routes(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor | None:

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from moiety.core.objective import Objective
 from moiety.core.streams import stream
 from moiety.data.columns import Column
 from moiety.data.encoding import Encoding
 from moiety.data.graph import Graph
 from moiety.data.roles import Roles
-from moiety.tasks.losses import UNSCORED
+from moiety.tasks.classes import Classes
+from moiety.tasks.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class Dataset:
         name: what to call it.
         x: float32, tables [N, D], images [N, C, H, W] with values in 0..1; or int64, texts
             [N, T] of tokens.
-        y: class of each row, int64 [N], or of each position [N, T]; of positions and of nodes of
-            a graph, -1 is none; None where unlabelled.
+        y: target of each row, as the objective asks; without one, the class of each row, int64
+            [N], or of each position [N, T]; of positions and of nodes of a graph, -1 is none.
+            None where unlabelled.
         classes: a name for each class; ``y`` counts along it.
         groups: natural worker of each row, int64 [N], or None.
         test: rows of an official test split, bool [N], or None.
@@ -45,6 +48,7 @@ class Dataset:
         encoding: how ``raw`` became ``x``; None where rows came as numbers.
         roles: which column of a table was what.
         notes: what a reader should know of how the data were read, a sentence each.
+        objective: what is learnt; None for classes, or tokens of positions, named ``classes``.
 
     Raises:
         ValueError: if a column has another length than ``x``, or a class has no name.
@@ -66,6 +70,7 @@ class Dataset:
     encoding: Encoding | None = None
     roles: Roles = field(default_factory=Roles)
     notes: tuple[str, ...] = ()
+    objective: Objective | None = None
 
     def __post_init__(self) -> None:
         if self.x.ndim < 2:
@@ -75,15 +80,25 @@ class Dataset:
         told = {"y": self.y, "groups": self.groups, "test": self.test, "weights": self.weights}
         for name, fitting in shapes.items():
             column = told[name]
-            if column is not None and column.shape not in fitting:
+            free = name == "y" and self.objective is not None  # which says what a target is
+            shape = None if column is None else column.shape[:1] if free else column.shape
+            if column is not None and shape not in fitting:
                 shape, size = list(column.shape), len(self.x)
                 raise ValueError(f"{self.name}: {name} has shape {shape}, but x has {size} rows")
         if self.y is not None and len(self.y):
-            low, high = int(self.y.min()), int(self.y.max())
-            least = 0 if self.y.ndim == 1 and self.graph is None else UNSCORED
-            if low < least or high >= len(self.classes):
-                named = len(self.classes)
-                raise ValueError(f"{self.name}: y runs from {low} to {high}, {named=} classes")
+            try:
+                checked = self.find_objective().check(self.y)
+            except ValueError as error:
+                raise ValueError(f"{self.name}: {error}") from error
+            object.__setattr__(self, "y", checked)
+
+    def find_objective(self) -> Objective:
+        """Give what is learnt: as it was said, else classes, or tokens of positions."""
+        if self.objective is not None:
+            return self.objective
+        if self.y is not None and self.y.ndim > 1:
+            return Tokens(self.classes)
+        return Classes(self.classes, unscored=self.graph is not None)
 
     @property
     def size(self) -> int:
@@ -219,10 +234,10 @@ def divide_rows(
     sizes = apportion_rows(len(chosen), fractions)
     if not all(sizes.values()):
         raise ValueError(f"{len(chosen)} rows divide into {sizes}; give more rows or larger shares")
-    if dataset.y is None or dataset.y.ndim > 1:  # a text has no class of its own
+    if dataset.y is None:
         y = torch.zeros(len(chosen), dtype=torch.int64)
     else:
-        y = dataset.y[chosen]
+        y = dataset.find_objective().stratify(dataset.y[chosen])
     order = shuffle_by_class(y, stream(seed, "divide"))
     # Places of a set lie evenly along the order, so every class meets every set in proportion.
     place = torch.cat([(torch.arange(n).double() + 0.5) / n for n in sizes.values()])

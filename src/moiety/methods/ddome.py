@@ -4,10 +4,13 @@ Farhat et al., *Learning to Specialize: Joint Gating-Expert Training for Adaptiv
 Decentralized Settings*, arXiv:2306.08586.
 """
 
+from collections.abc import Mapping
+
 from torch import Generator
 
 from moiety.core.axes import Part
 from moiety.core.memory import check_memory
+from moiety.core.objective import Objective
 from moiety.core.protocols import Method, Query
 from moiety.core.streams import stream
 from moiety.methods.demo import Demo, make_two_class_workers
@@ -19,6 +22,7 @@ from moiety.solve.mixture import AnchorLoss, MixtureLoss
 from moiety.solve.score import TopScores
 from moiety.solve.usage import weigh_by_usage
 from moiety.split.gated import ANCHOR, Gated
+from moiety.tasks.objectives import Losses
 
 MERGES = ("holders", "usage")
 
@@ -61,7 +65,7 @@ def ddome(
     model = make_expert_mixture(task, experts, gate_hidden, from_common=from_common)
     query = TopScores(model, k, full=capacity > 0)
     solve = task.local.make_solver(
-        {"": MixtureLoss(model, loss), ANCHOR: AnchorLoss(model, teach)},
+        make_mixture_losses(model, task.objective, loss, teach=teach),
         task.rounds,
         model=task.model,
         rules=(("gate.*", SGD(gate_lr)),),
@@ -74,11 +78,18 @@ def ddome(
         split=Gated(EXPERT, k, task.anchors, capacity or None, random, experts),
         solve=weigh_by_usage(solve, model, EXPERT) if merge == "usage" else solve,
         merge=task.choose_merge(),
-        serve=Routed(model, k, serve),
+        serve=Routed(model, k, serve, task.objective),
         transform=model.common,
         gated=EXPERT,
         constants=model.constants,
     )
+
+
+def make_mixture_losses(
+    model: GatedExperts, objective: Objective, kind: str, *, teach: bool
+) -> Mapping[str, Losses]:
+    """Make the losses of workers, and of anchors."""
+    return {"": MixtureLoss(model, objective, kind), ANCHOR: AnchorLoss(model, objective, teach)}
 
 
 def check_ddome(task: Task, experts: int, k: int) -> None:

@@ -13,6 +13,7 @@ from moiety.core.rows import Rows, TableRows
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.gated import common_expert
 from moiety.models.mlp import mlp
+from moiety.tasks.classes import Classes
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Demo:
 
 CENTRES = 6
 WORKERS = 6
+NAMES = tuple(f"blob {place}" for place in range(CENTRES))
 
 
 def draw_blobs(rng: Generator, rows: int = 360) -> tuple[Tensor, Tensor]:
@@ -44,7 +46,8 @@ def make_similar_workers(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
         for worker in range(WORKERS)
     }
     net = mlp((8, 6, CENTRES), rng)
-    return Task(net, LocalTraining(lr=0.1, batch=16, epochs=2), rounds=10), data
+    local = LocalTraining(lr=0.1, batch=16, epochs=2)
+    return Task(net, local, rounds=10, objective=Classes(NAMES)), data
 
 
 def make_two_class_workers(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
@@ -59,5 +62,6 @@ def make_two_class_workers(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
     net = mlp((8, 6, CENTRES), rng)
     common = common_expert(net, net.params, x)
     local = LocalTraining(lr=0.1, batch=16, epochs=2)
-    task = Task(net, local, rounds=10, common=common, anchors={0: 0, 1: 1, 2: 2})
-    return task, data
+    anchors = {0: 0, 1: 1, 2: 2}
+    objective = Classes(NAMES)
+    return Task(net, local, rounds=10, common=common, anchors=anchors, objective=objective), data

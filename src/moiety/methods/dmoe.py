@@ -85,7 +85,7 @@ def dmoe(
         split=Whole(),
         solve=LocalEM(FitTask(search, support, limited=False)),
         merge=Transport(recipe, partial(np.random.default_rng, seed)),
-        serve=Plain(model),
+        serve=Plain(model, task.objective),
     )
 
 

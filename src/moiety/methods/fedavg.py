@@ -22,7 +22,7 @@ def fedavg(task: Task) -> Method:
         split=Whole(),
         solve=task.make_solver(),
         merge=task.choose_merge(),
-        serve=Plain(task.model),
+        serve=Plain(task.model, task.objective),
         calibrate=task.make_calibration(),
         first=task.start,
         constants=find_constants(task.model),

@@ -21,7 +21,7 @@ from moiety.methods.ist import choose_axes, make_subnet_method
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.graph import INPUTS, graphnet
 from moiety.split.assigned import RoundRobin
-from moiety.tasks.objectives import NodeCrossEntropy
+from moiety.tasks.objectives import NodeLosses
 
 
 def gist(task: Task, *, inputs: bool = False, fresh: bool = True) -> Method:
@@ -61,5 +61,5 @@ def demo(rng: Generator) -> Demo:
     }
     model = graphnet("gcn", (8, 96, 96, 6), stream(0, "net"))
     local = LocalTraining("adam", lr=0.01, batch=3, epochs=0, steps=6)
-    task = Task(model, local, rounds=10, workers=len(data), objective=NodeCrossEntropy)
+    task = Task(model, local, rounds=10, workers=len(data), losses=NodeLosses)
     return Demo(gist(task), data)

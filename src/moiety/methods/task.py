@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
 
 from moiety.core.errors import UnknownNameError
+from moiety.core.objective import Objective
 from moiety.core.protocols import Calibratable, Calibrate, Merge, skip_calibration
 from moiety.core.rows import Rows
 from moiety.core.types import Params
@@ -18,7 +19,8 @@ from moiety.models.gated import Common
 from moiety.ops.optim import SGD, Adam, Rule
 from moiety.solve.lr_schedule import CosineRate, RateSchedule, SteppedRate, constant_rate
 from moiety.solve.sgd import OPTIMIZER_STATES, LocalSGD
-from moiety.tasks.objectives import CrossEntropy, FlippedLosses, Forward, Losses
+from moiety.tasks.classes import Classes
+from moiety.tasks.objectives import Arrange, FlippedLosses, Losses, RowLosses
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ class Task:
         anchors: worker -> its expert, for methods that have anchors.
         shape: of a row, for methods that bring a model of their own.
         classes: how many there are, likewise.
-        objective: what the plain solver minimises, made of the model's ``forward``.
+        objective: what is learnt: the loss of a row, what answers are, how they are scored.
+        losses: how rows lie in outputs; makes losses of the objective and ``model.forward``.
         population: how many workers may take part, for methods that keep a mean over all of them; 0
             if not known.
     """
@@ -196,7 +199,8 @@ class Task:
     anchors: Mapping[int, int] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     classes: int = 0
-    objective: Callable[[Forward], Losses] = CrossEntropy
+    objective: Objective = field(default_factory=Classes)
+    losses: Arrange = RowLosses
     population: int = 0
 
     def __post_init__(self) -> None:
@@ -204,11 +208,16 @@ class Task:
             raise TypeError(
                 f"the model is a {type(self.model).__name__}; wrap it: from_module(module)"
             )
+        if isinstance(self.objective, type) or callable(self.objective):
+            raise TypeError(
+                f"the objective is {self.objective!r}; give a value of moiety.tasks, such as "
+                'Numbers(("price",)), or own_objective(loss, names)'
+            )
         self.local.check()
 
     def make_solver(self) -> LocalSGD:
         """Build the plain solver: the objective on the model."""
-        losses = {"": self.objective(self.model.forward)}
+        losses = {"": self.losses(self.objective, self.model.forward)}
         return self.local.make_solver(
             losses, self.rounds, model=self.model, frozen=self.model.buffers
         )

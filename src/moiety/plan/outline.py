@@ -67,13 +67,14 @@ def abstract_run(record: Federation, seed: int, choose: ChooseCohort | None = No
     size, count = min(record.participation.size, len(places.train)), record.population.anchors
     check_schedule(record, size, anchors=bool(places.anchors))
     cohort = choose(places) if choose else sorted(places.train)[:size]
+    objective = data.find_objective()
     with torch.device(META):
-        net = make_network(record.net, record.options, data.x.shape[1:], len(data.classes), seed)
+        net = make_network(record.net, record.options, data.x.shape[1:], objective.outputs, seed)
     task = Task(
         net, record.local, record.rounds, size, seed,
         common=abstract_common(net, data) if len(places.public) else None,
-        anchors=places.anchors, shape=tuple(data.x.shape[1:]), classes=len(data.classes),
-        objective=kind.objective,
+        anchors=places.anchors, shape=tuple(data.x.shape[1:]), classes=objective.outputs,
+        objective=objective, losses=kind.losses,
         population=size if record.participation.fixed else len(places.train),
     )  # fmt: skip
     opened = kind.open(data)

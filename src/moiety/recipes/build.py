@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from moiety.blocks.partitioned import check_partitioned
+from moiety.core.objective import Objective
 from moiety.core.protocols import Method
 from moiety.core.rows import CALIBRATION_ROWS, OpenRows, Rows, TransformedRows, sample_rows
 from moiety.core.stage import Stage
@@ -49,7 +50,7 @@ class RunInputs:
     cohort_size: int
     seen_counts: Sequence[Sequence[int]]
     unseen_counts: Sequence[Sequence[int]]
-    classes: tuple[str, ...]
+    objective: Objective
     shape: tuple[int, ...]
     scale: FeatureScale
     common_accuracy: float
@@ -57,7 +58,6 @@ class RunInputs:
     data_fingerprint: str
     sample: Rows
     adapter: Adapter
-    texts: bool = False
     later_stages: tuple[Stage, ...] = ()
     about: tuple[str, ...] = ()
 
@@ -95,8 +95,9 @@ def build_run(record: Federation, method: str, seed: int) -> RunInputs:
         start=net.params if common is None else common.params,
         anchors=places.anchors,
         shape=tuple(base.data.x.shape[1:]),
-        classes=len(base.data.classes),
-        objective=base.kind.objective,
+        classes=base.objective.outputs,
+        objective=base.objective,
+        losses=base.kind.losses,
     )
     stages = make_stages(method, task, record.options)
     if in_blocks:
@@ -139,7 +140,7 @@ def prepare_common(
 def outline_network(record: Federation, base: SeedData, seed: int) -> FeatureModel:
     """Make a network of shapes alone, for a run of which nobody has the whole."""
     with torch.device("meta"):
-        shape, classes = base.data.x.shape[1:], len(base.data.classes)
+        shape, classes = base.data.x.shape[1:], base.objective.outputs
         return make_network(record.net, record.options, shape, classes, seed)
 
 
@@ -179,7 +180,7 @@ def assemble_inputs(
         cohort_size=min(record.participation.size, len(train)),
         seen_counts=count_worker_classes(base, base.places.train),
         unseen_counts=count_worker_classes(base, base.places.groups.get("unseen", {})),
-        classes=base.data.classes,
+        objective=base.objective,
         shape=tuple(base.data.x.shape[1:]),
         scale=base.scale,
         common_accuracy=accuracy,
@@ -187,7 +188,6 @@ def assemble_inputs(
         data_fingerprint=base.data_fingerprint,
         sample=sample_rows(open_rows, sorted(train), CALIBRATION_ROWS, seed),
         adapter=base.kind.adapt(base.data, record.graph),
-        texts=base.kind.texts,
         later_stages=tuple(stages[1:]),
         about=base.about,
     )

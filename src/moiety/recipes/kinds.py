@@ -25,7 +25,7 @@ from moiety.recipes.record import Federation, Population, Subgraphs
 from moiety.recipes.scaling import scale_measures, scale_pixels
 from moiety.recipes.source import read_data
 from moiety.serve.input_spec import Adapter, GraphAdapter, TableAdapter, TextAdapter
-from moiety.tasks.objectives import CrossEntropy, Forward, Losses, NodeCrossEntropy
+from moiety.tasks.objectives import Arrange, NodeLosses, RowLosses
 
 OpenGroup = Callable[[str, Tensor], Rows]
 """Opens rows of a group (``train``, ``validation``, ...) by their positions."""
@@ -43,9 +43,8 @@ class DataKind:
         open: gives what opens the rows of a group.
         count: counts rows per class and worker, or says nothing.
         adapt: says how inputs come to the finished model.
-        objective: what the plain solver minimises.
+        losses: how rows lie in outputs, for the objective's loss of each.
         subnets: the method that assigns subnets on such data; plans compare with it.
-        texts: whether a class is the character that follows.
     """
 
     name: str
@@ -55,9 +54,8 @@ class DataKind:
     open: Callable[[Dataset], OpenGroup]
     count: Callable[[Dataset, Mapping[int, Tensor]], list[list[int]]]
     adapt: Callable[[Dataset, Subgraphs], Adapter]
-    objective: Callable[[Forward], Losses] = CrossEntropy
+    losses: Arrange = RowLosses
     subnets: str = "ist"
-    texts: bool = False
 
 
 def keep_rows(data: Dataset, choice: Subgraphs) -> Dataset:
@@ -74,9 +72,11 @@ def open_rows_table(data: Dataset) -> OpenGroup:
 
 
 def count_rows(data: Dataset, held: Mapping[int, Tensor]) -> list[list[int]]:
-    """Count rows per class and worker."""
+    """Count rows per kind of target (class) and worker."""
     assert data.y is not None
-    return count_labels(data.y.cpu(), list(held.values()), len(data.classes))
+    objective = data.find_objective()
+    kinds = objective.stratify(data.y).cpu()
+    return count_labels(kinds, list(held.values()), len(objective.strata))
 
 
 def count_nodes(data: Dataset, held: Mapping[int, Tensor]) -> list[list[int]]:
@@ -100,7 +100,6 @@ TEXT = replace(
     name="text",
     count=lambda _data, _held: [],
     adapt=lambda data, _choice: TextAdapter(data.x.shape[1], data.classes),
-    texts=True,
 )
 GRAPH = DataKind(
     "graph",
@@ -110,7 +109,7 @@ GRAPH = DataKind(
     open_graph,
     count_nodes,
     adapt=lambda data, choice: GraphAdapter(find_graph(data).inputs, choice.project),
-    objective=NodeCrossEntropy,
+    losses=NodeLosses,
     subnets="gist",
 )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from moiety.core.objective import Objective
 from moiety.core.types import Params
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.models.base import FeatureModel
@@ -29,6 +30,7 @@ class SeedData:
     kind: DataKind
     data: Dataset
     scale: FeatureScale
+    objective: Objective
     places: Partition
     data_fingerprint: str
     about: tuple[str, ...] = ()
@@ -62,9 +64,12 @@ def build_seed_data(record: Federation, seed: int, now: tuple[int, ...]) -> Seed
     places = kind.split(data, population, seed)
     fingerprint = fingerprint_data(data)
     data = encode_rows(data, find_training_rows(places))
-    data, scale = kind.scale(data, find_known_rows(places))
+    known = find_known_rows(places)
+    data, scale = kind.scale(data, known)
+    objective = fit_objective(data, known)
     about = describe_run_data(data, places, population)
-    return SeedData(kind, move_dataset(data, record.device), scale, places, fingerprint, about)
+    data = move_dataset(data, record.device)
+    return SeedData(kind, data, scale, objective, places, fingerprint, about)
 
 
 @functools.lru_cache(maxsize=2)
@@ -81,6 +86,12 @@ def train_seed_common(record: Federation, seed: int, now: tuple[int, ...]) -> Se
     return SeedCommon(params, freeze_common(net, params, x[known]), accuracy)
 
 
+def fit_objective(data: Dataset, known: Tensor) -> Objective:
+    """Fit the objective of some data on the targets of known rows."""
+    assert data.y is not None  # whoever deals rows refuses data without targets
+    return data.find_objective().fit(data.y[known])
+
+
 def find_known_rows(places: Partition) -> Tensor:
     """Find the rows on which a scale may be fitted: those set apart, or all of training."""
     return places.public if len(places.public) else torch.cat(list(places.train.values()))
@@ -93,7 +104,7 @@ def find_training_rows(places: Partition) -> Tensor:
 
 def make_seed_network(record: Federation, base: SeedData, seed: int) -> FeatureModel:
     """Make the network of a worker, on the device of the data."""
-    shape, classes = base.data.x.shape[1:], len(base.data.classes)
+    shape, classes = base.data.x.shape[1:], base.objective.outputs
     return move_model(make_network(record.net, record.options, shape, classes, seed), record.device)
 
 

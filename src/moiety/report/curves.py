@@ -1,4 +1,4 @@
-"""Pictures over rounds, and of accuracies, bytes and seconds by series."""
+"""Pictures over rounds, and of metrics, bytes and seconds by series."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter
 from moiety.report import plots
 from moiety.report.frames import Point, WorkerScore, describe_group
 from moiety.report.matrices import Load, RoundSeconds, RoundTraffic
+from moiety.report.measure import Measure
 from moiety.report.numbers import format_bytes, format_seconds
 from moiety.report.plots import Named
 from moiety.report.series import Series
@@ -29,10 +30,10 @@ PHASES = {
 SHOWN = 400  # dots of a row at most; more are drawn as evenly spaced quantiles
 
 
-def draw_accuracy(
-    series: Sequence[Series], points: Sequence[Point], group: str, named: Named
+def draw_metric(
+    series: Sequence[Series], points: Sequence[Point], by: Measure, group: str, named: Named
 ) -> str:
-    """Draw accuracy by round, a band of one standard deviation, references as dashed lines."""
+    """Draw a metric by round, a band of one standard deviation, references as dashed lines."""
     with plots.open_canvas(3.7) as (figure, (axes,)):
         for at, one in enumerate(series):
             mine = [point for point in points if point.label == one.label]
@@ -41,22 +42,22 @@ def draw_accuracy(
             else:
                 _line(axes, at, mine)
         plots.label_rounds(axes)
-        plots.label_percent(axes, f"accuracy, {describe_group(group)}")
+        plots.label_values(axes, f"{by.word}, {describe_group(group)}", by)
         plots.draw_grid(axes, "y")
         plots.draw_legend(figure, axes)
         return plots.write_svg(figure, *named)
 
 
-def draw_timed_accuracy(
-    series: Sequence[Series], points: Sequence[Point], group: str, named: Named
+def draw_timed_metric(
+    series: Sequence[Series], points: Sequence[Point], by: Measure, group: str, named: Named
 ) -> str:
-    """Draw accuracy by virtual time with a band of one standard deviation."""
+    """Draw a metric by virtual time with a band of one standard deviation."""
     with plots.open_canvas(3.7) as (figure, (axes,)):
         for at, one in enumerate(series):
             mine = [point for point in points if point.label == one.label]
             _line(axes, at, mine, [point.clock for point in mine])
         axes.set_xlabel("virtual time (s)")
-        plots.label_percent(axes, f"accuracy, {describe_group(group)}")
+        plots.label_values(axes, f"{by.word}, {describe_group(group)}", by)
         plots.draw_grid(axes, "y")
         plots.draw_legend(figure, axes)
         return plots.write_svg(figure, *named)
@@ -115,16 +116,19 @@ def _level(axes: Axes, at: int, points: Sequence[Point]) -> None:
         axes.axhspan(low, high, color=plots.choose_colour(at), alpha=0.10, linewidth=0)
 
 
-def draw_workers(rows: Sequence[tuple[str, int, Sequence[WorkerScore]]], named: Named) -> str:
+def draw_workers(
+    rows: Sequence[tuple[str, int, Sequence[WorkerScore]]], by: Measure, named: Named
+) -> str:
     """Draw every worker as a dot, one row for each series and group, with a bar at the median.
 
     Args:
         rows: label of the row, number of its series, its workers.
+        by: the metric.
         named: key, title and description.
     """
     with plots.open_canvas(1.0 + 0.42 * len(rows)) as (figure, (axes,)):
         for height, (_, at, scores) in enumerate(rows):
-            values = thin_values(sorted(score.accuracy for score in scores))
+            values = thin_values(sorted(score.value for score in scores))
             lift = [height + 0.11 * (place % 5 - 2) for place in range(len(values))]
             axes.plot(
                 values,
@@ -136,12 +140,13 @@ def draw_workers(rows: Sequence[tuple[str, int, Sequence[WorkerScore]]], named: 
                 alpha=0.65,
                 markeredgewidth=0,
             )
-            middle = statistics.median(score.accuracy for score in scores)
+            middle = statistics.median(score.value for score in scores)
             axes.plot([middle, middle], [height - 0.38, height + 0.38], color=plots.INK, lw=1.8)
         axes.set_yticks(range(len(rows)), plots.shorten_labels([row[0] for row in rows], 22))
         axes.invert_yaxis()
-        axes.set_xlabel("accuracy of a worker (%)")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+        axes.set_xlabel(by.label(f"{by.word} of a worker"))
+        if by.share:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
         plots.draw_grid(axes, "x")
         return plots.write_svg(figure, *named)
 

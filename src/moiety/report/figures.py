@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from moiety.report import curves, frames, heatmaps, matrices
 from moiety.report.frames import Point, WorkerScore
 from moiety.report.grid import Grid, PageFigure
-from moiety.report.numbers import format_bytes, format_percent, format_percent_spread
+from moiety.report.measure import Measure
+from moiety.report.numbers import format_bytes, format_percent
 from moiety.report.plots import make_key
 from moiety.report.seconds import make_seconds_figures
 from moiety.report.series import Series
@@ -21,11 +22,16 @@ def make_figures(series: Sequence[Series]) -> list[PageFigure]:
     """Make all figures that the ledgers have numbers for."""
     groups = frames.list_groups(series)
     groups.sort(key=lambda group: group != "unseen")  # the figure that decides comes first
-    found = [view for g in groups for view in (_accuracy(series, g), *_timed(series, g))]
+    found = [view for g in groups for view in (_metric(series, g), *_timed(series, g))]
     found += [_workers(series), *_loss(series)]
     for at, one in enumerate(series):
         found += [*_routes(at, one), *_load(at, one)]
     return [*found, *_traffic(series), *make_seconds_figures(series), *_partition(series)]
+
+
+def choose_series_measure(series: Sequence[Series]) -> Measure:
+    """Draw by the metric of the first series."""
+    return Measure(series[0].ledgers[0].start.metrics[0])
 
 
 def _trim(number: float) -> str:
@@ -56,15 +62,16 @@ def _ends(points: Sequence[Point]) -> list[Point]:
     return list({point.label: point for point in points}.values())
 
 
-def _accuracy(series: Sequence[Series], group: str) -> PageFigure:
-    points = frames.tabulate_accuracy(series, group)
+def _metric(series: Sequence[Series], group: str) -> PageFigure:
+    points, by = frames.tabulate_metric(series, group), choose_series_measure(series)
     # every seed's own last evaluation, as in the summary: a run cut short has no later point
     final = [(row.label, row.groups.get(group)) for row in frames.summarize_series(series)]
-    ends = sorted(((label, end) for label, end in final if end), key=lambda pair: -pair[1].mean)
-    said = "; ".join(f"{label} {format_percent_spread(end)}" for label, end in ends)
+    known = [(label, end) for label, end in final if end]
+    ends = sorted(known, key=lambda pair: -by.sign * pair[1].mean)
+    said = "; ".join(f"{label} {by.write_spread(end)}" for label, end in ends)
     key, title = (
-        make_key("accuracy", group),
-        f"Accuracy on the {frames.describe_group(group)} by round",
+        make_key("metric", group),
+        f"{by.title} on the {frames.describe_group(group)} by round",
     )
     finding = f"At the last evaluation of each run: {said}."
     reading = (
@@ -72,26 +79,26 @@ def _accuracy(series: Sequence[Series], group: str) -> PageFigure:
         "standard deviation to either side. A run that was never trained is a dashed level. "
         "Where runs end at different rounds, later points are of fewer seeds."
     )
-    picture = curves.draw_accuracy(series, points, group, (key, title, finding))
-    caption = f"Accuracy on the {frames.describe_group(group)} (%), over seeds"
-    grid = _curve_grid(caption, points, share=True)
+    picture = curves.draw_metric(series, points, by, group, (key, title, finding))
+    caption = f"{by.label(f'{by.title} on the {frames.describe_group(group)}')}, over seeds"
+    grid = _curve_grid(caption, points, share=by.share)
     return PageFigure(key, title, finding, reading, picture, [grid])
 
 
 def _timed(series: Sequence[Series], group: str) -> list[PageFigure]:
-    points = frames.tabulate_timed_accuracy(series, group)
+    points, by = frames.tabulate_timed_metric(series, group), choose_series_measure(series)
     if not points:
         return []
-    title = f"Accuracy on the {frames.describe_group(group)} by virtual time"
+    title = f"{by.title} on the {frames.describe_group(group)} by virtual time"
     key = make_key("timed", group)
     last = _ends(points)
-    ends = [f"{p.label} {format_percent_spread(p.value)} at {_trim(p.clock)} s" for p in last]
+    ends = [f"{p.label} {by.write_spread(p.value)} at {_trim(p.clock)} s" for p in last]
     finding = f"At the last evaluation: {'; '.join(ends)}."
     reading = "Virtual seconds, from declared speeds, not those of this machine; means over seeds."
-    picture = curves.draw_timed_accuracy(series, points, group, (key, title, finding))
-    rows = [[p.label, f"{p.clock:.2f}", *(_number(v, 100) for v in _stats(p))] for p in points]
+    picture = curves.draw_timed_metric(series, points, by, group, (key, title, finding))
+    rows = [[p.label, f"{p.clock:.2f}", *(_number(v, by.scale) for v in _stats(p))] for p in points]
     head = ["method", "virtual s", "mean", "std", "least", "most"]
-    return [PageFigure(key, title, finding, reading, picture, [Grid(f"{title} (%)", head, rows)])]
+    return [PageFigure(key, title, finding, reading, picture, [Grid(by.label(title), head, rows)])]
 
 
 def _loss(series: Sequence[Series]) -> list[PageFigure]:
@@ -117,7 +124,8 @@ def _loss(series: Sequence[Series]) -> list[PageFigure]:
 
 
 def _workers(series: Sequence[Series]) -> PageFigure:
-    scores = frames.tabulate_workers(series)
+    scores, by = frames.tabulate_workers(series), choose_series_measure(series)
+    worst_of = min if by.sign > 0 else max
     rows: list[tuple[str, int, list[WorkerScore]]] = []
     said = []
     for at, one in enumerate(series):
@@ -125,33 +133,32 @@ def _workers(series: Sequence[Series]) -> PageFigure:
             mine = [s for s in scores if s.label == one.label and s.group == group]
             if mine:
                 rows.append((f"{one.label}, {group}", at, mine))
-                middle = statistics.median(score.accuracy for score in mine)
-                least = min(score.accuracy for score in mine)
-                worst = format_percent(least)
-                said.append(f"{rows[-1][0]}: {format_percent(middle)}, worst {worst}")
-    title = "Accuracy of every worker"
+                middle = statistics.median(score.value for score in mine)
+                worst = by.write_value(worst_of(score.value for score in mine))
+                said.append(f"{rows[-1][0]}: {by.write_value(middle)}, worst {worst}")
+    title = f"{by.title} of every worker"
     finding = f"Median over workers and seeds: {'; '.join(said)}."
     reading = (
         "A dot is a worker of one seed at the last evaluation, its height only keeps dots apart; "
         "the upright bar is the median."
     )
-    picture = curves.draw_workers(rows, ("workers", title, finding))
-    return PageFigure("workers", title, finding, reading, picture, [_worker_grid(scores)])
+    picture = curves.draw_workers(rows, by, ("workers", title, finding))
+    return PageFigure("workers", title, finding, reading, picture, [_worker_grid(scores, by)])
 
 
-def _worker_grid(scores: Sequence[WorkerScore]) -> Grid:
+def _worker_grid(scores: Sequence[WorkerScore], by: Measure) -> Grid:
     by_place: dict[tuple[int, str, int], dict[str, WorkerScore]] = {}
     for score in scores:
         by_place.setdefault((score.seed, score.group, score.worker), {})[score.label] = score
     names = list(dict.fromkeys(score.label for score in scores))
     rows = []
     for (seed, group, worker), found in sorted(by_place.items())[:LISTED]:
-        held = [_number(found[name].accuracy if name in found else None, 100) for name in names]
+        held = [_number(found[name].value if name in found else None, by.scale) for name in names]
         rows.append([str(seed), group, str(worker), str(next(iter(found.values())).rows), *held])
     left = len(by_place) - len(rows)
     more = f"; {left} more are in the ledgers" if left else ""
     head = ["seed", "group", "worker", "rows", *names]
-    return Grid(f"Accuracy of every worker (%){more}", head, rows, words=3)
+    return Grid(by.label(f"{by.title} of every worker") + more, head, rows, words=3)
 
 
 def _routes(at: int, one: Series) -> list[PageFigure]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from moiety.core.ledger import Ledger
+from moiety.core.objective import OF_CLASSES
 from moiety.report.frames import ORDER, Spread, Summary, find_last_evaluation
 from moiety.report.matrices import find_unlike_seeds
-from moiety.report.numbers import format_nats_spread, format_percent_spread, format_points
+from moiety.report.measure import Measure
 from moiety.report.series import Series, read_status
 
 
@@ -21,40 +21,16 @@ def choose_deciding_group(rows: Sequence[Summary]) -> str:
     return next((name for name in (*reversed(ORDER), *found) if name in found), "")
 
 
-@dataclass(frozen=True)
-class Measure:
-    """What series are compared by.
-
-    Args:
-        sign: 1 where more is better, -1 where less is.
-        write_value: writes a value with its spread.
-        write_gap: writes a difference.
-        ahead: where the better one lies.
-    """
-
-    sign: int
-    write_value: Callable[[Spread], str]
-    write_gap: Callable[[float], str]
-    ahead: str
-
-
-ACCURACY = Measure(1, format_percent_spread, format_points, "above")
-LOSS = Measure(
-    -1, lambda value: f"{format_nats_spread(value)} nats", lambda gap: f"{gap:.3f} nats", "below"
-)
-
-
 def choose_measure(rows: Sequence[Summary]) -> Measure:
-    """Compare texts by their loss, everything else by accuracy."""
-    group = choose_deciding_group(rows)
-    return LOSS if group and all(group in row.losses for row in rows) else ACCURACY
+    """Compare by the metric of the first series; a series of another one is not ranked."""
+    return Measure(rows[0].metric if rows else OF_CLASSES[0])
 
 
 def rank_series(rows: Sequence[Summary]) -> list[tuple[Summary, Spread]]:
     """Sort series by what counts of them on the group that decides, best first."""
     group, by = choose_deciding_group(rows), choose_measure(rows)
-    values = [(row, row.groups if by is ACCURACY else row.losses) for row in rows]
-    found = [(row, known[group]) for row, known in values if group in known]
+    alike = [row for row in rows if row.metric == by.entry]
+    found = [(row, row.groups[group]) for row in alike if group in row.groups]
     return sorted(found, key=lambda pair: -by.sign * pair[1].mean)
 
 
@@ -64,7 +40,7 @@ def find_noise(one: Spread, other: Spread) -> float | None:
     return max(found, default=None)
 
 
-def describe_margin(margin: float, doubt: float | None, by: Measure = ACCURACY) -> str:
+def describe_margin(margin: float, doubt: float | None, by: Measure) -> str:
     """Hold a margin against the spread over seeds."""
     if doubt is None:
         return "with one seed each there is no spread to judge this by"
@@ -90,7 +66,7 @@ def write_headline(rows: Sequence[Summary]) -> str:
         return "No worker had rows to be judged on."
     group = f"{choose_deciding_group(rows)} workers"
     (best, top), *others = order
-    reached = f"{by.write_value(top)} ({describe_seeds(best)})"
+    reached = f"{by.write_spread(top)} ({describe_seeds(best)})"
     if not others:
         return f"{best.label} reaches {reached} on the {group}; there is no other to compare with."
     second, next_best = others[0]
@@ -101,7 +77,7 @@ def write_headline(rows: Sequence[Summary]) -> str:
     clear = describe_margin(margin, find_noise(top, next_best), by)
     return (
         f"{lost}{best.label} leads on the {group} with {reached}, {by.write_gap(margin)} "
-        f"{by.ahead} {second.label} ({by.write_value(next_best)}): {clear}."
+        f"{by.ahead} {second.label} ({by.write_spread(next_best)}): {clear}."
     )
 
 
@@ -149,6 +125,9 @@ def _endings(ledgers: Sequence[Ledger]) -> list[str]:
 
 def _conditions(found: Sequence[Series]) -> list[str]:
     said = []
+    measures = sorted({ledger.start.metrics[0].name for one in found for ledger in one.ledgers})
+    if len(measures) > 1:
+        said.append(f"The series are not scored alike, by {', '.join(measures)}; compare none.")
     if other := find_unlike_seeds(found):
         named = ", ".join(str(seed) for seed in other)
         said.append(f"The series were not run on the same partition for seed {named}.")

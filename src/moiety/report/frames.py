@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from moiety.core.ledger import Evaluation, Group, Ledger
+from moiety.core.objective import OF_CLASSES, MetricEntry
 from moiety.report.series import Series, read_status
 
 ORDER = ("seen", "unseen")
@@ -54,13 +55,13 @@ class Point:
 
 @dataclass(frozen=True)
 class WorkerScore:
-    """The accuracy of one worker at the last evaluation of a run."""
+    """The metric of one worker at the last evaluation of a run."""
 
     label: str
     seed: int
     group: str
     worker: int
-    accuracy: float
+    value: float
     rows: int
 
 
@@ -70,7 +71,7 @@ class Summary:
 
     ``down_bytes`` and ``up_bytes`` are means per worker and round; ``total_bytes`` adds what is
     sent once to every worker that took part. ``worst`` is over seen and unseen workers.
-    ``losses`` are nats a token by group, of texts alone.
+    ``metric`` is what ``groups`` and ``worst`` are values of.
     """
 
     label: str
@@ -86,19 +87,20 @@ class Summary:
     up_bytes: Spread | None
     total_bytes: Spread | None
     seconds: Spread | None
-    losses: Mapping[str, Spread] = field(default_factory=dict)
+    metric: MetricEntry = OF_CLASSES[0]
 
 
-def iterate_scores(group: Group) -> Iterator[tuple[int, float, int]]:
-    """Yield worker, accuracy and rows of the workers that have rows to be judged on."""
-    for worker, value, rows in zip(group.workers, group.accuracy, group.rows, strict=True):
+def iterate_scores(group: Group, metric: str) -> Iterator[tuple[int, float, int]]:
+    """Yield worker, value and rows of the workers that have rows to be judged on."""
+    values = group.metrics.get(metric, [math.nan] * len(group.workers))
+    for worker, value, rows in zip(group.workers, values, group.rows, strict=True):
         if rows > 0 and math.isfinite(value):
             yield worker, value, rows
 
 
-def average_group_accuracy(group: Group) -> float:
-    """Average accuracy over workers, each counting the same; NaN where none has rows."""
-    values = [value for _, value, _ in iterate_scores(group)]
+def average_group(group: Group, metric: str) -> float:
+    """Average a metric over workers, each counting the same; NaN where none has rows."""
+    values = [value for _, value, _ in iterate_scores(group, metric)]
     return statistics.fmean(values) if values else math.nan
 
 
@@ -132,14 +134,12 @@ def _points(label: str, found: Iterable[tuple[int, float]]) -> list[Point]:
     return [Point(label, at, value) for at, value in spreads if value is not None]
 
 
-def tabulate_accuracy(series: Sequence[Series], group: str) -> list[Point]:
-    """Tabulate the mean accuracy of a group's workers after every round evaluated."""
-    return [
-        point for one in series for point in _points(one.label, _accuracies(one.ledgers, group))
-    ]
+def tabulate_metric(series: Sequence[Series], group: str) -> list[Point]:
+    """Tabulate the mean metric of a group's workers after every round evaluated."""
+    return [point for one in series for point in _points(one.label, _means(one.ledgers, group))]
 
 
-def tabulate_timed_accuracy(series: Sequence[Series], group: str) -> list[Point]:
+def tabulate_timed_metric(series: Sequence[Series], group: str) -> list[Point]:
     """Tabulate the same by virtual time, for the series that have a clock."""
     points = []
     for one in series:
@@ -148,16 +148,17 @@ def tabulate_timed_accuracy(series: Sequence[Series], group: str) -> list[Point]
             for entry in ledger.rounds:
                 clocks[entry.round].append(entry.clock)
         mean = {at: statistics.fmean(found) for at, found in clocks.items()}
-        mine = tabulate_accuracy([one], group)
+        mine = tabulate_metric([one], group)
         points += [replace(p, clock=mean[p.round]) for p in mine if mean.get(p.round, 0.0) > 0]
     return points
 
 
-def _accuracies(ledgers: Sequence[Ledger], group: str) -> Iterator[tuple[int, float]]:
+def _means(ledgers: Sequence[Ledger], group: str) -> Iterator[tuple[int, float]]:
     for ledger in ledgers:
         for evaluation in ledger.evaluations:
             if group in evaluation.groups:
-                yield evaluation.round, average_group_accuracy(evaluation.groups[group])
+                metric = ledger.start.metrics[0].name
+                yield evaluation.round, average_group(evaluation.groups[group], metric)
 
 
 def tabulate_loss(series: Sequence[Series]) -> list[Point]:
@@ -172,13 +173,13 @@ def tabulate_loss(series: Sequence[Series]) -> list[Point]:
 
 
 def tabulate_workers(series: Sequence[Series]) -> list[WorkerScore]:
-    """Tabulate the accuracy of every worker at the last evaluation of every run."""
+    """Tabulate the metric of every worker at the last evaluation of every run."""
     return [score for one in series for ledger in one.ledgers for score in _scores(one, ledger)]
 
 
 def _scores(one: Series, ledger: Ledger) -> Iterator[WorkerScore]:
     for name, group in find_last_evaluation(ledger).groups.items():
-        for worker, value, rows in iterate_scores(group):
+        for worker, value, rows in iterate_scores(group, ledger.start.metrics[0].name):
             yield WorkerScore(one.label, ledger.start.seed, name, worker, value, rows)
 
 
@@ -219,21 +220,21 @@ def summarize_series(series: Sequence[Series]) -> list[Summary]:
 
 def _summary(one: Series) -> Summary:
     final = [find_last_evaluation(ledger) for ledger in one.ledgers]
+    metric = one.ledgers[0].start.metrics[0]
+    worst_of = min if metric.higher_is_better else max
     groups = {
         name: value
         for name in list_groups([one])
         if (
             value := summarize_values(
-                average_group_accuracy(e.groups[name]) for e in final if name in e.groups
+                average_group(e.groups[name], metric.name) for e in final if name in e.groups
             )
         )
     }
     found = [
         [score for score in _scores(one, ledger) if score.group in ORDER] for ledger in one.ledgers
     ]
-    worst = [
-        min(found_here, key=lambda score: score.accuracy) for found_here in found if found_here
-    ]
+    worst = [worst_of(here, key=lambda score: score.value) for here in found if here]
     costs = [average_worker_bytes(ledger) for ledger in one.ledgers]
     return Summary(
         label=one.label,
@@ -243,24 +244,11 @@ def _summary(one: Series) -> Summary:
         status=[read_status(ledger) for ledger in one.ledgers],
         rounds=[evaluation.round for evaluation in final],
         groups=groups,
-        worst=summarize_values(score.accuracy for score in worst),
+        worst=summarize_values(score.value for score in worst),
         worst_workers=worst,
         down_bytes=summarize_values(down for down, _ in costs),
         up_bytes=summarize_values(up for _, up in costs),
         total_bytes=summarize_values(count_total_bytes(ledger) for ledger in one.ledgers),
         seconds=summarize_values(count_seconds(ledger) for ledger in one.ledgers),
-        losses=tabulate_text_losses(one),
+        metric=metric,
     )
-
-
-def tabulate_text_losses(one: Series) -> dict[str, Spread]:
-    """Tabulate the loss of each group at the last evaluation, for runs on texts."""
-    groups = [find_last_evaluation(ledger).groups for ledger in one.ledgers if ledger.start.texts]
-    names = sorted({name for found in groups for name in found})
-    means = {
-        name: summarize_values(
-            statistics.fmean(g[name].loss) for g in groups if name in g and g[name].loss
-        )
-        for name in names
-    }
-    return {name: value for name, value in means.items() if value is not None}

@@ -35,11 +35,13 @@ def format_percent_spread(value: Spread | None) -> str:
     return f"{100 * value.mean:.1f} ± {100 * value.std:.1f} %"
 
 
-def format_nats_spread(value: Spread | None) -> str:
-    """Write a loss with its sample standard deviation over seeds."""
-    if value is None:
-        return NONE
-    return f"{value.mean:.3f}" if value.std is None else f"{value.mean:.3f} ± {value.std:.3f}"
+def format_number(value: float) -> str:
+    """Write a number of any size: three decimals, or four digits where it is large.
+
+    >>> format_number(2.25), format_number(48123.4)
+    ('2.250', '4.812e+04')
+    """
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
 
 
 def format_bytes(value: float) -> str:

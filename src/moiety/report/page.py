@@ -13,6 +13,7 @@ from moiety.report.figures import make_figures
 from moiety.report.files import MARK
 from moiety.report.findings import (
     choose_deciding_group,
+    choose_measure,
     describe_others,
     describe_seeds,
     list_warnings,
@@ -23,12 +24,11 @@ from moiety.report.frames import Summary, summarize_series
 from moiety.report.grid import Grid
 from moiety.report.series import Series, flatten_config, group_series, read_status
 from moiety.report.text import (
-    READING,
     describe_worst,
-    list_loss_groups,
     list_scored_groups,
     name_columns,
     write_cells,
+    write_reading,
 )
 
 ABSENT = "not set"
@@ -63,15 +63,16 @@ def render_page(ledgers: Sequence[Ledger]) -> str:
         against=describe_others(rows),
         warnings=list_warnings(ledgers, found),
         notes=list(dict.fromkeys(run.start.note for run in ledgers if run.start.note)),
-        head=name_columns(list_scored_groups(rows), list_loss_groups(rows)),
-        reading=READING,
+        head=name_columns(list_scored_groups(rows)),
+        reading=write_reading(rows),
         rows=[
             SummaryRow(
-                write_cells(row, list_scored_groups(rows), list_loss_groups(rows)),
+                write_cells(row, list_scored_groups(rows)),
                 bool(order) and row is order[0][0],
             )
             for row in rows
         ],
+        most="highest" if choose_measure(rows).sign > 0 else "lowest",
         judged=choose_deciding_group(rows),
         worst=[(row.label, describe_worst(row)) for row in rows],
         single=all(len(row.seeds) == 1 for row in rows),

@@ -19,6 +19,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from moiety.report.measure import Measure
+
 Named = tuple[str, str, str]
 """Key, title and description of a picture."""
 
@@ -74,8 +76,8 @@ def open_canvas(height: float, *, rows: int = 1) -> Iterator[tuple[Figure, list[
 def make_key(kind: str, name: str) -> str:
     """Make the key of a figure of a name from a file, of letters that mean nothing to HTML.
 
-    >>> make_key("accuracy", "seen"), make_key("accuracy", 'a"b')
-    ('accuracy-seen', 'accuracy-a_22b')
+    >>> make_key("metric", "seen"), make_key("metric", 'a"b')
+    ('metric-seen', 'metric-a_22b')
     """
     return f"{kind}-{re.sub('[^A-Za-z0-9-]', lambda found: f'_{ord(found[0]):x}', name)}"
 
@@ -123,10 +125,11 @@ def label_rounds(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
 
-def label_percent(axes: Axes, label: str) -> None:
-    """Label y as a percentage of shares between 0 and 1."""
-    axes.set_ylabel(f"{label} (%)")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
+def label_values(axes: Axes, label: str, by: Measure) -> None:
+    """Label y as values of a metric; shares between 0 and 1 in percent."""
+    axes.set_ylabel(by.label(label))
+    if by.share:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
 
 
 def draw_legend(figure: Figure, axes: Axes) -> None:

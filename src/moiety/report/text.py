@@ -8,20 +8,18 @@ from textwrap import wrap
 from typing import Any
 
 from moiety.core.ledger import Ledger
-from moiety.report.findings import list_warnings, write_headline
+from moiety.report.findings import choose_measure, list_warnings, write_headline
 from moiety.report.frames import (
     ORDER,
     VALIDATION,
-    Spread,
     Summary,
     describe_group,
     summarize_series,
 )
+from moiety.report.measure import Measure
 from moiety.report.numbers import (
     NONE,
     format_bytes_spread,
-    format_nats_spread,
-    format_percent_spread,
     format_seconds_spread,
 )
 from moiety.report.series import group_series
@@ -30,11 +28,17 @@ WIDTH = 88  # columns of the sentences below the table
 
 COSTS = ("bytes down", "bytes up", "bytes in all", "time", "seeds", "status")
 SHORT = {"seen workers": "seen", "unseen workers": "unseen", "worst worker": "worst"}
-READING = (
-    "Accuracy at the last evaluation, averaged over workers, each counting the same; the worst "
-    "worker is over seen and unseen ones. Bytes down and up are per worker and round."
-)
-NATS = "Of texts the loss is what counts: nats a token, lower is better."
+
+
+def write_reading(rows: Sequence[Summary]) -> str:
+    """Say how the table is read."""
+    by = choose_measure(rows)
+    better = "" if by.sign > 0 else ", lower is better"
+    return (
+        f"{by.title} at the last evaluation{better}, averaged over workers, each counting the "
+        "same; the worst worker is over seen and unseen ones. Bytes down and up are per worker "
+        "and round."
+    )
 
 
 def list_scored_groups(rows: Sequence[Summary]) -> list[str]:
@@ -48,25 +52,19 @@ def list_scored_groups(rows: Sequence[Summary]) -> list[str]:
     return [*(ORDER if found.intersection(ORDER) or not others else ()), *others]
 
 
-def list_loss_groups(rows: Sequence[Summary]) -> list[str]:
-    """List the groups whose loss has a column: those of texts."""
-    return sorted({name for row in rows for name in row.losses} - {VALIDATION})
-
-
-def name_columns(groups: Sequence[str], losses: Sequence[str] = ()) -> list[str]:
+def name_columns(groups: Sequence[str]) -> list[str]:
     """Name the columns."""
     worst = ["worst worker"] if set(groups) & set(ORDER) else []
-    told = [f"loss of {describe_group(name)}" for name in losses]
-    return ["method", *told, *map(describe_group, groups), *worst, *COSTS]
+    return ["method", *map(describe_group, groups), *worst, *COSTS]
 
 
-def write_cells(found: Summary, groups: Sequence[str], losses: Sequence[str] = ()) -> list[str]:
-    """Write the row of a series, one cell for each name in ``head(groups, losses)``."""
+def write_cells(found: Summary, groups: Sequence[str]) -> list[str]:
+    """Write the row of a series, one cell for each name in ``name_columns(groups)``."""
+    by = Measure(found.metric)
     return [
         found.label,
-        *(format_nats_spread(found.losses.get(name)) for name in losses),
-        *(format_percent_spread(found.groups.get(name)) for name in groups),
-        *([format_percent_spread(found.worst)] if set(groups) & set(ORDER) else []),
+        *(by.write_spread(found.groups.get(name)) for name in groups),
+        *([by.write_spread(found.worst)] if set(groups) & set(ORDER) else []),
         format_bytes_spread(found.down_bytes),
         format_bytes_spread(found.up_bytes),
         format_bytes_spread(found.total_bytes),
@@ -92,7 +90,7 @@ def describe_status(found: Summary) -> str:
 def format_table(ledgers: Sequence[Ledger]) -> str:
     """Write the summary as aligned plain text, the finding and any warning below it.
 
-    Accuracies are means over workers at the last evaluation, each worker counting the same, then
+    Values are means over workers at the last evaluation, each worker counting the same, then
     mean and sample standard deviation over seeds; the worst worker is over seen and unseen ones.
 
     Raises:
@@ -100,12 +98,11 @@ def format_table(ledgers: Sequence[Ledger]) -> str:
     """
     found = group_series(ledgers)
     rows = summarize_series(found)
-    groups, losses = list_scored_groups(rows), list_loss_groups(rows)
-    short = [SHORT.get(name, name) for name in name_columns(groups, losses)]
-    lines = align_cells([short, *(write_cells(row, groups, losses) for row in rows)])
+    groups = list_scored_groups(rows)
+    short = [SHORT.get(name, name) for name in name_columns(groups)]
+    lines = align_cells([short, *(write_cells(row, groups) for row in rows)])
     sentences = [
-        READING,
-        *([NATS] if losses else []),
+        write_reading(rows),
         write_headline(rows),
         *list_warnings(ledgers, found),
     ]
@@ -145,7 +142,6 @@ def describe_worst(found: Summary) -> str:
     """
     named = []
     for score in found.worst_workers:
-        alone = Spread(score.accuracy, None, score.accuracy, score.accuracy, 1)
-        said = format_percent_spread(alone)
+        said = Measure(found.metric).write_value(score.value)
         named.append(f"seed {score.seed}: {score.group} worker {score.worker} ({said})")
     return "; ".join(named) or NONE

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from moiety.blocks.checkpoint import load_blocks, save_blocks, write_whole
 from moiety.blocks.partitioned import BlockRounds, check_partitioned
@@ -81,13 +80,11 @@ class BlockEvaluation:
     Args:
         rounds: of the run.
         groups: group -> worker -> labelled rows.
-        classes: how many there are.
         sample: training rows on which statistics of norms are fixed for use.
     """
 
     rounds: BlockRounds
     groups: Mapping[str, Mapping[int, Rows]]
-    classes: int
     sample: Rows
 
     def __call__(self, shards: Shards) -> Evaluation:
@@ -96,7 +93,7 @@ class BlockEvaluation:
         agree_finite(shards.ranks, fixed, shards.round)
         for name, workers in self.groups.items():
             found = [self.score(shards, fixed, rows) for rows in workers.values()]
-            result[name] = summarize_group(workers, found)
+            result[name] = summarize_group(workers, found, self.rounds.method.serve.objective)
         return Evaluation(shards.round, time.perf_counter() - begun, result)
 
     def calibrate(self, shards: Shards) -> Params:
@@ -109,12 +106,12 @@ class BlockEvaluation:
 
     def score(self, shards: Shards, fixed: Params, rows: Rows) -> Score:
         """Score a worker's rows, chunk by chunk."""
-        into = Score((0, self.classes))
+        into = Score(self.rounds.method.serve.objective)
         for ids in chunk_positions(rows, 2048):
             batch = rows.take(ids)
             with torch.no_grad():
                 told = shards.form.logits(shards.params, batch, fixed, shards.ranks)
-            into.add(F.log_softmax(told, -1), batch["y"], None)
+            into.add(self.rounds.method.serve.objective.answer(told), batch["y"], None)
         return into
 
 

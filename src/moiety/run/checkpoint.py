@@ -40,7 +40,8 @@ class Checkpoint:
         state: the server's.
         memory: the workers'.
         ledger_bytes: length of the ledger when this was written.
-        score: validation accuracy of the last evaluation, by which the best is kept; or None.
+        score: the metric on validation rows at the last evaluation, negative where less is better,
+            by which the best is kept; or None.
         fingerprint: what run this belongs to.
     """
 

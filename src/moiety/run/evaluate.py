@@ -1,6 +1,6 @@
 """How good the whole is for each worker: served without labels, scored with them.
 
-Letters: B rows, C classes, E indices of the gated axis.
+Letters: B rows, E indices of the gated axis, C strata of targets (classes).
 """
 
 from __future__ import annotations
@@ -8,20 +8,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from moiety.core.axes import read_axis_lengths, take_piece
 from moiety.core.ledger import Evaluation, Group
+from moiety.core.objective import Metric, Objective
 from moiety.core.protocols import Method
 from moiety.core.rows import Rows, chunk_positions
 from moiety.core.state import State
 from moiety.core.types import Memory, Params
 from moiety.engine.work import use_one_thread
 from moiety.solve.sgd import OWN
-from moiety.tasks.losses import UNSCORED
 
 
 @dataclass
@@ -29,24 +29,31 @@ class Score:
     """How good the answers for some rows were, added up chunk by chunk.
 
     Args:
-        shape: indices of the gated axis and classes, of the table of who answered what.
+        objective: says how answers are scored.
+        experts: indices of the gated axis, of the table of who answered what.
     """
 
-    shape: tuple[int, int]
+    objective: Objective
+    experts: int = 0
     count: int = 0
-    right: int = 0
-    loss: float = 0.0
+    totals: dict[str, Tensor] = field(default_factory=dict)
     routes: Tensor | None = None
 
-    def add(self, scores_BC: Tensor, y_B: Tensor, route_B: Tensor | None) -> None:
-        """Add the answers to some rows: log-probabilities [B, ..., C], labels [B, ...]."""
-        here = y_B != UNSCORED
-        y, scores = y_B[here], scores_BC[here]
-        self.count += len(y)
-        self.right += int((scores.argmax(-1) == y).sum())
-        self.loss -= float(scores.gather(-1, y[:, None]).double().sum())
+    def add(self, answer: Tensor, y_B: Tensor, route_B: Tensor | None) -> None:
+        """Add the answers to some rows, [B, ...], with their targets, [B, ...]."""
         if route_B is not None:
-            self.routes = count_routes(self.routes, route_B, y_B, self.shape)
+            shape = self.experts, max(1, len(self.objective.strata))
+            self.routes = count_routes(self.routes, route_B, self.objective.stratify(y_B), shape)
+        answer, y = self.objective.select(answer, y_B)
+        self.count += len(y)
+        for metric in self.objective.metrics:
+            sums = metric.sums(answer, y)
+            before = self.totals.get(metric.name)
+            self.totals[metric.name] = sums if before is None else before + sums
+
+    def value(self, metric: Metric) -> float:
+        """Give the value of a metric; NaN where nothing was scored."""
+        return metric.value(self.totals[metric.name]) if self.count else math.nan
 
 
 def score_rows(method: Method, params: Params, rows: Rows, into: Score) -> Score:
@@ -66,48 +73,41 @@ def evaluate_groups(
     state: State,
     memory: Mapping[int, Memory],
     groups: Mapping[str, Mapping[int, Rows]],
-    classes: int,
 ) -> Evaluation:
     """Evaluate every worker of every group.
 
     Args:
-        method: serves.
+        method: serves; its objective says how answers are scored.
         state: with the whole model, calibrated.
         memory: what workers kept; a worker uses its own parameters where it has some.
         groups: group -> worker -> rows with labels.
-        classes: number of classes.
     """
     begun, result = time.perf_counter(), {}
+    objective = method.serve.objective
     routes: Tensor | None = None
     sizes = read_axis_lengths(state.params, method.model.axes) if method.gated else {}
-    shape = (sizes[method.gated] if method.gated else 0, classes)
+    experts = sizes[method.gated] if method.gated else 0
     with use_one_thread():
         for name, workers in groups.items():
             found = []
             for worker, rows in workers.items():
                 params = {**state.params, **memory.get(worker, {}).get(OWN, {})}
-                found.append(score_rows(method, params, rows, Score(shape)))
+                found.append(score_rows(method, params, rows, Score(objective, experts)))
                 mine = found[-1].routes
                 if mine is not None and name != "validation":
                     routes = mine if routes is None else routes + mine
-            result[name] = summarize_group(workers, found)
+            result[name] = summarize_group(workers, found, objective)
     seconds = time.perf_counter() - begun
     return Evaluation(state.round, seconds, result, [] if routes is None else routes.tolist())
 
 
-def summarize_group(workers: Iterable[int], found: Sequence[Score]) -> Group:
+def summarize_group(workers: Iterable[int], found: Sequence[Score], objective: Objective) -> Group:
     """Write down how the workers of a group did."""
     return Group(
         workers=list(workers),
-        accuracy=[mean_or_nan(one.right, one.count) for one in found],
         rows=[one.count for one in found],
-        loss=[mean_or_nan(one.loss, one.count) for one in found],
+        metrics={metric.name: [one.value(metric) for one in found] for metric in objective.metrics},
     )
-
-
-def mean_or_nan(total: float, count: int) -> float:
-    """Divide; NaN where there is nothing."""
-    return total / count if count else math.nan
 
 
 def read_labels(rows: Rows) -> Tensor:
@@ -124,9 +124,13 @@ def count_routes(
     return table_EC if before is None else before + table_EC
 
 
-def average_accuracy(entry: Evaluation, group: str) -> float | None:
-    """Average the accuracy over the workers of a group; None where it has none."""
-    if group not in entry.groups or not entry.groups[group].accuracy:
-        return None
-    values = entry.groups[group].accuracy
-    return sum(values) / len(values)
+def average_metric(entry: Evaluation, group: str, name: str) -> float | None:
+    """Average a metric over the workers of a group; None where it has none."""
+    values = entry.groups[group].metrics.get(name) if group in entry.groups else None
+    return sum(values) / len(values) if values else None
+
+
+def rate_evaluation(entry: Evaluation, metric: Metric) -> float | None:
+    """Say how good a model is on the validation rows, more is better; None where there are none."""
+    value = average_metric(entry, "validation", metric.name)
+    return value if value is None or metric.higher_is_better else -value

@@ -17,10 +17,11 @@ import torch
 
 from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.ledger import End, Evaluation, LedgerEntry, Round, Start
+from moiety.core.objective import Metric
 from moiety.engine.ranks import Ranks
 from moiety.rounds.staged import Rounds
 from moiety.run.errors import explain_failure
-from moiety.run.evaluate import average_accuracy
+from moiety.run.evaluate import rate_evaluation
 from moiety.run.ledger import append_entry, cut_ledger, sync_ledger
 
 LEDGER, CHECKPOINTS = "ledger.jsonl", "checkpoints"
@@ -43,7 +44,8 @@ class Restored(Generic[S]):
     Args:
         state: what the rounds go on from.
         ledger_bytes: length of the ledger at its checkpoint; None where the run begins.
-        score: validation accuracy of the evaluation before that, if there was one.
+        score: how good it was on validation rows at the evaluation before that, if there was one;
+            more is better.
     """
 
     state: S
@@ -89,6 +91,7 @@ class Run(Generic[S]):
         start: the first line of the ledger.
         evaluate_every: rounds between evaluations.
         checkpoint: when to write checkpoints.
+        metric: by which the best checkpoint is kept.
         ranks: who plays this run alike; rank 0 alone writes the ledger.
     """
 
@@ -101,6 +104,7 @@ class Run(Generic[S]):
     start: Start
     evaluate_every: int
     checkpoint: CheckpointPolicy
+    metric: Metric
     ranks: Ranks = field(default_factory=Ranks)
 
 
@@ -203,7 +207,7 @@ def play_remaining(
         last = state.round == run.count
         if last or state.round % run.evaluate_every == 0:
             found = run.evaluate(state)
-            score = average_accuracy(found, "validation")
+            score = rate_evaluation(found, run.metric)
             ledger.write(replace(entry, evaluate_s=found.seconds))
             ledger.write(found)
         else:

@@ -100,7 +100,7 @@ def cut_first_job(method: Method, rows: Mapping[int, Rows], seed: int) -> Job:
 
 
 def try_first_batch(
-    method: Method, crew: OwnWorkers, rows: Mapping[int, Rows], names: Sequence[str], seed: int
+    method: Method, crew: OwnWorkers, rows: Mapping[int, Rows], seed: int
 ) -> Job:
     """Run the first batch of the first worker through a method: its step, and its answer.
 
@@ -108,7 +108,6 @@ def try_first_batch(
         method: to try.
         crew: whose worker is named where it fails.
         rows: of the workers, as the method sees them.
-        names: of the classes.
         seed: of the run.
 
     Returns:
@@ -123,7 +122,7 @@ def try_first_batch(
             job = cut_first_job(method, rows, seed)
             first = rows[job.worker]
             if isinstance(method.solve, Descent):
-                check_answer(method, first, names)
+                check_answer(method, first)
                 make_first_step(method.solve, job, first, {})
             refuse_global_draws(generators)
     except (WorkerError, RuntimeError, TypeError, ValueError, LookupError) as error:
@@ -133,8 +132,8 @@ def try_first_batch(
     return job
 
 
-def check_answer(method: Method, rows: Rows, names: Sequence[str]) -> None:
-    """Ask a method for two rows; a network must have an output for every class.
+def check_answer(method: Method, rows: Rows) -> None:
+    """Ask a method for two rows; a network must have an output for every class, number or label.
 
     Raises:
         ValueError: if it has fewer.
@@ -142,8 +141,9 @@ def check_answer(method: Method, rows: Rows, names: Sequence[str]) -> None:
     batch = rows.take(torch.arange(min(2, rows.size)))
     with torch.no_grad():
         told = method.serve.scores(initialise_state(method).params, batch, {})
+    names, kind = method.serve.objective.names, method.serve.objective.name
     if told.ndim < 2 or told.shape[-1] < len(names):
         raise ValueError(
             f"the model gives outputs {list(told.shape)} for {len(batch[TARGET])} rows, but there "
-            f"are {len(names)} classes ({', '.join(names[:3])}, ...); give it as many outputs"
+            f"are {len(names)} {kind} ({', '.join(names[:3])}, ...); give it as many outputs"
         )

@@ -11,6 +11,7 @@ import torch
 
 from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.ledger import Start
+from moiety.core.objective import Objective, list_metrics
 from moiety.core.protocols import Method
 from moiety.core.rows import CALIBRATION_ROWS, Rows, sample_rows, transform_rows
 from moiety.core.state import State, count_bytes
@@ -47,6 +48,7 @@ class TrainConfig:
         method: of a plain module: a name, or what makes a method of a task
             (``functools.partial(METHODS["fedprox"].make, mu=0.01)``); by default ``fedavg``.
         local: how workers train a plain module; by default ``LocalTraining()``.
+        objective: what a plain module learns; by default ``Classes()``.
     """
 
     rounds: int
@@ -59,6 +61,7 @@ class TrainConfig:
     device: str = "cpu"
     method: str | MakeMethod | None = None
     local: LocalTraining | None = None
+    objective: Objective | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,6 @@ class OwnRun:
         crew: who trains and who is evaluated.
         how: it goes.
         rows: of the workers, as the method sees them.
-        names: of the classes.
         engine: that was chosen.
         leaves: what it is begun with, all of it.
     """
@@ -79,9 +81,13 @@ class OwnRun:
     crew: OwnWorkers
     how: TrainConfig
     rows: Mapping[int, Rows]
-    names: tuple[str, ...]
     engine: str
     leaves: Leaves
+
+    @property
+    def objective(self) -> Objective:
+        """What is learnt."""
+        return self.method.serve.objective
 
     @property
     def size(self) -> int:
@@ -107,12 +113,13 @@ def make_own_run(run: OwnRun, rounds: StagedRounds, folder: Path) -> Run[State]:
         rounds=rounds,
         count=how.rounds,
         check=check_state,
-        evaluate=WholeEvaluation(rounds, groups, len(run.names), sample, Ranks()),
+        evaluate=WholeEvaluation(rounds, groups, sample, Ranks()),
         checkpoints=WholeCheckpoints(kept, rounds, Ranks(), mark, how.device, last),
         finish=finish,
         start=make_own_start(run),
         evaluate_every=how.evaluate_every,
         checkpoint=how.checkpoint,
+        metric=run.objective.metrics[0],
     )
 
 
@@ -122,13 +129,13 @@ def make_own_input_spec(run: OwnRun) -> InputSpec:
     form = forms.get("x")
     graph = "edges" in forms
     if form is None or not form.shape or form.dtype not in ("float32", "int64"):
-        return InputSpec((), FeatureScale(none, none), run.names, adapter=NamedAdapter(forms))
+        return InputSpec((), FeatureScale(none, none), run.objective.names, adapter=NamedAdapter(forms))
     if len(forms) > 1 and not graph:
-        return InputSpec((), FeatureScale(none, none), run.names, adapter=NamedAdapter(forms))
+        return InputSpec((), FeatureScale(none, none), run.objective.names, adapter=NamedAdapter(forms))
     adapter = GraphAdapter(form.shape[0]) if graph else TableAdapter()
     width = form.shape[0]
     scale = FeatureScale(torch.zeros(width), torch.ones(width))
-    return InputSpec(form.shape, scale, run.names, adapter=adapter)
+    return InputSpec(form.shape, scale, run.objective.names, adapter=adapter)
 
 
 def make_own_start(run: OwnRun) -> Start:
@@ -145,7 +152,9 @@ def make_own_start(run: OwnRun) -> Start:
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         config={"rounds": how.rounds, "size": how.size, "evaluate_every": how.evaluate_every},
         environment=describe_environment(),
-        classes=list(run.names),
+        classes=list(run.objective.strata),
+        objective=run.objective.name,
+        metrics=list_metrics(run.objective),
         num_seen=len(run.rows),
         num_unseen=len(groups.get(UNSEEN, {})),
         seen=[],

@@ -123,12 +123,13 @@ def make_whole_run(
         rounds=rounds,
         count=built.rounds,
         check=check_state,
-        evaluate=WholeEvaluation(rounds, built.groups, len(built.classes), built.sample, ranks),
+        evaluate=WholeEvaluation(rounds, built.groups, built.sample, ranks),
         checkpoints=WholeCheckpoints(kept, rounds, ranks, spec.fingerprint, record.device, last),
         finish=finish,
         start=make_recipe_start(spec, built),
         evaluate_every=record.evaluate_every,
         checkpoint=record.checkpoint,
+        metric=built.objective.metrics[0],
         ranks=ranks,
     )
 
@@ -151,7 +152,7 @@ def make_block_run(spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks) 
         record.engine == "peers",
         built.cohort_size,
     )
-    evaluate = BlockEvaluation(rounds, built.groups, len(built.classes), built.sample)
+    evaluate = BlockEvaluation(rounds, built.groups, built.sample)
     about = describe_model(make_run_predictor(spec, built, {}, built.rounds))
     return Run(
         rounds=rounds,
@@ -163,13 +164,15 @@ def make_block_run(spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks) 
         start=make_recipe_start(spec, built),
         evaluate_every=record.evaluate_every,
         checkpoint=record.checkpoint,
+        metric=built.objective.metrics[0],
         ranks=ranks,
     )
 
 
 def make_run_predictor(spec: RunSpec, built: RunInputs, params: Params, rounds: int) -> Predictor:
     """Make the finished model of a run ready for use."""
-    input_spec = InputSpec(built.shape, built.scale, built.classes, built.columns, built.adapter)
+    names = built.objective.names
+    input_spec = InputSpec(built.shape, built.scale, names, built.columns, built.adapter)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
     target = spec.record.target or None
     note = {**note, "round": rounds, "target": target, "own": list_own_parameters(built)}

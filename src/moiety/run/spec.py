@@ -14,6 +14,7 @@ from typing import Any
 from moiety.core.errors import RunError
 from moiety.core.files import is_intact, read_json
 from moiety.core.ledger import Start
+from moiety.core.objective import list_metrics
 from moiety.engine.choose import choose_engine
 from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs, build_run
@@ -161,7 +162,7 @@ def make_recipe_start(spec: RunSpec, built: RunInputs) -> Start:
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         config=write_read_fields(spec.played),
         environment=describe_environment(),
-        classes=list(built.classes),
+        classes=list(built.objective.strata),
         num_seen=built.num_seen,
         num_unseen=built.num_unseen,
         seen=built.seen_counts,
@@ -169,5 +170,6 @@ def make_recipe_start(spec: RunSpec, built: RunInputs) -> Start:
         num_parameters=sum(t.numel() for t in built.method.model.params.values()),
         constant_bytes=sum(t.numel() * t.element_size() for t in built.method.constants.values()),
         note=spec.record.note,
-        texts=built.texts,
+        objective=built.objective.name,
+        metrics=list_metrics(built.objective),
     )

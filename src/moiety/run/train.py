@@ -13,6 +13,7 @@ from torch import nn
 from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.describe import describe_leaves
 from moiety.core.errors import RunError, WorkerError
+from moiety.core.objective import Objective
 from moiety.core.protocols import Method
 from moiety.core.rows import Rows
 from moiety.core.solver import Descent
@@ -39,6 +40,7 @@ from moiety.run.own_run import OwnRun, TrainConfig, make_own_run, transform_grou
 from moiety.run.own_settings import Leaves, keep_settings
 from moiety.run.own_workers import OwnWorkers, gather_workers
 from moiety.run.watch import Progress, make_event_writers
+from moiety.tasks.classes import Classes
 
 
 def train(
@@ -97,20 +99,19 @@ def prepare_run(
     """Check everything, make the method, try its first batch, and choose the engine."""
     crew = gather_workers(workers, test, how.device)
     check_training(how, len(crew.rows))
-    names = tuple(classes) or tuple(map(str, range(find_highest_label(crew.rows) + 1)))
-    method = place_method(make_own_method(what, how, crew, names), how.device)
-    leaves = describe_run(method, how, crew, names)
+    method = place_method(make_own_method(what, how, crew, classes), how.device)
+    leaves = describe_run(method, how, crew)
     rows = transform_groups(crew.rows, method)
-    job = try_first_batch(method, crew, rows, names, how.seed)
+    job = try_first_batch(method, crew, rows, how.seed)
     engine = choose_own_engine(method, how, job, rows)
-    return OwnRun(method, crew, how, rows, names, engine, {**leaves, "engine": engine})
+    return OwnRun(method, crew, how, rows, engine, {**leaves, "engine": engine})
 
 
 def make_own_method(
     what: Method | nn.Module | FeatureModel,
     how: TrainConfig,
     crew: OwnWorkers,
-    names: Sequence[str],
+    classes: Sequence[str],
 ) -> Method:
     """Make the method of a module or a model; one that is given has its own.
 
@@ -118,12 +119,15 @@ def make_own_method(
         ValueError: for choices that a given method does not read.
     """
     if isinstance(what, Method):
-        if how.method is not None or how.local is not None:
+        if not (how.method is how.local is how.objective is None):
             raise ValueError(
-                "TrainConfig.method and .local are of a plain module, but a method was given, "
-                "which has both; leave them out"
+                "TrainConfig.method, .local and .objective are of a plain module, but a method was "
+                "given, which has all of them; leave them out"
             )
-        return what
+        serve: Any = what.serve  # every way to serve is a record with an objective
+        objective = name_classes(serve.objective, crew, classes)
+        return replace(what, serve=replace(serve, objective=objective))
+    objective = name_classes(how.objective or Classes(), crew, classes)
     size, first = how.size or len(crew.rows), crew.rows[0]
     batch = first.take(torch.arange(min(2, first.size)))
     model = move_constants(adopt_module(what, batch), how.device)
@@ -134,18 +138,43 @@ def make_own_method(
         workers=size,
         seed=how.seed,
         shape=crew.forms["x"].shape if "x" in crew.forms else (),
-        classes=len(names),
+        classes=objective.outputs,
+        objective=objective,
         population=len(crew.rows),
     )
     return choose_maker(how.method or "fedavg")(task)
 
 
-def describe_run(
-    method: Method, how: TrainConfig, crew: OwnWorkers, names: Sequence[str]
-) -> Leaves:
+def name_classes(objective: Objective, crew: OwnWorkers, names: Sequence[str]) -> Objective:
+    """Check the targets of all workers, and name classes that have no names.
+
+    Raises:
+        ValueError: for a target that is none, with its worker, and for names that are not read.
+    """
+    highest = 0
+    for worker, rows in crew.rows.items():
+        y = read_labels(rows)
+        try:
+            objective.check(y)
+        except ValueError as error:
+            raise ValueError(f"{crew.name(worker)}: {error}") from error
+        highest = max(highest, int(y.max()))
+    if names and tuple(names) == objective.names:
+        return objective
+    if names and (objective.names or not isinstance(objective, Classes)):
+        raise ValueError(
+            f"classes={tuple(names)}, but the objective {objective.name} has the names "
+            f"{objective.names}; leave classes out"
+        )
+    if objective.names or not isinstance(objective, Classes):
+        return objective
+    return replace(objective, names=tuple(names) or tuple(map(str, range(highest + 1))))
+
+
+def describe_run(method: Method, how: TrainConfig, crew: OwnWorkers) -> Leaves:
     """Describe all that changes a number; when checkpoints are written changes none."""
     chosen = replace(how, checkpoint=CheckpointPolicy(), engine="")
-    plain = {"workers": crew.names, "rows": dict(crew.digests), "classes": tuple(names)}
+    plain = {"workers": crew.names, "rows": dict(crew.digests)}
     return {
         **describe_leaves(chosen, "how"),
         **describe_leaves(plain, "data"),
@@ -191,8 +220,3 @@ def name_worker(error: RunError, crew: OwnWorkers) -> RunError:
 def make_watchers(method: Method, how: TrainConfig, folder: Path) -> list[Watcher]:
     """Say who looks on."""
     return [Progress(method.name, how.rounds), *make_event_writers(folder / "tensorboard", 0)]
-
-
-def find_highest_label(workers: Mapping[int, Rows]) -> int:
-    """Find the highest label of all workers."""
-    return max(int(read_labels(rows).max()) for rows in workers.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from moiety.core.ledger import End, Evaluation, LedgerEntry, Round
 from moiety.ops.text import hide_controls
-from moiety.run.evaluate import average_accuracy
+from moiety.run.evaluate import average_metric
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Progress:
 
     def __call__(self, entry: LedgerEntry, /) -> None:
         if isinstance(entry, Evaluation):
-            self.last = hide_controls(describe_accuracy(entry))
+            self.last = hide_controls(describe_groups(entry))
         if not self.out.isatty():
             self.line(entry)
         elif isinstance(entry, Round):
@@ -67,9 +67,12 @@ class Progress:
         print(hide_controls(text), file=self.out)
 
 
-def describe_accuracy(entry: Evaluation) -> str:
-    """Say the mean accuracy of each group."""
-    means = {name: average_accuracy(entry, name) for name in entry.groups}
+def describe_groups(entry: Evaluation) -> str:
+    """Say the mean of each group's first metric."""
+    means = {
+        name: average_metric(entry, name, next(iter(group.metrics)))
+        for name, group in entry.groups.items()
+    }
     return ", ".join(f"{name} {mean:.3f}" for name, mean in means.items() if mean is not None)
 
 
@@ -90,12 +93,19 @@ class EventWriter:
             for name in ("loss_mean", "seconds", "down_bytes", "up_bytes"):
                 self.writer.add_scalar(f"round/{name}", getattr(entry, name), entry.round)
         elif isinstance(entry, Evaluation):
-            for group in entry.groups:
-                mean = average_accuracy(entry, group)
-                if mean is not None:
-                    self.writer.add_scalar(f"accuracy/{group}", mean, entry.round)
+            for name, mean in list_means(entry):
+                self.writer.add_scalar(name, mean, entry.round)
         elif isinstance(entry, End):
             self.writer.close()
+
+
+def list_means(entry: Evaluation) -> Iterator[tuple[str, float]]:
+    """List the mean of every metric of every group, as ``metric/group``."""
+    for group, found in entry.groups.items():
+        for metric in found.metrics:
+            mean = average_metric(entry, group, metric)
+            if mean is not None:
+                yield f"{metric}/{group}", mean
 
 
 def make_event_writers(folder: Path, done: int) -> Sequence[EventWriter]:

@@ -45,14 +45,12 @@ class WholeEvaluation:
     Args:
         rounds: of the run; the method is that of the stage last played.
         groups: group -> worker -> labelled rows.
-        classes: how many there are.
         sample: some training rows, for methods whose whole must be calibrated.
         ranks: who plays the run alike.
     """
 
     rounds: StagedRounds
     groups: Mapping[str, Mapping[int, Rows]]
-    classes: int
     sample: Rows | None
     ranks: Ranks
 
@@ -64,7 +62,7 @@ class WholeEvaluation:
         added = {name: t for name, t in params.items() if t is not state.params.get(name)}
         agree_finite(self.ranks, added, state.round)  # the others were looked at after the round
         groups = self.groups if leads else {}
-        return evaluate_groups(method, replace(state, params=params), memory, groups, self.classes)
+        return evaluate_groups(method, replace(state, params=params), memory, groups)
 
 
 @dataclass(frozen=True)

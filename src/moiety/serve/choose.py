@@ -5,7 +5,7 @@ Letters: B rows, E experts, K experts at hand, C classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from moiety.core.axes import Part
 from moiety.core.errors import UnknownNameError
+from moiety.core.objective import Objective
 from moiety.core.protocols import Kept, Model
 from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Batch, Params
 from moiety.models.gated import EXPERT, GatedExperts, gather_held_scores
 from moiety.ops.top import select_best
+from moiety.tasks.classes import Classes
 
 MODES = ("top1", "soft")
 
@@ -27,6 +29,7 @@ class Plain:
     """Everyone uses the same whole model."""
 
     model: Model
+    objective: Objective = field(default_factory=Classes)
 
     def config(self) -> dict[str, Any]:
         """Say how to build this again."""
@@ -37,7 +40,7 @@ class Plain:
         return Part()
 
     def scores(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor:
-        return self.model.logits(piece, batch, kept).float().log_softmax(-1)
+        return self.objective.answer(self.model.logits(piece, batch, kept).float())
 
     def routes(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor | None:
         del piece, batch, kept
@@ -52,11 +55,13 @@ class Routed:
         k: experts per worker; None serves all of them.
         mode: ``top1`` answers each row by the best-scored expert at hand, as DDOME does
             (arXiv:2306.08586, section 3.4 of its specification); ``soft`` mixes those at hand.
+        objective: what answers are.
     """
 
     model: GatedExperts
     k: int | None
     mode: str = "top1"
+    objective: Objective = field(default_factory=Classes)
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -73,12 +78,13 @@ class Routed:
         return Part({EXPERT: select_best(total_E, self.k).sort().values})
 
     def scores(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor:
-        logits_KBC = self.model.expert_logits(piece, batch)
+        out_KBC = self.model.expert_logits(piece, batch)
+        log_BK = gather_held_scores(self.model.log_gate(piece, batch), kept)
         if self.mode == "soft":
-            return self.model.mixed(piece, batch, logits_KBC, kept)
-        place_B = gather_held_scores(self.model.log_gate(piece, batch), kept).argmax(-1)
-        rows = torch.arange(logits_KBC.shape[1], device=place_B.device)
-        return logits_KBC[place_B, rows].float().log_softmax(-1)
+            return self.objective.answer_mix(out_KBC.float(), log_BK.log_softmax(-1))
+        place_B = log_BK.argmax(-1)
+        rows = torch.arange(out_KBC.shape[1], device=place_B.device)
+        return self.objective.answer(out_KBC[place_B, rows].float())
 
     def routes(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor | None:
         place_B = gather_held_scores(self.model.log_gate(piece, batch), kept).argmax(-1)

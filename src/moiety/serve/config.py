@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from moiety.core.objective import Objective
 from moiety.core.types import Params
 from moiety.models.base import FeatureModel, TakesConstants, find_constants
 from moiety.models.gated import COMMON, CONSTANT, Common, GatedExperts, gated_experts
@@ -89,8 +90,10 @@ def restore_constants(model: FeatureModel, saved: Params) -> FeatureModel:
     return model.replace_constants({name: saved[name] for name in model.constants})
 
 
-def rebuild_serve(config: Mapping[str, Any], model: FeatureModel | GatedExperts) -> Plain | Routed:
+def rebuild_serve(
+    config: Mapping[str, Any], model: FeatureModel | GatedExperts, objective: Objective
+) -> Plain | Routed:
     """Build how a model is served."""
     if config["kind"] == "routed" and isinstance(model, GatedExperts):
-        return Routed(model, config["k"], config["mode"])
-    return Plain(model)
+        return Routed(model, config["k"], config["mode"], objective)
+    return Plain(model, objective)

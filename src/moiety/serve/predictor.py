@@ -25,6 +25,7 @@ from moiety.core.files import (
     tensors_from_bytes,
     tensors_to_bytes,
 )
+from moiety.core.objective import Objective
 from moiety.core.protocols import Method, Serve
 from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Params
@@ -34,8 +35,11 @@ from moiety.models.module import from_module
 from moiety.serve.choose import Routed
 from moiety.serve.config import rebuild_gated, rebuild_model, rebuild_serve, restore_constants
 from moiety.serve.input_spec import InputSpec
+from moiety.tasks.objective import rebuild_objective
 
-VERSION = 2
+VERSION = 3
+READ = (2, VERSION)
+"""Formats that are read; models of format 2 answer classes, or the characters of texts."""
 MODEL, CONFIG = "model.safetensors", "config.json"
 COPY = "copy both again from the run"
 
@@ -63,6 +67,11 @@ class Predictor:
     input_spec: InputSpec
     note: Mapping[str, Any]
 
+    @property
+    def objective(self) -> Objective:
+        """What it answers."""
+        return self.serve.objective
+
     def open(self, x: Inputs, edges: Numbers | None = None) -> Rows:
         """Make rows of inputs, [N, ...]; of a graph's nodes with the edges between them, [2, E]."""
         named = isinstance(x, Mapping)
@@ -71,11 +80,18 @@ class Predictor:
 
     @torch.no_grad()
     def answer(self, rows: Rows) -> Iterator[Tensor]:
-        """Give log-probabilities of the classes, a chunk of rows at a time, [B, ..., C]."""
+        """Give the objective's answers, a chunk of rows at a time, [B, ..., O]."""
         part = self.serve.choose(self.params, rows)
         piece = take_piece(self.params, self.model.axes, part)
         for ids in chunk_positions(rows, 2048):
             yield self.serve.scores(piece, self.take_rows(rows, ids), part.axes)
+
+    def predict_answer(self, x: Inputs, edges: Numbers | None = None) -> Tensor:
+        """Give the objective's answers: log-probabilities, or numbers in the target's unit.
+
+        All of ``x`` is taken as one worker's; the arguments are those of ``predict_log_proba``.
+        """
+        return torch.cat(list(self.answer(self.open(x, edges))))
 
     def predict_log_proba(self, x: Inputs, edges: Numbers | None = None) -> Tensor:
         """Give log-probabilities of the classes. All of ``x`` is taken as one worker's.
@@ -93,11 +109,19 @@ class Predictor:
         Raises:
             ValueError: for what the model does not take.
         """
-        return torch.cat(list(self.answer(self.open(x, edges))))
+        if not self.objective.log_probabilities:
+            raise ValueError(
+                f"this model answers {self.objective.name}, of which there are no probabilities; "
+                "take predict(x)"
+            )
+        return self.predict_answer(x, edges)
 
     def predict(self, x: Inputs, edges: Numbers | None = None) -> Tensor:
-        """Give the class of each row, node or position, as its number in ``intake.classes``."""
-        return self.predict_log_proba(x, edges).argmax(-1)
+        """Give what is likeliest: classes by their number, labels as 0 and 1, numbers as they are.
+
+        Of classes and tokens int64, along ``objective.names``; of labels int64 [N, L].
+        """
+        return self.objective.decide(self.predict_answer(x, edges))
 
     def take_rows(self, rows: Rows, ids: Tensor) -> Mapping[str, Tensor]:
         """Take rows, with the embedding where the model reads one."""
@@ -124,7 +148,8 @@ class Predictor:
         small = replace(model, params=piece)
         names = self.note.get("experts", range(count))  # a personal model may be cut once more
         note = {**self.note, "experts": [names[place] for place in kept.tolist()]}
-        return Predictor(piece, small, Routed(small, None, self.serve.mode), self.input_spec, note)
+        serve = Routed(small, None, self.serve.mode, self.objective)
+        return Predictor(piece, small, serve, self.input_spec, note)
 
 
 def as_tensor(x: Numbers) -> Tensor:
@@ -172,6 +197,7 @@ def describe_model(served: Predictor) -> Mapping[str, Any]:
         "version": VERSION,
         "model": model.config(),
         "serve": plain.config(),
+        "objective": dict(served.objective.to_json()),
         **served.input_spec.config(),
         "note": dict(served.note),
     }
@@ -216,7 +242,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     config = read_json(folder / CONFIG)
     found = config.get("version") if isinstance(config, dict) else None
-    if found != VERSION:
+    if found not in READ:
         raise RunError(
             f"{folder} has model format {found!r}, this version reads {VERSION}; "
             "load it with the version of moiety that wrote it"
@@ -224,6 +250,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not is_intact(config):
         raise RunError(f"{folder / CONFIG} was changed; {COPY}")
     return config
+
+
+def read_objective(config: Mapping[str, Any], input_spec: InputSpec) -> Objective:
+    """Build what a model answers; of format 2, classes or the characters of a text."""
+    texts = config.get("adapter", {}).get("kind") == "text"
+    old = {"kind": "tokens" if texts else "classes", "names": list(input_spec.classes)}
+    return rebuild_objective(config["objective"] if config["version"] == VERSION else old)
 
 
 def assemble_model(
@@ -240,7 +273,7 @@ def assemble_model(
     input_spec = InputSpec.from_config(config)
     if not all(isinstance(length, int) for length in input_spec.shape) or not input_spec.classes:
         raise TypeError(f"shape {input_spec.shape} and {len(input_spec.classes)} classes")
-    serve = rebuild_serve(config["serve"], model)
+    serve = rebuild_serve(config["serve"], model, read_objective(config, input_spec))
     for name, value in model.params.items():
         if params[name].shape != value.shape:
             raise TypeError(f"{name} is {list(params[name].shape)}, not {list(value.shape)}")

@@ -1,6 +1,6 @@
 """What DDOME's workers minimise: the mixture of what they hold, or an expert and the gate.
 
-Letters: B rows, E experts, K experts at hand, C classes. arXiv:2306.08586.
+Letters: B rows, E experts, K experts at hand, C outputs. arXiv:2306.08586.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from moiety.core.objective import Objective
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
 from moiety.models.gated import EXPERT, GatedExperts, gather_held_scores
@@ -20,15 +20,18 @@ MIXTURE_LOSSES = ("probs", "logits", "logits_full", "sumloss")
 
 @dataclass(frozen=True)
 class MixtureLoss:
-    """Cross-entropy of the gated mixture over the experts at hand.
+    """The objective's loss of the gated mixture over the experts at hand.
 
     Args:
         model: the mixture.
-        kind: ``probs`` mixes probabilities; ``logits`` mixes logits; ``logits_full`` likewise
-            without renormalising the gate over the experts at hand; ``sumloss`` mixes losses.
+        objective: what is learnt.
+        kind: ``probs`` mixes probabilities (densities); ``logits`` mixes outputs; ``logits_full``
+            likewise without renormalising the gate over the experts at hand; ``sumloss`` mixes
+            losses.
     """
 
     model: GatedExperts
+    objective: Objective
     kind: str = "probs"
 
     def __post_init__(self) -> None:
@@ -40,19 +43,22 @@ class MixtureLoss:
         log_BK = gather_held_scores(self.model.log_gate(params, batch), kept)
         if self.kind != "logits_full":
             log_BK = log_BK.log_softmax(-1)
-        return compute_mixture_loss(self.kind, logits_KBC.float(), log_BK, batch["y"]), after
+        return self.mix(logits_KBC.float(), log_BK, batch["y"]), after
+
+    def mix(self, out_KBC: Tensor, log_BK: Tensor, y_B: Tensor) -> Tensor:
+        """Give the loss of each row, [B], of outputs and log weights of the experts at hand."""
+        if self.kind == "probs":
+            return self.objective.mix(out_KBC, log_BK, y_B)
+        if self.kind == "sumloss":
+            each = [lose_alone(self.objective, out_BC, y_B) for out_BC in out_KBC]
+            return (log_BK.exp() * torch.stack(each, -1)).sum(-1)
+        mixed_BC = torch.einsum("bk,kb...->b...", log_BK.exp(), out_KBC)
+        return lose_alone(self.objective, mixed_BC, y_B)
 
 
-def compute_mixture_loss(kind: str, logits_KBC: Tensor, log_BK: Tensor, y_B: Tensor) -> Tensor:
-    """Give the loss of each row, [B]."""
-    if kind in ("logits", "logits_full"):
-        mixed_BC = torch.einsum("bk,kbc->bc", log_BK.exp(), logits_KBC)
-        return F.cross_entropy(mixed_BC, y_B, reduction="none")
-    right_KB = logits_KBC.log_softmax(-1).gather(-1, y_B.expand(len(logits_KBC), -1)[..., None])
-    right_BK = right_KB[..., 0].T
-    if kind == "sumloss":
-        return -(log_BK.exp() * right_BK).sum(-1)
-    return -torch.logsumexp(log_BK + right_BK, -1)
+def lose_alone(objective: Objective, out_BC: Tensor, y_B: Tensor) -> Tensor:
+    """Give the loss of each row under one expert, on the scale of a mixture's, [B]."""
+    return objective.mix(out_BC[None], out_BC.new_zeros((len(out_BC), 1)), y_B)
 
 
 @dataclass(frozen=True)
@@ -63,15 +69,17 @@ class AnchorLoss:
 
     Args:
         model: the mixture.
+        objective: what is learnt.
         teach: whether anchors teach the gate.
     """
 
     model: GatedExperts
+    objective: Objective
     teach: bool = True
 
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         logits_KBC, after = self.model.expert_forward(params, batch)
-        loss_B = F.cross_entropy(logits_KBC[0].float(), batch["y"], reduction="none")
+        loss_B = lose_alone(self.objective, logits_KBC[0].float(), batch["y"])
         if self.teach:
             mine = kept[EXPERT].to(loss_B.device)
             loss_B = loss_B - self.model.log_gate(params, batch).index_select(-1, mine)[:, 0]

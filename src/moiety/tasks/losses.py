@@ -12,7 +12,7 @@ UNSCORED = -1
 
 
 def cross_entropy(logits_BC: Tensor, y_B: Tensor) -> Tensor:
-    """Give the cross-entropy of each row, [B]; of texts [B, T, C], the mean over their tokens.
+    """Give the cross-entropy of each row, [B].
 
     Under ``vmap`` the rows of all workers are many and short, where torch's softmax takes three
     times as long as a sum of exponentials; for a single batch the fused call is the fastest.
@@ -22,15 +22,9 @@ def cross_entropy(logits_BC: Tensor, y_B: Tensor) -> Tensor:
     >>> torch.vmap(cross_entropy)(logits, y).flatten().tolist()
     [0.6931471824645996, 0.6931471824645996]
     """
-    if y_B.ndim > 1:
-        return token_cross_entropy(logits_BC, y_B)
     if is_batchedtensor(logits_BC):
         return logits_BC.logsumexp(-1) - logits_BC.gather(-1, y_B[:, None])[:, 0]
     return F.cross_entropy(logits_BC, y_B, reduction="none")
-
-
-UNSCORED = -1
-"""The label of a position that does not count."""
 
 
 def token_cross_entropy(logits_BTC: Tensor, y_BT: Tensor) -> Tensor:

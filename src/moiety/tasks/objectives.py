@@ -1,6 +1,6 @@
 """What a worker minimises: one loss a row, and terms that look at parameters alone.
 
-Letters: B rows, C classes.
+Letters: B rows, N nodes, C classes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from moiety.core.objective import Objective
 from moiety.core.protocols import Kept
 from moiety.core.streams import stream
 from moiety.core.types import Batch, Params
-from moiety.tasks.losses import UNSCORED, cross_entropy
+from moiety.tasks.losses import UNSCORED
 
 
 class Losses(Protocol):
@@ -36,44 +37,41 @@ class Term(Protocol):
     def __call__(self, params: Params, origin: Params, /) -> Tensor: ...
 
 
-@dataclass(frozen=True)
-class CrossEntropy:
-    """Cross-entropy of the logits with the labels in column ``y``; of texts, the mean of tokens."""
+class Arrange(Protocol):
+    """Makes losses of an objective and a model's ``forward``: how rows lie in outputs."""
 
+    def __call__(self, objective: Objective, forward: Forward, /) -> Losses: ...
+
+
+@dataclass(frozen=True)
+class RowLosses:
+    """The objective's loss of each row: of the outputs for it and its target, column ``y``."""
+
+    objective: Objective
     forward: Forward
 
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
-        logits_BC, after = self.forward(params, batch, kept)
-        return cross_entropy(logits_BC.float(), batch["y"]), after
+        out, after = self.forward(params, batch, kept)
+        return self.objective.rows(out.float(), batch["y"]), after
 
 
 @dataclass(frozen=True)
-class NodeCrossEntropy:
-    """Mean cross-entropy over the labelled nodes of a subgraph, the same number for each row.
+class NodeLosses:
+    """Mean loss over the labelled nodes of a subgraph, the same number for each row.
 
     A row is a cluster; weights of rows that sum to 1 make the mean of it again. A subgraph without
     a labelled node has loss 0.
     """
 
+    objective: Objective
     forward: Forward
 
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
-        logits_NC, after = self.forward(params, batch, kept)
+        out_NC, after = self.forward(params, batch, kept)
         here_N = batch["y"] != UNSCORED
-        losses = cross_entropy(logits_NC[here_N].float(), batch["y"][here_N])
+        losses = self.objective.rows(out_NC[here_N].float(), batch["y"][here_N])
         mean = losses.sum() / max(1, len(losses))
         return mean.expand(len(batch["weight"])), after
-
-
-@dataclass(frozen=True)
-class SquaredError:
-    """Squared distance of the output to column ``y``, summed over outputs."""
-
-    forward: Forward
-
-    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
-        out, after = self.forward(params, batch, kept)
-        return (out.float() - batch["y"]).square().flatten(1).sum(1), after
 
 
 @dataclass(frozen=True)

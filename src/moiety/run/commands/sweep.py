@@ -1,9 +1,10 @@
-"""``moiety sweep``: try values of fields, choose by validation accuracy."""
+"""``moiety sweep``: try values of fields, choose by validation rows."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from moiety.core.errors import RunError, UsageError, WorkerError
 from moiety.core.extras import import_extra
 from moiety.core.files import json_to_bytes, replace_file
 from moiety.core.ledger import Ledger, read_ledger
+from moiety.core.objective import OF_CLASSES, MetricEntry
 from moiety.ops.text import align_columns
 from moiety.recipes.build import build_run
 from moiety.recipes.fields import override_fields
@@ -26,7 +28,7 @@ from moiety.run.commands.common import (
 )
 from moiety.run.commands.recipe import nest_value, parse_recipe, refuse_names
 from moiety.run.echo import echo, echo_json, echo_warning
-from moiety.run.evaluate import average_accuracy
+from moiety.run.evaluate import average_metric
 from moiety.run.folders import hold_folder, hold_new_folder
 from moiety.run.group import is_finished, start_group
 from moiety.run.loop import LEDGER
@@ -70,16 +72,27 @@ class SweepArguments:
 
 @dataclass(frozen=True)
 class Trial:
-    """One combination and how good it was; None where training failed, e.g. diverged."""
+    """One combination and how good it was; None where training failed, e.g. diverged.
+
+    ``metric`` says which way is better.
+    """
 
     values: Mapping[str, Any]
     validation: float | None
     runs: Sequence[Path]
+    metric: MetricEntry = OF_CLASSES[0]
+
+    @property
+    def worth(self) -> float:
+        """How good it was, more is better; a failure is worth less than anything."""
+        if self.validation is None:
+            return -math.inf
+        return self.validation if self.metric.higher_is_better else -self.validation
 
 
 def do_sweep(words: Sequence[str]) -> int:
     """Sweep."""
-    about = f"Choose fields by validation accuracy.\n{EXAMPLES}"
+    about = f"Choose fields by validation rows.\n{EXAMPLES}"
     name, said = parse_recipe(words, "sweep", about, SweepArguments)
     record = check_record(said.record)
     if len(record.methods) != 1 or not said.tries:
@@ -107,7 +120,7 @@ def play_trials(
         echo_warning(
             f"trial {len(trials)}: {dict(chosen)}: validation {describe_trial(trials[-1])}"
         )
-        return trials[-1].validation or 0.0
+        return trials[-1].worth
 
     try:
         search_values(said, values, play, record.seed)
@@ -189,8 +202,9 @@ def play_trial(name: str, record: Federation, chosen: Mapping[str, Any], folder:
             raise
         echo_warning(str(error))
         return Trial(chosen, None, ())
-    scores = [read_validation(read_ledger(run / LEDGER)) for run in runs if is_finished(run)]
-    return Trial(chosen, sum(scores) / len(scores), runs)
+    ledgers = [read_ledger(run / LEDGER) for run in runs if is_finished(run)]
+    scores = [read_validation(ledger) for ledger in ledgers]
+    return Trial(chosen, sum(scores) / len(scores), runs, ledgers[0].start.metrics[0])
 
 
 def describe_trial(trial: Trial) -> str:
@@ -199,8 +213,9 @@ def describe_trial(trial: Trial) -> str:
 
 
 def read_validation(ledger: Ledger) -> float:
-    """Give the accuracy on the validation rows after the last round."""
-    score = average_accuracy(ledger.evaluations[-1], "validation")
+    """Give the metric on the validation rows after the last round."""
+    name = ledger.start.metrics[0].name
+    score = average_metric(ledger.evaluations[-1], "validation", name)
     if score is None:
         raise RunError(UNJUDGED)
     return score
@@ -242,7 +257,7 @@ def suggest_value(trial: Any, path: str, values: list[Any]) -> Any:
 
 def finish_sweep(trials: Sequence[Trial], folder: Path, *, json_wanted: bool) -> None:
     """Name the best, write the sweep down, report its runs."""
-    order = sorted(trials, key=lambda trial: -(trial.validation or 0.0))
+    order = sorted(trials, key=lambda trial: -trial.worth)
     table = [
         {"values": dict(t.values), "validation": t.validation, "runs": [str(run) for run in t.runs]}
         for t in order
@@ -255,7 +270,7 @@ def finish_sweep(trials: Sequence[Trial], folder: Path, *, json_wanted: bool) ->
         echo_json({"out": str(folder), "report": str(page) if page else None, "trials": table})
         return
     names = list(order[0].values)
-    rows = [[*names, "validation accuracy"]]
+    rows = [[*names, f"validation {order[0].metric.name}"]]
     rows += [[*(str(t.values[n]) for n in names), describe_trial(t)] for t in order]
     echo("\n" + align_columns(rows))
     echo(f"\nbest first; report of the best: {page}" if page else f"\nruns: {folder}")

@@ -1,0 +1,129 @@
+"""Metrics, by name; each is made of totals that can be added over rows.
+
+Letters: N rows, C classes, K numbers, L labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from moiety.core.objective import NATS, SHARE, Metric
+
+
+def divide_totals(totals: Tensor) -> float:
+    """Divide the first of two totals by the second; NaN where there is nothing."""
+    total, count = totals.tolist()
+    return total / count if count else math.nan
+
+
+def make_totals(*values: Tensor | int) -> Tensor:
+    """Put totals into one tensor, float64 [n]."""
+    return torch.stack([torch.as_tensor(value).double().cpu() for value in values])
+
+
+def count_right(log_NC: Tensor, y_N: Tensor) -> Tensor:
+    """Count the rows whose likeliest class is theirs, and all."""
+    return make_totals((log_NC.argmax(-1) == y_N).sum(), len(y_N))
+
+
+def add_surprise(log_NC: Tensor, y_N: Tensor) -> Tensor:
+    """Add -log p of the classes that rows have, and count rows."""
+    return make_totals(-log_NC.gather(-1, y_N[:, None]).double().sum(), len(y_N))
+
+
+def count_right_by_class(log_NC: Tensor, y_N: Tensor) -> Tensor:
+    """Count for each class the rows that were found, then all of it, [2 C]."""
+    size = log_NC.shape[-1]
+    right = torch.bincount(y_N[log_NC.argmax(-1) == y_N], minlength=size)
+    return torch.cat([right, torch.bincount(y_N, minlength=size)]).double().cpu()
+
+
+def average_classes(totals: Tensor) -> float:
+    """Average the share found over the classes that there are."""
+    right, count = totals.chunk(2)
+    there = count > 0
+    return float((right[there] / count[there]).mean()) if there.any() else math.nan
+
+
+ACCURACY = Metric("accuracy", count_right, divide_totals, SHARE)
+LOSS = Metric("loss", higher_is_better=False, sums=add_surprise, value=divide_totals, unit=NATS)
+PERPLEXITY = Metric(
+    "perplexity",
+    higher_is_better=False,
+    sums=add_surprise,
+    value=lambda t: math.exp(divide_totals(t)),
+)
+BALANCED_ACCURACY = Metric("balanced_accuracy", count_right_by_class, average_classes, SHARE)
+
+
+def add_errors(mean_NK: Tensor, y_NK: Tensor) -> Tensor:
+    """Add what squared and absolute errors, targets and their squares come to, [K, 5] flat."""
+    y = y_NK.double().reshape(mean_NK.shape)
+    off = mean_NK.double() - y
+    count = torch.full_like(y, 1.0)
+    each = torch.stack([off.square(), off.abs(), y, y.square(), count], -1)
+    return each.sum(0).flatten().cpu()
+
+
+def root_mean_square(totals: Tensor) -> float:
+    """Give the root of the mean squared error over all rows and numbers."""
+    sums = totals.view(-1, 5)
+    return divide_totals(torch.stack([sums[:, 0].sum(), sums[:, 4].sum()])) ** 0.5
+
+
+def mean_absolute(totals: Tensor) -> float:
+    """Give the mean absolute error over all rows and numbers."""
+    sums = totals.view(-1, 5)
+    return divide_totals(torch.stack([sums[:, 1].sum(), sums[:, 4].sum()]))
+
+
+def explained_share(totals: Tensor) -> float:
+    """Give the share of the variance of targets that is explained, averaged over numbers.
+
+    A number that does not vary among the rows is left out; NaN where none varies.
+    """
+    squared, _, y, square, count = totals.view(-1, 5).T
+    spread = square - y.square() / count.clamp_min(1)
+    there = spread > 1e-12 * square
+    return float((1 - squared[there] / spread[there]).mean()) if there.any() else math.nan
+
+
+RMSE = Metric("rmse", higher_is_better=False, sums=add_errors, value=root_mean_square)
+MAE = Metric("mae", higher_is_better=False, sums=add_errors, value=mean_absolute)
+R2 = Metric("r2", add_errors, explained_share)
+
+
+def count_labels_right(log_NL: Tensor, y_NL: Tensor) -> Tensor:
+    """Count true and false positives, false negatives, exact rows, rows, right labels, labels."""
+    said, true = log_NL.exp() > 0.5, y_NL > 0.5
+    same = said == true
+    found = (said & true).sum(), (said & ~true).sum(), (~said & true).sum()
+    return make_totals(*found, same.all(-1).sum(), len(y_NL), same.sum(), same.numel())
+
+
+def micro_f1(totals: Tensor) -> float:
+    """Give F1 of all labels of all rows taken together; 1 where there is nothing to find."""
+    hit, wrong, missed = totals[:3].tolist()
+    if not totals[4]:
+        return math.nan
+    return 2 * hit / (2 * hit + wrong + missed) if hit + wrong + missed else 1.0
+
+
+MICRO_F1 = Metric("micro_f1", count_labels_right, micro_f1, SHARE)
+EXACT = Metric("exact", count_labels_right, lambda t: divide_totals(t[3:5]), SHARE)
+LABEL_ACCURACY = Metric(
+    "label_accuracy", count_labels_right, lambda t: divide_totals(t[5:7]), SHARE
+)
+
+OF_CLASSES: Mapping[str, Metric] = {
+    metric.name: metric for metric in (ACCURACY, LOSS, BALANCED_ACCURACY)
+}
+OF_TOKENS: Mapping[str, Metric] = {metric.name: metric for metric in (PERPLEXITY, LOSS, ACCURACY)}
+OF_NUMBERS: Mapping[str, Metric] = {metric.name: metric for metric in (RMSE, MAE, R2)}
+OF_LABELS: Mapping[str, Metric] = {
+    metric.name: metric for metric in (MICRO_F1, EXACT, LABEL_ACCURACY)
+}

@@ -1,0 +1,41 @@
+"""Objectives by their kind: built again from what a finished model says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from moiety.core.errors import UnknownNameError
+from moiety.core.objective import Objective
+from moiety.tasks.classes import Classes
+from moiety.tasks.labels import Labels
+from moiety.tasks.numbers import Numbers
+from moiety.tasks.tokens import Tokens
+
+OBJECTIVES: Mapping[str, Callable[..., Objective]] = {
+    "classes": Classes,
+    "numbers": Numbers,
+    "labels": Labels,
+    "tokens": Tokens,
+}
+"""Kind -> what builds it, from the rest of its ``to_json()`` with lists as tuples."""
+
+
+def rebuild_objective(raw: Mapping[str, Any]) -> Objective:
+    """Build what ``to_json()`` says.
+
+    Raises:
+        UnknownNameError: for a kind that this version does not know.
+
+    >>> rebuild_objective({"kind": "classes", "names": ["no", "yes"]}).outputs
+    2
+    """
+    kind = str(raw.get("kind"))
+    if kind not in OBJECTIVES:
+        raise UnknownNameError(f"objective {kind!r}; this version knows {tuple(OBJECTIVES)}")
+    rest = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in raw.items()
+        if name != "kind"
+    }
+    return OBJECTIVES[kind](**rest)
