@@ -99,9 +99,7 @@ def cut_first_job(method: Method, rows: Mapping[int, Rows], seed: int) -> Job:
     return next(make_jobs(method, state, cohort, answers, seed))
 
 
-def try_first_batch(
-    method: Method, crew: OwnWorkers, rows: Mapping[int, Rows], seed: int
-) -> Job:
+def try_first_batch(method: Method, crew: OwnWorkers, rows: Mapping[int, Rows], seed: int) -> Job:
     """Run the first batch of the first worker through a method: its step, and its answer.
 
     Args:

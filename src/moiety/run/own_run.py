@@ -129,9 +129,13 @@ def make_own_input_spec(run: OwnRun) -> InputSpec:
     form = forms.get("x")
     graph = "edges" in forms
     if form is None or not form.shape or form.dtype not in ("float32", "int64"):
-        return InputSpec((), FeatureScale(none, none), run.objective.names, adapter=NamedAdapter(forms))
+        return InputSpec(
+            (), FeatureScale(none, none), run.objective.names, adapter=NamedAdapter(forms)
+        )
     if len(forms) > 1 and not graph:
-        return InputSpec((), FeatureScale(none, none), run.objective.names, adapter=NamedAdapter(forms))
+        return InputSpec(
+            (), FeatureScale(none, none), run.objective.names, adapter=NamedAdapter(forms)
+        )
     adapter = GraphAdapter(form.shape[0]) if graph else TableAdapter()
     width = form.shape[0]
     scale = FeatureScale(torch.zeros(width), torch.ones(width))
