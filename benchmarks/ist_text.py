@@ -106,9 +106,11 @@ def pieces(method: Method, state: State, built: RunInputs, seed: int, at: int) -
     """Score the sub-networks of a round's hands, each used as a model of its own, unscaled."""
     turn = Turn(at, tuple(range(built.cohort_size)), {}, stream(seed, at, SERVER, "split"))
     found = []
+    model: Any = method.model
+    serve: Any = method.serve
     for share in method.split(state, turn).values():
-        small: Any = deploy_subnet(method.model, state.params, share.part)
-        alone = replace(method, model=small, serve=replace(method.serve, model=small))
+        small: Any = deploy_subnet(model, state.params, share.part)
+        alone = replace(method, model=small, serve=replace(serve, model=small))
         found.append(loss(alone, small.params, built))
     return found
 

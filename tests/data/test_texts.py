@@ -1,6 +1,7 @@
 """Texts: windows, the official test part, and that nothing scales or flattens whole numbers."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_without_the_folder_the_error_says_what_to_set(monkeypatch):
 
 @pytest.mark.needs_data
 def test_shakespeare_reads_back():
-    data = load_dataset("shakespeare")
+    data: Any = load_dataset("shakespeare")
     assert data.x.shape == data.y.shape == (17428, 64)
     assert "".join(data.classes[c] for c in data.x[0, :13].tolist()) == "First Citizen"
     assert torch.equal(data.x[:, 1:], data.y[:, :-1])

@@ -111,12 +111,14 @@ def test_the_cost_of_an_answer_grows_with_all_rows():
     task, _ = make_two_class_workers(stream(3, "demo"))
     method = ddome(task, experts=3)
     table = {"x": torch.zeros(3000, 8), "y": torch.zeros(3000).long()}
-    assert method.transform is not None
+    see, query = method.transform, method.query
+    assert see is not None
+    assert query is not None
     job = Job(0, 0, 0, Share(), method.model.params)
 
     def flops(count: int) -> int:
-        rows = TableRows(dict(method.transform(table)), torch.arange(count))
-        return profile_query(method.query.solve, job, rows).flops
+        rows = TableRows(dict(see(table)), torch.arange(count))
+        return profile_query(query.solve, job, rows).flops
 
     assert flops(1000) > 0
     assert flops(3000) == 3 * flops(1000) == 3000 * flops(1)

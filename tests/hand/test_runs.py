@@ -1,6 +1,7 @@
 """Recipes, runs, reports and benchmarks: values on paper."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -130,7 +131,7 @@ def test_the_worst_worker_of_a_trial_may_be_an_unseen_one():
 def test_a_file_s_accuracy_is_of_the_rows_that_have_a_label():
     """Three of five rows have one, two of them as found."""
     x, y = torch.zeros(5, 1), torch.tensor([0, 1, UNSCORED, 1, UNSCORED])
-    graph = Graph(torch.zeros(2, 0).long(), *[torch.ones(5, dtype=torch.bool)] * 2, y)
+    graph = Graph(torch.zeros(2, 0).long(), torch.ones(5).bool(), torch.ones(5).bool(), y)
     data = Dataset("some", x, y, ("a", "b"), graph=graph)
     assert measure_file_accuracy(["a", "b", "a", "a", "b"], data, ("a", "b")) == 2 / 3
 
@@ -141,7 +142,8 @@ def test_a_gate_is_asked_about_all_rows():
     method = ddome(task, experts=3)
     x = torch.cat([torch.zeros(4500, 8), torch.full((500, 8), 3.0)])
     rows = TableRows({"x": x, "y": torch.zeros(5000).long()}, torch.arange(5000))
-    model, params = method.model, method.model.params
+    model: Any = method.model
+    params = model.params
     each = model.log_gate(params, model.common({"x": x[[0, -1]]})).exp()
     wanted = 0.9 * each[0] + 0.1 * each[1]
     torch.testing.assert_close(average_gate_scores(model, params, rows), wanted)
@@ -179,7 +181,8 @@ def test_routes_of_validation_rows_are_not_counted():
     task, data = make_two_class_workers(stream(3, "demo"))
     method = ddome(task, experts=3)
     assert method.transform is not None
-    rows = {w: TableRows(dict(method.transform(data[w].table)), data[w].index) for w in (3, 4)}
+    held: Any = data
+    rows = {w: TableRows(dict(method.transform(held[w].table)), held[w].index) for w in (3, 4)}
     state = State(method.model.params)
     groups = {"seen": {3: rows[3]}, "validation": {4: rows[4]}}
     alone = evaluate_groups(method, state, {}, {"seen": groups["seen"]})
@@ -237,8 +240,9 @@ def test_a_plan_tells_of_the_worker_with_the_most_to_do():
     )
     plan = abstract_run(record, 0)
     sizes = dict(zip(plan.rows, (20, 60, 40), strict=True))
+    held: Any = plan.rows
     rows = {worker: replace(mine, index=mine.index[: sizes[worker]])
-            for worker, mine in plan.rows.items()}  # fmt: skip
+            for worker, mine in held.items()}  # fmt: skip
     told = forecast_round("local_sgd", replace(plan, rows=rows), Setting(Link(), flops=1e9))
     assert told.cost.steps == 6
 

@@ -4,6 +4,7 @@ import math
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -131,20 +132,18 @@ def small_ledgers(small):
 def make():
     """The builders, for tests that need other ledgers."""
 
-    class Make:
-        pass
-
-    Make.start, Make.work, Make.round = map(staticmethod, (start, work, round_))
-    Make.evaluation, Make.run = staticmethod(evaluation), staticmethod(write_run)
-    Make.small, Make.ledger, Make.replace = map(staticmethod, (small_entries, ledger, replace))
-    return Make
+    return SimpleNamespace(
+        start=start, work=work, round=round_, evaluation=evaluation, run=write_run,
+        small=small_entries, ledger=ledger, replace=replace,
+    )  # fmt: skip
 
 
 def ledger(entries):
-    kept = {kind: [e for e in entries if isinstance(e, kind)] for kind in (Round, Evaluation, End)}
-    end = kept[End][0] if kept[End] else None
+    rounds = [entry for entry in entries if isinstance(entry, Round)]
+    evaluations = [entry for entry in entries if isinstance(entry, Evaluation)]
+    end = next((entry for entry in entries if isinstance(entry, End)), None)
     path = Path("somewhere/run/ledger.jsonl")
-    return Ledger(entries[0], kept[Round], kept[Evaluation], end, path)
+    return Ledger(entries[0], rounds, evaluations, end, path)
 
 
 @pytest.fixture

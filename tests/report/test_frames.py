@@ -100,9 +100,11 @@ def test_maps(small_ledgers):
 def test_spread():
     assert summarize_values([]) is None
     assert summarize_values([math.nan]) is None
-    one = summarize_values([2.0, math.inf])
+    one, three = summarize_values([2.0, math.inf]), summarize_values([1, 2, 4])
+    assert one is not None
+    assert three is not None
     assert (one.mean, one.std, one.n) == (2.0, None, 1)
-    assert summarize_values([1, 2, 4]).std == pytest.approx(math.sqrt(7 / 3))
+    assert three.std == pytest.approx(math.sqrt(7 / 3))
 
 
 def test_workers_without_rows_do_not_count(make):

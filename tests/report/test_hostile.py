@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def spoil_entry(entry, text):
     """Spoil every string field of a ledger's line, and every name that it uses as a key."""
     raw = json.loads(encode_entry(entry))
     del raw["check"]
-    new = spoil(raw, text)
+    new: Any = spoil(raw, text)
     for name in ("config", "environment"):
         if name in new:
             new[name] = {text + key: one for key, one in new[name].items()}

@@ -109,6 +109,7 @@ def test_evaluations_come_when_asked_and_at_the_end(lab, tiny):
         }  # fmt: skip
         served = sum(sum(entry.groups[name].rows) for name in ("seen", "unseen"))
         assert sum(map(sum, entry.routes)) == served
+    assert ledger.end is not None
     assert (ledger.end.status, ledger.end.round) == ("finished", 7)
 
 
@@ -130,6 +131,7 @@ def test_accuracy_is_that_of_the_final_model(lab, tiny, tensors):
 
 def test_the_reference_plays_no_round(lab, tiny):
     ledger = read_ledger(lab.play(tiny(), "common") / LEDGER)
+    assert ledger.end is not None
     assert (ledger.start.rounds, ledger.rounds, ledger.end.status) == (0, [], "finished")
     assert [entry.round for entry in ledger.evaluations] == [0]
 

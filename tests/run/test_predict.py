@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ KINDS = ("a", "b", "c")
 LETTERS = "\n ,abc"
 
 
-def ring() -> Dataset:
+def ring() -> Any:
     """Draw nodes of three classes on a ring with chords, all joined to their like."""
     rng = stream(0, "ring")
     y = torch.arange(NODES) % 3
@@ -62,7 +63,7 @@ def song() -> str:
     return "".join(LETTERS[place] for place in (steps.cumsum(0) % len(LETTERS)).tolist())
 
 
-def fable() -> Dataset:
+def fable() -> Any:
     text = song()
     x, y = cut_windows(torch.tensor([LETTERS.index(one) for one in text]), CONTEXT)
     test = torch.arange(len(x)) >= round(len(x) * 0.9)
@@ -109,7 +110,7 @@ def text_run(named, tmp_path_factory) -> Path:
     return play(tmp_path_factory.mktemp("played") / "text", record, "ist")
 
 
-def write_graph(path: Path, data: Dataset, **changes: object) -> None:
+def write_graph(path: Path, data: Any, **changes: object) -> None:
     """Write a graph as its owner has it: each edge once, labels of test nodes alone."""
     edges = data.graph.edges[:, : data.graph.edges.shape[1] // 2]
     y = torch.where(data.test, data.y, -1).numpy()
@@ -381,7 +382,8 @@ def test_papers_of_cora_are_predicted_as_in_the_ledger(moiety, lab, tmp_path):
 @shelf
 def test_shakespeare_is_foreseen_as_in_the_ledger(moiety, lab, tmp_path):
     record = override_fields(RECIPES["ist-shakespeare"].record, {**TEXT, "rounds": 1})
-    run, data = lab.play(replace(record, evaluate_every=1), "ist"), DATASETS["shakespeare"].load()
+    run = lab.play(replace(record, evaluate_every=1), "ist")
+    data: Any = DATASETS["shakespeare"].load()
     tokens = torch.cat([data.x[data.test].flatten(), data.y[data.test][-1, -1:]])
     text = "".join(data.classes[place] for place in tokens.tolist())
     (tmp_path / "text.txt").write_text(text)

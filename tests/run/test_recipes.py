@@ -1,6 +1,7 @@
 """Every recipe builds and plays a round."""
 
 import os
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,7 @@ def test_a_recipe_plays_a_round_of_each_of_its_methods(name, tmp_path):
         spec, built = resolve_run(name, record, method, 0)
         start_run(spec, built, tmp_path / method)
         ledger = read_ledger(tmp_path / method / LEDGER)
+        assert ledger.end is not None
         assert ledger.end.status == "finished"
         assert len(ledger.rounds) == (method != "common")
         assert ledger.start.num_seen == record.population.workers
@@ -119,7 +121,8 @@ def test_options_reach_the_method(tiny):
     assert method.model.params["gate.layer2.b"].shape == (4,)
     assert len(build_run(tiny(), "ddome", 0).method.model.params["gate.layer2.b"]) == 3
     chosen = with_options(fedprox={"mu": 7.0})
-    assert chosen.fedprox.mu == 7.0
+    options: Any = chosen
+    assert options.fedprox.mu == 7.0
     with pytest.raises(TypeError, match="mue"):
         with_options(fedprox={"mue": 7.0})
     assert make_method.__doc__
@@ -140,4 +143,5 @@ def test_values_of_another_type(changes, said):
 
 def test_whole_numbers_do_for_fractions():
     assert override_fields(Federation(), {"local": {"lr": 1}}).local.lr == 1.0
-    assert override_fields(Federation(), {"mlp": {"hidden": []}}).options.mlp.hidden == ()
+    options: Any = override_fields(Federation(), {"mlp": {"hidden": []}}).options
+    assert options.mlp.hidden == ()

@@ -1,6 +1,7 @@
 """SCAFFOLD by hand: least squares in one dimension, gradients that are known."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 import torch
@@ -42,8 +43,9 @@ def pull(targets, *, population=0, **local):
         for worker, target in enumerate(targets)
     }
     given = {"lr": 0.125, "momentum": 0.0, "epochs": 0, "steps": 2, **local}
+    point: Any = Point({"x": torch.zeros(1)})
     task = Task(
-        Point({"x": torch.zeros(1)}),
+        point,
         LocalTraining(**given),
         objective=Numbers(("x",)),
         population=population or len(targets),

@@ -1,6 +1,7 @@
 """Local descent on problems whose answers are known."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -220,7 +221,8 @@ def test_setting_out_makes_one_step_and_reads_the_rest():
     """What a plan times of a job besides its later steps: the very first step of the engine."""
     model = mlp((5, 4, 3), rng())
     solve = LocalSGD({"": RowLosses(Classes(), model.forward)}, (("*", SGD(0.1)),), 4, 2)
-    job, read = Job(0, 0, 0, Share(), model.params), []
+    read: list[Any] = []
+    job = Job(0, 0, 0, Share(), model.params)
 
     def noted():
         for step in read_batches(table(), solve.plan(12, job), draws_noise=False):
@@ -228,8 +230,9 @@ def test_setting_out_makes_one_step_and_reads_the_rest():
             yield step
 
     after, losses = run_first_step(solve, solve.start(job, {}), noted(), "")
-    wanted, _ = run_steps_in_place(solve, solve.start(job, {}), read[:1], "")
+    wanted, _ = run_steps_in_place(solve, solve.start(job, {}), iter(read[:1]), "")
     assert len(read) == 6
+    assert losses is not None
     assert len(losses) == 1
     assert all(torch.equal(after["params"][n], t) for n, t in wanted["params"].items())
     assert not torch.equal(after["params"]["layer1.w"], model.params["layer1.w"])

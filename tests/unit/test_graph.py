@@ -1,5 +1,7 @@
 """Graph networks against dense twins, pieces against masks, subgraphs against a slow twin."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -104,7 +106,7 @@ def test_the_gradient_of_a_part_is_that_of_the_whole_with_other_features_masked(
     h = (h - mean) / (var + 1e-5).sqrt() * mask
     whole = model.conv.apply(links, h, leaves["layer2.w"]) + leaves["layer2.b"]
     F.cross_entropy(whole, y).backward()
-    grads = {name: t.grad for name, t in leaves.items()}
+    grads: Any = {name: t.grad for name, t in leaves.items()}
     for name, wanted in take_piece(grads, model.axes, part).items():
         torch.testing.assert_close(held[name].grad, wanted, msg=name)
 

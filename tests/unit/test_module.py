@@ -1,6 +1,7 @@
 """Any module as a model."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -382,14 +383,15 @@ def test_a_saved_module_must_be_given_again():
 
 
 def test_layers_that_are_frozen_stay_as_they_are():
-    net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 6))
+    first = nn.Linear(8, 6)
+    net = nn.Sequential(first, nn.ReLU(), nn.Linear(6, 6))
     net[0].requires_grad_(requires_grad=False)
     model = from_module(net)
     task, data = make_two_class_workers(torch.Generator().manual_seed(0))
     method = fedavg(replace(task, model=model))
     state = play_round(method, Serial(data.__getitem__), initialise_state(method), range(3), 0)
     assert set(state.params) == set(model.params) == {"2.weight", "2.bias"}
-    assert torch.equal(method.constants["0.weight"], net[0].weight)
+    assert torch.equal(method.constants["0.weight"], first.weight)
     assert not torch.equal(state.params["2.weight"], model.params["2.weight"])
 
 
@@ -404,7 +406,8 @@ def test_the_module_given_is_left_alone():
 def test_a_lone_last_row_joins_its_batch_where_rows_are_coupled():
     net = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6))
     task, data = make_two_class_workers(torch.Generator().manual_seed(0))
-    rows = TableRows(data[0].table, torch.arange(33))
+    held: Any = data[0]
+    rows = TableRows(held.table, torch.arange(33))
     method = fedavg(replace(task, model=from_module(net), local=LocalTraining(batch=16)))
     state = play_round(method, Serial({0: rows}.__getitem__), initialise_state(method), [0], 0)
     assert all(torch.isfinite(tensor).all() for tensor in state.params.values())
@@ -413,4 +416,5 @@ def test_a_lone_last_row_joins_its_batch_where_rows_are_coupled():
 def test_fedper_keeps_the_last_trained_parameters():
     net = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, 6))
     task, _ = make_two_class_workers(torch.Generator().manual_seed(0))
-    assert set(fedper(replace(task, model=from_module(net))).solve.own) == {"2.weight", "2.bias"}
+    solve: Any = fedper(replace(task, model=from_module(net))).solve
+    assert set(solve.own) == {"2.weight", "2.bias"}

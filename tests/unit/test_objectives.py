@@ -79,6 +79,7 @@ def test_losses_are_the_same_stacked_and_differentiable(kind):
         torch.testing.assert_close(stacked[place], objective.rows(out[place], y))
     leaf = out[0].clone().requires_grad_()
     objective.rows(leaf, y).sum().backward()
+    assert leaf.grad is not None
     assert torch.isfinite(leaf.grad).all()
     assert (leaf.grad != 0).any()
 

@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import StackSummary
+from typing import Any
 
 import pytest
 import torch
@@ -299,7 +300,7 @@ def test_first_values_do_not_depend_on_the_number_of_ranks(name):
     whole = first_whole(widths)[name]
     for size in (2, 3, 7):
         parts = [Shards(make_abstract_normed(widths), Ranks(r, size)).begin(1) for r in range(size)]
-        dim = parts[0].form.dim(name)
+        dim: Any = parts[0].form.dim(name)
         assert torch.equal(torch.cat([p.params[name] for p in parts], dim), whole)
     if name.endswith(".w"):
         bound = whole.shape[1] ** -0.5
@@ -353,7 +354,8 @@ def test_what_cannot_be_partitioned_is_told_the_remedy():
     check_partitioned(method_of(2))
     with pytest.raises(ValueError, match=r"layer1.w is dealt along \{'d0'\}, but lies in no"):
         check_partitioned(graph_method("gcn", 2, inputs=True, widths=(10, 3)))
-    pulled = replace(method_of(2), solve=replace(method_of(2).solve, terms=(Proximal(0.1),)))
+    solve: Any = method_of(2).solve
+    pulled = replace(method_of(2), solve=replace(solve, terms=(Proximal(0.1),)))
     with pytest.raises(ValueError, match="take engine='collective'"):
         check_partitioned(pulled)
     with pytest.raises(ValueError, match=r"hands out wholes.* say --methods ist"):
@@ -438,10 +440,10 @@ def test_damaged_blocks_are_refused_by_name(spawned, tmp_path):
     def job(ranks):
         run = BlockRounds(method, data.__getitem__, FixedCohort((0, 1, 2)), 1)
         shards = run.begin(Shards(method.model, ranks))
-        for _ in range(2):
-            run.advance(shards)
-            where = save_blocks(shards, tmp_path, "mine")
-        return str(where)
+        run.advance(shards)
+        save_blocks(shards, tmp_path, "mine")
+        run.advance(shards)
+        return str(save_blocks(shards, tmp_path, "mine"))
 
     where = Path(spawned(3, job)[0])
     files = sorted(where.glob("*.safetensors"))
