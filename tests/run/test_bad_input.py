@@ -191,7 +191,7 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
 
 @pytest.mark.parametrize(("words", "said"), [
     (["--local.optimizer-state", "keep"], "use local.optimizer_state='reset' or 'send'"),
-    (["--mlp.hidden", "3"], "axis 'h1': an axis of 3 cannot be dealt to 4 workers; widen"),
+    (["--mlp.hidden", "3"], "axis 'h1': an axis of 3 cannot be assigned to 4 workers; widen"),
     (["--ist.keep", "0.5"],
      "ist.keep=0.5, but ist.assignment='round_robin' gives fair shares; leave keep at 0"),
     (["--methods", "gist"], "use a graph network (--net gcn or sage"),
@@ -219,7 +219,7 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
     (["--schedule.kind", "windowed", "--schedule.window", "nan"], "window=nan"),
     (["--schedule.kind", "windowed", "--schedule.window", "inf"], "window=inf"),
     (["--population.scheme", "iid", "--population.workers", "5000"],
-     "320 rows to deal in all, but 5002 workers (population.workers=5000, unseen=2) need 1 each"),
+     "320 rows to assign in all, but 5002 workers (population.workers=5000, unseen=2) need 1 each"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_is_written(moiety, small, tmp_path, words, said):
     found = moiety("run", "yours", *fit_words(small, words), "--methods", "ist", *words,

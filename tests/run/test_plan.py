@@ -277,8 +277,8 @@ def test_unknown_recipes_and_no_recipe(moiety):
 
 def test_too_narrow_for_its_workers(moiety, table):
     found = moiety(*words(table, **{"normed.hidden": "3 3"}), *FAST)
-    assert "ist: not planned: axis 'h1': an axis of 3 cannot be dealt to 4 workers" in found.out
-    assert "choose local_sgd: no method here deals the model" in found.out
+    assert "ist: not planned: axis 'h1': an axis of 3 cannot be assigned to 4 workers" in found.out
+    assert "choose local_sgd: no method here assigns the model's axes" in found.out
 
 
 def test_statistical_cost_of_the_command_is_of_its_workers(moiety, table):

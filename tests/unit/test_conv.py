@@ -292,7 +292,7 @@ def test_wrong_shapes_are_refused():
         resist(Task(small(FILTERS)))
     with pytest.raises(ValueError, match=r"assigned: no axis fits 'nosuch': .*\['depth'"):
         resist(Task(small(), workers=2), assigned=("depth", "nosuch"))
-    with pytest.raises(ValueError, match="no filters to deal"):
+    with pytest.raises(ValueError, match="no filters to assign"):
         loft(Task(small()))
     with pytest.raises(ValueError, match="prune a share below 1"):
         loft(Task(small(FILTERS)), prune=0.5)

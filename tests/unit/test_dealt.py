@@ -77,7 +77,7 @@ def test_stratified_hands_take_alike_from_every_block(servers, size, num):
 
 @pytest.mark.parametrize("assignment", [RoundRobin(), Chunk(), Stratified()], ids=name)
 def test_too_many_workers_are_refused(assignment):
-    with pytest.raises(ValueError, match="an axis of 3 cannot be dealt to 4 workers; widen"):
+    with pytest.raises(ValueError, match="an axis of 3 cannot be assigned to 4 workers; widen"):
         assignment(3, 4, rng())
 
 

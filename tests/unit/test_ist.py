@@ -115,7 +115,7 @@ def test_all_axes_shared_is_local_sgd_bit_for_bit():
     equal(
         run(make_subnet_method(both, "shared", {}), 3, 3).params, run(local_sgd(both), 3, 3).params
     )
-    with pytest.raises(ValueError, match="nothing to deal"):
+    with pytest.raises(ValueError, match="nothing to assign"):
         ist(both, shared=("h*",))
 
 
@@ -192,7 +192,7 @@ def test_diloco_without_server_momentum_is_local_sgd_with_adamw():
 @pytest.mark.parametrize(
     ("local", "options", "said"),
     [
-        (PLAIN, {}, "axis 'h1': an axis of 8 cannot be dealt to 9 workers; widen the model"),
+        (PLAIN, {}, "axis 'h1': an axis of 8 cannot be assigned to 9 workers; widen the model"),
         (
             replace(PLAIN, optimizer_state="keep"),
             {"assignment": "quota"},

@@ -352,13 +352,13 @@ def test_what_cannot_be_partitioned_is_told_the_remedy():
     with pytest.raises(ValueError, match="'reset' or 'send'"):
         check_partitioned(ist(kept))
     check_partitioned(method_of(2))
-    with pytest.raises(ValueError, match=r"layer1.w is dealt along \{'d0'\}, but lies in no"):
+    with pytest.raises(ValueError, match=r"layer1.w is assigned along \{'d0'\}, but lies in no"):
         check_partitioned(graph_method("gcn", 2, inputs=True, widths=(10, 3)))
     solve: Any = method_of(2).solve
     pulled = replace(method_of(2), solve=replace(solve, terms=(Proximal(0.1),)))
     with pytest.raises(ValueError, match="take engine='collective'"):
         check_partitioned(pulled)
-    with pytest.raises(ValueError, match=r"hands out wholes.* say --methods ist"):
+    with pytest.raises(ValueError, match=r"gives wholes.* say --methods ist"):
         check_partitioned(local_sgd(Task(make_abstract_normed(WIDTHS), workers=2)))
 
 

@@ -1,8 +1,8 @@
 """A perceptron with norms in blocks of units, of which nobody need hold more than some.
 
-A tensor lies in blocks along its first dealt dim: rows of a hidden layer's weights, entries of its
-norm, columns of the output layer. First values are other values than those that ``normed`` draws
-whole.
+A tensor lies in blocks along its first assigned dim: rows of a hidden layer's weights, entries of
+its norm, columns of the output layer. First values are other values than those that ``normed``
+draws whole.
 
 Letters: B rows, N units of a layer, b of them at hand, C classes.
 """

@@ -1,11 +1,11 @@
-"""A model of which no rank ever holds the whole: each stores one block of every dealt tensor.
+"""A model of which no rank ever holds the whole: each stores one block of every assigned tensor.
 
 Every rank is a server for its block and works for some workers (``k mod n`` for the k-th of a
-round). All deal the same hands from the seed, so no index is sent: owners send each worker's rank
-the slices of its piece, and get them back trained; ``2 (n - 1) / n`` of a piece leaves a rank in a
-round. Owners fold what came back as ``core.fold`` does, some rows at a time. With ``peers``, hands
-pass straight from worker to worker where they can. Tensors without a dealt axis are small and stand
-whole at every rank. arXiv:1910.02120; spec of bytes: 9.4.
+round). All assign the same subnets from the seed, so no index is sent: owners send each worker's
+rank the slices of its piece, and get them back trained; ``2 (n - 1) / n`` of a piece leaves a rank
+in a round. Owners fold what came back as ``core.fold`` does, some rows at a time. With ``peers``,
+subnets pass straight from worker to worker where they can. Tensors without an assigned axis are
+small and stand whole at every rank. arXiv:1910.02120; spec of bytes: 9.4.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def check_partitioned(method: Method) -> None:
     form, solve, split = find_form(method.model), method.solve, method.split
     if not isinstance(split, AssignsAxes):
         raise ValueError(  # noqa: TRY004 (a choice, no wrong type)
-            f"{method.name} hands out wholes, or parts that hang on the state, and a rank in "
+            f"{method.name} gives wholes, or parts that hang on the state, and a rank in "
             "blocks has neither; say --methods ist (graphs: gist), or --engine collective, which "
             "keeps the whole at every rank"
         )
@@ -51,7 +51,7 @@ def check_partitioned(method: Method) -> None:
         cut = assigned.intersection(map(str, entries))
         if cut and form.dim(name) is None:
             raise ValueError(
-                f"{name} is dealt along {cut}, but lies in "
+                f"{name} is assigned along {cut}, but lies in "
                 "no blocks: the network has no hidden layer; take engine='collective', or give "
                 "the network a layer (--normed.hidden 64)"
             )
@@ -207,6 +207,6 @@ def receive_piece(shards: Shards, parts: Sequence[Part]) -> Sections:
 
 
 def make_empty_part(axes: Axes) -> Part:
-    """Give the part of a rank without a worker: no index of any axis, dealt or shared."""
+    """Give the part of a rank without a worker: no index of any axis, assigned or shared."""
     named = {str(entry) for entries in axes.values() for entry in entries if entry is not None}
     return Part(dict.fromkeys(sorted(named), torch.empty(0).long()))

@@ -1,11 +1,11 @@
-"""Hands that pass straight from worker to worker, instead of by way of the owners of blocks.
+"""Subnets that pass straight from worker to worker, instead of by way of the owners of blocks.
 
-All ranks know the hands of the last round and of the next. What a worker held and the next round
+All ranks know the subnets of the last round and of the next. What a worker held and the next round
 gives to another goes straight to that one, what it still holds stays; only what nobody will hold
 goes home to its owner, and only what nobody held comes from there. A tensor that is cut along one
 axis travels once a round instead of twice; of one that is cut along two, ``(n - 1) / n`` times
 ``2 - 1 / n`` of a piece leave a rank, instead of times 2. Values are those of every other layout,
-bit for bit. arXiv:1910.02120 deals by way of owners.
+bit for bit. arXiv:1910.02120 assigns by way of owners.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Subnets = Sequence[Part]
 
 
 def is_passable(shards: Shards, shares: Mapping[int, Share]) -> bool:
-    """Say whether hands can pass straight: a worker for each rank, every index with exactly one."""
+    """Say whether subnets can pass straight: a worker for each rank, every index with just one."""
     if len(shares) != shards.ranks.size:
         return False
     parts = [share.part for share in shares.values()]

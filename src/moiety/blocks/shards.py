@@ -25,7 +25,7 @@ Sections = dict[str, dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class PassedPieces:
-    """The pieces that workers keep between rounds, where hands pass from worker to worker.
+    """The pieces that workers keep between rounds, where subnets pass from worker to worker.
 
     Args:
         parts: of every rank's worker.

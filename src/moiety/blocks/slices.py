@@ -1,6 +1,6 @@
 """How pieces travel between the owners of blocks and workers, and how owners fold them.
 
-All ranks know all hands, so no index is sent. Every function here is called by all ranks alike.
+All ranks know all subnets, so no index is sent. Every function here is called by all ranks alike.
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ class Query:
 def adopt_merged(
     params: Params, merged: Params, held: Params, memory: Memory, /
 ) -> tuple[Params, Memory]:
-    """Move all the way to what was merged: the outer step of FedAvg."""
+    """Move all the way to what was merged: the server's step of FedAvg."""
     del params, held
     return merged, memory
 

@@ -70,9 +70,9 @@ class Share:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a split may look at besides the state: who is there, what they hinted, its stream.
+    """What a split may look at besides the state: who is there, what they answered, its stream.
 
-    ``concurrency`` is how many work at a time, where those of the roster may be fewer.
+    ``concurrency`` is how many work at a time, where those of the cohort may be fewer.
     """
 
     round: int
@@ -90,7 +90,7 @@ class Job:
         piece: the tensors of the part, as the server has them.
         optimizer_state: the optimiser's memory of the piece, where it travels, by section; a
             control variate is one.
-        known: parameter names that the worker already has from the probe, not sent again.
+        known: parameter names that the worker already has from the query, not sent again.
     """
 
     seed: int
@@ -127,7 +127,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Update:
-    """What a solver makes of a job: absolute piece, new memory, precision, hint for the server.
+    """What a solver makes of a job: absolute piece, new memory, precision, answer for the server.
 
     ``memory`` stays at the worker, ``optimizer_state`` travel with the piece.
     """
@@ -187,7 +187,7 @@ class Plan:
 
 
 def make_empty_plan() -> Plan:
-    """Plan no step at all, as a probe does that only looks."""
+    """Plan no step at all, as a query does that only looks."""
     none = torch.zeros(0, 1)
     return Plan(none.long(), none, torch.zeros(0), torch.zeros(0, dtype=torch.long))
 

@@ -1,4 +1,4 @@
-"""Who holds which labels, and the rows dealt to them.
+"""Who holds which labels, and the rows given to them.
 
 The quantity-based label imbalance of DDOME (arXiv:2306.08586, appendix A): anchors with disjoint
 blocks of labels, other workers with L random labels, and unseen workers whose combination of

@@ -27,7 +27,7 @@ def check_partition_size(size: int, workers: int, rows: int, remedy: str) -> Non
 
 
 def sort_rows(hands: Sequence[Tensor]) -> list[Tensor]:
-    """Sort every hand."""
+    """Sort the rows of every worker."""
     return [hand.sort().values for hand in hands]
 
 

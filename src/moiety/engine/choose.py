@@ -21,7 +21,7 @@ ENGINES: Mapping[str, str] = {
     "pool": "workers spread over the cores, each stepping in place: wide parts and convolutions",
     "collective": "workers spread over the processes of torchrun, on one machine or several",
     "partitioned": "the same, and no process ever has the whole: ist on normed, gist on graph nets",
-    "peers": "the same, and hands pass straight from worker to worker: fewer bytes",
+    "peers": "the same, and subnets pass straight from worker to worker: fewer bytes",
 }
 
 ENGINE_CLASSES: Mapping[str, Callable[..., Engine]] = {

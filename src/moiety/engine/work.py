@@ -233,7 +233,7 @@ def summarize_losses(job: Job, size: int, losses: Tensor | None) -> Record:
 
 
 def sum_statistics(solve: Solve, carry: Carry, rows: Rows, role: str) -> Params:
-    """Sum a solver's tally over all rows of a worker, 1,024 at a time."""
+    """Sum a solver's statistics over all rows of a worker, 1,024 at a time."""
     total: Params = {}
     for ids in chunk_positions(rows, 1024):
         batch = rows.take(ids)

@@ -36,7 +36,7 @@ class ExchangeLedger:
 
     The exchange in which machines settle the classes, if one was made, is a round. ``fit_s`` and
     ``fit_cpu_s`` hold the seconds of every local fit, by the clock and of the processor; a busy
-    machine stretches only the first. ``refine_s`` is the longest tally of each refining round, and
+    machine stretches only the first. ``refine_s`` is the longest pass of each refining round, and
     what the server does in between.
     """
 

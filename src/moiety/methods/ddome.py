@@ -98,7 +98,7 @@ def check_ddome(task: Task, experts: int, k: int) -> None:
         raise ValueError(f"{k=} experts per worker, but the model has {experts}; choose fewer")
     if task.local.optimizer_state == "keep":
         raise ValueError(
-            "moments='keep' keeps a worker's optimiser memory for a fixed part, but ddome deals "
+            "optimizer_state='keep' keeps what a worker has for a fixed part, but ddome gives "
             "other experts each round; use 'reset' or 'send'"
         )
     wrong = {worker: e for worker, e in task.anchors.items() if not 0 <= e < experts}

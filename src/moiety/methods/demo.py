@@ -37,7 +37,7 @@ def draw_blobs(rng: Generator, rows: int = 360) -> tuple[Tensor, Tensor]:
 
 
 def make_similar_workers(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
-    """Deal blobs to six workers of unequal size that all have all classes."""
+    """Give blobs to six workers of unequal size that all have all classes."""
     x, y = draw_blobs(rng)
     order = torch.randperm(len(y), generator=rng)
     table = {"x": x, "y": y}
@@ -51,7 +51,7 @@ def make_similar_workers(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
 
 
 def make_two_class_workers(rng: Generator) -> tuple[Task, Mapping[int, Rows]]:
-    """Deal blobs to six workers of unequal size with two classes each; three are anchors."""
+    """Give blobs to six workers of unequal size with two classes each; three are anchors."""
     x, y = draw_blobs(rng)
     data: dict[int, Rows] = {}
     for worker in range(WORKERS):

@@ -1,4 +1,4 @@
-"""Deal the hidden features of a graph network, train the hands alone, merge, deal again.
+"""Assign the hidden features of a graph network, train the subnets alone, merge, assign again.
 
 Wolfe et al., *GIST: Distributed Training for Large-Scale Graph Convolutional Networks*,
 arXiv:2102.10424.
@@ -25,15 +25,15 @@ from moiety.tasks.objectives import NodeLosses
 
 
 def gist(task: Task, *, inputs: bool = False, fresh: bool = True) -> Method:
-    """Give each worker a disjoint hand of every hidden layer's features, and the whole graph.
+    """Give each worker a disjoint subnet of every hidden layer's features, and the whole graph.
 
     Local steps of a round (the paper's zeta) are ``local.steps``; the optimiser starts anew in
     every round unless ``local.optimizer_state`` says otherwise.
 
     Args:
         task: what is to be learnt; the model is a graph network.
-        inputs: deal the input features too (an ablation).
-        fresh: deal anew each round; without, the hands of the first round stay (an ablation).
+        inputs: assign the input features too (an ablation).
+        fresh: assign anew each round; without, the subnets of the first round stay (an ablation).
 
     Raises:
         ValueError: for any other model.
@@ -41,7 +41,7 @@ def gist(task: Task, *, inputs: bool = False, fresh: bool = True) -> Method:
     sizes = read_axis_lengths(task.model.params, task.model.axes)
     if INPUTS not in sizes:
         raise ValueError(
-            f"no features of nodes to deal: the model has the axes {sorted(sizes)}; use a graph "
+            f"no features of nodes to assign: the model has the axes {sorted(sizes)}; use a graph "
             "network (--net gcn or sage, on data with a graph), or --methods ist"
         )
     axes = choose_axes(task, () if inputs else (INPUTS,))

@@ -1,4 +1,4 @@
-"""Independent subnet training: deal the axes of a network out afresh, train the hands alone.
+"""Independent subnet training: assign the axes of a network afresh, train the subnets alone.
 
 Yuan et al., *Distributed Learning of Fully Connected Neural Networks using Independent Subnet
 Training*, arXiv:1910.02120.
@@ -39,17 +39,17 @@ FAIR_ASSIGNMENTS: Mapping[str, Callable[[], Assignment]] = {
     "stratified": Stratified,
     "categorical": CategoricalAssignment,
 }
-"""Deals whose hands are fair shares, by name."""
+"""Assignments whose subnets are fair shares, by name."""
 
 KEEPING_ASSIGNMENTS: Mapping[str, Callable[[float], Assignment]] = {
     "quota": Quota,
     "bernoulli": lambda keep: Bernoulli(keep or 0.5),
 }
-"""Deals that are told the share of an axis in a hand."""
+"""Assignments that are told the share of an axis in a subnet."""
 
 
 def choose_assignment(name: str, keep: float) -> Assignment:
-    """Choose how an axis is dealt."""
+    """Choose how an axis is assigned."""
     if name in KEEPING_ASSIGNMENTS:
         return KEEPING_ASSIGNMENTS[name](keep)
     if name not in FAIR_ASSIGNMENTS:
@@ -74,16 +74,16 @@ def ist(
     fresh: bool = True,
     calibrate: bool = True,
 ) -> Method:
-    """Give each worker a disjoint hand of the units of every layer, another one each round.
+    """Give each worker a disjoint subnet of the units of every layer, another one each round.
 
     Args:
-        task: what is to be learnt; the axes of its model are dealt.
+        task: what is to be learnt; the axes of its model are assigned.
         assignment: ``round_robin``, ``chunk``, ``stratified``, ``quota``, ``bernoulli`` or
             ``categorical``.
-        keep: share of an axis in a hand, for ``quota`` and ``bernoulli`` alone (0: a fair share,
+        keep: share of an axis in a subnet, for ``quota`` and ``bernoulli`` alone (0: a fair share,
             and one half).
-        shared: patterns of axes that are not dealt, but whole at every worker and averaged.
-        fresh: deal anew each round; without, the hands of the first round stay (an ablation).
+        shared: patterns of axes that are not assigned, but whole at every worker and averaged.
+        fresh: assign anew each round; without, the subnets of the first round stay (an ablation).
         calibrate: make the whole good for use (statistics of norms, scale of branches); without,
             it is used as it was merged.
     """
@@ -115,7 +115,7 @@ def match_axes(axes: Collection[str], patterns: Sequence[str], option: str) -> l
 
 
 def choose_axes(task: Task, shared: Sequence[str] = ()) -> list[str]:
-    """Name the axes of a task's model that are to be dealt.
+    """Name the axes of a task's model that are to be assigned.
 
     Raises:
         ValueError: if none is left, or a pattern fits none.
@@ -125,7 +125,7 @@ def choose_axes(task: Task, shared: Sequence[str] = ()) -> list[str]:
     axes = [axis for axis in sizes if axis not in whole]
     if not axes:
         raise ValueError(
-            f"nothing to deal: the model has the axes {sorted(sizes)}, shared={tuple(shared)}; "
+            f"nothing to assign: the model has the axes {sorted(sizes)}, shared={tuple(shared)}; "
             "use a model with named axes (moiety list names them), or share fewer"
         )
     return axes
@@ -139,10 +139,10 @@ def make_subnet_method(
     fresh: bool = True,
     calibrate: bool = True,
 ) -> Method:
-    """Make a method of this family: some axes dealt, each in its way, the others shared.
+    """Make a method of this family: some axes assigned, each in its way, the others shared.
 
     Raises:
-        ValueError: for an axis that cannot be dealt to the workers, for memory that stays, and
+        ValueError: for an axis that cannot be assigned to the workers, for memory that stays, and
             where branches are to be scaled by a share that nobody knows.
     """
     sizes = read_axis_lengths(task.model.params, task.model.axes)
@@ -164,7 +164,7 @@ def make_subnet_method(
 
 @dataclass(frozen=True)
 class UnknownShares(Mapping[str, float]):
-    """The shares of hands where nobody said how many there are; a model that needs them fails."""
+    """The shares of subnets where nobody said how many there are; a model that needs them fails."""
 
     method: str
 
@@ -198,14 +198,14 @@ def check_assignments(
         )
     for axis, how in assignments.items() if task.workers else ():
         try:
-            with torch.device("cpu"):  # hands have numbers, also where all else has shapes alone
+            with torch.device("cpu"):  # subnets have numbers, also where all else has shapes alone
                 how(sizes[axis], task.workers, stream(task.seed, "check", axis))
         except ValueError as error:
             raise ValueError(f"axis {axis!r}: {error}") from error
 
 
 def demo(rng: Generator) -> Demo:
-    """Learn blobs of which workers have rows alike, with two hidden layers dealt to all."""
+    """Learn blobs of which workers have rows alike, with two hidden layers assigned to all."""
     task, data = make_similar_workers(rng)
     model = normed((8, 96, 96, 6), stream(0, "net"))
     local = replace(task.local, batch=32)

@@ -1,4 +1,4 @@
-"""Deal filters within residual blocks to find a ticket, then prune small filters and fine-tune.
+"""Assign filters within residual blocks to find a ticket, then prune small filters and fine-tune.
 
 Wang, Dun, Liao, Jermaine and Kyrillidis, *LOFT: Finding Lottery Tickets through Filter-wise
 Training*, arXiv:2210.16169.
@@ -32,16 +32,16 @@ from moiety.split.assigned import Quota, RoundRobin
 def loft(
     task: Task, *, keep: float = 0.0, scale: float = 0.0, prune: float = 0.0, tune: int = 0
 ) -> Method:
-    """Give each worker a hand of the filters of every residual block but those of section 1.
+    """Give each worker a subnet of the filters of every residual block but those of section 1.
 
-    A run may end with a second stage: the smallest filters of every block dealt are pruned, and
+    A run may end with a second stage: the smallest filters of every block assigned are pruned, and
     what is left is fine-tuned by all workers whole.
 
     Args:
         task: what is to be learnt; its model has axes ``filters...`` (a ``resnet`` cut along
             them).
-        keep: share of the filters of a block in a hand; more than a fair share overlaps.
-        scale: of the branches in use; 0 for the share of the filters in a hand, 1 for none.
+        keep: share of the filters of a block in a subnet; more than a fair share overlaps.
+        scale: of the branches in use; 0 for the share of the filters in a subnet, 1 for none.
         prune: share of the filters of a block to prune after training, those of smallest norm.
         tune: rounds, the last of the run, that fine-tune after pruning.
     """
@@ -60,7 +60,7 @@ def find_filter_axes(task: Task) -> list[str]:
     axes = [axis for axis in sizes if axis.startswith(FILTERS)]
     if not axes:
         raise ValueError(
-            f"no filters to deal: the model has the axes {sorted(sizes)}; use a residual network "
+            f"no filters to assign: the model has the axes {sorted(sizes)}; use a residual network "
             "cut along filters (--net resnet --resnet.cut filters)"
         )
     return axes
@@ -69,7 +69,7 @@ def find_filter_axes(task: Task) -> list[str]:
 def make_loft_stages(
     task: Task, *, keep: float = 0.0, scale: float = 0.0, prune: float = 0.0, tune: int = 0
 ) -> Sequence[Stage]:
-    """Make the stages of a run: deal filters, then prune and fine-tune for ``tune`` rounds."""
+    """Make the stages of a run: assign filters, then prune and fine-tune for ``tune`` rounds."""
     first = task.rounds - tune
     if tune and first < 1:
         raise ValueError(f"{tune=} of {task.rounds} rounds leave none before pruning; tune less")
@@ -83,7 +83,7 @@ def make_loft_stages(
 
 @dataclass(frozen=True)
 class Prune:
-    """Enter a stage with a part of the filters of every block dealt.
+    """Enter a stage with a part of the filters of every block assigned.
 
     Args:
         task: of the whole network.
@@ -136,6 +136,6 @@ class Prune:
 
 
 def demo(rng: Generator) -> Demo:
-    """Learn blobs with the filters of a residual block dealt to six workers."""
+    """Learn blobs with the filters of a residual block assigned to six workers."""
     task, data = make_image_workers(rng, ResidualForm((1, 2), (8, 12)), FILTERS)
     return Demo(loft(task), data)

@@ -1,4 +1,4 @@
-"""Independent subnet training of residual networks: deal whole blocks out, afresh each round.
+"""Independent subnet training of residual networks: assign whole blocks, afresh each round.
 
 Dun, Wolfe, Jermaine and Kyrillidis, *ResIST: Layer-Wise Decomposition of ResNets for Distributed
 Training*, arXiv:2107.00961.
@@ -48,16 +48,16 @@ def resist(
 ) -> Method:
     """Give each worker some residual blocks of the longest section; the rest is everyone's.
 
-    A hand has max(ceil(blocks / workers), least) blocks. In use, every branch dealt is scaled by
-    the share of the blocks that a hand had.
+    A subnet has max(ceil(blocks / workers), least) blocks. In use, every assigned branch is scaled
+    by the share of the blocks that a subnet had.
 
     Args:
         task: what is to be learnt; its model has an axis ``depth`` (a ``resnet`` cut along it).
-        least: blocks in a hand at least; 4 is the paper's traffic, 1 deals every block once.
-        assigned: patterns of the axes dealt. The paper's ablations deal other sections (``depth*``)
+        least: blocks in a subnet at least; 4 is the paper's traffic, 1 assigns every block once.
+        assigned: patterns of the assigned axes. The paper's ablations: other sections (``depth*``)
             and strided blocks (``strided*``) as well, which costs accuracy.
-        scale: of the branches in use; 0 for the share of the blocks in a hand, 1 for none.
-        fresh: deal anew each round; without, the hands of the first round stay (an ablation).
+        scale: of the branches in use; 0 for the share of the blocks in a subnet, 1 for none.
+        fresh: assign anew each round; without, the subnets of the first round stay (an ablation).
     """
     sizes = read_axis_lengths(task.model.params, task.model.axes)
     if not any(fnmatchcase(axis, pattern) for axis in sizes for pattern in assigned):
@@ -77,7 +77,7 @@ def resist(
 def scale_method(method: Method, task: Task, axes: Sequence[str], scale: float) -> Method:
     """Scale branches in use by one number, if it is not 0."""
     if not 0 <= scale <= 1:
-        raise ValueError(f"{scale=}; choose 0 (the share of a hand) to 1 (no scaling)")
+        raise ValueError(f"{scale=}; choose 0 (the share of a subnet) to 1 (no scaling)")
     if not scale:
         return method
     return replace(method, calibrate=task.make_calibration(dict.fromkeys(axes, scale)))

@@ -176,7 +176,7 @@ class Task:
         model: the network of a worker: FedAvg's model, DDOME's expert.
         local: how workers train.
         rounds: of the whole run, for schedules.
-        workers: in a round, for methods that deal a model out; 0 if not known.
+        workers: in a round, for methods that assign its units; 0 if not known.
         seed: of the run; it addresses first values.
         common: the frozen common expert, for methods with a gate.
         start: where methods with one model start; by default ``model.params``.

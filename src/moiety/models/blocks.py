@@ -1,6 +1,6 @@
 """Transformer blocks on any piece of themselves: pre-norm attention and a perceptron.
 
-Heads and hidden units of each layer lie on axes of their own, so that they can be dealt; the
+Heads and hidden units of each layer lie on axes of their own, so that they can be assigned; the
 width of the residual stream is never cut. Weights are stored as TwIST-like training needs them: a
 head's slice of every projection is one block.
 
@@ -175,7 +175,7 @@ def run_blocks(
 
 
 def scale_branches(params: Params, held: Mapping[str, float]) -> Params:
-    """Multiply the branches of dealt layers by the share a part held, before their biases.
+    """Multiply the branches of assigned layers by the share a part held, before their biases.
 
     A branch is a sum over heads or units, and in training it had only that share of the terms.
     """

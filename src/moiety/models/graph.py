@@ -80,7 +80,7 @@ class NormalisedConvolution:
 class NeighbourConvolution:
     """``h W[0] + mean over neighbours of h, W[1]`` with ``W`` [2, D, H]; 0 where there are none.
 
-    The halves of the usual matrix of 2 D rows are stacked, so that one hand of D cuts both.
+    The halves of the usual matrix of 2 D rows are stacked, so that one subnet of D cuts both.
     """
 
     kind: str = "sage"

@@ -69,7 +69,7 @@ class Llama:
 
     Args:
         params: by the library's names.
-        axes: groups and hidden units of the blocks that may be dealt.
+        axes: groups and hidden units of the blocks that may be assigned.
         shape: what the weights do not tell.
         recipe: the library's configuration, as plain data.
         shared_blocks: blocks that lie on no axis.
@@ -126,7 +126,7 @@ class Llama:
         return self.logits(params, batch, kept), {}
 
     def calibrate(self, params: Params, rows: Rows | None, held: Mapping[str, float], /) -> Params:
-        """Scale the branches of dealt blocks by the share that a part held in training."""
+        """Scale the branches of assigned blocks by the share that a part held in training."""
         del rows
         scaled = dict(params)
         for layer in range(sum(name.endswith("q_proj.weight") for name in params)):
@@ -254,7 +254,7 @@ def refuse_unlike_llama(made: Any) -> None:
     }
     wrong = [reason for reason, holds in reasons.items() if holds]
     if wrong:
-        raise ValueError(f"cannot deal this model: {'; '.join(wrong)}; change its configuration")
+        raise ValueError(f"cannot cut this model: {'; '.join(wrong)}; change its configuration")
 
 
 def llama_from_config(config: Any, rng: Generator, *, shared_blocks: Sequence[int] = ENDS) -> Llama:

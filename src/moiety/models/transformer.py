@@ -1,4 +1,4 @@
-"""A GPT-style decoder whose heads and hidden units can be dealt.
+"""A GPT-style decoder whose heads and hidden units can be assigned.
 
 Radford et al. 2019 (GPT-2): pre-norm, learned positions, the output tied to the embedding of
 tokens where asked. Letters: B rows, T positions, D width, V tokens.
@@ -43,7 +43,7 @@ class GPT:
     Args:
         params: ``tokens`` [V, D], ``places`` [T, D], ``layers.*``, ``norm.*``, and ``head``
             [V, D] where the output is not tied.
-        axes: heads and hidden units of the blocks that may be dealt.
+        axes: heads and hidden units of the blocks that may be assigned.
         lift: factor on cut branches in training alone: the worse alternative to scaling them for
             use (see ``calibrate``), kept for comparison.
     """
@@ -102,7 +102,7 @@ class GPT:
         return F.linear(x_BTD, params.get("head", params["tokens"])), {}
 
     def calibrate(self, params: Params, rows: Rows | None, held: Mapping[str, float], /) -> Params:
-        """Scale the branches of dealt blocks by the share that a part held in training."""
+        """Scale the branches of assigned blocks by the share that a part held in training."""
         del rows
         return scale_branches(params, held)
 

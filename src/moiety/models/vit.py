@@ -42,7 +42,7 @@ class ViT:
     Args:
         params: ``patch.*`` (a linear map of a patch), ``class`` [D], ``places`` [P + 1, D],
             ``layers.*``, ``norm.*``, ``head.*``.
-        axes: heads and hidden units of the blocks that may be dealt.
+        axes: heads and hidden units of the blocks that may be assigned.
         shape: of an image, (channels, height, width).
         lift: as in ``GPT``.
     """
@@ -98,7 +98,7 @@ class ViT:
         return F.linear(x_BD, params["head.w"], params["head.b"]), {}
 
     def calibrate(self, params: Params, rows: Rows | None, held: Mapping[str, float], /) -> Params:
-        """Scale the branches of dealt blocks by the share that a part held in training."""
+        """Scale the branches of assigned blocks by the share that a part held in training."""
         del rows
         return scale_branches(params, held)
 

@@ -50,7 +50,7 @@ def choose_method(
     if not parts:
         return Choice(
             whole.method,
-            f"no method here deals the model; {explain_whole_method(whole)}",
+            f"no method here assigns the model's axes; {explain_whole_method(whole)}",
             1.0,
             cost,
         )

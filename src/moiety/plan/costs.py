@@ -69,7 +69,7 @@ class Forecast:
             what its first step takes longer than the others.
         work_s: seconds of the slowest worker's job.
         serial_work_s: seconds of all workers' jobs, one after the other.
-        server_s: seconds of dealing, cutting and folding.
+        server_s: seconds of assigning, cutting and folding.
         link_s: seconds on the link.
         constant_bytes: what is frozen, which every worker downloads once.
     """
@@ -99,7 +99,7 @@ class Forecast:
 
 
 def list_baselines(plan: AbstractRun) -> Sequence[str]:
-    """Say what every plan compares; of a graph's features only the hidden ones are dealt."""
+    """Say what every plan compares; of a graph's features only the hidden ones are assigned."""
     return (plan.kind.subnets, "local_sgd", "data_parallel")
 
 
@@ -165,7 +165,7 @@ def profile_round(
     """Walk a round of a method whose parameters have shapes alone.
 
     Returns:
-        What each worker's job takes, and hints that stand for those of its probe.
+        What each worker's job takes, and answers that stand for those to its query.
 
     Raises:
         ValueError: for a method whose costs hang on numbers, with the reason.
@@ -264,7 +264,7 @@ def measure_seconds(
     found: Mapping[int, JobCost],
     answers: Mapping[int, Params],
 ) -> tuple[float, float, float]:
-    """Give seconds: of a local step, of a job besides, of dealing, cutting and folding a round."""
+    """Give seconds: of a local step, of a job besides, of a round's split, cuts and folds."""
     worker = max(found, key=lambda one: found[one].flops)
     if setting.flops:
         moved = sum(effort.down_bytes + effort.up_bytes for effort in found.values())

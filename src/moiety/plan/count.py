@@ -42,10 +42,10 @@ def count_matrix_weights(widths: Sequence[int]) -> int:
 def count_perceptron(widths: Sequence[int], *, out_bias: bool = False) -> int:
     """Count the numbers of a normed perceptron without biases: matrices, scales and shifts.
 
-    A piece of it is a perceptron of the hands' sizes, so this counts P and P_s alike.
+    A piece of it is a perceptron of the subnets' sizes, so this counts P and P_s alike.
 
     Args:
-        widths: inputs, hidden units (or those of a hand) of each layer, classes.
+        widths: inputs, hidden units (or those of a subnet) of each layer, classes.
         out_bias: whether the output has a bias.
 
     >>> count_perceptron((784, 512, 512, 10)), count_perceptron((784, 128, 128, 10))
@@ -55,12 +55,12 @@ def count_perceptron(widths: Sequence[int], *, out_bias: bool = False) -> int:
 
 
 def narrow_widths(widths: Sequence[int], num: int) -> tuple[int, ...]:
-    """Give the widths of the largest piece when every hidden layer is dealt to ``num`` workers."""
+    """Give the widths of the largest piece when ``num`` workers share every hidden layer."""
     return (widths[0], *(-(-width // num) for width in widths[1:-1]), widths[-1])
 
 
 def count_partly_shared(shared: float, dealt: float, share: float) -> float:
-    """Count the numbers of a piece: what is shared, and a share of what is dealt (ResIST, LoFT)."""
+    """Count the numbers of a piece: what is shared, a share of what is assigned (ResIST, LoFT)."""
     return shared + dealt * share
 
 
@@ -90,7 +90,7 @@ def count_graph_flops(widths: Sequence[int], nodes: int, links: int, halves: int
     A sparse product takes a multiply-add for each link and column, once forwards and once back.
 
     Args:
-        widths: inputs, hidden features (or those of a hand), classes.
+        widths: inputs, hidden features (or those of a subnet), classes.
         nodes: of the batch.
         links: between them, both ways, and self-loops where the layer has them.
         halves: matrices of a layer: 1 of a GCN, 2 of GraphSAGE, which applies links to one.
@@ -102,7 +102,7 @@ def count_graph_flops(widths: Sequence[int], nodes: int, links: int, halves: int
 
 
 def count_transformer_block(width: int) -> int:
-    """Count the dealt numbers of a transformer's block: heads, units, their biases, no norms."""
+    """Count the assigned numbers of a transformer's block: heads, units, their biases, no norms."""
     return 12 * width**2 + 7 * width
 
 

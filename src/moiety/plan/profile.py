@@ -31,7 +31,7 @@ class JobCost:
 
     Args:
         steps: local steps.
-        flops: of all steps, and of the probe's answer; matrix products and convolutions, a
+        flops: of all steps, and of the query's answer; matrix products and convolutions, a
             multiply-add as 2.
         step_flops: of the largest step.
         piece_bytes: of its piece.
@@ -55,7 +55,7 @@ class JobCost:
 
 @dataclass(frozen=True)
 class QueryCost:
-    """What answering the probe costs a worker, and the answer's shapes."""
+    """What answering the query costs a worker, and the answer's shapes."""
 
     flops: int
     down_bytes: int
@@ -81,7 +81,7 @@ def profile_job(solve: Descent, job: Job, rows: Rows, asked: QueryCost | None = 
         solve: what the worker would do.
         job: with a piece of shapes.
         rows: of the worker; numbers of measures are not looked at.
-        asked: what its probe took, to be added.
+        asked: what its query took, to be added.
 
     Raises:
         RuntimeError: where the model looks at numbers (``int(tensor)``, ``nonzero``).
@@ -113,7 +113,7 @@ def profile_job(solve: Descent, job: Job, rows: Rows, asked: QueryCost | None = 
 
 
 def add_query_cost(effort: JobCost, asked: QueryCost) -> JobCost:
-    """Add what the probe took; memory is that of the larger of the two."""
+    """Add what the query took; memory is that of the larger of the two."""
     return replace(
         effort,
         flops=effort.flops + asked.flops,

@@ -117,7 +117,7 @@ def time_idle_round(
     *,
     repeats: int = 3,
 ) -> float:
-    """Time a round in which nobody trains: dealing, cutting, folding, the outer step."""
+    """Time a round in which nobody trains: assigning, cutting, folding, the server's step."""
 
     def once() -> None:
         jobs = make_jobs(method, state, cohort, answers, 0)

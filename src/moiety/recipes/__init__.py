@@ -27,21 +27,19 @@ RECIPES: Mapping[str, RecipeEntry] = {
     "ddome-fashion": RecipeEntry(
         ddome.ddome_fashion(), "Fashion-MNIST, 100 workers, experts of 16 units"
     ),
-    "gist-cora": RecipeEntry(gist.gist_cora(), "Cora; features of a GCN dealt to 4 workers"),
+    "gist-cora": RecipeEntry(gist.gist_cora(), "Cora; features of a GCN assigned to 4 workers"),
     "gist-cs": RecipeEntry(
         gist.gist_coauthor_cs(), "Coauthor CS; GraphSAGE on clusters of authors"
     ),
-    "ist-digits": RecipeEntry(
-        ist.ist_digits(), "digits; hidden layers dealt out, local SGD beside"
-    ),
+    "ist-digits": RecipeEntry(ist.ist_digits(), "digits; hidden layers assigned, local SGD beside"),
     "ist-fashion": RecipeEntry(
-        ist.ist_fashion(), "Fashion-MNIST; wide hidden layers dealt to 4 workers"
+        ist.ist_fashion(), "Fashion-MNIST; wide hidden layers assigned to 4 workers"
     ),
     "dmoe-breast": RecipeEntry(
         mixtures.dmoe_breast_cancer(), "breast cancer; mixtures in one exchange"
     ),
     "ist-shakespeare": RecipeEntry(
-        texts.ist_shakespeare(), "a character transformer dealt by heads and hidden units"
+        texts.ist_shakespeare(), "a character transformer assigned by heads and hidden units"
     ),
     "asyncdrop-fashion": RecipeEntry(
         asynchronous.asyncdrop_fashion(),
@@ -50,8 +48,8 @@ RECIPES: Mapping[str, RecipeEntry] = {
     "fedbuff-fashion": RecipeEntry(
         asynchronous.fedbuff_fashion(), "the same workers, commits of four replies"
     ),
-    "resist-cifar": RecipeEntry(images.resist_cifar(), "CIFAR-10 at 16x16; residual blocks dealt"),
+    "resist-cifar": RecipeEntry(images.resist_cifar(), "CIFAR-10 at 16x16; residual blocks apart"),
     "loft-cifar": RecipeEntry(
-        images.loft_cifar(), "the same; filters dealt, then pruned and tuned"
+        images.loft_cifar(), "the same; filters assigned, then pruned and tuned"
     ),
 }

@@ -61,7 +61,7 @@ def ddome_modes_wide() -> Federation:
 
 
 def ddome_fashion() -> Federation:
-    """Fashion-MNIST dealt as in the paper's CIFAR-10 setting, experts of 16 hidden units."""
+    """Fashion-MNIST assigned as in the paper's CIFAR-10 setting, experts of 16 hidden units."""
     base = ddome_modes()
     return replace(
         base,

@@ -1,4 +1,4 @@
-"""Graph networks whose hidden features are dealt, beside local SGD on whole ones."""
+"""Graph networks whose hidden features are assigned, beside local SGD on whole ones."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from moiety.recipes.record import (
 
 
 def gist_cora() -> Federation:
-    """Deal a three-layer GCN on Cora to four workers: 5 rounds of 20 steps are 100 epochs each."""
+    """Give a three-layer GCN on Cora to four workers: 5 rounds of 20 steps are 100 epochs each."""
     return Federation(
         methods=("gist", "local_sgd"),
         data="cora",
@@ -46,7 +46,7 @@ def gist_cora() -> Federation:
 
 
 def gist_coauthor_cs() -> Federation:
-    """Deal GraphSAGE on Coauthor CS, cut into 30 clusters of which a step takes ten."""
+    """Assign GraphSAGE on Coauthor CS, cut into 30 clusters of which a step takes ten."""
     return replace(
         gist_cora(),
         data="coauthor-cs",

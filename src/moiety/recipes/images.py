@@ -1,4 +1,4 @@
-"""Residual networks on CIFAR-10 at 16x16, dealt by blocks and by filters.
+"""Residual networks on CIFAR-10 at 16x16, assigned by blocks and by filters.
 
 What was measured on them stands in docs/methods/resist.md and docs/methods/loft.md.
 """
@@ -19,7 +19,7 @@ TWELVE_BLOCKS = {"blocks": (1, 1, 13, 1), "channels": (8, 16, 32, 64)}
 
 
 def resist_cifar() -> Federation:
-    """Deal twelve residual blocks to four workers, 20 rounds of 20 steps on 10,000 images."""
+    """Assign twelve residual blocks to four workers, 20 rounds of 20 steps on 10,000 images."""
     return Federation(
         methods=("resist", "local_sgd"),
         data="cifar10-small",
@@ -42,7 +42,7 @@ def resist_cifar() -> Federation:
 
 
 def loft_cifar() -> Federation:
-    """Deal the filters of twelve blocks; prune half of them after 20 rounds, tune for 10."""
+    """Assign the filters of twelve blocks; prune half of them after 20 rounds, tune for 10."""
     base = resist_cifar()
     return replace(
         base,

@@ -7,7 +7,7 @@ from moiety.recipes.record import Federation, Participation, Population
 
 
 def ist_fashion() -> Federation:
-    """Deal two wide hidden layers to four workers with equal shares of Fashion-MNIST.
+    """Assign two wide hidden layers to four workers with equal shares of Fashion-MNIST.
 
     Twenty local steps a round, 600 in all; every method whose round is not one step makes as many
     on the same rows, and the official test part is the test of all.
@@ -34,7 +34,7 @@ def ist_fashion() -> Federation:
 
 
 def ist_digits() -> Federation:
-    """Deal a small network on the digits, in seconds."""
+    """Assign a small network on the digits, in seconds."""
     return Federation(
         methods=("ist", "local_sgd"),
         data="digits",
@@ -52,7 +52,7 @@ def ist_digits() -> Federation:
 
 
 def even_population(workers: int, first_rows: int = 0) -> Population:
-    """Deal all rows evenly, and test on one set for all."""
+    """Assign all rows evenly, and test on one set for all."""
     return Population(
         scheme="iid",
         workers=workers,

@@ -1,4 +1,4 @@
-"""Deal a data set to workers, seen and unseen, as a recipe asks."""
+"""Assign a data set to workers, seen and unseen, as a recipe asks."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Partition:
 
 
 def make_partition(data: Dataset, population: Population, seed: int) -> Partition:
-    """Deal rows.
+    """Assign rows.
 
     Raises:
-        ValueError: if the data cannot be dealt so; says which number to change.
+        ValueError: if the data cannot be assigned so; says which number to change.
     """
     if population.scheme not in SCHEMES:
         raise UnknownNameError(f"population scheme {population.scheme!r}; choose one of {SCHEMES}")
@@ -121,7 +121,7 @@ def set_rows_apart(data: Dataset, population: Population, seed: int) -> dict[str
 def partition_by_labels(
     y: Tensor, population: Population, seed: int, sets: Mapping[str, Tensor]
 ) -> Partition:
-    """Deal by label sets, as DDOME does: anchors first, then the others, then the unseen."""
+    """Assign by label sets, as DDOME does: anchors first, then the others, then the unseen."""
     classes = int(y.max()) + 1
     drawn = draw_label_sets(
         classes,
@@ -166,7 +166,7 @@ def number_workers(hands: Sequence[Tensor], first: int) -> dict[int, Tensor]:
 def partition_by_scheme(
     data: Dataset, population: Population, seed: int, sets: Mapping[str, Tensor]
 ) -> Partition:
-    """Deal by a partitioner; each worker tests on a part of its own rows."""
+    """Assign by a partitioner; each worker tests on a part of its own rows."""
     rows = sets["train"]
     hands = [rows[hand] for hand in apply_scheme(data, rows, population, seed)]
     trained = len(hands) - population.unseen
@@ -198,12 +198,12 @@ def partition_by_scheme(
 
 
 def check_row_count(size: int, population: Population) -> None:
-    """Refuse to deal fewer rows than the workers must have."""
+    """Refuse to assign fewer rows than the workers must have."""
     count = population.workers + population.unseen
     each = population.shards if population.scheme == "shards" else 1
     if population.scheme not in ("all", "natural") and size < count * each:
         raise ValueError(
-            f"{size} rows to deal in all, but {count} workers (population.workers="
+            f"{size} rows to assign in all, but {count} workers (population.workers="
             f"{population.workers}, unseen={population.unseen}) need {each} each at least; choose "
             "fewer workers (population.workers)"
         )

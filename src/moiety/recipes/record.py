@@ -51,13 +51,13 @@ class Population:
         anchors: workers that are anchors, one an expert; 0 for none. Of schemes other than
             ``labels`` they are the workers nearest to the centres of k-means over mean embeddings.
         rows: rows of a worker, drawn with replacement from those of its labels (``labels``); 0
-            deals every row once.
+            assigns every row once.
         alpha: concentration of the Dirichlet distribution.
         shards: shards of a worker.
         public: share of the rows set apart for the common expert.
         validation: share of the rows for choosing among runs and checkpoints.
         test: share of the rows for testing. An official test part is used by ``labels`` and by
-            ``shared_test``; other schemes deal all rows and test each worker on a share of its own.
+            ``shared_test``; other schemes give out all rows and test a worker on some of its own.
         shared_test: test on one set of rows for all, the official test part where there is one.
         first_rows: train on the first rows only, this many; 0 for all.
     """

@@ -1,4 +1,4 @@
-"""Transformers of characters, dealt by heads and hidden units."""
+"""Transformers of characters, assigned by heads and hidden units."""
 
 from moiety.core.checkpoints import CheckpointPolicy
 from moiety.methods.task import LocalTraining
@@ -7,7 +7,7 @@ from moiety.recipes.record import Federation, Participation, Population
 
 
 def ist_shakespeare() -> Federation:
-    """Deal a small decoder to four workers, each with its own stretch of tiny Shakespeare.
+    """Assign a small decoder to four workers, each with its own stretch of tiny Shakespeare.
 
     Twenty local steps a round, 600 in all, the moments of AdamW travelling with the pieces; the
     last tenth of the text is the test of all.

@@ -45,7 +45,7 @@ class Arrived:
     Args:
         jobs: whose replies are there, sorted by worker.
         down: worker -> bytes sent to it since the last commit.
-        up: worker -> bytes of its hints since then.
+        up: worker -> bytes of its answers since then.
     """
 
     jobs: tuple[Job, ...] = ()
@@ -190,7 +190,7 @@ def draw_idle_workers(
 def query_workers(
     rounds: AsynchronousRounds, state: State, arrived: Arrived, cohort: tuple[int, ...]
 ) -> tuple[Arrived, dict[int, Params]]:
-    """Ask the probe, if there is one; its answers take no virtual time."""
+    """Send the query, if there is one; its answers take no virtual time."""
     if rounds.method.query is None:
         return arrived, {}
     asked = list(query_jobs(rounds.method, state, cohort, rounds.seed))

@@ -32,7 +32,7 @@ def initialise_state(method: Method) -> State:
 
 
 def query_jobs(method: Method, state: State, cohort: Cohort, seed: int) -> Iterator[Job]:
-    """Cut the jobs of the probe; none where there is no probe or a worker's part is fixed."""
+    """Cut the jobs of the query; none where there is no query or a worker's part is fixed."""
     if method.query is not None:
         share = Share(method.query.part)
         piece = method.store(state.params, method.model.axes).take(share.part)
@@ -68,7 +68,7 @@ def make_jobs(
     seed: int,
     dispatch: Dispatch = FIRST_DISPATCH,
 ) -> Iterator[Job]:
-    """Split and cut, lazily, the jobs of one round; what the probe brought is not sent again."""
+    """Split and cut, lazily, the jobs of one round; what the query brought is not sent again."""
     rng = dispatch.stream(seed, state.round, "split")
     shares = method.split(
         state, Turn(state.round, tuple(cohort), answers, rng, dispatch.concurrency)

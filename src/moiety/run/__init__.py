@@ -1,1 +1,1 @@
-"""The run: loop, roster, checkpoints, ledger, command line."""
+"""The run: loop, cohort, checkpoints, ledger, command line."""

@@ -58,7 +58,7 @@ class LocalEM:
 
     def plan(self, size: int, job: Job, /) -> Plan:
         if size == 0:
-            raise ValueError("the worker has no rows; leave it out of the roster or give it data")
+            raise ValueError("the worker has no rows; leave it out of the cohort or give it data")
         rows = torch.arange(size).repeat(2, 1)
         seed = hash_address(job.seed, job.round, job.worker, "em")
         return Plan(

@@ -1,4 +1,4 @@
-"""What a probe does: look at all rows, answer in a few numbers.
+"""What a query does: look at all rows, answer in a few numbers.
 
 Letters: B rows, E experts.
 """
@@ -15,12 +15,12 @@ from moiety.ops.top import select_best
 
 @dataclass(frozen=True)
 class TopScores:
-    """Hint the k experts whose scores, summed over all rows, are highest. Labels are not read.
+    """Answer with the k experts of highest scores, summed over all rows. Labels are not read.
 
     Args:
         model: whose gate scores.
         k: how many.
-        full: hint all mean scores [E] instead, for a server that chooses under a capacity.
+        full: answer with all mean scores [E] instead, for a server that chooses under a capacity.
     """
 
     model: GatedExperts
@@ -35,7 +35,7 @@ class TopScores:
 
     def plan(self, size: int, job: Job, /) -> Plan:
         if size == 0:
-            raise ValueError("the worker has no rows; leave it out of the roster or give it data")
+            raise ValueError("the worker has no rows; leave it out of the cohort or give it data")
         return make_empty_plan()
 
     def start(self, job: Job, memory: Memory, /) -> Carry:

@@ -114,7 +114,7 @@ class LocalSGD:
 
     def plan(self, size: int, job: Job, /) -> Plan:
         if size == 0:
-            raise ValueError("the worker has no rows; leave it out of the roster or give it data")
+            raise ValueError("the worker has no rows; leave it out of the cohort or give it data")
         rng = stream(job.seed, job.round, job.worker, "plan")
         width = self.batch
         while self.uses_batch_statistics and size > 1 and size % width == 1:

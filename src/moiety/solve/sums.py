@@ -38,7 +38,7 @@ class PooledSums:
 
     def plan(self, size: int, job: Job, /) -> Plan:
         if size == 0:
-            raise ValueError("the worker has no rows; leave it out of the roster or give it data")
+            raise ValueError("the worker has no rows; leave it out of the cohort or give it data")
         return make_empty_plan()
 
     def start(self, job: Job, memory: Memory, /) -> Carry:

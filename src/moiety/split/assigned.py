@@ -1,7 +1,7 @@
-"""Every worker gets a hand of each axis, dealt afresh every round.
+"""Every worker gets a subnet of each axis, assigned afresh every round.
 
 Yuan et al., *Independent Subnet Training*, arXiv:1910.02120. All draws come from the stream of
-the round, so that every party can deal for itself and no index need be sent.
+the round, so that every party can assign for itself and no index need be sent.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from moiety.core.streams import SERVER, stream
 
 
 class Assignment(Protocol):
-    """Deals the indices of one axis to some workers."""
+    """Assigns the indices of one axis to some workers."""
 
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
-        """Give ``num`` hands of the indices below ``size``; each sorted, none empty."""
+        """Give ``num`` subnets of the indices below ``size``; each sorted, none empty."""
         ...
 
     def share(self, size: int, num: int, /) -> float:
-        """Give the expected share of the axis in a hand."""
+        """Give the expected share of the axis in a subnet."""
         ...
 
 
 def check_axis_size(size: int, num: int) -> None:
-    """Refuse to deal fewer indices than there are workers."""
+    """Refuse to assign fewer indices than there are workers."""
     if size < num:
         raise ValueError(
-            f"an axis of {size} cannot be dealt to {num} workers; widen the model, take fewer "
-            "workers a round, or deal with overlap (quota, bernoulli)"
+            f"an axis of {size} cannot be assigned to {num} workers; widen the model, take fewer "
+            "workers a round, or assign with overlap (quota, bernoulli)"
         )
 
 
 @dataclass(frozen=True)
 class RoundRobin:
-    """Permute, and give out one by one: hands are disjoint, their sizes differ by at most one."""
+    """Permute, and give out one by one: subnets are disjoint, their sizes differ by at most one."""
 
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
         check_axis_size(size, num)
@@ -73,7 +73,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Stratified:
-    """Permute within equal blocks, one a server, and deal each block to all workers.
+    """Permute within equal blocks, one a server, and assign each block to all workers.
 
     Args:
         servers: number of blocks; 0 for as many as there are workers.
@@ -99,11 +99,11 @@ class Stratified:
 
 @dataclass(frozen=True)
 class Quota:
-    """Deal round robin, then fill up every hand with random indices that it lacks.
+    """Assign round robin, then fill up every subnet with random indices that it lacks.
 
     Args:
-        keep: share of the axis in a hand; 0 for no more than a fair hand.
-        least: indices in a hand at least.
+        keep: share of the axis in a subnet; 0 for no more than a fair subnet.
+        least: indices in a subnet at least.
     """
 
     keep: float = 0.0
@@ -114,7 +114,7 @@ class Quota:
             raise ValueError(f"{self}: choose 0 <= keep <= 1 and least >= 1")
 
     def count(self, size: int, num: int) -> int:
-        """Give the indices of a hand."""
+        """Give the indices of a subnet."""
         return min(size, max(-(-size // num), round(self.keep * size), self.least))
 
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
@@ -155,7 +155,7 @@ class Bernoulli:
 
 @dataclass(frozen=True)
 class CategoricalAssignment:
-    """Give every index to one worker, drawn independently: hands differ in size."""
+    """Give every index to one worker, drawn independently: subnets differ in size."""
 
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
         owner = torch.randint(num, (size,), generator=rng)
@@ -167,20 +167,20 @@ class CategoricalAssignment:
 
 
 def read_subnets(held: Tensor, rng: Generator) -> list[Tensor]:
-    """Read hands off a mask [workers, size]; an empty hand gets one index at random."""
+    """Read subnets off a mask [workers, size]; an empty subnet gets one index at random."""
     spare = torch.randint(held.shape[1], (len(held), 1), generator=rng)
     return [row.nonzero()[:, 0] if row.any() else one for row, one in zip(held, spare, strict=True)]
 
 
 @dataclass(frozen=True)
 class Assigned:
-    """Deal axes to the workers of a round, each axis on its own; an axis not named is shared.
+    """Assign axes to the workers of a round, each axis on its own; an axis not named is shared.
 
     Args:
         sizes: axis -> length.
-        assignments: axis -> how it is dealt.
-        fixed: a seed, to deal once and for all instead of afresh (the ablation): worker w keeps
-            hand w modulo the number of hands.
+        assignments: axis -> how it is assigned.
+        fixed: a seed, to assign once and for all instead of afresh (the ablation): worker w keeps
+            subnet w modulo the number of subnets.
     """
 
     sizes: Mapping[str, int]
@@ -195,7 +195,7 @@ class Assigned:
     def shares(
         self, cohort: Sequence[int], rng: Generator, concurrency: int = 0
     ) -> Mapping[int, Share]:
-        """Deal to the workers of a roster, who may be fewer than there are places."""
+        """Assign to the workers of a cohort, who may be fewer than there are places."""
         num = max(concurrency, len(cohort))
         subnets = {
             axis: assignment(self.sizes[axis], num, rng)

@@ -20,9 +20,9 @@ ANCHOR = "anchor"
 
 @dataclass(frozen=True)
 class Gated:
-    """Give each worker k indices of an axis, by what it hinted.
+    """Give each worker k indices of an axis, by what it answered.
 
-    A hint holds the chosen ``ids`` [k], or all ``score`` [E] where the server is to choose under
+    An answer holds the chosen ``ids`` [k], or all ``score`` [E] where the server is to choose under
     a capacity. Workers with an anchor get their one index and are not asked.
 
     Args:
@@ -30,7 +30,7 @@ class Gated:
         k: indices per worker.
         anchors: worker -> its index.
         capacity: the most workers of a round that may hold an index, or None.
-        random: choose k at random for workers that hinted nothing.
+        random: choose k at random for workers that answered nothing.
         size: length of the axis; needed to choose at random.
     """
 
