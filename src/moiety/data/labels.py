@@ -54,7 +54,7 @@ def draw_sets(
 
 
 def draw_label_blocks(num_classes: int, count: int, rng: Generator) -> tuple[Labels, ...]:
-    """Deal all labels into ``count`` disjoint blocks whose sizes differ by at most one."""
+    """Put all labels into ``count`` disjoint blocks whose sizes differ by at most one."""
     if not count:
         return ()
     if count > num_classes:

@@ -34,7 +34,7 @@ def sort_rows(hands: Sequence[Tensor]) -> list[Tensor]:
 def partition_iid(
     size: int, workers: int, rng: Generator, *, allow_empty: bool = False
 ) -> list[Tensor]:
-    """Deal rows at random; sizes differ by at most one.
+    """Give out rows at random; sizes differ by at most one.
 
     Raises:
         ValueError: if there are more workers than rows, unless ``allow_empty``.
