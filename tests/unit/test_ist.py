@@ -168,7 +168,7 @@ def test_small_gradients_survive_the_server_of_data_parallelism():
     grad = 1e-7 * torch.randn(3, 6, generator=rng(1))
     state = initialise_state(method)
     (job,) = make_jobs(method, state, [0], {}, SEED)
-    (rule,) = (rule for _, rule in method.solve.rules)
+    (rule,) = (rule for _, rule in method.solve.rules)  # type: ignore[attr-defined]
     moved = {**job.piece, "layer1.w": job.piece["layer1.w"] - rule.lr * grad}
     after, memory = method.server(state.params, moved, moved, {})
     found = memory["mean"]["layer1.w"] / 0.1  # the first mean is a tenth of the gradient
@@ -382,7 +382,7 @@ def test_what_goes_wrong_without_norms_and_without_calibration():
     some, fewer = rows.take(torch.arange(40)), rows.take(torch.arange(20))
     score = built.method.model.logits
     torch.testing.assert_close(score(fixed, some, {})[:20], score(fixed, fewer, {}))
-    loose = ist(Task(built.method.model, DIGITS.local, workers=8), calibrate=False).calibrate(
+    loose = ist(Task(built.method.model, DIGITS.local, workers=8), calibrate=False).calibrate(  # type: ignore[arg-type]
         state.params, built.sample
     )
     apart = score(loose, some, {})[:20] - score(loose, fewer, {})

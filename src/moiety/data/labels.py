@@ -144,7 +144,7 @@ def assign_rows(
     rows_per_worker: int | None = None,
     replace: bool = False,
 ) -> list[Tensor]:
-    """Deal rows to workers with given labels, each label evenly among those who hold it.
+    """Give rows to workers with given labels, each label evenly among those who hold it.
 
     Args:
         labels: class of each row, int64 [N].

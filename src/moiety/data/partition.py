@@ -110,7 +110,7 @@ def partition_dirichlet(
 ) -> list[Tensor]:
     """Share every class out by proportions drawn from Dirichlet(alpha, ..., alpha).
 
-    All rows are dealt. After ``tries`` draws single rows move to workers with too few.
+    All rows are given out. After ``tries`` draws single rows move to workers with too few.
 
     Args:
         labels: class of each row, int64 [N].

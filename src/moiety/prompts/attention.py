@@ -1,6 +1,6 @@
 """Attention that sees prompts in front of the text: a wrapper of the implementation in use.
 
-A layer hands ``mops_prompts`` down to it as a keyword, so nothing is kept between calls; where
+A layer passes ``mops_prompts`` down to it as a keyword, so nothing is kept between calls; where
 there are none, the call goes to the implementation in use as it came.
 
 Letters: B rows, T queries, S text keys, P prompts, H heads, G key-value heads, K width of a head.
