@@ -206,7 +206,7 @@ def make_sets_distinct(sets: Sequence[Labels], num_classes: int, rng: Generator)
 
 
 def check_classes(totals: Sequence[int], workers: int, size: int, caps: Sequence[int]) -> None:
-    """Refuse what no deal of classes can give."""
+    """Refuse what no partition by classes can give."""
     check_partition_size(sum(totals), workers, 0, "")
     if not 1 <= size <= len(totals):
         raise ValueError(
@@ -260,9 +260,9 @@ def partition_classes(
 def partition_shards(
     labels: Tensor, workers: int, rng: Generator, *, per_worker: int = 2, allow_empty: bool = False
 ) -> list[Tensor]:
-    """Sort rows by class, cut them into equal shards, and deal ``per_worker`` shards to each.
+    """Sort rows by class, cut them into equal shards, and give ``per_worker`` shards to each.
 
-    All rows are dealt; shards differ in size by at most one row.
+    All rows are given out; shards differ in size by at most one row.
 
     Raises:
         ValueError: if there are fewer rows than shards, unless ``allow_empty``.
