@@ -13,9 +13,8 @@ from moiety.estimators import (
     MixtureOfExpertsRegressor,
 )
 from moiety.estimators.machines import ShardEngine
-from moiety.estimators.method import Refining, play_refining
 from moiety.estimators.opening import open_shard
-from moiety.merge.transport import SentFits
+from moiety.estimators.refining import Refining, play_refining
 from moiety.mixtures.inputs import Support
 from moiety.mixtures.model import Mixture, add_constant, sort_experts
 from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture, shards
@@ -268,8 +267,7 @@ def test_a_saturated_gate_does_not_run_away(rows):
     x = rows[0]
     mild = sort_experts(gaussian_mixture(11))
     steep = Mixture(60 * mild.gate, mild.experts)
-    sent = SentFits((), Support(x, np.ones(len(x))), 1.0, np.zeros(0))
-    engine = ShardEngine([open_shard(rows, 0, "y")])
-    found, _ = play_refining(steep, sent, engine, Refining([0], 1))
+    support, how = Support(x, np.ones(len(x))), Refining(np.array([True]), 1)
+    found = play_refining(steep, 1.0, support, ShardEngine([open_shard(rows, 0, "y")]), how).mixture
     change = np.abs(add_constant(x) @ (found.gate - steep.gate))
     assert np.sqrt((change**2).mean(0)).max() <= 3.0 + 1e-9

@@ -1,5 +1,6 @@
 """Scikit-learn estimators."""
 
+from moiety.estimators.covariates import draw_covariates
 from moiety.estimators.many import (
     DistributedMixtureOfExpertsClassifier,
     DistributedMixtureOfExpertsRegressor,
@@ -13,5 +14,6 @@ __all__ = [
     "MixtureOfExpertsClassifier",
     "MixtureOfExpertsRegressor",
     "Selection",
+    "draw_covariates",
     "select_experts",
 ]

@@ -27,11 +27,10 @@ from moiety.estimators.standard_errors import (
 )
 from moiety.mixtures.em import cut_block
 from moiety.mixtures.information import observed_information
-from moiety.mixtures.inputs import Support
 from moiety.mixtures.learn import standardise_rows
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture, add_constant, count_mixture_parameters, log_density
-from moiety.mixtures.pooled import make_common_scale, measure_centre
+from moiety.mixtures.pooled import make_scale_at
 from moiety.mixtures.worker import compute_weight_factor
 
 
@@ -111,13 +110,11 @@ def assess_shards(
     opened: Sequence[Shard | LazyShard],
     classes: Any,
     mixture: Mixture,
-    support: Support,
+    centre: tuple[Array, Array],
     n_jobs: int | None,
 ) -> Assessment:
-    """Ask all machines, and add."""
-    there = standardise_with_inverse(
-        mixture, measure_centre(support)[0], make_common_scale(mixture, support)
-    )
+    """Ask all machines, and add; ``centre`` is of covariates, means and spreads."""
+    there = standardise_with_inverse(mixture, centre[0], make_scale_at(mixture, *centre))
     ask = partial(assess_shard, classes=classes, mixture=mixture, there=there)
     parts: list[ShardAssessment] = run_shard_jobs(n_jobs, (delayed(ask)(shard) for shard in opened))
     weight = sum(part.weight for part in parts)

@@ -5,6 +5,7 @@ Letters: N rows, d covariates, D = d + 1 columns, K experts.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from moiety.estimators.criteria import Criteria
-from moiety.estimators.options import check_amount, check_whole_number
+from moiety.estimators.options import check_amount, check_spread, check_whole_number
+from moiety.estimators.saved import read_estimator, write_estimator
 from moiety.mixtures.em import Prior
 from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.fit import STARTS, RowArrays, Search
@@ -48,6 +50,7 @@ class MixtureEstimator(Criteria, BaseEstimator):
     tol: float
     ridge: float
     variance_floor: float
+    slope_limit: float
     algorithm: str = "em"
     init: Any
     random_state: Any
@@ -77,6 +80,7 @@ class MixtureEstimator(Criteria, BaseEstimator):
             check_whole_number(self, name, 1)
         for name in ("tol", "ridge", "variance_floor"):
             check_amount(self, name)
+        check_spread(self, "slope_limit")
 
     def _search(self) -> Search:
         self._check_search()
@@ -88,8 +92,11 @@ class MixtureEstimator(Criteria, BaseEstimator):
             start=start,
             tol=self.tol,
             max_iter=int(self.max_iter),
-            prior=Prior(self.ridge, self.variance_floor),
+            prior=self._prior(),
         )
+
+    def _prior(self) -> Prior:
+        return Prior(self.ridge, self.variance_floor, float(self.slope_limit))
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> RowArrays:
         X, y = validate_data(
@@ -127,6 +134,16 @@ class MixtureEstimator(Criteria, BaseEstimator):
         if isinstance(mixture.experts, GaussianExperts):
             self.variances_ = mixture.experts.variances
         return self
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator into a folder, as safetensors and JSON; no row goes along."""
+        check_is_fitted(self)
+        write_estimator(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Any:
+        """Read an estimator that ``save`` wrote; no code is run, and nothing is unpickled."""
+        return read_estimator(path, [cls])
 
     def _design(self, X: Any) -> Array:
         check_is_fitted(self)

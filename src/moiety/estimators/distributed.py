@@ -5,89 +5,103 @@ Letters: M machines, K experts.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.assess import Assessment, assess_shards
-from moiety.estimators.base import ALGORITHMS, MixtureEstimator, make_numpy_generator
+from moiety.estimators.base import ALGORITHMS, make_numpy_generator
+from moiety.estimators.diagnose import warn_incompatible, warn_refined, warn_shards
 from moiety.estimators.exchange import NO_TRAFFIC, ExchangeTraffic, Spent, make_exchange_ledger
 from moiety.estimators.machines import OpenedShards, ShardEngine
-from moiety.estimators.merging import (
-    agree_on_names,
-    check_merge_support,
-    choose_fit_weights,
-    collect_local_fits,
-    collect_mixtures,
+from moiety.estimators.method import make_fit_method, measure_server, play_fit
+from moiety.estimators.opening import LazyShard, ShardColumns, gather_shards, open_shard
+from moiety.estimators.options import (
+    check_amount,
+    check_reduction,
+    check_support_choice,
+    check_whole_number,
 )
-from moiety.estimators.method import Refining, make_fit_method, play_fit, play_refining
-from moiety.estimators.opening import LazyShard, ShardColumns, open_shard
-from moiety.estimators.options import check_reduction, check_whole_number
+from moiety.estimators.reducing import ReducingEstimator
+from moiety.estimators.refining import Refining, play_refining
 from moiety.estimators.shards import Shard, agree_on_columns
-from moiety.merge.transport import read_fits, read_reduction
-from moiety.mixtures.em import Prior
+from moiety.merge.transport import SentFits, read_fits, read_reduction
 from moiety.mixtures.fit import STARTS
 from moiety.mixtures.inputs import LocalFit, Support
-from moiety.mixtures.logit import Array, log_sum_exp
-from moiety.mixtures.model import Mixture, count_mixture_parameters, log_density
-from moiety.mixtures.reduce import ReductionConfig, ReductionResult, reduce_fits
-from moiety.mixtures.screen import are_incompatible
+from moiety.mixtures.model import count_mixture_parameters
 from moiety.mixtures.worker import FitTask
 from moiety.models.mixture import FREE
 from moiety.server.mixtures import JUDGEMENT
 from moiety.solve.em import FIT
 
 
-class DistributedEstimator(MixtureEstimator):
+class DistributedEstimator(ReducingEstimator):
     """Local fits side by side, one exchange, a reduction, and as many refining rounds as asked."""
 
-    cost: str
-    gate: str
-    refine_rounds: int
-    reduction: str
-    screen: bool
+    refine_rounds: Any
+    refine_tol: float
     n_support: int | None
+    support: Any
     target: Any
 
-    def fit(self, shards: Iterable[Any], y: Any = None) -> Any:
-        """Fit the shards.
+    def fit(self, X: Any, y: Any = None, *, shards: Any = None, sample_weight: Any = None) -> Any:
+        """Fit the shards: the rows of each machine by themselves.
 
         Args:
-            shards: one shard per machine: ``(X, y)`` or ``(X, y, weights)``, the path of a Parquet,
-                CSV or npy file, a frame, or a partition with ``compute()`` or ``to_pandas()``. Rows
+            X: one shard per machine: ``(X, y)`` or ``(X, y, weights)``, the path of a Parquet, CSV
+                or npy file, a frame, or a partition with ``compute()`` or ``to_pandas()``. Rows
                 with names hold the response in the column ``target``; an npy file in its last
-                column.
-            y: not used; each shard has its own responses.
+                column. With ``shards``: the covariates of all rows, [N, d].
+            y: with ``shards``, the responses of all rows, [N].
+            shards: which machine has each row, [N] labels, for rows that are here but are to be
+                fitted apart, as ``cross_val_score(..., params={"shards": labels})`` does.
+            sample_weight: with ``shards``, weights, [N].
         """
-        del y
         self._check_options()
-        opened = self._open(shards)
+        X = gather_shards(X, y, shards, sample_weight)
+        opened = self._open(X)
         self._note_columns([shard.columns for shard in opened])
         agreement = self._agree(opened)
         streams = make_numpy_generator(self.random_state).spawn(len(opened) + 1)
         engine = ShardEngine(opened, getattr(self, "classes_", None), self.n_jobs)
         task, labelled = self._task(len(opened)), self.gate == "posterior"
-        method = make_fit_method(task, self._recipe(), streams, labelled=labelled)
+        given = self._given_support(engine)
+        method = make_fit_method(task, self._recipe(), streams, given, labelled=labelled)
         state, reduced = play_fit(method, engine)
         self._note_columns([work.columns for work in engine.exchanges[0].works])
-        sent = read_fits(engine.exchanges[0].replies, FREE)
+        sent = read_fits(engine.exchanges[0].replies, FREE, given)
         self._report(sent.fits, engine)
         done = read_reduction(FREE.read(state.params), state.server[JUDGEMENT])
         self._publish(done, sent.fits, sent.support)
         self.local_log_likelihoods_ = sent.log_likelihoods
-        refined = Spent()
-        if self.refine_rounds:
-            prior, kept = Prior(self.ridge, self.variance_floor), np.flatnonzero(self.kept_)
-            how = Refining(kept.tolist(), self.refine_rounds, prior)
-            moved, refined = play_refining(self.mixture_, sent, engine, how)
-            self._show(moved)
+        refined = self._refine(sent, engine) if self._needs_refining() else Spent()
         result = 8 * count_mixture_parameters(self.mixture_) * len(opened)
         self.ledger_ = make_exchange_ledger(agreement, engine.exchanges, result, reduced, refined)
         return self
+
+    def _needs_refining(self) -> bool:
+        """Tell whether rounds were asked for, or the fits are incompatible; else say so."""
+        self.n_refine_rounds_ = 0
+        if self.refine_rounds == "auto":
+            return self.incompatible_
+        if self.incompatible_ and not self.refine_rounds:
+            warn_incompatible(self.misfits_[self.kept_], "choose refine_rounds='auto'")
+        return bool(self.refine_rounds)
+
+    def _refine(self, sent: SentFits, engine: ShardEngine) -> Spent:
+        """Make pooled EM steps, and say where they did not do."""
+        rounds = None if self.refine_rounds == "auto" else int(self.refine_rounds)
+        how = Refining(self.kept_, rounds, self.refine_tol, self._prior())
+        play = partial(play_refining, self.mixture_, sent.factor, self.support_, engine, how)
+        refined, spent = measure_server(engine, play)
+        self.kept_, self.n_refine_rounds_ = refined.kept, refined.rounds
+        if rounds is None:
+            warn_refined(refined, sent, self.refine_tol)
+        self._show(refined.mixture)
+        return spent
 
     def assess(self, shards: Iterable[Any]) -> Assessment:
         """Judge the reduced mixture on shards, in one exchange and with no row sent.
@@ -102,7 +116,8 @@ class DistributedEstimator(MixtureEstimator):
         check_is_fitted(self)
         opened = self._open(shards)
         classes = getattr(self, "classes_", None)
-        return assess_shards(opened, classes, self.mixture_, self.support_, self.n_jobs)
+        centre = self.covariate_mean_, self.covariate_sd_
+        return assess_shards(opened, classes, self.mixture_, centre, self.n_jobs)
 
     def _open(self, shards: Iterable[Any]) -> list[Shard | LazyShard]:
         opened = [open_shard(shard, at, self.target) for at, shard in enumerate(shards)]
@@ -110,54 +125,16 @@ class DistributedEstimator(MixtureEstimator):
             raise ValueError("no shards; give one per machine")
         return opened
 
-    def merge(self, estimators: Sequence[Any], weights: Any = None, *, support: Any) -> Any:
-        """Reduce estimators that were fitted elsewhere.
-
-        Args:
-            estimators: fitted estimators or mixtures; their numbers of experts may differ.
-            weights: the rows that each was fitted to; where not given, those that the fits know, or
-                equal ones.
-            support: covariates on which experts are compared, [S, d]; public or simulated ones do.
-        """
-        check_reduction(self.cost, self.gate, self.reduction, classifies=self._classifies())
-        mixtures = collect_mixtures(estimators, classifies=self._classifies())
-        share, names = choose_fit_weights(estimators, weights), agree_on_names(estimators, support)
-        x = check_merge_support(mixtures, support)
-        self._adopt(estimators, mixtures)
-        self.n_features_in_ = x.shape[1]
-        vars(self).pop("feature_names_in_", None)
-        if names is not None:
-            self.feature_names_in_ = np.array(names, dtype=object)
-        locals_ = collect_local_fits(estimators, mixtures, share, informed=weights is None)
-        return self._finish(
-            locals_, Support(x, np.ones(len(x))), make_numpy_generator(self.random_state)
-        )
-
-    def reduce_again(self, **choices: Any) -> Any:
-        """Reduce the same local fits in another way, with nothing sent again.
-
-        Args:
-            choices: parameters to change: ``cost``, ``gate``, ``reduction``, ``screen`` or
-                ``n_experts``. No refining rounds are made.
-
-        Returns:
-            Another estimator; this one stays as it is.
-        """
-        check_is_fitted(self)
-        copy: Any = clone(self)
-        other = copy.set_params(**choices)
-        for name in ("classes_", "n_features_in_", "feature_names_in_"):
-            if name in vars(self):
-                setattr(other, name, getattr(self, name))
-        return other._finish(self.locals_, self.support_, make_numpy_generator(self.random_state))  # noqa: SLF001
-
     def _check_options(self) -> None:
         """Refuse what cannot be meant, before anything is read."""
         self._check_search()
-        check_whole_number(self, "refine_rounds", 0)
+        if self.refine_rounds != "auto":
+            check_whole_number(self, "refine_rounds", 0)
+        check_amount(self, "refine_tol")
         check_reduction(self.cost, self.gate, self.reduction, classifies=self._classifies())
         if self.n_support is not None:
             check_whole_number(self, "n_support", 1)
+        check_support_choice(self.support, self.gate)
         start = self._known_start()
         if start is None and not isinstance(self.init, str):
             raise ValueError(
@@ -169,9 +146,6 @@ class DistributedEstimator(MixtureEstimator):
                 f"init has {start.num_experts} experts, but n_experts={self.n_experts}; "
                 "give as many"
             )
-
-    def _adopt(self, estimators: Sequence[Any], mixtures: Sequence[Mixture]) -> None:
-        """Take over what fitted estimators agree on."""
 
     def _agree(self, opened: OpenedShards) -> ExchangeTraffic:
         """Settle what all machines must know before they fit."""
@@ -189,73 +163,27 @@ class DistributedEstimator(MixtureEstimator):
 
     def _task(self, machines: int) -> FitTask:
         start, solve = self._known_start(), ALGORITHMS[self.algorithm]
-        return FitTask(self._search(), self.n_support, machines, start, solve)
+        sends = self.support if isinstance(self.support, str) else "nothing"
+        return FitTask(self._search(), self.n_support, machines, start, solve, sends=sends)
 
-    def _recipe(self) -> ReductionConfig:
-        return ReductionConfig(
-            self.n_experts, self.cost, self.gate, screen=self.screen, reduction=self.reduction
-        )
+    def _given_support(self, engine: ShardEngine) -> Support | None:
+        """Give the support that the user gave, once the columns are known."""
+        if isinstance(self.support, str):
+            return None
+        x = np.asarray(self.support, dtype=np.float64)
+        columns = agree_on_columns([shard.columns for shard in engine.opened])
+        width = columns if isinstance(columns, int) else len(columns or x.T)
+        if x.ndim != 2 or x.shape[1] != width or not np.isfinite(x).all():
+            raise ValueError(
+                f"support has the shape {x.shape} for {width} covariates; give finite rows [S, d], "
+                "'rows' or 'normal'"
+            )
+        return Support(x, np.ones(len(x)))
 
     def _report(self, fits: Sequence[LocalFit], engine: ShardEngine) -> None:
         """Note how the fits went, and say what went wrong where."""
         known = [engine.memory[at][FIT] for at in range(len(fits))]
         self.n_iter_ = max(reply.record.steps for reply in engine.exchanges[0].replies)
         self.converged_ = all(bool(one["converged"]) for one in known)
-        for at, fit in enumerate(fits):
-            if fit.mixture.num_experts < self.n_experts:
-                warnings.warn(
-                    f"shard {at} has {fit.rows:g} rows, too few for n_experts="
-                    f"{self.n_experts}; it fitted {fit.mixture.num_experts}",
-                    UserWarning,
-                    stacklevel=3,
-                )
-        constant = np.array([one["constant"].numpy() for one in known])
-        for column in np.flatnonzero(constant.any(0) & ~constant.all(0)):
-            where = np.flatnonzero(constant[:, column]).tolist()
-            warnings.warn(
-                f"covariate {column} is constant on shards {where}: they know nothing of it, and "
-                "their experts take its coefficient as 0; pool them with others",
-                UserWarning,
-                stacklevel=3,
-            )
-
-    def _finish(self, locals_: list[LocalFit], support: Support, rng: np.random.Generator) -> Any:
-        """Reduce fits that are here already."""
-        return self._publish(reduce_fits(locals_, support, self._recipe(), rng), locals_, support)
-
-    def _publish(self, done: ReductionResult, fits: Sequence[LocalFit], support: Support) -> Any:
-        """Set what a fitted estimator shows."""
-        self._warn(done, fits)
-        self.locals_, self.support_, self.kept_ = list(fits), support, done.kept
-        self.objective_, self.divergences_ = np.array(done.trace), done.divergence
-        self.misfits_, self.strain_ = done.misfit, done.strain
-        return self._show(done.mixture)
-
-    def _warn(self, done: ReductionResult, fits: Sequence[LocalFit]) -> None:
-        """Say which fits were left out, and whether the others agree."""
-        dropped = np.flatnonzero(~done.kept).tolist()
-        if dropped:
-            warnings.warn(
-                f"the fits of machines {dropped} stand far from the others and were left out; "
-                "refit them from the result, or pass screen=False",
-                UserWarning,
-                stacklevel=4,
-            )
-        rows = np.array([fit.rows for fit in fits])[done.kept]
-        if are_incompatible(
-            done.misfit[done.kept], rows, count_mixture_parameters(done.mixture), done.strain
-        ):
-            warnings.warn(
-                f"the local fits are incompatible: the result stands {done.strain:.2f} times as "
-                "far from them as the middle one of them does; give all machines one start by "
-                "init=, add refine_rounds, or choose reduction='middle'",
-                UserWarning,
-                stacklevel=4,
-            )
-
-    def unreduced_log_density(self, X: Any, y: Any) -> Array:
-        """Give the log density of the average of all local fits, which has M * K experts, [N]."""
-        x_ND, y, _ = self._seen(X, y)
-        rows = np.array([local.rows for local in self.locals_])
-        parts = [log_density(local.mixture, x_ND, y) for local in self.locals_]
-        return log_sum_exp(np.stack(parts, 1) + np.log(rows / rows.sum()))
+        self.floored_ = np.array([bool(one["floored"].any()) for one in known])
+        warn_shards(fits, known, self.n_experts)

@@ -14,7 +14,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from moiety.estimators.distributed import DistributedEstimator
 from moiety.estimators.exchange import NO_TRAFFIC, ExchangeTraffic, agree_on_classes
 from moiety.estimators.machines import OpenedShards
-from moiety.estimators.single import CategoricalResponse, GaussianResponse
+from moiety.estimators.single import (
+    CategoricalResponse,
+    GaussianResponse,
+    MixtureOfExpertsClassifier,
+    MixtureOfExpertsRegressor,
+)
 from moiety.mixtures.model import Mixture
 
 
@@ -27,16 +32,26 @@ class DistributedMixtureOfExpertsRegressor(GaussianResponse, DistributedEstimato
             the local means from the variance as the published code does.
         gate: ``"information"``, ``"average"``, ``"projection"``, or ``"posterior"``, which asks the
             machines for responses as well.
-        refine_rounds: pooled EM steps after the reduction, each one more exchange.
+        refine_rounds: pooled EM steps after the reduction, each one more exchange. ``"auto"`` makes
+            none where the local fits differ no more than their rows explain, and else as many as
+            gain, at most 50.
+        refine_tol: the gain in a row's mean log-likelihood at which automatic rounds end.
         reduction: ``"transport"``, or the baselines ``"middle"`` and ``"average"``.
         screen: leave out local fits that stand far from the others.
         n_support: support rows in all; by default 50 per column, at least 2,000.
+        support: ``"rows"`` of the machines, ``"normal"`` for draws from normals with the moments of
+            their covariates, or covariates [S, d] that are no secret.
+        keep_support: keep the support when the fit is saved or pickled.
         target: the response's column where rows have names.
         n_init: the number of starts that compete on each machine.
         max_iter: the most EM steps on a machine.
         tol: EM stops when a row's mean log-likelihood gains at most this per step.
         ridge: penalty per row on the gate's slopes.
-        variance_floor: the least variance of an expert, as a part of the variance of y.
+        variance_floor: the least variance of an expert, as a part of the variance of y, measured
+            between the quartiles where that is less.
+        slope_limit: beyond it experts' slopes, in standard deviations of y per one of a covariate,
+            are drawn back as by a normal prior of spread 1; it holds what collinear columns or a
+            few rows leave open. ``float("inf")`` for none.
         algorithm: ``"em"``, or ``"published"``, the published code's EM: no weights, no ridge, a
             stop at a relative gain of 1e-6, all rows in memory; for comparison.
         init: ``"mixed"``, ``"kmeans"``, ``"random"``, or a fitted mixture from which all start.
@@ -50,7 +65,11 @@ class DistributedMixtureOfExpertsRegressor(GaussianResponse, DistributedEstimato
         misfits_: 2 * rows * squared Hellinger distance of each fit from the result, [M]: near half
             the number of parameters where machines have alike rows.
         strain_: above 1 the result stands farther from the fits than the middle one of them.
+        incompatible_: whether the fits differ by more than their rows explain.
+        n_refine_rounds_: refining rounds made.
     """
+
+    alone = MixtureOfExpertsRegressor
 
     def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
         self,
@@ -58,16 +77,20 @@ class DistributedMixtureOfExpertsRegressor(GaussianResponse, DistributedEstimato
         *,
         cost: str = "kl",
         gate: str = "information",
-        refine_rounds: int = 0,
+        refine_rounds: Any = "auto",
+        refine_tol: float = 1e-3,
         reduction: str = "transport",
         screen: bool = True,
         n_support: int | None = None,
+        support: Any = "rows",
+        keep_support: bool = False,
         target: Any = "y",
         n_init: int = 6,
         max_iter: int = 500,
         tol: float = 1e-8,
         ridge: float = 1e-7,
         variance_floor: float = 1e-6,
+        slope_limit: float = 10.0,
         algorithm: str = "em",
         init: Any = "mixed",
         random_state: Any = None,
@@ -77,15 +100,19 @@ class DistributedMixtureOfExpertsRegressor(GaussianResponse, DistributedEstimato
         self.cost = cost
         self.gate = gate
         self.refine_rounds = refine_rounds
+        self.refine_tol = refine_tol
         self.reduction = reduction
         self.screen = screen
         self.n_support = n_support
+        self.support = support
+        self.keep_support = keep_support
         self.target = target
         self.n_init = n_init
         self.max_iter = max_iter
         self.tol = tol
         self.ridge = ridge
         self.variance_floor = variance_floor
+        self.slope_limit = slope_limit
         self.algorithm = algorithm
         self.init = init
         self.random_state = random_state
@@ -104,10 +131,16 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
         cost: ``"kl"``.
         gate: ``"information"``, ``"average"``, ``"projection"``, or ``"posterior"``, which asks the
             machines for responses as well.
-        refine_rounds: pooled EM steps after the reduction, each one more exchange.
+        refine_rounds: pooled EM steps after the reduction, each one more exchange. ``"auto"`` makes
+            none where the local fits differ no more than their rows explain, and else as many as
+            gain, at most 50.
+        refine_tol: the gain in a row's mean log-likelihood at which automatic rounds end.
         reduction: ``"transport"``, or the baselines ``"middle"`` and ``"average"``.
         screen: leave out local fits that stand far from the others.
         n_support: support rows in all; by default 50 per column, at least 2,000.
+        support: ``"rows"`` of the machines, ``"normal"`` for draws from normals with the moments of
+            their covariates, or covariates [S, d] that are no secret.
+        keep_support: keep the support when the fit is saved or pickled.
         target: the response's column where rows have names.
         n_init: the number of starts that compete on each machine.
         max_iter: the most EM steps on a machine.
@@ -125,9 +158,13 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
         misfits_: 2 * rows * squared Hellinger distance of each fit from the result, [M]: near half
             the number of parameters where machines have alike rows.
         strain_: above 1 the result stands farther from the fits than the middle one of them.
+        incompatible_: whether the fits differ by more than their rows explain.
+        n_refine_rounds_: refining rounds made.
     """
 
+    alone = MixtureOfExpertsClassifier
     variance_floor = 1e-6  # no variance here; the search asks for one
+    slope_limit = float("inf")  # the ridge holds the weights of logits
 
     def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
         self,
@@ -136,10 +173,13 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
         classes: Any = None,
         cost: str = "kl",
         gate: str = "information",
-        refine_rounds: int = 0,
+        refine_rounds: Any = "auto",
+        refine_tol: float = 1e-3,
         reduction: str = "transport",
         screen: bool = True,
         n_support: int | None = None,
+        support: Any = "rows",
+        keep_support: bool = False,
         target: Any = "y",
         n_init: int = 6,
         max_iter: int = 500,
@@ -154,9 +194,12 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
         self.cost = cost
         self.gate = gate
         self.refine_rounds = refine_rounds
+        self.refine_tol = refine_tol
         self.reduction = reduction
         self.screen = screen
         self.n_support = n_support
+        self.support = support
+        self.keep_support = keep_support
         self.target = target
         self.n_init = n_init
         self.max_iter = max_iter

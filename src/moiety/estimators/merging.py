@@ -6,17 +6,23 @@ Letters: M estimators, S support rows, d covariates.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.base import MixtureEstimator
-from moiety.estimators.online import OnlineFit
+from moiety.estimators.diagnose import say
+from moiety.estimators.saved import read_estimator
 from moiety.mixtures.experts import CategoricalExperts
 from moiety.mixtures.inputs import LocalFit
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
+from moiety.mixtures.scale import find_varying
+
+FAR = 5.0  # spreads of the fits' rows beyond which a support's mean is foreign
+WIDE = 10.0  # times wider or narrower than the rows of the fits
 
 
 def collect_mixtures(estimators: Sequence[Any], *, classifies: bool) -> list[Mixture]:
@@ -42,13 +48,22 @@ def collect_mixtures(estimators: Sequence[Any], *, classifies: bool) -> list[Mix
     return found
 
 
+def open_estimators(estimators: Sequence[Any], kinds: Sequence[type]) -> list[Any]:
+    """Read those that are paths of folders; the others are there already."""
+    if isinstance(estimators, (str, Path)):
+        raise ValueError(  # noqa: TRY004 - as all refusals here
+            f"estimators is one path, {str(estimators)!r}; give a list of them"
+        )
+    return [
+        read_estimator(one, kinds) if isinstance(one, (str, Path)) else one for one in estimators
+    ]
+
+
 def find_row_count(one: Any) -> float | None:
     """Give the rows that an estimator was fitted to, if it knows them."""
     parts = vars(one)
-    if isinstance(parts.get("stream_"), OnlineFit):
-        return parts["stream_"].rows
-    if "learned_" in parts:
-        return float(parts["learned_"].rows)
+    if "local_fit_" in parts:
+        return float(parts["local_fit_"].rows)
     return float(sum(local.rows for local in parts["locals_"])) if "locals_" in parts else None
 
 
@@ -89,7 +104,7 @@ def agree_on_names(estimators: Sequence[Any], support: Any) -> tuple[str, ...] |
 
 
 def check_merge_support(mixtures: Sequence[Mixture], support: Any) -> Array:
-    """Give the support as numbers, [S, d]."""
+    """Give the support as numbers, [S, d]; on it the experts must be told apart."""
     x = np.asarray(support, dtype=np.float64)
     if x.ndim != 2 or not len(x):
         raise ValueError(f"support has the shape {x.shape}; give covariates [S, d], a row or more")
@@ -105,18 +120,52 @@ def check_merge_support(mixtures: Sequence[Mixture], support: Any) -> Array:
             f"support has {x[tuple(bad[0])]} in row {bad[0][0]}, covariate {bad[0][1]}; "
             "drop such rows"
         )
+    used = np.any([find_used_columns(mixture) for mixture in mixtures], 0)
+    still = np.flatnonzero(used & ~find_varying(x.mean(0), x.std(0)))
+    if len(still) or len(x) < used.sum() + 1:
+        raise ValueError(
+            f"support has {len(x)} rows, in which the covariates {still.tolist()} do not vary; the "
+            f"experts depend on {used.sum()} covariates: give rows in which all of them vary, and "
+            f"at least {used.sum() + 1} of them"
+        )
     return x
+
+
+def find_used_columns(mixture: Mixture) -> Array:
+    """Tell on which covariates a mixture depends, [d]."""
+    coef = mixture.experts.coef
+    moves = (mixture.gate != 0).any(1) | (coef.reshape(len(coef), -1) != 0).any(1)
+    return moves[1:]
+
+
+def warn_foreign_support(estimators: Sequence[Any], x: Array) -> None:
+    """Say where the support lies far from the rows of the fits, or is far wider or narrower."""
+    known = [one for one in estimators if "covariate_sd_" in vars(one)]
+    if not known:
+        return
+    mean = np.array([one.covariate_mean_ for one in known])
+    spread = np.array([one.covariate_sd_ for one in known])
+    held = np.isfinite(mean) & (spread > 0)
+    low = np.where(held, mean - FAR * spread, np.inf).min(0)
+    high = np.where(held, mean + FAR * spread, -np.inf).max(0)
+    middle, wide = x.mean(0), x.std(0)
+    largest = np.where(held, spread, 0).max(0)
+    far = held.any(0) & ((middle < low) | (middle > high))
+    odd = held.any(0) & ((wide > WIDE * (high - low) / (2 * FAR)) | (wide * WIDE < largest))
+    for column in np.flatnonzero(far | odd):
+        say(
+            f"support covariate {column} has mean {middle[column]:.3g} and spread "
+            f"{wide[column]:.3g}, but the fits saw spreads up to {largest[column]:.3g} between "
+            f"{low[column]:.3g} and {high[column]:.3g}: experts are compared where no rows were; "
+            "give rows like those of the fits, in the same units"
+        )
 
 
 def collect_local_fits(
     estimators: Sequence[Any], mixtures: Sequence[Mixture], share: Array, *, informed: bool
 ) -> list[LocalFit]:
-    """Lay out what the machines would have sent; a stream's information has moved on."""
-    moving = [isinstance(vars(one).get("stream_"), OnlineFit) for one in estimators]
-    fits = [
-        None if moves else vars(one).get("learned_")
-        for one, moves in zip(estimators, moving, strict=True)
-    ]
+    """Lay out what the machines would have sent."""
+    fits = [vars(one).get("local_fit_") for one in estimators]
     return [
         LocalFit(mixture, float(part), fit.information if fit is not None and informed else None)
         for mixture, part, fit in zip(mixtures, share, fits, strict=True)

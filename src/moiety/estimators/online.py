@@ -69,7 +69,7 @@ def update_online_fit(stream: OnlineFit, rows: RowArrays, prior: Prior) -> Onlin
     both = dict(add_two_sums(stream.sums, fresh))
     both["slopes"] = fresh["slopes"]
     share = float(fresh["rows"] / both["rows"])
-    less = Prior(prior.ridge * share, prior.floor)
+    less = Prior(prior.ridge * share, prior.floor, prior.limit)
     moved = stream.mixture
     for halving in range(10):
         moved = make_m_step(stream.mixture, both, less, pace=0.5**halving)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.utils import _safe_indexing
 
 from moiety.estimators.shards import (
     CsvFile,
@@ -35,6 +36,40 @@ class LazyShard:
     place: int
     target: Any
     columns: ShardColumns
+
+
+def gather_shards(x: Any, y: Any, labels: Any, weights: Any) -> Any:
+    """Give shards: those given as such, or rows split by whose they are."""
+    if labels is not None and y is not None:
+        return split_rows(x, y, labels, weights)
+    if labels is not None:
+        raise ValueError("shards= names whose each row is, but no y was given; give fit(X, y, ...)")
+    if y is not None or weights is not None:
+        raise ValueError(
+            "a distributed fit takes the rows of each machine by themselves: give "
+            "fit([(X_0, y_0), (X_1, y_1)]), one pair or path a machine, or fit(X, y, shards=labels)"
+        )
+    return x
+
+
+def split_rows(x: Any, y: Any, labels: Any, weights: Any = None) -> list[tuple[Any, ...]]:
+    """Give the rows of every machine, in the order of their sorted labels.
+
+    Args:
+        x: covariates of all rows, [N, d], an array or a frame.
+        y: responses, [N].
+        labels: whose each row is, [N].
+        weights: [N], or none.
+    """
+    labels = np.asarray(labels)
+    parts = [x, y] if weights is None else [x, y, weights]
+    if labels.ndim != 1 or {len(part) for part in parts} != {len(labels)}:
+        sizes = [len(part) for part in parts]
+        raise ValueError(f"shards has shape {labels.shape} for {sizes} rows; give a label a row")
+    return [
+        tuple(_safe_indexing(part, np.flatnonzero(labels == label)) for part in parts)
+        for label in np.unique(labels)
+    ]
 
 
 def open_shard(shard: Any, place: int, target: Any) -> Shard | LazyShard:

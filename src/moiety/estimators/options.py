@@ -10,6 +10,8 @@ import numpy as np
 from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS
 from moiety.mixtures.reduce import GATES, REDUCTIONS
 
+SUPPORTS = ("rows", "normal")
+
 
 def check_whole_number(options: Any, name: str, least: int) -> None:
     """Refuse an option that is no whole number, or too small."""
@@ -25,6 +27,13 @@ def check_amount(options: Any, name: str) -> None:
         raise ValueError(f"{name}={value!r} must be a finite number of at least 0")
 
 
+def check_spread(options: Any, name: str) -> None:
+    """Refuse an option that is no number above 0; infinity is one."""
+    value = getattr(options, name)
+    if not isinstance(value, Real) or not float(value) > 0:
+        raise ValueError(f"{name}={value!r} must be a number above 0; float('inf') sets no limit")
+
+
 def check_reduction(cost: str, gate: str, reduction: str, *, classifies: bool) -> None:
     """Refuse choices that are not known, before any machine is asked."""
     costs = CATEGORICAL_COSTS if classifies else GAUSSIAN_COSTS
@@ -35,3 +44,11 @@ def check_reduction(cost: str, gate: str, reduction: str, *, classifies: bool) -
     ):
         if value not in known:
             raise ValueError(f"{name}={value!r} is not known here; choose from {known}")
+
+
+def check_support_choice(support: Any, gate: str) -> None:
+    """Refuse a support that is not known, or that has no responses where the gate needs them."""
+    if isinstance(support, str) and support not in SUPPORTS:
+        raise ValueError(f"{support=} is not known; choose from {list(SUPPORTS)}, or give rows")
+    if gate == "posterior" and not (isinstance(support, str) and support == "rows"):
+        raise ValueError("gate='posterior' needs responses of rows; choose support='rows'")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
@@ -16,15 +17,26 @@ from moiety.estimators.distributed import DistributedEstimator
 
 @dataclass(frozen=True)
 class Selection:
-    """The best estimator, fitted, and the criterion of every number tried; lower is better."""
+    """The best estimator, fitted, and the criterion of every number tried; lower is better.
+
+    Numbers in ``degenerate`` ended with variances at the floor, so that their criterion says
+    nothing; they are chosen only where all did.
+    """
 
     best: Any
     criteria: dict[int, float]
+    degenerate: tuple[int, ...] = ()
 
     @property
     def n_experts(self) -> int:
         """Give the number chosen."""
-        return min(self.criteria, key=lambda number: self.criteria[number])
+        return choose_number(self.criteria, self.degenerate)
+
+
+def choose_number(criteria: dict[int, float], degenerate: Iterable[int]) -> int:
+    """Choose the number of least criterion among those whose criterion has a meaning."""
+    sound = [number for number in criteria if number not in set(degenerate)]
+    return min(sound or criteria, key=lambda number: criteria[number])
 
 
 def select_experts(  # noqa: PLR0913 - the habits of scikit-learn
@@ -67,9 +79,10 @@ def select_experts(  # noqa: PLR0913 - the habits of scikit-learn
     more = () if apart else (y, sample_weight, prefix)
     jobs = (delayed(judge)(one, criterion, X, *more) for one in tried)
     done: list[Any] = list(Parallel(n_jobs=n_jobs)(jobs))
-    values = [value for _, value in done]
-    best = done[values.index(min(values))][0]
-    return Selection(best, dict(zip(numbers, values, strict=True)))
+    criteria = {number: value for number, (_, value, _) in zip(numbers, done, strict=True)}
+    lost = tuple(number for number, (*_, bad) in zip(numbers, done, strict=True) if bad)
+    best = done[numbers.index(choose_number(criteria, lost))][0]
+    return Selection(best, criteria, lost)
 
 
 def _with_number(estimator: Any, name: str, number: int) -> Any:
@@ -93,15 +106,19 @@ def _find_mixture_estimator(estimator: Any) -> tuple[str, Any]:
 
 def _fit_and_score(
     estimator: Any, criterion: str, X: Any, y: Any, sample_weight: Any, prefix: str
-) -> tuple[Any, float]:
+) -> tuple[Any, float, bool]:
     weights = {} if sample_weight is None else {f"{prefix}sample_weight": sample_weight}
     fitted = last = estimator.fit(X, y, **weights)
     while isinstance(last, Pipeline):
         X = last[:-1].transform(X) if len(last.steps) > 1 else X
         last = last.steps[-1][1]
-    return fitted, float(getattr(last, criterion)(X, y, sample_weight))
+    value = float(getattr(last, criterion)(X, y, sample_weight))
+    return fitted, value, bool(np.any(last.floored_))
 
 
-def _fit_and_score_shards(estimator: Any, criterion: str, shards: list[Any]) -> tuple[Any, float]:
+def _fit_and_score_shards(
+    estimator: Any, criterion: str, shards: list[Any]
+) -> tuple[Any, float, bool]:
     fitted = estimator.fit(shards)
-    return fitted, float(getattr(fitted.assess(shards), criterion))
+    value = float(getattr(fitted.assess(shards), criterion))
+    return fitted, value, bool(np.any(fitted.floored_))

@@ -88,7 +88,11 @@ class MixtureOfExpertsRegressor(GaussianResponse, SingleEstimator):
         max_iter: the most EM steps.
         tol: EM stops when a row's mean log-likelihood gains at most this per step.
         ridge: penalty per row on the gate's slopes, on standardised covariates.
-        variance_floor: the least variance of an expert, as a part of the variance of y.
+        variance_floor: the least variance of an expert, as a part of the variance of y, measured
+            between the quartiles where that is less.
+        slope_limit: beyond it experts' slopes, in standard deviations of y per one of a covariate,
+            are drawn back as by a normal prior of spread 1; it holds what collinear columns or a
+            few rows leave open. ``float("inf")`` for none.
         algorithm: ``"em"``, or ``"published"``, the published code's EM: no weights, no ridge, a
             stop at a relative gain of 1e-6, all rows in memory; for comparison.
         init: ``"mixed"``, ``"kmeans"``, ``"random"``, one label per row, or a fitted mixture.
@@ -112,6 +116,7 @@ class MixtureOfExpertsRegressor(GaussianResponse, SingleEstimator):
         tol: float = 1e-8,
         ridge: float = 1e-7,
         variance_floor: float = 1e-6,
+        slope_limit: float = 10.0,
         algorithm: str = "em",
         init: Any = "mixed",
         warm_start: bool = False,
@@ -124,6 +129,7 @@ class MixtureOfExpertsRegressor(GaussianResponse, SingleEstimator):
         self.tol = tol
         self.ridge = ridge
         self.variance_floor = variance_floor
+        self.slope_limit = slope_limit
         self.algorithm = algorithm
         self.init = init
         self.warm_start = warm_start
@@ -154,6 +160,7 @@ class MixtureOfExpertsClassifier(CategoricalResponse, SingleEstimator):
     """
 
     variance_floor = 1e-6  # no variance here; the search asks for one
+    slope_limit = float("inf")  # the ridge holds the weights of logits
 
     def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
         self,

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.exceptions import ConvergenceWarning
 
 from moiety.estimators.base import (
     ALGORITHMS,
     MixtureEstimator,
     make_numpy_generator,
 )
+from moiety.estimators.diagnose import warn_degenerate, warn_overfitted, warn_unconverged
 from moiety.estimators.online import (
     ROWS_PER_PARAMETER,
     WaitingRows,
@@ -27,13 +27,15 @@ from moiety.estimators.online import (
     express_in_row_units,
     update_online_fit,
 )
+from moiety.mixtures.degenerate import count_ties
 from moiety.mixtures.em import Fit
 from moiety.mixtures.em_starts import make_labelled_start, raise_variances
 from moiety.mixtures.experts import make_blank_experts
 from moiety.mixtures.fit import RowArrays, Search
+from moiety.mixtures.inputs import LocalFit
 from moiety.mixtures.learn import LearnedMixture, count_needed_parameters, learn_rows, limit_experts
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture
+from moiety.mixtures.model import Mixture, add_constant
 from moiety.mixtures.scale import StandardScale, standardise_mixture
 from moiety.mixtures.worker import drop_zero_weights, lift_weights
 
@@ -84,7 +86,9 @@ class SingleEstimator(MixtureEstimator):
             begin=self._begin(earlier, rows, search),
             solve=ALGORITHMS[self.algorithm],
         )
-        return self._publish(learned, factor, len(X))
+        self._publish(learned, factor, len(X))
+        self._warn(learned, rows)
+        return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, classes: Any = None) -> Any:
         """Learn from the next chunk of a stream.
@@ -100,20 +104,24 @@ class SingleEstimator(MixtureEstimator):
         """
         if not isinstance(self.init, str) and self._known_start() is None:
             raise ValueError("init holds labels of rows, and a stream has none yet; name a start")
-        first = "stream_" not in vars(self)
+        first = "mixture_" not in vars(self)
         X, y, weights = drop_zero_weights(self._rows(X, y, sample_weight, reset=first))
         if first:
             self._learn_classes(y if classes is None else np.asarray(classes))
         rows = (X, self._encoded(y), weights)
-        state = None if first else self.stream_
+        state = None if first else vars(self).get("stream_")
         if first or isinstance(state, WaitingRows):
             return self._gather(
                 append_waiting_rows(state if isinstance(state, WaitingRows) else None, rows)
             )
         if state is None:
+            if "learned_" not in vars(self):
+                raise ValueError("a loaded fit cannot go on as a stream; fit anew, or keep it open")
             state = begin_online_fit(self.learned_, self.n_rows_, self.lift_)
         self.stream_ = update_online_fit(state, rows, self._search().prior)
-        return self._show(express_in_row_units(self.stream_))
+        moved = express_in_row_units(self.stream_)
+        self.local_fit_ = LocalFit(moved, self.stream_.rows)  # its information has moved on
+        return self._show(moved)
 
     def _gather(self, raw: RowArrays) -> Any:
         """Fit all rows so far, and hold them while they are few."""
@@ -125,10 +133,11 @@ class SingleEstimator(MixtureEstimator):
         solve = ALGORITHMS[self.algorithm]
         learned = learn_rows(rows, search, rng, each=self._each, begin=begin, solve=solve)
         self._publish(learned, factor, len(raw[0]))
-        enough = len(raw[0]) >= ROWS_PER_PARAMETER * count_needed_parameters(*asked)
-        self.stream_ = (
-            begin_online_fit(learned, len(raw[0]), factor) if enough else WaitingRows(raw)
-        )
+        if len(raw[0]) < ROWS_PER_PARAMETER * count_needed_parameters(*asked):
+            self.stream_ = WaitingRows(raw)
+            return self
+        self._warn(learned, rows)
+        self.stream_ = begin_online_fit(learned, len(raw[0]), factor)
         return self
 
     def _capped(self, rows: RowArrays) -> Search:
@@ -165,17 +174,21 @@ class SingleEstimator(MixtureEstimator):
             )
         return lambda scale, ready: _start_from_user_labels(scale, ready, labels, search)
 
-    def _publish(self, learned: LearnedMixture, factor: float, count: int) -> Any:
+    def _publish(self, learned: LearnedMixture, factor: float, count: int) -> None:
         """Set what a fit of so many rows leaves behind; weights were multiplied by a factor."""
         self.learned_, self.stream_ = learned, None
         self.lift_, self.n_rows_ = factor, count
-        self.n_iter_ = len(learned.trace) - 1
+        self.n_iter_ = learned.fit.steps
         self.converged_ = learned.fit.converged
+        self.floored_, self.expert_rows_ = learned.floored, learned.mass
+        self.local_fit_ = learned.local()
+        self.covariate_mean_, self.covariate_sd_ = learned.scale.measure_covariates()
         self.log_likelihoods_ = np.array(learned.trace)
-        if not self.converged_:
-            warnings.warn(
-                f"EM did not converge in max_iter={self.max_iter} steps; raise max_iter or tol",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        return self._show(learned.mixture)
+        self._show(learned.mixture)
+
+    def _warn(self, learned: LearnedMixture, rows: RowArrays) -> None:
+        """Say what the user of a fit to these rows must know."""
+        warn_unconverged(learned, self.max_iter)
+        warn_overfitted(learned)
+        ties = count_ties(learned.mixture, add_constant(rows[0]), rows[1], learned.floored)
+        warn_degenerate(learned, ties)

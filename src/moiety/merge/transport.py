@@ -43,6 +43,7 @@ class Transport:
         draw: opens the stream of the k-means starts.
         form: how mixtures lie in tensors.
         told: give the judgement of the fits beside the mixture, see ``write_judgement``.
+        support: covariates on which experts are compared, where workers send none.
 
     References:
         Chamroukhi and Pham, arXiv:2312.09877.
@@ -52,6 +53,7 @@ class Transport:
     draw: Callable[[], np.random.Generator] = open_first_stream
     form: MixtureForm = WHOLE
     told: bool = False
+    support: Support | None = None
 
     def weigh(self, reply: Reply, /) -> Precision:
         return reply.precision
@@ -61,7 +63,7 @@ class Transport:
 
     def reduce(self, replies: Sequence[Reply]) -> Params:
         """Reduce mixtures that differ."""
-        sent = read_fits(replies, self.form)
+        sent = read_fits(replies, self.form, self.support)
         done = reduce_fits(sent.fits, sent.support, self.recipe, self.draw())
         params = self.form.write(done.mixture, replies[0].piece)
         return {**params, **write_judgement(done)} if self.told else params
@@ -106,7 +108,9 @@ class SentFits:
     log_likelihoods: Array
 
 
-def read_fits(replies: Sequence[Reply], form: MixtureForm = WHOLE) -> SentFits:
+def read_fits(
+    replies: Sequence[Reply], form: MixtureForm = WHOLE, support: Support | None = None
+) -> SentFits:
     """Read off replies what the reduction needs of them.
 
     Each worker lifted its own weights for its fit; what it sent is put on the common scale.
@@ -121,9 +125,9 @@ def read_fits(replies: Sequence[Reply], form: MixtureForm = WHOLE) -> SentFits:
     )
     values = [ratio * _find_number(one, "loglik", np.nan)
               for one, ratio in zip(replies, ratios, strict=True)]  # fmt: skip
-    return SentFits(
-        fits, gather_support(replies, [fit.rows for fit in fits]), factor, np.array(values)
-    )
+    if support is None:
+        support = gather_support(replies, [fit.rows for fit in fits])
+    return SentFits(fits, support, factor, np.array(values))
 
 
 def read_fit(reply: Reply, form: MixtureForm) -> LocalFit:
@@ -149,7 +153,8 @@ def gather_support(replies: Sequence[Reply], counts: Sequence[float]) -> Support
     weights = [one / one.sum() * count for one, count in zip(shares, counts, strict=True)]
     labels = [detach_array(reply.answer["labels"]) for reply in replies if "labels" in reply.answer]
     y = np.concatenate(labels) if len(labels) == len(rows) else None
-    return Support(np.concatenate(rows), np.concatenate(weights), y)
+    owner = np.repeat(np.arange(len(rows)), [len(x) for x in rows])
+    return Support(np.concatenate(rows), np.concatenate(weights), y, owner)
 
 
 def write_judgement(done: ReductionResult) -> Params:

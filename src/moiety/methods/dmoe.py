@@ -27,7 +27,7 @@ from moiety.mixtures.worker import FitTask
 from moiety.models.mixture import FREE, MixtureModel, mixture
 from moiety.models.mlp import linear
 from moiety.serve.choose import Plain
-from moiety.server.mixtures import PooledStep, adopt_reduction
+from moiety.server.mixtures import PooledStep, adopt_reduction, keep_mixture
 from moiety.solve.em import LocalEM
 from moiety.solve.sums import PooledSums
 from moiety.split.whole import Whole
@@ -104,6 +104,12 @@ def refine_mixture(solve: PooledSums, server: PooledStep) -> Method:
     """Make an EM step of all workers together a round; the state is the pooled mixture."""
     model = MixtureModel({}, {}, FREE)
     return Method("dmoe", model, Whole(), solve, AddAnswers(), Plain(model), server=server)
+
+
+def judge_mixture(solve: PooledSums) -> Method:
+    """Ask workers for their sums at a mixture, and leave it as it is."""
+    model = MixtureModel({}, {}, FREE)
+    return Method("dmoe", model, Whole(), solve, AddAnswers(), Plain(model), server=keep_mixture)
 
 
 def check_dmoe(task: Task, experts: int, starts: int, gate: str, support: int) -> None:

@@ -39,20 +39,34 @@ Block = tuple[Array, Array, Array]
 
 @dataclass(frozen=True)
 class Prior:
-    """What keeps a fit finite: a ridge per row, and the least variance."""
+    """What keeps a fit finite: a ridge per row, the least variance, a soft limit of slopes."""
 
     ridge: float = 1e-7
     floor: float = 1e-6
+    limit: float = np.inf
+
+    def weigh(self, rows: float, pace: float = 1.0) -> StepOptions:
+        """Give what an M-step on so many rows needs."""
+        return StepOptions(self.ridge * rows, self.floor, pace, self.limit)
 
 
 @dataclass(frozen=True)
 class Fit(Generic[E]):
-    """A fitted mixture, the log-likelihoods around every M-step, and the last sums."""
+    """A fitted mixture, the log-likelihoods around every M-step, and the last sums.
+
+    ``before`` counts steps over the same rows that led to the start.
+    """
 
     mixture: Mixture[E]
     trace: tuple[float, ...]
     sums: Sums
     converged: bool
+    before: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Count the steps in all."""
+        return self.before + len(self.trace) - 1
 
 
 def sum_block(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array) -> Sums:
@@ -116,14 +130,13 @@ def make_m_step(mixture: Mixture[E], sums: Sums, prior: Prior, *, pace: float = 
     """Make the M-step; ``pace`` shortens Newton steps."""
     free = mixture.num_experts - 1
     cut = free * (free + 1) // 2
-    ridge = prior.ridge * float(sums["rows"])
+    push = prior.weigh(float(sums["rows"]), pace)
     gate = mixture.gate.copy()
     if free:
-        penalty = make_slope_penalty((gate.shape[0], free), ridge)
+        penalty = make_slope_penalty((gate.shape[0], free), push.ridge)
         information = assemble_gate_information(mixture, sums)
         step = newton_step(sums["slopes"][:, :free], information, gate[:, :-1], penalty)
         gate[:, :-1] += pace * step
-    push = StepOptions(ridge, prior.floor, pace)
     experts = mixture.experts.advance(
         sums["grams"][cut:], sums["slopes"][:, free:], sums["squares"], push
     )
@@ -132,9 +145,9 @@ def make_m_step(mixture: Mixture[E], sums: Sums, prior: Prior, *, pace: float = 
 
 def compute_penalised_likelihood(mixture: Mixture, sums: Sums, prior: Prior) -> float:
     """Give the log-likelihood less the ridge's penalty."""
-    ridge = prior.ridge * float(sums["rows"])
-    gate = 0.5 * ridge * float((mixture.gate[1:, :-1] ** 2).sum())
-    return float(sums["loglik"]) - gate - mixture.experts.penalty(ridge)
+    push = prior.weigh(float(sums["rows"]))
+    gate = 0.5 * push.ridge * float((mixture.gate[1:, :-1] ** 2).sum())
+    return float(sums["loglik"]) - gate - mixture.experts.penalty(push)
 
 
 DEFAULT_PRIOR = Prior()
@@ -163,7 +176,7 @@ def run_em(
         FloatingPointError: if the likelihood at the start is not finite.
     """
     at, left, revivals = _check_finite(_evaluate_at(tally, start, prior)), None, 3
-    trace, converged = [float(at.sums["loglik"])], max_iter == 0
+    trace, converged = [float(at.sums["loglik"])], False
     for _ in range(max_iter):
         empty = at.sums["mass"].min() < start.gate.shape[0] + 1
         if empty and revivals and start.num_experts > 1:

@@ -22,6 +22,7 @@ from moiety.mixtures.logit import (
     solve_symmetric,
 )
 
+HOLDINGS = 20  # the most times that slopes beyond their limit are looked for
 Self = TypeVar("Self", bound="Experts")
 
 
@@ -36,11 +37,15 @@ class ExpertDerivatives:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """How an M-step is made: a ridge, the least variance, and the part of a Newton step taken."""
+    """How an M-step is made: a ridge, the least variance, and the part of a Newton step taken.
+
+    Slopes of regressions beyond ``limit`` are drawn back to it, as by a normal prior of spread 1.
+    """
 
     ridge: float
     floor: float
     pace: float = 1.0
+    limit: float = np.inf
 
 
 class Experts(Protocol):
@@ -69,8 +74,8 @@ class Experts(Protocol):
         """Make the M-step from the sums of a pull."""
         ...
 
-    def penalty(self, ridge: float, /) -> float:
-        """Give what the ridge takes from the log-likelihood."""
+    def penalty(self, push: StepOptions, /) -> float:
+        """Give what the ridge and the prior take from the log-likelihood."""
         ...
 
     def pick(self: Self, order: Array, /) -> Self:
@@ -116,14 +121,20 @@ class GaussianExperts:
         coef, variances = self.coef.copy(), self.variances.copy()
         for k in held:
             step = solve_symmetric(grams[k], slopes[:, k])
+            if np.abs(coef[1:, k] + step[1:]).max(initial=0.0) > push.limit:
+                held_back = hold_slopes(
+                    grams[k], slopes[:, k], coef[:, k], variances[k], push.limit
+                )
+                step = push.pace * held_back
             left = squares[k] - 2 * step @ slopes[:, k] + step @ grams[k] @ step
             coef[:, k] += step
             variances[k] = max(left / grams[k, 0, 0], push.floor)
         return GaussianExperts(coef, variances)
 
-    def penalty(self, ridge: float, /) -> float:
-        """Give 0: regressions are not penalised."""
-        return 0.0 * ridge
+    def penalty(self, push: StepOptions, /) -> float:
+        """Give half the squares of what slopes exceed their limit by."""
+        beyond = np.maximum(np.abs(self.coef[1:]) - push.limit, 0.0)
+        return 0.5 * float((beyond**2).sum())
 
     def pick(self, order: Array, /) -> GaussianExperts:
         """Take experts by index."""
@@ -136,6 +147,30 @@ class GaussianExperts:
     def size(self) -> int:
         """Count coefficients and variances."""
         return self.coef.size + self.variances.size
+
+
+def hold_slopes(gram: Array, slope: Array, coef: Array, variance: float, limit: float) -> Array:
+    """Give the step to the weighted least squares in which slopes beyond a limit are held, [D].
+
+    Which slopes exceed the limit is found by repeating; nearly always the second time agrees.
+
+    Args:
+        gram: X'WX, [D, D].
+        slope: X'W times the residuals at ``coef``, [D].
+        coef: where the step starts, the intercept first.
+        variance: of the expert, against which the prior's spread of 1 is weighed.
+        limit: the largest slope that nothing draws back.
+    """
+    moved, before = coef + solve_symmetric(gram, slope), None
+    for _ in range(HOLDINGS):
+        over = np.sign(moved) * (np.abs(moved) > limit)
+        over[0] = 0.0
+        if before is not None and (over == before).all():
+            break
+        hold, before = variance * np.abs(over), over
+        pull = slope + hold * (over * limit - coef)
+        moved = coef + solve_symmetric(gram + np.diag(hold), pull)
+    return moved - coef
 
 
 @dataclass(frozen=True)
@@ -182,9 +217,9 @@ class CategoricalExperts:
             coef[:, k, :-1] += push.pace * step
         return CategoricalExperts(coef)
 
-    def penalty(self, ridge: float, /) -> float:
+    def penalty(self, push: StepOptions, /) -> float:
         """Give half the ridge times the squared coefficients, intercepts included."""
-        return 0.5 * ridge * float((self.coef**2).sum())
+        return 0.5 * push.ridge * float((self.coef**2).sum())
 
     def pick(self, order: Array, /) -> CategoricalExperts:
         """Take experts by index."""

@@ -6,12 +6,13 @@ Letters: N rows, D columns with the constant, K experts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
 
 import numpy as np
 
+from moiety.mixtures.degenerate import find_floored
 from moiety.mixtures.em import DEFAULT_PRIOR, Fit, Prior, run_em, sum_rows
 from moiety.mixtures.em_starts import (
     join_start_features,
@@ -73,17 +74,43 @@ def draw_starts(rows: RowArrays, search: Search, rng: np.random.Generator) -> li
     ]
 
 
+@dataclass(frozen=True)
+class ChosenStart:
+    """The mixture that won the competition of starts, and the EM steps that led to it."""
+
+    mixture: Mixture
+    steps: int
+
+
 def choose_start(
     rows: RowArrays, starts: Sequence[Mixture], search: Search, each: MapStarts = map
-) -> Mixture:
-    """Run all starts a little, the best ones nearly to the end, and keep the best."""
-    sums = partial(sum_rows, blocks=[rows])
-    run = partial(run_em, sums, prior=search.prior, tol=max(search.tol, ROUGH_TOL))
-    looked = list(each(partial(run, max_iter=search.looks), starts))
+) -> ChosenStart:
+    """Run all starts a little, the best ones nearly to the end, and keep the best.
+
+    A fit that rests on the variance floor wins only where all starts end so: its likelihood says
+    nothing.
+    """
+    run = partial(
+        run_em,
+        partial(sum_rows, blocks=[rows]),
+        prior=search.prior,
+        tol=max(search.tol, ROUGH_TOL),
+    )
+    looks = min(search.looks, search.max_iter)
+    looked = list(each(partial(run, max_iter=looks), starts))
     looked.sort(key=lambda fit: -fit.trace[-1])
-    ahead = [fit.mixture for fit in looked[: search.kept]]
-    ended = list(each(partial(run, max_iter=search.max_iter), ahead))
-    return max(ended, key=lambda fit: fit.trace[-1]).mixture
+    ended: list[Fit] = []
+    for ahead in (looked[: search.kept], looked[search.kept :]):
+        begins = [fit.mixture for fit in ahead]
+        done = each(partial(run, max_iter=search.max_iter - looks), begins)
+        ended += [replace(fit, before=first.steps) for fit, first in zip(done, ahead, strict=True)]
+        sound = [
+            fit for fit in ended if not find_floored(fit.mixture.experts, search.prior.floor).any()
+        ]
+        if sound:
+            break
+    best = max(sound or ended, key=lambda fit: fit.trace[-1])
+    return ChosenStart(best.mixture, best.steps)
 
 
 def fit_rows(
@@ -94,8 +121,11 @@ def fit_rows(
     parameters = make_blank_experts(columns, search.num_experts, search.classes).size()
     parameters += columns * (search.num_experts - 1)
     few = sample_start_rows(rows, choose_sample_size(len(rows[0]), parameters), rng)
-    start = choose_start(few, draw_starts(few, search, rng), search, each)
-    return fit_from_start(rows, start, search)
+    chosen = choose_start(few, draw_starts(few, search, rng), search, each)
+    if len(few[0]) < len(rows[0]):
+        return fit_from_start(rows, chosen.mixture, search)
+    left = replace(search, max_iter=max(search.max_iter - chosen.steps, 0))
+    return replace(fit_from_start(rows, chosen.mixture, left), before=chosen.steps)
 
 
 def fit_from_start(rows: RowArrays, start: Mixture, search: Search) -> Fit:

@@ -45,11 +45,24 @@ class LocalFit(Generic[E]):
 
 @dataclass(frozen=True)
 class Support:
-    """Covariates on which experts are compared [S, d], their weights, and maybe responses."""
+    """Covariates on which experts are compared [S, d], their weights, and maybe responses.
+
+    ``owner`` [S] is the place of the machine that sent each row, where machines sent them.
+    """
 
     x: Array
     weights: Array
     y: Array | None = None
+    owner: Array | None = None
+
+
+def keep_support(support: Support, kept_M: Array) -> Support:
+    """Leave out the rows of machines that were left out; rows that nobody sent stay."""
+    if support.owner is None or kept_M.all():
+        return support
+    held = kept_M[support.owner]
+    y = None if support.y is None else support.y[held]
+    return Support(support.x[held], support.weights[held], y, support.owner[held])
 
 
 @dataclass(frozen=True)

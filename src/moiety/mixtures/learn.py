@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from moiety.mixtures.em import Fit, Sums, assemble_gate_information, run_em, sum_rows
+from moiety.mixtures.degenerate import find_floored, measure_robust_variance
+from moiety.mixtures.em import Fit, Prior, Sums, assemble_gate_information, run_em, sum_rows
 from moiety.mixtures.fit import MapStarts, RowArrays, Search, choose_start, draw_starts, fit_rows
 from moiety.mixtures.gates import reorder_information
 from moiety.mixtures.inputs import LocalFit
@@ -36,7 +37,10 @@ SAMPLED_ROWS = 20_000  # rows of a stream on which starts are compared
 
 @dataclass(frozen=True)
 class LearnedMixture:
-    """A mixture in the rows' units, the log-likelihood at every step, and the fit it came from."""
+    """A mixture in the rows' units, the log-likelihood at every step, and the fit it came from.
+
+    ``floored`` tells which experts rest on the least variance, ``mass`` how many rows each owns.
+    """
 
     mixture: Mixture
     rows: float
@@ -45,6 +49,8 @@ class LearnedMixture:
     scale: StandardScale
     fit: Fit
     seconds: float
+    floored: Array
+    mass: Array
 
     def local(self) -> LocalFit:
         """Give what a machine sends."""
@@ -85,6 +91,7 @@ def learn_rows(
     begun = time.perf_counter()
     scale = make_standard_scale(compute_moments(*rows), classes=search.classes)
     ready = (*standardise_pair(scale, rows[0], rows[1]), rows[2])
+    search = _lower_floor(search, ready)
     start = None if begin is None else begin(scale, ready)
     if solve is not None:
         fit = solve(ready, scale, search, rng, start)
@@ -92,7 +99,7 @@ def learn_rows(
         fit = fit_rows(ready, search, rng, each)
     else:
         fit = run_em_by_pass(lambda: [ready], start, search)
-    return finish_fit(fit, scale, time.perf_counter() - begun)
+    return finish_fit(fit, scale, search.prior, time.perf_counter() - begun)
 
 
 @dataclass(frozen=True)
@@ -129,12 +136,25 @@ def learn_stream(
     begun = time.perf_counter()
     scale = make_standard_scale(seen.found, classes=search.classes)
     few = standardise_rows(scale, seen.few)
+    search = _lower_floor(search, few)
 
     def passes() -> Iterator[RowArrays]:
         return (standardise_rows(scale, block) for block in read())
 
-    start = begin(scale, few) if begin else choose_start(few, draw_starts(few, search, rng), search)
-    return finish_fit(run_em_by_pass(passes, start, search), scale, time.perf_counter() - begun)
+    if begin:
+        start = begin(scale, few)
+    else:
+        start = choose_start(few, draw_starts(few, search, rng), search).mixture
+    fit = run_em_by_pass(passes, start, search)
+    return finish_fit(fit, scale, search.prior, time.perf_counter() - begun)
+
+
+def _lower_floor(search: Search, rows: RowArrays) -> Search:
+    """Measure the least variance by a robust spread: one wild response must not raise it."""
+    if search.classes:
+        return search
+    robust = measure_robust_variance(rows[1], rows[2])
+    return replace(search, prior=replace(search.prior, floor=search.prior.floor * (robust or 1.0)))
 
 
 def _keep_sample(kept: list[Array], block: RowArrays, rng: np.random.Generator) -> list[Array]:
@@ -160,8 +180,9 @@ def run_em_by_pass(read: ReadRows, start: Mixture, search: Search) -> Fit:
     return run_em(sums, start, prior=search.prior, tol=search.tol, max_iter=search.max_iter)
 
 
-def finish_fit(fit: Fit, scale: StandardScale, seconds: float) -> LearnedMixture:
+def finish_fit(fit: Fit, scale: StandardScale, prior: Prior, seconds: float) -> LearnedMixture:
     """Express a fit in the rows' units, its experts in canonical order."""
+    floored = find_floored(fit.mixture.experts, prior.floor)
     rows = float(fit.sums["rows"])
     trace = tuple(value - rows * log_jacobian(scale) for value in fit.trace)
     plain = restore_units(fit.mixture, scale)
@@ -169,8 +190,17 @@ def finish_fit(fit: Fit, scale: StandardScale, seconds: float) -> LearnedMixture
     information = _convert_information(assemble_gate_information(fit.mixture, fit.sums), scale)
     if len(order) > 1:
         information = reorder_information(information, order)
+    mass = np.asarray(fit.sums["mass"])
     return LearnedMixture(
-        reorder_experts(plain, order), rows, trace, information, scale, fit, seconds
+        reorder_experts(plain, order),
+        rows,
+        trace,
+        information,
+        scale,
+        fit,
+        seconds,
+        floored[order],
+        mass[order],
     )
 
 

@@ -28,7 +28,11 @@ def measure_centre(support: Support) -> tuple[Array, Array]:
 
 def make_common_scale(mixture: Mixture, support: Support) -> StandardScale:
     """Give units in which all workers can add their sums."""
-    mean, spread = measure_centre(support)
+    return make_scale_at(mixture, *measure_centre(support))
+
+
+def make_scale_at(mixture: Mixture, mean: Array, spread: Array) -> StandardScale:
+    """Give common units from means and spreads of covariates, [d] and [d]."""
     gaussian = isinstance(mixture.experts, GaussianExperts)
     factor = float(np.sqrt(mixture.experts.variances.max())) if gaussian else 1.0
     kept = find_varying(mean, spread)

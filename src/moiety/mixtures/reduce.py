@@ -26,6 +26,7 @@ from moiety.mixtures.inputs import (
     Support,
     choose_thinning,
     compare_fits,
+    keep_support,
     leave_machines_out,
     make_transport_problem,
     prepare_inputs,
@@ -161,29 +162,37 @@ def reduce_mixtures(
     if recipe.gate not in GATES:
         raise ValueError(f"gate={recipe.gate!r} is not known; choose from {list(GATES)}")
     scene = prepare_inputs(locals_, support, recipe.cost)
-    distance = compare_fits(scene)
-    finite = np.isfinite(distance).any(1)
-    kept = np.asarray(screen_fits(distance, scene.rows) if recipe.screen else finite)
+    kept = find_usable(scene, recipe)
     if not kept.any():
         raise ValueError("no local fit is finite; refit the machines with other starts")
-    kept, carried = transport_and_screen(scene, kept, distance, recipe, rng)
+    kept, carried = transport_and_screen(locals_, support, kept, recipe, rng)
+    held = keep_support(support, kept)
+    scene = prepare_inputs(locals_, held, recipe.cost)
     left = leave_machines_out(scene, kept)
-    result = Mixture(make_reduced_gate(left, carried, recipe, support.y), carried.experts)
+    result = Mixture(make_reduced_gate(left, carried, recipe, held.y), carried.experts)
     with np.errstate(all="ignore"):  # fits that were left out may hold anything
         far = [
             measure_divergence(scene.x, scene.weights, m, result, scene.cost)
             for m in scene.mixtures
         ]
         misfit = measure_misfits(scene, result)
-    strain = measure_strain(left, distance[np.ix_(kept, kept)], misfit[kept])
+    strain = measure_strain(left, compare_fits(left), misfit[kept])
     plain = sort_experts(map_covariates(result, scene.back))
     return ReductionResult(plain, carried.trace, np.array(far), kept, misfit, strain)
 
 
+def find_usable(scene: ReductionInputs, recipe: ReductionConfig) -> Array:
+    """Tell which fits may take part: all that are finite, or those that stand together, [M]."""
+    distance = compare_fits(scene)
+    if recipe.screen:
+        return screen_fits(distance, scene.rows)
+    return np.asarray(np.isfinite(distance).any(1))
+
+
 def transport_and_screen(
-    scene: ReductionInputs[E],
+    locals_: Sequence[LocalFit[E]],
+    support: Support,
     kept: Array,
-    distance_MM: Array,
     recipe: ReductionConfig,
     rng: np.random.Generator,
 ) -> tuple[Array, TransportResult[E]]:
@@ -191,24 +200,30 @@ def transport_and_screen(
 
     They are judged by the result with the average gate, on which each fit has its share of
     influence; in the others a fit that claims to know much can draw the gate, and with it the
-    verdict, to itself.
+    verdict, to itself. The support rows of a machine leave with its fit: what spoilt the one may
+    be in the other.
     """
-    for _ in range(SCREENING_PASSES):
+    judgings = SCREENING_PASSES if recipe.screen else 0
+    while True:
+        scene = prepare_inputs(locals_, keep_support(support, kept), recipe.cost)
         left = leave_machines_out(scene, kept)
-        carried = transport_from_starts(left, distance_MM[np.ix_(kept, kept)], recipe, rng)
-        if not recipe.screen:
-            return kept, carried
-        gate = make_reduced_gate(left, carried, replace(recipe, gate="average"), None)
-        judge = Mixture(gate, carried.experts)
-        bad = find_excessive_fits(
-            measure_misfits(left, judge), left.rows, count_mixture_parameters(judge)
-        )
+        carried = transport_from_starts(left, compare_fits(left), recipe, rng)
+        bad = find_bad_fits(left, carried, recipe) if judgings else np.zeros(1, bool)
         if not bad.any():
             return kept, carried
-        kept = kept.copy()
+        kept, judgings = kept.copy(), judgings - 1
         kept[kept] = ~bad
-    left = leave_machines_out(scene, kept)
-    return kept, transport_from_starts(left, distance_MM[np.ix_(kept, kept)], recipe, rng)
+
+
+def find_bad_fits(
+    scene: ReductionInputs[E], carried: TransportResult[E], recipe: ReductionConfig
+) -> Array:
+    """Tell which fits stand far from what came out, [M]."""
+    gate = make_reduced_gate(scene, carried, replace(recipe, gate="average"), None)
+    judge = Mixture(gate, carried.experts)
+    return find_excessive_fits(
+        measure_misfits(scene, judge), scene.rows, count_mixture_parameters(judge)
+    )
 
 
 def measure_misfits(scene: ReductionInputs[E], mixture: Mixture[E]) -> Array:
@@ -257,7 +272,7 @@ def reduce_fits(
     recipe: ReductionConfig,
     rng: np.random.Generator,
 ) -> ReductionResult:
-    """Reduce by transport, or by one of the baselines, which judge nobody."""
+    """Reduce by transport, or by one of the baselines, over the fits that stand together."""
     if recipe.reduction == "transport":
         return reduce_mixtures(locals_, support, recipe, rng)
     sizes = sorted({local.mixture.num_experts for local in locals_})
@@ -266,6 +281,8 @@ def reduce_fits(
             f"reduction={recipe.reduction!r} needs local fits with n_experts={recipe.num_experts}, "
             f"but they have {sizes}; choose reduction='transport'"
         )
-    mixture = REDUCTIONS[recipe.reduction](locals_, support, recipe.cost)
+    kept = find_usable(prepare_inputs(locals_, support, recipe.cost), recipe)
+    chosen = [local for local, keep in zip(locals_, kept, strict=True) if keep]
+    mixture = REDUCTIONS[recipe.reduction](chosen, keep_support(support, kept), recipe.cost)
     none = np.full(len(locals_), np.nan)
-    return ReductionResult(mixture, (), none, np.ones(len(locals_), bool), none, 0.0)
+    return ReductionResult(mixture, (), none, kept, none, 0.0)

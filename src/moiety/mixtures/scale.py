@@ -65,6 +65,12 @@ class StandardScale:
         """Count the columns in use, the constant included."""
         return int(self.kept.sum()) + 1
 
+    def measure_covariates(self) -> tuple[Array, Array]:
+        """Give means and spreads of all covariates, [d]; of a constant one, NaN and 0."""
+        mean, spread = np.full(len(self.kept), np.nan), np.zeros(len(self.kept))
+        mean[self.kept], spread[self.kept] = self.mean, self.spread
+        return mean, spread
+
 
 def find_varying(mean: Array, spread: Array) -> Array:
     """Tell which columns vary by more than the rounding of their values, [d]."""

@@ -62,13 +62,15 @@ def estimate_misfit(rows_M: Array, parameters: int) -> Array:
     return np.minimum(0.5 * parameters, HARMLESS * rows_M)
 
 
-def are_incompatible(misfit_M: Array, rows_M: Array, parameters: int, strain: float) -> bool:
-    """Tell whether fits that agree on nothing were reduced to what is worse than one of them.
+def are_incompatible(misfit_M: Array, rows_M: Array, parameters: int) -> bool:
+    """Tell whether fits differ by more than their rows explain and more than is harmless.
 
-    ``strain`` is the mean misfit over that of the middle fit. Where fits hardly differ it says
-    nothing, so that they must also stand twice as far off as good ones would.
+    Then the result stands far from the fits on average, and what one exchange can give is not what
+    all rows in one place would: responses are unlike from machine to machine, fits ended in
+    different maxima, or rows are few for the parameters.
     """
-    return strain > 1 and misfit_M.mean() > 2 * estimate_misfit(rows_M, parameters).mean()
+    good = np.maximum(0.5 * parameters, HARMLESS * rows_M)
+    return bool(misfit_M.mean() > 2 * good.mean())
 
 
 def find_middle(distance_MM: Array, weights_M: Array) -> int:

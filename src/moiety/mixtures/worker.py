@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moiety.mixtures.degenerate import Ties, count_ties
 from moiety.mixtures.fit import RowArrays, Search
 from moiety.mixtures.learn import (
     Algorithm,
@@ -20,7 +21,7 @@ from moiety.mixtures.learn import (
     limit_search,
     survey_rows,
 )
-from moiety.mixtures.model import Mixture
+from moiety.mixtures.model import Mixture, add_constant
 from moiety.mixtures.scale import standardise_mixture
 
 SUPPORT_PER_COLUMN, LEAST_SUPPORT = 50, 2000  # support rows per column, and in all
@@ -46,6 +47,8 @@ class FitTask:
         start: from which all begin.
         solve: another algorithm than the EM of this package.
         limited: whether a worker of few rows fits fewer experts.
+        sends: what support is of: ``"rows"``, ``"normal"`` for draws from a normal with the moments
+            of the rows, or ``"nothing"``.
     """
 
     search: Search
@@ -54,6 +57,7 @@ class FitTask:
     start: Mixture | None = None
     solve: Algorithm | None = None
     limited: bool = True
+    sends: str = "rows"
 
     def share_support(self, columns: int) -> int:
         """Give the support rows of one worker."""
@@ -67,12 +71,16 @@ class FitTask:
 
 @dataclass(frozen=True)
 class WorkerFit:
-    """A fit, support rows, and how many rows of which weight there were, as they came."""
+    """A fit, support rows, and how many rows of which weight there were, as they came.
+
+    ``ties`` say on what experts collapsed; of a file, in a sample of its rows.
+    """
 
     learned: LearnedMixture
     support: RowArrays
     count: float
     weight: float
+    ties: tuple[Ties, ...]
 
 
 def compute_weight_factor(rows: float, weight: float) -> float:
@@ -120,8 +128,13 @@ def fit_worker(rows: WorkerRows, task: FitTask, rng: np.random.Generator) -> Wor
     columns = found.few[0].shape[1] + 1
     search, begin = task.limit(columns, found.found.rows), _make_begin(task.start, columns)
     learned = learn_stream(rows.read, found, search, rng, begin=begin)
-    taken = np.arange(min(task.share_support(columns), len(found.few[0])))
-    return WorkerFit(learned, take_rows(found.few, taken), learned.rows, learned.rows)
+    if task.sends == "rows":
+        taken = np.arange(min(task.share_support(columns), len(found.few[0])))
+        support = take_rows(found.few, taken)
+    else:
+        support = draw_support(found.few, task, rng)
+    ties = _find_ties(learned, found.few)
+    return WorkerFit(learned, support, learned.rows, learned.rows, ties)
 
 
 def _fit_in_memory(rows: RowArrays, task: FitTask, rng: np.random.Generator) -> WorkerFit:
@@ -131,9 +144,28 @@ def _fit_in_memory(rows: RowArrays, task: FitTask, rng: np.random.Generator) -> 
     columns = rows[0].shape[1] + 1
     search, begin = task.limit(columns, rows[2].sum()), _make_begin(task.start, columns)
     learned = learn_rows(rows, search, rng, begin=begin, solve=task.solve)
-    size = min(task.share_support(columns), len(rows[0]))
-    taken = rng.choice(len(rows[0]), size, replace=False)
-    return WorkerFit(learned, take_rows(rows, taken), count, weight)
+    if task.sends == "rows":
+        size = min(task.share_support(columns), len(rows[0]))
+        support = take_rows(rows, rng.choice(len(rows[0]), size, replace=False))
+    else:
+        support = draw_support(rows, task, rng)
+    ties = _find_ties(learned, rows)
+    return WorkerFit(learned, support, count, weight, ties)
+
+
+def _find_ties(learned: LearnedMixture, rows: RowArrays) -> tuple[Ties, ...]:
+    return count_ties(learned.mixture, add_constant(rows[0]), rows[1], learned.floored)
+
+
+def draw_support(rows: RowArrays, task: FitTask, rng: np.random.Generator) -> RowArrays:
+    """Draw support from a normal with the rows' means and covariances, or give none of it."""
+    x, _, weights = rows
+    size = task.share_support(x.shape[1] + 1) if task.sends == "normal" else 0
+    mean = np.average(x, axis=0, weights=weights)
+    centred = (x - mean) * np.sqrt(weights / weights.sum())[:, None]
+    root = np.linalg.qr(centred, mode="r")  # root' root is the covariance, singular or not
+    drawn = mean + rng.standard_normal((size, len(root))) @ root
+    return drawn, np.zeros(size), np.ones(size)
 
 
 def take_rows(rows: RowArrays, taken: np.ndarray) -> RowArrays:

@@ -33,6 +33,14 @@ def adopt_reduction(
     return mixture, {JUDGEMENT: {n: t for n, t in merged.items() if n not in names}}
 
 
+def keep_mixture(
+    params: Params, merged: Params, held: Params, memory: Memory, /
+) -> tuple[Params, Memory]:
+    """Change nothing: workers were only asked how they do with the mixture."""
+    del merged, held
+    return params, memory
+
+
 @dataclass(frozen=True)
 class PooledStep:
     """Make one EM step from the sums of all rows; remember the point from which it was made.
@@ -62,7 +70,10 @@ class PooledStep:
 
     def recall(self, memory: Memory) -> PooledPoint | None:
         """Read the point of the last step, if there was one."""
-        if not memory:
-            return None
-        mixture, sums = self.form.read(memory["mixture"]), unpack_sums(memory["sums"])
-        return PooledPoint(mixture, sums, float(memory["pace"]["pace"]))
+        return recall_point(memory, self.form) if memory else None
+
+
+def recall_point(memory: Memory, form: MixtureForm = FREE) -> PooledPoint:
+    """Read the point from which the last step was made."""
+    mixture, sums = form.read(memory["mixture"]), unpack_sums(memory["sums"])
+    return PooledPoint(mixture, sums, float(memory["pace"]["pace"]))

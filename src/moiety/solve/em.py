@@ -94,16 +94,19 @@ class LocalEM:
     def read_through(self, job: Job, rows: WorkerRows, /) -> tuple[Update, Record]:
         """Do a job on rows that are read as often as need be; its losses are those of EM.
 
-        The worker remembers whether EM converged, and which columns were constant.
+        The worker remembers whether EM converged, which columns were constant, which experts rest
+        on the least variance, and how many of how many rows share the response that they sit on.
         """
         fit, update = self.fit(job, rows)
         losses = [-value / fit.learned.rows for value in fit.learned.trace]
         mean = sum(losses) / len(losses)
         ends = losses[0], losses[-1]
-        record = Record(len(losses) - 1, int(fit.count), *ends, mean, job.round)
+        record = Record(fit.learned.fit.steps, int(fit.count), *ends, mean, job.round)
         known = {
             "converged": torch.tensor(fit.learned.fit.converged),
             "constant": torch.from_numpy(~fit.learned.scale.kept),
+            "floored": torch.from_numpy(fit.learned.floored),
+            "tied": torch.tensor([max((tie.rows for tie in fit.ties), default=0), fit.count]),
         }
         return replace(update, memory={FIT: known}), record
 
