@@ -97,15 +97,9 @@ class DistributedMixtureOfExpertsRegressor(GaussianResponse, DistributedEstimato
         n_jobs: int | None = None,
     ) -> None:
         self.n_experts = n_experts
-        self.cost = cost
-        self.gate = gate
-        self.refine_rounds = refine_rounds
-        self.refine_tol = refine_tol
-        self.reduction = reduction
-        self.screen = screen
-        self.n_support = n_support
-        self.support = support
-        self.keep_support = keep_support
+        self.cost, self.gate, self.reduction, self.screen = cost, gate, reduction, screen
+        self.refine_rounds, self.refine_tol = refine_rounds, refine_tol
+        self.n_support, self.support, self.keep_support = n_support, support, keep_support
         self.target = target
         self.n_init = n_init
         self.max_iter = max_iter
@@ -191,15 +185,9 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
     ) -> None:
         self.n_experts = n_experts
         self.classes = classes
-        self.cost = cost
-        self.gate = gate
-        self.refine_rounds = refine_rounds
-        self.refine_tol = refine_tol
-        self.reduction = reduction
-        self.screen = screen
-        self.n_support = n_support
-        self.support = support
-        self.keep_support = keep_support
+        self.cost, self.gate, self.reduction, self.screen = cost, gate, reduction, screen
+        self.refine_rounds, self.refine_tol = refine_rounds, refine_tol
+        self.n_support, self.support, self.keep_support = n_support, support, keep_support
         self.target = target
         self.n_init = n_init
         self.max_iter = max_iter

@@ -50,7 +50,7 @@ def write_estimator(estimator: Any, path: str | Path) -> None:
     }
     fits = known.get("locals_") or [known["local_fit_"]]
     write_arrays(folder / MODEL, write_mixtures([estimator.mixture_]))
-    local = {**write_mixtures([fit.mixture for fit in fits]), **write_weights(fits)}
+    local = {**write_mixtures([fit.mixture for fit in fits]), **write_local_fits(fits)}
     write_arrays(folder / LOCAL, local)
     if known.get("support_") is not None and estimator.keep_support:
         write_arrays(
@@ -83,7 +83,7 @@ def read_estimator(path: str | Path, kinds: Sequence[type]) -> Any:
     estimator = known[config["estimator"]](**config["choices"])
     for name, value in config["told"].items():
         setattr(estimator, name, read_value(value))
-    fits = read_weights(load_file(folder / LOCAL))
+    fits = read_local_fits(load_file(folder / LOCAL))
     if "kept_" in config["told"]:
         estimator.locals_ = fits
         if (folder / SUPPORT).is_file():
@@ -120,7 +120,7 @@ def read_mixtures(tensors: Mapping[str, Array]) -> list[Mixture]:
     return found
 
 
-def write_weights(fits: Sequence[LocalFit]) -> dict[str, Array]:
+def write_local_fits(fits: Sequence[LocalFit]) -> dict[str, Array]:
     """Lay out the rows of fits and, where all know them, their informations."""
     known = [fit.information for fit in fits if fit.information is not None]
     found = {"rows": np.array([fit.rows for fit in fits], float)}
@@ -129,7 +129,7 @@ def write_weights(fits: Sequence[LocalFit]) -> dict[str, Array]:
     return {**found, "information": np.concatenate([pack_symmetric(one) for one in known])}
 
 
-def read_weights(tensors: Mapping[str, Array]) -> list[LocalFit]:
+def read_local_fits(tensors: Mapping[str, Array]) -> list[LocalFit]:
     """Read fits with their rows and informations."""
     fits, at = [], 0
     for mixture, rows in zip(read_mixtures(tensors), tensors["rows"].tolist(), strict=True):
