@@ -121,12 +121,16 @@ def check_merge_support(mixtures: Sequence[Mixture], support: Any) -> Array:
             "drop such rows"
         )
     used = np.any([find_used_columns(mixture) for mixture in mixtures], 0)
-    still = np.flatnonzero(used & ~find_varying(x.mean(0), x.std(0)))
-    if len(still) or len(x) < used.sum() + 1:
+    if len(x) < used.sum() + 1:
         raise ValueError(
-            f"support has {len(x)} rows, in which the covariates {still.tolist()} do not vary; the "
-            f"experts depend on {used.sum()} covariates: give rows in which all of them vary, and "
-            f"at least {used.sum() + 1} of them"
+            f"support has {len(x)} rows, but the experts depend on {used.sum()} covariates, and are "
+            f"told apart on {used.sum() + 1} rows or more; give a few hundred"
+        )
+    still = np.flatnonzero(used & ~find_varying(x.mean(0), x.std(0))).tolist()
+    if still:
+        say(
+            f"the covariates {still} do not vary in the support: nothing of what the fits know of "
+            "them is kept, and their coefficients become 0; give rows in which all covariates vary"
         )
     return x
 
