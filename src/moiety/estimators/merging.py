@@ -123,8 +123,8 @@ def check_merge_support(mixtures: Sequence[Mixture], support: Any) -> Array:
     used = np.any([find_used_columns(mixture) for mixture in mixtures], 0)
     if len(x) < used.sum() + 1:
         raise ValueError(
-            f"support has {len(x)} rows, but the experts depend on {used.sum()} covariates, and are "
-            f"told apart on {used.sum() + 1} rows or more; give a few hundred"
+            f"support has {len(x)} rows, but the experts depend on {used.sum()} covariates and "
+            f"are told apart on {used.sum() + 1} rows or more; give a few hundred"
         )
     still = np.flatnonzero(used & ~find_varying(x.mean(0), x.std(0))).tolist()
     if still:
