@@ -47,7 +47,9 @@ class DistributedEstimator(ReducingEstimator):
     support: Any
     target: Any
 
-    def fit(self, X: Any, y: Any = None, *, shards: Any = None, sample_weight: Any = None) -> Any:
+    def fit(
+        self, X: Iterable[Any], y: Any = None, *, shards: Any = None, sample_weight: Any = None
+    ) -> Any:
         """Fit the shards: the rows of each machine by themselves.
 
         Args:
@@ -61,18 +63,18 @@ class DistributedEstimator(ReducingEstimator):
             sample_weight: with ``shards``, weights, [N].
         """
         self._check_options()
-        X = gather_shards(X, y, shards, sample_weight)
-        opened = self._open(X)
+        given = gather_shards(X, y, shards, sample_weight)
+        opened = self._open(given)
         self._note_columns([shard.columns for shard in opened])
         agreement = self._agree(opened)
         streams = make_numpy_generator(self.random_state).spawn(len(opened) + 1)
         engine = ShardEngine(opened, getattr(self, "classes_", None), self.n_jobs)
         task, labelled = self._task(len(opened)), self.gate == "posterior"
-        given = self._given_support(engine)
-        method = make_fit_method(task, self._recipe(), streams, given, labelled=labelled)
+        support = self._given_support(engine)
+        method = make_fit_method(task, self._recipe(), streams, support, labelled=labelled)
         state, reduced = play_fit(method, engine)
         self._note_columns([work.columns for work in engine.exchanges[0].works])
-        sent = read_fits(engine.exchanges[0].replies, FREE, given)
+        sent = read_fits(engine.exchanges[0].replies, FREE, support)
         self._report(sent.fits, engine)
         done = read_reduction(FREE.read(state.params), state.server[JUDGEMENT])
         self._publish(done, sent.fits, sent.support)
