@@ -32,7 +32,7 @@ def best(rows):
 
 @pytest.fixture(scope="module")
 def reduced(rows):
-    return DistributedMixtureOfExpertsRegressor(3, random_state=0).fit(shards(*rows, 4))
+    return DistributedMixtureOfExpertsRegressor(3, random_state=0).fit(shards(rows[0], rows[1], 4))
 
 
 def test_one_exchange_comes_near_the_maximum(rows, best, reduced):
@@ -57,7 +57,7 @@ def test_refining_rounds_reach_the_maximum(rows, best, reduced):
     gaps = [best - reduced.log_likelihood(*rows)]
     for rounds in (1, 3, 8):
         model = DistributedMixtureOfExpertsRegressor(3, random_state=0, refine_rounds=rounds)
-        model.fit(shards(*rows, 4))
+        model.fit(shards(rows[0], rows[1], 4))
         gaps.append(best - model.log_likelihood(*rows))
         assert model.ledger_.rounds == 1 + rounds
     assert gaps[0] > gaps[1] > gaps[2] > gaps[3] > -1e-6
@@ -85,7 +85,7 @@ def test_other_reductions_of_the_same_fits(rows, best, reduced, options):
 def test_the_published_gate_and_the_middle_are_worse(rows, reduced):
     middle = reduced.reduce_again(reduction="middle")
     with_y = DistributedMixtureOfExpertsRegressor(3, gate="posterior", random_state=0)
-    with_y.fit(shards(*rows, 4))
+    with_y.fit(shards(rows[0], rows[1], 4))
     assert with_y.ledger_.support_bytes == 8 * 2000 * 3
     for other in (middle, with_y):
         assert other.log_likelihood(*rows) < reduced.log_likelihood(*rows)
@@ -103,7 +103,9 @@ def test_the_unreduced_average_has_all_experts(rows, reduced):
 
 
 def test_machines_side_by_side_change_nothing(rows, reduced):
-    model = DistributedMixtureOfExpertsRegressor(3, random_state=0, n_jobs=2).fit(shards(*rows, 4))
+    model = DistributedMixtureOfExpertsRegressor(3, random_state=0, n_jobs=2).fit(
+        shards(rows[0], rows[1], 4)
+    )
     np.testing.assert_allclose(model.coef_, reduced.coef_, rtol=1e-10)
 
 
@@ -153,7 +155,7 @@ def test_a_file_in_pieces_is_the_file_at_once(rows, tmp_path, monkeypatch):
 
 
 def test_fitted_models_merge_by_hand(rows, best):
-    parts = shards(*rows, 4)
+    parts = shards(rows[0], rows[1], 4)
     fits = [MixtureOfExpertsRegressor(3, random_state=0).fit(*part) for part in parts]
     model = DistributedMixtureOfExpertsRegressor(3, random_state=0)
     support = np.random.default_rng(0).normal(size=(500, 2))
@@ -168,7 +170,7 @@ def test_fitted_models_merge_by_hand(rows, best):
 
 
 def test_a_machine_that_fails_is_left_out(rows, best):
-    parts = shards(*rows, 8)
+    parts = shards(rows[0], rows[1], 8)
     rng = np.random.default_rng(0)
     parts[2] = (parts[2][0], rng.permutation(parts[2][1]))
     with pytest.warns(UserWarning, match=r"machines \[2\]"):
@@ -234,7 +236,7 @@ def test_shards_that_do_not_belong_together(rows, tmp_path):
 
 
 def test_a_column_constant_on_one_machine_is_named(rows):
-    parts = shards(*rows, 3)
+    parts = shards(rows[0], rows[1], 3)
     flat = parts[1][0].copy()
     flat[:, 1] = 0.5
     with warnings.catch_warnings(record=True) as heard:

@@ -77,7 +77,7 @@ def test_partitions_are_computed_by_the_workers(rows, tmp_path, named):
 
 def test_partitions_of_every_kind(rows, tmp_path):
     whole = regressor().fit(frames(rows, 2)).coef_
-    pairs = shards(*rows, 2)
+    pairs = shards(rows[0], rows[1], 2)
     sets = [Dataset(frame) for frame in frames(rows, 2)]
     tuples = [Partition(pair, tmp_path) for pair in pairs]
     parts = [(Partition(x, tmp_path), Partition(y, tmp_path)) for x, y in pairs]
@@ -226,7 +226,9 @@ def test_the_agreement_on_classes_is_in_the_ledger():
 
 
 def test_refining_takes_time(rows):
-    plain, refined = (regressor(refine_rounds=r).fit(shards(*rows, 2)).ledger_ for r in (0, 2))
+    plain, refined = (
+        regressor(refine_rounds=r).fit(shards(rows[0], rows[1], 2)).ledger_ for r in (0, 2)
+    )
     assert plain.refine_s == 0
     assert refined.refine_s > 0
     assert len(refined.fit_s) == len(refined.fit_cpu_s) == 2

@@ -87,7 +87,9 @@ def rows():
 def clean(rows):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return DistributedMixtureOfExpertsRegressor(3, random_state=0).fit(shards(*rows, 8))
+        return DistributedMixtureOfExpertsRegressor(3, random_state=0).fit(
+            shards(rows[0], rows[1], 8)
+        )
 
 
 def likelihood(mixture, rows):

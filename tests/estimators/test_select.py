@@ -53,7 +53,7 @@ def test_pipelines(rows, nested):
 
 
 def test_many_machines(rows):
-    parts = shards(*rows, 2)
+    parts = shards(rows[0], rows[1], 2)
     model = DistributedMixtureOfExpertsRegressor(random_state=0, n_init=3, tol=1e-6)
     found = select_experts(model, (1, 2, 3), iter(parts))
     assert found.n_experts == found.best.n_experts == 3
