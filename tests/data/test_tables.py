@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moiety.data.columns import Column
-from moiety.data.encoding import CategoryEncoding, DateEncoding, Encoding, NumberEncoding
+from moiety.data.encoding import CategoryEncoding, ColumnsEncoding, DateEncoding, NumberEncoding
 from moiety.data.files import read_file
 from moiety.data.roles import Columns
 from moiety.data.tables import read_encoded
@@ -30,8 +31,21 @@ def write(path, text):
     return path
 
 
+def learn(path):
+    """Read a table of training, and give its encoding."""
+    found = read_file(path).encoding
+    assert found is not None
+    return found
+
+
+def count(values):
+    """List the numbers of rows that have some."""
+    assert values is not None
+    return values.tolist()
+
+
 def column(values, name="a"):
-    return Column("t.csv", name, arrow.chunked_array([values]))
+    return Column(Path("t.csv"), name, arrow.chunked_array([values]))
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.tsv", "t.tsv.gz"])
@@ -44,7 +58,7 @@ def test_a_table_is_read_alike_however_it_is_laid_out(tmp_path, name, mark, quot
     assert data.columns == ("size", "colour: blue", "colour: green", "colour: red")
     assert data.x.tolist() == [[1.5, 0, 0, 1], [2, 1, 0, 0], [-3, 0, 0, 1], [4, 0, 1, 0]]
     assert data.classes == ("u", "v")
-    assert data.y.tolist() == [0, 1, 0, 1]
+    assert count(data.y) == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("head", [",a,y", '"","a","y"', "Unnamed: 0,a,y", "a,y"])
@@ -111,7 +125,7 @@ def test_a_column_named_like_a_client_is_pointed_at(tmp_path):
     assert any("--group client_id" in note for note in read_file(path).notes)
     data = read_file(path, Columns(group="client_id"))
     assert data.notes == ()
-    assert (data.holders, data.groups.tolist()) == (("7", "8"), [0, 1])
+    assert (data.holders, count(data.groups)) == (("7", "8"), [0, 1])
 
 
 def test_a_number_by_hand():
@@ -168,8 +182,10 @@ def test_an_encoding_is_the_same_after_it_was_saved(numbers, words):
         "a": column(arrow.array(numbers[:size], arrow.float64())),
         "b": column(arrow.array(words[:size]), "b"),
     }
-    made = Encoding((NumberEncoding("a"), CategoryEncoding("b"))).fit(columns, np.arange(size - 1))
-    again = Encoding.from_json(json.loads(json.dumps(made.to_json())))
+    made = ColumnsEncoding((NumberEncoding("a"), CategoryEncoding("b"))).fit(
+        columns, np.arange(size - 1)
+    )
+    again = ColumnsEncoding.from_json(json.loads(json.dumps(made.to_json())))
     assert again == made
     assert torch.equal(again.apply(columns), made.apply(columns))
     assert made.apply(columns).isfinite().all()
@@ -178,7 +194,7 @@ def test_an_encoding_is_the_same_after_it_was_saved(numbers, words):
 
 def test_a_file_of_use_needs_the_columns_of_training_alone(tmp_path):
     """Further columns, row names, another order and another kind of file change nothing."""
-    encoding = read_file(write(tmp_path / "t.csv", "a,code,y\n1,01,u\n2,x,v\n")).encoding
+    encoding = learn(write(tmp_path / "t.csv", "a,code,y\n1,01,u\n2,x,v\n"))
     plain = write(tmp_path / "p.csv", "code,a\n01,5\n1,\n")
     more = write(tmp_path / "m.csv", ",when,code,name,a\n0,2020-01-01,01,é,5\n1,?,1,inf,\n")
     pq.write_table(
@@ -194,6 +210,6 @@ def test_a_file_of_use_needs_the_columns_of_training_alone(tmp_path):
 
 
 def test_a_word_where_a_number_was_in_training(tmp_path):
-    encoding = read_file(write(tmp_path / "t.csv", "a,y\n1,u\n2,v\n")).encoding
+    encoding = learn(write(tmp_path / "t.csv", "a,y\n1,u\n2,v\n"))
     with pytest.raises(ValueError, match="column 'a' is 'many' in row 2, where a number is read"):
         read_encoded(write(tmp_path / "p.csv", "a\n1\nmany\n"), Columns(), encoding)

@@ -137,3 +137,34 @@ def test_what_is_odd_of_a_target_is_said(moiety, tmp_path):
     assert "100 classes for 100 rows: is it a number to predict?" in said.err
     said = moiety("run", "yours", "--data", "one.csv", *words, "one")
     assert "target 'price' has one class only, '3'" in said.err
+
+
+def test_workers_are_who_a_column_says_and_keep_their_names(moiety, mixed, tmp_path):
+    """Seven hospitals hold their own rows; each is named in the ledger, report and answers."""
+    said = moiety("run", "yours", "--data", "mixed.csv", "--target", "state", "--group", "house",
+                  "--drop", "name", *FEW, "own")  # fmt: skip
+    assert said.code == 0, said.err
+    start = read_ledger(tmp_path / "own" / "fedavg-seed0" / LEDGER).start
+    assert sorted(start.worker_names) == list("ABCDEFG")
+    assert (start.num_seen, start.num_unseen) == (5, 2)
+    assert f"workers 5 and 2 unseen, by house: {', '.join(start.worker_names[:6])} and 1 more" in (
+        said.err
+    )
+    page = (tmp_path / "own" / "report.html").read_text()
+    assert all(f">{name}<" in page for name in start.worker_names)
+    assert accuracy(moiety, "own/ddome-seed0", "mixed.csv") > 0.9
+
+
+def test_rows_of_a_worker_are_answered_as_its_own(moiety, mixed, tmp_path):
+    """The gate chooses experts for each hospital apart, as it would for a file of its rows."""
+    assert moiety("run", "yours", "--data", "mixed.csv", "--target", "state", "--group", "house",
+                  *FEW[:1], "ddome", *FEW[3:], "own").code == 0  # fmt: skip
+    told = {}
+    for name, house in (("all", ""), ("one", "C")):
+        lines = [line for line in mixed[1:] if f",{house}," in line or not house]
+        (tmp_path / f"{name}.csv").write_text("\n".join([mixed[0], *lines]) + "\n")
+        said = moiety("predict", "own", "--data", f"{name}.csv", "--out", f"{name}.told")
+        assert said.code == 0, said.err
+        told[name] = (tmp_path / f"{name}.told").read_text().splitlines()[1:]
+    mine = [row for row, line in zip(told["all"], mixed[1:], strict=True) if ",C," in line]
+    assert mine == told["one"]

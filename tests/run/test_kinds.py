@@ -29,6 +29,8 @@ MADE = {
         "text", (torch.arange(SIZE * 6) % 3).reshape(SIZE, 6),
         (torch.arange(SIZE * 6) + 1).remainder(3).reshape(SIZE, 6), ("a", "b", "c"),
     ),
+    "documents": Dataset("documents", (torch.arange(SIZE * 4) % 5).reshape(SIZE, 4), Y,
+                         ("a", "b", "c")),
     "graph": Dataset(
         "graph", X, Y, ("a", "b", "c"), test=MASKS[2],
         graph=Graph(RING, MASKS[0], MASKS[1], torch.zeros(SIZE, dtype=torch.long)),
@@ -40,6 +42,7 @@ SMALL = {
     "vgg": {"channels": [2, 2], "blocks": [1, 1], "hidden": [4]},
     "resnet": {"channels": [2, 2], "blocks": [1, 1]}, "gcn": {"hidden": [4]},
     "sage": {"hidden": [4]}, "gpt": {"hidden": 4, "width": 4, "heads": 2, "depth": 2},
+    "bag": {"hidden": 4},
     "vit": {"hidden": 4, "width": 4, "heads": 2, "depth": 2},
 }  # fmt: skip
 

@@ -32,10 +32,11 @@ class Start:
     """What a run is, written once as its first line.
 
     ``seen`` and ``unseen`` hold rows per class for every worker, [workers, classes], or are empty
-    where the population is too large to list; unseen workers are numbered behind the seen ones.
-    A run of 0 ``rounds`` is a reference that never trains. ``objective`` is the kind of what was
-    learnt, ``classes`` are the kinds of rows that its targets tell apart (the classes, fifths of a
-    number, labels), ``metrics`` say how answers were scored.
+    where the population is too large to list; unseen workers are numbered behind the seen ones, and
+    so are ``worker_names``, where there are some. A run of 0 ``rounds`` is a reference that never
+    trains. ``objective`` is the kind of what was learnt, ``classes`` are the kinds of rows that its
+    targets tell apart (the classes, fifths of a number, labels), ``metrics`` say how answers were
+    scored.
     """
 
     kind: ClassVar[str] = "start"
@@ -60,6 +61,7 @@ class Start:
     note: str = ""
     objective: str = "classes"
     metrics: Sequence[MetricEntry] = OF_CLASSES
+    worker_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -176,46 +176,80 @@ class CategoryEncoding:
         return (found[:, None] == np.arange(len(self.values))).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """How the columns of a table become numbers, in order."""
-
-    columns: tuple[ColumnEncoding, ...]
+class Encoding(Protocol):
+    """How the columns of a table become rows."""
 
     @property
     def needed(self) -> Mapping[str, bool]:
         """The columns that are read, and whether as they stand."""
-        return {one.name: one.as_text for one in self.columns}
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """How many words rows are told apart by; 0 where they are no words."""
+        ...
 
     def names(self) -> tuple[str, ...]:
-        """Name the numbers of a row."""
-        return tuple(name for one in self.columns for name in one.names())
+        """Name the numbers of a row; words have no names."""
+        ...
 
     def measures(self) -> Tensor:
-        """Tell measures from what says yes or no, bool [D]."""
-        return torch.tensor([flag for one in self.columns for flag in one.measures()])
+        """Tell measures from what says yes or no, bool [D]; empty where no number measures."""
+        ...
 
     def fit(self, columns: Mapping[str, Column], rows: np.ndarray | None = None) -> Encoding:
         """Fit to some rows of the same columns, or to all of them."""
-        return Encoding(tuple(one.fit(columns[one.name], rows) for one in self.columns))
+        ...
 
     def apply(self, columns: Mapping[str, Column]) -> Tensor:
-        """Make numbers of columns, float32 [N, D].
+        """Make rows of columns, [N, ...].
 
         Raises:
             ValueError: for a value that cannot be read; says which.
         """
+        ...
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Write as plain data."""
+        ...
+
+
+@dataclass(frozen=True)
+class ColumnsEncoding:
+    """Numbers of several columns beside each other, float32 [N, D]."""
+
+    kind: ClassVar[str] = "columns"
+    columns: tuple[ColumnEncoding, ...]
+
+    @property
+    def needed(self) -> Mapping[str, bool]:
+        return {one.name: one.as_text for one in self.columns}
+
+    @property
+    def vocabulary(self) -> int:
+        return 0
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for one in self.columns for name in one.names())
+
+    def measures(self) -> Tensor:
+        return torch.tensor([flag for one in self.columns for flag in one.measures()])
+
+    def fit(self, columns: Mapping[str, Column], rows: np.ndarray | None = None) -> ColumnsEncoding:
+        return ColumnsEncoding(tuple(one.fit(columns[one.name], rows) for one in self.columns))
+
+    def apply(self, columns: Mapping[str, Column]) -> Tensor:
         parts = [one.apply(columns[one.name]) for one in self.columns]
         return torch.from_numpy(np.concatenate(parts, 1))
 
-    def to_json(self) -> list[Mapping[str, Any]]:
-        """Write as plain data."""
-        return [{"kind": one.kind, **asdict(one)} for one in self.columns]  # type: ignore[call-overload]
+    def to_json(self) -> Mapping[str, Any]:
+        columns = [{"kind": one.kind, **asdict(one)} for one in self.columns]  # type: ignore[call-overload]
+        return {"kind": self.kind, "columns": columns}
 
     @classmethod
-    def from_json(cls, raw: Sequence[Mapping[str, Any]]) -> Encoding:
+    def from_json(cls, raw: Mapping[str, Any]) -> ColumnsEncoding:
         """Read what ``to_json`` wrote."""
-        return cls(tuple(build_column(one) for one in raw))
+        return cls(tuple(build_column(one) for one in raw["columns"]))
 
 
 ENCODINGS: Mapping[str, Callable[..., ColumnEncoding]] = {

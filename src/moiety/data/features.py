@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from moiety.data.columns import Column
+from moiety.data.documents import DocumentEncoding, are_texts
 from moiety.data.encoding import (
     CategoryEncoding,
     ColumnEncoding,
+    ColumnsEncoding,
     DateEncoding,
     Encoding,
     NumberEncoding,
@@ -31,11 +33,21 @@ def choose_encoding(
     """
     chosen: list[ColumnEncoding] = []
     notes: list[str] = []
+    if len(columns) == 1 and holds_texts(only := next(iter(columns.values()))):
+        return DocumentEncoding(only.name).fit(columns), notes
     for name, column in columns.items():
         reason = "" if name in wanted else find_reason_to_leave(column)
         notes += [f"column {name!r} {reason}"] if reason else []
         chosen += [] if reason else [choose_column(column)]
-    return Encoding(tuple(chosen)).fit(columns), notes + note_gaps(columns, chosen)
+    return ColumnsEncoding(tuple(chosen)).fit(columns), notes + note_gaps(columns, chosen)
+
+
+def holds_texts(column: Column) -> bool:
+    """Tell a column of texts: words that are another one in most rows, several in each."""
+    if not column.is_text or holds_numbers(column) or find_date_form(column) is not None:
+        return False
+    words = column.words()
+    return is_mostly_distinct(words) and are_texts(words)
 
 
 def choose_column(column: Column) -> ColumnEncoding:
@@ -69,6 +81,8 @@ def find_reason_to_leave(column: Column) -> str:
     words = column.words()
     if not is_mostly_distinct(words):
         return ""
+    if are_texts(words):
+        return f"holds texts, and is left out (--features {column.name} --net bag reads it alone)"
     return (
         f"has {len(set(words))} values in {len(words)} rows: taken for names, and left out "
         "(--features takes it in)"

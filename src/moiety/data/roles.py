@@ -42,6 +42,7 @@ class Columns:
         group: of who holds a row; by default the one named worker.
         labels: whether labels are wanted.
         usual_target: the target where it is there, and nothing is amiss where it is not.
+        usual_group: the group, likewise.
         features: the columns that are features; empty for all but the others.
         drop: columns that are not read.
         weight: how much a row counts.
@@ -51,6 +52,7 @@ class Columns:
     group: str | None = None
     labels: bool = True
     usual_target: str | None = None
+    usual_group: str | None = None
     features: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     weight: str | None = None
@@ -59,7 +61,8 @@ class Columns:
         self, path: Path, names: Sequence[str], usual: Sequence[str] = TARGETS
     ) -> tuple[str | None, str | None]:
         """Choose the columns of labels (None where unwanted or absent) and of workers."""
-        group = self.group or (WORKER if WORKER in names else None)
+        usual_groups = [name for name in (self.usual_group, WORKER) if name in names]
+        group = self.group or next(iter(usual_groups), None)
         check_column(path, names, "group", self.group)
         if not self.labels:
             return None, group

@@ -144,14 +144,14 @@ def read_table(path: Path, columns: Columns) -> Dataset:
     found = read_columns(table, roles.features, dict.fromkeys(roles.others, True))
     raw = {name: found[name] for name in roles.features}
     encoding, notes = choose_encoding(raw, columns.features)
-    if not encoding.columns:
+    if not encoding.needed:
         raise ValueError(f"{path}: no column is left as a feature ({'; '.join(notes)}); add some")
     return Dataset(
         path.stem,
         encoding.apply(raw),
         source=path.name,
         columns=encoding.names(),
-        raw=tuple(raw[one.name] for one in encoding.columns),
+        raw=tuple(raw[name] for name in encoding.needed),
         encoding=encoding,
         roles=roles,
         notes=(*table.notes, *notes, *note_clients(roles)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from moiety.models.bag import build_bag, rebuild_bag
 from moiety.models.base import FeatureModel
 from moiety.models.cnn import build_cnn, rebuild_cnn
 from moiety.models.graph import build_gcn, build_sage, rebuild_gcn, rebuild_sage
@@ -33,6 +34,7 @@ MEASURES = Reads(("table", "images"), flat=True)
 IMAGES = Reads(("images",))
 TEXTS = Reads(("text",))
 GRAPHS = Reads(("graph",))
+DOCUMENTS = Reads(("documents",))
 
 
 @dataclass(frozen=True)
@@ -61,5 +63,6 @@ NETWORKS: Mapping[str, NetworkEntry] = {
     "gcn": NetworkEntry(build_gcn, rebuild_gcn, GRAPHS),
     "sage": NetworkEntry(build_sage, rebuild_sage, GRAPHS),
     "gpt": NetworkEntry(build_gpt, rebuild_gpt, TEXTS),
+    "bag": NetworkEntry(build_bag, rebuild_bag, DOCUMENTS),
     "vit": NetworkEntry(build_vit, rebuild_vit, IMAGES),
 }

@@ -16,6 +16,7 @@ from moiety.plan.abstract import META, AbstractMode
 from moiety.recipes.kinds import DataKind, read_rows
 from moiety.recipes.options import make_network
 from moiety.recipes.population import TRAIN, Partition
+from moiety.recipes.prepare import place_rows
 from moiety.recipes.record import Federation
 from moiety.recipes.schedule import check_schedule
 
@@ -62,18 +63,18 @@ def abstract_run(record: Federation, seed: int, choose: ChooseCohort | None = No
         seed: of the run.
         choose: who takes part; by default the first workers, as many as a round has.
     """
-    kind, data = read_rows(record)
-    places = kind.split(data, record.population, seed)
+    kind, read = read_rows(record)
+    _, places, data = place_rows(record, kind, read, seed)
     size, count = min(record.participation.size, len(places.train)), record.population.anchors
     check_schedule(record, size, anchors=bool(places.anchors))
     cohort = choose(places) if choose else sorted(places.train)[:size]
     objective = data.find_objective()
     with torch.device(META):
-        net = make_network(record.net, record.options, data.x.shape[1:], objective.outputs, seed)
+        net = make_network(record.net, record.options, kind.shape(data), objective.outputs, seed)
     task = Task(
         net, record.local, record.rounds, size, seed,
         common=abstract_common(net, data) if len(places.public) else None,
-        anchors=places.anchors, shape=tuple(data.x.shape[1:]), classes=objective.outputs,
+        anchors=places.anchors, shape=tuple(kind.shape(data)), classes=objective.outputs,
         objective=objective, losses=kind.losses,
         population=size if record.participation.fixed else len(places.train),
     )  # fmt: skip

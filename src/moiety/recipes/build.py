@@ -20,7 +20,7 @@ from moiety.models.base import FeatureModel
 from moiety.recipes.blocks import check_blocks
 from moiety.recipes.common import find_anchors, require_common
 from moiety.recipes.options import find_method, make_network, make_stages
-from moiety.recipes.population import TRAIN, Partition, add_anchors
+from moiety.recipes.population import TRAIN, Partition, add_anchors, name_workers
 from moiety.recipes.prepare import (
     SeedCommon,
     SeedData,
@@ -60,6 +60,7 @@ class RunInputs:
     adapter: Adapter
     later_stages: tuple[Stage, ...] = ()
     about: tuple[str, ...] = ()
+    worker_names: tuple[str, ...] = ()
 
     @property
     def stages(self) -> list[Stage]:
@@ -94,7 +95,7 @@ def build_run(record: Federation, method: str, seed: int) -> RunInputs:
         common=None if common is None else common.frozen,
         start=net.params if common is None else common.params,
         anchors=places.anchors,
-        shape=tuple(base.data.x.shape[1:]),
+        shape=tuple(base.kind.shape(base.data)),
         classes=base.objective.outputs,
         objective=base.objective,
         losses=base.kind.losses,
@@ -140,7 +141,7 @@ def prepare_common(
 def outline_network(record: Federation, base: SeedData, seed: int) -> FeatureModel:
     """Make a network of shapes alone, for a run of which nobody has the whole."""
     with torch.device("meta"):
-        shape, classes = base.data.x.shape[1:], base.objective.outputs
+        shape, classes = base.kind.shape(base.data), base.objective.outputs
         return make_network(record.net, record.options, shape, classes, seed)
 
 
@@ -154,21 +155,9 @@ def place_stage(stage: Stage, device: str) -> Stage:
 def assemble_inputs(
     record: Federation, base: SeedData, stages: Sequence[Stage], accuracy: float, seed: int
 ) -> RunInputs:
-    """Open the rows of every worker, through the method's transform."""
-    method, rows_of = stages[0].method, base.kind.open(base.data)
-    train = {w: rows_of(TRAIN, rows) for w, rows in base.places.train.items()}
-    open_rows: OpenRows = train.__getitem__
-    groups = {
-        name: {w: rows_of(name, rows) for w, rows in group.items()}
-        for name, group in base.places.groups.items()
-    }
-    if method.transform is not None:
-        open_rows = TransformedRows(open_rows, method.transform)
-        seen = {
-            name: TransformedRows(group.__getitem__, method.transform)
-            for name, group in groups.items()
-        }
-        groups = {name: {w: seen[name](w) for w in group} for name, group in groups.items()}
+    """Put together what a run needs of its data and stages."""
+    method, train = stages[0].method, base.places.train
+    open_rows, groups = open_all_rows(base, method)
     return RunInputs(
         method=method,
         rounds=sum(stage.rounds for stage in stages),
@@ -190,7 +179,27 @@ def assemble_inputs(
         adapter=base.kind.adapt(base.data, record.graph),
         later_stages=tuple(stages[1:]),
         about=base.about,
+        worker_names=name_workers(base.data, base.places),
     )
+
+
+def open_all_rows(
+    base: SeedData, method: Method
+) -> tuple[OpenRows, Mapping[str, Mapping[int, Rows]]]:
+    """Open the rows of every worker and group, through the method's transform."""
+    rows_of = base.kind.open(base.data)
+    train = {w: rows_of(TRAIN, rows) for w, rows in base.places.train.items()}
+    groups = {
+        name: {w: rows_of(name, rows) for w, rows in group.items()}
+        for name, group in base.places.groups.items()
+    }
+    if method.transform is None:
+        return train.__getitem__, groups
+    seen = {
+        name: TransformedRows(group.__getitem__, method.transform) for name, group in groups.items()
+    }
+    groups = {name: {w: seen[name](w) for w in group} for name, group in groups.items()}
+    return TransformedRows(train.__getitem__, method.transform), groups
 
 
 def count_worker_classes(base: SeedData, held: Mapping[int, Tensor]) -> list[list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moiety.data.dataset import Dataset
-from moiety.recipes.population import Partition
+from moiety.recipes.population import Partition, name_workers
 from moiety.recipes.record import Population
 
 SHOWN = 6
@@ -38,7 +38,8 @@ def describe_features(data: Dataset) -> str:
     shape = "x".join(map(str, data.x.shape[1:]))
     if data.encoding is None:
         return f"inputs of shape {shape}"
-    return f"features {list_names([one.name for one in data.encoding.columns])} ({shape} numbers)"
+    unit = "words" if data.encoding.vocabulary else "numbers"
+    return f"features {list_names(list(data.encoding.needed))} ({shape} {unit})"
 
 
 def describe_target(data: Dataset) -> str:
@@ -52,8 +53,11 @@ def describe_target(data: Dataset) -> str:
 def describe_workers(data: Dataset, places: Partition, population: Population) -> str:
     """Say who holds the rows."""
     unseen = len(places.groups.get("unseen", {}))
-    named = f"{data.roles.group}, " if data.roles.group and population.scheme == "natural" else ""
-    return f"workers {len(places.train)} and {unseen} unseen ({named}{population.scheme})"
+    told = f"workers {len(places.train)} and {unseen} unseen"
+    names = name_workers(data, places)
+    if not names:
+        return f"{told} ({population.scheme})"
+    return f"{told}, by {data.roles.group or 'name'}: {list_names(names)}"
 
 
 def question_target(data: Dataset) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -31,6 +31,11 @@ OpenGroup = Callable[[str, Tensor], Rows]
 """Opens rows of a group (``train``, ``validation``, ...) by their positions."""
 
 
+def read_row_shape(data: Dataset) -> Sequence[int]:
+    """Give the shape of a row."""
+    return tuple(data.x.shape[1:])
+
+
 @dataclass(frozen=True)
 class DataKind:
     """What a recipe does with data of one kind.
@@ -44,6 +49,7 @@ class DataKind:
         count: counts rows per class and worker, or says nothing.
         adapt: says how inputs come to the finished model.
         losses: how rows lie in outputs, for the objective's loss of each.
+        shape: of a row, as a network is made for it.
         subnets: the method that assigns subnets on such data; plans compare with it.
     """
 
@@ -55,6 +61,7 @@ class DataKind:
     count: Callable[[Dataset, Mapping[int, Tensor]], list[list[int]]]
     adapt: Callable[[Dataset, Subgraphs], Adapter]
     losses: Arrange = RowLosses
+    shape: Callable[[Dataset], Sequence[int]] = read_row_shape
     subnets: str = "ist"
 
 
@@ -85,6 +92,12 @@ def count_nodes(data: Dataset, held: Mapping[int, Tensor]) -> list[list[int]]:
     return count_rows(data, dict.fromkeys(held, learnt))
 
 
+def count_words(data: Dataset) -> int:
+    """Count the words that texts are told apart by, unknown ones and no word among them."""
+    known = 0 if data.encoding is None else data.encoding.vocabulary
+    return max(known, int(data.x.max()) + 1)
+
+
 TABLE = DataKind(
     "table",
     keep_rows,
@@ -100,6 +113,9 @@ TEXT = replace(
     name="text",
     count=lambda _data, _held: [],
     adapt=lambda data, _choice: TextAdapter(data.x.shape[1], data.classes),
+)
+DOCUMENTS = replace(
+    TABLE, name="documents", shape=lambda data: (data.x.shape[1], count_words(data))
 )
 GRAPH = DataKind(
     "graph",
@@ -119,7 +135,7 @@ def find_kind(data: Dataset) -> DataKind:
     if data.graph is not None:
         return GRAPH
     if not data.x.is_floating_point():
-        return TEXT
+        return DOCUMENTS if data.y is None or data.y.ndim == 1 else TEXT
     return IMAGES if data.x.ndim > 2 else TABLE
 
 

@@ -239,6 +239,21 @@ def apply_scheme(
             return partition.partition_natural(data.groups[rows])
 
 
+def name_workers(data: Dataset, places: Partition) -> tuple[str, ...]:
+    """Name the workers, seen ones first, where each holds the rows of one natural worker.
+
+    Returns:
+        A name for each number; nothing where data have no names, or rows were dealt otherwise.
+    """
+    held = {**places.train, **places.groups.get("unseen", {})}
+    if data.groups is None or not data.holders:
+        return ()
+    owners = [data.groups[rows].unique().tolist() for _, rows in sorted(held.items())]
+    if any(len(found) != 1 for found in owners):
+        return ()
+    return tuple(data.holders[found[0]] for found in owners)
+
+
 def add_anchors(places: Partition, anchors: Mapping[int, int]) -> Partition:
     """Name anchors found by other means."""
     return replace(places, anchors=anchors)

@@ -18,7 +18,7 @@ from moiety.recipes.describe import describe_run_data
 from moiety.recipes.kinds import DataKind, read_rows
 from moiety.recipes.options import keep_options, make_network
 from moiety.recipes.population import Partition, resolve_population
-from moiety.recipes.record import Federation
+from moiety.recipes.record import Federation, Population
 from moiety.recipes.scaling import encode_rows, move_dataset, move_model
 from moiety.recipes.source import fingerprint_data, stamp_file
 
@@ -59,11 +59,9 @@ def prepare_seed_common(record: Federation, seed: int) -> SeedCommon:
 def build_seed_data(record: Federation, seed: int, now: tuple[int, ...]) -> SeedData:
     """Prepare: a pure function of a record, a seed and the data file as it is ``now``."""
     del now
-    kind, data = read_rows(record)
-    population = resolve_population(record, data.size)
-    places = kind.split(data, population, seed)
-    fingerprint = fingerprint_data(data)
-    data = encode_rows(data, find_training_rows(places))
+    kind, read = read_rows(record)
+    population, places, data = place_rows(record, kind, read, seed)
+    fingerprint = fingerprint_data(read)
     known = find_known_rows(places)
     data, scale = kind.scale(data, known)
     objective = fit_objective(data, known)
@@ -97,6 +95,15 @@ def find_known_rows(places: Partition) -> Tensor:
     return places.public if len(places.public) else torch.cat(list(places.train.values()))
 
 
+def place_rows(
+    record: Federation, kind: DataKind, data: Dataset, seed: int
+) -> tuple[Population, Partition, Dataset]:
+    """Say who holds which rows, and encode them as those of training ask."""
+    population = resolve_population(record, data.size)
+    places = kind.split(data, population, seed)
+    return population, places, encode_rows(data, find_training_rows(places))
+
+
 def find_training_rows(places: Partition) -> Tensor:
     """Find the rows on which an encoding is fitted: those set apart, and those of workers."""
     return torch.cat([places.public, *places.train.values()])
@@ -104,7 +111,7 @@ def find_training_rows(places: Partition) -> Tensor:
 
 def make_seed_network(record: Federation, base: SeedData, seed: int) -> FeatureModel:
     """Make the network of a worker, on the device of the data."""
-    shape, classes = base.data.x.shape[1:], base.objective.outputs
+    shape, classes = base.kind.shape(base.data), base.objective.outputs
     return move_model(make_network(record.net, record.options, shape, classes, seed), record.device)
 
 

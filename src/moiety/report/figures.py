@@ -154,7 +154,8 @@ def _worker_grid(scores: Sequence[WorkerScore], by: Measure) -> Grid:
     rows = []
     for (seed, group, worker), found in sorted(by_place.items())[:LISTED]:
         held = [_number(found[name].value if name in found else None, by.scale) for name in names]
-        rows.append([str(seed), group, str(worker), str(next(iter(found.values())).rows), *held])
+        one = next(iter(found.values()))
+        rows.append([str(seed), group, one.name or str(worker), str(one.rows), *held])
     left = len(by_place) - len(rows)
     more = f"; {left} more are in the ledgers" if left else ""
     head = ["seed", "group", "worker", "rows", *names]

@@ -63,6 +63,7 @@ class WorkerScore:
     worker: int
     value: float
     rows: int
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,14 @@ def tabulate_workers(series: Sequence[Series]) -> list[WorkerScore]:
 def _scores(one: Series, ledger: Ledger) -> Iterator[WorkerScore]:
     for name, group in find_last_evaluation(ledger).groups.items():
         for worker, value, rows in iterate_scores(group, ledger.start.metrics[0].name):
-            yield WorkerScore(one.label, ledger.start.seed, name, worker, value, rows)
+            who = find_worker_name(ledger, worker)
+            yield WorkerScore(one.label, ledger.start.seed, name, worker, value, rows, who)
+
+
+def find_worker_name(ledger: Ledger, worker: int) -> str:
+    """Name a worker; by its number where it has no name."""
+    names = ledger.start.worker_names
+    return names[worker] if 0 <= worker < len(names) else str(worker)
 
 
 def find_last_evaluation(ledger: Ledger) -> Evaluation:

@@ -142,6 +142,6 @@ def describe_worst(found: Summary) -> str:
     """
     named = []
     for score in found.worst_workers:
-        said = Measure(found.metric).write_value(score.value)
-        named.append(f"seed {score.seed}: {score.group} worker {score.worker} ({said})")
+        said, who = Measure(found.metric).write_value(score.value), score.name or score.worker
+        named.append(f"seed {score.seed}: {score.group} worker {who} ({said})")
     return "; ".join(named) or NONE

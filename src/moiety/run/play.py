@@ -175,7 +175,14 @@ def make_run_predictor(spec: RunSpec, built: RunInputs, params: Params, rounds: 
     input_spec = InputSpec(built.shape, built.scale, names, built.columns, built.adapter)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
     target = spec.record.target or None
-    note = {**note, "round": rounds, "target": target, "own": list_own_parameters(built)}
+    group = spec.record.group or None
+    note = {
+        **note,
+        "round": rounds,
+        "target": target,
+        "group": group,
+        "own": list_own_parameters(built),
+    }
     return make_predictor(built.stages[-1].method, params, input_spec, note)
 
 

@@ -172,4 +172,5 @@ def make_recipe_start(spec: RunSpec, built: RunInputs) -> Start:
         note=spec.record.note,
         objective=built.objective.name,
         metrics=list_metrics(built.objective),
+        worker_names=list(built.worker_names),
     )

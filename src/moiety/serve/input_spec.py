@@ -5,7 +5,7 @@ Letters: N rows, nodes or windows, D features, T positions, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,8 @@ from torch import Tensor
 from moiety.core.rows import Rows, TableRows
 from moiety.data import files
 from moiety.data.dataset import Dataset, FeatureScale
-from moiety.data.encoding import Encoding
+from moiety.data.documents import DocumentEncoding
+from moiety.data.encoding import ColumnsEncoding, Encoding
 from moiety.data.graph import GraphRows, make_undirected, project_features
 from moiety.data.nodes import read_graph
 from moiety.data.roles import Columns
@@ -173,9 +174,16 @@ ADAPTERS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, ...], tuple[str, 
 """Kind -> what builds it, from its ``config()``, the shape of a row and the classes."""
 
 
-def read_encoding(raw: Sequence[Mapping[str, Any]] | None) -> Encoding | None:
+ENCODINGS_OF_ROWS: Mapping[str, Callable[[Mapping[str, Any]], Encoding]] = {
+    ColumnsEncoding.kind: ColumnsEncoding.from_json,
+    DocumentEncoding.kind: DocumentEncoding.from_json,
+}
+"""Kind -> what builds it, from its ``to_json()``."""
+
+
+def read_encoding(raw: Mapping[str, Any] | None) -> Encoding | None:
     """Read how columns become numbers, if they do."""
-    return None if raw is None else Encoding.from_json(raw)
+    return None if raw is None else ENCODINGS_OF_ROWS[raw["kind"]](raw)
 
 
 @dataclass(frozen=True)
@@ -217,7 +225,7 @@ class InputSpec:
     def read(self, path: Path, columns: Columns) -> Dataset:
         """Read a file: columns by name, images flat where the model takes them so."""
         data = self.adapter.read(path, columns)
-        x = self.order(data.x, data.columns)
+        x = self.colour(self.order(data.x, data.columns))
         if x.flatten(1).shape[1] == torch.Size(self.shape).numel():
             x = x.reshape(-1, *self.shape)
         return replace(data, x=x)
@@ -225,6 +233,22 @@ class InputSpec:
     def open(self, x: Inputs, edges: Tensor | None = None) -> Rows:
         """Make rows of inputs, [N, ...], and of the edges between them, [2, E], if any."""
         return self.adapter.open(x, edges, self.rows)
+
+    def colour(self, x: Tensor) -> Tensor:
+        """Show grey images [N, 1, H, W] in the three colours of training.
+
+        Raises:
+            ValueError: for colours where training had grey alone.
+        """
+        wanted, found = torch.Size(self.shape).numel(), x.flatten(1).shape[1]
+        if x.ndim == 4 and x.shape[1] == 1 and wanted == 3 * found:
+            return x.expand(-1, 3, -1, -1)
+        if x.ndim == 4 and x.shape[1] == 3 and found == 3 * wanted:
+            raise ValueError(
+                f"images are coloured, {tuple(x.shape[1:])}, but the model was trained on grey "
+                "ones; save them as 8-bit grey"
+            )
+        return x
 
     def order(self, x: Tensor, columns: tuple[str, ...]) -> Tensor:
         """Bring columns of a table [N, D] into the order of training, by their names.

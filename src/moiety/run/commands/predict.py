@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import tyro
+from torch import Tensor
 
 from moiety.core.errors import RunError
+from moiety.data.dataset import Dataset
 from moiety.data.roles import Columns
 from moiety.ops.text import write_command
 from moiety.run.commands.arguments import parse_words
@@ -26,7 +29,8 @@ class PredictArguments:
 
     Args:
         run: folder of a finished run, or of a personal model.
-        data: CSV, Parquet, npz, or a folder of images; all rows are taken as one worker's. For a
+        data: CSV, Parquet, npz, or a folder of images; all rows are taken as one worker's, or as
+            those of the workers that the column of --group in training names. For a
             graph network, npz with x and edges; for a model of texts, a text in UTF-8.
         target: the column of labels, if the file has one under another name than in training.
         out: a CSV file to write the answer for every row, node or character to.
@@ -74,10 +78,15 @@ def do_predict(words: Sequence[str]) -> int:
             f"{said.run}: {', '.join(served.note['own'])} stayed with the workers that trained; "
             "answers are by their first values"
         )
-    columns = Columns(said.target or None, usual_target=served.note.get("target"))
+    columns = Columns(
+        said.target or None,
+        usual_target=served.note.get("target"),
+        usual_group=served.note.get("group"),
+    )
     data = served.input_spec.read(said.data, columns)
-    edges = None if data.graph is None else data.graph.edges
-    told = served.answer(served.open(data.x, edges))
+    for note in data.notes:
+        echo_warning(note)
+    told = answer_workers(served, data)
     answers = served.input_spec.adapter.answers(told, data, served.input_spec.classes)
     if said.out is not None:
         write_csv(said.out, answers)
@@ -88,6 +97,17 @@ def do_predict(words: Sequence[str]) -> int:
     if said.out is not None:
         echo(f"\n{answers.describe()}: {said.out}")
     return 0
+
+
+def answer_workers(served: Predictor, data: Dataset) -> Iterator[Tensor]:
+    """Answer the rows of each worker as its own, in the order of the file, [B, ..., C]."""
+    if data.groups is None:
+        edges = None if data.graph is None else data.graph.edges
+        yield from served.answer(served.open(data.x, edges))
+        return
+    mine = [(data.groups == worker).nonzero()[:, 0] for worker in data.groups.unique().tolist()]
+    told = [torch.cat(list(served.answer(served.open(data.x[rows])))) for rows in mine]
+    yield torch.cat(told)[torch.cat(mine).argsort()]
 
 
 def write_csv(path: Path, answers: Predictions) -> None:
