@@ -35,8 +35,7 @@ class Start:
     where the population is too large to list; unseen workers are numbered behind the seen ones, and
     so are ``worker_names``, where there are some. A run of 0 ``rounds`` is a reference that never
     trains. ``objective`` is the kind of what was learnt, ``classes`` are the kinds of rows that its
-    targets tell apart (the classes, fifths of a number, labels), ``metrics`` say how answers were
-    scored.
+    targets tell apart (the classes, fifths of a number, labels), ``metrics`` score answers.
     """
 
     kind: ClassVar[str] = "start"
