@@ -120,7 +120,7 @@ def test_rows_to_test_on_come_from_a_file_of_their_own(moiety, mixed, tmp_path):
     assert said.code == 0, said.err
     groups = read_ledger(tmp_path / "own" / "fedavg-seed0" / LEDGER).evaluations[-1].groups
     assert groups["test"].rows == [60]
-    assert groups["test"].accuracy[0] > 0.9
+    assert groups["test"].metrics["accuracy"][0] > 0.9
     (tmp_path / "apart.csv").write_text(f"{mixed[0]}\n1,low,1,2020/01/03,x,A,dead\n")
     said = moiety("run", "yours", "--data", "train.csv", "--target", "state", "--test", "apart.csv",
                   *FEW, "no")  # fmt: skip
