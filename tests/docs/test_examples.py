@@ -14,7 +14,8 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_runs(path, capsys):
+def test_an_example_runs(path, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with torch.random.fork_rng():
         runpy.run_path(str(path), run_name="__main__")
     assert re.search(r"\d", capsys.readouterr().out.splitlines()[-1])  # what came out, as a figure
