@@ -5,8 +5,8 @@ from sklearn.datasets import load_digits
 
 import moiety
 
-digits = load_digits()
-x, y = torch.tensor(digits.data / 16).float(), torch.tensor(digits.target)
+pixels, digits = load_digits(return_X_y=True)
+x, y = torch.tensor(pixels / 16).float(), torch.tensor(digits)
 workers = {f"site {w}": {"x": x[y // 2 == w], "y": y[y // 2 == w]} for w in range(5)}
 
 torch.manual_seed(0)
