@@ -50,7 +50,7 @@ class SilentRanks:
         parcels.clear()
         return boxes
 
-    def spread(self, mine: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    def gather_flat(self, mine: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         """Give zeros for the tensor of every rank."""
         return self.all_to_all([mine] * self.size, sizes)
 

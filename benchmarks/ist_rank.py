@@ -98,7 +98,7 @@ def player(ranks: Ranks, job: dict[str, Any], seed: int = 0) -> Pair:
         state = play_round(method, engine, state, list(range(n)), seed)
 
     def judge() -> float:
-        return ranks.share(whole() if ranks.leads else 0.0)
+        return ranks.broadcast(whole() if ranks.leads else 0.0)
 
     def whole() -> float:
         used = replace(state, params=method.calibrate(state.params, built.sample))

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.faults_parts.shelf import Kind
 from benchmarks.faults_parts.watch import Try
 from moiety.core.files import add_digest
-from moiety.core.ledger import add_line_digest
+from moiety.core.lines import add_line_digest
 from moiety.data.files import read_file
 
 

@@ -36,7 +36,7 @@ SEEDS = torch.zeros(5, dtype=torch.long)
 
 
 def test_a_record_has_first_last_and_mean():
-    record = summarize_losses(Job(0, 4, 2, Share(), {}), 7, torch.tensor([3.0, 1.0, 2.0]))
+    record = summarize_losses(Job(0, 4, 2, Share(), {}), 7, [3.0, 1.0, 2.0])
     assert (record.steps, record.rows, record.model_version) == (3, 7, 4)
     assert (record.loss_first, record.loss_last, record.loss_mean) == (3.0, 2.0, 2.0)
 
@@ -125,15 +125,16 @@ def test_the_cost_of_an_answer_grows_with_all_rows():
 
 
 def test_a_stretch_of_stacked_plans_is_that_of_each():
-    """Steps 2 and 3 of plans of five and of three steps; the second is over after its third."""
+    """Steps 2 and 3 of plans of five, three and two steps, of which the last is over."""
     plans = [
         Plan(torch.arange(10).view(5, 2), torch.full((5, 2), 0.5), torch.arange(5) / 8, SEEDS),
         Plan(torch.arange(3).view(3, 1), torch.ones(3, 1), torch.arange(3) / 2, SEEDS),
+        Plan(torch.arange(4).view(2, 2), torch.ones(2, 2), torch.ones(2), SEEDS),
     ]
     ids, weights, rates = stack_plans(plans, 2, 2, 4)
-    assert ids.tolist() == [[[4, 5], [2, 0]], [[6, 7], [0, 0]]]
-    assert weights.tolist() == [[[0.5, 0.5], [1, 0]], [[0.5, 0.5], [0, 0]]]
-    assert rates.tolist() == [[0.25, 1.0], [0.375, 0.0]]
+    assert ids.tolist() == [[[4, 5], [2, 0], [0, 0]], [[6, 7], [0, 0], [0, 0]]]
+    assert weights.tolist() == [[[0.5, 0.5], [1, 0], [0, 0]], [[0.5, 0.5], [0, 0], [0, 0]]]
+    assert rates.tolist() == [[0.25, 1.0, 0.0], [0.375, 0.0, 0.0]]
 
 
 def test_a_rank_tells_what_its_own_workers_keep():

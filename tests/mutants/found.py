@@ -51,7 +51,7 @@ FOUND = (
     ),
     Mutant(
         "engine", "the last loss is the smallest", "engine/work.py",
-        "values[0], values[-1], mean", "values[0], min(values), mean",
+        "losses[0], losses[-1], mean", "losses[0], min(losses), mean",
         "hand/test_engine.py::test_a_record_has_first_last_and_mean",
     ),
     Mutant(

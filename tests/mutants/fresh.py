@@ -88,7 +88,7 @@ FRESH = (
     ),
     Mutant(
         "engine", "rates of a long stacked plan begin again at every stride", "engine/batches.py",
-        "rates[:count, place] = plan.lr[first:last]", "rates[:count, place] = plan.lr[:count]",
+        "cut_steps(plan.lr, first,", "cut_steps(plan.lr, 0,",
         "hand/test_engine.py::test_a_stretch_of_stacked_plans_is_that_of_each",
     ),
     Mutant(

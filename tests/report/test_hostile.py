@@ -9,7 +9,8 @@ import pytest
 
 from moiety import report
 from moiety.core.errors import RunError
-from moiety.core.ledger import add_line_digest, encode_entry
+from moiety.core.ledger import encode_entry
+from moiety.core.lines import add_line_digest
 from moiety.report.files import MARK, save_page
 
 HOSTILE = (

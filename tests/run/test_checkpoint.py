@@ -218,6 +218,19 @@ def test_a_ledger_shorter_than_its_checkpoint(lab, run):
         lab.resume(run)
 
 
+@pytest.mark.parametrize("at", [None, 8])
+@pytest.mark.parametrize("place", [0, 1, 4])
+def test_a_ledger_that_lost_a_line(lab, run, place, at):
+    """It is still longer than the checkpoint of round 8 says; no checkpoint is given up for it."""
+    lines = (run / LEDGER).read_bytes().splitlines(keepends=True)
+    (run / LEDGER).write_bytes(b"".join([*lines[:place], *lines[place + 1 :], *lines]))
+    before, have = (run / LEDGER).read_bytes(), kept_rounds(run)
+    with pytest.raises(RunError, match=rf"line {place + 1}: .* or does not follow the one before"):
+        lab.resume(run, at=at)
+    assert (run / LEDGER).read_bytes() == before
+    assert kept_rounds(run) == have
+
+
 def test_a_missing_ledger(lab, run):
     (run / LEDGER).unlink()
     with pytest.raises(RunError, match=r"ledger\.jsonl is missing.*start it anew"):

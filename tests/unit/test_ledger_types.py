@@ -13,13 +13,14 @@ from moiety.core.ledger import (
     Group,
     Round,
     Work,
-    add_line_digest,
     decode_entry,
     encode_entry,
     read_entries,
     read_ledger,
 )
+from moiety.core.lines import add_line_digest
 from moiety.report.text import format_table
+from moiety.run.ledger import append_entry
 
 WORK = Work(3, "anchor", {"expert": [1]}, 10, 20, 4, 50, 1.5, 0.5, 1.0, 7, {"expert": 1})
 
@@ -100,3 +101,37 @@ def test_a_ledger_of_version_3_is_still_read(tmp_path, texts, first):
     assert seen.metrics["loss"][0] == 1.5
     assert math.isnan(seen.metrics["accuracy"][1])
     assert ("1.500 nats" if texts else "50.0 %") in format_table([ledger])
+
+
+MANY = [End(number, 0.5, "lost") for number in range(5)]
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_any_line_lost_doubled_or_moved_is_refused(tmp_path_factory, data):
+    """But for lines lost at the end, where a ledger was cut."""
+    path = tmp_path_factory.mktemp("ledger") / "ledger.jsonl"
+    for entry in MANY:
+        append_entry(path, entry)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert list(read_entries(path)) == MANY
+    places = data.draw(st.lists(st.integers(0, len(lines) - 1), max_size=7))
+    path.write_bytes(b"".join(lines[place] for place in places))
+    if places == list(range(len(places))):
+        assert list(read_entries(path)) == MANY[: len(places)]
+    else:
+        with pytest.raises(ValueError, match="or does not follow the one before"):
+            list(read_entries(path))
+
+
+def test_a_ledger_of_old_is_read_and_goes_on(tmp_path):
+    """Its digests are of each line alone; what is added then tells of the line before."""
+    path = tmp_path / "ledger.jsonl"
+    path.write_text("".join(encode_entry(entry) + "\n" for entry in MANY[:3]))
+    for entry in MANY[3:]:
+        append_entry(path, entry)
+    assert list(read_entries(path)) == MANY
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], *lines[3:]]))
+    with pytest.raises(ValueError, match=r"line 3: .* or does not follow"):
+        list(read_entries(path))

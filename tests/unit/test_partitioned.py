@@ -462,7 +462,7 @@ def test_damaged_blocks_are_refused_by_name(spawned, tmp_path):
     shards = Shards(method.model, Ranks())
     assert load_blocks(shards, tmp_path, "mine", at=1)
     assert shards.round == 1
-    assert not where.exists()  # what came later will be played again
+    assert where.exists()  # reading gives nothing up; what came later goes with its ledger
 
 
 def test_what_torch_says_of_checkpoints_is_an_error_like_any(monkeypatch, tmp_path):

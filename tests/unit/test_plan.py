@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,8 @@ def test_epochs_are_shuffled_apart():
 
 
 def solver(**choices) -> LocalSGD:
-    return LocalSGD({"": lambda *_: None}, (("*", SGD(0.1)),), **choices)
+    losses: Any = {"": lambda *_: None}
+    return LocalSGD(losses, (("*", SGD(0.1)),), **choices)
 
 
 def test_steps_cap_and_rates_progress():
@@ -51,7 +53,9 @@ def test_steps_cap_and_rates_progress():
     plan = solver(batch=2, steps=4, lr_schedule=lambda progress: progress).plan(10, job)
     assert plan.steps == 4
     assert plan.lr.tolist() == [3.0, 3.25, 3.5, 3.75]
-    assert len(set(plan.seeds.tolist())) == 4
+    noisy = solver(batch=2, steps=4, draws_noise=True).plan(10, job)
+    assert len(set(noisy.seeds.tolist())) == 4
+    assert not len(plan.seeds)
     assert solver(batch=2, steps=99).plan(10, job).steps == 5
 
 

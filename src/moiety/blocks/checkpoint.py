@@ -29,7 +29,6 @@ from torch.distributed.tensor import DTensor, Shard
 from moiety.blocks.peers import update_blocks
 from moiety.blocks.shards import PARAMS, Shards
 from moiety.core.checkpoints import (
-    drop_later_checkpoints,
     find_checkpoint,
     list_checkpoints,
     prune_checkpoints,
@@ -257,7 +256,7 @@ def load_blocks(
         folder: of all checkpoints of a run.
         fingerprint: what run they must belong to.
         solve: brings the optimiser's memory, where it travels.
-        at: the checkpoint of this round instead of the newest; later ones are removed.
+        at: the checkpoint of this round instead of the newest.
 
     Returns:
         What its index says; None where there is no checkpoint.
@@ -266,7 +265,7 @@ def load_blocks(
         RunError: if there is none of that round.
         ValueError: if it belongs to another run or to another version, or is damaged.
     """
-    paths = shards.ranks.share(list_checkpoints(folder))
+    paths = shards.ranks.broadcast(list_checkpoints(folder))
     where = find_checkpoint(folder, paths, at)
     if where is None:
         return None
@@ -276,8 +275,5 @@ def load_blocks(
     shards.open_optimizer_state(solve)
     with open_group(shards.ranks):
         read(place_blocks(shards), storage_reader=HuggingFaceStorageReader(str(where)))
-    if shards.ranks.leads:
-        drop_later_checkpoints(folder, index["round"])
-    shards.ranks.gather(None)
     shards.round, shards.passed = index["round"], None
     return index

@@ -20,11 +20,11 @@ UNITS = 64
 class Holders(Protocol):
     """Those who hold the blocks, all of whom compute at once."""
 
-    def columns(self, mine: Tensor, /) -> Tensor:
+    def join_columns(self, mine: Tensor, /) -> Tensor:
         """Set the columns [B, b] of all side by side, [B, N]."""
         ...
 
-    def total(self, tensor: Tensor, /) -> Tensor:
+    def add_up(self, tensor: Tensor, /) -> Tensor:
         """Add up a tensor over all."""
         ...
 

@@ -56,14 +56,14 @@ class GraphForm:
         for place in range(1, model.depth):
             z_Nh = model.conv.apply(links, h_NH, shard[f"layer{place}.w"])
             h_Nh = self.normalise(F.relu(z_Nh + shard[f"layer{place}.b"]), place, holders)
-            h_NH = h_Nh if place + 1 == model.depth else holders.columns(h_Nh)
+            h_NH = h_Nh if place + 1 == model.depth else holders.join_columns(h_Nh)
         out = model.conv.apply(links, h_NH, shard[f"layer{model.depth}.w"])
-        return (holders.total(out) if model.depth > 1 else out) + shard[f"layer{model.depth}.b"]
+        return (holders.add_up(out) if model.depth > 1 else out) + shard[f"layer{model.depth}.b"]
 
     def normalise(self, h_Nh: Tensor, place: int, holders: Holders, eps: float = 1e-5) -> Tensor:
         """Normalise over all features of a node, [N, h]: ``layer_norm`` of which we hold some."""
         size = self.model.params[f"layer{place}.b"].shape[0]
-        mean_N1 = holders.total(h_Nh.sum(1, keepdim=True)) / size
+        mean_N1 = holders.add_up(h_Nh.sum(1, keepdim=True)) / size
         h_Nh = h_Nh - mean_N1
-        var_N1 = holders.total((h_Nh * h_Nh).sum(1, keepdim=True)) / size
+        var_N1 = holders.add_up((h_Nh * h_Nh).sum(1, keepdim=True)) / size
         return h_Nh * (var_N1 + eps).rsqrt()

@@ -85,7 +85,7 @@ class NormedForm:
         for place in range(1, model.depth + 1):
             last = place == model.depth
             z = F.linear(h_BN, shard[f"layer{place}.w"])
-            z = holders.total(z) if last and place > 1 else z
+            z = holders.add_up(z) if last and place > 1 else z
             empty = not z.shape[1]  # no unit is at hand: var would warn of it, a norm refuse it
             if fix:
                 fixed[f"norm{place}.mean"] = z.mean(0)
@@ -94,5 +94,5 @@ class NormedForm:
             if last:
                 return z
             h_Bb = F.relu(z)
-            h_BN = h_Bb if place + 1 == model.depth else holders.columns(h_Bb)
+            h_BN = h_Bb if place + 1 == model.depth else holders.join_columns(h_Bb)
         raise AssertionError("a model has a layer")

@@ -111,7 +111,7 @@ def return_slices(
     if dim is None:
         sizes = [piece.numel()] * ranks.size
         whole = Slice({}, torch.empty(0), tuple(piece.shape))
-        return [(whole, box.view(piece.shape)) for box in ranks.spread(piece.flatten(), sizes)]
+        return [(whole, box.view(piece.shape)) for box in ranks.gather_flat(piece.flatten(), sizes)]
     mine = [intersect_block(shards, name, parts[ranks.rank], rank) for rank in range(ranks.size)]
     flat = [piece.index_select(dim, one.place).flatten() for one in mine]
     del piece  # or it would be held twice while it travels

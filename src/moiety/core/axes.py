@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TypeAlias
@@ -67,15 +67,17 @@ def find_positions(entry: Along, kept: Tensor, length: int) -> Tensor:
     return (starts[:, None, None] + kept[None, :, None] * entry.block + block).flatten()
 
 
-def find_cuts(axes: Axes, part: Part, name: str, tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Give each dim of a whole parameter that a part cuts, with the positions it keeps."""
+def find_cuts(axes: Axes, part: Part, name: str, tensor: Tensor) -> list[tuple[int, Tensor]]:
+    """List each dim of a whole parameter that a part cuts, with the positions it keeps."""
+    cuts: list[tuple[int, Tensor]] = []
     if not part.axes:  # most often: a whole, asked for every parameter of every worker
-        return
+        return cuts
     for dim, raw in enumerate(axes.get(name, ())):
         entry = expand_entry(raw)
         if entry is not None and entry.axis in part.axes:
             kept = find_positions(entry, part.axes[entry.axis], tensor.shape[dim])
-            yield dim, kept.to(tensor.device)
+            cuts.append((dim, kept.to(tensor.device)))
+    return cuts
 
 
 def take_piece(params: Params, axes: Axes, part: Part) -> Params:
@@ -104,7 +106,7 @@ def add_piece(total: Params, axes: Axes, part: Part, piece: Params) -> None:
     [1.0, 0.0, 1.0]
     """
     for name, tensor in piece.items():
-        add_at_positions(total[name], list(find_cuts(axes, part, name, total[name])), tensor)
+        add_at_positions(total[name], find_cuts(axes, part, name, total[name]), tensor)
 
 
 def add_at_positions(whole: Tensor, where: list[tuple[int, Tensor]], tensor: Tensor) -> None:

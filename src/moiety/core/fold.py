@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,27 +62,56 @@ def choose_sum_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.element_size() < 4 else tensor.dtype
 
 
+Number: TypeAlias = np.float32 | np.float64
+NUMBERS: Mapping[torch.dtype, type[Number]] = {torch.float32: np.float32, torch.float64: np.float64}
+"""A number of each dtype that sums have: adding one costs a tenth of what it costs a tensor."""
+
+
+@lru_cache(maxsize=64)
+def make_weight(scalar: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Make a weight, to be read only, once for workers that weigh alike."""
+    return torch.tensor(scalar, dtype=dtype, device=device)
+
+
 @dataclass
 class Total:
-    """The two sums of a fold. The mass of a parameter is as small as what was added allows."""
+    """The two sums of a fold. The mass of a parameter is as small as what was added allows.
+
+    Args:
+        sums: of values times precision, by parameter.
+        mass: of precision: a tensor that broadcasts against the parameter; a number while all of
+            its entries are known alike, which rounds as a tensor of its dtype does.
+    """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
-    mass: dict[str, Tensor] = field(default_factory=dict)
+    mass: dict[str, Tensor | Number] = field(default_factory=dict)
 
     def open(self, name: str, whole: Tensor) -> None:
         """Start the sums of a parameter at nothing."""
-        self.sums[name] = torch.zeros_like(whole, dtype=choose_sum_dtype(whole))
-        self.mass[name] = torch.zeros(
-            [1] * whole.ndim, dtype=choose_sum_dtype(whole), device=whole.device
-        )
+        dtype = choose_sum_dtype(whole)
+        self.sums[name], self.mass[name] = torch.zeros_like(whole, dtype=dtype), NUMBERS[dtype](0)
 
     def add_whole(self, name: str, whole: Tensor, tensor: Tensor, scalar: float) -> None:
         """Add a whole parameter of which all entries are known equally well."""
         if name not in self.sums:
             self.open(name, whole)
-        wide = tensor.to(self.sums[name].dtype)  # before it is weighed, or half precision overflows
-        self.sums[name].add_(wide if scalar == 1.0 else wide * scalar)
-        self.mass[name].add_(scalar)
+        sums, mass = self.sums[name], self.mass[name]
+        # Made wide before it is weighed, or half precision overflows.
+        wide = tensor if tensor.dtype == sums.dtype else tensor.to(sums.dtype)
+        if scalar != 1.0:
+            wide = wide * make_weight(scalar, sums.dtype, sums.device)
+        sums.add_(wide)
+        self.mass[name] = (
+            mass.add_(scalar) if isinstance(mass, Tensor) else mass + type(mass)(scalar)
+        )
+
+    def spread_mass(self, name: str, whole: Tensor) -> Tensor:
+        """Give the mass of a parameter as a tensor that broadcasts against it."""
+        mass = self.mass[name]
+        if isinstance(mass, Tensor):
+            return mass
+        dtype = choose_sum_dtype(whole)
+        return torch.full([1] * whole.ndim, float(mass), dtype=dtype, device=whole.device)
 
 
 def fold_piece(
@@ -97,7 +129,7 @@ def fold_piece(
     """
     for name, tensor in piece.items():
         whole = params[name]
-        where = list(find_cuts(axes, part, name, whole))
+        where = find_cuts(axes, part, name, whole)
         if not where and know.flat(name):
             total.add_whole(name, whole, tensor, know.scalar)
             continue
@@ -105,7 +137,7 @@ def fold_piece(
         if name not in total.sums:
             total.open(name, whole)
         add_at_positions(total.sums[name], where, tensor.to(weight.dtype) * weight)
-        total.mass[name] = add_mass(total.mass[name], where, weight, whole)
+        total.mass[name] = add_mass(total.spread_mass(name, whole), where, weight, whole)
 
 
 def add_mass(
@@ -131,10 +163,11 @@ def divide_sums(total: Total, params: Params) -> tuple[Params, Params]:
         parameter that somebody held a mask that broadcasts against it, True where held.
     """
     merged, held = dict(params), {}
-    for name, mass in total.mass.items():
-        some = mass > 0
-        mean = total.sums[name] / torch.where(some, mass, 1.0)
+    for name, sums in total.sums.items():
         old = params[name]
+        mass = total.spread_mass(name, old)
+        some = mass > 0
+        mean = sums / torch.where(some, mass, 1.0)
         mean = mean.round() if not old.is_floating_point() else mean
         merged[name] = torch.where(some, mean.to(old.dtype), old)
         held[name] = some

@@ -1,6 +1,6 @@
 """The record of a run: one JSON object a line, typed and versioned; reports read nothing else.
 
-Each line ends with a digest of the rest of it, so that a change is noticed.
+Each line ends with a digest of the rest of it and of the line before, so that a change is noticed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from moiety.core.lines import (
+    CHANGED,
+    FIRST,
     add_line_digest,
     drop_nulls,
     is_cut_short,
     is_line_intact,
+    read_line_digest,
     replace_nonfinite,
 )
 from moiety.core.objective import OF_CLASSES, MetricEntry
@@ -174,26 +177,33 @@ class Ledger:
     path: Path = field(default_factory=Path)
 
 
-def encode_entry(entry: LedgerEntry) -> str:
+def encode_entry(entry: LedgerEntry, before: str = "") -> str:
     """Write an entry as one line of JSON, without the line's end.
+
+    Args:
+        entry: what to write.
+        before: the digest of the line before.
 
     >>> encode_entry(End(round=3, seconds=0.5, status="finished")).partition(', "check"')[0]
     '{"kind": "end", "round": 3, "seconds": 0.5, "status": "finished", "reason": ""'
     """
     raw = {"kind": entry.kind, **replace_nonfinite(asdict(entry))}
-    return add_line_digest(json.dumps(raw, allow_nan=False))
+    return add_line_digest(json.dumps(raw, allow_nan=False), before)
 
-
-CHANGED = "the line was changed after it was written; bring the ledger back from a copy"
 
 UNKNOWN = dict.fromkeys(("loss_first", "loss_last", "loss_mean", "work_s"), math.nan)
 
 
-def decode_entry(line: str) -> LedgerEntry:
+def decode_entry(line: str, before: str = "") -> LedgerEntry:
     """Read one line; unknown kinds, versions and fields are refused by name.
 
+    Args:
+        line: without its end.
+        before: the digest of the line before.
+
     Raises:
-        ValueError: for these, and for a line that is no entry or was changed.
+        ValueError: for these, and for a line that is no entry, was changed, or does not follow
+            the one before.
 
     >>> decode_entry(encode_entry(End(round=3, seconds=0.5, status="lost")))
     End(round=3, seconds=0.5, status='lost', reason='')
@@ -205,7 +215,7 @@ def decode_entry(line: str) -> LedgerEntry:
     kind = str(raw.pop("kind", None)) if isinstance(raw, dict) else ""
     if kind == "start":
         refuse_version(raw.get("version"))
-    if not is_line_intact(line):
+    if not is_line_intact(line, before):
         raise ValueError(CHANGED)
     del raw["check"]
     if kind not in ENTRY_KINDS:
@@ -271,12 +281,15 @@ def read_entries(path: Path) -> Iterator[LedgerEntry]:
     """
     if not path.is_file():
         raise ValueError(f"{path} is no file; name the ledger of a run")
+    before = FIRST
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n") and is_cut_short(line):
                 return
             try:
-                yield decode_entry(line.removesuffix(b"\n").decode())
+                text = line.removesuffix(b"\n").decode()
+                yield decode_entry(text, before)
+                before = read_line_digest(text)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
 

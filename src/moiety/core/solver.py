@@ -112,6 +112,16 @@ class Stepping(Solve, Protocol):
 
 
 @runtime_checkable
+class KeepsParameters(Protocol):
+    """A solver with parameters that never leave the worker, and so are in no final model."""
+
+    @property
+    def own(self) -> Params:
+        """Their first values."""
+        ...
+
+
+@runtime_checkable
 class PredictsUpdate(Protocol):
     """A solver of which it is known what it sends, though not how long it works."""
 

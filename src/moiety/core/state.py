@@ -104,8 +104,8 @@ class Job:
     @property
     def down_bytes(self) -> int:
         """Bytes that this job costs on the way to its worker."""
-        sent = {name: t for name, t in self.piece.items() if name not in self.known}
-        return count_bytes(sent) + count_section_bytes(self.optimizer_state)
+        sent = [t.nbytes for name, t in self.piece.items() if name not in self.known]
+        return sum(sent) + count_section_bytes(self.optimizer_state)
 
 
 @dataclass(frozen=True)
@@ -154,13 +154,13 @@ class Reply:
     @property
     def up_bytes(self) -> int:
         """Bytes that this reply costs on the way to the server; a scalar weight counts as none."""
-        know = count_bytes(self.precision.axes) + count_bytes(self.precision.diagonal)
-        return (
-            count_bytes(self.piece)
-            + count_bytes(self.answer)
-            + know
-            + count_section_bytes(self.optimizer_state)
-        )
+        know = self.precision
+        beside = self.answer, know.axes, know.diagonal, *self.optimizer_state.values()
+        return count_bytes(self.piece) + sum([count_bytes(some) for some in beside if some])
+
+
+NO_SEEDS = torch.zeros(0, dtype=torch.long)
+"""The seeds of steps that draw no noise."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Plan:
         weights: weight of each row in its step, [steps, batch]; sums to 1 in a step. Rows of
             weight 0 pad a short batch; they stand at its end.
         lr: factor on the learning rates, [steps].
-        seeds: seed of the noise inside a step, e.g. dropout, [steps].
+        seeds: seed of the noise inside a step, e.g. dropout, [steps]; [0] where none is drawn.
     """
 
     rows: Tensor
@@ -189,7 +189,7 @@ class Plan:
 def make_empty_plan() -> Plan:
     """Plan no step at all, as a query does that only looks."""
     none = torch.zeros(0, 1)
-    return Plan(none.long(), none, torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    return Plan(none.long(), none, torch.zeros(0), NO_SEEDS)
 
 
 def count_bytes(params: Params) -> int:
@@ -198,9 +198,9 @@ def count_bytes(params: Params) -> int:
     >>> count_bytes({"w": torch.zeros(3, 2), "i": torch.zeros(2, dtype=torch.int32)})
     32
     """
-    return sum(tensor.numel() * tensor.element_size() for tensor in params.values())
+    return sum([tensor.nbytes for tensor in params.values()])
 
 
 def count_section_bytes(memory: Memory) -> int:
     """Count the bytes of some sections of tensors."""
-    return sum(count_bytes(tensors) for tensors in memory.values())
+    return sum([count_bytes(tensors) for tensors in memory.values()])

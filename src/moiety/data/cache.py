@@ -6,6 +6,8 @@ import io
 import lzma
 import os
 import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.extras import import_extra
+from moiety.core.files import refuse_damage
 from moiety.data.dataset import Dataset
 from moiety.data.graph import Graph, mirror_edges
 
@@ -47,6 +50,30 @@ def find_data_file(file: str) -> Path:
     return path
 
 
+@contextmanager
+def open_data_file(file: str) -> Iterator[Path]:
+    """Find a file, and tell in one sentence whatever reading it raises.
+
+    Raises:
+        ValueError: if it is not there, or is damaged; says the remedy.
+    """
+    path = find_data_file(file)
+    remedy = "it was cut short or changed: copy it again from where it is whole"
+    with refuse_damage(f"cannot read {path}", remedy):
+        yield path
+
+
+@contextmanager
+def open_arrays(file: str) -> Iterator[Mapping[str, np.ndarray]]:
+    """Open an npz file."""
+    with (
+        open_data_file(file) as path,
+        path.open("rb") as opened,  # which np.load leaves open where the file is damaged
+        np.load(opened, allow_pickle=False) as arrays,
+    ):
+        yield arrays
+
+
 def scale_bytes(pixels: np.ndarray) -> Tensor:
     """Bring bytes to 0..1 in float32."""
     return torch.from_numpy(np.array(pixels)).float().div_(255)
@@ -54,10 +81,11 @@ def scale_bytes(pixels: np.ndarray) -> Tensor:
 
 def read_idx(file: str) -> np.ndarray:
     """Read an xz-packed file in the idx format of MNIST."""
-    raw = lzma.decompress(find_data_file(file).read_bytes())
-    dims = raw[3]
-    shape = np.frombuffer(raw, ">i4", dims, 4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(shape)
+    with open_data_file(file) as path:
+        raw = lzma.decompress(path.read_bytes())
+        dims = raw[3]
+        shape = np.frombuffer(raw, ">i4", dims, 4)
+        return np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(shape)
 
 
 def fashion_mnist() -> Dataset:
@@ -79,12 +107,12 @@ def fashion_mnist() -> Dataset:
 def read_strips(file: str) -> np.ndarray:
     """Read lossless strips of 32x32 images in a zip, [N, 32, 32, 3] of bytes."""
     image: Any = import_extra("PIL.Image", "the data set 'cifar10'")
-    with zipfile.ZipFile(find_data_file(file)) as packed:
+    with open_data_file(file) as path, zipfile.ZipFile(path) as packed:
         found = [
             np.asarray(image.open(io.BytesIO(packed.read(name))).convert("RGB"))
             for name in sorted(packed.namelist())
         ]
-    return np.concatenate([strip.reshape(-1, 32, 32, 3) for strip in found])
+        return np.concatenate([strip.reshape(-1, 32, 32, 3) for strip in found])
 
 
 def cifar10() -> Dataset:
@@ -93,7 +121,7 @@ def cifar10() -> Dataset:
     The training rows are the first three of the five official batches.
     """
     files = ("cifar10_train_1.zip", "cifar10_train_2.zip", "cifar10_train_3.zip")
-    with np.load(find_data_file("cifar10_labels.npz"), allow_pickle=False) as labels:
+    with open_arrays("cifar10_labels.npz") as labels:
         y = np.concatenate([labels["train"][:30_000], labels["test"]])
     x = np.concatenate([read_strips(file) for file in (*files, "cifar10_test.zip")])
     return Dataset(
@@ -112,7 +140,7 @@ def femnist() -> Dataset:
 
     The test split has later rows of writers seen in training and all rows of 79 further writers.
     """
-    with np.load(find_data_file("femnist_sample.npz"), allow_pickle=False) as raw:
+    with open_arrays("femnist_sample.npz") as raw:
         x, y, writer, split = raw["x"], raw["y"], raw["writer"], raw["split"]
     return Dataset(
         name="femnist",
@@ -128,18 +156,19 @@ def femnist() -> Dataset:
 
 def read_public_graph(file: str, name: str, source: str, licence: str) -> Dataset:
     """Read a graph of papers or authors: sparse features, undirected edges, three masks."""
-    with np.load(find_data_file(file), allow_pickle=False) as raw:
+    with open_arrays(file) as raw:
         shape, ends = raw["shape"], raw["indptr"]
         x = np.zeros(shape, np.float32)
         x[np.repeat(np.arange(shape[0]), np.diff(ends)), raw["indices"]] = raw["data"]
         y = torch.from_numpy(raw["labels"]).long()
         masks = [torch.from_numpy(raw[f"{part}_mask"]) for part in ("train", "val", "test")]
         edges = mirror_edges(torch.from_numpy(raw["edges"]).long())
+        classes = tuple(str(place) for place in range(int(y.max()) + 1))
     return Dataset(
         name=name,
         x=torch.from_numpy(x),
         y=y,
-        classes=tuple(str(place) for place in range(int(y.max()) + 1)),
+        classes=classes,
         test=masks[2],
         graph=Graph(edges, masks[0], masks[1], torch.zeros_like(y)),
         source=source,

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from moiety.data.cache import find_data_file
+from moiety.data.cache import open_data_file
 from moiety.data.dataset import Dataset
 from moiety.data.files import require_file
 from moiety.tasks.losses import UNSCORED
@@ -99,7 +99,8 @@ def shakespeare(context: int = CONTEXT) -> Dataset:
 
     A class is a character, and its name is the character itself.
     """
-    text = gzip.decompress(find_data_file("lm_tinyshakespeare.txt.gz").read_bytes()).decode("utf8")
+    with open_data_file("lm_tinyshakespeare.txt.gz") as path:
+        text = gzip.decompress(path.read_bytes()).decode("utf8")
     letters = sorted(set(text))
     place = {letter: number for number, letter in enumerate(letters)}
     x, y = cut_windows(torch.tensor([place[letter] for letter in text]), context)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from moiety.core.rows import Rows, TableRows
@@ -91,16 +92,20 @@ def stack_plans(
     plans: Sequence[Plan], width: int, first: int, last: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Lay some steps of plans side by side: rows and weights [T, W, B], rate factors [T, W]."""
-    ids = torch.zeros(last - first, len(plans), width, dtype=torch.long)
-    weights, rates = torch.zeros(ids.shape), torch.zeros(ids.shape[:2])
-    for place, plan in enumerate(plans):
-        count = min(plan.steps, last) - first
-        if count > 0:
-            wide = plan.rows.shape[1]
-            ids[:count, place, :wide] = plan.rows[first:last]
-            weights[:count, place, :wide] = plan.weights[first:last]
-            rates[:count, place] = plan.lr[first:last]
-    return ids, weights, rates
+    shape = last - first, width
+    ids = torch.stack([cut_steps(plan.rows, first, shape) for plan in plans], 1)
+    weights = torch.stack([cut_steps(plan.weights, first, shape) for plan in plans], 1)
+    rates = torch.stack([cut_steps(plan.lr, first, shape[:1]) for plan in plans], 1)
+    return ids, weights, rates.float()
+
+
+def cut_steps(column: Tensor, first: int, shape: tuple[int, ...]) -> Tensor:
+    """Cut steps from ``first`` on out of a column of a plan, filled up with zeros to a shape."""
+    if first == 0 and column.shape == shape:
+        return column
+    cut = column[first : first + shape[0]]
+    lacks = [full - size for full, size in zip(shape, cut.shape, strict=True)]
+    return F.pad(cut, [side for lack in reversed(lacks) for side in (0, lack)])
 
 
 def gather_rows(crew: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Batch]:
@@ -109,11 +114,12 @@ def gather_rows(crew: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Ba
     Rows of one table are taken for all workers in one go, ``near`` steps at a time, which spares
     a stack of many workers half its time.
     """
-    some = ids_TWB.unbind(1)
     columns: Batch
     if is_one_table(crew):
         index = [rows.index for rows in crew if isinstance(rows, TableRows)]
-        where_TWB = torch.stack([i[ids] for i, ids in zip(index, some, strict=True)], 1)
+        ends_W = torch.tensor([rows.size for rows in crew]).cumsum(0)
+        firsts_W = F.pad(ends_W[:-1], (1, 0))
+        where_TWB = torch.cat(index)[ids_TWB + firsts_W[:, None]]
         whole = crew[0].table if isinstance(crew[0], TableRows) else {}
         for where in where_TWB.split(near):
             flat = where.flatten()
@@ -123,6 +129,7 @@ def gather_rows(crew: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Ba
             }
             yield from split_steps(columns)
     else:
+        some = ids_TWB.unbind(1)
         taken = [rows.take(ids.flatten()) for rows, ids in zip(crew, some, strict=True)]
         shape = some[0].shape
         columns = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, MutableMapping
 from difflib import get_close_matches
 
@@ -10,10 +11,6 @@ from moiety.core.protocols import Engine, Method
 from moiety.core.rows import OpenRows
 from moiety.core.solver import Descent
 from moiety.core.types import Memory
-from moiety.engine.collective import Collective
-from moiety.engine.pool import Pool
-from moiety.engine.serial import Serial
-from moiety.engine.vectorized import Vectorized
 
 ENGINES: Mapping[str, str] = {
     "serial": "one worker after the other, one step after the other: the definition of right",
@@ -24,13 +21,13 @@ ENGINES: Mapping[str, str] = {
     "peers": "the same, and subnets pass straight from worker to worker: fewer bytes",
 }
 
-ENGINE_CLASSES: Mapping[str, Callable[..., Engine]] = {
-    "serial": Serial,
-    "vectorized": Vectorized,
-    "pool": Pool,
-    "collective": Collective,
+ENGINE_CLASSES: Mapping[str, tuple[str, str]] = {
+    "serial": ("moiety.engine.serial", "Serial"),
+    "vectorized": ("moiety.engine.vectorized", "Vectorized"),
+    "pool": ("moiety.engine.pool", "Pool"),
+    "collective": ("moiety.engine.collective", "Collective"),
 }
-"""Those that map jobs."""
+"""Those that map jobs: module and class, imported when one is made."""
 
 BLOCK_ENGINES = ("partitioned", "peers")
 """Those that play whole rounds on blocks (``run/blocks.py``)."""
@@ -98,4 +95,6 @@ def make_engine(
         near = get_close_matches(name, ENGINE_CLASSES, n=3, cutoff=0) or list(ENGINE_CLASSES)
         auto = "; 'auto' is resolved by choose(method, device, workers)" if name == "auto" else ""
         raise UnknownNameError(f"no engine {name!r}; the nearest names are {', '.join(near)}{auto}")
-    return ENGINE_CLASSES[name](open_rows, {} if memory is None else memory)
+    module, kind = ENGINE_CLASSES[name]
+    make = getattr(importlib.import_module(module), kind)
+    return make(open_rows, {} if memory is None else memory)

@@ -167,9 +167,7 @@ class ScatteredStore:
             bool(self.entries)
             and whole.dtype == torch.float32
             and all(
-                name in piece
-                and know.flat(name)
-                and not list(find_cuts(self.axes, part, name, whole))
+                name in piece and know.flat(name) and not find_cuts(self.axes, part, name, whole)
                 for part, piece, know in self.entries
             )
         )
@@ -177,13 +175,13 @@ class ScatteredStore:
     def fold_cut(self, even: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Fold what is cut: every rank gets every piece and folds alike."""
         total = Total()
-        for place, piece in sorted(self.spread(even).items()):
+        for place, piece in sorted(self.gather_pieces(even).items()):
             part, _, know = self.entries[place]
             fold_piece(total, self.params, self.axes, part, piece, know)
         merged, held = divide_sums(total, self.params)
         return dict(merged), dict(held)
 
-    def spread(self, even: frozenset[str]) -> dict[int, dict[str, Tensor]]:
+    def gather_pieces(self, even: frozenset[str]) -> dict[int, dict[str, Tensor]]:
         """Give every rank what is cut of every piece, by its place among the entries."""
         if len(even) == len(self.params):
             return {}
@@ -191,7 +189,7 @@ class ScatteredStore:
         flat = [copy_bytes(tensor) for place in self.places for tensor in cut[place].values()]
         order = self.ranks.gather(self.places)
         sizes = [sum(count_bytes(cut[place]) for place in places) for places in order]
-        boxes = self.ranks.spread(torch.cat([torch.empty(0, dtype=torch.uint8), *flat]), sizes)
+        boxes = self.ranks.gather_flat(torch.cat([torch.empty(0, dtype=torch.uint8), *flat]), sizes)
         found: dict[int, dict[str, Tensor]] = {}
         for places, box in zip(order, boxes, strict=True):
             kept = [(place, name, t) for place in places for name, t in cut[place].items()]
@@ -228,7 +226,7 @@ class ScatteredStore:
         slices: dict[int, Tensor] = {}
         for some, box in zip(order, boxes, strict=True):
             slices.update(zip(some, box.view(len(some), mine), strict=True))
-        whole = torch.cat(self.ranks.spread(self.mean(slices, mine), lengths))
+        whole = torch.cat(self.ranks.gather_flat(self.mean(slices, mine), lengths))
         parts = whole.split([tensor.numel() for tensor in old])
         return {n: p.view_as(t).clone() for n, p, t in zip(names, parts, old, strict=True)}
 

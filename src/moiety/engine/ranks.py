@@ -90,7 +90,7 @@ class Ranks:
             dist.all_gather_object(found, pack_value(value))
         return [unpack_value(one) for one in found]
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Give every rank the value of rank 0."""
         if self.size == 1:
             return value
@@ -146,21 +146,21 @@ class Ranks:
         parcels.clear()
         return boxes
 
-    def spread(self, mine: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    def gather_flat(self, mine: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         """Give every rank the flat tensor of every rank; ``sizes`` are their lengths."""
         if self.size == 1:
             return [mine]
         return self.all_to_all([mine] * self.size, sizes)
 
-    def columns(self, mine: Tensor) -> Tensor:
+    def join_columns(self, mine: Tensor) -> Tensor:
         """Set the columns [B, b] of all ranks side by side, [B, N]."""
         if self.size == 1:
             return mine
         widths = self.gather(mine.shape[1])
-        boxes = self.spread(mine.flatten(), [len(mine) * width for width in widths])
+        boxes = self.gather_flat(mine.flatten(), [len(mine) * width for width in widths])
         return torch.cat([box.view(len(mine), -1) for box in boxes], 1)
 
-    def total(self, tensor: Tensor) -> Tensor:
+    def add_up(self, tensor: Tensor) -> Tensor:
         """Add up a small tensor over the ranks."""
         if self.size == 1:
             return tensor

@@ -5,7 +5,7 @@ Letters: W workers, T steps, B rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -55,9 +55,14 @@ def stack_tensors(*tensors: Tensor) -> Tensor:
 
 def describe_shapes(tree: Any) -> Any:
     """Describe mappings nested at will by names, shapes and types, hashably."""
-    if isinstance(tree, Tensor):
-        return tree.shape, tree.dtype
-    return tuple([(key, describe_shapes(value)) for key, value in tree.items()])
+    return tuple(
+        [
+            (key, value.shape, value.dtype)
+            if isinstance(value, Tensor)
+            else (key, describe_shapes(value) if value else ())
+            for key, value in tree.items()
+        ]
+    )
 
 
 @dataclass
@@ -112,9 +117,8 @@ class Vectorized:
                 carries, losses = run_stack(solve, desks)
             except Exception as error:
                 raise self.find_failed(solve, desks) from error
-            for number, (place, stacked) in enumerate(group):
-                mine = losses[number, : stacked.plan.steps]
-                done[place] = self.finish_job(solve, stacked, carries[number], mine)
+            for (place, stacked), carry, told in zip(group, carries, losses, strict=True):
+                done[place] = self.finish_job(solve, stacked, carry, told[: stacked.plan.steps])
         return done
 
     def start_job(self, solve: Descent, job: Job) -> StackedJob | None:
@@ -156,7 +160,7 @@ class Vectorized:
         return reply
 
     def finish_job(
-        self, solve: Descent, stacked: StackedJob, carry: Carry, losses: Tensor
+        self, solve: Descent, stacked: StackedJob, carry: Carry, losses: Sequence[float]
     ) -> Reply:
         """Finish one worker of a stack."""
         job = stacked.job
@@ -188,11 +192,11 @@ def stack_key(stacked: StackedJob, forms: dict[int, Any], *, uses_batch_statisti
     return (*key, stacked.plan.weights.numpy().tobytes()) if uses_batch_statistics else key
 
 
-def run_stack(solve: Descent, desks: Sequence[StackedJob]) -> tuple[list[Carry], Tensor]:
+def run_stack(solve: Descent, desks: Sequence[StackedJob]) -> tuple[list[Carry], list[list[float]]]:
     """Run a stack, longest plan first.
 
     Returns:
-        The carry of every worker, and the losses [W, T] (zero after a worker's last step).
+        The carry and the losses of every worker (zero after its last step).
     """
     role, counts = desks[0].job.share.role, [stacked.plan.steps for stacked in desks]
     carry = map_nested(stack_tensors, *(stacked.carry for stacked in desks))
@@ -209,24 +213,26 @@ def run_stack(solve: Descent, desks: Sequence[StackedJob]) -> tuple[list[Carry],
         here = {name: column[:active, :full] for name, column in batch.items()}
         carry, loss = step(carry, here, rates[:active], role)
         losses.append(torch.nn.functional.pad(loss.detach(), (0, len(desks) - active)))
-    return narrow_stack(carry, 0)[1] + gone, torch.stack(losses, 1).cpu()
+    return narrow_stack(carry, 0)[1] + gone, torch.stack(losses, 1).tolist()
 
 
 def narrow_stack(carry: Carry, active: int) -> tuple[Carry, list[Carry]]:
     """Let the workers from ``active`` on leave the stack; none if all stay."""
-    size = len(next(iter(carry["params"].values())))
+    size = next(iter(carry["params"].values())).shape[0]
     if active == size:
         return carry, []
-    cut = map_nested(lambda t: t[active:].unbind(0), carry)
-    gone = [select_worker(cut, place) for place in range(size - active)]
+    gone = unstack_workers(map_nested(lambda t: t[active:], carry), size - active)
     return map_nested(lambda t: t[:active], carry), gone
 
 
-def select_worker(tree: Any, place: int) -> Any:
-    """Take one worker's tensors out of unbound ones."""
-    if isinstance(tree, Mapping):
-        return {key: select_worker(value, place) for key, value in tree.items()}
-    return tree[place]  # a tuple of what was unbound
+def unstack_workers(tree: Any, size: int) -> list[Any]:
+    """Give each of ``size`` workers its tensors of mappings nested at will."""
+    if isinstance(tree, Tensor):
+        return list(tree.unbind(0))
+    columns = [unstack_workers(value, size) for value in tree.values()]
+    if not columns:
+        return [{} for _ in range(size)]
+    return [dict(zip(tree, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)

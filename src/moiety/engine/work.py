@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -160,7 +161,8 @@ def run_job(
                 done += 1
 
         carry, losses = go(solve, solve.start(job, memory), counted(), role)
-        record = summarize_losses(job, rows.size, losses)
+        told = [] if losses is None else losses.tolist()
+        record = summarize_losses(job, rows.size, told)
         statistics = sum_statistics(solve, carry, rows, role) if solve.needs_statistics else {}
         update = solve.finish(job, plan, carry, statistics)
         refuse_global_draws(generators)
@@ -215,21 +217,20 @@ def make_reply(job: Job, update: Update, record: Record) -> Reply:
     return Reply(job.worker, job.share, *sent)
 
 
-def summarize_losses(job: Job, size: int, losses: Tensor | None) -> Record:
-    """Sum up the losses of a job.
+def summarize_losses(job: Job, size: int, losses: Sequence[float]) -> Record:
+    """Sum up the losses of a job's steps.
 
     Raises:
         WorkerError: at the first loss that is not finite.
     """
-    if losses is None:
+    if not losses:
         return Record(rows=size, model_version=job.round)
-    values = losses.double().tolist()
-    for step, value in enumerate(values):
-        if not -float("inf") < value < float("inf"):
+    for step, value in enumerate(losses):
+        if not math.isfinite(value):
             cause = f"the loss is {value}; lower the learning rate, clip gradients, or look for NaN"
             raise WorkerError(job.worker, job.round, step, cause)
-    mean = sum(values) / len(values)
-    return Record(len(values), size, values[0], values[-1], mean, job.round)
+    mean = sum(losses) / len(losses)
+    return Record(len(losses), size, losses[0], losses[-1], mean, job.round)
 
 
 def sum_statistics(solve: Solve, carry: Carry, rows: Rows, role: str) -> Params:

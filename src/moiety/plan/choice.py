@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from moiety.plan.costs import Forecast
+from moiety.plan.costs import AVERAGED_BY_ROUND, AVERAGED_BY_STEP, Forecast
 
 BASIS = "ist"
 """The method whose statistical cost was measured; of other methods with parts it is assumed."""
@@ -35,25 +35,25 @@ def choose_method(
     exceeds the statistical cost (their local steps over those of local SGD, to one accuracy).
 
     Args:
-        found: method -> forecast; with ``local_sgd`` and ``data_parallel``.
+        found: method -> forecast; with both methods with whole models.
         steps: local steps to compare at.
         cost: statistical cost to a moderate accuracy and near the end.
         memory: bytes of a worker; 0 for as many as need be.
     """
-    whole = choose_whole_method(found["local_sgd"], found["data_parallel"], steps)
+    by_round, by_step = found[AVERAGED_BY_ROUND], found[AVERAGED_BY_STEP]
+    # Averaging every step is preferred where it costs next to nothing.
+    whole = by_step if by_step.seconds(steps) <= LEVEL * by_round.seconds(steps) else by_round
     room = memory or math.inf
     if whole.memory_bytes > room:
-        whole = min((found["local_sgd"], found["data_parallel"]), key=lambda one: one.memory_bytes)
+        whole = min((by_round, by_step), key=lambda one: one.memory_bytes)
+    cost_of_averaging = "costs next to nothing" if whole is by_step else "would cost more"
+    why_whole = f"averaging at every step {cost_of_averaging} on this link"
     if min(one.memory_bytes for one in found.values()) > room:
         return explain_misfit(found, cost)
     parts = [one for one in found.values() if one.share < 1]
     if not parts:
-        return Choice(
-            whole.method,
-            f"no method here assigns the model's axes; {explain_whole_method(whole)}",
-            1.0,
-            cost,
-        )
+        reason = f"no method here assigns the model's axes; {why_whole}"
+        return Choice(whole.method, reason, 1.0, cost)
     part = min(parts, key=lambda one: (one.memory_bytes > room, one.seconds(steps)))
     gain = whole.seconds(steps) / part.seconds(steps)
     moderate, late = cost
@@ -73,9 +73,7 @@ def choose_method(
             f"accuracy, less than the {late:.3g} times near the end, where {whole.method} is first"
         )
         return Choice(part.method, reason, gain, cost, part.method)
-    reason = (
-        f"{told}, but needs {moderate:.3g} times the steps or more; {explain_whole_method(whole)}"
-    )
+    reason = f"{told}, but needs {moderate:.3g} times the steps or more; {why_whole}"
     return Choice(whole.method, reason, gain, cost, part.method)
 
 
@@ -95,16 +93,3 @@ def explain_cost_source(choice: Choice) -> str:
     if choice.part in ("", BASIS):
         return "assumed, see docs/planning.md"
     return f"assumed of {choice.part}, measured for {BASIS} alone; see docs/planning.md"
-
-
-def choose_whole_method(local: Forecast, parallel: Forecast, steps: int) -> Forecast:
-    """Prefer data parallelism where averaging at every step costs next to nothing."""
-    cheap = parallel.seconds(steps) <= LEVEL * local.seconds(steps)
-    return parallel if cheap else local
-
-
-def explain_whole_method(whole: Forecast) -> str:
-    """Say why of the two methods with whole models this one."""
-    if whole.method == "data_parallel":
-        return "averaging at every step costs next to nothing on this link"
-    return "averaging at every step would cost more on this link"

@@ -98,9 +98,13 @@ class Forecast:
         return self.round_s * steps / self.cost.steps
 
 
+AVERAGED_BY_ROUND, AVERAGED_BY_STEP = "local_sgd", "data_parallel"
+"""The methods with whole models that every plan compares parts with."""
+
+
 def list_baselines(plan: AbstractRun) -> Sequence[str]:
     """Say what every plan compares; of a graph's features only the hidden ones are assigned."""
-    return (plan.kind.subnets, "local_sgd", "data_parallel")
+    return (plan.kind.subnets, AVERAGED_BY_ROUND, AVERAGED_BY_STEP)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def profile_job(solve: Descent, job: Job, rows: Rows, asked: QueryCost | None = 
     looked = profile_statistics(solve, carry, job, rows)
     with AbstractMode():
         update = solve.finish(job, plan, carry, looked.sums)
-    reply = make_reply(job, update, summarize_losses(job, rows.size, None))
+    reply = make_reply(job, update, summarize_losses(job, rows.size, []))
     effort = JobCost(
         steps=plan.steps,
         flops=looked.flops + sum(one.flops * count for one, count in found),
@@ -129,7 +129,7 @@ def profile_query(solve: Solve, job: Job, rows: Rows) -> QueryCost:
     looked = profile_statistics(solve, carry, job, rows)
     with AbstractMode():
         update = solve.finish(job, make_empty_plan(), carry, looked.sums)
-    reply = make_reply(job, update, summarize_losses(job, rows.size, None))
+    reply = make_reply(job, update, summarize_losses(job, rows.size, []))
     memory = looked.memory_bytes
     return QueryCost(looked.flops, job.down_bytes, reply.up_bytes, memory, reply.answer)
 

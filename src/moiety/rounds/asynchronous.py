@@ -82,8 +82,9 @@ class AsynchronousRounds:
         with watch.time("work"):
             replies = self.engine.map(method.solve, arrived.jobs)
             for job, reply in zip(arrived.jobs, replies, strict=True):
-                with watch.time("merge"):
-                    commit.add(draw_back(job, reply))
+                watch.switch("merge")
+                commit.add(draw_back(job, reply))
+                watch.switch("work")
                 meter.record_work(reply)
         with watch.time("merge"):
             state = commit.close()

@@ -31,7 +31,7 @@ class Stopwatch:
 
     transfers: Transfers
     section: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: {"send": 0.0, "wait": 0.0})
 
     def __post_init__(self) -> None:
         self.begun = self.last = time.perf_counter()
@@ -39,15 +39,17 @@ class Stopwatch:
 
     def switch(self, section: str) -> str:
         """Go on with another section; give the one that was on."""
-        now, transfers = time.perf_counter(), self.transfers.read()
-        send, wait = transfers.send_s - self.before.send_s, transfers.wait_s - self.before.wait_s
-        for name, s in (
-            (self.section, now - self.last - send - wait),
-            ("send", send),
-            ("wait", wait),
-        ):
-            self.seconds[name] = self.seconds.get(name, 0.0) + s
-        found, self.section, self.last, self.before = self.section, section, now, transfers
+        now, found = time.perf_counter(), self.section
+        passed, seconds = now - self.last, self.seconds
+        if self.transfers != self.before:
+            transfers = self.transfers.read()
+            send = transfers.send_s - self.before.send_s
+            wait = transfers.wait_s - self.before.wait_s
+            seconds["send"] += send
+            seconds["wait"] += wait
+            passed, self.before = passed - send - wait, transfers
+        seconds[found] = seconds.get(found, 0.0) + passed
+        self.section, self.last = section, now
         return found
 
     @contextmanager
@@ -80,14 +82,13 @@ class Meter:
 
     def count_jobs(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """Count what goes down; cutting it is the time of the split."""
-        jobs = iter(jobs)
-        while True:
-            with self.watch.time("split"):
-                job = next(jobs, None)
-            if job is None:
-                return
+        outer = self.watch.switch("split")
+        for job in jobs:
+            self.watch.switch(outer)
             self.down[job.worker] = self.down.get(job.worker, 0) + job.down_bytes
             yield job
+            outer = self.watch.switch("split")
+        self.watch.switch(outer)
 
     def count_reply(self, reply: Reply) -> None:
         """Count what comes up."""

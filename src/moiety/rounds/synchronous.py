@@ -117,8 +117,9 @@ class SynchronousRounds:
         commit = begin_commit(method, state)
         with watch.time("work"):
             for reply in self.engine.map(method.solve, jobs):
-                with watch.time("merge"):
-                    commit.add(reply)
+                watch.switch("merge")
+                commit.add(reply)
+                watch.switch("work")
                 meter.record_work(reply)
         with watch.time("merge"):
             state = commit.close()

@@ -69,7 +69,7 @@ class BlockCheckpoints:
         shards = kept.state
         update_blocks(shards)
         agree_finite(self.ranks, shards.params, shards.round)
-        note = {"ledger_bytes": self.ranks.share(kept.ledger_bytes), "score": kept.score}
+        note = {"ledger_bytes": self.ranks.broadcast(kept.ledger_bytes), "score": kept.score}
         save_blocks(shards, self.folder, self.fingerprint, last=self.last, note=note)
 
 

@@ -95,7 +95,7 @@ def hold_for_all(ranks: Ranks, claim: AbstractContextManager[Path]) -> Iterator[
                 told = held.enter_context(claim)
             except RunError as error:
                 told = error
-        told = ranks.share(told)
+        told = ranks.broadcast(told)
         if not isinstance(told, Path):
             raise told or RunError("rank 0 holds no folder")
         yield told

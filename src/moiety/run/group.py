@@ -165,8 +165,8 @@ def resume_runs(folder: Path, ranks: Ranks, at: int | None = None) -> list[Path]
         raise RunError(f"--at needs one run, but {folder} holds {len(runs)}; name one of them")
     played, known = [], [run for run in runs if (run / CONFIG).exists()]
     with hold_for_all(ranks, hold_folders(folder, known)):
-        over = ranks.share([is_finished(run) if at is None else False for run in runs])
-        begun = ranks.share([run in known for run in runs])
+        over = ranks.broadcast([is_finished(run) if at is None else False for run in runs])
+        begun = ranks.broadcast([run in known for run in runs])
         for run, done, resumed in zip(runs, over, begun, strict=True):
             if done:
                 continue

@@ -7,13 +7,19 @@ from pathlib import Path
 
 from moiety.core.errors import RunError, explain_os_error
 from moiety.core.ledger import LedgerEntry, encode_entry
+from moiety.core.lines import CHANGED, FIRST, is_line_intact, read_line_digest
+
+LAST_BYTES = 64
+"""Bytes at the end of a ledger that hold the digest of its last line."""
 
 
 def append_entry(path: Path, entry: LedgerEntry) -> int:
     """Add a line; give the new length in bytes. ``sync_ledger`` makes it last."""
     try:
-        with path.open("ab") as file:
-            file.write(encode_entry(entry).encode() + b"\n")
+        with path.open("ab+") as file:
+            file.seek(-min(file.tell(), LAST_BYTES), os.SEEK_END)
+            before = read_line_digest(file.read(LAST_BYTES).decode(errors="replace"))
+            file.write(encode_entry(entry, before).encode() + b"\n")
             file.flush()
             return file.tell()
     except OSError as error:
@@ -26,14 +32,29 @@ def sync_ledger(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def cut_ledger(path: Path, length: int) -> None:
-    """Forget what was written after a checkpoint."""
+def find_ledger_fault(path: Path, length: int) -> str | None:
+    """Say why no run can go on from this length of a ledger, with the remedy; None where it can."""
     if not path.exists():
-        raise RunError(f"{path} is missing, and the run cannot go on without; start it anew")
+        return f"{path} is missing, and the run cannot go on without; start it anew"
     if path.stat().st_size < length:
-        raise RunError(
+        return (
             f"{path} is shorter than its checkpoint says ({length} bytes); it was changed: "
             "resume from an earlier checkpoint with --at, or start the run anew"
         )
+    before, done = FIRST, 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if done >= length:
+                break
+            done += len(line)
+            text = line.removesuffix(b"\n").decode(errors="replace")
+            if done > length or not is_line_intact(text, before):
+                return f"{path}, line {number}: {CHANGED}"
+            before = read_line_digest(text)
+    return None
+
+
+def cut_ledger(path: Path, length: int) -> None:
+    """Forget what was written after a checkpoint."""
     with path.open("rb+") as file:
         file.truncate(length)

@@ -15,14 +15,15 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
-from moiety.core.checkpoints import CheckpointPolicy
+from moiety.core.checkpoints import CheckpointPolicy, drop_later_checkpoints
+from moiety.core.errors import RunError
 from moiety.core.ledger import End, Evaluation, LedgerEntry, Round, Start
 from moiety.core.objective import Metric
 from moiety.engine.ranks import Ranks
 from moiety.rounds.staged import Rounds
 from moiety.run.errors import explain_failure
 from moiety.run.evaluate import rate_evaluation
-from moiety.run.ledger import append_entry, cut_ledger, sync_ledger
+from moiety.run.ledger import append_entry, cut_ledger, find_ledger_fault, sync_ledger
 
 LEDGER, CHECKPOINTS = "ledger.jsonl", "checkpoints"
 
@@ -58,8 +59,6 @@ class Checkpoints(Protocol[S]):
 
     def restore(self, at: int | None, /) -> Restored[S]:
         """Find where the run stands: its newest checkpoint, that of a round, or the beginning.
-
-        Checkpoints of later rounds are dropped.
 
         Raises:
             RunError: if there is no such checkpoint, or it is damaged or of another run.
@@ -176,12 +175,22 @@ def execute_run(
 def open_ledger(
     run: Run[S], folder: Path, watch: Sequence[Watcher], kept: Restored[S]
 ) -> LedgerWriter:
-    """Cut the ledger where the checkpoint says, or begin it anew, with a checkpoint beside it."""
+    """Cut the ledger where the checkpoint says, or begin it anew, with a checkpoint beside it.
+
+    Raises:
+        RunError: if the ledger is not the one that the checkpoint was written beside; nothing is
+            given up then.
+    """
     ledger = LedgerWriter(folder / LEDGER, run.ranks, watch, kept.state.round)
     if kept.ledger_bytes is not None:
-        if run.ranks.leads:
-            cut_ledger(ledger.path, kept.ledger_bytes)
-        ledger.size = kept.ledger_bytes
+        leads, ledger.size = run.ranks.leads, kept.ledger_bytes
+        fault = run.ranks.broadcast(find_ledger_fault(ledger.path, ledger.size) if leads else None)
+        if fault is not None:
+            raise RunError(fault)
+        if leads:
+            # In this order: a kill in between must not leave checkpoints ahead of the ledger.
+            drop_later_checkpoints(folder / CHECKPOINTS, kept.state.round)
+            cut_ledger(ledger.path, ledger.size)
         return ledger
     if run.ranks.leads:
         ledger.path.unlink(missing_ok=True)
@@ -202,7 +211,7 @@ def play_remaining(
     while state.round < run.count:
         state, entry = run.rounds.advance(state)
         run.check(state)
-        sent = run.ranks.total(torch.tensor(entry.sent_bytes))
+        sent = run.ranks.add_up(torch.tensor(entry.sent_bytes))
         entry = replace(entry, sent_bytes=int(sent))
         last = state.round == run.count
         if last or state.round % run.evaluate_every == 0:

@@ -14,6 +14,7 @@ from moiety.blocks.shards import Shards
 from moiety.core.checkpoints import list_checkpoints
 from moiety.core.ledger import Round
 from moiety.core.protocols import Engine
+from moiety.core.solver import KeepsParameters
 from moiety.core.state import State
 from moiety.core.types import Params
 from moiety.engine.choose import BLOCK_ENGINES, make_engine
@@ -32,7 +33,6 @@ from moiety.run.watch import Progress, make_event_writers
 from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
 from moiety.serve.input_spec import InputSpec
 from moiety.serve.predictor import Predictor, describe_model, make_predictor, write_model
-from moiety.solve.sgd import LocalSGD
 
 
 def make_run_cohort(record: Federation, built: RunInputs) -> CohortRule:
@@ -98,7 +98,7 @@ def advance_rounds(run: Run[S], limit: int, count: int) -> list[Round]:
     state, found = run.checkpoints.restore(None).state, []
     for _ in range(min(limit, count)):
         state, entry = run.rounds.advance(state)
-        sent = int(run.ranks.total(torch.tensor(entry.sent_bytes)))
+        sent = int(run.ranks.add_up(torch.tensor(entry.sent_bytes)))
         found.append(replace(entry, sent_bytes=sent))
     return found
 
@@ -189,4 +189,4 @@ def make_run_predictor(spec: RunSpec, built: RunInputs, params: Params, rounds: 
 def list_own_parameters(built: RunInputs) -> list[str]:
     """Name the parameters that stayed with the workers, and so are not in the final model."""
     solve = built.method.solve
-    return list(solve.own) if isinstance(solve, LocalSGD) else []
+    return list(solve.own) if isinstance(solve, KeepsParameters) else []

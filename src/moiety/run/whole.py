@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moiety.core.checkpoints import (
-    drop_later_checkpoints,
     find_checkpoint,
     list_checkpoints,
     prune_checkpoints,
@@ -92,8 +91,8 @@ class WholeCheckpoints:
                 found = self.read(at)
             except RunError as error:
                 found = error
-        found = self.ranks.share(found)
-        memory = self.ranks.share(dict(self.rounds.engine.memory))
+        found = self.ranks.broadcast(found)
+        memory = self.ranks.broadcast(dict(self.rounds.engine.memory))
         if found is None or isinstance(found, RunError):
             raise found or RunError("rank 0 found nothing")
         self.rounds.engine.memory.update(memory)
@@ -105,8 +104,6 @@ class WholeCheckpoints:
         if where is None:
             return Restored(initialise_state(self.rounds.stages[0].method))
         kept = read_checkpoint(where, self.fingerprint)
-        # Before the ledger is cut: a kill in between must not leave checkpoints ahead of it.
-        drop_later_checkpoints(self.folder, kept.state.round)
         kept = move_checkpoint(kept, self.device)
         self.rounds.engine.memory.clear()
         self.rounds.engine.memory.update(kept.memory)

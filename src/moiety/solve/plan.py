@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 
@@ -24,10 +25,9 @@ def shuffle_rows(size: int, batch: int, epochs: int, rng: Generator) -> tuple[Te
     (torch.Size([2, 2]), [[0.5, 0.5], [1.0, 0.0]])
     """
     width = min(batch, size)
-    steps = -(-size // width)
-    order = torch.zeros(epochs, steps * width, dtype=torch.long)
-    for epoch in range(epochs):
-        order[epoch, :size] = torch.randperm(size, generator=rng)
+    order = torch.stack([torch.randperm(size, generator=rng) for _ in range(epochs)])
+    padding = -size % width
+    order = F.pad(order, (0, padding)) if padding else order
     return order.reshape(-1, width), make_equal_weights(size, width, epochs)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from moiety.core.state import Job, Plan, Update
+from moiety.core.state import NO_SEEDS, Job, Plan, Update
 from moiety.core.streams import hash_address, stream
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.ops.optim import Rule
@@ -126,10 +127,17 @@ class LocalSGD:
             rows, weights = shuffle_windows(size, width, steps, self.window, rng)
         else:
             rows, weights = shuffle_rows(size, width, epochs, rng)
-        rates = [self.lr_schedule(job.round + step / steps) for step in range(steps)]
+        if steps < rows.shape[0]:
+            rows, weights = rows[:steps], weights[:steps]
+        rates = np.array([self.lr_schedule(job.round + step / steps) for step in range(steps)])
+        return Plan(rows, weights, torch.from_numpy(rates), self.draw_noise_seeds(job, steps))
+
+    def draw_noise_seeds(self, job: Job, steps: int) -> Tensor:
+        """Draw a seed for the noise of each step, [steps]; none where the model draws no noise."""
+        if not self.draws_noise:
+            return NO_SEEDS
         first = hash_address(job.seed, job.round, job.worker, "noise") // 2
-        lr = torch.tensor(rates, dtype=torch.float64)
-        return Plan(rows[:steps], weights[:steps], lr, first + torch.arange(steps))
+        return first + torch.arange(steps)
 
     def rule(self, name: str) -> Rule:
         """Find the rule of a parameter."""

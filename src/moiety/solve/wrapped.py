@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from moiety.core.solver import Descent, Loss
+from moiety.core.solver import Descent, KeepsParameters, Loss
 from moiety.core.state import Job, Plan, Update
 from moiety.core.types import Batch, Carry, Memory, Params
 
@@ -107,6 +107,10 @@ class Wrapped:
     @property
     def keeps_memory(self) -> bool:
         return self.keeps or self.inner.keeps_memory
+
+    @property
+    def own(self) -> Params:
+        return self.inner.own if isinstance(self.inner, KeepsParameters) else {}
 
     @property
     def uses_batch_statistics(self) -> bool:

@@ -14,7 +14,15 @@ import tyro
 from moiety.core.errors import UnknownNameError, UsageError
 from moiety.ops.text import align_columns
 from moiety.plan.choice import Choice, choose_method, explain_cost_source
-from moiety.plan.costs import Forecast, Setting, forecast_round, forecast_traffic, list_baselines
+from moiety.plan.costs import (
+    AVERAGED_BY_ROUND,
+    AVERAGED_BY_STEP,
+    Forecast,
+    Setting,
+    forecast_round,
+    forecast_traffic,
+    list_baselines,
+)
 from moiety.plan.count import Link, Traffic, interpolate_statistical_cost
 from moiety.plan.outline import AbstractRun, abstract_run
 from moiety.recipes.population import Partition
@@ -150,7 +158,7 @@ def forecast_methods(plan: AbstractRun, setting: Setting) -> MethodForecasts:
             traffic = forecast_traffic(name, plan, setting)
             if traffic is not None:
                 sent[name] = traffic
-    for name in ("local_sgd", "data_parallel"):
+    for name in (AVERAGED_BY_ROUND, AVERAGED_BY_STEP):
         if name in silent:  # without them there is nothing to compare with
             raise UsageError(f"this recipe cannot be planned: {name}: {silent[name]}")
     return MethodForecasts(found, sent, silent)
