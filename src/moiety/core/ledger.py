@@ -14,12 +14,10 @@ from typing import Any, ClassVar
 
 from moiety.core.lines import (
     CHANGED,
-    FIRST,
     add_line_digest,
     drop_nulls,
-    is_cut_short,
     is_line_intact,
-    read_line_digest,
+    read_lines,
     replace_nonfinite,
 )
 from moiety.core.objective import OF_CLASSES, MetricEntry
@@ -178,11 +176,7 @@ class Ledger:
 
 
 def encode_entry(entry: LedgerEntry, before: str = "") -> str:
-    """Write an entry as one line of JSON, without the line's end.
-
-    Args:
-        entry: what to write.
-        before: the digest of the line before.
+    """Write an entry as one line of JSON, without its end; ``before`` is the last line's digest.
 
     >>> encode_entry(End(round=3, seconds=0.5, status="finished")).partition(', "check"')[0]
     '{"kind": "end", "round": 3, "seconds": 0.5, "status": "finished", "reason": ""'
@@ -197,13 +191,9 @@ UNKNOWN = dict.fromkeys(("loss_first", "loss_last", "loss_mean", "work_s"), math
 def decode_entry(line: str, before: str = "") -> LedgerEntry:
     """Read one line; unknown kinds, versions and fields are refused by name.
 
-    Args:
-        line: without its end.
-        before: the digest of the line before.
-
     Raises:
         ValueError: for these, and for a line that is no entry, was changed, or does not follow
-            the one before.
+            the one of digest ``before``.
 
     >>> decode_entry(encode_entry(End(round=3, seconds=0.5, status="lost")))
     End(round=3, seconds=0.5, status='lost', reason='')
@@ -281,17 +271,11 @@ def read_entries(path: Path) -> Iterator[LedgerEntry]:
     """
     if not path.is_file():
         raise ValueError(f"{path} is no file; name the ledger of a run")
-    before = FIRST
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n") and is_cut_short(line):
-                return
-            try:
-                text = line.removesuffix(b"\n").decode()
-                yield decode_entry(text, before)
-                before = read_line_digest(text)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
+    for number, (line, before) in enumerate(read_lines(path), 1):
+        try:
+            yield decode_entry(line, before)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
 
 
 def read_ledger(path: Path) -> Ledger:

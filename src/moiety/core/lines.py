@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 DIGEST_LENGTH = 16
@@ -75,3 +76,19 @@ def is_cut_short(line: bytes) -> bool:
     """Say whether a line without an end is the beginning of one, not one whose end was changed."""
     _, found, rest = line.rpartition(DIGEST_MARK.encode())
     return not found or len(rest) <= DIGEST_LENGTH + len('"}')
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Read a file line by line; a last line that was cut short (no line end) is left out.
+
+    Returns:
+        Each line without its end, and the digest of the one before.
+    """
+    before = FIRST
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n") and is_cut_short(line):
+                return
+            text = line.removesuffix(b"\n").decode(errors="replace")
+            yield text, before
+            before = read_line_digest(text)

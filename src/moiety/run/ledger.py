@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moiety.core.errors import RunError, explain_os_error
 from moiety.core.ledger import LedgerEntry, encode_entry
-from moiety.core.lines import CHANGED, FIRST, is_line_intact, read_line_digest
+from moiety.core.lines import CHANGED, is_line_intact, read_line_digest, read_lines
 
 LAST_BYTES = 64
 """Bytes at the end of a ledger that hold the digest of its last line."""
@@ -41,16 +41,13 @@ def find_ledger_fault(path: Path, length: int) -> str | None:
             f"{path} is shorter than its checkpoint says ({length} bytes); it was changed: "
             "resume from an earlier checkpoint with --at, or start the run anew"
         )
-    before, done = FIRST, 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if done >= length:
-                break
-            done += len(line)
-            text = line.removesuffix(b"\n").decode(errors="replace")
-            if done > length or not is_line_intact(text, before):
-                return f"{path}, line {number}: {CHANGED}"
-            before = read_line_digest(text)
+    done = 0
+    for number, (line, before) in enumerate(read_lines(path), 1):
+        if done >= length:
+            break
+        done += len(line.encode()) + 1
+        if done > length or not is_line_intact(line, before):
+            return f"{path}, line {number}: {CHANGED}"
     return None
 
 
