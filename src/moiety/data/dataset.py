@@ -19,6 +19,7 @@ from moiety.data.encoding import Encoding
 from moiety.data.graph import Graph
 from moiety.data.roles import Roles
 from moiety.tasks.classes import Classes
+from moiety.tasks.objectives import IMPORTANCE
 from moiety.tasks.tokens import Tokens
 
 
@@ -106,8 +107,9 @@ class Dataset:
         return len(self.x)
 
     def table(self) -> Mapping[str, Tensor]:
-        """The columns of a batch: ``x``, and ``y`` where there are labels."""
-        return {"x": self.x} if self.y is None else {"x": self.x, "y": self.y}
+        """The columns of a batch: ``x``, and ``y`` and ``importance`` where there are some."""
+        columns = {"x": self.x, "y": self.y, IMPORTANCE: self.weights}
+        return {name: column for name, column in columns.items() if column is not None}
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,39 @@ def read_text(path: Path, letters: Sequence[str], context: int) -> Dataset:
     return Dataset(path.stem, x, y, tuple(letters), source=path.name)
 
 
+def read_training_text(path: Path) -> Dataset:
+    """Read a plain text in UTF-8 to train on; its last tenth is the test part.
+
+    Raises:
+        ValueError: if it is no such text, or too short.
+    """
+    wanted = f"a text in UTF-8 of more than {20 * CONTEXT} characters"
+    require_file(path, wanted)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason}); give {wanted}") from error
+    if len(text) <= 20 * CONTEXT:
+        raise ValueError(f"{path} has {len(text)} characters; give {wanted}")
+    return cut_text(path.stem, text, path.name, "")
+
+
+def cut_text(name: str, text: str, source: str, licence: str, context: int = CONTEXT) -> Dataset:
+    """Cut a text into windows of characters, the last tenth of which is the test part."""
+    letters = sorted(set(text))
+    place = {letter: number for number, letter in enumerate(letters)}
+    x, y = cut_windows(torch.tensor([place[letter] for letter in text]), context)
+    return Dataset(
+        name=name,
+        x=x.clone(),
+        y=y.clone(),
+        classes=tuple(letters),
+        test=torch.arange(len(x)) >= round(len(x) * (1 - HELD_OUT)),
+        source=source,
+        licence=licence,
+    )
+
+
 def refuse_unknown(path: Path, text: str, place: Mapping[str, int]) -> None:
     """Refuse characters that are not in the alphabet, by name and first line."""
     unknown = sorted(set(text) - set(place))
@@ -101,15 +134,5 @@ def shakespeare(context: int = CONTEXT) -> Dataset:
     """
     with open_data_file("lm_tinyshakespeare.txt.gz") as path:
         text = gzip.decompress(path.read_bytes()).decode("utf8")
-    letters = sorted(set(text))
-    place = {letter: number for number, letter in enumerate(letters)}
-    x, y = cut_windows(torch.tensor([place[letter] for letter in text]), context)
-    return Dataset(
-        name="shakespeare",
-        x=x.clone(),
-        y=y.clone(),
-        classes=tuple(letters),
-        test=torch.arange(len(x)) >= round(len(x) * (1 - HELD_OUT)),
-        source="Karpathy 2015, char-rnn: plays of William Shakespeare",
-        licence="public domain",
-    )
+    source = "Karpathy 2015, char-rnn: plays of William Shakespeare"
+    return cut_text("shakespeare", text, source, "public domain", context)

@@ -24,7 +24,12 @@ def scale_measures(data: Dataset, known: Tensor) -> tuple[Dataset, FeatureScale]
 
 
 def encode_rows(data: Dataset, known: Tensor) -> Dataset:
-    """Fit to known rows how columns become numbers; what came as numbers stays."""
+    """Fit to known rows how columns become numbers, and weights of 1 on average.
+
+    What came as numbers stays.
+    """
+    if data.weights is not None:
+        data = replace(data, weights=data.weights / data.weights[known].mean())
     if data.encoding is None:
         return data
     raw = {column.name: column for column in data.raw}
@@ -46,7 +51,8 @@ def move_dataset(data: Dataset, device: str) -> Dataset:
     """Move rows, labels, and what is read of a graph at every step."""
     y = None if data.y is None else data.y.to(device)
     graph = None if data.graph is None else data.graph.to(device)
-    return replace(data, x=data.x.to(device), y=y, graph=graph)
+    weights = None if data.weights is None else data.weights.to(device)
+    return replace(data, x=data.x.to(device), y=y, graph=graph, weights=weights)
 
 
 def move_model(net: FeatureModel, device: str) -> FeatureModel:

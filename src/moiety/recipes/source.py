@@ -6,12 +6,14 @@ import hashlib
 from pathlib import Path
 
 from moiety.core.errors import UnknownNameError
-from moiety.data import datasets, files
+from moiety.data import datasets, files, texts
 from moiety.data.dataset import Dataset
 from moiety.data.joined import join_test
+from moiety.data.nodes import is_graph, read_training_graph
 from moiety.data.roles import Columns
 from moiety.recipes.fields import suggest_names
 from moiety.recipes.record import Federation
+from moiety.tasks.tokens import Tokens
 
 
 def read_data(record: Federation) -> Dataset:
@@ -29,10 +31,20 @@ def read_data(record: Federation) -> Dataset:
     if not (Path(name).exists() or Path(name).suffix or "/" in name):
         raise UnknownNameError(
             f"no data set or file {name!r}{suggest_names(name, datasets.DATASETS)} Files are CSV, "
-            "Parquet, npz or a folder of images"
+            "Parquet, npz, a text (.txt) or a folder of images"
         )
-    data = files.read_file(Path(name), columns)
+    data = read_own(Path(name), columns)
+    if record.test and (data.graph is not None or isinstance(data.find_objective(), Tokens)):
+        raise ValueError(f"--test {record.test}, but {name} is no table; leave it out")
     return join_test(data, files.read_file(Path(record.test), columns)) if record.test else data
+
+
+def read_own(path: Path, columns: Columns) -> Dataset:
+    """Read a file of the user's to train on: a text, a graph, or what ``read_file`` reads."""
+    if path.suffix.lower() == ".txt":
+        columns.refuse_unread(path)
+        return texts.read_training_text(path)
+    return read_training_graph(path, columns) if is_graph(path) else files.read_file(path, columns)
 
 
 def choose_columns(record: Federation) -> Columns:

@@ -18,6 +18,7 @@ from moiety.mixtures.logit import Array, pack_symmetric
 from moiety.mixtures.model import add_constant, log_density
 from moiety.mixtures.worker import FitTask, WorkerFit, WorkerRows, fit_worker
 from moiety.models.mixture import EXPERTS, GATE, WHOLE, MixtureForm
+from moiety.tasks.objectives import weigh_rows
 
 DrawRng = Callable[[Job], np.random.Generator]
 FIT = "fit"  # the section of what a worker remembers of its fit
@@ -151,7 +152,8 @@ class LocalEM:
 def read_batch(batch: Batch) -> RowArrays:
     """Read a batch into arrays; equal weights become exactly 1."""
     x, y, weight = (batch[name].detach().cpu().double() for name in ("x", "y", "weight"))
-    return x.flatten(1).numpy(), y.numpy(), (weight / weight.max()).numpy()
+    weight = weigh_rows(weight / weight.max(), {name: t.cpu() for name, t in batch.items()})
+    return x.flatten(1).numpy(), y.numpy(), weight.numpy()
 
 
 def make_tensor_like(values: Array, like: Tensor) -> Tensor:

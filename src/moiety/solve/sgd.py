@@ -17,7 +17,7 @@ from moiety.ops.optim import Rule
 from moiety.ops.trees import clip_norm
 from moiety.solve.lr_schedule import RateSchedule, constant_rate
 from moiety.solve.plan import shuffle_rows, shuffle_windows
-from moiety.tasks.objectives import Losses, Term
+from moiety.tasks.objectives import Losses, Term, weigh_rows
 
 OWN = "own"
 """The section of worker memory that holds personal parameters."""
@@ -172,6 +172,7 @@ class LocalSGD:
         self, params: Params, carry: Carry, batch: Batch, role: str, /
     ) -> tuple[Tensor, Params]:
         losses_B, after = self.each(params, carry, batch, role)
+        losses_B = weigh_rows(losses_B, batch)
         value = torch.dot(losses_B, batch["weight"].to(losses_B.dtype))
         for term in self.terms:
             share = batch["weight"].sum()  # a piece of a batch bears its share of the penalty

@@ -18,6 +18,14 @@ from moiety.core.streams import stream
 from moiety.core.types import Batch, Params
 from moiety.tasks.losses import UNSCORED
 
+IMPORTANCE = "importance"
+"""The column of how much a row counts in training, 1 on average; rows count alike without it."""
+
+
+def weigh_rows(losses_B: Tensor, batch: Batch) -> Tensor:
+    """Multiply the loss of each row by how much the row counts, [B]."""
+    return losses_B * batch[IMPORTANCE] if IMPORTANCE in batch else losses_B
+
 
 class Losses(Protocol):
     """One loss a row, and new values of buffers where the model has some."""
