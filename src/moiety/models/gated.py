@@ -105,14 +105,7 @@ class GatedExperts:
 
     def log_gate(self, params: Params, batch: Batch, /) -> Tensor:
         """Give the log of the gate's scores over all experts, [B, E]."""
-        if "embed" not in batch:
-            raise ValueError(
-                "the gate reads the column 'embed', which these rows lack; open them through "
-                "moiety.TransformedRows(open, method.transform)"
-            )
-        hidden_BH = F.linear(batch["embed"], params["gate.layer1.w"], params["gate.layer1.b"])
-        scores_BE = F.linear(F.relu(hidden_BH), params["gate.layer2.w"], params["gate.layer2.b"])
-        return scores_BE.float().log_softmax(-1)
+        return score_gate(params, batch)
 
     def one(self, params: Params, place: int) -> Params:
         """Take one of the experts at hand."""
@@ -150,6 +143,22 @@ class GatedExperts:
     def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         logits_KBC, after = self.expert_forward(params, batch)
         return self.mixed(params, batch, logits_KBC, kept), after
+
+
+def score_gate(params: Params, batch: Batch) -> Tensor:
+    """Give the log of a gate's scores over all that it scores, [B, E].
+
+    Raises:
+        ValueError: if the rows lack the column that it reads.
+    """
+    if "embed" not in batch:
+        raise ValueError(
+            "the gate reads the column 'embed', which these rows lack; open them through "
+            "moiety.TransformedRows(open, method.transform)"
+        )
+    hidden_BH = F.linear(batch["embed"], params["gate.layer1.w"], params["gate.layer1.b"])
+    scores_BE = F.linear(F.relu(hidden_BH), params["gate.layer2.w"], params["gate.layer2.b"])
+    return scores_BE.float().log_softmax(-1)
 
 
 def gather_held_scores(scores_BE: Tensor, kept: Kept) -> Tensor:

@@ -6,6 +6,7 @@ Importing this folder makes the method known to PEFT: ``get_peft_model(base, Mop
 import moiety.prompts.installed  # noqa: F401  (says what is missing)
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.edit import add_expert, drop_expert, join_adapters, sum_adapters
+from moiety.prompts.language import PromptedLM, make_prompted, put_params
 from moiety.prompts.model import MopsModel
 from moiety.prompts.pretrain import GateFit, GateTraining, pretrain_gate, read_requests
 from moiety.prompts.register import register_mops
@@ -17,10 +18,13 @@ __all__ = [
     "GateTraining",
     "MopsConfig",
     "MopsModel",
+    "PromptedLM",
     "add_expert",
     "drop_expert",
     "join_adapters",
+    "make_prompted",
     "pretrain_gate",
+    "put_params",
     "read_requests",
     "sum_adapters",
 ]

@@ -70,6 +70,7 @@ class Request:
         only_gate: whether to stop when the gate has read.
         pooled: what the gate of an adapter reads, [B, D].
         flows: adapter -> block -> prompts that flowed there, [B, prompts, D].
+        weights: adapter -> log of its experts' weights, where they come from elsewhere, [B, E].
         projected: keys and values of prompts, kept where no gradient is asked for.
     """
 
@@ -81,6 +82,7 @@ class Request:
     only_gate: bool = False
     pooled: dict[str, Tensor] = field(default_factory=dict)
     flows: dict[str, Mapping[int, Tensor]] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
     projected: dict[tuple[str, int], tuple[int, Any]] = field(default_factory=dict)
 
     def choose_read(self, config: MopsConfig) -> Tensor:
@@ -105,6 +107,8 @@ class Request:
 
     def weigh(self, one: Attached, rows: int, device: torch.device) -> Tensor:
         """Give the log of the experts' weights of an adapter, [B, E]."""
+        if one.name in self.weights:
+            return self.weights[one.name].to(device)
         if one.gate is not None:
             return weigh_experts(one.gate(self.pooled[one.name].to(device)), one.config)
         if one.config.gate_mode == "none":

@@ -6,7 +6,7 @@ Letters: B rows, E experts, K experts at hand, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from moiety.core.axes import Part
 from moiety.core.errors import UnknownNameError
 from moiety.core.objective import Objective
-from moiety.core.protocols import Kept, Model
+from moiety.core.protocols import Kept, Model, Transform
 from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Batch, Params
 from moiety.models.gated import EXPERT, GatedExperts, gather_held_scores
@@ -91,7 +91,15 @@ class Routed:
         return kept[EXPERT].to(place_B.device)[place_B] if EXPERT in kept else place_B
 
 
-def average_gate_scores(model: GatedExperts, params: Params, rows: Rows) -> Tensor:
+class EmbeddedGate(Protocol):
+    """A gate over experts, and what adds the column that it reads."""
+
+    @property
+    def common(self) -> Transform: ...
+    def log_gate(self, params: Params, batch: Batch, /) -> Tensor: ...
+
+
+def average_gate_scores(model: EmbeddedGate, params: Params, rows: Rows) -> Tensor:
     """Average the gate's scores over all rows, [E]; labels are not looked at."""
     total: Tensor | None = None
     for ids in chunk_positions(rows, 4096):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from moiety.core.state import Job, Plan, Update, make_empty_plan
 from moiety.core.types import Batch, Carry, Memory, Params
-from moiety.models.gated import GatedExperts
 from moiety.ops.top import select_best
+from moiety.solve.usage import Gate
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class TopScores:
         full: answer with all mean scores [E] instead, for a server that chooses under a capacity.
     """
 
-    model: GatedExperts
+    model: Gate
     k: int
     full: bool = False
     stackable: bool = True

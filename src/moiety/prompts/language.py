@@ -1,0 +1,173 @@
+"""A language model with prompts as a model of the federation: the frozen part is a constant.
+
+A row is a text: ``x`` [B, T] are its tokens (-1 pads on the right), ``y`` [B, T] the token that
+follows each, or -1 where none is scored. Its gate is DDOME's, its prompts lie on the axis
+``prompt``. Letters: B rows, T positions, D width, E experts, K experts at hand, V tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.func import functional_call
+
+from moiety.core.axes import Axes
+from moiety.core.protocols import Kept
+from moiety.core.types import Batch, Params
+from moiety.models.gated import score_gate
+from moiety.prompts.config import MopsConfig
+from moiety.prompts.edit import find_config, find_tuner
+from moiety.prompts.gate import standardise, weigh_experts
+from moiety.prompts.request import Attached, GateRead, Request
+from moiety.tasks.losses import UNSCORED
+
+PROMPT = "prompt"
+GATE = {"layer1.w": "hidden.weight", "layer1.b": "hidden.bias",
+        "layer2.w": "out.weight", "layer2.b": "out.bias"}  # fmt: skip
+"""How DDOME names the tensors of a gate -> how the tuner does."""
+
+
+@dataclass(frozen=True)
+class RequestEmbedding:
+    """What the gate reads of a row, a function of the frozen model alone: the column ``embed``."""
+
+    tuned: Any
+    adapter: str
+
+    def __call__(self, batch: Batch, /) -> Batch:
+        """Add the column ``embed`` [B, D]; where there is one, it stays."""
+        return batch if "embed" in batch else {**batch, "embed": self.embed(batch)}
+
+    @torch.no_grad()
+    def embed(self, batch: Batch) -> Tensor:
+        """Embed requests: no token that is scored is read, [B, D]."""
+        x_BT = batch["x"]
+        attended_BT = x_BT >= 0
+        read_BT = attended_BT
+        if "y" in batch:
+            scored_BT = (batch["y"] != UNSCORED).long()
+            read_BT = attended_BT & (scored_BT.cumsum(-1) - scored_BT == 0)
+        tuner = find_tuner(self.tuned)
+        request = Request(tuner.adapters([self.adapter]), attended_BT, read_BT, only_gate=True)
+        try:
+            tuner.model(input_ids=x_BT.clamp_min(0), use_cache=False, mops_context=request)
+        except GateRead:
+            return standardise(request.pooled[self.adapter])
+        raise AssertionError("no gate has read")
+
+
+@dataclass(frozen=True)
+class PromptedLM:
+    """A tuned language model as parameters, axes and pure functions; made by ``make_prompted``.
+
+    Args:
+        params: ``prompts.<block>`` [E, M, D] and ``gate.*``.
+        axes: prompts lie on ``prompt``.
+        constants: the frozen model, by the names of its own tensors.
+        common: what the gate reads, as the transform of rows.
+        tuned: the module that computes; nothing of it is changed.
+        adapter: whose prompts and gate.
+    """
+
+    params: Params
+    axes: Axes
+    constants: Params
+    common: RequestEmbedding
+    tuned: Any
+    adapter: str
+    buffers: Mapping[str, str] = field(default_factory=dict)
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
+
+    def config(self) -> Mapping[str, Any]:
+        """Name the model; its code and numbers are the user's and must be given again."""
+        return {"kind": "prompted", "class": type(find_tuner(self.tuned).model).__qualname__}
+
+    def redraw(self, rng: Generator, /) -> Params:
+        """Give the first values: they come from hidden states, and nothing of them is drawn."""
+        del rng
+        return dict(self.params)
+
+    def features(self, params: Params, batch: Batch, /) -> Tensor:
+        """Give what the gate reads, [B, D]."""
+        del params
+        return self.common.embed(batch)
+
+    def log_gate(self, params: Params, batch: Batch, /) -> Tensor:
+        """Give the log of the gate's scores over all experts, [B, E]."""
+        return score_gate(params, batch)
+
+    def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
+        """Score the token that follows each, [B, T, V], by the prompts at hand."""
+        tuner = find_tuner(self.tuned)
+        config = find_config(tuner, self.adapter)
+        log_BK = self.log_gate(params, self.common(batch))
+        if PROMPT in kept:
+            log_BK = log_BK.index_select(-1, kept[PROMPT].to(log_BK.device))
+        attached = Attached(self.adapter, config, None)
+        x_BT = batch["x"]
+        request = Request({self.adapter: attached}, x_BT >= 0, x_BT >= 0)
+        request.weights[self.adapter] = weigh_experts(log_BK, config)
+        named = {
+            f"{name_layer(config, layer)}.mops_prompts.{self.adapter}": params[f"prompts.{layer}"]
+            for layer in config.injection_layers or ()
+        }
+        told = {"input_ids": x_BT.clamp_min(0), "use_cache": False, "mops_context": request}
+        return functional_call(tuner.model, named, (), told).logits
+
+    def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        return self.logits(params, batch, kept), {}
+
+
+def name_layer(config: MopsConfig, layer: int) -> str:
+    """Name the attention of a block, as the tuner placed it."""
+    places = dict(zip(config.injection_layers or (), config.target_modules or (), strict=True))
+    return places[layer]
+
+
+def make_prompted(tuned: Any, adapter: str = "default") -> PromptedLM:
+    """Make a model of a language model that ``get_peft_model`` put prompts into.
+
+    Raises:
+        ValueError: if it has no gate, or prompts that are not of each layer.
+    """
+    tuner = find_tuner(tuned)
+    config = find_config(tuner, adapter)
+    gate = tuner.adapters([adapter])[adapter].gate
+    if gate is None or config.injection != "deep" or config.gate_mode == "separate":
+        raise ValueError(
+            f"gate_mode={config.gate_mode!r}, injection={config.injection!r}; a federation of "
+            "prompts needs a gate, injection='deep', and prompts that share the text's softmax"
+        )
+    tuned.eval()
+    layers = tuner.layers()
+    prompts = {
+        f"prompts.{layer}": layers[layer].mops_prompts[adapter].detach().clone()
+        for layer in config.injection_layers or ()
+    }
+    held = {name: gate.get_parameter(theirs).detach().clone() for name, theirs in GATE.items()}
+    constants = {n: p.detach() for n, p in tuner.model.named_parameters() if ".mops_" not in n}
+    return PromptedLM(
+        {**prompts, **{f"gate.{name}": tensor for name, tensor in held.items()}},
+        dict.fromkeys(prompts, (PROMPT, None, None)) | {"gate.layer2.w": (None, None)},
+        constants,
+        RequestEmbedding(tuned, adapter),
+        tuned,
+        adapter,
+    )
+
+
+@torch.no_grad()
+def put_params(tuned: Any, params: Params, adapter: str = "default") -> None:
+    """Put what a federation learnt back into the tuned model, which may then be saved."""
+    tuner = find_tuner(tuned)
+    layers, gate = tuner.layers(), tuner.adapters([adapter])[adapter].gate
+    assert gate is not None
+    for name, tensor in params.items():
+        kind, _, rest = name.partition(".")
+        held = layers[int(rest)].mops_prompts[adapter] if kind == "prompts" else None
+        (gate.get_parameter(GATE[rest]) if held is None else held).copy_(tensor)
