@@ -19,6 +19,7 @@ from moiety import (
 )
 from moiety.methods.mops import measure_usage, mops
 from moiety.prompts import GateTraining, make_prompted, pretrain_gate, put_params, read_requests
+from moiety.tasks.tokens import Tokens
 from tests.prompts.conftest import choose, get_model, label_from, make_base, make_rows, score, tune
 
 LOCAL = LocalTraining(optimizer="adam", lr=0.1, batch=4, epochs=1)
@@ -37,6 +38,10 @@ def make_texts(skill, rows=12, seed=0):
 def make_workers(seed=0):
     """Give two workers to each of three skills."""
     return {w: TableRows(make_texts(w % 3, seed=seed + w // 3), torch.arange(12)) for w in range(6)}
+
+
+def make_task(model, rounds):
+    return Task(model, LOCAL, rounds=rounds, objective=Tokens(tuple(map(str, range(60)))))
 
 
 def make_taught(attention="sdpa"):
@@ -82,7 +87,7 @@ def test_the_gate_sees_no_answer():
 def test_workers_learn_and_hold_what_their_gate_picks(k, merge, tmp_path):
     """Loss falls; a piece holds k experts of each layer and the gate, and no number of the base."""
     model = make_prompted(make_taught())
-    method = mops(Task(model, LOCAL, rounds=4), k=k, merge=merge)
+    method = mops(make_task(model, 4), k=k, merge=merge)
     workers, test = make_workers(), make_workers(seed=5)
     how = TrainConfig(rounds=4, size=6, evaluate_every=4, engine="serial")
     state = train(method, workers, tmp_path, how, test={"unseen": test})
@@ -126,7 +131,7 @@ def play(method, engine, rounds=2):
 @pytest.mark.parametrize(("engine", "attention"), [("vectorized", "eager"), ("pool", "sdpa")])
 def test_every_engine_agrees(engine, attention):
     """Torch's scaled dot product cannot be stacked where its mask learns; sums can."""
-    method = mops(Task(make_prompted(make_taught(attention)), LOCAL, rounds=2), k=2)
+    method = mops(make_task(make_prompted(make_taught(attention)), 2), k=2)
     expected, found = play(method, "serial", 1), play(method, engine, 1)
     for name, tensor in expected.items():
         assert_close(found[name], tensor, rtol=1e-3, atol=1e-4)
@@ -135,7 +140,7 @@ def test_every_engine_agrees(engine, attention):
 def test_bytes_are_those_of_the_prompts_at_hand():
     """The gate to ask, then k experts of each layer; nothing of the frozen model ever."""
     model = make_prompted(make_taught())
-    method = mops(Task(model, LOCAL, rounds=2), k=1)
+    method = mops(make_task(model, 2), k=1)
     numbers = {n: t.numel() for n, t in model.params.items()}
     gate = sum(count for name, count in numbers.items() if name.startswith("gate"))
     prompts = sum(numbers.values()) - gate
@@ -167,7 +172,7 @@ def test_what_was_learnt_goes_back_into_a_folder(tmp_path):
     from tests.prompts.test_adapters import load
 
     tuned = make_taught()
-    method = mops(Task(make_prompted(tuned), LOCAL, rounds=2))
+    method = mops(make_task(make_prompted(tuned), 2))
     params = play(method, "serial")
     put_params(tuned, params)
     tuned.save_pretrained(tmp_path)
@@ -185,7 +190,7 @@ def test_usage_is_a_row_of_a_heat_map():
 
 
 def test_refusals():
-    task = Task(make_prompted(make_taught()), LOCAL, rounds=2)
+    task = make_task(make_prompted(make_taught()), 2)
     for choice, words in [
         ({"k": 4}, "mops.k=4, but the model has 3 experts"),
         ({"merge": "loud"}, "mops.merge='loud'"),

@@ -6,13 +6,14 @@ arXiv:2310.02842; the gate, the query and the split are those of arXiv:2306.0858
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from moiety.core.axes import Part
+from moiety.core.objective import Objective
 from moiety.core.protocols import Kept, Method, Query, Transform
 from moiety.core.rows import Rows
 from moiety.core.types import Batch, Params
@@ -24,6 +25,7 @@ from moiety.solve.score import TopScores
 from moiety.solve.usage import weigh_by_usage
 from moiety.split.gated import Gated
 from moiety.split.whole import Whole
+from moiety.tasks.tokens import Tokens
 
 AXIS = "prompt"
 MERGES = ("usage", "holders")
@@ -48,10 +50,12 @@ class ServePrompts:
     Args:
         model: the language model.
         k: experts per worker; 0 serves all.
+        objective: what answers are.
     """
 
-    model: Any
+    model: GatedPrompts
     k: int = 0
+    objective: Objective = field(default_factory=Tokens)
 
     def config(self) -> dict[str, Any]:
         """Say how to build this again."""
@@ -63,11 +67,14 @@ class ServePrompts:
         return Part({AXIS: select_best(score_E, count).sort().values})
 
     def scores(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor:
-        return self.model.logits(piece, batch, kept).float().log_softmax(-1)
+        return self.objective.answer(self.model.logits(piece, batch, kept).float())
 
     def routes(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor | None:
-        """Say nothing: a text has no class that a table of routes could count."""
-        del piece, batch, kept
+        score_BE = self.model.log_gate(piece, self.model.common(batch))
+        if AXIS not in kept:
+            return score_BE.argmax(-1)
+        held = kept[AXIS].to(score_BE.device)
+        return held[score_BE.index_select(-1, held).argmax(-1)]
 
 
 def mops(
@@ -105,7 +112,7 @@ def mops(
     if (random or capacity) and not k:
         raise ValueError(f"mops.{random=} or {capacity=} choose experts, but k=0 gives all; set k")
     gate = replace(task.local, lr=task.local.lr * gate_rate).make_rule()
-    losses = {"": task.objective(model.forward)}
+    losses = {"": task.losses(task.objective, model.forward)}
     solve = task.local.make_solver(losses, task.rounds, model=model, rules=(("gate.*", gate),))
     scores = TopScores(model, k, full=capacity > 0)
     return Method(
@@ -115,7 +122,7 @@ def mops(
         split=Gated(AXIS, k, {}, capacity or None, random, size) if k else Whole(),
         solve=weigh_by_usage(solve, model, AXIS) if merge == "usage" else solve,
         merge=task.choose_merge(),
-        serve=ServePrompts(model, k),
+        serve=ServePrompts(model, k, task.objective),
         transform=model.common,
         gated=AXIS,
         constants=find_constants(model),
