@@ -106,7 +106,7 @@ def mops(
         raise ValueError("local.optimizer_state='keep' is for fixed parts, but mops deals others "
                          "each round; use 'reset' or 'send'")  # fmt: skip
     model = find_prompts(task)
-    size = count_experts(model)
+    size = count_prompts(model)
     if not 0 <= k <= size:
         raise ValueError(f"mops.k={k}, but the model has {size} experts; choose from 0 to {size}")
     if (random or capacity) and not k:
@@ -143,7 +143,7 @@ def find_prompts(task: Task) -> GatedPrompts:
     return task.model
 
 
-def count_experts(model: GatedPrompts) -> int:
+def count_prompts(model: GatedPrompts) -> int:
     """Count the experts of a model by its axis."""
     return next(
         len(model.params[name])
