@@ -9,9 +9,11 @@ import torch
 from moiety.core.axes import Part, take_piece
 from moiety.core.ledger import VERSION, Start, read_ledger
 from moiety.engine.choose import choose_engine
+from moiety.engine.ranks import Ranks
 from moiety.recipes.build import build_run
 from moiety.run.loop import LEDGER
-from moiety.run.play import make_run_cohort
+from moiety.run.play import make_run_cohort, measure_rounds
+from moiety.run.spec import resolve_run
 
 FLOAT = 4
 
@@ -102,7 +104,7 @@ def test_losses_steps_and_rows_are_those_of_the_workers(lab, tiny):
 
 def test_evaluations_come_when_asked_and_at_the_end(lab, tiny):
     ledger = read_ledger(lab.play(tiny(rounds=7, evaluate_every=3), "ddome") / LEDGER)
-    assert [entry.round for entry in ledger.evaluations] == [3, 6, 7]
+    assert [entry.round for entry in ledger.evaluations] == [0, 3, 6, 7]
     for entry in ledger.evaluations:
         assert {n: list(g.workers) for n, g in entry.groups.items()} == {
             "seen": [0, 1, 2, 3, 4, 5], "validation": [0, 1, 2, 3, 4, 5], "unseen": [6, 7],
@@ -111,6 +113,25 @@ def test_evaluations_come_when_asked_and_at_the_end(lab, tiny):
         assert sum(map(sum, entry.routes)) == served
     assert ledger.end is not None
     assert (ledger.end.status, ledger.end.round) == ("finished", 7)
+
+
+@pytest.mark.parametrize(("rounds", "found"), [(3, [0, 1, 2, 3]), (25, [0, *range(2, 25, 2), 25])])
+def test_at_least_ten_evaluations_where_nothing_is_said(lab, tiny, rounds, found):
+    ledger = read_ledger(lab.play(tiny(rounds=rounds, evaluate_every=0)) / LEDGER)
+    assert [entry.round for entry in ledger.evaluations] == found
+
+
+def test_evaluating_changes_nothing(lab, tiny, tensors):
+    """Rounds that nobody evaluates, or each of them, have the same losses and end alike."""
+    record = tiny(rounds=4, evaluate_every=1)
+    run = lab.play(record, "ddome")
+    spec, built = resolve_run("yours", record, "ddome", record.seed)
+    alone = [entry.loss_mean for entry in measure_rounds(spec, built, Ranks(), 4)]
+    assert [entry.loss_mean for entry in read_ledger(run / LEDGER).rounds] == alone
+    seldom = lab.play(tiny(rounds=4, evaluate_every=4), "ddome", "seldom")
+    mine, theirs = tensors(run), tensors(seldom)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert mine.keys() == theirs.keys()
 
 
 def test_accuracy_is_that_of_the_final_model(lab, tiny, tensors):

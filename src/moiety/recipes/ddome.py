@@ -28,7 +28,6 @@ def ddome_modes() -> Federation:
         methods=("ddome", "fedavg", "fedprox", "common"),
         data="modes",
         rounds=300,
-        evaluate_every=50,
         seeds=3,
         population=Population(
             scheme="labels",

@@ -18,17 +18,42 @@ FLAT = "options"
 """The field whose own fields stand beside the others, as on the command line."""
 
 
-def suggest_names(name: str, known: Iterable[str]) -> str:
-    """Say which known names are nearest, or all of them if they are few.
+CATALOGUE = "moiety list shows all"
+"""Where what there is can be seen."""
+
+FEW = 8
+"""So many names are listed whole where none is near."""
+
+
+def suggest_names(name: str, known: Iterable[str], more: str = "") -> str:
+    """Say which known names are nearest; where none is near, all of few, or the nearest of many.
+
+    Args:
+        name: what was said.
+        known: what there is.
+        more: where the others are listed.
 
     >>> suggest_names("ruonds", ["rounds", "seed"])
     "; did you mean 'rounds'?"
+    >>> suggest_names("xyz", ["rounds", "seed"])
+    '; known are rounds, seed'
     """
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if close:
-        return "; did you mean " + " or ".join(repr(one) for one in close) + "?"
-    return f"; known are {', '.join(known)}" if known else ""
+    close = suggest_nearest(name, known)
+    if close or not known:
+        return close
+    if len(known) <= FEW:
+        return f"; known are {', '.join(known)}"
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+    return f"; nearest are {', '.join(near)}{f' ({more})' if more else ''}"
+
+
+def suggest_nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known names are near; nothing where none is."""
+    close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.55)
+    likeness = {one: difflib.SequenceMatcher(None, one, name).ratio() for one in close}
+    close = [one for one in close if likeness[one] > 0.9 * max(likeness.values())]
+    return "; did you mean " + " or ".join(map(repr, close)) + "?" if close else ""
 
 
 def to_plain(record: Any) -> Any:

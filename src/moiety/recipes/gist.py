@@ -19,7 +19,6 @@ def gist_cora() -> Federation:
         methods=("gist", "local_sgd"),
         data="cora",
         rounds=5,
-        evaluate_every=1,
         seeds=3,
         population=Population(
             scheme="all",

@@ -24,7 +24,6 @@ def resist_cifar() -> Federation:
         methods=("resist", "local_sgd"),
         data="cifar10-small",
         rounds=20,
-        evaluate_every=5,
         population=Population(
             scheme="iid", workers=4, unseen=0, anchors=0, public=0.0, validation=0.05,
             shared_test=True, first_rows=10_000,

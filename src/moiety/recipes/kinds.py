@@ -12,7 +12,7 @@ from moiety.core.rows import Rows, TableRows
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.data.partition import count_labels
 from moiety.models.networks import NETWORKS
-from moiety.recipes.fields import suggest_names
+from moiety.recipes.fields import CATALOGUE, suggest_names
 from moiety.recipes.graphs import (
     cluster_graph,
     find_graph,
@@ -156,7 +156,8 @@ def read_rows(record: Federation) -> tuple[DataKind, Dataset]:
 def check_network(name: str) -> None:
     """Refuse a network that is not there."""
     if name not in NETWORKS:
-        raise UnknownNameError(f"unknown network {name!r}{suggest_names(name, NETWORKS)}")
+        near = suggest_names(name, NETWORKS, CATALOGUE)
+        raise UnknownNameError(f"unknown network {name!r}{near}")
 
 
 def check_reads(name: str, kind: DataKind, data: Dataset) -> None:

@@ -20,7 +20,6 @@ def dmoe_breast_cancer() -> Federation:
         methods=("dmoe", "fedavg", "fedprox", "common"),
         data="breast-cancer",
         rounds=1,
-        evaluate_every=1,
         seeds=3,
         population=Population(scheme="iid", workers=4, unseen=1, anchors=0, public=0.1),
         participation=Participation(size=4),

@@ -21,7 +21,7 @@ from moiety.methods.fedavg import demo, fedavg
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
 from moiety.models.networks import NETWORKS
-from moiety.recipes.fields import suggest_names
+from moiety.recipes.fields import CATALOGUE, suggest_names
 
 REFERENCE = "common"
 """Not a method: the common expert alone, which never trains."""
@@ -84,7 +84,7 @@ def find_method(name: str) -> MethodEntry:
         ValueError: for one that is not there, with the nearest names.
     """
     if name not in PLAYED:
-        raise UnknownNameError(f"unknown method {name!r}{suggest_names(name, PLAYED)}")
+        raise UnknownNameError(f"unknown method {name!r}{suggest_names(name, PLAYED, CATALOGUE)}")
     return PLAYED[name]
 
 

@@ -19,7 +19,6 @@ def quickstart() -> Federation:
         methods=("ddome", "fedavg", "fedprox", "common"),
         data="digits",
         rounds=200,
-        evaluate_every=20,
         seeds=3,
         population=Population(scheme="labels", workers=24, unseen=6, classes=2, anchors=5, rows=80),
         participation=Participation(size=14, anchors=5),

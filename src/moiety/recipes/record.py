@@ -40,7 +40,8 @@ class Population:
     """Who holds which rows.
 
     Args:
-        scheme: ``labels`` (anchors with blocks of labels, others with label sets of their own,
+        scheme: ``labels`` (anchors, see below, with blocks of labels, others with label sets of
+            their own,
             unseen workers with sets that nobody trains on), ``classes``, ``dirichlet``, ``iid``,
             ``shards``, ``contiguous`` (stretches of rows in their order), ``natural`` (a worker
             for each id that comes with the data) or ``all`` (every worker holds all rows).
@@ -48,8 +49,10 @@ class Population:
             the rows: one for ten rows, at most ten, and fewer unseen ones where rows are few.
         unseen: workers that training never sees.
         classes: labels of a worker (``labels``, ``classes``).
-        anchors: workers that are anchors, one an expert; 0 for none. Of schemes other than
-            ``labels`` they are the workers nearest to the centres of k-means over mean embeddings.
+        anchors: workers that are anchors: each always holds an expert of its own (there is one for
+            each), and teaches the gate which rows are its expert's; 0 for none. Of schemes other
+            than ``labels`` they are the workers nearest to the centres of k-means over mean
+            embeddings.
         rows: rows of a worker, drawn with replacement from those of its labels (``labels``); 0
             assigns every row once.
         alpha: concentration of the Dirichlet distribution.
@@ -127,7 +130,8 @@ class Federation:
         net: the network of a worker: FedAvg's model, DDOME's expert (see ``moiety list``); its
             options stand under its name (``mlp.hidden``).
         rounds: rounds of training; a round of ``data_parallel`` is one step.
-        evaluate_every: rounds between evaluations.
+        evaluate_every: rounds between evaluations; 0 for as many as give ten evaluations or more.
+            One comes before the first round besides.
         seed: the first seed.
         seeds: number of seeds; the report shows the spread.
         engine: ``auto``, ``serial``, ``vectorized`` or ``pool``; under torchrun ``collective``,
@@ -146,7 +150,7 @@ class Federation:
     test: str = ""
     net: str = "mlp"
     rounds: int = 100
-    evaluate_every: int = 10
+    evaluate_every: int = 0
     seed: int = 0
     seeds: int = 1
     engine: str = "auto"

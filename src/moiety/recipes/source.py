@@ -11,7 +11,7 @@ from moiety.data.dataset import Dataset
 from moiety.data.joined import join_test
 from moiety.data.nodes import is_graph, read_training_graph
 from moiety.data.roles import Columns
-from moiety.recipes.fields import suggest_names
+from moiety.recipes.fields import CATALOGUE, suggest_names
 from moiety.recipes.record import Federation
 from moiety.tasks.tokens import Tokens
 
@@ -30,8 +30,8 @@ def read_data(record: Federation) -> Dataset:
         return datasets.load_dataset(name)
     if not (Path(name).exists() or Path(name).suffix or "/" in name):
         raise UnknownNameError(
-            f"no data set or file {name!r}{suggest_names(name, datasets.DATASETS)} Files are CSV, "
-            "Parquet, npz, a text (.txt) or a folder of images"
+            f"no data set or file {name!r}{suggest_names(name, datasets.DATASETS, CATALOGUE)} "
+            "Files are CSV, Parquet, npz, a text (.txt) or a folder of images"
         )
     data = read_own(Path(name), columns)
     if record.test and (data.graph is not None or isinstance(data.find_objective(), Tokens)):

@@ -16,7 +16,6 @@ def ist_shakespeare() -> Federation:
         methods=("ist", "local_sgd", "diloco"),
         data="shakespeare",
         rounds=30,
-        evaluate_every=5,
         population=Population(
             scheme="contiguous",
             workers=4,

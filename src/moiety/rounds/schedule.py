@@ -122,18 +122,20 @@ STALENESS: Mapping[str, Callable[[int, float, float], float]] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the server commits, and what a reply counts that comes late.
+    """When the server commits, that is makes the next model of replies, and what late ones count.
 
     A round is a commit. Workers at a time are those of a round where all are waited for.
 
     Args:
-        kind: ``sync`` waits for all, ``buffered`` for the first ``size`` replies (1: FedAsync;
-            more: FedBuff), ``windowed`` for all that come within some seconds.
+        kind: of which replies the next model is made: of all of a round (``sync``), of the first
+            ``size`` that come (``buffered``; 1: FedAsync, more: FedBuff), or of all that come
+            within some seconds (``windowed``). Making it is a commit.
         size: replies of a commit, where it is ``buffered``.
         window: virtual seconds of a commit, where it is ``windowed``.
         rate: of the server: how far it goes towards what was merged (alpha of FedAsync).
-        staleness: rule by which a reply counts less for every commit since it was sent:
-            ``constant``, ``polynomial`` or ``hinge``.
+        staleness: rule by which a reply counts less, the more commits there were since its worker
+            was sent the model (that number is its staleness): ``constant`` (as much),
+            ``polynomial`` or ``hinge``.
         power: of the rule (a); 0.5 with ``polynomial`` is FedBuff's.
         patience: commits that ``hinge`` forgives (b).
         change: apply what a worker changed, as FedBuff does, rather than move towards what it

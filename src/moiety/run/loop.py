@@ -25,6 +25,9 @@ from moiety.run.errors import explain_failure
 from moiety.run.evaluate import rate_evaluation
 from moiety.run.ledger import append_entry, cut_ledger, find_ledger_fault, sync_ledger
 
+EVALUATIONS = 10
+"""Evaluations of a run after its first round, at least, where nothing else is chosen."""
+
 LEDGER, CHECKPOINTS = "ledger.jsonl", "checkpoints"
 
 
@@ -175,7 +178,7 @@ def execute_run(
 def open_ledger(
     run: Run[S], folder: Path, watch: Sequence[Watcher], kept: Restored[S]
 ) -> LedgerWriter:
-    """Cut the ledger where the checkpoint says, or begin it anew, with a checkpoint beside it.
+    """Cut the ledger where the checkpoint says, or begin it anew.
 
     Raises:
         RunError: if the ledger is not the one that the checkpoint was written beside; nothing is
@@ -195,10 +198,27 @@ def open_ledger(
     if run.ranks.leads:
         ledger.path.unlink(missing_ok=True)
     ledger.write(run.start)
+    return ledger
+
+
+def choose_interval(every: int, rounds: int) -> int:
+    """Choose the rounds between evaluations; 0 asks for ten of them, or more.
+
+    >>> choose_interval(0, 200), choose_interval(0, 25), choose_interval(0, 3)
+    (20, 2, 1)
+    """
+    return every or max(1, rounds // EVALUATIONS)
+
+
+def begin_rounds(run: Run[S], kept: Restored[S], ledger: LedgerWriter) -> float | None:
+    """Evaluate what the rounds begin with, and keep it; give the score on validation rows."""
+    found = run.evaluate(kept.state)
+    score = rate_evaluation(found, run.metric)
+    ledger.write(found)
     if run.count:
         ledger.sync()
-        run.checkpoints.save(Restored(kept.state, ledger.size))
-    return ledger
+        run.checkpoints.save(Restored(kept.state, ledger.size, score))
+    return score
 
 
 def play_remaining(
@@ -206,8 +226,8 @@ def play_remaining(
 ) -> S:
     """Play the rounds that are left."""
     state, score = kept.state, kept.score
-    if not run.count:
-        ledger.write(run.evaluate(state))
+    if kept.ledger_bytes is None:
+        score = begin_rounds(run, kept, ledger)
     while state.round < run.count:
         state, entry = run.rounds.advance(state)
         run.check(state)

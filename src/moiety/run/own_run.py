@@ -21,7 +21,7 @@ from moiety.methods.task import LocalTraining
 from moiety.rounds.schedule import Schedule
 from moiety.rounds.staged import StagedRounds
 from moiety.run.environment import describe_environment
-from moiety.run.loop import CHECKPOINTS, Run
+from moiety.run.loop import CHECKPOINTS, Run, choose_interval
 from moiety.run.own_method import MakeMethod
 from moiety.run.own_settings import Leaves, fingerprint_leaves
 from moiety.run.own_workers import UNSEEN, OwnWorkers
@@ -40,7 +40,8 @@ class TrainConfig:
         size: workers a round, drawn uniformly; 0 for all.
         seed: of the run.
         engine: ``auto``, ``serial``, ``vectorized`` or ``pool``.
-        evaluate_every: rounds between evaluations.
+        evaluate_every: rounds between evaluations; 0 for as many as give ten evaluations or more.
+            One comes before the first round besides.
         checkpoint: of checkpoints.
         schedule: when the server commits; ``size`` workers at a time where it does not wait for
             all.
@@ -55,7 +56,7 @@ class TrainConfig:
     size: int = 0
     seed: int = 0
     engine: str = "auto"
-    evaluate_every: int = 10
+    evaluate_every: int = 0
     checkpoint: CheckpointPolicy = field(default_factory=CheckpointPolicy)
     schedule: Schedule = field(default_factory=Schedule)
     device: str = "cpu"
@@ -117,7 +118,7 @@ def make_own_run(run: OwnRun, rounds: StagedRounds, folder: Path) -> Run[State]:
         checkpoints=WholeCheckpoints(kept, rounds, Ranks(), mark, how.device, last),
         finish=finish,
         start=make_own_start(run),
-        evaluate_every=how.evaluate_every,
+        evaluate_every=choose_interval(how.evaluate_every, how.rounds),
         checkpoint=how.checkpoint,
         metric=run.objective.metrics[0],
     )

@@ -26,7 +26,7 @@ from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import CohortRule
 from moiety.rounds.staged import stage_rounds
 from moiety.run.cohort import choose_cohort_rule
-from moiety.run.loop import CHECKPOINTS, Run, S, execute_run
+from moiety.run.loop import CHECKPOINTS, Run, S, choose_interval, execute_run
 from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
 from moiety.run.spec import RunSpec, make_recipe_start
 from moiety.run.watch import Progress, make_event_writers
@@ -127,7 +127,7 @@ def make_whole_run(
         checkpoints=WholeCheckpoints(kept, rounds, ranks, spec.fingerprint, record.device, last),
         finish=finish,
         start=make_recipe_start(spec, built),
-        evaluate_every=record.evaluate_every,
+        evaluate_every=choose_interval(record.evaluate_every, built.rounds),
         checkpoint=record.checkpoint,
         metric=built.objective.metrics[0],
         ranks=ranks,
@@ -162,7 +162,7 @@ def make_block_run(spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks) 
         checkpoints=BlockCheckpoints(kept, rounds, ranks, spec.fingerprint, record.checkpoint.last),
         finish=lambda shards: write_block_model(shards, evaluate.calibrate(shards), about, folder),
         start=make_recipe_start(spec, built),
-        evaluate_every=record.evaluate_every,
+        evaluate_every=choose_interval(record.evaluate_every, built.rounds),
         checkpoint=record.checkpoint,
         metric=built.objective.metrics[0],
         ranks=ranks,

@@ -201,10 +201,10 @@ def check_training(how: TrainConfig, num_workers: int) -> None:
             f"train() plays in one process, but engine={how.engine!r} uses several; choose auto, "
             "serial, vectorized or pool, or take Collective and Ranks as docs/cluster.md says"
         )
-    if not 0 <= how.size <= num_workers or how.rounds < 0 or how.evaluate_every < 1:
+    if not 0 <= how.size <= num_workers or how.rounds < 0 or how.evaluate_every < 0:
         raise ValueError(
             f"size={how.size} of {num_workers} workers, rounds={how.rounds}, evaluate_every="
-            f"{how.evaluate_every}; choose 0 to {num_workers}, at least 0, at least 1"
+            f"{how.evaluate_every}; choose 0 to {num_workers}, at least 0, at least 0"
         )
     how.schedule.check(how.size or num_workers)
 

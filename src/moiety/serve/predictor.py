@@ -136,7 +136,10 @@ class Predictor:
         """
         model = self.model
         if not isinstance(model, GatedExperts) or not isinstance(self.serve, Routed):
-            raise RunError("this run has no gated experts to choose among; personalize a DDOME run")
+            method = self.note.get("method", "this method")
+            raise RunError(
+                f"a model of {method} has no gated experts to choose among; choose a run of ddome"
+            )
         count = model.held(self.params)
         if not 1 <= experts <= count:
             raise RunError(f"--experts {experts}, but the model has {count}; choose 1 to {count}")

@@ -6,10 +6,11 @@ import inspect
 import re
 import typing
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass, replace
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from typing import Annotated, Any, TypeVar
 
-from moiety.recipes.fields import FLAT, override_fields, to_plain
+from moiety.recipes.fields import FLAT
+from moiety.run.commands.words import fill_record, list_options, read_words
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ def parse_words(
     default: T | None = None,
     shown: Collection[str] = (),
 ) -> T:
-    """Parse words into a record; prints help and exits by itself, with 2 where they do not fit.
+    """Parse words into a record; where help is asked for, it is printed, and the command ends.
 
     Args:
         kind: of the record.
@@ -35,65 +36,64 @@ def parse_words(
         about: what it does, for the help.
         default: a record of this kind, or None where some fields must be given.
         shown: methods and networks whose options are offered.
-    """
-    if not words and default is not None:
-        return default
-    import tyro  # slow, and where nothing is said there is nothing to parse
 
-    shape = make_shape(kind, default, shown)
-    said = tyro.cli(shape, args=list(words), prog=f"moiety {prog}", description=about)
-    return read_shape(kind, default, said)
+    Raises:
+        UsageError: for words that do not fit.
+    """
+    if set(words) & {"-h", "--help"}:
+        import tyro  # slow, and for the help alone
+
+        shape = make_shape(kind, default, shown)
+        tyro.cli(shape, args=["--help"], prog=f"moiety {prog}", description=about)
+    options = list(list_options(kind, default, shown))
+    return fill_record(kind, default, read_words(options, words, f"moiety {prog}"))
 
 
 def make_shape(kind: type, default: Any, shown: Collection[str]) -> type:
-    """Make a class of types, defaults and help, so that tyro need not read any source.
+    """Make a class of types, defaults and help, of which tyro writes the help.
 
     Of the field named ``options``, the records of ``shown`` stand beside the other fields.
     """
     import tyro
 
-    hints, told = typing.get_type_hints(kind, include_extras=True), read_argument_help(kind)
+    hints, told = typing.get_type_hints(kind), read_argument_help(kind)
     entries: list[tuple[str, Any, Any]] = []
     for item in fields(kind):
         value: Any = item.default if default is None else getattr(default, item.name)
         if item.name == FLAT:
             beside = [one.name for one in fields(value) if one.name in shown]
-            entries += [make_group(name, getattr(value, name), shown, ()) for name in beside]
+            entries += [make_group(name, getattr(value, name), shown, None) for name in beside]
         elif is_dataclass(value):
-            entries.append(make_group(item.name, value, shown, read_marks(hints[item.name])))
+            name = "" if "beside" in item.metadata else None
+            entries.append(make_group(item.name, value, shown, name))
         else:
-            hint = Annotated[hints[item.name], tyro.conf.arg(help=told.get(item.name, ""))]
+            name = item.metadata.get("name")
+            hint = Annotated[
+                hints[item.name], tyro.conf.arg(help=told.get(item.name, ""), name=name)
+            ]
+            if "positional" in item.metadata:
+                hint = tyro.conf.Positional[hint]
             entries.append((item.name, hint, field() if value is MISSING else field(default=value)))
     return make_dataclass(kind.__name__, entries, frozen=True)
 
 
 def make_group(
-    name: str, value: Any, shown: Collection[str], marks: Sequence[Any]
+    field_name: str, value: Any, shown: Collection[str], name: str | None
 ) -> tuple[str, Any, Any]:
-    """Make the entry of a record within a record; its help is the first line of its own."""
+    """Make the entry of a record within a record; its help is the first line of its own.
+
+    Args:
+        field_name: of the record.
+        value: the record.
+        shown: methods and networks whose options are offered.
+        name: what is said before the names of its fields, if not its own.
+    """
     import tyro
 
     kind = type(value)
-    shape, summary = make_shape(kind, value, shown), tyro.conf.arg(help=read_summary(kind))
-    hint: Any = Annotated[shape, summary]
-    for mark in marks:
-        hint = Annotated[hint, mark]
-    return name, hint, field(default_factory=shape)
-
-
-def read_marks(hint: Any) -> Sequence[Any]:
-    """Read what is said of a type beside it."""
-    return hint.__metadata__ if typing.get_origin(hint) is Annotated else ()
-
-
-def read_shape(kind: type[T], default: T | None, said: Any) -> T:
-    """Bring what tyro parsed into the record that it stands for."""
-    given = {item.name: getattr(said, item.name) for item in fields(said)}
-    for name, value in given.items():
-        if is_dataclass(value):
-            given[name] = override_fields(getattr(default, name), to_plain(value))
-    made: Any = kind
-    return made(**given) if default is None else replace(default, **given)  # type: ignore[type-var]
+    shape = make_shape(kind, value, shown)
+    hint: Any = Annotated[shape, tyro.conf.arg(help=read_summary(kind), name=name)]
+    return field_name, hint, field(default_factory=shape)
 
 
 def read_summary(kind: Any) -> str:
@@ -102,7 +102,7 @@ def read_summary(kind: Any) -> str:
 
 
 def read_argument_help(kind: Any) -> Mapping[str, str]:
-    """Read what a documentation says of each argument.
+    """Read what a documentation says of each argument; words of code in plain quotes.
 
     >>> def cut(cord, *, length):
     ...     '''Cut a cord.
@@ -125,4 +125,4 @@ def read_argument_help(kind: Any) -> Mapping[str, str]:
             told[name] = head[2].strip()
         elif line.strip():
             told[name] += f" {line.strip()}"
-    return told
+    return {name: text.replace("``", "'") for name, text in told.items()}

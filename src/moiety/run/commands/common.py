@@ -11,7 +11,7 @@ from moiety.core.errors import RunError, UsageError
 from moiety.engine.choose import ENGINES
 from moiety.models.networks import NETWORKS
 from moiety.ops.text import write_command
-from moiety.recipes.fields import suggest_names
+from moiety.recipes.fields import CATALOGUE, suggest_names
 from moiety.recipes.options import PLAYED
 from moiety.recipes.record import Federation
 from moiety.run.echo import echo_warning
@@ -21,9 +21,10 @@ def check_names(record: Federation) -> None:
     """Refuse methods and a network that are not there."""
     for method in record.methods:
         if method not in PLAYED:
-            raise UsageError(f"unknown method {method!r}{suggest_names(method, PLAYED)}")
+            raise UsageError(f"unknown method {method!r}{suggest_names(method, PLAYED, CATALOGUE)}")
     if record.net not in NETWORKS:
-        raise UsageError(f"unknown network {record.net!r}{suggest_names(record.net, NETWORKS)}")
+        near = suggest_names(record.net, NETWORKS, CATALOGUE)
+        raise UsageError(f"unknown network {record.net!r}{near}")
 
 
 def check_record(record: Federation) -> Federation:
@@ -35,13 +36,17 @@ def check_record(record: Federation) -> Federation:
     check_device(record.device)
     if record.engine == "pool" and record.device != "cpu":
         raise UsageError(f"engine 'pool' is for the CPU, not {record.device!r}; say 'vectorized'")
-    if len(set(record.methods)) < len(record.methods) or not record.methods:
-        raise UsageError(f"methods {record.methods}: name at least one, each once")
-    if min(record.rounds, record.seeds, record.evaluate_every) < 1:
+    if not record.methods:
         raise UsageError(
-            f"rounds={record.rounds}, seeds={record.seeds} and evaluate_every="
-            f"{record.evaluate_every} must be at least 1"
+            "--methods names none; name at least one, as in --methods ddome fedavg (moiety list "
+            "shows all)"
         )
+    twice = sorted({name for name in record.methods if record.methods.count(name) > 1})
+    if twice:
+        raise UsageError(f"--methods names {', '.join(twice)} twice; name each once")
+    for name, least in {"rounds": 1, "seeds": 1, "evaluate_every": 0}.items():
+        if getattr(record, name) < least:
+            raise UsageError(f"{name}={getattr(record, name)}; choose at least {least}")
     return record
 
 

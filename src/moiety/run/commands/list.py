@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from moiety.data.datasets import DATASETS
 from moiety.engine.choose import ENGINES
-from moiety.methods import METHODS
 from moiety.models.networks import NETWORKS
 from moiety.ops.text import align_columns
 from moiety.recipes import RECIPES
+from moiety.recipes.options import PLAYED
 from moiety.run.commands.arguments import parse_words, read_summary
 from moiety.run.echo import echo, echo_json
 
@@ -29,7 +29,7 @@ class ListArguments:
 def list_catalogue() -> Mapping[str, Mapping[str, str]]:
     """Say what there is, by kind and name."""
     return {
-        "methods": {name: read_summary(entry.make) for name, entry in METHODS.items()},
+        "methods": {name: read_summary(entry.make) for name, entry in PLAYED.items()},
         "recipes": {name: recipe.about for name, recipe in RECIPES.items()},
         "engines": {"auto": "whichever is faster for the model and device", **ENGINES},
         "networks": {name: read_summary(entry.make) for name, entry in NETWORKS.items()},

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import tyro
 
 from moiety.core.errors import RunError
 from moiety.core.ledger import read_ledger as read_ledger
@@ -15,6 +14,7 @@ from moiety.data.roles import Columns
 from moiety.ops.text import align_columns
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.predict import open_model
+from moiety.run.commands.words import POSITIONAL
 from moiety.run.echo import echo, echo_json
 from moiety.run.loop import LEDGER
 from moiety.serve.predictor import MODEL, Predictor, write_model
@@ -25,7 +25,7 @@ class PersonalizeArguments:
     """What can be said behind ``moiety personalize``.
 
     Args:
-        run: folder of a finished run with gated experts.
+        run: folder of a finished run of a method with gated experts: ``ddome``.
         data: CSV, Parquet, npz, or a folder of images; labels are not read even if there are some.
         out: folder to write the personal model to.
         experts: how many experts it keeps.
@@ -33,7 +33,7 @@ class PersonalizeArguments:
         json: print as JSON.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Path = field(metadata=POSITIONAL)
     data: Path
     out: Path
     experts: int = 2
@@ -42,7 +42,9 @@ class PersonalizeArguments:
 
 
 ABOUT = """Make a small standalone model for one worker: the gate picks experts for its rows,
-without labels and without training. moiety predict and moiety.load_model take the result.
+without labels and without training. The run must be of a method with gated experts, which is
+ddome: other methods have nothing to choose among. moiety predict and moiety.load_model take the
+result.
 
 examples:
   moiety personalize runs/quickstart/ddome-seed0 --data unlabelled.npz --experts 2 --out mine

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from moiety.core.errors import UnknownNameError, UsageError
 from moiety.ops.text import align_columns
@@ -30,6 +28,7 @@ from moiety.recipes.record import Federation
 from moiety.run.cohort import choose_cohort_rule
 from moiety.run.commands.common import check_record
 from moiety.run.commands.recipe import parse_recipe
+from moiety.run.commands.words import BESIDE
 from moiety.run.echo import echo, echo_json, echo_warning
 
 PACE = (
@@ -66,7 +65,7 @@ class PlanArguments:
         json: print as JSON.
     """
 
-    record: Annotated[Federation, tyro.conf.arg(name="")] = field(default_factory=Federation)
+    record: Federation = field(default_factory=Federation, metadata=BESIDE)
     link_mbit: float = 100.0
     latency_ms: float = 1.0
     layout: str = "server"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import tyro
 from torch import Tensor
 
 from moiety.core.errors import RunError
@@ -17,6 +16,7 @@ from moiety.data.roles import Columns
 from moiety.ops.text import write_command
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.common import check_folder, check_writable
+from moiety.run.commands.words import POSITIONAL
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.group import GROUP
 from moiety.serve.predictions import Predictions
@@ -37,7 +37,7 @@ class PredictArguments:
         json: print as JSON.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Path = field(metadata=POSITIONAL)
     data: Path
     target: str = ""
     out: Path | None = None

@@ -6,9 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from moiety.core.errors import UsageError
 from moiety.core.ledger import Round
@@ -17,6 +14,7 @@ from moiety.recipes.fields import to_plain
 from moiety.recipes.record import Federation
 from moiety.run.commands.common import check_record
 from moiety.run.commands.recipe import parse_recipe
+from moiety.run.commands.words import BESIDE
 from moiety.run.echo import echo, echo_json
 from moiety.run.play import measure_rounds
 from moiety.run.same_ranks import check_rank_engine
@@ -47,7 +45,7 @@ class ProfileArguments:
         json: print the rounds as JSON.
     """
 
-    record: Annotated[Federation, tyro.conf.arg(name="")] = field(default_factory=Federation)
+    record: Federation = field(default_factory=Federation, metadata=BESIDE)
     count: int = 3
     config: Path | None = None
     json: bool = False

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from moiety.core.errors import RunError, UsageError
 from moiety.recipes import RECIPES, RecipeEntry
-from moiety.recipes.fields import list_paths, override_fields, read_fields, suggest_names
+from moiety.recipes.fields import CATALOGUE, list_paths, override_fields, read_fields, suggest_names
 from moiety.recipes.options import RECORDS
 from moiety.recipes.record import Federation, list_read
 from moiety.recipes.renamed import refuse_old_names
@@ -69,7 +69,9 @@ def take_recipe(words: Sequence[str], command: str) -> tuple[str, RecipeEntry, l
         echo(f"moiety {command} RECIPE --help lists the fields of a recipe.")
         raise SystemExit(0 if words else 2)
     if words[0] not in RECIPES:
-        raise UsageError(f"unknown recipe {words[0]!r}{suggest_names(words[0], RECIPES)}")
+        raise UsageError(
+            f"unknown recipe {words[0]!r}{suggest_names(words[0], RECIPES, CATALOGUE)}"
+        )
     return words[0], RECIPES[words[0]], list(words[1:])
 
 

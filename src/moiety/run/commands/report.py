@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import tyro
 
 from moiety.core.errors import RunError
 from moiety.core.ledger import read_ledger
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.common import check_folder
+from moiety.run.commands.words import POSITIONAL
 from moiety.run.echo import echo, echo_json
 from moiety.run.group import list_members
 from moiety.run.loop import LEDGER
@@ -27,7 +26,7 @@ class ReportArguments:
         json: print the summary as JSON.
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: tuple[Path, ...] = field(metadata=POSITIONAL)
     out: Path | None = None
     json: bool = False
 

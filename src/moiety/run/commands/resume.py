@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import tyro
 
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.common import check_folder, explain_stop
 from moiety.run.commands.run import finish_runs
+from moiety.run.commands.words import POSITIONAL
 from moiety.run.echo import echo_warning
 from moiety.run.group import list_members, resume_runs
 from moiety.run.together import Whereabouts, play_together
@@ -26,7 +25,7 @@ class ResumeArguments:
         json: print the summary as JSON.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Path = field(metadata=POSITIONAL)
     at: int | None = None
     json: bool = False
 

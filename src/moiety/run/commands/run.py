@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from moiety.core.ledger import read_ledger
 from moiety.engine.agreement import flatten_fields
@@ -20,6 +17,7 @@ from moiety.run.commands.common import (
     write_runs_report,
 )
 from moiety.run.commands.recipe import parse_recipe
+from moiety.run.commands.words import BESIDE
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.folders import hold_for_all, hold_new_folder
 from moiety.run.group import start_group
@@ -47,7 +45,7 @@ class RunArguments:
         json: print the summary as JSON.
     """
 
-    record: Annotated[Federation, tyro.conf.arg(name="")] = field(default_factory=Federation)
+    record: Federation = field(default_factory=Federation, metadata=BESIDE)
     out: Path | None = None
     config: Path | None = None
     json: bool = False

@@ -8,9 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from moiety.core.errors import RunError, UsageError, WorkerError
 from moiety.core.extras import import_extra
@@ -27,6 +25,7 @@ from moiety.run.commands.common import (
     write_runs_report,
 )
 from moiety.run.commands.recipe import nest_value, parse_recipe, refuse_names
+from moiety.run.commands.words import BESIDE
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.evaluate import average_metric
 from moiety.run.folders import hold_folder, hold_new_folder
@@ -61,8 +60,8 @@ class SweepArguments:
         json: print the table as JSON.
     """
 
-    record: Annotated[Federation, tyro.conf.arg(name="")] = field(default_factory=Federation)
-    tries: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="try")] = ()
+    record: Federation = field(default_factory=Federation, metadata=BESIDE)
+    tries: tuple[str, ...] = field(default=(), metadata={"name": "try", "append": True})
     search: str = "grid"
     trials: int = 10
     out: Path | None = None
