@@ -252,11 +252,11 @@ def train_rival(name: str, lr: float, seed: int, data: Mapping[str, list[Record]
 
 
 def plan_runs(seeds: int) -> Iterator[tuple[str, float, int]]:
-    """List runs: both rates of every method first, then further seeds."""
+    """List runs: the first rate of every method, the second of every method, then other seeds."""
     for seed in range(seeds):
-        for name, rival in RIVALS.items():
-            for lr in rival.rates:
-                yield name, lr, seed
+        for place in range(2):
+            for name, rival in RIVALS.items():
+                yield name, rival.rates[place], seed
 
 
 def main() -> None:

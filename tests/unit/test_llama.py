@@ -16,6 +16,7 @@ from moiety.models.llama import llama, llama_from_config
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.serve.config import rebuild_model
 from moiety.serve.personal import deploy_subnet
+from moiety.tasks.tokens import Tokens
 
 transformers = pytest.importorskip("transformers", reason="the extra llm is not installed")
 
@@ -136,7 +137,7 @@ def test_dealt_it_learns_and_sends_its_groups_alone():
     count = (torch.arange(40)[:, None] + torch.arange(9)) % 31
     rows = TableRows({"x": count[:, :-1], "y": count[:, 1:]}, torch.arange(40))
     local = LocalTraining("adamw", 1e-2, batch=10, epochs=0, steps=10)
-    method = ist(Task(model, local, rounds=6, workers=3))
+    method = ist(Task(model, local, rounds=6, workers=3, objective=Tokens()))
     state, engine = initialise_state(method), Pool(lambda worker: rows, processes=1)
     whole = sum(t.numel() for t in model.params.values())
     dealt = sum(t.numel() for n, t in model.params.items() if n in model.axes)
