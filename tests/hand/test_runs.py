@@ -24,7 +24,7 @@ from moiety.plan.count import Link, count_server_traffic
 from moiety.plan.outline import abstract_run
 from moiety.plan.profile import JobCost
 from moiety.recipes import RECIPES
-from moiety.recipes.common import measure_accuracy, train_common, train_epochs
+from moiety.recipes.common import measure_metric, train_common, train_epochs
 from moiety.recipes.fields import override_fields
 from moiety.recipes.population import make_partition
 from moiety.recipes.record import CommonExpert, Population
@@ -37,6 +37,7 @@ from moiety.run.evaluate import evaluate_groups
 from moiety.run.spec import resolve_run
 from moiety.serve.choose import average_gate_scores
 from moiety.serve.predictions import measure_file_accuracy
+from moiety.tasks.classes import Classes
 from moiety.tasks.losses import UNSCORED
 
 
@@ -51,13 +52,15 @@ def test_the_common_expert_is_that_of_its_best_epoch():
     net = mlp((5, 6, 3), torch.Generator().manual_seed(0))
     choice = CommonExpert(target_accuracy=1.0, epochs=12, lr=1.5, batch=10, patience=12)
     public, validation = noisy_rows("public"), noisy_rows("validation")
+    kinds = Classes(("a", "b", "c"))
     scores = [
-        measure_accuracy(net, params, validation) for params in train_epochs(net, choice, public, 0)
+        measure_metric(net, params, validation, kinds)
+        for params in train_epochs(net, choice, public, 0, kinds)
     ]
     assert scores[-1] < max(scores) < 1.0
-    params, reached = train_common(net, choice, public, validation, 0)
+    params, reached = train_common(net, choice, public, validation, 0, kinds)
     assert reached == max(scores)
-    assert measure_accuracy(net, params, validation) == reached
+    assert measure_metric(net, params, validation, kinds) == reached
 
 
 @pytest.mark.parametrize("value", [True, False])

@@ -87,7 +87,10 @@ def test_a_table_as_people_have_it(moiety, mixed, tmp_path):
     said = moiety("run", "yours", "--data", "mixed.csv", "--target", "state", *FEW, "own")
     assert said.code == 0, said.err
     assert "data: 240 rows of mixed.csv; features kind, size, seen, house (15 numbers)" in said.err
-    assert "target state (2 classes); workers 10 and 2 unseen (dirichlet)" in said.err
+    assert (
+        "target state (2 classes, scored by accuracy); workers 10 and 2 unseen (dirichlet)"
+        in said.err
+    )
     assert "'name' has 240 values in 240 rows" in said.err
     for method in ("fedavg", "ddome"):
         assert accuracy(moiety, f"own/{method}-seed0", "mixed.csv") > 0.9

@@ -15,6 +15,7 @@ from moiety.core.streams import stream
 from moiety.data import cache, texts
 from moiety.data.dataset import Dataset
 from moiety.data.modes import draw_modes
+from moiety.tasks.numbers import Numbers
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,32 @@ def breast_cancer() -> Dataset:
     )
 
 
+def diabetes() -> Dataset:
+    """Load the diabetes table, [442, 10]; what is told is the disease's progression in a year."""
+    raw = import_extra("sklearn.datasets", "the data set 'diabetes'").load_diabetes(scaled=False)
+    return Dataset(
+        name="diabetes",
+        x=torch.from_numpy(raw.data).float(),
+        y=torch.from_numpy(raw.target).float(),
+        source="Efron, Hastie, Johnstone and Tibshirani 2004, as shipped with scikit-learn",
+        licence="unstated; free to use with the paper's name",
+        objective=Numbers(("progression",)),
+    )
+
+
+def linnerud() -> Dataset:
+    """Load Linnerud's table, [20, 3]: exercises of men, and three numbers of their bodies."""
+    raw = import_extra("sklearn.datasets", "the data set 'linnerud'").load_linnerud()
+    return Dataset(
+        name="linnerud",
+        x=torch.from_numpy(raw.data).float(),
+        y=torch.from_numpy(raw.target).float(),
+        source="Tenenhaus 1998, as shipped with scikit-learn",
+        licence="unstated; free to use with the book's name",
+        objective=Numbers(tuple(str(name).lower() for name in raw.target_names)),
+    )
+
+
 def fixed_modes() -> Dataset:
     """Draw the synthetic problem from its fixed seed, [12000, 1, 12, 12]."""
     return draw_modes(stream(0, "modes"))
@@ -93,6 +120,8 @@ DATASETS: Mapping[str, DatasetEntry] = {
     "breast-cancer": DatasetEntry(
         breast_cancer, "569 tumours, 30 measurements, 2 classes", SHIPPED
     ),
+    "diabetes": DatasetEntry(diabetes, "442 patients, 10 measurements, 1 number", SHIPPED),
+    "linnerud": DatasetEntry(linnerud, "20 men, 3 exercises, 3 numbers", SHIPPED),
     "modes": DatasetEntry(
         fixed_modes, "synthetic, 10 classes of 6 noisy templates, 12x12", "nothing"
     ),
@@ -136,7 +165,7 @@ def load_dataset(name: str) -> Dataset:
 
     >>> load_dataset("digit")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    moiety.core.errors.UnknownNameError: unknown data set 'digit'; nearest: digits. Known: ...
+    moiety.core.errors.UnknownNameError: unknown data set 'digit'; nearest: digits, ...
     """
     if name not in DATASETS:
         near = get_close_matches(name, DATASETS, n=3, cutoff=0.4)

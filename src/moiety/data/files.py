@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,7 @@ from moiety.data.images import read_images
 from moiety.data.limits import check_unpacked_size
 from moiety.data.roles import Columns
 from moiety.data.tables import read_table
+from moiety.data.targets import read_targets
 
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq")
 
@@ -86,12 +88,12 @@ def read_npz(path: Path, columns: Columns) -> Dataset:
         columns.refuse_unread(path)
         label, group = columns.choose(path, [name for name in opened.files if name != "x"], ("y",))
         x = check_features(path, read_array(path, opened, "x"))
-        y, classes = (None, ()) if label is None else read_names(path, opened, label)
+        told = {} if label is None else read_npz_targets(path, opened, label, columns.task)
         groups, holders = (None, ()) if group is None else read_names(path, opened, group)
-    for name, column in ((label, y), (group, groups)):
+    for name, column in ((label, told.get("y")), (group, groups)):
         if column is not None and len(column) != len(x):
             raise ValueError(f"{path}: {name!r} has {len(column)} rows, but 'x' has {len(x)}")
-    return Dataset(path.stem, x, y, classes, groups, source=str(path.name), holders=holders)
+    return Dataset(path.stem, x, groups=groups, source=str(path.name), holders=holders, **told)
 
 
 def require_file(path: Path, wanted: str) -> None:
@@ -161,6 +163,21 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     except MemoryError as error:  # of a parser whose stack is full
         raise ValueError("its header is nested too deeply") from error
     return shape, dtype
+
+
+def read_npz_targets(
+    path: Path, opened: np.lib.npyio.NpzFile, name: str, task: str
+) -> Mapping[str, Any]:
+    """Read an array of targets, [N], or [N, K] for several numbers or labels."""
+    values = read_array(path, opened, name)
+    if values.ndim == 1:
+        return read_targets(path, {name: values}, task)
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(
+            f"{path}: {name!r} has shape {list(values.shape)}; give one number a row, or [N, K] of "
+            "several numbers or labels"
+        )
+    return read_targets(path, {f"{name}{place}": one for place, one in enumerate(values.T)}, task)
 
 
 def read_names(

@@ -65,7 +65,7 @@ def join_columns(one: Column, other: Column) -> Column:
 
 
 def rename_labels(data: Dataset, test: Dataset) -> Tensor:
-    """Number the labels of a test as those of training."""
+    """Number the labels of a test as those of training; other targets are as they are."""
     assert test.y is not None
     if not data.find_objective().categorical:
         return test.y

@@ -20,17 +20,27 @@ CLIENTS = frozenset(
 
 @dataclass(frozen=True)
 class Roles:
-    """What the columns of one table are; None for a role that no column has."""
+    """What the columns of one table are; None for a role that no column has.
+
+    ``more`` are further targets.
+    """
 
     features: tuple[str, ...] = ()
     label: str | None = None
     group: str | None = None
     weight: str | None = None
+    more: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Name the columns that are told, of which ``label`` is the first."""
+        return () if self.label is None else (self.label, *self.more)
 
     @property
     def others(self) -> tuple[str, ...]:
         """Name the columns that are no features."""
-        return tuple(name for name in (self.label, self.group, self.weight) if name is not None)
+        known = (*self.targets, self.group, self.weight)
+        return tuple(name for name in known if name is not None)
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,8 @@ class Columns:
     """What the user said of columns.
 
     Args:
-        target: of labels; by default one with a usual name.
+        target: what is to be told, or several columns, separated by commas; by default one with
+            a usual name.
         group: of who holds a row; by default the one named worker.
         labels: whether labels are wanted.
         usual_target: the target where it is there, and nothing is amiss where it is not.
@@ -46,6 +57,7 @@ class Columns:
         features: the columns that are features; empty for all but the others.
         drop: columns that are not read.
         weight: how much a row counts.
+        task: the kind of the target; empty where the values are to tell.
     """
 
     target: str | None = None
@@ -56,6 +68,7 @@ class Columns:
     features: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     weight: str | None = None
+    task: str = ""
 
     def choose(
         self, path: Path, names: Sequence[str], usual: Sequence[str] = TARGETS
@@ -66,12 +79,15 @@ class Columns:
         check_column(path, names, "group", self.group)
         if not self.labels:
             return None, group
-        check_column(path, names, "target", self.target)
+        said = split_targets(self.target, names)
+        for name in said:
+            check_column(path, names, "target", name)
         found = [name for name in usual if name in names]
-        found = [self.usual_target] if self.usual_target in names else found
-        if self.target is None and len(found) > 1:
+        known = split_targets(self.usual_target, names)
+        found = [*known] if known and all(name in names for name in known) else found
+        if self.target is None and len(found) > 1 and not known:
             raise ValueError(f"{path} has columns {found}; say which is the label by target=...")
-        return self.target or (found[0] if found else None), group
+        return next(iter([*said, *found]), None), group
 
     def refuse_unread(self, path: Path) -> None:
         """Refuse what only a table of named columns has.
@@ -100,20 +116,33 @@ class Columns:
         check_column(path, names, "weight", self.weight)
         there = [name for name in names if name not in self.drop]
         label, group = self.choose(path, there)
-        roles = Roles((), label, group, self.weight)
+        more = split_targets(self.target, there)[1:] if self.labels else ()
+        roles = Roles((), label, group, self.weight, more)
         twice = sorted({*self.features} & {*roles.others, *self.drop})
         if twice or len(set(roles.others)) < len(roles.others):
             raise ValueError(
                 f"{path}: {twice or list(roles.others)} have two roles; a column is a feature, the "
                 "target, the group, the weight, or dropped"
             )
-        never = {*roles.others, self.target, self.usual_target} | (
+        told = split_targets(self.target, there), split_targets(self.usual_target, there)
+        never = {*roles.others, *told[0], *told[1]} | (
             set() if self.labels or self.target else {*TARGETS}
         )
         features = self.features or tuple(name for name in there if name not in never)
         if not features:
             raise ValueError(f"{path} has columns {list(names)}, none of them features; add some")
-        return Roles(tuple(features), label, group, self.weight)
+        return Roles(tuple(features), label, group, self.weight, more)
+
+
+def split_targets(target: str | None, names: Sequence[str]) -> tuple[str, ...]:
+    """Split the names of several target columns at commas; a column of that very name is one.
+
+    >>> split_targets("a,b", ["a", "b", "c"]), split_targets("a,b", ["a,b"])
+    (('a', 'b'), ('a,b',))
+    """
+    if target is None or target in names or "," not in target:
+        return () if target is None else (target,)
+    return tuple(part.strip() for part in target.split(","))
 
 
 def check_column(path: Path, names: Sequence[str], role: str, name: str | None) -> None:

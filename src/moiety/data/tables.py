@@ -20,7 +20,8 @@ from moiety.data.delimited import find_layout, read_delimited
 from moiety.data.encoding import Encoding
 from moiety.data.features import choose_encoding
 from moiety.data.limits import check_unpacked_size
-from moiety.data.roles import Columns, Roles, note_clients
+from moiety.data.roles import Columns, Roles, note_clients, split_targets
+from moiety.data.targets import read_targets
 
 UNNAMED = ("", "Unnamed: 0", "__index_level_0__")
 """What a first column without a name is called, by CSV, by pandas in CSV, and by it in Parquet."""
@@ -155,7 +156,7 @@ def read_table(path: Path, columns: Columns) -> Dataset:
         encoding=encoding,
         roles=roles,
         notes=(*table.notes, *notes, *note_clients(roles)),
-        **read_roles(table, roles, found),
+        **read_roles(table, roles, found, columns.task),
     )
 
 
@@ -173,7 +174,8 @@ def read_encoded(path: Path, columns: Columns, encoding: Encoding) -> Dataset:
         )
     others = [name for name in table.names if name not in needed]
     label, group = columns.choose(path, others)
-    roles = Roles(tuple(needed), label, group)
+    more = split_targets(columns.target or columns.usual_target, others)[1:] if label else ()
+    roles = Roles(tuple(needed), label, group, more=more)
     found = read_columns(table, list(needed), {**needed, **dict.fromkeys(roles.others, True)})
     return Dataset(
         path.stem,
@@ -182,7 +184,7 @@ def read_encoded(path: Path, columns: Columns, encoding: Encoding) -> Dataset:
         columns=encoding.names(),
         roles=roles,
         notes=table.notes,
-        **read_roles(table, roles, found),
+        **read_roles(table, roles, found, columns.task),
     )
 
 
@@ -206,12 +208,14 @@ def read_columns(
     return found
 
 
-def read_roles(table: OpenTable, roles: Roles, found: Mapping[str, Column]) -> dict[str, Any]:
-    """Read labels, workers and weights as fields of a data set."""
+def read_roles(
+    table: OpenTable, roles: Roles, found: Mapping[str, Column], task: str
+) -> dict[str, Any]:
+    """Read targets, workers and weights as fields of a data set."""
     fields: dict[str, Any] = {}
     if roles.label is not None:
-        values = table.labels(found[roles.label])
-        fields["y"], fields["classes"] = encode_labels(table.path, roles.label, values)
+        values = {name: table.labels(found[name]) for name in roles.targets}
+        fields |= read_targets(table.path, values, task)
     if roles.group is not None:
         values = table.labels(found[roles.group])
         fields["groups"], fields["holders"] = encode_labels(table.path, roles.group, values)

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from moiety.core.extras import import_extra
+from moiety.core.objective import Objective
 from moiety.core.streams import hash_address, stream
 from moiety.core.types import Params
 from moiety.models.base import FeatureModel
@@ -33,8 +33,9 @@ def train_common(
     public: tuple[Tensor, Tensor],
     validation: tuple[Tensor, Tensor],
     seed: int,
+    objective: Objective,
 ) -> tuple[Params, float]:
-    """Train on the public rows until the validation accuracy reaches the target.
+    """Train on the public rows until the first metric reaches the target on validation rows.
 
     Where it never does, training ends after ``choice.patience`` epochs without a better one, and
     the best epoch counts.
@@ -42,12 +43,13 @@ def train_common(
     Args:
         net: of any architecture; starts at its own values.
         choice: how.
-        public: inputs and labels.
-        validation: inputs and labels, disjoint from the public ones.
+        public: inputs and targets.
+        validation: inputs and targets, disjoint from the public ones.
         seed: of the run.
+        objective: what is learnt.
 
     Returns:
-        Parameters, and the validation accuracy reached.
+        Parameters, and the value of the metric on validation rows that was reached.
     """
     if min(choice.batch, choice.epochs, choice.patience) < 1:
         raise ValueError(f"{choice}: batch, epochs and patience must be at least 1")
@@ -55,20 +57,25 @@ def train_common(
         raise ValueError(
             f"common.target_accuracy={choice.target_accuracy}; choose an accuracy, or 1 to go on"
         )
-    best, reached, since = net.params, -1.0, 0
-    for params in train_epochs(net, choice, public, seed):
-        accuracy = measure_accuracy(net, params, validation)
-        since = 0 if accuracy > reached else since + 1
-        if accuracy > reached:
+    sign = 1 if objective.metrics[0].higher_is_better else -1
+    best, reached, since = net.params, -math.inf, 0
+    for params in train_epochs(net, choice, public, seed, objective):
+        score = sign * measure_metric(net, params, validation, objective)
+        since = 0 if score > reached else since + 1
+        if score > reached:
             best = {name: t.detach().clone() for name, t in params.items()}
-            reached = accuracy
-        if reached >= choice.target_accuracy or since >= choice.patience:
+            reached = score
+        if reached >= sign * choice.target_accuracy or since >= choice.patience:
             break
-    return best, reached
+    return best, sign * reached
 
 
 def train_epochs(
-    net: FeatureModel, choice: CommonExpert, public: tuple[Tensor, Tensor], seed: int
+    net: FeatureModel,
+    choice: CommonExpert,
+    public: tuple[Tensor, Tensor],
+    seed: int,
+    objective: Objective,
 ) -> Iterator[Params]:
     """Train epoch by epoch; the same tensors move on."""
     (x, y), rule = public, SGD(choice.lr, momentum=0.9)
@@ -78,8 +85,8 @@ def train_epochs(
     for epoch in range(choice.epochs):
         rows, weights = shuffle_rows(len(x), choice.batch, 1, stream(seed, "common", epoch))
         for ids, weight in zip(rows.to(x.device), weights.to(x.device), strict=True):
-            logits, after = net.forward(params, {"x": x[ids]}, {})
-            loss = (F.cross_entropy(logits, y[ids], reduction="none") * weight).sum()
+            out, after = net.forward(params, {"x": x[ids]}, {})
+            loss = (objective.rows(out.float(), y[ids]) * weight).sum()
             grads = torch.autograd.grad(loss, [params[name] for name in names])
             with torch.no_grad():
                 for name, grad in zip(names, grads, strict=True):
@@ -88,11 +95,16 @@ def train_epochs(
         yield params
 
 
-def measure_accuracy(net: FeatureModel, params: Params, rows: tuple[Tensor, Tensor]) -> float:
-    """Give the accuracy on some rows."""
+def measure_metric(
+    net: FeatureModel, params: Params, rows: tuple[Tensor, Tensor], objective: Objective
+) -> float:
+    """Give the first metric on some rows."""
+    metric, totals = objective.metrics[0], []
     with torch.no_grad():
-        guess = [net.logits(params, {"x": part}, {}).argmax(-1) for part in rows[0].split(2048)]
-    return (torch.cat(guess) == rows[1]).double().mean().item()
+        for x, y in zip(rows[0].split(2048), rows[1].split(2048), strict=True):
+            answer = objective.answer(net.logits(params, {"x": x}, {}).float())
+            totals.append(metric.sums(*objective.select(answer, y)))
+    return metric.value(torch.stack(totals).sum(0))
 
 
 def freeze_common(net: FeatureModel, params: Params, x: Tensor) -> Common:

@@ -43,11 +43,10 @@ def describe_features(data: Dataset) -> str:
 
 
 def describe_target(data: Dataset) -> str:
-    """Say what is to be told."""
-    name = data.roles.label
-    return (
-        f"target {name} ({len(data.classes)} classes)" if name else f"{len(data.classes)} classes"
-    )
+    """Say what is to be told, what kind of task that is, and what decides."""
+    objective, names = data.find_objective(), ", ".join(data.roles.targets)
+    kind = f"{objective.outputs} {objective.name}, scored by {objective.metrics[0].name}"
+    return f"target {names} ({kind})" if names else kind
 
 
 def describe_workers(data: Dataset, places: Partition, population: Population) -> str:
@@ -63,7 +62,7 @@ def describe_workers(data: Dataset, places: Partition, population: Population) -
 def question_target(data: Dataset) -> list[str]:
     """Say where classes look as if they were none."""
     classes, labels = len(data.classes), data.y
-    if labels is None or labels.ndim > 1 or data.graph is not None:
+    if labels is None or not data.find_objective().categorical or data.graph is not None:
         return []
     name = f"target {data.roles.label!r}" if data.roles.label else "the target"
     if classes == 1:

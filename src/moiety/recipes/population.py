@@ -69,7 +69,7 @@ def make_partition(data: Dataset, population: Population, seed: int) -> Partitio
         )
     sets = set_rows_apart(data, population, seed)
     if population.scheme == "labels":
-        return partition_by_labels(data.y, population, seed, sets)
+        return partition_by_labels(find_strata(data), population, seed, sets)
     return partition_by_scheme(data, population, seed, sets)
 
 
@@ -94,6 +94,12 @@ def resolve_population(record: Federation, size: int) -> Population:
     workers = max(LEAST, min(MOST, size // ROWS))
     unseen = chosen.unseen if workers == MOST else min(chosen.unseen, workers // 3)
     return replace(chosen, workers=workers, unseen=unseen)
+
+
+def find_strata(data: Dataset) -> Tensor:
+    """Say of which kind the target of each row is: its class, the fifth of a number, a label."""
+    assert data.y is not None
+    return data.find_objective().fit(data.y).stratify(data.y)
 
 
 def set_rows_apart(data: Dataset, population: Population, seed: int) -> dict[str, Tensor]:
@@ -214,7 +220,7 @@ def apply_scheme(
 ) -> Sequence[Tensor]:
     """Partition rows over the workers, seen and unseen; positions within ``rows``."""
     assert data.y is not None
-    y, rng = data.y[rows], stream(seed, "partition")
+    y, rng = find_strata(data)[rows], stream(seed, "partition")
     count = population.workers + population.unseen
     check_row_count(len(rows), population)
     match population.scheme:

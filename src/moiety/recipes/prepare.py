@@ -79,7 +79,7 @@ def train_seed_common(record: Federation, seed: int, now: tuple[int, ...]) -> Se
     known, held = base.places.public, base.places.validation
     held = held if len(held) else known
     params, accuracy = train_common(
-        net, record.common, (x[known], y[known]), (x[held], y[held]), seed
+        net, record.common, (x[known], y[known]), (x[held], y[held]), seed, base.objective
     )
     return SeedCommon(params, freeze_common(net, params, x[known]), accuracy)
 
@@ -122,6 +122,11 @@ def keep_data_fields(record: Federation) -> Federation:
         plain,
         data=record.data,
         target=record.target,
+        task=record.task,
+        loss=record.loss,
+        smoothing=record.smoothing,
+        balance=record.balance,
+        metrics=record.metrics,
         features=record.features,
         drop=record.drop,
         group=record.group,

@@ -20,8 +20,8 @@ class CommonExpert:
     """How the common expert is trained, on rows set apart that no worker holds.
 
     Args:
-        target_accuracy: training stops at the first epoch with this accuracy on the validation
-            rows.
+        target_accuracy: training stops at the first epoch whose first metric (of classes the
+            accuracy) is this or better on the validation rows.
         epochs: and after this many at the latest.
         patience: and after this many epochs without a better one; the best counts.
         lr: learning rate of SGD with momentum 0.9.
@@ -119,7 +119,15 @@ class Federation:
         methods: names of methods (see ``moiety list``); ``common`` is the common expert alone.
         data: the name of a data set (see ``moiety list``), or a CSV, Parquet or npz file or an
             image folder of your own.
-        target: the column of labels in a file of your own; found by its name if empty.
+        target: the column of the target in a file of your own, or several, separated by commas;
+            found by its name if empty.
+        task: ``classes``, ``numbers``, ``labels`` or ``tokens``; found from the data if empty.
+        loss: of numbers: ``squared``, ``absolute``, ``huber`` or ``poisson`` (counts).
+        smoothing: of classes, the share of a target that is spread over all of them.
+        balance: weigh classes so that all of them count alike in training.
+        metrics: by name, the first decides; those of the task if empty (``accuracy``, ``loss``,
+            ``balanced_accuracy``; ``rmse``, ``mae``, ``r2``; ``micro_f1``, ``exact``,
+            ``label_accuracy``; ``perplexity``).
         features: the columns that are features; empty for all that have no other role.
         drop: columns that are not read.
         group: the column of who holds a row: its values are the workers, whatever
@@ -143,6 +151,11 @@ class Federation:
     methods: tuple[str, ...] = ("ddome", "fedavg", "fedprox", "common")
     data: str = "digits"
     target: str = ""
+    task: str = ""
+    loss: str = "squared"
+    smoothing: float = 0.0
+    balance: bool = False
+    metrics: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     group: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from moiety.core.errors import UnknownNameError
@@ -12,6 +13,7 @@ from moiety.data.joined import join_test
 from moiety.data.nodes import is_graph, read_training_graph
 from moiety.data.roles import Columns
 from moiety.recipes.fields import CATALOGUE, suggest_names
+from moiety.recipes.objective import apply_choices
 from moiety.recipes.record import Federation
 from moiety.tasks.tokens import Tokens
 
@@ -27,7 +29,7 @@ def read_data(record: Federation) -> Dataset:
         raise ValueError("this recipe has no data of its own: say --data FILE or --data DIR")
     if name in datasets.DATASETS:
         refuse_choices(record)
-        return datasets.load_dataset(name)
+        return apply_choices(datasets.load_dataset(name), record)
     if not (Path(name).exists() or Path(name).suffix or "/" in name):
         raise UnknownNameError(
             f"no data set or file {name!r}{suggest_names(name, datasets.DATASETS, CATALOGUE)} "
@@ -36,7 +38,10 @@ def read_data(record: Federation) -> Dataset:
     data = read_own(Path(name), columns)
     if record.test and (data.graph is not None or isinstance(data.find_objective(), Tokens)):
         raise ValueError(f"--test {record.test}, but {name} is no table; leave it out")
-    return join_test(data, files.read_file(Path(record.test), columns)) if record.test else data
+    if record.test:
+        columns = replace(columns, task=data.find_objective().name)
+        data = join_test(data, files.read_file(Path(record.test), columns))
+    return apply_choices(data, record)
 
 
 def read_own(path: Path, columns: Columns) -> Dataset:
@@ -55,6 +60,7 @@ def choose_columns(record: Federation) -> Columns:
         features=record.features,
         drop=record.drop,
         weight=record.weight or None,
+        task=record.task,
     )
 
 

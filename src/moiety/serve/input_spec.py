@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from moiety.core.objective import Objective
 from moiety.core.rows import Rows, TableRows
 from moiety.data import files
 from moiety.data.dataset import Dataset, FeatureScale
@@ -49,7 +50,7 @@ class Adapter(Protocol):
         ...
 
     def answers(
-        self, told: LogProbabilities, data: Dataset, classes: tuple[str, ...], /
+        self, told: LogProbabilities, data: Dataset, objective: Objective, /
     ) -> Predictions:
         """Sum up what the model told."""
         ...
@@ -81,9 +82,9 @@ class TableAdapter:
         return TableRows({"x": scaled}, torch.arange(len(scaled)))
 
     def answers(
-        self, told: LogProbabilities, data: Dataset, classes: tuple[str, ...], /
+        self, told: LogProbabilities, data: Dataset, objective: Objective, /
     ) -> Predictions:
-        return predict_rows(told, data, classes)
+        return predict_rows(told, data, objective)
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,9 @@ class GraphAdapter:
         return GraphRows({"x": seen}, make_undirected(edges, len(x)), one.expand(len(x)), one)
 
     def answers(
-        self, told: LogProbabilities, data: Dataset, classes: tuple[str, ...], /
+        self, told: LogProbabilities, data: Dataset, objective: Objective, /
     ) -> Predictions:
-        return predict_rows(told, data, classes)
+        return predict_rows(told, data, objective)
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,9 @@ class TextAdapter:
         return TableRows({"x": tokens}, torch.arange(len(x)))
 
     def answers(
-        self, told: LogProbabilities, data: Dataset, classes: tuple[str, ...], /
+        self, told: LogProbabilities, data: Dataset, objective: Objective, /
     ) -> Predictions:
-        return TextPredictions.of(told, data, classes)
+        return TextPredictions.of(told, data, objective.names)
 
 
 ADAPTERS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, ...], tuple[str, ...]], Adapter]] = {

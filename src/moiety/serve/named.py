@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from moiety.core.objective import Objective
 from moiety.core.rows import Rows, TableRows
 from moiety.core.types import TARGET, Batch
 from moiety.data.dataset import Dataset
@@ -154,6 +155,6 @@ class NamedAdapter:
         return fit_columns(x, self.forms)
 
     def answers(
-        self, told: Iterable[Tensor], data: Dataset, classes: tuple[str, ...], /
+        self, told: Iterable[Tensor], data: Dataset, objective: Objective, /
     ) -> Predictions:
-        return predict_rows(told, data, classes)
+        return predict_rows(told, data, objective)

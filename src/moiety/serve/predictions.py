@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.errors import RunError
+from moiety.core.objective import Objective
 from moiety.data.dataset import Dataset
 from moiety.ops.text import align_columns
 from moiety.tasks.losses import UNSCORED
@@ -83,11 +84,80 @@ class RowPredictions:
         return f"classes of {len(self.names)} rows"
 
 
-def predict_rows(told: Iterable[Tensor], data: Dataset, classes: tuple[str, ...]) -> RowPredictions:
-    """Sum up log-probabilities of rows or nodes, [N, C] in chunks."""
-    sure, guess = torch.cat(list(told)).exp().max(-1)
+@dataclass(frozen=True)
+class ValuePredictions:
+    """Values for each row: numbers in the target's unit, or whether it has each label.
+
+    Args:
+        objective: of the model.
+        answer: of the model, [N, K].
+        metrics: by name, where the file has targets.
+    """
+
+    objective: Objective
+    answer: Tensor
+    metrics: Mapping[str, float]
+
+    def columns(self) -> Mapping[str, Tensor]:
+        """Give what is told of each row: values, and of labels their probabilities too, [N]."""
+        decided, names = self.objective.decide(self.answer), self.objective.names
+        found = {name: decided[:, place] for place, name in enumerate(names)}
+        if self.objective.log_probabilities:
+            sure = self.answer.exp()
+            found |= {f"{name}_probability": sure[:, place] for place, name in enumerate(names)}
+        return found
+
+    def text(self) -> str:
+        names, decided = self.objective.names, self.objective.decide(self.answer).double()
+        head = ["target", "mean", "least", "most"]
+        rows = [
+            [name, *(f"{float(one):.4g}" for one in (column.mean(), column.min(), column.max()))]
+            for name, column in zip(names, decided.T, strict=True)
+        ]
+        told = [f"{name} on the targets in the file: {x:.4f}" for name, x in self.metrics.items()]
+        return "\n".join([align_columns([head, *rows]), *(["", *told] if told else [])])
+
+    def to_plain(self) -> Mapping[str, Any]:
+        return {
+            "rows": len(self.answer),
+            "metrics": dict(self.metrics),
+            **{name: column.tolist() for name, column in self.columns().items()},
+        }
+
+    def lines(self) -> Iterable[Sequence[str]]:
+        found = self.columns()
+        yield tuple(found)
+        for row in zip(*(column.tolist() for column in found.values()), strict=True):
+            yield tuple(f"{value:.6g}" for value in row)
+
+    def describe(self) -> str:
+        return f"{self.objective.name} of {len(self.answer)} rows"
+
+
+def predict_rows(told: Iterable[Tensor], data: Dataset, objective: Objective) -> Predictions:
+    """Sum up answers for rows or nodes, [N, ...] in chunks."""
+    answer = torch.cat(list(told))
+    if not objective.categorical:
+        return ValuePredictions(objective, answer, measure_file(answer, data, objective))
+    sure, guess = answer.exp().max(-1)
+    classes = objective.names
     names = [classes[place] for place in guess.tolist()]
     return RowPredictions(classes, names, sure, measure_file_accuracy(names, data, classes))
+
+
+def measure_file(answer: Tensor, data: Dataset, objective: Objective) -> Mapping[str, float]:
+    """Score answers by the targets of a file, where it has some.
+
+    Raises:
+        RunError: if they are no targets of the model.
+    """
+    if data.y is None:
+        return {}
+    try:
+        scored = objective.select(answer, objective.check(data.y))
+    except ValueError as error:
+        raise RunError(f"{error}; name the right columns with --target") from error
+    return {one.name: one.value(one.sums(*scored)) for one in objective.metrics}
 
 
 def measure_file_accuracy(

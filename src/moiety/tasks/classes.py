@@ -6,7 +6,7 @@ Letters: B rows, N rows, C classes, K experts at hand.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ class Classes:
         names: of the classes, in the order of outputs; empty where nobody said them.
         weights: of the classes, each row's loss times that of its class; empty for 1 each.
         smoothing: share of a target that is spread evenly over all classes.
+        balance: ``fit`` weighs classes so that all of them count alike.
         unscored: whether -1 may stand for "no class", neither learnt nor scored.
         metrics: how answers are scored.
 
@@ -36,6 +37,7 @@ class Classes:
     names: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     smoothing: float = 0.0
+    balance: bool = False
     unscored: bool = False
     metrics: tuple[Metric, ...] = (ACCURACY, LOSS)
 
@@ -63,8 +65,11 @@ class Classes:
         return self.names
 
     def fit(self, y: Tensor, /) -> Classes:
-        del y
-        return self
+        if not self.balance:
+            return self
+        count_C = torch.bincount(y[y != UNSCORED].cpu(), minlength=len(self.names)).double()
+        share_C = count_C.sum() / (count_C > 0).sum() / count_C.clamp_min(1)
+        return replace(self, weights=tuple(share_C.tolist()))
 
     def check(self, y: Tensor, /) -> Tensor:
         check_whole(y, "classes", "its class, int64 [N]")
@@ -120,7 +125,9 @@ class Classes:
         return {
             "kind": self.name,
             "names": list(self.names),
+            "metrics": [metric.name for metric in self.metrics],
             "weights": list(self.weights),
             "smoothing": self.smoothing,
+            "balance": self.balance,
             "unscored": self.unscored,
         }

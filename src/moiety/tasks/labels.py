@@ -92,4 +92,8 @@ class Labels:
         return answer, y
 
     def to_json(self) -> Mapping[str, Any]:
-        return {"kind": self.name, "names": list(self.names)}
+        return {
+            "kind": self.name,
+            "names": list(self.names),
+            "metrics": [metric.name for metric in self.metrics],
+        }

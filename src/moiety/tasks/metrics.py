@@ -6,11 +6,12 @@ Letters: N rows, C classes, K numbers, L labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from moiety.core.errors import UnknownNameError
 from moiety.core.objective import NATS, SHARE, Metric
 
 
@@ -119,11 +120,23 @@ LABEL_ACCURACY = Metric(
     "label_accuracy", count_labels_right, lambda t: divide_totals(t[5:7]), SHARE
 )
 
-OF_CLASSES: Mapping[str, Metric] = {
-    metric.name: metric for metric in (ACCURACY, LOSS, BALANCED_ACCURACY)
+BY_TASK: Mapping[str, tuple[Metric, ...]] = {
+    "classes": (ACCURACY, LOSS, BALANCED_ACCURACY),
+    "tokens": (PERPLEXITY, LOSS, ACCURACY),
+    "numbers": (RMSE, MAE, R2),
+    "labels": (MICRO_F1, EXACT, LABEL_ACCURACY),
 }
-OF_TOKENS: Mapping[str, Metric] = {metric.name: metric for metric in (PERPLEXITY, LOSS, ACCURACY)}
-OF_NUMBERS: Mapping[str, Metric] = {metric.name: metric for metric in (RMSE, MAE, R2)}
-OF_LABELS: Mapping[str, Metric] = {
-    metric.name: metric for metric in (MICRO_F1, EXACT, LABEL_ACCURACY)
-}
+"""Task -> the metrics that it has by name."""
+
+
+def choose_metrics(task: str, names: Sequence[str]) -> tuple[Metric, ...]:
+    """Choose the metrics of a task by their names, in this order; the first one decides.
+
+    Raises:
+        UnknownNameError: for a name that the task does not have.
+    """
+    known = {metric.name: metric for metric in BY_TASK.get(task, ())}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(f"metric {name!r} of {task}; choose among {tuple(known)}")
+    return tuple(known[name] for name in names)

@@ -202,6 +202,7 @@ class Numbers:
         return {
             "kind": self.name,
             "names": list(self.names),
+            "metrics": [metric.name for metric in self.metrics],
             "loss": self.loss,
             "shift": list(self.shift),
             "scale": list(self.scale),

@@ -9,6 +9,7 @@ from moiety.core.errors import UnknownNameError
 from moiety.core.objective import Objective
 from moiety.tasks.classes import Classes
 from moiety.tasks.labels import Labels
+from moiety.tasks.metrics import choose_metrics
 from moiety.tasks.numbers import Numbers
 from moiety.tasks.tokens import Tokens
 
@@ -38,4 +39,6 @@ def rebuild_objective(raw: Mapping[str, Any]) -> Objective:
         for name, value in raw.items()
         if name != "kind"
     }
+    if "metrics" in rest:
+        rest["metrics"] = choose_metrics(kind, rest["metrics"])
     return OBJECTIVES[kind](**rest)

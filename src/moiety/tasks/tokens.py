@@ -81,4 +81,8 @@ class Tokens:
         return answer[here], y[here]
 
     def to_json(self) -> Mapping[str, Any]:
-        return {"kind": self.name, "names": list(self.names)}
+        return {
+            "kind": self.name,
+            "names": list(self.names),
+            "metrics": [metric.name for metric in self.metrics],
+        }

@@ -63,7 +63,8 @@ def do_personalize(words: Sequence[str]) -> int:
     x = served.input_spec.read(said.data, wanted).x
     mine = served.personalize(x, said.experts)
     write_model(mine, said.out)
-    share_C = mine.predict_log_proba(x).exp().mean(0)
+    told = mine.predict_answer(x)
+    share_C = (told.exp() if mine.objective.log_probabilities else told).mean(0)
     routed = count_answered_rows(said.run, mine.note["experts"])
     size = (said.out / MODEL).stat().st_size
     if said.json:
@@ -78,7 +79,8 @@ def do_personalize(words: Sequence[str]) -> int:
         )
         return 0
     echo(f"experts {mine.note['experts']} of {count_experts(served)}; {size} bytes in {said.out}\n")
-    rows = [["class", "expected share", "rows routed to these experts in the last evaluation"]]
+    mean = "expected share" if mine.objective.log_probabilities else "expected mean"
+    rows = [[mine.objective.name, mean, "rows routed to these experts in the last evaluation"]]
     for name, share in estimate_coverage(mine, share_C).items():
         rows.append([name, f"{share:.3f}", str(routed.get(name, "")) if routed else "unknown"])
     echo(align_columns(rows))
@@ -91,7 +93,7 @@ def count_experts(served: Predictor) -> int:
 
 
 def estimate_coverage(served: Predictor, share_C: torch.Tensor) -> Mapping[str, float]:
-    """Give the expected share of each class among the rows: mean predicted probability."""
+    """Give the mean answer: of each class or label its probability, of each number its value."""
     return dict(zip(served.input_spec.classes, share_C.tolist(), strict=True))
 
 

@@ -82,12 +82,13 @@ def do_predict(words: Sequence[str]) -> int:
         said.target or None,
         usual_target=served.note.get("target"),
         usual_group=served.note.get("group"),
+        task=served.objective.name,
     )
     data = served.input_spec.read(said.data, columns)
     for note in data.notes:
         echo_warning(note)
     told = answer_workers(served, data)
-    answers = served.input_spec.adapter.answers(told, data, served.input_spec.classes)
+    answers = served.input_spec.adapter.answers(told, data, served.objective)
     if said.out is not None:
         write_csv(said.out, answers)
     if said.json:
