@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,7 @@ def test_csv_and_parquet_read_alike(tmp_path):
     )
     pq.write_table(table, tmp_path / "t.parquet")
     for path in (csv, tmp_path / "t.parquet"):
-        data = read_file(path)
+        data: Any = read_file(path)
         assert data.x.tolist() == [[1, 2.5], [3, 4], [5, 6]]
         assert data.classes == ("ant", "cat")
         assert data.y.tolist() == [1, 0, 1]
@@ -56,7 +57,7 @@ def test_unwanted_labels_are_never_read(tmp_path, suffix):
         pq.write_table(pa.table({"a": [1, 2], "label": [None, float("nan")]}), path)
     else:
         np.savez(path, x=np.array([[1.0], [2.0]]), y=np.array([None, {}], dtype=object))
-    data = read(path, labels=False)
+    data: Any = read(path, labels=False)
     assert data.y is None
     assert data.classes == ()
     assert data.x.tolist() == [[1], [2]]
@@ -66,12 +67,13 @@ def test_unwanted_labels_are_never_read(tmp_path, suffix):
 
 def test_target_is_found_or_named(tmp_path):
     path = write(tmp_path / "t.csv", "a,kind\n1,7\n2,10\n3,7\n")
-    data = read(path, target="kind")
+    data: Any = read(path, target="kind")
     assert data.classes == ("7", "10")
     assert data.y.tolist() == [0, 1, 0]
     assert read_file(path).y is None
     assert read(path, target="kind", labels=False).x.shape == (3, 1)
-    assert read(path, group="kind").groups.tolist() == [0, 1, 0]
+    held: Any = read(path, group="kind")
+    assert held.groups.tolist() == [0, 1, 0]
     refuses(path, "no column target='species'", target="species")
     refuses(path, "no column group='user'", group="user")
     refuses(write(tmp_path / "two.csv", "a,y,class\n1,0,0\n"), "['y', 'class']", "target=")
@@ -106,16 +108,14 @@ def test_bad_files_are_refused(tmp_path):
 
 
 def test_a_class_of_one_row_is_allowed(tmp_path):
-    assert read_file(write(tmp_path / "t.csv", "a,y\n1,0\n2,0\n3,1\n")).y.bincount().tolist() == [
-        2,
-        1,
-    ]
+    data: Any = read_file(write(tmp_path / "t.csv", "a,y\n1,0\n2,0\n3,1\n"))
+    assert data.y.bincount().tolist() == [2, 1]
 
 
 def test_npz(tmp_path):
     path = tmp_path / "t.npz"
     np.savez(path, x=np.full((2, 4, 4), 255, np.uint8), y=np.array(["b", "a"]))
-    data = read_file(path)
+    data: Any = read_file(path)
     assert data.x.shape == (2, 1, 4, 4)
     assert float(data.x.max()) == 1
     assert data.classes == ("a", "b")
@@ -143,7 +143,7 @@ def test_bad_npz_is_refused(tmp_path, arrays, words):
     refuses(tmp_path / "t.npz", *words)
 
 
-def picture(path, value=0, size=(4, 3), mode="L"):
+def picture(path, value: Any = 0, size=(4, 3), mode="L"):
     path.parent.mkdir(exist_ok=True, parents=True)
     Image.new(mode, size, value).save(path)
 
@@ -151,12 +151,12 @@ def picture(path, value=0, size=(4, 3), mode="L"):
 def test_image_folder(tmp_path):
     picture(tmp_path / "b" / "1.png", 255)
     picture(tmp_path / "a" / "2.png", 51)
-    data = read_file(tmp_path)
+    data: Any = read_file(tmp_path)
     assert data.classes == ("a", "b")
     assert data.y.tolist() == [0, 1]
     assert data.x.shape == (2, 1, 3, 4)
     assert data.x[:, 0, 0, 0].tolist() == pytest.approx([0.2, 1.0])
-    hidden = read(tmp_path, labels=False)
+    hidden: Any = read(tmp_path, labels=False)
     assert hidden.y is None
     assert hidden.classes == ()
     picture(tmp_path / "a" / "3.png", (255, 0, 0), mode="RGB")

@@ -73,6 +73,7 @@ def test_arrays_have_several_targets(tmp_path):
     np.savez(path, x=x, y=np.array([[0.5, 1], [1, 2], [3, 4]]))
     data = read_file(path)
     assert data.find_objective().names == ("y0", "y1")
+    assert data.y is not None
     assert torch.equal(data.y, torch.tensor([[0.5, 1.0], [1.0, 2.0], [3.0, 4.0]]))
     np.savez(path, x=x, y=np.array([0.5, 1.0, 2.0]))
     assert read_file(path).find_objective().names == ("y",)

@@ -90,9 +90,8 @@ def read_labels_of_rows(path: Path, values: Mapping[str, np.ndarray]) -> Fields:
     for name, column in values.items():
         if not is_binary(column):
             row = int((~np.isin(column, (0, 1))).argmax())
-            raise ValueError(
-                f"{path}: label {name!r} is {column[row]!r} in row {row + 1}; labels are 0 or 1"
-            )
+            said = f"{path}: label {name!r} is {column[row].item()!r} in row {row + 1}"
+            raise ValueError(f"{said}; labels are 0 or 1")
     return {"y": stack_columns(path, values), "objective": Labels(tuple(values))}
 
 
