@@ -5,6 +5,7 @@ Letters: N rows, d covariates, D = d + 1 columns, K experts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from moiety.estimators.criteria import Criteria
 from moiety.estimators.options import check_amount, check_spread, check_whole_number
 from moiety.estimators.saved import read_estimator, write_estimator
+from moiety.mixtures.cost import CATEGORICAL_COSTS
 from moiety.mixtures.em import Prior
 from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.fit import STARTS, RowArrays, Search
@@ -61,6 +63,14 @@ class MixtureEstimator(Criteria, BaseEstimator):
         """Give the number of classes; 0 where the response is a number."""
         return 0
 
+    def _costs(self) -> Iterable[str]:
+        """Name the costs that these experts have."""
+        return CATEGORICAL_COSTS
+
+    def _counts(self) -> bool:
+        """Tell whether responses are counts."""
+        return False
+
     def _encoded(self, y: Any) -> Array:
         """Turn a response into what the experts see."""
         raise NotImplementedError
@@ -88,6 +98,7 @@ class MixtureEstimator(Criteria, BaseEstimator):
         return Search(
             int(self.n_experts),
             classes=self._classes(),
+            counts=self._counts(),
             num_starts=int(self.n_init),
             start=start,
             tol=self.tol,

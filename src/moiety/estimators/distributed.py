@@ -133,7 +133,7 @@ class DistributedEstimator(ReducingEstimator):
         if self.refine_rounds != "auto":
             check_whole_number(self, "refine_rounds", 0)
         check_amount(self, "refine_tol")
-        check_reduction(self.cost, self.gate, self.reduction, classifies=self._classifies())
+        check_reduction(self.cost, self.gate, self.reduction, self._costs())
         if self.n_support is not None:
             check_whole_number(self, "n_support", 1)
         check_support_choice(self.support, self.gate)

@@ -16,18 +16,20 @@ from moiety.estimators.exchange import NO_TRAFFIC, ExchangeTraffic, agree_on_cla
 from moiety.estimators.machines import OpenedShards
 from moiety.estimators.single import (
     CategoricalResponse,
-    GaussianResponse,
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
+    NumberResponse,
 )
 from moiety.mixtures.model import Mixture
 
 
-class DistributedMixtureOfExpertsRegressor(GaussianResponse, DistributedEstimator):
+class DistributedMixtureOfExpertsRegressor(NumberResponse, DistributedEstimator):
     """Mixtures of regressions fitted on many machines and reduced to one by optimal transport.
 
     Args:
         n_experts: the number of experts of every local fit and of the result.
+        family: ``"normal"``, or ``"poisson"`` for counts, with the logarithm of the mean linear;
+            its cost is ``"kl"``.
         cost: ``"kl"``, ``"reverse_kl"``, ``"w2"``, or ``"kl_reference"``, which drops the spread of
             the local means from the variance as the published code does.
         gate: ``"information"``, ``"average"``, ``"projection"``, or ``"posterior"``, which asks the
@@ -75,6 +77,7 @@ class DistributedMixtureOfExpertsRegressor(GaussianResponse, DistributedEstimato
         self,
         n_experts: int = 3,
         *,
+        family: str = "normal",
         cost: str = "kl",
         gate: str = "information",
         refine_rounds: Any = "auto",
@@ -96,14 +99,12 @@ class DistributedMixtureOfExpertsRegressor(GaussianResponse, DistributedEstimato
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
-        self.n_experts = n_experts
+        self.n_experts, self.family = n_experts, family
         self.cost, self.gate, self.reduction, self.screen = cost, gate, reduction, screen
         self.refine_rounds, self.refine_tol = refine_rounds, refine_tol
         self.n_support, self.support, self.keep_support = n_support, support, keep_support
         self.target = target
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
+        self.n_init, self.max_iter, self.tol = n_init, max_iter, tol
         self.ridge = ridge
         self.variance_floor = variance_floor
         self.slope_limit = slope_limit
@@ -189,9 +190,7 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
         self.refine_rounds, self.refine_tol = refine_rounds, refine_tol
         self.n_support, self.support, self.keep_support = n_support, support, keep_support
         self.target = target
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
+        self.n_init, self.max_iter, self.tol = n_init, max_iter, tol
         self.ridge = ridge
         self.init = init
         self.random_state = random_state

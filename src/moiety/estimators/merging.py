@@ -45,6 +45,9 @@ def collect_mixtures(estimators: Sequence[Any], *, classifies: bool) -> list[Mix
                 f"{kinds[classifies]}s; use the distributed {kinds[not classifies]}"
             )
         found.append(mixture)
+    laws = {type(mixture.experts).__name__ for mixture in found}
+    if len(laws) > 1:
+        raise ValueError(f"the estimators have {sorted(laws)}; fit all with the same family")
     return found
 
 

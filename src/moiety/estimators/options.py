@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS
 from moiety.mixtures.reduce import GATES, REDUCTIONS
 
 SUPPORTS = ("rows", "normal")
@@ -34,9 +34,8 @@ def check_spread(options: Any, name: str) -> None:
         raise ValueError(f"{name}={value!r} must be a number above 0; float('inf') sets no limit")
 
 
-def check_reduction(cost: str, gate: str, reduction: str, *, classifies: bool) -> None:
+def check_reduction(cost: str, gate: str, reduction: str, costs: Iterable[str]) -> None:
     """Refuse choices that are not known, before any machine is asked."""
-    costs = CATEGORICAL_COSTS if classifies else GAUSSIAN_COSTS
     for name, value, known in (
         ("cost", cost, sorted(costs)),
         ("gate", gate, list(GATES)),

@@ -56,7 +56,7 @@ class ReducingEstimator(MixtureEstimator):
             support: covariates on which experts are compared, [S, d]; public ones do, or those of
                 ``draw_covariates``.
         """
-        check_reduction(self.cost, self.gate, self.reduction, classifies=self._classifies())
+        check_reduction(self.cost, self.gate, self.reduction, self._costs())
         estimators = open_estimators(estimators, (self.alone, type(self)))
         mixtures = collect_mixtures(estimators, classifies=self._classifies())
         share, names = choose_fit_weights(estimators, weights), agree_on_names(estimators, support)
@@ -135,7 +135,8 @@ class ReducingEstimator(MixtureEstimator):
         if dropped:
             warnings.warn(
                 f"the fits of machines {dropped} stand far from the others and were left out; "
-                "refit them from the result, or pass screen=False",
+                "refit them from the result, or pass screen=False where machines differ for good "
+                "reasons, as where rows are sorted by the response",
                 UserWarning,
                 stacklevel=4,
             )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from moiety.mixtures.counts import PoissonExperts
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.inputs import LocalFit, Support
 from moiety.mixtures.logit import Array, pack_symmetric, unpack_symmetric
@@ -114,7 +115,7 @@ def read_mixtures(tensors: Mapping[str, Array]) -> list[Mixture]:
         if "variances" in tensors:
             experts = GaussianExperts(coef, tensors["variances"][part].copy())
         else:
-            experts = CategoricalExperts(coef)
+            experts = PoissonExperts(coef) if coef.ndim == 2 else CategoricalExperts(coef)
         found.append(Mixture(gate, experts))
         at += size
     return found

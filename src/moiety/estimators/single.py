@@ -5,6 +5,7 @@ Letters: N rows, d covariates, K experts, G classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,26 +13,42 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 
 from moiety.estimators.base import MixtureEstimator
-from moiety.estimators.predictive import Predictive
+from moiety.estimators.predictive import CountPredictive, Predictive
 from moiety.estimators.single_base import SingleEstimator
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.cost import COUNT_COSTS, GAUSSIAN_COSTS
+from moiety.mixtures.counts import PoissonExperts
+from moiety.mixtures.experts import CategoricalExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture, gate_proba
 
+FAMILIES = ("normal", "poisson")
 
-class GaussianResponse(RegressorMixin, MixtureEstimator):
-    """What a mixture of Gaussian experts predicts."""
 
-    mixture_: Mixture[GaussianExperts]
+class NumberResponse(RegressorMixin, MixtureEstimator):
+    """What a mixture of experts for numbers or counts predicts."""
+
+    family: str
+
+    def _counts(self) -> bool:
+        if self.family not in FAMILIES:
+            raise ValueError(f"family={self.family!r} is not known; choose from {list(FAMILIES)}")
+        if self.family == "poisson" and self.algorithm != "em":
+            raise ValueError("the published algorithm has normal experts only; choose 'em'")
+        return self.family == "poisson"
+
+    def _costs(self) -> Iterable[str]:
+        return COUNT_COSTS if self._counts() else GAUSSIAN_COSTS
 
     def _encoded(self, y: Any) -> Array:
         return np.asarray(y, dtype=np.float64)
 
-    def predict_dist(self, X: Any) -> Predictive:
+    def predict_dist(self, X: Any) -> Predictive | CountPredictive:
         """Give the whole predictive distribution of every row: density, quantiles, intervals."""
         x_ND, mixture = self._design(X), self.mixture_
-        means = mixture.experts.lines(x_ND)
-        return Predictive(gate_proba(mixture, x_ND), means, np.sqrt(mixture.experts.variances))
+        lines, gate = mixture.experts.lines(x_ND), gate_proba(mixture, x_ND)
+        if isinstance(mixture.experts, PoissonExperts):
+            return CountPredictive(gate, np.exp(lines))
+        return Predictive(gate, lines, np.sqrt(mixture.experts.variances))
 
     def predict(self, X: Any) -> Array:
         """Give the predictive means, [N]."""
@@ -79,11 +96,13 @@ class CategoricalResponse(ClassifierMixin, MixtureEstimator):
         return self.classes_[likeliest]
 
 
-class MixtureOfExpertsRegressor(GaussianResponse, SingleEstimator):
-    """Linear regressions with Gaussian noise, mixed by a softmax gate, fitted by EM.
+class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
+    """Linear or Poisson regressions, mixed by a softmax gate, fitted by EM.
 
     Args:
         n_experts: the number of experts.
+        family: ``"normal"``, or ``"poisson"`` for counts, with the logarithm of the mean linear;
+            floor and limit of slopes are of the normal.
         n_init: the number of starts that compete.
         max_iter: the most EM steps.
         tol: EM stops when a row's mean log-likelihood gains at most this per step.
@@ -111,6 +130,7 @@ class MixtureOfExpertsRegressor(GaussianResponse, SingleEstimator):
         self,
         n_experts: int = 3,
         *,
+        family: str = "normal",
         n_init: int = 6,
         max_iter: int = 500,
         tol: float = 1e-8,
@@ -123,8 +143,7 @@ class MixtureOfExpertsRegressor(GaussianResponse, SingleEstimator):
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
-        self.n_experts = n_experts
-        self.n_init = n_init
+        self.n_experts, self.family, self.n_init = n_experts, family, n_init
         self.max_iter = max_iter
         self.tol = tol
         self.ridge = ridge

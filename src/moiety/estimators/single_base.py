@@ -30,7 +30,6 @@ from moiety.estimators.online import (
 from moiety.mixtures.degenerate import count_ties
 from moiety.mixtures.em import Fit
 from moiety.mixtures.em_starts import make_labelled_start, raise_variances
-from moiety.mixtures.experts import make_blank_experts
 from moiety.mixtures.fit import RowArrays, Search
 from moiety.mixtures.inputs import LocalFit
 from moiety.mixtures.learn import LearnedMixture, count_needed_parameters, learn_rows, limit_experts
@@ -55,7 +54,7 @@ def _start_from_user_labels(
         raise ValueError(
             f"init has {places.max() + 1} labels for {search.num_experts} experts; give as many"
         )
-    zero = make_blank_experts(ready[0].shape[1], search.num_experts, search.classes)
+    zero = search.make_blank(ready[0].shape[1])
     return make_labelled_start(zero, *ready, places)
 
 

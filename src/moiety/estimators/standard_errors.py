@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import block_diag
 
-from moiety.mixtures.experts import CategoricalExperts
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.information import observed_information
 from moiety.mixtures.logit import Array
@@ -62,7 +62,8 @@ def standardise_with_inverse(
     )
     moved = rescale_response(moved, -scale.shift / scale.factor, 1 / scale.factor)
     back = uncentring_matrix(mean, spread)[:, columns]
-    ends = [np.ones(1)] if not classes else []
+    spreads = isinstance(mixture.experts, GaussianExperts)
+    ends = [np.ones(1)] if spreads else []
     each = [back * scale.factor] * max(classes - 1, 1)
     size = mixture.num_experts
     lift = np.asarray(block_diag(*[back] * (size - 1), *[*each, *ends] * size))
@@ -80,9 +81,9 @@ def standard_errors(mixture: Mixture, rows: RowArrays) -> dict[str, Array]:
     """
     x, y, weights = rows[0][:, 1:], rows[1], rows[2]
     found = compute_moments(x, y, weights)
-    classes = isinstance(mixture.experts, CategoricalExperts)
+    fixed = not isinstance(mixture.experts, GaussianExperts)
     there = standardise_with_inverse(
-        mixture, found.mean[:-1], make_standard_scale(found, classes=int(classes))
+        mixture, found.mean[:-1], make_standard_scale(found, classes=int(fixed))
     )
     ready = (*standardise_pair(there.scale, x, y), weights)
     return derive_errors(there, observed_information(there.mixture, [ready]))
@@ -97,8 +98,10 @@ def derive_errors(there: StandardisedMixture, information: Array) -> dict[str, A
     gate, rest = spread[:cut].reshape(experts - 1, columns).T, spread[cut:].reshape(experts, -1)
     if isinstance(there.mixture.experts, CategoricalExperts):
         found = {"gate": gate, "experts": rest.reshape(experts, -1, columns).transpose(2, 0, 1)}
-    else:
+    elif isinstance(there.mixture.experts, GaussianExperts):
         found = {"gate": gate, "experts": rest[:, :-1].T, "log_variances": rest[:, -1]}
+    else:
+        found = {"gate": gate, "experts": rest.T}
     _warn_unidentified(found)
     return found
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from moiety.mixtures.counts import PoissonExperts, PoissonKL
 from moiety.mixtures.experts import CategoricalExperts, Experts, GaussianExperts
 from moiety.mixtures.logit import Array, fit_logit, solve_symmetric, weighted_grams
 from moiety.mixtures.model import E
@@ -159,3 +160,4 @@ GAUSSIAN_COSTS: dict[str, Cost[GaussianExperts]] = {
     "w2": Wasserstein(),
 }
 CATEGORICAL_COSTS: dict[str, Cost[CategoricalExperts]] = {"kl": CategoricalKL()}
+COUNT_COSTS: dict[str, Cost[PoissonExperts]] = {"kl": PoissonKL()}

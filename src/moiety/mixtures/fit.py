@@ -12,6 +12,7 @@ from itertools import cycle
 
 import numpy as np
 
+from moiety.mixtures.counts import PoissonExperts
 from moiety.mixtures.degenerate import find_floored
 from moiety.mixtures.em import DEFAULT_PRIOR, Fit, Prior, run_em, sum_rows
 from moiety.mixtures.em_starts import (
@@ -19,8 +20,9 @@ from moiety.mixtures.em_starts import (
     label_by_kmeans,
     label_by_slabs,
     make_labelled_start,
+    standardise_counts,
 )
-from moiety.mixtures.experts import make_blank_experts
+from moiety.mixtures.experts import CategoricalExperts, GaussianExperts, make_blank_experts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
 
@@ -32,15 +34,20 @@ STARTS = {
 
 ROUGH_TOL = 1e-6  # the gain per row at which a start that only competes has come far enough
 RowArrays = tuple[Array, Array, Array]
+ExpertsOfAnyKind = GaussianExperts | CategoricalExperts | PoissonExperts
 MapStarts = Callable[[Callable[..., Fit], Iterable[Mixture]], Iterable[Fit]]
 
 
 @dataclass(frozen=True)
 class Search:
-    """How many starts, how made, how far the first look goes, and when EM stops."""
+    """How many starts, how made, how far the first look goes, and when EM stops.
+
+    Responses are classes where there are ``classes``, or counts, or else numbers.
+    """
 
     num_experts: int
     classes: int = 0
+    counts: bool = False
     num_starts: int = 6
     start: str = "mixed"
     looks: int = 15
@@ -48,6 +55,17 @@ class Search:
     tol: float = 1e-8
     max_iter: int = 500
     prior: Prior = DEFAULT_PRIOR
+
+    @property
+    def fixed_units(self) -> bool:
+        """Tell whether responses stay as they are: classes and counts do."""
+        return self.counts or self.classes > 0
+
+    def make_blank(self, columns: int) -> ExpertsOfAnyKind:
+        """Make experts that know nothing."""
+        if self.counts:
+            return PoissonExperts(np.zeros((columns, self.num_experts)))
+        return make_blank_experts(columns, self.num_experts, self.classes)
 
 
 def choose_sample_size(rows: int, parameters: int) -> int:
@@ -66,8 +84,10 @@ def sample_start_rows(rows: RowArrays, size: int, rng: np.random.Generator) -> R
 def draw_starts(rows: RowArrays, search: Search, rng: np.random.Generator) -> list[Mixture]:
     """Make the mixtures to begin from, each from its own stream."""
     x_ND, y, weights = rows
-    zero = make_blank_experts(x_ND.shape[1], search.num_experts, search.classes)
-    joined, makers = join_start_features(x_ND, y, search.classes), cycle(STARTS[search.start])
+    zero = search.make_blank(x_ND.shape[1])
+    shown = standardise_counts(y, weights) if search.counts else y
+    joined = join_start_features(x_ND, shown, search.classes)
+    makers = cycle(STARTS[search.start])
     return [
         make_labelled_start(zero, x_ND, y, weights, make(joined, weights, search.num_experts, own))
         for own, make in zip(rng.spawn(search.num_starts), makers, strict=False)
@@ -118,7 +138,7 @@ def fit_rows(
 ) -> Fit:
     """Fit standardised rows ``(x_ND, y, weights)`` in memory from several starts."""
     columns = rows[0].shape[1]
-    parameters = make_blank_experts(columns, search.num_experts, search.classes).size()
+    parameters = search.make_blank(columns).size()
     parameters += columns * (search.num_experts - 1)
     few = sample_start_rows(rows, choose_sample_size(len(rows[0]), parameters), rng)
     chosen = choose_start(few, draw_starts(few, search, rng), search, each)

@@ -10,10 +10,11 @@ variance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from moiety.mixtures.counts import PoissonExperts, inform_counts, score_counts
 from moiety.mixtures.em import Block, cut_block
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.logit import Array, assemble_symmetric, curvature, log_softmax, weighted_grams
@@ -60,16 +61,21 @@ def categorical_information(
     return np.stack([assemble_symmetric(block, free) for block in blocks])
 
 
+SCORES: dict[type, tuple[Callable[..., Array], Callable[..., Array]]] = {
+    GaussianExperts: (gaussian_scores, gaussian_information),
+    CategoricalExperts: (categorical_scores, categorical_information),
+    PoissonExperts: (score_counts, inform_counts),
+}
+
+
 def block_information(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array) -> Array:
     """Give the observed information in a block of rows, [P, P]."""
     experts = mixture.experts
-    gaussian = isinstance(experts, GaussianExperts)
+    own, inside = SCORES[type(experts)]
     joint = log_joint(mixture, x_ND, y)
     post = np.exp(log_softmax(joint))
     gate = np.exp(log_softmax(x_ND @ mixture.gate))[:, :-1]
     shares = weights_N[:, None] * post
-    own = gaussian_scores if gaussian else categorical_scores
-    inside = gaussian_information if gaussian else categorical_information
     score = join_scores(gate, x_ND, own(experts, x_ND, y))
     whole = inside(experts, x_ND, y, shares)
     info = _lay_out(weighted_grams(x_ND, weights_N[:, None] * curvature(gate)), whole)

@@ -12,7 +12,8 @@ from typing import Generic
 import numpy as np
 
 from moiety.mixtures.align import compare_mixtures
-from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS, Cost
+from moiety.mixtures.cost import CATEGORICAL_COSTS, COUNT_COSTS, GAUSSIAN_COSTS, Cost
+from moiety.mixtures.counts import PoissonExperts
 from moiety.mixtures.experts import CategoricalExperts, Experts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import (
@@ -93,7 +94,11 @@ class ReductionInputs(Generic[E]):
 
 def find_expert_cost(experts: Experts, name: str) -> Cost:
     """Find a cost that fits the experts."""
-    known = CATEGORICAL_COSTS if isinstance(experts, CategoricalExperts) else GAUSSIAN_COSTS
+    known = GAUSSIAN_COSTS
+    if isinstance(experts, CategoricalExperts):
+        known = CATEGORICAL_COSTS
+    if isinstance(experts, PoissonExperts):
+        known = COUNT_COSTS
     if name not in known:
         raise ValueError(f"cost={name!r} does not fit these experts; choose from {sorted(known)}")
     return known[name]

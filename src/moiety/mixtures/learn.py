@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from moiety.mixtures.counts import check_counts
 from moiety.mixtures.degenerate import find_floored, measure_robust_variance
 from moiety.mixtures.em import Fit, Prior, Sums, assemble_gate_information, run_em, sum_rows
 from moiety.mixtures.fit import MapStarts, RowArrays, Search, choose_start, draw_starts, fit_rows
@@ -89,7 +90,7 @@ def learn_rows(
     ``solve`` is another algorithm than the EM of this package.
     """
     begun = time.perf_counter()
-    scale = make_standard_scale(compute_moments(*rows), classes=search.classes)
+    scale = make_standard_scale(compute_moments(*rows), classes=int(search.fixed_units))
     ready = (*standardise_pair(scale, rows[0], rows[1]), rows[2])
     search = _lower_floor(search, ready)
     start = None if begin is None else begin(scale, ready)
@@ -134,7 +135,7 @@ def learn_stream(
 ) -> LearnedMixture:
     """Fit rows that do not fit in memory, with one pass over them per step."""
     begun = time.perf_counter()
-    scale = make_standard_scale(seen.found, classes=search.classes)
+    scale = make_standard_scale(seen.found, classes=int(search.fixed_units))
     few = standardise_rows(scale, seen.few)
     search = _lower_floor(search, few)
 
@@ -150,8 +151,13 @@ def learn_stream(
 
 
 def _lower_floor(search: Search, rows: RowArrays) -> Search:
-    """Measure the least variance by a robust spread: one wild response must not raise it."""
-    if search.classes:
+    """Measure the least variance by a robust spread: one wild response must not raise it.
+
+    Of counts there is none; they are checked.
+    """
+    if search.counts:
+        check_counts(rows[1])
+    if search.fixed_units:
         return search
     robust = measure_robust_variance(rows[1], rows[2])
     return replace(search, prior=replace(search.prior, floor=search.prior.floor * (robust or 1.0)))

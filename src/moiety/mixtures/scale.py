@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import (
     Mixture,
@@ -92,9 +92,9 @@ def standardise_pair(scale: StandardScale, x: Array, y: Array) -> tuple[Array, A
 
 
 def rescale_response(mixture: Mixture, shift: float, factor: float) -> Mixture:
-    """Turn a mixture of y into the mixture of ``shift + factor * y``; categories stay."""
+    """Turn a mixture of y into that of ``shift + factor * y``; classes and counts stay."""
     experts = mixture.experts
-    if isinstance(experts, CategoricalExperts):
+    if not isinstance(experts, GaussianExperts):
         return mixture
     coef = experts.coef * factor
     coef[0] += shift

@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
+from moiety.mixtures.counts import PoissonExperts
 from moiety.mixtures.em import Sums
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.logit import pack_symmetric, unpack_symmetric
@@ -46,13 +47,15 @@ class MixtureForm:
         found = {n: t.detach().cpu().double().numpy() for n, t in self.widen(params).items()}
         if VARIANCES in found:
             return Mixture(found[GATE], GaussianExperts(found[EXPERTS], found[VARIANCES]))
+        if found[EXPERTS].ndim == 2:
+            return Mixture(found[GATE], PoissonExperts(found[EXPERTS]))
         return Mixture(found[GATE], CategoricalExperts(found[EXPERTS]))
 
     def widen(self, params: Params) -> Params:
         """Put back what was left out."""
         if not self.free:
             return params
-        ends = (GATE,) if VARIANCES in params else (GATE, EXPERTS)
+        ends = (GATE, EXPERTS) if params[EXPERTS].ndim == 3 else (GATE,)
         return {n: F.pad(t, (0, 1)) if n in ends else t for n, t in params.items()}
 
     def write(self, found: Mixture, like: Params, /) -> Params:
@@ -61,6 +64,8 @@ class MixtureForm:
         values = {GATE: found.gate[:, :end]}
         if isinstance(experts, GaussianExperts):
             values |= {EXPERTS: experts.coef, VARIANCES: experts.variances}
+        elif isinstance(experts, PoissonExperts):
+            values[EXPERTS] = experts.coef
         else:
             values[EXPERTS] = experts.coef[..., :end]
         tensors = {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in values.items()}
