@@ -106,9 +106,11 @@ def gaussian_process(rows: Split) -> dict[str, float]:
     """Fit a Gaussian process to the first rows, as many as it can take."""
     x, y, test_x, test_y = rows
     begun = time.perf_counter()
-    kernel = ConstantKernel(1.0) * RBF(np.ones(x.shape[1])) + WhiteKernel(0.1)
+    lengths: Any = np.ones(x.shape[1])
+    kernel = ConstantKernel(1.0) * RBF(lengths) + WhiteKernel(0.1)
     model = GaussianProcessRegressor(kernel).fit(x[:GP_ROWS], y[:GP_ROWS])
-    mean, spread = model.predict(test_x, return_std=True)
+    found: Any = model.predict(test_x, return_std=True)
+    mean, spread = found
     return score(test_y, mean, normal(test_y, mean, spread), time.perf_counter() - begun)
 
 
