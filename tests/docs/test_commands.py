@@ -135,6 +135,7 @@ def test_a_module_that_is_run_is_there_and_has_the_options(page, words):
         return
     place = importlib.util.find_spec(module)
     assert place is not None
+    assert place.origin is not None
     read = [Path(place.origin), ROOT / "benchmarks" / "gates.py"]
     told = "".join(path.read_text(encoding="utf8") for path in read)
     for option in [word for word in words if word.startswith("--")]:
@@ -230,11 +231,12 @@ ALONE = {
 def test_the_python_of_a_page_compiles_and_imports_what_is_there(page):
     for block in read_blocks(page, "python"):
         for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "moiety":
-                module = importlib.import_module(node.module)
+            source = getattr(node, "module", None) or ""
+            if isinstance(node, ast.ImportFrom) and source.partition(".")[0] == "moiety":
+                module = importlib.import_module(source)
                 for item in node.names:
                     assert hasattr(module, item.name) or importlib.util.find_spec(
-                        f"{node.module}.{item.name}"
+                        f"{source}.{item.name}"
                     ), item.name
             if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "moiety":
                 assert getattr(importlib.import_module("moiety"), node.attr, None) is not None
