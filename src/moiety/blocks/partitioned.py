@@ -136,15 +136,15 @@ class BlockRounds:
         came = {(section, name): [] for section, name, _ in shards.tensors()}
         workers = list(shares)
         for begin in range(0, len(workers), ranks.size):
-            wave = workers[begin : begin + ranks.size]
-            parts = [shares[worker].part for worker in wave]
-            parts += [make_empty_part(shards.model.axes)] * (ranks.size - len(wave))
+            group = workers[begin : begin + ranks.size]
+            parts = [shares[worker].part for worker in group]
+            parts += [make_empty_part(shards.model.axes)] * (ranks.size - len(group))
             piece = receive_piece(shards, parts)
-            records, piece = self.train(shards, shares, wave, piece, watch)
+            records, piece = self.train(shards, shares, group, piece, watch)
             told += records
             for section, name, _ in shards.tensors():
                 back = return_slices(shards, name, parts, piece[section].pop(name))
-                came[section, name] += back[: len(wave)]
+                came[section, name] += back[: len(group)]
         for section, name, block in shards.tensors():
             fold_slices(block, came.pop((section, name)), shards.dim(name, block))
         return told
@@ -153,18 +153,18 @@ class BlockRounds:
         self,
         shards: Shards,
         shares: Mapping[int, Share],
-        wave: Sequence[int],
+        group: Sequence[int],
         piece: Sections,
         watch: Stopwatch,
     ) -> tuple[list[Record], Sections]:
-        """Do the job of our worker of a wave, if there is one for us; all hear of all."""
+        """Do the job of our worker of a group, if there is one for us; all hear of all."""
         mine: Record | Exception = Record()
-        if shards.ranks.rank < len(wave):
-            worker = wave[shards.ranks.rank]
+        if shards.ranks.rank < len(group):
+            worker = group[shards.ranks.rank]
             with watch.time("work"):
                 mine, piece = self.work(shards.round, worker, shares[worker], piece)
         told = []
-        for found in shards.ranks.gather(mine)[: len(wave)]:
+        for found in shards.ranks.gather(mine)[: len(group)]:
             if not isinstance(found, Record):
                 raise found
             told.append(found)

@@ -68,23 +68,23 @@ def read_in_bulk(rows: TableRows, plan: Plan, counts: Sequence[int]) -> Iterator
             yield batch
 
 
-def read_stacked_batches(desks: Sequence[tuple[Rows, Plan]]) -> Iterator[tuple[Batch, Tensor]]:
+def read_stacked_batches(stack: Sequence[tuple[Rows, Plan]]) -> Iterator[tuple[Batch, Tensor]]:
     """Give each step of a stack its batches [W, B, ...], padded, and rate factors [W].
 
     Args:
-        desks: rows and plan of every worker, longest plan first. A plan that is over repeats its
+        stack: rows and plan of every worker, longest plan first. A plan that is over repeats its
             worker's first row with weight zero, as the padding of a short batch does.
     """
-    crew, plans = [rows for rows, _ in desks], [plan for _, plan in desks]
-    row = crew[0].take(torch.zeros(1, dtype=torch.long))
+    sources, plans = [rows for rows, _ in stack], [plan for _, plan in stack]
+    row = sources[0].take(torch.zeros(1, dtype=torch.long))
     device = next(iter(row.values())).device
     width = max(plan.rows.shape[1] for plan in plans)
-    step_bytes = count_bytes(row) * width * len(desks)
+    step_bytes = count_bytes(row) * width * len(stack)
     stride = max(1, AT_ONCE_BYTES // step_bytes)
     for first in range(0, plans[0].steps, stride):
         ids, weights, rates = stack_plans(plans, width, first, min(first + stride, plans[0].steps))
         weights, rates = weights.to(device), rates.to(device)
-        for place, batch in enumerate(gather_rows(crew, ids, max(1, NEAR_BYTES // step_bytes))):
+        for place, batch in enumerate(gather_rows(sources, ids, max(1, NEAR_BYTES // step_bytes))):
             yield {**batch, "weight": weights[place]}, rates[place]
 
 
@@ -108,19 +108,19 @@ def cut_steps(column: Tensor, first: int, shape: tuple[int, ...]) -> Tensor:
     return F.pad(cut, [side for lack in reversed(lacks) for side in (0, lack)])
 
 
-def gather_rows(crew: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Batch]:
+def gather_rows(sources: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Batch]:
     """Take rows of each of W workers: columns [W, B, ...] for each of T steps.
 
     Rows of one table are taken for all workers in one go, ``near`` steps at a time, which spares
     a stack of many workers half its time.
     """
     columns: Batch
-    if is_one_table(crew):
-        index = [rows.index for rows in crew if isinstance(rows, TableRows)]
-        ends_W = torch.tensor([rows.size for rows in crew]).cumsum(0)
+    if is_one_table(sources):
+        index = [rows.index for rows in sources if isinstance(rows, TableRows)]
+        ends_W = torch.tensor([rows.size for rows in sources]).cumsum(0)
         firsts_W = F.pad(ends_W[:-1], (1, 0))
         where_TWB = torch.cat(index)[ids_TWB + firsts_W[:, None]]
-        whole = crew[0].table if isinstance(crew[0], TableRows) else {}
+        whole = sources[0].table if isinstance(sources[0], TableRows) else {}
         for where in where_TWB.split(near):
             flat = where.flatten()
             columns = {
@@ -130,7 +130,7 @@ def gather_rows(crew: Sequence[Rows], ids_TWB: Tensor, near: int) -> Iterator[Ba
             yield from split_steps(columns)
     else:
         some = ids_TWB.unbind(1)
-        taken = [rows.take(ids.flatten()) for rows, ids in zip(crew, some, strict=True)]
+        taken = [rows.take(ids.flatten()) for rows, ids in zip(sources, some, strict=True)]
         shape = some[0].shape
         columns = {
             name: torch.stack([batch[name].reshape(*shape, *c.shape[1:]) for batch in taken], 1)
@@ -145,7 +145,7 @@ def split_steps(columns: Batch) -> Iterator[Batch]:
         yield {name: column[place] for name, column in columns.items()}
 
 
-def is_one_table(crew: Sequence[Rows]) -> bool:
+def is_one_table(sources: Sequence[Rows]) -> bool:
     """Say whether the rows of all workers lie in one table in memory."""
-    tables = {id(rows.table) if isinstance(rows, TableRows) else None for rows in crew}
+    tables = {id(rows.table) if isinstance(rows, TableRows) else None for rows in sources}
     return len(tables) == 1 and None not in tables

@@ -1,4 +1,4 @@
-"""The processes that ``torchrun`` started, as one crew; of one process, where it started none."""
+"""The processes that ``torchrun`` started, as one group; of one process, where it started none."""
 
 from __future__ import annotations
 

@@ -112,11 +112,11 @@ class Vectorized:
                 groups.setdefault(key, []).append((place, stacked))
         for group in groups.values():
             group.sort(key=lambda item: -item[1].plan.steps)
-            desks = [stacked for _, stacked in group]
+            stack = [stacked for _, stacked in group]
             try:
-                carries, losses = run_stack(solve, desks)
+                carries, losses = run_stack(solve, stack)
             except Exception as error:
-                raise self.find_failed(solve, desks) from error
+                raise self.find_failed(solve, stack) from error
             for (place, stacked), carry, told in zip(group, carries, losses, strict=True):
                 done[place] = self.finish_job(solve, stacked, carry, told[: stacked.plan.steps])
         return done
@@ -133,9 +133,9 @@ class Vectorized:
             raise WorkerError(job.worker, job.round, None, str(error)) from error
         return StackedJob(job, rows, plan, carry) if plan.steps else None
 
-    def find_failed(self, solve: Descent, desks: Sequence[StackedJob]) -> Exception:
+    def find_failed(self, solve: Descent, stack: Sequence[StackedJob]) -> Exception:
         """Find the worker for which a stack failed, by running its workers one by one."""
-        for stacked in desks:
+        for stacked in stack:
             try:
                 run_job(
                     solve,
@@ -147,7 +147,7 @@ class Vectorized:
             except WorkerError as error:
                 return error
         return RuntimeError(
-            f"workers {[stacked.job.worker for stacked in desks]} run one by one but not stacked; "
+            f"workers {[stacked.job.worker for stacked in stack]} run one by one but not stacked; "
             "use engine='serial' or engine='pool'"
         )
 
@@ -192,27 +192,27 @@ def stack_key(stacked: StackedJob, forms: dict[int, Any], *, uses_batch_statisti
     return (*key, stacked.plan.weights.numpy().tobytes()) if uses_batch_statistics else key
 
 
-def run_stack(solve: Descent, desks: Sequence[StackedJob]) -> tuple[list[Carry], list[list[float]]]:
+def run_stack(solve: Descent, stack: Sequence[StackedJob]) -> tuple[list[Carry], list[list[float]]]:
     """Run a stack, longest plan first.
 
     Returns:
         The carry and the losses of every worker (zero after its last step).
     """
-    role, counts = desks[0].job.share.role, [stacked.plan.steps for stacked in desks]
-    carry = map_nested(stack_tensors, *(stacked.carry for stacked in desks))
+    role, counts = stack[0].job.share.role, [stacked.plan.steps for stacked in stack]
+    carry = map_nested(stack_tensors, *(stacked.carry for stacked in stack))
     step = FusedStep(solve)
     gone: list[Carry] = []
     losses = []
     for t, (batch, rates) in enumerate(
-        read_stacked_batches([(stacked.rows, stacked.plan) for stacked in desks])
+        read_stacked_batches([(stacked.rows, stacked.plan) for stacked in stack])
     ):
         active = sum(count > t for count in counts)
         carry, left = narrow_stack(carry, active)
         gone = left + gone
-        full = int((desks[0].plan.weights[t] > 0).sum()) if solve.uses_batch_statistics else None
+        full = int((stack[0].plan.weights[t] > 0).sum()) if solve.uses_batch_statistics else None
         here = {name: column[:active, :full] for name, column in batch.items()}
         carry, loss = step(carry, here, rates[:active], role)
-        losses.append(torch.nn.functional.pad(loss.detach(), (0, len(desks) - active)))
+        losses.append(torch.nn.functional.pad(loss.detach(), (0, len(stack) - active)))
     return narrow_stack(carry, 0)[1] + gone, torch.stack(losses, 1).tolist()
 
 

@@ -35,10 +35,10 @@ def asyncdrop(
         shared: patterns of axes that are never cut.
     """
     axes, sizes = task.model.axes, read_axis_lengths(task.model.params, task.model.axes)
-    dealt = {axis: sizes[axis] for axis in choose_axes(task, shared)}
+    cuts = {axis: sizes[axis] for axis in choose_axes(task, shared)}
     first = task.start or task.model.params
-    split = Scored(dealt, axes, first, drop, hetero)
-    kept = {axis: (size - min(round(drop * size), size - 1)) / size for axis, size in dealt.items()}
+    split = Scored(cuts, axes, first, drop, hetero)
+    kept = {axis: (size - min(round(drop * size), size - 1)) / size for axis, size in cuts.items()}
     return replace(
         fedavg(task),
         name="asyncdrop",

@@ -221,17 +221,17 @@ def forecast_round(name: str, plan: AbstractRun, setting: Setting) -> Forecast:
     found, answers = profile_round(method, plan)
     most = max(found, key=lambda worker: found[worker].flops)
     whole = count_bytes(plan.task.model.params)
-    sent = [effort.down_bytes for effort in found.values()]
-    back = [effort.up_bytes for effort in found.values()]
+    sent = [cost.down_bytes for cost in found.values()]
+    back = [cost.up_bytes for cost in found.values()]
     traffic = LAYOUTS[setting.layout](sent, back)
     each_s, apart_s, slice_s = measure_seconds(name, plan, setting, found, answers)
-    work = {worker: effort.steps * each_s + apart_s for worker, effort in found.items()}
+    work = {worker: cost.steps * each_s + apart_s for worker, cost in found.items()}
     return Forecast(
         method=name,
-        share=sum(effort.piece_bytes for effort in found.values()) / len(found) / whole,
+        share=sum(cost.piece_bytes for cost in found.values()) / len(found) / whole,
         cost=found[most],
-        memory_bytes=max(effort.memory_bytes for effort in found.values()),
-        flops_all=sum(effort.flops for effort in found.values()),
+        memory_bytes=max(cost.memory_bytes for cost in found.values()),
+        flops_all=sum(cost.flops for cost in found.values()),
         traffic=traffic,
         step_s=each_s,
         job_s=apart_s,
@@ -271,7 +271,7 @@ def measure_seconds(
     """Give seconds: of a local step, of a job besides, of a round's split, cuts and folds."""
     worker = max(found, key=lambda one: found[one].flops)
     if setting.flops:
-        moved = sum(effort.down_bytes + effort.up_bytes for effort in found.values())
+        moved = sum(cost.down_bytes + cost.up_bytes for cost in found.values())
         each_s = found[worker].step_flops / setting.flops + setting.launch_s
         return each_s, 0.0, 2 * moved / setting.copy_rate
     method = make_forecast_method(name, plan.numbers(), plan.record)

@@ -97,7 +97,7 @@ def profile_job(solve: Descent, job: Job, rows: Rows, asked: QueryCost | None = 
     with AbstractMode():
         update = solve.finish(job, plan, carry, looked.sums)
     reply = make_reply(job, update, summarize_losses(job, rows.size, []))
-    effort = JobCost(
+    cost = JobCost(
         steps=plan.steps,
         flops=looked.flops + sum(one.flops * count for one, count in found),
         step_flops=max(one.flops for one, _ in found),
@@ -109,17 +109,17 @@ def profile_job(solve: Descent, job: Job, rows: Rows, asked: QueryCost | None = 
         ),
         saved_bytes=wide.kept,
     )
-    return effort if asked is None else add_query_cost(effort, asked)
+    return cost if asked is None else add_query_cost(cost, asked)
 
 
-def add_query_cost(effort: JobCost, asked: QueryCost) -> JobCost:
+def add_query_cost(cost: JobCost, asked: QueryCost) -> JobCost:
     """Add what the query took; memory is that of the larger of the two."""
     return replace(
-        effort,
-        flops=effort.flops + asked.flops,
-        down_bytes=effort.down_bytes + asked.down_bytes,
-        up_bytes=effort.up_bytes + asked.up_bytes,
-        memory_bytes=max(effort.memory_bytes, asked.memory_bytes),
+        cost,
+        flops=cost.flops + asked.flops,
+        down_bytes=cost.down_bytes + asked.down_bytes,
+        up_bytes=cost.up_bytes + asked.up_bytes,
+        memory_bytes=max(cost.memory_bytes, asked.memory_bytes),
     )
 
 

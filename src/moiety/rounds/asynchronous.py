@@ -143,7 +143,7 @@ def dispatch_jobs(
     """Send jobs to idle workers until all places are taken or nobody is idle.
 
     A worker whose reply waits for the commit is not idle: it would get the model it had. Draws
-    are addressed by the round and the ``number`` of this wave in it.
+    are addressed by the round and the ``number`` of this dispatch in it.
     """
     method, concurrency, in_flight = (
         rounds.method,

@@ -52,7 +52,7 @@ class Dispatch:
     concurrency: int = 0
 
     def stream(self, seed: int, round_index: int, purpose: str) -> Generator:
-        """Open a stream of the server for this wave."""
+        """Open a stream of the server for this dispatch."""
         more = (self.number,) if self.number else ()
         return stream(seed, round_index, SERVER, purpose, *more)
 

@@ -84,12 +84,12 @@ class Stratified:
     def __call__(self, size: int, num: int, rng: Generator, /) -> list[Tensor]:
         check_axis_size(size, num)
         subnets: list[list[Tensor]] = [[] for _ in range(num)]
-        dealt = 0
+        given = 0
         for block in torch.arange(size).tensor_split(self.servers or num):
             order = block[torch.randperm(len(block), generator=rng)]
             for place in range(num):  # go on where the last block ended, so that none is short
-                subnets[(place + dealt) % num].append(order[place::num])
-            dealt += len(block)
+                subnets[(place + given) % num].append(order[place::num])
+            given += len(block)
         return [torch.cat(subnet).sort().values for subnet in subnets]
 
     def share(self, size: int, num: int, /) -> float:

@@ -216,11 +216,11 @@ def print_plan(
 
 def write_forecast_row(one: Forecast, steps: int) -> list[str]:
     """Write a forecast as words."""
-    effort = one.cost
+    cost = one.cost
     return [
         one.method,
-        str(effort.steps),
-        f"{effort.step_flops / 1e6:.4g}",
+        str(cost.steps),
+        f"{cost.step_flops / 1e6:.4g}",
         *write_megabytes(one.traffic),
         f"{one.memory_bytes / 1e6:.4g}",
         f"{one.round_s:.3g}",
