@@ -242,6 +242,7 @@ def test_names_stay_and_a_worker_without_rows_is_left_out(tmp_path):
         moiety.train(linear(), workers, tmp_path / "run", HOW, test=test)
     ledger = read_ledger(tmp_path / "run" / "ledger.jsonl")
     assert (ledger.start.num_seen, ledger.start.num_unseen) == (2, 1)
+    assert list(ledger.start.worker_names) == ["north", "south", "west"]
     assert [work.worker for work in ledger.rounds[0].workers] == [0, 1]
     groups = ledger.evaluations[-1].groups
     assert (list(groups["seen"].workers), list(groups["unseen"].workers)) == ([1, 0], [2])

@@ -164,6 +164,7 @@ def make_own_start(run: OwnRun) -> Start:
         num_unseen=len(groups.get(UNSEEN, {})),
         seen=[],
         unseen=[],
+        worker_names=run.crew.told_names,
         num_parameters=sum(t.numel() for t in method.model.params.values()),
         constant_bytes=count_bytes(method.constants),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,12 @@ class OwnWorkers:
     groups: Mapping[str, Mapping[int, Rows]]
     forms: Mapping[str, ColumnForm]
     digests: Mapping[str, str]
+
+    @property
+    def told_names(self) -> Sequence[str]:
+        """List the names that a ledger tells; none where they are the numbers themselves."""
+        plain = self.names == tuple(map(str, range(len(self.names))))
+        return [] if plain else list(self.names)
 
     def name(self, worker: int) -> str:
         """Name a worker in words: with its number, where that is not its name."""
