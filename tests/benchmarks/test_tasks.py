@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.gates import Book
-from benchmarks.tasks import PLAIN, VARIANTS, judge, judge_all, list_takes, name_figure
+from benchmarks.tasks import METRICS, PLAIN, VARIANTS, judge, judge_all, list_takes, name_figure
 from benchmarks.tasks_page import fill, write_gates, write_table
 from benchmarks.tasks_parts.nets import AXES, Following, Units, draw
-from benchmarks.tasks_parts.runs import play_plain, play_variant
+from benchmarks.tasks_parts.runs import Figures, play_plain, play_variant
 from benchmarks.tasks_parts.worlds import World
 from moiety.tasks.classes import Classes
 
@@ -92,9 +92,8 @@ def test_what_is_there_is_judged_and_written():
     gates = judge_all(book, quick=False)
     assert [gate.ok for gate in gates] == [True, None, None]
     lines = (PLAIN, *(one.name for one in VARIANTS))
-    nothing = {line: [] for line in lines}
-    names = ("california", "newsgroups", "topics", "roles", "femnist")
-    found = dict.fromkeys(names, nothing)
+    nothing: dict[str, list[Figures]] = {line: [] for line in lines}
+    found: dict[str, dict[str, list[Figures]]] = dict.fromkeys(METRICS, nothing)
     found["femnist"] = {**nothing, PLAIN: [figures], VARIANTS[0].name: [figures]}
     table = write_table(found)
     assert table.count("not run") == 5 * 6 - 2
