@@ -19,8 +19,9 @@ from moiety.core.extras import import_extra
 from moiety.core.files import refuse_damage
 from moiety.data.dataset import Dataset
 from moiety.data.graph import Graph, mirror_edges
+from moiety.data.homes import DATA_VARIABLE, HOMES, find_data_folder
 
-VARIABLE = "MOIETY_DATA"
+VARIABLE = DATA_VARIABLE
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 CLOTHES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -35,13 +36,13 @@ def find_data_file(file: str) -> Path:
     Raises:
         ValueError: if the variable is not set or the file is not there; says the remedy.
     """
-    folder = os.environ.get(VARIABLE)
-    if not folder:
+    path = find_data_folder() / file
+    if not path.is_file() and not os.environ.get(VARIABLE):
         raise ValueError(
-            f"{file} is needed, but the environment variable {VARIABLE} is not set; "
-            f"set it to the folder that holds {file} (docs/data.md lists the files)"
+            f"{file} is needed, but the environment variable {VARIABLE} is not set; set it to the "
+            f"folder that holds {file} (docs/data.md lists the files), or bring a set of known "
+            f"home: moiety data fetch {' | '.join(HOMES)}"
         )
-    path = Path(folder) / file
     if not path.is_file():
         raise ValueError(
             f"{path} does not exist; put {file} there, or set the environment variable "

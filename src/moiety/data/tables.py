@@ -129,6 +129,11 @@ def read_label_values(column: Column) -> np.ndarray:
 
 
 def read_table(path: Path, columns: Columns) -> Dataset:
+    """Read a file of a table."""
+    return build_dataset(open_table(path), columns)
+
+
+def build_dataset(table: OpenTable, columns: Columns) -> Dataset:
     """Read a table; unwanted columns and labels are not converted.
 
     Labels and workers are read as the bytes they are, so that none is changed by a cast.
@@ -140,8 +145,7 @@ def read_table(path: Path, columns: Columns) -> Dataset:
     Raises:
         ValueError: if the file cannot be used; says where and what to do.
     """
-    table = open_table(path)
-    roles = columns.choose_roles(path, table.names)
+    path, roles = table.path, columns.choose_roles(table.path, table.names)
     found = read_columns(table, roles.features, dict.fromkeys(roles.others, True))
     raw = {name: found[name] for name in roles.features}
     encoding, notes = choose_encoding(raw, columns.features)
@@ -204,7 +208,7 @@ def read_columns(
     chosen = list(dict.fromkeys([*features, *others]))
     found = table.read(chosen, [name for name, as_text in others.items() if as_text])
     if not len(next(iter(found.values())).data):
-        raise ValueError(f"{table.path} has a header but no rows; give at least one row")
+        raise ValueError(f"{table.path} has names of columns but no rows; give at least one row")
     return found
 
 

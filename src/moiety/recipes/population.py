@@ -93,7 +93,12 @@ def resolve_population(record: Federation, size: int) -> Population:
         return chosen
     workers = max(LEAST, min(MOST, size // ROWS))
     unseen = chosen.unseen if workers == MOST else min(chosen.unseen, workers // 3)
-    return replace(chosen, workers=workers, unseen=unseen)
+    least = {
+        name: max(share, 1 / size)
+        for name, share in (("public", chosen.public), ("validation", chosen.validation))
+        if share
+    }
+    return replace(chosen, workers=workers, unseen=unseen, **least)
 
 
 def find_strata(data: Dataset) -> Tensor:

@@ -117,8 +117,8 @@ class Federation:
 
     Args:
         methods: names of methods (see ``moiety list``); ``common`` is the common expert alone.
-        data: the name of a data set (see ``moiety list``), or a CSV, Parquet or npz file or an
-            image folder of your own.
+        data: the name of a data set (see ``moiety list``), a CSV, Parquet, npz or text file
+            or an image folder of your own, or hf:NAME of Hugging Face.
         target: the column of the target in a file of your own, or several, separated by commas;
             found by its name if empty.
         task: ``classes``, ``numbers``, ``labels`` or ``tokens``; found from the data if empty.

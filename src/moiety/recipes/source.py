@@ -9,6 +9,7 @@ from pathlib import Path
 from moiety.core.errors import UnknownNameError
 from moiety.data import datasets, files, texts
 from moiety.data.dataset import Dataset
+from moiety.data.hub import PREFIX, read_hub
 from moiety.data.joined import join_test
 from moiety.data.nodes import is_graph, read_training_graph
 from moiety.data.roles import Columns
@@ -30,18 +31,27 @@ def read_data(record: Federation) -> Dataset:
     if name in datasets.DATASETS:
         refuse_choices(record)
         return apply_choices(datasets.load_dataset(name), record)
+    if name.startswith(PREFIX):
+        found = read_hub(name.removeprefix(PREFIX), columns)
+        return apply_choices(join_file(found, record, columns), record)
     if not (Path(name).exists() or Path(name).suffix or "/" in name):
         raise UnknownNameError(
             f"no data set or file {name!r}{suggest_names(name, datasets.DATASETS, CATALOGUE)} "
             "Files are CSV, Parquet, npz, a text (.txt) or a folder of images"
         )
-    data = read_own(Path(name), columns)
-    if record.test and (data.graph is not None or isinstance(data.find_objective(), Tokens)):
-        raise ValueError(f"--test {record.test}, but {name} is no table; leave it out")
-    if record.test:
-        columns = replace(columns, task=data.find_objective().name)
-        data = join_test(data, files.read_file(Path(record.test), columns))
-    return apply_choices(data, record)
+    return apply_choices(join_file(read_own(Path(name), columns), record, columns), record)
+
+
+def join_file(data: Dataset, record: Federation, columns: Columns) -> Dataset:
+    """Put the rows of a test file behind the others, where there is one."""
+    if not record.test:
+        return data
+    if data.test is not None or isinstance(data.find_objective(), Tokens):
+        raise ValueError(
+            f"--test {record.test}, but {record.data} has a test part of its own; leave it out"
+        )
+    columns = replace(columns, task=data.find_objective().name)
+    return join_test(data, files.read_file(Path(record.test), columns))
 
 
 def read_own(path: Path, columns: Columns) -> Dataset:
@@ -77,6 +87,8 @@ def refuse_choices(record: Federation) -> None:
 
 def resolve_path(name: str) -> str:
     """Say where a file of the user's is for good, so that a run can go on from elsewhere."""
+    if name.startswith(PREFIX) and Path(name.removeprefix(PREFIX)).is_dir():
+        return PREFIX + str(Path(name.removeprefix(PREFIX)).resolve())
     if not name or name in datasets.DATASETS or not Path(name).exists():
         return name
     return str(Path(name).resolve())

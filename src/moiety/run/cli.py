@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "sweep": "try values of fields and choose by validation accuracy",
     "resume": "go on with a run that stopped",
     "list": "list methods, recipes, engines, networks and data sets",
+    "data": "bring data sets from their public homes",
     "report": "write one page from several runs",
     "predict": "use a finished model on a file of rows",
     "personalize": "make a small model for one worker from unlabelled rows",

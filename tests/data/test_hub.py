@@ -1,0 +1,50 @@
+"""Data sets of Hugging Face, saved to disk: nothing is loaded from a network."""
+
+import pytest
+
+from moiety.data.hub import read_hub
+from moiety.data.roles import Columns
+
+hub = pytest.importorskip("datasets", reason="the extra 'hf' is not installed")
+
+
+def make(rows: int):
+    kinds = hub.Features(
+        {
+            "text": hub.Value("string"),
+            "size": hub.Value("float32"),
+            "label": hub.ClassLabel(names=["bad", "good"]),
+        }
+    )
+    said = [f"it was {['bad', 'good'][place % 2]} in town {place}" for place in range(rows)]
+    columns = {"text": said, "size": [float(place) for place in range(rows)]}
+    return hub.Dataset.from_dict(
+        {**columns, "label": [place % 2 for place in range(rows)]}, features=kinds
+    )
+
+
+def test_labels_keep_their_names_and_the_test_split_is_the_test_part(tmp_path):
+    hub.DatasetDict({"train": make(40), "test": make(12)}).save_to_disk(tmp_path / "saved")
+    data = read_hub(str(tmp_path / "saved"), Columns(features=("text",)))
+    assert data.classes == ("bad", "good")
+    assert data.y is not None
+    assert data.test is not None
+    assert data.y.tolist() == [place % 2 for place in (*range(40), *range(12))]
+    assert int(data.test.sum()) == 12
+    assert data.encoding is not None
+    assert data.encoding.vocabulary == 8  # nothing, unknown, it, was, bad, good, in, town
+    plain = read_hub(str(tmp_path / "saved"), Columns())
+    assert plain.columns == ("size",)
+    assert "column 'text' holds texts, and is left out" in plain.notes[0]
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    make(4).filter(lambda row: row["size"] > 9).save_to_disk(tmp_path / "none")
+    with pytest.raises(ValueError, match="no rows"):
+        read_hub(str(tmp_path / "none"), Columns())
+    hub.DatasetDict({"dev": make(4)}).save_to_disk(tmp_path / "dev")
+    with pytest.raises(ValueError, match=r"has splits \['dev'\], but no 'train'"):
+        read_hub(str(tmp_path / "dev"), Columns())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        read_hub(str(tmp_path / "empty"), Columns())
