@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moiety.core.errors import UnknownNameError
 from moiety.core.extras import import_extra
 from moiety.core.files import refuse_damage, replace_file
 
@@ -112,7 +111,7 @@ def fetch_dataset(name: str, folder: Path) -> Iterator[Path]:
         ValueError: for a set without a home here, or where a file cannot be had or is another.
     """
     if name not in HOMES:
-        raise UnknownNameError(f"no public home of {name!r} is known; known: {', '.join(HOMES)}")
+        raise ValueError(f"no public home of {name!r} is known; known: {', '.join(HOMES)}")
     library: Any = import_extra("pooch", "fetching data")
     for file in HOMES[name].files:
         path = folder / file.keep

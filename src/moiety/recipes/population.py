@@ -254,7 +254,7 @@ def name_workers(data: Dataset, places: Partition) -> tuple[str, ...]:
     """Name the workers, seen ones first, where each holds the rows of one natural worker.
 
     Returns:
-        A name for each number; nothing where data have no names, or rows were given out otherwise.
+        A name for each number; nothing where data have no names, or a worker has rows of several.
     """
     held = {**places.train, **places.groups.get("unseen", {})}
     if data.groups is None or not data.holders:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import tyro
 
 from moiety.core.errors import UsageError
 from moiety.data import homes
 from moiety.run.commands.arguments import parse_words
+from moiety.run.commands.words import POSITIONAL
 from moiety.run.echo import echo
 
 
 @dataclass(frozen=True)
-class FetchArguments:
+class DataArguments:
     """What can be said behind ``moiety data fetch``.
 
     Args:
@@ -24,7 +23,7 @@ class FetchArguments:
             caches.
     """
 
-    name: tyro.conf.Positional[str]
+    name: str = field(metadata=POSITIONAL)
     folder: Path | None = None
 
 
@@ -42,7 +41,7 @@ def do_data(words: Sequence[str]) -> int:
     if words[:1] != ["fetch"] and words[:1] not in (["-h"], ["--help"]):
         raise UsageError("say: moiety data fetch NAME")
     rest = words[1:] if words[:1] == ["fetch"] else words
-    said = parse_words(FetchArguments, rest, prog="data fetch", about=ABOUT)
+    said = parse_words(DataArguments, rest, prog="data fetch", about=ABOUT)
     for path in homes.fetch_dataset(said.name, said.folder or homes.find_data_folder()):
         echo(str(path))
     home = homes.HOMES[said.name]
