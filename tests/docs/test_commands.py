@@ -27,7 +27,7 @@ from tests.docs.blocks import (
 
 RECIPE_COMMANDS = ("run", "plan", "profile", "sweep")
 PLACEHOLDERS = {"RECIPE": "quickstart", "RUN": "runs/mine", "METHOD": "fedavg"}
-OTHERS = {"make", "rm", "git", "fresh/bin/moiety", "fresh/bin/python"}
+OTHERS = {"make", "rm", "git", "pip", "fresh/bin/moiety", "fresh/bin/python"}
 FOREIGN = {
     "--help", "--help-all", "--version", "--no-deps", "--strict", "--nproc-per-node", "--nnodes",
     "--rdzv-endpoint", "--check", "--json", "--quick", "--field", "--halfway.share",
