@@ -114,6 +114,11 @@ def judge_mixture(solve: PooledSums) -> Method:
 
 def check_dmoe(task: Task, experts: int, starts: int, gate: str, support: int) -> None:
     """Refuse what does not fit."""
+    if not task.objective.categorical:
+        raise ValueError(
+            f"dmoe fits classes, but the objective is {task.objective.name}; take another method, "
+            "or moiety.estimators for regressions"
+        )
     if not task.shape or task.classes < 2:
         raise ValueError(
             f"dmoe brings its own model and must know {task.shape=} and {task.classes=}; "

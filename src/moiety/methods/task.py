@@ -211,7 +211,7 @@ class Task:
         if isinstance(self.objective, type) or callable(self.objective):
             raise TypeError(
                 f"the objective is {self.objective!r}; give a value of moiety.tasks, such as "
-                'Numbers(("price",)), or own_objective(loss, names)'
+                'Numbers(("price",)), or OwnLoss(loss, names)'
             )
         self.local.check()
 

@@ -11,6 +11,7 @@ from moiety.tasks.classes import Classes
 from moiety.tasks.labels import Labels
 from moiety.tasks.metrics import choose_metrics
 from moiety.tasks.numbers import Numbers
+from moiety.tasks.own import answer_alone
 from moiety.tasks.tokens import Tokens
 
 OBJECTIVES: Mapping[str, Callable[..., Objective]] = {
@@ -18,6 +19,7 @@ OBJECTIVES: Mapping[str, Callable[..., Objective]] = {
     "numbers": Numbers,
     "labels": Labels,
     "tokens": Tokens,
+    "own": answer_alone,
 }
 """Kind -> what builds it, from the rest of its ``to_json()`` with lists as tuples."""
 
