@@ -76,7 +76,9 @@ def dmoe(
     """
     check_dmoe(task, experts, starts, gate, support)
     model = mixture(math.prod(task.shape), experts, task.classes)
-    search = Search(experts, task.classes, starts, tol=1e-6, max_iter=max_iter, prior=Prior(ridge))
+    search = Search(
+        experts, task.classes, num_starts=starts, tol=1e-6, max_iter=max_iter, prior=Prior(ridge)
+    )
     recipe = ReductionConfig(experts, gate=gate, screen=screen)
     seed = hash_address(hash_address(task.seed, "dmoe"), "transport")
     return Method(
