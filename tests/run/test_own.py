@@ -422,7 +422,7 @@ def test_auto_gives_what_cannot_be_stacked_to_the_pool(tmp_path, kind):
 def test_numbers_that_do_not_fit_are_refused(tmp_path):
     for how, said in [
         (replace(HOW, size=4), "size=4 of 3 workers"),
-        (replace(HOW, evaluate_every=0), "evaluate_every=0"),
+        (replace(HOW, evaluate_every=-1), "evaluate_every=-1"),
         (replace(HOW, method="fedavgg"), "fedavg"),
         (replace(HOW, local=moiety.LocalTraining(batch=0)), "batch=0"),
     ]:
