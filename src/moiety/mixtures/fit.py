@@ -47,7 +47,6 @@ class Search:
 
     num_experts: int
     classes: int = 0
-    counts: bool = False
     num_starts: int = 6
     start: str = "mixed"
     looks: int = 15
@@ -55,6 +54,7 @@ class Search:
     tol: float = 1e-8
     max_iter: int = 500
     prior: Prior = DEFAULT_PRIOR
+    counts: bool = False
 
     @property
     def fixed_units(self) -> bool:
