@@ -96,10 +96,8 @@ def test_weights_of_sum_one_choose_as_none_do():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, 2))
     y = 1 + 2 * x[:, 0] + rng.normal(size=600)
-    bare = select_experts(plain().set_params(max_iter=1000), (1, 2), x, y)
-    weighed = select_experts(
-        plain().set_params(max_iter=1000), (1, 2), x, y, sample_weight=np.full(600, 1 / 600)
-    )
+    bare = select_experts(plain(), (1, 2), x, y)
+    weighed = select_experts(plain(), (1, 2), x, y, sample_weight=np.full(600, 1 / 600))
     assert bare.n_experts == weighed.n_experts == 1
     for number in (1, 2):
         assert weighed.criteria[number] == pytest.approx(bare.criteria[number], rel=1e-9)

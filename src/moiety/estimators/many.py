@@ -46,7 +46,8 @@ class DistributedMixtureOfExpertsRegressor(NumberResponse, DistributedEstimator)
         keep_support: keep the support when the fit is saved or pickled.
         target: the response's column where rows have names.
         n_init: the number of starts that compete on each machine.
-        max_iter: the most EM steps on a machine.
+        max_iter: the most EM steps of a climb on a machine; ``n_iter_`` counts those of the
+            competition of starts too.
         tol: EM stops when a row's mean log-likelihood gains at most this per step.
         ridge: penalty per row on the gate's slopes.
         variance_floor: the least variance of an expert, as a part of the variance of y, measured
@@ -138,7 +139,8 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
         keep_support: keep the support when the fit is saved or pickled.
         target: the response's column where rows have names.
         n_init: the number of starts that compete on each machine.
-        max_iter: the most EM steps on a machine.
+        max_iter: the most EM steps of a climb on a machine; ``n_iter_`` counts those of the
+            competition of starts too.
         tol: EM stops when a row's mean log-likelihood gains at most this per step.
         ridge: penalty per row on the gate's slopes and the experts' weights.
         init: ``"mixed"``, ``"kmeans"``, ``"random"``, or a fitted mixture from which all start.

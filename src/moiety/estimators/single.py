@@ -104,7 +104,7 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
         family: ``"normal"``, or ``"poisson"`` for counts, with the logarithm of the mean linear;
             floor and limit of slopes are of the normal.
         n_init: the number of starts that compete.
-        max_iter: the most EM steps.
+        max_iter: the most EM steps of a climb; ``n_iter_`` counts those of the competition too.
         tol: EM stops when a row's mean log-likelihood gains at most this per step.
         ridge: penalty per row on the gate's slopes, on standardised covariates.
         variance_floor: the least variance of an expert, as a part of the variance of y, measured
@@ -162,7 +162,7 @@ class MixtureOfExpertsClassifier(CategoricalResponse, SingleEstimator):
     Args:
         n_experts: the number of experts.
         n_init: the number of starts that compete.
-        max_iter: the most EM steps.
+        max_iter: the most EM steps of a climb; ``n_iter_`` counts those of the competition too.
         tol: EM stops when a row's mean log-likelihood gains at most this per step.
         ridge: penalty per row on the gate's slopes and the experts' weights, on standardised
             covariates; it keeps separable classes finite.

@@ -122,7 +122,7 @@ def choose_start(
     ended: list[Fit] = []
     for ahead in (looked[: search.kept], looked[search.kept :]):
         begins = [fit.mixture for fit in ahead]
-        done = each(partial(run, max_iter=search.max_iter - looks), begins)
+        done = each(partial(run, max_iter=search.max_iter), begins)
         ended += [replace(fit, before=first.steps) for fit, first in zip(done, ahead, strict=True)]
         sound = [
             fit for fit in ended if not find_floored(fit.mixture.experts, search.prior.floor).any()
@@ -144,8 +144,7 @@ def fit_rows(
     chosen = choose_start(few, draw_starts(few, search, rng), search, each)
     if len(few[0]) < len(rows[0]):
         return fit_from_start(rows, chosen.mixture, search)
-    left = replace(search, max_iter=max(search.max_iter - chosen.steps, 0))
-    return replace(fit_from_start(rows, chosen.mixture, left), before=chosen.steps)
+    return replace(fit_from_start(rows, chosen.mixture, search), before=chosen.steps)
 
 
 def fit_from_start(rows: RowArrays, start: Mixture, search: Search) -> Fit:
