@@ -49,7 +49,7 @@ def test_series_are_ranked_in_the_metric_s_direction(metric, gap):
     values = {"first": 3 + sign, "second": 3 + 0.5 * sign, "third": 3 + 0.25 * sign}
     told = [ledger(0, value, metric, name) for name, value in values.items()]
     found = format_table(told).replace("\n", " ")
-    assert "first leads on the test workers" in found
+    assert "first leads on the test rows" in found
     assert f"{gap} second" in found
     rows = summarize_series(group_series(told))
     assert describe_others(rows)[0].startswith("third is 0.750")
@@ -57,7 +57,7 @@ def test_series_are_ranked_in_the_metric_s_direction(metric, gap):
 
 def test_a_tie_is_no_lead():
     told = [ledger(0, 2.0, method=name) for name in ("a", "b")]
-    assert "a and b tie on the test workers with 2.000 nats (1 seed)." in format_table(told)
+    assert "a and b tie on the test rows with 2.000 nats (1 seed)." in format_table(told)
 
 
 def test_series_that_are_not_scored_alike_are_told_apart():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
@@ -35,14 +35,9 @@ def draw_metric(
 ) -> str:
     """Draw a metric by round, a band of one standard deviation, references as dashed lines."""
     with plots.open_canvas(3.7) as (figure, (axes,)):
-        for at, one in enumerate(series):
-            mine = [point for point in points if point.label == one.label]
-            if one.reference:
-                _level(axes, at, mine)
-            else:
-                _line(axes, at, mine)
+        _curves(axes, series, points, clock=False)
         plots.label_rounds(axes)
-        plots.label_values(axes, f"{by.word}, {describe_group(group)}", by)
+        plots.label_values(axes, by.label(f"{by.word}, {describe_group(group)}"), by)
         plots.draw_grid(axes, "y")
         plots.draw_legend(figure, axes)
         return plots.write_svg(figure, *named)
@@ -57,7 +52,36 @@ def draw_timed_metric(
             mine = [point for point in points if point.label == one.label]
             _line(axes, at, mine, [point.clock for point in mine])
         axes.set_xlabel("virtual time (s)")
-        plots.label_values(axes, f"{by.word}, {describe_group(group)}", by)
+        plots.label_values(axes, by.label(f"{by.word}, {describe_group(group)}"), by)
+        plots.draw_grid(axes, "y")
+        plots.draw_legend(figure, axes)
+        return plots.write_svg(figure, *named)
+
+
+def draw_metric_by(
+    series: Sequence[Series],
+    points: Sequence[Point],
+    by: Measure,
+    label: str,
+    across: tuple[str, Callable[[float], str]],
+    named: Named,
+) -> str:
+    """Draw a metric by what it had cost, which is the clock of its points.
+
+    Args:
+        series: in their order.
+        points: of all.
+        by: the metric.
+        label: of the axis of the metric.
+        across: label of the other axis, and what writes its amounts.
+        named: key, title and description.
+    """
+    with plots.open_canvas(3.7) as (figure, (axes,)):
+        _curves(axes, series, points, clock=True)
+        axes.set_xlabel(across[0])
+        axes.xaxis.set_major_locator(plots.MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: across[1](value)))
+        plots.label_values(axes, label, by)
         plots.draw_grid(axes, "y")
         plots.draw_legend(figure, axes)
         return plots.write_svg(figure, *named)
@@ -66,8 +90,7 @@ def draw_timed_metric(
 def draw_loss(series: Sequence[Series], points: Sequence[Point], named: Named) -> str:
     """Draw the training loss by round with a band of one standard deviation."""
     with plots.open_canvas(3.5) as (figure, (axes,)):
-        for at, one in enumerate(series):
-            _line(axes, at, [point for point in points if point.label == one.label])
+        _curves(axes, series, points, clock=False)
         plots.label_rounds(axes)
         axes.set_ylabel("training loss (batch mean)")
         plots.draw_grid(axes, "y")
@@ -75,8 +98,44 @@ def draw_loss(series: Sequence[Series], points: Sequence[Point], named: Named) -
         return plots.write_svg(figure, *named)
 
 
+def _curves(axes: Axes, series: Sequence[Series], points: Sequence[Point], *, clock: bool) -> None:
+    found = [[point for point in points if point.label == one.label] for one in series]
+    covers = count_covers(
+        [[] if one.reference else f for one, f in zip(series, found, strict=True)]
+    )
+    for at, (one, mine) in enumerate(zip(series, found, strict=True)):
+        if one.reference:
+            _level(axes, at, mine)
+        else:
+            _line(axes, at, mine, [p.clock for p in mine] if clock else None, covers[at])
+
+
+def count_covers(curves: Sequence[Sequence[Point]]) -> list[int]:
+    """Count for each curve the later ones that lie on it, and would hide it.
+
+    Two lie on each other where they are of the same rounds and nowhere a fiftieth of the range of
+    all curves apart.
+    """
+    values = [point.value.mean for curve in curves for point in curve]
+    near = (max(values) - min(values)) / 50 if values else 0.0
+
+    def lies_on(one: Sequence[Point], other: Sequence[Point]) -> bool:
+        alike = [p.round for p in one] == [p.round for p in other]
+        pairs = zip(one, other, strict=False)
+        return alike and all(abs(p.value.mean - q.value.mean) <= near for p, q in pairs)
+
+    return [
+        sum(lies_on(curve, other) for other in curves[at + 1 :]) if curve else 0
+        for at, curve in enumerate(curves)
+    ]
+
+
 def _line(
-    axes: Axes, at: int, points: Sequence[Point], clock: Sequence[float] | None = None
+    axes: Axes,
+    at: int,
+    points: Sequence[Point],
+    clock: Sequence[float] | None = None,
+    covers: int = 0,
 ) -> None:
     if not points:
         return
@@ -90,8 +149,11 @@ def _line(
         x,
         mean,
         color=plots.choose_colour(at),
-        linestyle=plots.LINES[at % len(plots.LINES)],
+        linestyle="-" if covers else plots.LINES[at % len(plots.LINES)],
+        linewidth=1.5 + 3.5 * covers,  # wide enough to be seen beneath what lies on it
+        alpha=0.55 if covers else 1.0,
         marker=plots.choose_marker(at),
+        markersize=4.5 + 4.0 * covers,
         markevery=(at % step, step),
         label=points[0].label,
     )
@@ -146,7 +208,7 @@ def draw_workers(
         axes.invert_yaxis()
         axes.set_xlabel(by.label(f"{by.word} of a worker"))
         if by.share:
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+            axes.xaxis.set_major_formatter(plots.PercentTicks())
         plots.draw_grid(axes, "x")
         return plots.write_svg(figure, *named)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from moiety.core.ledger import Ledger
 from moiety.core.objective import OF_CLASSES
-from moiety.report.frames import ORDER, Spread, Summary, find_last_evaluation
-from moiety.report.matrices import find_unlike_seeds
+from moiety.report.frames import ORDER, Spread, Summary, describe_group, find_last_evaluation
+from moiety.report.matrices import find_unlike_seeds, tabulate_routes
 from moiety.report.measure import Measure
 from moiety.report.series import Series, read_status
 
@@ -64,7 +64,7 @@ def write_headline(rows: Sequence[Summary]) -> str:
     order, by = rank_series(rows), choose_measure(rows)
     if not order:
         return "No worker had rows to be judged on."
-    group = f"{choose_deciding_group(rows)} workers"
+    group = describe_group(choose_deciding_group(rows))
     (best, top), *others = order
     reached = f"{by.write_spread(top)} ({describe_seeds(best)})"
     if not others:
@@ -106,7 +106,20 @@ def describe_others(rows: Sequence[Summary]) -> list[str]:
 
 def list_warnings(ledgers: Sequence[Ledger], found: Sequence[Series]) -> list[str]:
     """List what a reader must know before trusting a comparison."""
-    return [*_endings(ledgers), *_conditions(found)]
+    return [*_endings(ledgers), *_conditions(found), *_idle_experts(found)]
+
+
+def _idle_experts(found: Sequence[Series]) -> list[str]:
+    said = []
+    for routes in (routes for one in found for routes in tabulate_routes(one)):
+        idle = [str(expert) for expert, row in enumerate(routes.counts) if not any(row)]
+        if idle:
+            many = f"experts {', '.join(idle)} serve" if idle[1:] else f"expert {idle[0]} serves"
+            said.append(
+                f"{routes.label}, seed {routes.seed}: {many} nobody: no row of the last evaluation "
+                "was sent there."
+            )
+    return said
 
 
 def _endings(ledgers: Sequence[Ledger]) -> list[str]:

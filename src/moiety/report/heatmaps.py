@@ -18,7 +18,7 @@ CELLS = 3000  # cells drawn one by one; more become one image
 
 
 def draw_routes(found: Routes, named: Named) -> str:
-    """Draw expert by class: shade and number tell the share of a class's rows."""
+    """Draw expert by class: shade and number tell the share of a class's rows, none is pale."""
     values = [[value or 0.0 for value in row] for row in found.share]
     numbered = len(found.classes) <= NUMBERED
     with plots.open_canvas(1.1 + 0.36 * len(values)) as (figure, (axes,)):
@@ -27,7 +27,7 @@ def draw_routes(found: Routes, named: Named) -> str:
             for expert, row in enumerate(found.share):
                 for place, value in enumerate(row):
                     ink = "white" if (value or 0) > 0.5 else plots.INK
-                    text = "" if value is None else f"{100 * value:.0f}"
+                    text = f"{100 * value:.0f}" if value else ""
                     spot = (place + 0.5, expert + 0.5)
                     axes.text(*spot, text, color=ink, size=9, ha="center", va="center")
         else:
@@ -103,11 +103,11 @@ def _shade(axes: Axes, values: Sequence[Sequence[float]], top: float) -> QuadMes
     many = len(values) * len(values[0]) > CELLS
     return axes.pcolormesh(
         values,
-        cmap="cividis_r",
+        cmap="Blues",
         vmin=0,
         vmax=top,
         rasterized=many,
-        edgecolors="none" if many else "white",
+        edgecolors="none" if many else "#dddddd",
         linewidth=0.6,
     )
 

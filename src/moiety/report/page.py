@@ -22,7 +22,13 @@ from moiety.report.findings import (
 )
 from moiety.report.frames import Summary, summarize_series
 from moiety.report.grid import Grid
-from moiety.report.series import Series, flatten_config, group_series, read_status
+from moiety.report.series import (
+    Series,
+    describe_settings,
+    flatten_config,
+    group_series,
+    read_status,
+)
 from moiety.report.text import (
     describe_worst,
     list_scored_groups,
@@ -60,6 +66,7 @@ def render_page(ledgers: Sequence[Ledger]) -> str:
         mark=MARK,
         title=f"{', '.join(recipes)}: {', '.join(row.label for row in rows)}",
         headline=write_headline(rows),
+        settings=describe_settings(found),
         against=describe_others(rows),
         warnings=list_warnings(ledgers, found),
         notes=list(dict.fromkeys(run.start.note for run in ledgers if run.start.note)),

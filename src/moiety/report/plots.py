@@ -17,7 +17,7 @@ from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import Formatter, MaxNLocator
 
 from moiety.report.measure import Measure
 
@@ -55,6 +55,22 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 4.5,
     "hatch.linewidth": 0.7,
 }
+
+
+class PercentTicks(Formatter):
+    """Writes shares in percent, with as many decimals as tell the ticks from each other."""
+
+    decimals = 0
+
+    def set_locs(self, locs: Sequence[float]) -> None:
+        """Look at the ticks before they are written, as matplotlib has it."""
+        exact = (d for d in range(5) if all(abs(round(100 * x, d) - 100 * x) < 1e-6 for x in locs))
+        self.decimals = next(exact, 4)
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Write a tick."""
+        del pos
+        return f"{100 * x:.{self.decimals}f}"
 
 
 @contextmanager
@@ -127,9 +143,9 @@ def label_rounds(axes: Axes) -> None:
 
 def label_values(axes: Axes, label: str, by: Measure) -> None:
     """Label y as values of a metric; shares between 0 and 1 in percent."""
-    axes.set_ylabel(by.label(label))
+    axes.set_ylabel(label)
     if by.share:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
+        axes.yaxis.set_major_formatter(PercentTicks())
 
 
 def draw_legend(figure: Figure, axes: Axes) -> None:

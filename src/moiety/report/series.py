@@ -98,6 +98,24 @@ def _label(start: Start, starts: Sequence[Start]) -> str:
     return f"{start.method} ({', '.join(shown)}{', ...' if len(varying) > SHOWN else ''})"
 
 
+SETTINGS = (
+    "data", "net", "rounds", "population.scheme", "population.workers", "population.unseen",
+    "participation.size", "local.optimizer", "local.lr", "local.batch", "local.epochs",
+    "local.steps", "schedule.kind", "size",
+)  # fmt: skip
+"""Fields that a reader asks for first."""
+
+
+def describe_settings(found: Sequence[Series]) -> str:
+    """Say in one line what all series have in common of the settings asked for first."""
+    fields = [dict(flatten_config(one.ledgers[0].start.config)) for one in found]
+    named = [name for name in SETTINGS if len({one.get(name) for one in fields}) == 1]
+    shown = [(name, fields[0].get(name)) for name in named]
+    told = [f"{name} {value}" for name, value in shown if value not in (None, "", "0")]
+    start = found[0].ledgers[0].start
+    return ", ".join([*told, f"engine {start.engine}", f"device {start.device}"])
+
+
 def read_status(ledger: Ledger) -> str:
     """Name how a run ended; a ledger without an end is ``unfinished``: running, or cut off."""
     return "unfinished" if ledger.end is None else ledger.end.status
