@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from moiety.report.costs import add_bytes, add_seconds
-from moiety.report.curves import count_covers
+from moiety.report.costs import sum_bytes, sum_seconds
+from moiety.report.covers import count_covers
 from moiety.report.frames import Point, Spread
 from moiety.report.plots import PercentTicks
 
@@ -22,8 +22,8 @@ def play(number, workers, seconds):
 def test_costs_add_up_and_what_is_sent_once_counts_once():
     rounds = [play(1, [0, 1], 0.5), play(2, [1, 2], 0.25)]
     ledger: Any = SimpleNamespace(start=SimpleNamespace(constant_bytes=100), rounds=rounds)
-    assert add_bytes(ledger) == {0: 0, 1: 30 + 200, 2: 60 + 300}
-    assert add_seconds(ledger) == {0: 0, 1: 0.5, 2: 0.75}
+    assert sum_bytes(ledger) == {0: 0, 1: 30 + 200, 2: 60 + 300}
+    assert sum_seconds(ledger) == {0: 0, 1: 0.5, 2: 0.75}
 
 
 @pytest.mark.parametrize(("shares", "written"), [

@@ -17,7 +17,7 @@ from moiety.report.series import Series
 
 
 @dataclass(frozen=True)
-class Cost:
+class SpentOn:
     """What a metric is drawn against.
 
     Args:
@@ -35,7 +35,7 @@ class Cost:
     reading: str
 
 
-def add_bytes(ledger: Ledger) -> dict[int, float]:
+def sum_bytes(ledger: Ledger) -> dict[int, float]:
     """Add up the bytes of rounds, both ways, and what each worker is sent once."""
     total, known = 0, set[int]()
     found: dict[int, float] = {0: 0.0}
@@ -47,7 +47,7 @@ def add_bytes(ledger: Ledger) -> dict[int, float]:
     return found
 
 
-def add_seconds(ledger: Ledger) -> dict[int, float]:
+def sum_seconds(ledger: Ledger) -> dict[int, float]:
     """Add up the seconds of rounds, without evaluations."""
     total, found = 0.0, {0: 0.0}
     for entry in ledger.rounds:
@@ -56,23 +56,23 @@ def add_seconds(ledger: Ledger) -> dict[int, float]:
     return found
 
 
-BYTES = Cost(
+BYTES = SpentOn(
     "bytes sent",
     "bytes sent, all workers together",
-    add_bytes,
+    sum_bytes,
     format_bytes,
     "Bytes both ways of all workers, with what each is sent once.",
 )
-SECONDS = Cost(
+SECONDS = SpentOn(
     "seconds",
     "seconds of training rounds",
-    add_seconds,
+    sum_seconds,
     lambda value: f"{value:.3g} s",
     "Seconds of the rounds on the machine that ran them, without evaluations.",
 )
 
 
-def tabulate_costs(series: Sequence[Series], group: str, cost: Cost) -> list[Point]:
+def tabulate_costs(series: Sequence[Series], group: str, cost: SpentOn) -> list[Point]:
     """Tabulate the metric of a group after every round evaluated, with what it had cost as clock.
 
     Both are means over seeds; a run that never trained costs nothing.
@@ -93,7 +93,9 @@ def make_cost_figures(series: Sequence[Series], group: str, by: Measure) -> list
     return [make_cost_figure(series, group, by, cost) for cost in (BYTES, SECONDS)]
 
 
-def make_cost_figure(series: Sequence[Series], group: str, by: Measure, cost: Cost) -> PageFigure:
+def make_cost_figure(
+    series: Sequence[Series], group: str, by: Measure, cost: SpentOn
+) -> PageFigure:
     """Make the figure of a metric by one cost."""
     points = tabulate_costs(series, group, cost)
     title = f"{by.title} on the {describe_group(group)} by {cost.name}"

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from moiety.report import plots
+from moiety.report.covers import count_covers
 from moiety.report.frames import Point, WorkerScore, describe_group
 from moiety.report.matrices import Load, RoundSeconds, RoundTraffic
 from moiety.report.measure import Measure
@@ -108,26 +109,6 @@ def _curves(axes: Axes, series: Sequence[Series], points: Sequence[Point], *, cl
             _level(axes, at, mine)
         else:
             _line(axes, at, mine, [p.clock for p in mine] if clock else None, covers[at])
-
-
-def count_covers(curves: Sequence[Sequence[Point]]) -> list[int]:
-    """Count for each curve the later ones that lie on it, and would hide it.
-
-    Two lie on each other where they are of the same rounds and nowhere a fiftieth of the range of
-    all curves apart.
-    """
-    values = [point.value.mean for curve in curves for point in curve]
-    near = (max(values) - min(values)) / 50 if values else 0.0
-
-    def lies_on(one: Sequence[Point], other: Sequence[Point]) -> bool:
-        alike = [p.round for p in one] == [p.round for p in other]
-        pairs = zip(one, other, strict=False)
-        return alike and all(abs(p.value.mean - q.value.mean) <= near for p, q in pairs)
-
-    return [
-        sum(lies_on(curve, other) for other in curves[at + 1 :]) if curve else 0
-        for at, curve in enumerate(curves)
-    ]
 
 
 def _line(

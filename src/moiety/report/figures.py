@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from moiety.report import curves, frames, heatmaps, matrices
 from moiety.report.costs import make_cost_figures
+from moiety.report.covers import describe_covers
 from moiety.report.frames import Point, WorkerScore
 from moiety.report.grid import Grid, PageFigure
 from moiety.report.measure import Measure
@@ -76,7 +77,7 @@ def _metric(series: Sequence[Series], group: str) -> PageFigure:
         make_key("metric", group),
         f"{by.title} on the {frames.describe_group(group)} by round",
     )
-    finding = f"At the last evaluation of each run: {said}.{_coincident(series, points)}"
+    finding = f"At the last evaluation of each run: {said}.{describe_covers(series, points)}"
     reading = (
         "Mean over workers, each counting the same; lines are means over seeds, bands one sample "
         "standard deviation to either side. A run that was never trained is a dashed level. "
@@ -86,14 +87,6 @@ def _metric(series: Sequence[Series], group: str) -> PageFigure:
     caption = f"{by.label(f'{by.title} on the {frames.describe_group(group)}')}, over seeds"
     grid = _curve_grid(caption, points, share=by.share)
     return PageFigure(key, title, finding, reading, picture, [grid])
-
-
-def _coincident(series: Sequence[Series], points: Sequence[Point]) -> str:
-    """Say which lines lie on each other; the lower one is drawn wide and pale."""
-    found = [[p for p in points if p.label == one.label and not one.reference] for one in series]
-    hidden = [one.label for one, n in zip(series, curves.count_covers(found), strict=True) if n]
-    told = f"{', '.join(hidden)}: another line lies on it, so it is wide and pale"
-    return f" {told}." if hidden else ""
 
 
 def _timed(series: Sequence[Series], group: str) -> list[PageFigure]:
