@@ -33,7 +33,7 @@ def test_texts_are_classified_from_the_command_line(moiety, reviews, tmp_path):
     words = ["--methods", "fedavg", "ddome", "--rounds", "20", "--local.lr", "1", "--out", "own"]
     said = moiety("run", "yours", *reviews, *words, "--net", "bag", "--population.scheme", "iid")
     assert said.code == 0, said.err
-    assert "features review (13 words); target verdict (2 classes)" in said.err
+    assert "features review (13 words); target verdict (2 classes, scored by accuracy)" in said.err
     for method in ("fedavg", "ddome"):
         told = json.loads(
             moiety("predict", f"own/{method}-seed0", "--data", "reviews.csv", "--json").out
