@@ -193,7 +193,11 @@ BLOCKS = [
 def scores(lines: list) -> list[float]:
     """Accuracy and loss of the evaluations, in order."""
     groups = [line["groups"]["test"] for line in lines if line["kind"] == "evaluation"]
-    return [value for group in groups for value in (*group["accuracy"], *group["loss"])]
+    return [
+        value
+        for group in groups
+        for value in (*group["metrics"]["accuracy"], *group["metrics"]["loss"])
+    ]
 
 
 def rounds(lines: list) -> list:
