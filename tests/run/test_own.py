@@ -431,3 +431,19 @@ def test_numbers_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ValueError, match="mapping from names to rows"):
         moiety.train(linear(), {}, tmp_path / "run", HOW)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_group_of_test_rows_that_nothing_reads_is_refused(tmp_path):
+    workers = {0: {"x": torch.zeros(4, 2), "y": torch.zeros(4).long()}}
+    with pytest.raises(ValueError, match="test group 'sen'; did you mean 'seen'"):
+        moiety.train(linear(), workers, tmp_path, HOW, test={"sen": workers})
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_processes_of_torchrun_are_told_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    workers = {0: {"x": torch.zeros(4, 2), "y": torch.zeros(4).long()}}
+    with pytest.raises(RunError, match=r"train\(\) plays in one; start it without torchrun"):
+        moiety.train(linear(), workers, tmp_path, HOW)
+    assert not list(tmp_path.iterdir())

@@ -46,9 +46,9 @@ def test_the_report_draws_by_virtual_time_where_there_is_one(lab, tiny):
     record = tiny(rounds=6, evaluate_every=3, schedule=PACE, participation={"anchors": -1})
     here, plain = lab.play(record, name="late"), lab.play(tiny(), name="plain")
     ledger = read_ledger(here / LEDGER)
-    points = frames.tabulate_timed_accuracy(group_series([ledger]), "seen")
+    points = frames.tabulate_timed_metric(group_series([ledger]), "seen")
     assert [p.clock for p in points] == [ledger.rounds[2].clock, ledger.rounds[5].clock]
-    assert not frames.tabulate_timed_accuracy(group_series([read_ledger(plain / LEDGER)]), "seen")
+    assert not frames.tabulate_timed_metric(group_series([read_ledger(plain / LEDGER)]), "seen")
 
 
 def test_flags_and_errors(moiety, small):

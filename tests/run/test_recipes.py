@@ -16,6 +16,7 @@ from moiety.recipes import RECIPES
 from moiety.recipes.build import build_run
 from moiety.recipes.fields import override_fields, to_plain
 from moiety.recipes.options import make_method, with_options
+from moiety.recipes.population import MOST
 from moiety.recipes.record import Federation
 from moiety.run.group import start_run
 from moiety.run.loop import LEDGER
@@ -43,7 +44,7 @@ def test_a_recipe_plays_a_round_of_each_of_its_methods(name, tmp_path):
         assert ledger.end is not None
         assert ledger.end.status == "finished"
         assert len(ledger.rounds) == (method != "common")
-        assert ledger.start.num_seen == record.population.workers
+        assert ledger.start.num_seen == (record.population.workers or MOST)
         assert ledger.start.num_unseen == record.population.unseen
         for entry in ledger.rounds:
             awaited = (

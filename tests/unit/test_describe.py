@@ -13,6 +13,8 @@ from torch import nn
 
 import moiety
 from moiety.core.describe import OPAQUE, describe_leaves
+from moiety.core.streams import stream
+from moiety.methods import METHODS
 
 SCALE = 2.0
 
@@ -132,3 +134,10 @@ def test_every_choice_of_a_method_is_a_leaf():
         assert differing(plain, make(moiety.Task(model, replace(local, **{name: value})))), name
     assert "v.solve.terms.0.mu" in differing(plain, make(moiety.Task(model, local), mu=0.3))
     assert not differing(plain, make(moiety.Task(model, local)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_described_alike_when_made_twice(name):
+    """Also where a compiled type of a library stands in it, whose module has no name."""
+    one, two = (METHODS[name].demo(stream(0, "demo")).method for _ in range(2))
+    assert describe_leaves(one, "method") == describe_leaves(two, "method")

@@ -22,7 +22,8 @@ from moiety.recipes.options import make_network, with_options
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.serve.config import rebuild_model
 from moiety.serve.personal import FrozenFeatures, deploy_subnet
-from moiety.tasks.losses import cross_entropy
+from moiety.tasks.losses import token_cross_entropy
+from moiety.tasks.tokens import Tokens
 
 SIZES = Sizes.even(12, 4, 10, 3)
 HANDS = {
@@ -107,15 +108,15 @@ def test_stacked_attention_and_loss_agree_with_single_ones(causal):
         torch.randn(4, 3, 5, 6, generator=rng),
         torch.randint(-1, 6, (4, 3, 5), generator=rng),
     )
-    losses = torch.vmap(cross_entropy)(logits, y)
+    losses = torch.vmap(token_cross_entropy)(logits, y)
     for place in range(4):
-        single = cross_entropy(logits[place], y[place])
+        single = token_cross_entropy(logits[place], y[place])
         torch.testing.assert_close(losses[place], single, rtol=1e-5, atol=1e-6)
 
 
 def test_the_loss_of_a_text_is_the_mean_of_its_labelled_tokens():
     logits = torch.log(torch.tensor([[[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]], [[0.5, 0.5]] * 3]))
-    found = cross_entropy(logits, torch.tensor([[0, 0, -1], [-1, -1, -1]]))
+    found = token_cross_entropy(logits, torch.tensor([[0, 0, -1], [-1, -1, -1]]))
     assert found.tolist() == pytest.approx([(0.693147 + 1.386294) / 2, 0.0], abs=1e-5)
 
 
@@ -234,7 +235,8 @@ def dealt(**options):
     local = LocalTraining(
         "adamw", 1e-2, batch=4, epochs=0, steps=6, betas=(0.9, 0.95), optimizer_state="send"
     )
-    return ist(Task(model, local, rounds=5, workers=3), **options)
+    task = Task(model, local, rounds=5, workers=3, objective=Tokens(tuple("abcdefg")))
+    return ist(task, **options)
 
 
 def test_bytes_are_those_of_the_formula():

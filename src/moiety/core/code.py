@@ -79,16 +79,19 @@ def feed_code(update: Callable[[bytes], object], code: CodeType) -> None:
 
 def name_type(kind: Any) -> str:
     """Name a class or function: those built in by their plain name."""
-    module = kind.__module__ or ""
+    module = kind.__module__ if isinstance(kind.__module__, str) else ""
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
 @functools.cache
-def is_library(module: str | None) -> bool:
+def is_library(module: object) -> bool:
     """Say whether a module comes with Python, an installed package or this one, by where it lies.
 
-    What a library does is told by its name; what a user wrote, by its code.
+    What a library does is told by its name; what a user wrote, by its code. A compiled type may
+    have no name of a module; no user's does.
     """
+    if module is not None and not isinstance(module, str):
+        return True
     top = (module or "").partition(".")[0]
     if top in sys.stdlib_module_names or top == __name__.partition(".")[0]:
         return True

@@ -30,7 +30,7 @@ def list_names(names: Sequence[str]) -> str:
     'a, b, c, d, e, f and 2 more'
     """
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(repr(one) if "," in one else one for one in names[:SHOWN]) + more
 
 
 def describe_features(data: Dataset) -> str:
@@ -56,7 +56,9 @@ def describe_workers(data: Dataset, places: Partition, population: Population) -
     names = name_workers(data, places)
     if not names:
         return f"{told} ({population.scheme})"
-    return f"{told}, by {data.roles.group or 'name'}: {list_names(names)}"
+    seen, apart = names[: len(places.train)], names[len(places.train) :]
+    held = f"; unseen: {list_names(apart)}" if apart else ""
+    return f"{told}, by {data.roles.group or 'name'}: {list_names(seen)}{held}"
 
 
 def question_target(data: Dataset) -> list[str]:

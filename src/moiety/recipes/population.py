@@ -73,16 +73,21 @@ def make_partition(data: Dataset, population: Population, seed: int) -> Partitio
     return partition_by_scheme(data, population, seed, sets)
 
 
-def resolve_population(record: Federation, size: int) -> Population:
+def resolve_population(record: Federation, size: int, owners: int = 0) -> Population:
     """Settle what the rows, a column of workers and a test file decide.
 
     Args:
         record: of the run.
         size: number of rows.
+        owners: how many workers a column names; 0 for none.
 
     >>> found = resolve_population(Federation(population=Population("iid", workers=0)), 40)
     >>> found.workers, found.unseen
     (4, 1)
+    >>> few = Federation(group="hospital", population=Population(workers=0, unseen=2))
+    >>> found = resolve_population(few, 300, owners=3)
+    >>> found.workers, found.unseen
+    (2, 1)
     """
     chosen = record.population
     if record.group:
@@ -93,6 +98,9 @@ def resolve_population(record: Federation, size: int) -> Population:
         return chosen
     workers = max(LEAST, min(MOST, size // ROWS))
     unseen = chosen.unseen if workers == MOST else min(chosen.unseen, workers // 3)
+    if record.group:
+        unseen = min(chosen.unseen, owners // 3)
+        workers = owners - unseen
     least = {
         name: max(share, 1 / size)
         for name, share in (("public", chosen.public), ("validation", chosen.validation))

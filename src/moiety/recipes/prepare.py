@@ -99,7 +99,8 @@ def place_rows(
     record: Federation, kind: DataKind, data: Dataset, seed: int
 ) -> tuple[Population, Partition, Dataset]:
     """Say who holds which rows, and encode them as those of training ask."""
-    population = resolve_population(record, data.size)
+    owners = 0 if data.groups is None else len(data.groups.unique())
+    population = resolve_population(record, data.size, owners)
     places = kind.split(data, population, seed)
     return population, places, encode_rows(data, find_training_rows(places))
 

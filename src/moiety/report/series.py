@@ -99,9 +99,9 @@ def _label(start: Start, starts: Sequence[Start]) -> str:
 
 
 SETTINGS = (
-    "data", "net", "rounds", "population.scheme", "population.workers", "population.unseen",
-    "participation.size", "local.optimizer", "local.lr", "local.batch", "local.epochs",
-    "local.steps", "schedule.kind", "size",
+    "data", "net", "rounds", "group", "population.scheme", "population.workers",
+    "population.unseen", "participation.size", "local.optimizer", "local.lr", "local.batch",
+    "local.epochs", "local.steps", "schedule.kind", "size",
 )  # fmt: skip
 """Fields that a reader asks for first."""
 
@@ -110,6 +110,8 @@ def describe_settings(found: Sequence[Series]) -> str:
     """Say in one line what all series have in common of the settings asked for first."""
     fields = [dict(flatten_config(one.ledgers[0].start.config)) for one in found]
     named = [name for name in SETTINGS if len({one.get(name) for one in fields}) == 1]
+    if fields[0].get("group"):  # then a column says who holds what
+        named = [name for name in named if not name.startswith("population.")]
     shown = [(name, fields[0].get(name)) for name in named]
     told = [f"{name} {value}" for name, value in shown if value not in (None, "", "0")]
     start = found[0].ledgers[0].start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 
 from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.describe import describe_leaves
-from moiety.core.errors import RunError, WorkerError
+from moiety.core.errors import RunError, UnknownNameError, WorkerError
 from moiety.core.objective import Objective
 from moiety.core.protocols import Method
 from moiety.core.rows import Rows
@@ -20,9 +21,11 @@ from moiety.core.solver import Descent
 from moiety.core.stage import Stage
 from moiety.core.state import Job, State
 from moiety.engine.choose import RANK_ENGINES, choose_engine, make_engine
+from moiety.engine.ranks import is_under_torchrun
 from moiety.engine.stackable import can_stack
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.base import FeatureModel
+from moiety.recipes.fields import suggest_names
 from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import UniformCohort
 from moiety.rounds.staged import stage_rounds
@@ -41,6 +44,8 @@ from moiety.run.own_settings import Leaves, keep_settings
 from moiety.run.own_workers import OwnWorkers, gather_workers
 from moiety.run.watch import Progress, make_event_writers
 from moiety.tasks.classes import Classes
+
+TEST_GROUPS = ("seen", "unseen", "validation", "test")
 
 
 def train(
@@ -97,6 +102,7 @@ def prepare_run(
     classes: Sequence[str],
 ) -> OwnRun:
     """Check everything, make the method, try its first batch, and choose the engine."""
+    check_groups(test)
     crew = gather_workers(workers, test, how.device)
     check_training(how, len(crew.rows))
     method = place_method(make_own_method(what, how, crew, classes), how.device)
@@ -194,12 +200,24 @@ def choose_own_engine(method: Method, how: TrainConfig, job: Job, rows: Mapping[
     return choose_engine(method, how.device, how.size or len(rows), try_stacking)
 
 
+def check_groups(test: Mapping[str, object]) -> None:
+    """Refuse groups of test rows that nothing reads."""
+    for name in test:
+        if name not in TEST_GROUPS:
+            raise UnknownNameError(f"test group {name!r}{suggest_names(name, TEST_GROUPS)}")
+
+
 def check_training(how: TrainConfig, num_workers: int) -> None:
     """Refuse numbers and engines that do not fit."""
     if how.engine in RANK_ENGINES:
         raise RunError(
             f"train() plays in one process, but engine={how.engine!r} uses several; choose auto, "
             "serial, vectorized or pool, or take Collective and Ranks as docs/cluster.md says"
+        )
+    if is_under_torchrun() and int(os.environ["WORLD_SIZE"]) > 1:
+        raise RunError(
+            "torchrun started several processes, but train() plays in one; start it without "
+            "torchrun, or a recipe of moiety run with --engine collective"
         )
     if not 0 <= how.size <= num_workers or how.rounds < 0 or how.evaluate_every < 0:
         raise ValueError(

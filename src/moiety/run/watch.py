@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -100,11 +101,11 @@ class EventWriter:
 
 
 def list_means(entry: Evaluation) -> Iterator[tuple[str, float]]:
-    """List the mean of every metric of every group, as ``metric/group``."""
+    """List the mean of every metric of every group, as ``metric/group``, where there is one."""
     for group, found in entry.groups.items():
         for metric in found.metrics:
             mean = average_metric(entry, group, metric)
-            if mean is not None:
+            if mean is not None and math.isfinite(mean):
                 yield f"{metric}/{group}", mean
 
 

@@ -129,6 +129,11 @@ BY_TASK: Mapping[str, tuple[Metric, ...]] = {
 """Task -> the metrics that it has by name."""
 
 
+def list_metric_names(task: str) -> tuple[str, ...]:
+    """List the metrics of a task by their names."""
+    return tuple(metric.name for metric in BY_TASK.get(task, ()))
+
+
 def choose_metrics(task: str, names: Sequence[str]) -> tuple[Metric, ...]:
     """Choose the metrics of a task by their names, in this order; the first one decides.
 

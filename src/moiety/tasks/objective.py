@@ -9,7 +9,7 @@ from moiety.core.errors import UnknownNameError
 from moiety.core.objective import Objective
 from moiety.tasks.classes import Classes
 from moiety.tasks.labels import Labels
-from moiety.tasks.metrics import choose_metrics
+from moiety.tasks.metrics import choose_metrics, list_metric_names
 from moiety.tasks.numbers import Numbers
 from moiety.tasks.own import answer_alone
 from moiety.tasks.tokens import Tokens
@@ -25,7 +25,7 @@ OBJECTIVES: Mapping[str, Callable[..., Objective]] = {
 
 
 def rebuild_objective(raw: Mapping[str, Any]) -> Objective:
-    """Build what ``to_json()`` says.
+    """Build what ``to_json()`` says; metrics of one's own are code, and are left out.
 
     Raises:
         UnknownNameError: for a kind that this version does not know.
@@ -42,5 +42,7 @@ def rebuild_objective(raw: Mapping[str, Any]) -> Objective:
         if name != "kind"
     }
     if "metrics" in rest:
-        rest["metrics"] = choose_metrics(kind, rest["metrics"])
+        known = [name for name in rest["metrics"] if name in list_metric_names(kind)]
+        del rest["metrics"]
+        rest |= {"metrics": choose_metrics(kind, known)} if known else {}
     return OBJECTIVES[kind](**rest)
