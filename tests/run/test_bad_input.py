@@ -254,6 +254,7 @@ def test_a_table_without_labels(moiety, tmp_path):
     found = moiety("run", "yours", "--data", "bare.csv", "--out", "mine")
     assert found.code == 1
     assert "bare has no labels, and training needs them" in found.err
+    assert "(--target COLUMN); its columns are a, b" in found.err
 
 
 @pytest.mark.parametrize("command", ["predict", "personalize"])

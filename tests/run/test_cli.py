@@ -321,7 +321,7 @@ def test_a_group_is_told_apart(moiety, small):
     moiety("run", "yours", *small, "--out", "mine")
     said = moiety("predict", "mine", "--data", "x.npz")
     assert said.code == 1
-    assert "several runs; name one: ddome-seed0, fedavg-seed0" in said.err
+    assert "several runs; name one: mine/ddome-seed0, mine/fedavg-seed0" in said.err
     said = moiety("resume", "mine", "--at", 2)
     assert said.code == 1
     assert "--at needs one run" in said.err

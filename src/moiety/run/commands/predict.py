@@ -60,7 +60,7 @@ def open_model(folder: Path) -> Predictor:
     """Load the model of a run; a group has several, and must be told apart."""
     check_folder(folder)
     if (folder / GROUP).exists():
-        names = sorted(path.parent.name for path in folder.glob("*/final"))
+        names = sorted(str(path.parent) for path in folder.glob("*/final"))
         raise RunError(f"{folder} holds several runs; name one: {', '.join(names)}")
     if not (folder / "final").is_dir() and not (folder / "model.safetensors").exists():
         command = write_command("resume", folder)
