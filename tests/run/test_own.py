@@ -447,3 +447,10 @@ def test_several_processes_of_torchrun_are_told_what_to_do(tmp_path, monkeypatch
     with pytest.raises(RunError, match=r"train\(\) plays in one; start it without torchrun"):
         moiety.train(linear(), workers, tmp_path, HOW)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_loaded_with_the_module_that_it_was_made_of(tmp_path):
+    workers = {0: {"x": torch.zeros(4, 2), "y": torch.zeros(4).long()}}
+    moiety.train(nn.Sequential(nn.Linear(2, 3)), workers, tmp_path / "run", HOW)
+    with pytest.raises(RunError, match=r"the module given has the parameters \['weight', 'bias'\]"):
+        moiety.load_model(tmp_path / "run", nn.Linear(2, 3))

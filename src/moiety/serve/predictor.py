@@ -232,6 +232,11 @@ def load_model(path: str | Path, module: FeatureModel | nn.Module | None = None)
     except Exception as error:  # builders of networks meet values of any kind here
         if explain_memory_error(error) is not None:
             raise
+        if module is not None and not module.params.keys() <= tensors.keys():
+            raise RunError(
+                f"the module given has the parameters {list(module.params)[:4]}, but {folder} was "
+                f"made of another, with {list(tensors)[:4]}; give a module like that of the run"
+            ) from error
         raise RunError(
             f"{folder / CONFIG} does not describe {MODEL} ({error!r}); {COPY}"
         ) from error
