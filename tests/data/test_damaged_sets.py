@@ -82,6 +82,13 @@ def test_any_damage_is_refused_in_a_sentence(tmp_path_factory, name, data):
             assert torch.equal(found, good)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_an_empty_file_is_damage(tmp_path, monkeypatch, name):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    (tmp_path / name).write_bytes(b"")
+    refused(FILES[name][1], name)
+
+
 @pytest.mark.parametrize("changes", [
     {"indptr": np.array([0, 9])}, {"indices": np.array([0, 1, 2, 3])}, {"shape": np.array([4])},
     {"labels": np.array([])}, {"edges": np.array(3)}, {"data": np.array(["a", "b", "c", "d"])},

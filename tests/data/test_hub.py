@@ -4,23 +4,9 @@ import pytest
 
 from moiety.data.hub import read_hub
 from moiety.data.roles import Columns
+from tests.hub import make
 
 hub = pytest.importorskip("datasets", reason="the extra 'hf' is not installed")
-
-
-def make(rows: int):
-    kinds = hub.Features(
-        {
-            "text": hub.Value("string"),
-            "size": hub.Value("float32"),
-            "label": hub.ClassLabel(names=["bad", "good"]),
-        }
-    )
-    said = [f"it was {['bad', 'good'][place % 2]} in town {place}" for place in range(rows)]
-    columns = {"text": said, "size": [float(place) for place in range(rows)]}
-    return hub.Dataset.from_dict(
-        {**columns, "label": [place % 2 for place in range(rows)]}, features=kinds
-    )
 
 
 def test_labels_keep_their_names_and_the_test_split_is_the_test_part(tmp_path):

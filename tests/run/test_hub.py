@@ -4,7 +4,9 @@ import pytest
 
 from moiety.core.ledger import read_ledger
 from moiety.run.loop import LEDGER
-from tests.data.test_hub import hub, make
+from tests.hub import make
+
+hub = pytest.importorskip("datasets", reason="the extra 'hf' is not installed")
 
 
 def test_a_saved_data_set_is_trained_on(moiety, tmp_path):

@@ -61,6 +61,8 @@ def open_data_file(file: str) -> Iterator[Path]:
     path = find_data_file(file)
     remedy = "it was cut short or changed: copy it again from where it is whole"
     with refuse_damage(f"cannot read {path}", remedy):
+        if not path.stat().st_size:  # which gzip takes for a whole text of no letters
+            raise EOFError("the file is empty")
         yield path
 
 
