@@ -32,11 +32,7 @@ def copy(tmp_path_factory) -> Path:
     registry = here / "src" / "moiety" / "methods" / "__init__.py"
     text = registry.read_text(encoding="utf8")
     for name in WALKED:
-        text = text.replace("    asyncdrop,\n", f"    asyncdrop,\n    {name},\n", 1)
-        entry = f'    "{name}": MethodEntry({name}.{name}, {name}.demo),\n'
-        text = text.replace(
-            '    "asyncdrop": MethodEntry', f'{entry}    "asyncdrop": MethodEntry', 1
-        )
+        text = text.replace('        "ist"', f'        "{name}": MethodLine(),\n        "ist"', 1)
     registry.write_text(text, encoding="utf8")
     return here
 

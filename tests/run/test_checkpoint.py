@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from moiety.core import files
+from moiety.core import files, tensors
 from moiety.core.checkpoints import list_checkpoints, prune_checkpoints
 from moiety.core.errors import RunError, WorkerError
 from moiety.core.ledger import End
@@ -181,11 +181,11 @@ def test_a_header_that_begins_like_a_pickle_is_read():
     # The length of the header comes first, little-endian: 0x80 is also how pickles begin.
     data = b""
     for size in range(1, 400):
-        data = files.tensors_to_bytes({"w": torch.ones(2)}, {"note": "x" * size})
+        data = tensors.tensors_to_bytes({"w": torch.ones(2)}, {"note": "x" * size})
         if data[:1] == b"\x80":
             break
     assert data[:1] == b"\x80"
-    assert files.tensors_from_bytes(data, Path("none"))["w"].tolist() == [1.0, 1.0]
+    assert tensors.tensors_from_bytes(data, Path("none"))["w"].tolist() == [1.0, 1.0]
 
 
 def test_another_checkpoint_helps_where_the_newest_is_damaged(lab, tiny, run, final):

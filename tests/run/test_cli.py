@@ -9,7 +9,7 @@ import pytest
 import moiety as package
 from moiety.core.ledger import read_ledger
 from moiety.data.datasets import DATASETS
-from moiety.engine.choose import ENGINES
+from moiety.engine.names import ENGINES
 from moiety.methods import METHODS
 from moiety.models.networks import NETWORKS
 from moiety.recipes import RECIPES

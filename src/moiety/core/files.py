@@ -11,20 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as parse
-from safetensors.torch import save as dump
-from torch import Tensor
-
 from moiety.core.errors import RunError, explain_os_error
 
 DIGEST = "check"
 """Where plain data keep the digest of all else they say."""
-
-PICKLE = (b"\x80", b"PK\x03\x04")
-"""How pickles, and the zip files torch puts them in, begin. So may a safetensors file: its first
-byte is the lowest of its header's length. Only what is no safetensors file is called a pickle."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -181,35 +171,3 @@ def is_intact(value: Mapping[str, Any]) -> bool:
         return value.get(DIGEST) == digest_plain(value)
     except RecursionError:
         return False
-
-
-def tensors_to_bytes(tensors: Mapping[str, Tensor], note: Mapping[str, str] | None = None) -> bytes:
-    """Write tensors as safetensors; views get memory of their own first."""
-    alone = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    return dump(alone, metadata=dict(note or {}))
-
-
-def tensors_from_bytes(data: bytes, path: Path) -> dict[str, Tensor]:
-    """Read safetensors; anything else is refused, a pickle by name.
-
-    Raises:
-        RunError: if the bytes are not safetensors.
-    """
-    try:
-        return parse(data)
-    except (SafetensorError, ValueError) as error:
-        if data.startswith(PICKLE):
-            raise RunError(
-                f"{path} is a pickle, which could run any code when read; moiety reads "
-                "safetensors only. Convert it where you trust it: "
-                "safetensors.torch.save_file(state_dict, path)"
-            ) from None
-        raise RunError(
-            f"{path} is not a whole safetensors file ({error}); it was cut short or changed: "
-            "copy it again from where it is whole"
-        ) from error
-
-
-def move_tensors(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
-    """Move tensors to a device."""
-    return {name: t.to(torch.device(device)) for name, t in tensors.items()}

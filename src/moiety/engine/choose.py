@@ -12,15 +12,6 @@ from moiety.core.rows import OpenRows
 from moiety.core.solver import Descent
 from moiety.core.types import Memory
 
-ENGINES: Mapping[str, str] = {
-    "serial": "one worker after the other, one step after the other: the definition of right",
-    "vectorized": "workers of equal shape stacked and stepped at once: small parts, and GPUs",
-    "pool": "workers spread over the cores, each stepping in place: wide parts and convolutions",
-    "collective": "workers spread over the processes of torchrun, on one machine or several",
-    "partitioned": "the same, and no process ever has the whole: ist on normed, gist on graph nets",
-    "peers": "the same, and subnets pass straight from worker to worker: fewer bytes",
-}
-
 ENGINE_CLASSES: Mapping[str, tuple[str, str]] = {
     "serial": ("moiety.engine.serial", "Serial"),
     "vectorized": ("moiety.engine.vectorized", "Vectorized"),

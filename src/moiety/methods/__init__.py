@@ -1,34 +1,20 @@
 """Named choices, one file each, with its paper and its demo problem."""
 
+from __future__ import annotations
+
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from torch import Generator
+from moiety.core.registry import Registry, read_source_summary
 
-from moiety.core.protocols import Method
-from moiety.core.stage import Stage
-from moiety.methods import (
-    asyncdrop,
-    data_parallel,
-    ddome,
-    diloco,
-    dmoe,
-    fedavg,
-    fedopt,
-    fedper,
-    fedprox,
-    fedrolex,
-    fisher,
-    fjord,
-    gist,
-    heterofl,
-    ist,
-    local_sgd,
-    loft,
-    resist,
-    scaffold,
-)
-from moiety.methods.demo import Demo
+if TYPE_CHECKING:
+    from torch import Generator
+
+    from moiety.core.protocols import Method
+    from moiety.core.stage import Stage
+    from moiety.methods.demo import Demo
 
 
 @dataclass(frozen=True)
@@ -54,24 +40,62 @@ class MethodEntry:
     trains: bool = True
 
 
-METHODS: Mapping[str, MethodEntry] = {
-    "asyncdrop": MethodEntry(asyncdrop.asyncdrop, asyncdrop.demo),
-    "data_parallel": MethodEntry(data_parallel.data_parallel, data_parallel.demo),
-    "ddome": MethodEntry(ddome.ddome, ddome.demo, needs_common=True),
-    "diloco": MethodEntry(diloco.diloco, diloco.demo),
-    "dmoe": MethodEntry(dmoe.dmoe, dmoe.demo, dmoe.CANNOT, starts_common=False),
-    "fedavg": MethodEntry(fedavg.fedavg, fedavg.demo),
-    "fedopt": MethodEntry(fedopt.fedopt, fedopt.demo),
-    "fedper": MethodEntry(fedper.fedper, fedper.demo),
-    "fedprox": MethodEntry(fedprox.fedprox, fedprox.demo),
-    "fedrolex": MethodEntry(fedrolex.fedrolex, fedrolex.demo),
-    "fisher": MethodEntry(fisher.fisher, fisher.demo),
-    "fjord": MethodEntry(fjord.fjord, fjord.demo),
-    "gist": MethodEntry(gist.gist, gist.demo),
-    "heterofl": MethodEntry(heterofl.heterofl, heterofl.demo),
-    "ist": MethodEntry(ist.ist, ist.demo),
-    "local_sgd": MethodEntry(local_sgd.local_sgd, local_sgd.demo),
-    "loft": MethodEntry(loft.loft, loft.demo, stages=loft.make_loft_stages),
-    "resist": MethodEntry(resist.resist, resist.demo),
-    "scaffold": MethodEntry(scaffold.scaffold, scaffold.demo, scaffold.CANNOT),
-}
+@dataclass(frozen=True)
+class MethodLine:
+    """What is written down of a method: its module bears its name, and so does its function.
+
+    Args:
+        needs_common: as of the entry.
+        starts_common: as of the entry.
+        stages: the function of its module that makes the stages, if there is one.
+        cannot: the mapping of its module of laws that it cannot keep, if there is one.
+    """
+
+    needs_common: bool = False
+    starts_common: bool = True
+    stages: str = ""
+    cannot: str = ""
+
+
+def enter_method(name: str, line: MethodLine) -> MethodEntry:
+    """Import the module of a method, and find its functions."""
+    module = importlib.import_module(f"moiety.methods.{name}")
+    return MethodEntry(
+        make=getattr(module, name),
+        demo=module.demo,
+        cannot=getattr(module, line.cannot) if line.cannot else {},
+        stages=getattr(module, line.stages) if line.stages else None,
+        needs_common=line.needs_common,
+        starts_common=line.starts_common,
+    )
+
+
+def summarize_method(name: str) -> str:
+    """Say what a method does, without importing it."""
+    return read_source_summary(f"moiety.methods.{name}", name)
+
+
+METHODS: Registry[MethodLine, MethodEntry] = Registry(
+    {
+        "asyncdrop": MethodLine(),
+        "data_parallel": MethodLine(),
+        "ddome": MethodLine(needs_common=True),
+        "diloco": MethodLine(),
+        "dmoe": MethodLine(starts_common=False, cannot="CANNOT"),
+        "fedavg": MethodLine(),
+        "fedopt": MethodLine(),
+        "fedper": MethodLine(),
+        "fedprox": MethodLine(),
+        "fedrolex": MethodLine(),
+        "fisher": MethodLine(),
+        "fjord": MethodLine(),
+        "gist": MethodLine(),
+        "heterofl": MethodLine(),
+        "ist": MethodLine(),
+        "local_sgd": MethodLine(),
+        "loft": MethodLine(stages="make_loft_stages"),
+        "resist": MethodLine(),
+        "scaffold": MethodLine(cannot="CANNOT"),
+    },
+    enter_method,
+)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from moiety.models.bag import build_bag, rebuild_bag
-from moiety.models.base import FeatureModel
-from moiety.models.cnn import build_cnn, rebuild_cnn
-from moiety.models.graph import build_gcn, build_sage, rebuild_gcn, rebuild_sage
-from moiety.models.mlp import build_linear, build_mlp, rebuild_mlp
-from moiety.models.normed import build_normed, rebuild_normed
-from moiety.models.resnet import build_resnet, rebuild_resnet
-from moiety.models.transformer import build_gpt, rebuild_gpt
-from moiety.models.vgg import build_vgg, rebuild_vgg
-from moiety.models.vit import build_vit, rebuild_vit
+from moiety.core.registry import Registry, read_source_summary
+
+if TYPE_CHECKING:
+    from moiety.models.base import FeatureModel
 
 
 @dataclass(frozen=True)
@@ -53,16 +49,46 @@ class NetworkEntry:
     reads: Reads = MEASURES
 
 
-NETWORKS: Mapping[str, NetworkEntry] = {
-    "mlp": NetworkEntry(build_mlp, rebuild_mlp),
-    "linear": NetworkEntry(build_linear, rebuild_mlp),
-    "normed": NetworkEntry(build_normed, rebuild_normed),
-    "cnn": NetworkEntry(build_cnn, rebuild_cnn, IMAGES),
-    "vgg": NetworkEntry(build_vgg, rebuild_vgg, IMAGES),
-    "resnet": NetworkEntry(build_resnet, rebuild_resnet, IMAGES),
-    "gcn": NetworkEntry(build_gcn, rebuild_gcn, GRAPHS),
-    "sage": NetworkEntry(build_sage, rebuild_sage, GRAPHS),
-    "gpt": NetworkEntry(build_gpt, rebuild_gpt, TEXTS),
-    "bag": NetworkEntry(build_bag, rebuild_bag, DOCUMENTS),
-    "vit": NetworkEntry(build_vit, rebuild_vit, IMAGES),
-}
+@dataclass(frozen=True)
+class NetworkLine:
+    """What is written down of a network, without importing it.
+
+    Args:
+        module: of this folder; its ``build_<name>`` makes the network.
+        reads: what it reads.
+        rebuild: the function that makes it again; by default ``rebuild_<name>``.
+    """
+
+    module: str
+    reads: Reads = MEASURES
+    rebuild: str = ""
+
+
+def find_network(name: str, line: NetworkLine) -> NetworkEntry:
+    """Import the module of a network, and find its functions."""
+    module = importlib.import_module(f"moiety.models.{line.module}")
+    rebuild = getattr(module, line.rebuild or f"rebuild_{name}")
+    return NetworkEntry(getattr(module, f"build_{name}"), rebuild, line.reads)
+
+
+def summarize_network(name: str) -> str:
+    """Say what a network is, without importing it."""
+    return read_source_summary(f"moiety.models.{NETWORKS.lines[name].module}", f"build_{name}")
+
+
+NETWORKS: Registry[NetworkLine, NetworkEntry] = Registry(
+    {
+        "mlp": NetworkLine("mlp"),
+        "linear": NetworkLine("mlp", rebuild="rebuild_mlp"),
+        "normed": NetworkLine("normed"),
+        "cnn": NetworkLine("cnn", IMAGES),
+        "vgg": NetworkLine("vgg", IMAGES),
+        "resnet": NetworkLine("resnet", IMAGES),
+        "gcn": NetworkLine("graph", GRAPHS),
+        "sage": NetworkLine("graph", GRAPHS),
+        "gpt": NetworkLine("transformer", TEXTS),
+        "bag": NetworkLine("bag", DOCUMENTS),
+        "vit": NetworkLine("vit", IMAGES),
+    },
+    find_network,
+)

@@ -21,10 +21,8 @@ from moiety.methods.fedavg import demo, fedavg
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
 from moiety.models.networks import NETWORKS
+from moiety.recipes import REFERENCE
 from moiety.recipes.fields import CATALOGUE, suggest_names
-
-REFERENCE = "common"
-"""Not a method: the common expert alone, which never trains."""
 
 
 def make_options_record(name: str, make: Callable[..., Any]) -> type:

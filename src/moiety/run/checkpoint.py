@@ -12,19 +12,16 @@ from torch import Tensor
 from moiety.core.checkpoints import list_checkpoints
 from moiety.core.errors import RunError, suggest_checkpoint
 from moiety.core.files import (
-    PICKLE,
     add_digest,
     digest_bytes,
     is_intact,
     json_to_bytes,
-    move_tensors,
     read_json,
     read_plain_file,
     replace_folder,
-    tensors_from_bytes,
-    tensors_to_bytes,
 )
 from moiety.core.state import State
+from moiety.core.tensors import PICKLE, move_tensors, tensors_from_bytes, tensors_to_bytes
 from moiety.core.types import Memory
 from moiety.run.in_flight import clock_from_json, clock_to_json, list_job_tensors, move_clock
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 
 from moiety.core.errors import RunError, UsageError, explain_memory_error, explain_os_error
 from moiety.run.echo import echo, echo_warning
@@ -47,6 +46,8 @@ def main(words: Sequence[str] | None = None) -> int:
         echo(HELP.format(commands=lines))
         return 0 if words else 2
     if words[0] == "--version":
+        from importlib.metadata import version  # slow, and for this alone
+
         echo(version("moiety"))
         return 0
     try:

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from moiety.core.axes import Part
-from moiety.core.files import move_tensors
 from moiety.core.state import Clock, InFlight, Job, Share
+from moiety.core.tensors import move_tensors
 
 Tree = Mapping[Any, Any]
 

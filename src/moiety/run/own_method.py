@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from moiety.core.errors import WorkerError
-from moiety.core.files import move_tensors
 from moiety.core.protocols import Method
 from moiety.core.rows import Rows
 from moiety.core.solver import Descent
 from moiety.core.state import Job
+from moiety.core.tensors import move_tensors
 from moiety.core.types import TARGET, Batch
 from moiety.engine.choose import LEAST_STACKED_WORKERS, make_engine
 from moiety.engine.stackable import make_first_step

@@ -22,12 +22,11 @@ from moiety.core.files import (
     read_json,
     read_plain_file,
     replace_folder,
-    tensors_from_bytes,
-    tensors_to_bytes,
 )
 from moiety.core.objective import Objective
 from moiety.core.protocols import Method, Serve
 from moiety.core.rows import Rows, chunk_positions
+from moiety.core.tensors import tensors_from_bytes, tensors_to_bytes
 from moiety.core.types import Params
 from moiety.models.base import FeatureModel, find_constants
 from moiety.models.gated import EXPERT, GatedExperts

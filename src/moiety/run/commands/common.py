@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from moiety.core.errors import RunError, UsageError
-from moiety.engine.choose import ENGINES
+from moiety.engine.names import ENGINES
 from moiety.models.networks import NETWORKS
 from moiety.ops.text import write_command
 from moiety.recipes.fields import CATALOGUE, suggest_names

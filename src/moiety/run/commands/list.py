@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from moiety.core.registry import read_source_summary
 from moiety.data.datasets import DATASETS
-from moiety.engine.choose import ENGINES
-from moiety.models.networks import NETWORKS
+from moiety.engine.names import ENGINES
+from moiety.methods import METHODS, summarize_method
+from moiety.models.networks import NETWORKS, summarize_network
 from moiety.ops.text import align_columns
-from moiety.recipes import RECIPES
-from moiety.recipes.options import PLAYED
-from moiety.run.commands.arguments import parse_words, read_summary
+from moiety.recipes import RECIPES, REFERENCE
+from moiety.run.commands.arguments import parse_words
 from moiety.run.echo import echo, echo_json
 
 
@@ -27,12 +28,13 @@ class ListArguments:
 
 
 def list_catalogue() -> Mapping[str, Mapping[str, str]]:
-    """Say what there is, by kind and name."""
+    """Say what there is, by kind and name; nothing of it is imported, nor is torch."""
+    common = read_source_summary("moiety.recipes.options", "play_common")
     return {
-        "methods": {name: read_summary(entry.make) for name, entry in PLAYED.items()},
-        "recipes": {name: recipe.about for name, recipe in RECIPES.items()},
+        "methods": {**{name: summarize_method(name) for name in METHODS}, REFERENCE: common},
+        "recipes": {name: line.about for name, line in RECIPES.lines.items()},
         "engines": {"auto": "whichever is faster for the model and device", **ENGINES},
-        "networks": {name: read_summary(entry.make) for name, entry in NETWORKS.items()},
+        "networks": {name: summarize_network(name) for name in NETWORKS},
         "data sets": {
             name: f"{entry.about} (needs {entry.needs})" for name, entry in DATASETS.items()
         },

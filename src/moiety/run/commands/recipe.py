@@ -64,7 +64,7 @@ def parse_recipe(
 def take_recipe(words: Sequence[str], command: str) -> tuple[str, RecipeEntry, list[str]]:
     """Take the recipe's name off the words."""
     if not words or words[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:18} {recipe.about}" for name, recipe in RECIPES.items())
+        lines = "\n".join(f"  {name:18} {line.about}" for name, line in RECIPES.lines.items())
         echo(f"usage: moiety {command} RECIPE [--field value ...]\n\nrecipes:\n{lines}\n")
         echo(f"moiety {command} RECIPE --help lists the fields of a recipe.")
         raise SystemExit(0 if words else 2)
