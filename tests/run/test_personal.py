@@ -14,6 +14,7 @@ from moiety.core.ledger import read_ledger
 from moiety.core.rows import TableRows, take_all_rows
 from moiety.models.gated import EXPERT
 from moiety.run.loop import LEDGER
+from moiety.serve.config import rebuild_serve
 
 
 @pytest.fixture
@@ -157,3 +158,28 @@ def test_what_it_prints(moiety, played, mine):
     again = moiety("personalize", played, "--data", path, "--out", "own")
     assert again.code == 1
     assert "own already holds something; choose another --out" in again.err
+
+
+@pytest.mark.parametrize(("method", "words"), [("fedavg", ()), ("ddome", ("--experts", "2"))])
+def test_the_mix_of_classes_stays_with_the_personal_model(
+    moiety, lab, tiny, mine, tmp_path, method, words
+):
+    """Of any method: shares come from unlabelled rows, and one row alone is answered by them."""
+    path, x, _ = mine
+    record = tiny(rounds=12, serve={"prior": "em"}, local={"prior": "adjust"})
+    run = lab.play(record, method)
+    said = moiety("personalize", run, "--data", path, *words, "--out", "own", "--json")
+    cover = json.loads(said.out)["coverage"]
+    assert cover["red"] + cover["blue"] > 0.9
+    whole, own = load_model(run), load_model(tmp_path / "own")
+    assert own.serve.inner == rebuilt(own.serve.inner, own)
+    told, rows = own.predict_log_proba(rows_of(x)), rows_of(x)[:2]
+    alone = torch.cat([own.predict_log_proba(rows[:1]), own.predict_log_proba(rows[1:])])
+    torch.testing.assert_close(alone, told[:2], atol=1e-5, rtol=0)
+    if method == "fedavg":  # the whole model, all rows given at once, is corrected alike
+        torch.testing.assert_close(told, whole.predict_log_proba(rows_of(x)))
+        assert moiety("personalize", run, "--data", path, "--experts", 2, "--out", "b").code == 1
+
+
+def rebuilt(serve, model):
+    return rebuild_serve(serve.config(), model.model, model.objective)

@@ -14,7 +14,7 @@ Batch: TypeAlias = Mapping[str, Tensor]
 TARGET = "y"
 """The column of what is to be learnt."""
 
-RESERVED = ("weight", "seed", "embed")
+RESERVED = ("weight", "seed", "embed", "log_shares")
 """Columns that solvers and transforms add to a batch."""
 
 Carry: TypeAlias = Mapping[str, Any]

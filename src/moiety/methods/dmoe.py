@@ -121,6 +121,8 @@ def check_dmoe(task: Task, experts: int, starts: int, gate: str, support: int) -
             f"dmoe fits classes, but the objective is {task.objective.name}; take another method, "
             "or moiety.estimators for regressions"
         )
+    if task.local.adjusts:
+        raise ValueError("dmoe fits by EM and reads no local.prior; leave it out")
     if not task.shape or task.classes < 2:
         raise ValueError(
             f"dmoe brings its own model and must know {task.shape=} and {task.classes=}; "

@@ -20,7 +20,10 @@ from moiety.ops.optim import SGD, Adam, Rule
 from moiety.solve.lr_schedule import CosineRate, RateSchedule, SteppedRate, constant_rate
 from moiety.solve.sgd import OPTIMIZER_STATES, LocalSGD
 from moiety.tasks.classes import Classes
-from moiety.tasks.objectives import Arrange, FlippedLosses, Losses, RowLosses
+from moiety.tasks.objectives import AdjustedLosses, Arrange, FlippedLosses, Losses, RowLosses
+
+LOCAL_PRIORS = ("none", "adjust")
+"""What a worker's loss may know of its label shares."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class LocalTraining:
             (at the worker, for whole models) or ``send`` (it travels with the piece, cut and merged
             like it).
         flips: mirror images of a batch left to right by chance.
+        prior: ``adjust`` adds the log of a worker's own label shares to the outputs in its loss
+            (logit adjustment), so that it learns what tells classes apart and not how often they
+            come to it; ``none`` adds nothing. Classes only.
     """
 
     optimizer: str = "sgd"
@@ -73,6 +79,7 @@ class LocalTraining:
     optimizer_state: str = "reset"
     drops: tuple[float, ...] = (0.5, 0.75)
     flips: bool = False
+    prior: str = "none"
 
     def check(self) -> None:
         """Refuse numbers with which nothing can be trained, also those that a method leaves unread.
@@ -101,8 +108,15 @@ class LocalTraining:
             raise UnknownNameError(
                 f"local.optimizer_state={self.optimizer_state!r}; choose one of {OPTIMIZER_STATES}"
             )
+        if self.prior not in LOCAL_PRIORS:
+            raise UnknownNameError(f"local.prior={self.prior!r}; choose one of {LOCAL_PRIORS}")
         self.make_rule()
         self.make_lr_schedule(1)
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether losses read a worker's own label shares."""
+        return self.prior == "adjust"
 
     def make_rule(self) -> Rule:
         """Build the optimiser."""
@@ -137,6 +151,8 @@ class LocalTraining:
         frozen: Iterable[str] = (),
     ) -> LocalSGD:
         """Build the solver; ``rules`` come before the optimiser of all other parameters."""
+        if self.adjusts:
+            losses = {role: AdjustedLosses(one) for role, one in losses.items()}
         if self.flips:
             losses = {role: FlippedLosses(one) for role, one in losses.items()}
         return LocalSGD(
@@ -214,6 +230,11 @@ class Task:
                 'Numbers(("price",)), or OwnLoss(loss, names)'
             )
         self.local.check()
+        if self.local.adjusts and not self.objective.categorical:
+            raise ValueError(
+                "local.prior='adjust' adds log shares of classes to outputs, but the task is "
+                f"{self.objective.name}; say none"
+            )
 
     def make_solver(self) -> LocalSGD:
         """Build the plain solver: the objective on the model."""

@@ -14,6 +14,7 @@ from moiety.core.protocols import Method
 from moiety.core.rows import CALIBRATION_ROWS, OpenRows, Rows, TransformedRows, sample_rows
 from moiety.core.stage import Stage
 from moiety.data.dataset import FeatureScale
+from moiety.data.label_shares import LabelShares
 from moiety.engine.choose import BLOCK_ENGINES
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
@@ -106,7 +107,23 @@ def build_run(record: Federation, method: str, seed: int) -> RunInputs:
     else:
         stages = [place_stage(stages[0], record.device), *stages[1:]]
     accuracy = 0.0 if common is None else common.accuracy
+    stages = [serve_stage(record, stage, places) for stage in stages]
     return assemble_inputs(record, replace(base, places=places), stages, accuracy, seed)
+
+
+def serve_stage(record: Federation, stage: Stage, places: Partition) -> Stage:
+    """Serve the method of a stage as the record says."""
+    if record.serve.prior != "none" and record.engine in BLOCK_ENGINES:
+        raise ValueError(
+            f"serve.prior={record.serve.prior!r} looks at a model that a rank has whole, but the "
+            f"engine is {record.engine}; say none"
+        )
+    method = record.serve.apply(
+        stage.method,
+        validation=bool(places.groups.get("validation")),
+        uniform=record.local.adjusts,
+    )
+    return replace(stage, method=method)
 
 
 def prepare_common(
@@ -157,7 +174,7 @@ def assemble_inputs(
 ) -> RunInputs:
     """Put together what a run needs of its data and stages."""
     method, train = stages[0].method, base.places.train
-    open_rows, groups = open_all_rows(base, method)
+    open_rows, groups = open_all_rows(base, method, adjusts=record.local.adjusts)
     return RunInputs(
         method=method,
         rounds=sum(stage.rounds for stage in stages),
@@ -184,11 +201,17 @@ def assemble_inputs(
 
 
 def open_all_rows(
-    base: SeedData, method: Method
+    base: SeedData, method: Method, *, adjusts: bool = False
 ) -> tuple[OpenRows, Mapping[str, Mapping[int, Rows]]]:
-    """Open the rows of every worker and group, through the method's transform."""
+    """Open the rows of every worker and group, through the method's transform.
+
+    Training rows know their worker's label shares where its loss is adjusted by them.
+    """
     rows_of = base.kind.open(base.data)
     train = {w: rows_of(TRAIN, rows) for w, rows in base.places.train.items()}
+    if adjusts:
+        shares = LabelShares(train.__getitem__, base.objective.outputs)
+        train = {worker: shares(worker) for worker in train}
     groups = {
         name: {w: rows_of(name, rows) for w, rows in group.items()}
         for name, group in base.places.groups.items()

@@ -11,6 +11,7 @@ from moiety.methods.task import LocalTraining
 from moiety.recipes.fields import to_plain
 from moiety.recipes.options import RECORDS, Options
 from moiety.rounds.schedule import Schedule
+from moiety.serve.prior import Serving
 
 SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "contiguous", "natural", "all")
 
@@ -176,6 +177,7 @@ class Federation:
     local: LocalTraining = field(default_factory=LocalTraining)
     checkpoint: CheckpointPolicy = field(default_factory=CheckpointPolicy)
     schedule: Schedule = field(default_factory=Schedule)
+    serve: Serving = field(default_factory=Serving)
     options: Options = field(default_factory=Options)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from moiety.core.rows import Rows, chunk_positions
 from moiety.core.state import State
 from moiety.core.types import Memory, Params
 from moiety.engine.work import use_one_thread
+from moiety.serve.adapt import AdaptiveServe, adapt_serve, answer_rows
 from moiety.solve.sgd import OWN
 
 
@@ -59,13 +60,46 @@ class Score:
 def score_rows(method: Method, params: Params, rows: Rows, into: Score) -> Score:
     """Serve a worker without labels, then score the answers with them."""
     with torch.no_grad():
-        part = method.serve.choose(params, rows)
+        serve = adapt_serve(method.serve, params, method.model.axes, rows)
+        part = serve.choose(params, rows)
         piece = take_piece(params, method.model.axes, part)
         for ids in chunk_positions(rows, 2048):
             batch = rows.take(ids)
-            told = method.serve.scores(piece, batch, part.axes)
-            into.add(told, batch["y"], method.serve.routes(piece, batch, part.axes))
+            told = serve.scores(piece, batch, part.axes)
+            into.add(told, batch["y"], serve.routes(piece, batch, part.axes))
     return into
+
+
+def fit_serve(
+    method: Method,
+    params: Params,
+    memory: Mapping[int, Memory],
+    groups: Mapping[str, Mapping[int, Rows]],
+) -> Method:
+    """Fit how a method is served on the validation rows, where it is fitted on anything.
+
+    Args:
+        method: whose way to serve.
+        params: of the whole, calibrated.
+        memory: what workers kept; a worker uses its own parameters where it has some.
+        groups: group -> worker -> rows with labels; ``validation`` is read.
+    """
+    known = groups.get("validation", {})
+    if not known or not isinstance(method.serve, AdaptiveServe):
+        return method
+    answers = (
+        (
+            answer_rows(method.serve, {**params, **get_own(memory, w)}, method.model.axes, rows),
+            read_labels(rows),
+        )
+        for w, rows in known.items()
+    )
+    return replace(method, serve=method.serve.fit(answers))
+
+
+def get_own(memory: Mapping[int, Memory], worker: int) -> Params:
+    """Give a worker's own parameters; none where it has none."""
+    return memory.get(worker, {}).get(OWN, {})
 
 
 def evaluate_groups(
@@ -88,10 +122,11 @@ def evaluate_groups(
     sizes = read_axis_lengths(state.params, method.model.axes) if method.gated else {}
     experts = sizes[method.gated] if method.gated else 0
     with use_one_thread():
+        method = fit_serve(method, state.params, memory, groups)
         for name, workers in groups.items():
             found = []
             for worker, rows in workers.items():
-                params = {**state.params, **memory.get(worker, {}).get(OWN, {})}
+                params = {**state.params, **get_own(memory, worker)}
                 found.append(score_rows(method, params, rows, Score(objective, experts)))
                 mine = found[-1].routes
                 if mine is not None and name != "validation":

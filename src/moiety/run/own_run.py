@@ -21,6 +21,7 @@ from moiety.methods.task import LocalTraining
 from moiety.rounds.schedule import Schedule
 from moiety.rounds.staged import StagedRounds
 from moiety.run.environment import describe_environment
+from moiety.run.evaluate import fit_serve
 from moiety.run.loop import CHECKPOINTS, Run, choose_interval
 from moiety.run.own_method import MakeMethod
 from moiety.run.own_settings import Leaves, fingerprint_leaves
@@ -29,6 +30,7 @@ from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
 from moiety.serve.input_spec import GraphAdapter, InputSpec, TableAdapter
 from moiety.serve.named import NamedAdapter
 from moiety.serve.predictor import make_predictor, write_model
+from moiety.serve.prior import Serving
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class TrainConfig:
             (``functools.partial(METHODS["fedprox"].make, mu=0.01)``); by default ``fedavg``.
         local: how workers train a plain module; by default ``LocalTraining()``.
         objective: what a plain module learns; by default ``Classes()``.
+        serve: how the model is served when it is evaluated and used: corrected for a worker's own
+            mix of classes, or not.
     """
 
     rounds: int
@@ -63,6 +67,7 @@ class TrainConfig:
     method: str | MakeMethod | None = None
     local: LocalTraining | None = None
     objective: Objective | None = None
+    serve: Serving = field(default_factory=Serving)
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,9 @@ def make_own_run(run: OwnRun, rounds: StagedRounds, folder: Path) -> Run[State]:
 
     def finish(state: State) -> None:
         params = method.calibrate(state.params, sample)
+        fitted = fit_serve(method, params, {}, groups)
         note = {"recipe": "own", "method": method.name, "seed": how.seed, "round": state.round}
-        predictor = make_predictor(method, params, make_own_input_spec(run), note)
+        predictor = make_predictor(fitted, params, make_own_input_spec(run), note)
         write_model(predictor, folder / "final")
 
     return Run(

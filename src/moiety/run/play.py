@@ -26,6 +26,7 @@ from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import CohortRule
 from moiety.rounds.staged import stage_rounds
 from moiety.run.cohort import choose_cohort_rule
+from moiety.run.evaluate import fit_serve
 from moiety.run.loop import CHECKPOINTS, Run, S, choose_interval, execute_run
 from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
 from moiety.run.spec import RunSpec, make_recipe_start
@@ -114,8 +115,11 @@ def make_whole_run(
 
     def finish(state: State) -> None:
         if ranks.leads:
-            params = built.stages[-1].method.calibrate(state.params, built.sample)
-            write_model(make_run_predictor(spec, built, params, state.round), folder / "final")
+            method = built.stages[-1].method
+            params = method.calibrate(state.params, built.sample)
+            served = make_run_predictor(spec, built, params, state.round)
+            fitted = fit_serve(method, params, {}, built.groups)
+            write_model(replace(served, serve=fitted.serve), folder / "final")
 
     rounds = stage_rounds(stages, engine, cohort, spec.seed, record.schedule, concurrency)
     kept, last = folder / CHECKPOINTS, record.checkpoint.last

@@ -20,6 +20,7 @@ from moiety.core.rows import Rows
 from moiety.core.solver import Descent
 from moiety.core.stage import Stage
 from moiety.core.state import Job, State
+from moiety.data.label_shares import LabelShares
 from moiety.engine.choose import RANK_ENGINES, choose_engine, make_engine
 from moiety.engine.ranks import is_under_torchrun
 from moiety.engine.stackable import can_stack
@@ -106,8 +107,14 @@ def prepare_run(
     crew = gather_workers(workers, test, how.device)
     check_training(how, len(crew.rows))
     method = place_method(make_own_method(what, how, crew, classes), how.device)
+    adjusts = how.local is not None and how.local.adjusts
+    validation = bool(crew.groups.get("validation"))
+    method = how.serve.apply(method, validation=validation, uniform=adjusts)
     leaves = describe_run(method, how, crew)
     rows = transform_groups(crew.rows, method)
+    if adjusts:
+        shares = LabelShares(rows.__getitem__, len(method.serve.objective.names))
+        rows = {worker: shares(worker) for worker in rows}
     job = try_first_batch(method, crew, rows, how.seed)
     engine = choose_own_engine(method, how, job, rows)
     return OwnRun(method, crew, how, rows, engine, {**leaves, "engine": engine})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.objective import Objective
+from moiety.core.protocols import Serve
 from moiety.core.types import Params
 from moiety.models.base import FeatureModel, TakesConstants, find_constants
 from moiety.models.gated import COMMON, CONSTANT, Common, GatedExperts, gated_experts
@@ -16,6 +17,7 @@ from moiety.models.llama import rebuild_llama
 from moiety.models.mixture import mixture
 from moiety.models.networks import NETWORKS
 from moiety.serve.choose import Plain, Routed
+from moiety.serve.prior import Corrected, EstimatedPrior
 
 REBUILD: Mapping[str, Callable[..., FeatureModel]] = {
     **{name: entry.rebuild for name, entry in NETWORKS.items()},
@@ -92,8 +94,16 @@ def restore_constants(model: FeatureModel, saved: Params) -> FeatureModel:
 
 def rebuild_serve(
     config: Mapping[str, Any], model: FeatureModel | GatedExperts, objective: Objective
-) -> Plain | Routed:
+) -> Serve:
     """Build how a model is served."""
+    if config["kind"] in ("corrected", "estimated"):
+        inner = rebuild_serve(config["inner"], model, objective)
+        if config["kind"] == "corrected":
+            return Corrected(inner, config["temperature"], tuple(config["log_ratio"]))
+        source = tuple(config["source"])
+        return EstimatedPrior(
+            inner, config["least_rows"], config["uniform"], config["temperature"], source
+        )
     if config["kind"] == "routed" and isinstance(model, GatedExperts):
         return Routed(model, config["k"], config["mode"], objective)
     return Plain(model, objective)

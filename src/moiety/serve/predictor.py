@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moiety.core.axes import take_piece
@@ -31,9 +29,12 @@ from moiety.core.types import Params
 from moiety.models.base import FeatureModel, find_constants
 from moiety.models.gated import EXPERT, GatedExperts
 from moiety.models.module import from_module
+from moiety.serve.adapt import SeenRows, adapt_serve
+from moiety.serve.arrays import Inputs, Numbers, as_tensor
 from moiety.serve.choose import Routed
 from moiety.serve.config import rebuild_gated, rebuild_model, rebuild_serve, restore_constants
 from moiety.serve.input_spec import InputSpec
+from moiety.serve.prior import EstimatedPrior
 from moiety.tasks.objective import rebuild_objective
 
 VERSION = 3
@@ -41,11 +42,6 @@ READ = (2, VERSION)
 """Formats that are read; models of format 2 answer classes, or the characters of texts."""
 MODEL, CONFIG = "model.safetensors", "config.json"
 COPY = "copy both again from the run"
-
-
-Numbers = Tensor | NDArray[Any]
-Inputs = Numbers | Mapping[str, Numbers]
-"""Of rows: an array, or columns by name where a module of one's own takes several."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +76,11 @@ class Predictor:
     @torch.no_grad()
     def answer(self, rows: Rows) -> Iterator[Tensor]:
         """Give the objective's answers, a chunk of rows at a time, [B, ..., O]."""
-        part = self.serve.choose(self.params, rows)
+        serve = adapt_serve(self.serve, self.params, self.model.axes, self.see(rows))
+        part = serve.choose(self.params, rows)
         piece = take_piece(self.params, self.model.axes, part)
         for ids in chunk_positions(rows, 2048):
-            yield self.serve.scores(piece, self.take_rows(rows, ids), part.axes)
+            yield serve.scores(piece, self.take_rows(rows, ids), part.axes)
 
     def predict_answer(self, x: Inputs, edges: Numbers | None = None) -> Tensor:
         """Give the objective's answers: log-probabilities, or numbers in the target's unit.
@@ -122,27 +119,55 @@ class Predictor:
         """
         return self.objective.decide(self.predict_answer(x, edges))
 
+    def see(self, rows: Rows) -> Rows:
+        """See rows with the embedding where the model reads one."""
+        return SeenRows(rows, self.model.common) if isinstance(self.model, GatedExperts) else rows
+
     def take_rows(self, rows: Rows, ids: Tensor) -> Mapping[str, Tensor]:
         """Take rows, with the embedding where the model reads one."""
         batch = rows.take(ids)
         return self.model.common(batch) if isinstance(self.model, GatedExperts) else batch
 
-    def personalize(self, x: Numbers, experts: int) -> Predictor:
-        """Make the small model of one worker: the experts its rows choose, and no others.
+    def personalize(self, x: Numbers, experts: int = 0) -> Predictor:
+        """Make the model of one worker: the experts its rows choose, corrected for its classes.
 
         The gate keeps the rows of these experts, so that each row is answered as by the whole
-        model restricted to them.
+        model restricted to them. Where the run was served with ``serve.prior=em``, of any method,
+        the worker's shares of classes are estimated from the rows and stay with the model.
+
+        Args:
+            x: of the worker, without labels.
+            experts: how many it keeps; 0 for two, or all of fewer.
+
+        Raises:
+            RunError: for a model without gated experts that estimates no shares either.
         """
-        model = self.model
-        if not isinstance(model, GatedExperts) or not isinstance(self.serve, Routed):
+        serve = self.serve
+        inner = serve.inner if isinstance(serve, EstimatedPrior) else serve
+        base = replace(self, serve=inner)
+        if isinstance(self.model, GatedExperts) and isinstance(inner, Routed):
+            base = base.keep_experts(x, experts or min(2, self.model.held(self.params)))
+        elif experts or not isinstance(serve, EstimatedPrior):
             method = self.note.get("method", "this method")
             raise RunError(
-                f"a model of {method} has no gated experts to choose among; choose a run of ddome"
+                f"a model of {method} has no gated experts to choose among; choose a run of ddome, "
+                "or a run of any method with --serve.prior em, and leave --experts out"
             )
+        if not isinstance(serve, EstimatedPrior):
+            return base
+        estimate = replace(serve, inner=base.serve)
+        rows = base.see(base.open(x))
+        return replace(base, serve=estimate.adapt(base.params, base.model.axes, rows))
+
+    def keep_experts(self, x: Numbers, experts: int) -> Predictor:
+        """Keep the experts that rows choose, and what the gate says of them."""
+        model, serve = self.model, self.serve
+        assert isinstance(model, GatedExperts)
+        assert isinstance(serve, Routed)
         count = model.held(self.params)
         if not 1 <= experts <= count:
             raise RunError(f"--experts {experts}, but the model has {count}; choose 1 to {count}")
-        part = replace(self.serve, k=experts).choose(self.params, self.open(x))
+        part = replace(serve, k=experts).choose(self.params, self.open(x))
         piece = dict(take_piece(self.params, model.axes, part))
         kept = part.axes[EXPERT]
         for name in ("gate.layer2.w", "gate.layer2.b"):
@@ -150,22 +175,8 @@ class Predictor:
         small = replace(model, params=piece)
         names = self.note.get("experts", range(count))  # a personal model may be cut once more
         note = {**self.note, "experts": [names[place] for place in kept.tolist()]}
-        serve = Routed(small, None, self.serve.mode, self.objective)
-        return Predictor(piece, small, serve, self.input_spec, note)
-
-
-def as_tensor(x: Numbers) -> Tensor:
-    """Take a tensor as it is, and an array of floating-point numbers in single precision.
-
-    Raises:
-        ValueError: for an array of anything but numbers.
-    """
-    if isinstance(x, Tensor):
-        return x
-    array = np.asarray(x)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"an array of {array.dtype} was given; give numbers")
-    return torch.tensor(array.astype(np.float32) if array.dtype.kind == "f" else array)
+        kept_serve = Routed(small, None, serve.mode, self.objective)
+        return Predictor(piece, small, kept_serve, self.input_spec, note)
 
 
 def make_predictor(

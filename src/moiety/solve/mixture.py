@@ -14,6 +14,7 @@ from moiety.core.objective import Objective
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
 from moiety.models.gated import EXPERT, GatedExperts, gather_held_scores
+from moiety.tasks.objectives import shift_outputs
 
 MIXTURE_LOSSES = ("probs", "logits", "logits_full", "sumloss")
 
@@ -43,7 +44,8 @@ class MixtureLoss:
         log_BK = gather_held_scores(self.model.log_gate(params, batch), kept)
         if self.kind != "logits_full":
             log_BK = log_BK.log_softmax(-1)
-        return self.mix(logits_KBC.float(), log_BK, batch["y"]), after
+        out_KBC = shift_outputs(logits_KBC.float(), batch)
+        return self.mix(out_KBC, log_BK, batch["y"]), after
 
     def mix(self, out_KBC: Tensor, log_BK: Tensor, y_B: Tensor) -> Tensor:
         """Give the loss of each row, [B], of outputs and log weights of the experts at hand."""
@@ -79,7 +81,8 @@ class AnchorLoss:
 
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         logits_KBC, after = self.model.expert_forward(params, batch)
-        loss_B = lose_alone(self.objective, logits_KBC[0].float(), batch["y"])
+        out_BC = shift_outputs(logits_KBC[0].float(), batch)
+        loss_B = lose_alone(self.objective, out_BC, batch["y"])
         if self.teach:
             mine = kept[EXPERT].to(loss_B.device)
             loss_B = loss_B - self.model.log_gate(params, batch).index_select(-1, mine)[:, 0]

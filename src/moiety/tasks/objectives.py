@@ -27,6 +27,15 @@ def weigh_rows(losses_B: Tensor, batch: Batch) -> Tensor:
     return losses_B * batch[IMPORTANCE] if IMPORTANCE in batch else losses_B
 
 
+LOG_SHARES = "log_shares"
+"""The column of the log of a worker's own label shares, [B, C], for logit adjustment."""
+
+
+def shift_outputs(out: Tensor, batch: Batch) -> Tensor:
+    """Add the log of the worker's label shares to outputs [..., B, C], where rows have them."""
+    return out + batch[LOG_SHARES] if LOG_SHARES in batch else out
+
+
 class Losses(Protocol):
     """One loss a row, and new values of buffers where the model has some."""
 
@@ -60,7 +69,7 @@ class RowLosses:
 
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         out, after = self.forward(params, batch, kept)
-        return self.objective.rows(out.float(), batch["y"]), after
+        return self.objective.rows(shift_outputs(out.float(), batch), batch["y"]), after
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,25 @@ class NodeLosses:
         losses = self.objective.rows(out_NC[here_N].float(), batch["y"][here_N])
         mean = losses.sum() / max(1, len(losses))
         return mean.expand(len(batch["weight"])), after
+
+
+@dataclass(frozen=True)
+class AdjustedLosses:
+    """Losses that must see a worker's label shares: logit adjustment, by ``shift_outputs``.
+
+    Menon et al., *Long-Tail Learning via Logit Adjustment*, arXiv:2007.07314, eq. 10, with the
+    worker's own shares; Zhang et al., arXiv:2209.00189, in federations.
+    """
+
+    losses: Losses
+
+    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        if LOG_SHARES not in batch:
+            raise ValueError(
+                f"local.prior='adjust' reads the column {LOG_SHARES!r}, which these rows lack; "
+                "open them through moiety.data.label_shares.LabelShares(open, classes)"
+            )
+        return self.losses(params, batch, kept)
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ class PersonalizeArguments:
     """What can be said behind ``moiety personalize``.
 
     Args:
-        run: folder of a finished run of a method with gated experts: ``ddome``.
+        run: folder of a finished run of a method with gated experts: ``ddome``; or of any method,
+            if it was played with ``serve.prior=em``.
         data: CSV, Parquet, npz, or a folder of images; labels are not read even if there are some.
         out: folder to write the personal model to.
-        experts: how many experts it keeps.
+        experts: how many experts it keeps; 0 for two. Only of a method that has experts.
         target: the column of labels, to leave it out where it has another name than in training.
         json: print as JSON.
     """
@@ -36,15 +37,15 @@ class PersonalizeArguments:
     run: Path = field(metadata=POSITIONAL)
     data: Path
     out: Path
-    experts: int = 2
+    experts: int = 0
     target: str = ""
     json: bool = False
 
 
-ABOUT = """Make a small standalone model for one worker: the gate picks experts for its rows,
-without labels and without training. The run must be of a method with gated experts, which is
-ddome: other methods have nothing to choose among. moiety predict and moiety.load_model take the
-result.
+ABOUT = """Make a standalone model for one worker from its rows, without labels and without
+training: the gate picks experts for them (ddome); and where the run was played with serve.prior
+em, of any method, answers are corrected for the worker's own mix of classes. Other runs have
+nothing to choose. moiety predict and moiety.load_model take the result.
 
 examples:
   moiety personalize runs/quickstart/ddome-seed0 --data unlabelled.npz --experts 2 --out mine
@@ -64,25 +65,28 @@ def do_personalize(words: Sequence[str]) -> int:
     mine = served.personalize(x, said.experts)
     write_model(mine, said.out)
     told = mine.predict_answer(x)
+    kept = mine.note.get("experts", [])
     share_C = (told.exp() if mine.objective.log_probabilities else told).mean(0)
-    routed = count_answered_rows(said.run, mine.note["experts"])
+    routed = count_answered_rows(said.run, kept) if kept else {}
     size = (said.out / MODEL).stat().st_size
     if said.json:
         echo_json(
             {
                 "out": str(said.out),
-                "experts": mine.note["experts"],
+                "experts": kept,
                 "bytes": size,
                 "coverage": estimate_coverage(mine, share_C),
                 "routed": routed,
             }
         )
         return 0
-    echo(f"experts {mine.note['experts']} of {count_experts(served)}; {size} bytes in {said.out}\n")
+    whole = f"experts {kept} of {count_experts(served)}" if kept else "the whole model"
+    echo(f"{whole}; {size} bytes in {said.out}\n")
     mean = "expected share" if mine.objective.log_probabilities else "expected mean"
     rows = [[mine.objective.name, mean, "rows routed to these experts in the last evaluation"]]
     for name, share in estimate_coverage(mine, share_C).items():
         rows.append([name, f"{share:.3f}", str(routed.get(name, "")) if routed else "unknown"])
+    rows = rows if kept else [row[:2] for row in rows]
     echo(align_columns(rows))
     return 0
 
