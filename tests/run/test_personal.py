@@ -2,6 +2,7 @@
 
 import csv
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,8 @@ def test_it_answers_as_the_whole_restricted_to_its_experts(
     said = moiety("personalize", run, "--data", path, "--experts", experts, "--out", "own",
                   "--json")  # fmt: skip
     told = json.loads(said.out)
-    whole, own = load_model(run), load_model(tmp_path / "own")
+    whole: Any = load_model(run)
+    own: Any = load_model(tmp_path / "own")
 
     # The experts of the highest mean gate score, by hand.
     rows = TableRows({"x": whole.input_spec.rows(rows_of(x))}, torch.arange(len(x)))
@@ -171,7 +173,8 @@ def test_the_mix_of_classes_stays_with_the_personal_model(
     said = moiety("personalize", run, "--data", path, *words, "--out", "own", "--json")
     cover = json.loads(said.out)["coverage"]
     assert cover["red"] + cover["blue"] > 0.9
-    whole, own = load_model(run), load_model(tmp_path / "own")
+    whole: Any = load_model(run)
+    own: Any = load_model(tmp_path / "own")
     assert own.serve.inner == rebuilt(own.serve.inner, own)
     told, rows = own.predict_log_proba(rows_of(x)), rows_of(x)[:2]
     alone = torch.cat([own.predict_log_proba(rows[:1]), own.predict_log_proba(rows[1:])])
