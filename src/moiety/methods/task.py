@@ -11,9 +11,9 @@ from torch import nn
 from moiety.core.errors import UnknownNameError
 from moiety.core.objective import Objective
 from moiety.core.protocols import Calibratable, Calibrate, Merge, skip_calibration
-from moiety.core.rows import Rows
 from moiety.core.types import Params
 from moiety.merge.overlap import overlap, overlap_by_rows
+from moiety.methods.calibration import Calibration, SumCalibration
 from moiety.models.base import FeatureModel
 from moiety.models.gated import Common
 from moiety.ops.optim import SGD, Adam, Rule
@@ -174,17 +174,6 @@ class LocalTraining:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Calibrate as the model does for parts that held some share of each axis."""
-
-    model: Calibratable
-    held: Mapping[str, float]
-
-    def __call__(self, params: Params, rows: Rows | None, /) -> Params:
-        return self.model.calibrate(params, rows, self.held)
-
-
-@dataclass(frozen=True)
 class Task:
     """What is to be learnt.
 
@@ -247,6 +236,8 @@ class Task:
         """Choose how the whole is made good for use: as the model says, if it says anything."""
         if isinstance(self.model, Calibratable):
             return Calibration(self.model, {} if held is None else held)
+        if held is not None and not self.objective.categorical:
+            return SumCalibration(self.model, self.objective, held)
         return skip_calibration
 
     def choose_merge(self) -> Merge:
