@@ -11,6 +11,7 @@ from moiety.core.ledger import (
     End,
     Evaluation,
     Group,
+    Refusal,
     Round,
     Work,
     decode_entry,
@@ -29,7 +30,7 @@ WORK = Work(3, "anchor", {"expert": [1]}, 10, 20, 4, 50, 1.5, 0.5, 1.0, 7, {"exp
     "entry",
     [
         End(3, 0.5, "failed", "why"),
-        Round(7, 0, 0.1, 10, 20, 1.0, [WORK], [0.5, 0.5]),
+        Round(7, 0, 0.1, 10, 20, 1.0, [WORK], [0.5, 0.5], refused=(Refusal(4, "it is none"),)),
         Evaluation(
             7, 0.1, {"seen": Group([3], [8], {"accuracy": [0.25], "loss": [1.5]})}, [[1, 2]]
         ),

@@ -89,6 +89,14 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A reply that was not merged, and why; of a question or of a job."""
+
+    worker: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Round:
     """One commit. ``gate_load`` is the share of workers that held each index of the gated axis.
 
@@ -98,6 +106,7 @@ class Round:
     local work (``work_s``), to folding and the server (``merge_s``) and to waiting for others
     (``wait_s``), as the process that writes the ledger saw them. ``evaluate_s`` are those of an
     evaluation after it. ``sent_bytes`` really passed between processes, of all of them together.
+    ``refused`` are the replies that were not merged; those of a round that was repeated are in it.
     """
 
     kind: ClassVar[str] = "round"
@@ -117,6 +126,7 @@ class Round:
     wait_s: float = 0.0
     evaluate_s: float = 0.0
     sent_bytes: int = 0
+    refused: Sequence[Refusal] = ()
 
 
 @dataclass(frozen=True)
@@ -240,7 +250,8 @@ def decode_round(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Read a round; what was written as null is NaN."""
     workers = [Work(**{**UNKNOWN, **drop_nulls(work)}) for work in raw["workers"]]
     mean = math.nan if raw["loss_mean"] is None else raw["loss_mean"]
-    return {**raw, "workers": workers, "loss_mean": mean}
+    refused = tuple(Refusal(**one) for one in raw.get("refused", ()))
+    return {**raw, "workers": workers, "loss_mean": mean, "refused": refused}
 
 
 def decode_group(raw: Mapping[str, Any]) -> Group:

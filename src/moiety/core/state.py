@@ -141,7 +141,12 @@ class Update:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a worker sends back."""
+    """What a worker sends back.
+
+    ``fault`` says why there is nothing in it, where its worker could not do the job or did not
+    answer in time. ``change`` is the norm of what the worker changed, measured where the piece is,
+    if that is elsewhere.
+    """
 
     worker: int
     share: Share
@@ -150,6 +155,8 @@ class Reply:
     answer: Params = field(default_factory=dict)
     record: Record = field(default_factory=Record)
     optimizer_state: Memory = field(default_factory=dict)
+    fault: str = ""
+    change: float | None = None
 
     @property
     def up_bytes(self) -> int:
@@ -199,6 +206,25 @@ def count_bytes(params: Params) -> int:
     32
     """
     return sum([tensor.nbytes for tensor in params.values()])
+
+
+def measure_change(before: Params, after: Params) -> float:
+    """Measure how far tensors of floats went, as one norm; of what was not there, its own norm.
+
+    What is on the device ``meta`` is left out. The norm is finite only if all numbers are.
+
+    >>> measure_change({"w": torch.ones(2)}, {"w": torch.tensor([4.0, 5.0])})
+    5.0
+    """
+    moved = [
+        t - before[name] if name in before and before[name].shape == t.shape else t
+        for name, t in after.items()
+        if t.is_floating_point() and not t.is_meta
+    ]
+    if not moved:
+        return 0.0
+    norms = [torch.linalg.vector_norm(t.detach().flatten()).double() for t in moved]
+    return float(torch.linalg.vector_norm(torch.stack(norms)))  # read once: a GPU is waited for
 
 
 def count_section_bytes(memory: Memory) -> int:

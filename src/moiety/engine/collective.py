@@ -23,7 +23,7 @@ from moiety.core.errors import WorkerError
 from moiety.core.fold import Precision, Total, divide_sums, fold_piece
 from moiety.core.rows import OpenRows
 from moiety.core.solver import Solve
-from moiety.core.state import Job, Reply, count_bytes
+from moiety.core.state import Job, Reply, count_bytes, measure_change
 from moiety.core.transfers import Transfers
 from moiety.core.types import Memory, Params
 from moiety.engine.ranks import Ranks, join_ranks
@@ -70,7 +70,9 @@ class Collective:
             if job.worker % self.ranks.size == self.ranks.rank and not failed:
                 try:
                     here[place] = self.work(solve, job)
-                    mine[place] = here[place] if self.share_pieces else strip_reply(here[place])
+                    mine[place] = (
+                        here[place] if self.share_pieces else strip_reply(job, here[place])
+                    )
                 except WorkerError as error:
                     mine[place], failed = error, True
         if not count:
@@ -119,12 +121,16 @@ def copy_bytes(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
 
 
-def strip_reply(reply: Reply) -> Reply:
-    """Leave the tensors of a piece behind."""
+def strip_reply(job: Job, reply: Reply) -> Reply:
+    """Leave the tensors of a piece behind, and say how far they went from those of the job."""
     optimizer_state = {
         section: drop_numbers(tensors) for section, tensors in reply.optimizer_state.items()
     }
-    return replace(reply, piece=drop_numbers(reply.piece), optimizer_state=optimizer_state)
+    change = measure_change(job.piece, reply.piece)
+    for tensors in reply.optimizer_state.values():
+        change += 0.0 * measure_change({}, tensors)  # no number where one of these is none
+    piece = drop_numbers(reply.piece)
+    return replace(reply, piece=piece, optimizer_state=optimizer_state, change=change)
 
 
 @dataclass(frozen=True)

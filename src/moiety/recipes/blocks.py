@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from moiety.recipes.record import Federation
+from moiety.rounds.judging import Judging
 
 
 def check_blocks(record: Federation) -> None:
@@ -18,6 +19,11 @@ def check_blocks(record: Federation) -> None:
             f"device={record.device!r}, schedule.kind={record.schedule.kind!r}, "
             f"population.public={record.population.public}; change these, or say --engine "
             "collective, which keeps the whole at every rank"
+        )
+    if record.judging != Judging():
+        raise ValueError(
+            f"engine {record.engine!r} judges no replies, for no rank has all of one: got "
+            f"{record.judging}; leave it out, or say --engine collective"
         )
     if record.local.by_rows or record.schedule.has_clock:
         raise ValueError(

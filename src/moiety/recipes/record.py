@@ -10,6 +10,7 @@ from moiety.core.checkpoints import CheckpointPolicy
 from moiety.methods.task import LocalTraining
 from moiety.recipes.fields import to_plain
 from moiety.recipes.options import RECORDS, Options
+from moiety.rounds.judging import Judging
 from moiety.rounds.schedule import Schedule
 from moiety.serve.prior import Serving
 
@@ -178,6 +179,7 @@ class Federation:
     checkpoint: CheckpointPolicy = field(default_factory=CheckpointPolicy)
     schedule: Schedule = field(default_factory=Schedule)
     serve: Serving = field(default_factory=Serving)
+    judging: Judging = field(default_factory=Judging)
     options: Options = field(default_factory=Options)
 
 

@@ -21,7 +21,9 @@ from moiety.core.state import InFlight, Job, Reply, State
 from moiety.core.store import Store
 from moiety.core.types import Params
 from moiety.ops.sample import sample_distinct
+from moiety.rounds.border import ATTEMPTS, Border, refuse_empty_round
 from moiety.rounds.commit import begin_commit, open_optimizer_stores
+from moiety.rounds.judging import Judging
 from moiety.rounds.meter import Meter, Stopwatch
 from moiety.rounds.schedule import Schedule
 from moiety.rounds.synchronous import Dispatch, make_jobs, query_jobs
@@ -63,6 +65,7 @@ class AsynchronousRounds:
         concurrency: who may work.
         seed: of the run.
         schedule: when the server commits, and how long jobs take.
+        judging: which replies are refused.
     """
 
     method: Method
@@ -70,38 +73,63 @@ class AsynchronousRounds:
     concurrency: Concurrency
     seed: int
     schedule: Schedule
+    judging: Judging = field(default_factory=Judging)
 
     def advance(self, state: State, /) -> tuple[State, Round]:
-        """Play one round: let virtual time pass until a commit is due, solve, weigh, fold."""
-        method, watch = self.method, Stopwatch(self.engine.transfers)
-        with watch.time("split"):
-            state, arrived = await_commit(self, state)
-        cost = {job.worker: job.down_bytes for job in arrived.jobs}
-        meter = Meter(watch, dict(arrived.down), dict(arrived.up), jobs=cost)
+        """Play one round: let virtual time pass until a commit is due, solve, judge, weigh, fold.
+
+        Raises:
+            ValueError: if no reply is accepted, nor at the next time that a commit is due.
+        """
+        border, meter = Border(self.judging), Meter(Stopwatch(self.engine.transfers))
+        for _ in range(ATTEMPTS):
+            with meter.watch.time("split"):
+                state, arrived = await_commit(self, state, border)
+            after = self.commit_arrived(state, arrived, meter, border)
+            if after is not None:
+                return after, meter.make_round(self.method, after, border.refused)
+        raise refuse_empty_round(state.round, border.refused)
+
+    def commit_arrived(
+        self, state: State, arrived: Arrived, meter: Meter, border: Border
+    ) -> State | None:
+        """Fold what is due; None where nothing of it is accepted."""
+        method, watch = self.method, meter.watch
+        meter.down.update(add_bytes(meter.down, arrived.down.items()))
+        meter.up.update(add_bytes(meter.up, arrived.up.items()))
+        meter.jobs.update({job.worker: job.down_bytes for job in arrived.jobs})
         draw_back, commit = begin_draw_back(self, state), begin_commit(method, state)
         with watch.time("work"):
-            replies = self.engine.map(method.solve, arrived.jobs)
-            for job, reply in zip(arrived.jobs, replies, strict=True):
+            replies = self.engine.map(method.solve, border.send(arrived.jobs))
+            for job, reply in border.admit(replies):
                 watch.switch("merge")
                 commit.add(draw_back(job, reply))
                 watch.switch("work")
                 meter.record_work(reply)
+        if not commit.workers:
+            return None
         with watch.time("merge"):
-            state = commit.close()
-        return state, meter.make_round(method, state)
+            return commit.close()
 
 
-def await_commit(rounds: AsynchronousRounds, state: State) -> tuple[State, Arrived]:
+def await_commit(
+    rounds: AsynchronousRounds, state: State, border: Border | None = None
+) -> tuple[State, Arrived]:
     """Let virtual time pass, sending workers out as others come back, until a commit is due.
+
+    Args:
+        rounds: the choices.
+        state: of the run.
+        border: writes down whose answers are refused; a new one by default.
 
     Returns:
         The state at that time, with the jobs still under way, and what is due.
     """
-    schedule, arrived, number = rounds.schedule, Arrived(), 0
+    schedule, arrived, number, border = rounds.schedule, Arrived(), 0, border or Border()
     span = math.inf if schedule.kind == "buffered" else schedule.window
     limit = state.clock.now + span
     while True:
-        state, arrived = dispatch_jobs(rounds, state, arrived, number)
+        state, arrived = dispatch_jobs(rounds, state, arrived, number, border)
         number += 1
         at = min((one.end for one in state.clock.in_flight), default=math.inf)
         if at > limit and not arrived.jobs:
@@ -138,7 +166,7 @@ def sort_jobs(arrived: Arrived) -> Arrived:
 
 
 def dispatch_jobs(
-    rounds: AsynchronousRounds, state: State, arrived: Arrived, number: int
+    rounds: AsynchronousRounds, state: State, arrived: Arrived, number: int, border: Border
 ) -> tuple[State, Arrived]:
     """Send jobs to idle workers until all places are taken or nobody is idle.
 
@@ -158,7 +186,9 @@ def dispatch_jobs(
     cohort = draw_idle_workers(
         concurrency, busy, room, dispatch.stream(rounds.seed, state.round, "roster")
     )
-    arrived, answers = query_workers(rounds, state, arrived, cohort)
+    arrived, answers = query_workers(rounds, state, arrived, cohort, border)
+    if method.query is not None:
+        cohort = tuple(w for w in cohort if w in answers or w in method.query.exempt)
     jobs = list(make_jobs(method, state, cohort, answers, rounds.seed, dispatch))
     whole = sum(tensor.numel() for tensor in state.params.values())
     seconds = [rounds.schedule.speeds.job(job, whole) for job in jobs]
@@ -189,13 +219,18 @@ def draw_idle_workers(
 
 
 def query_workers(
-    rounds: AsynchronousRounds, state: State, arrived: Arrived, cohort: tuple[int, ...]
+    rounds: AsynchronousRounds,
+    state: State,
+    arrived: Arrived,
+    cohort: tuple[int, ...],
+    border: Border,
 ) -> tuple[Arrived, dict[int, Params]]:
     """Send the query, if there is one; its answers take no virtual time."""
     if rounds.method.query is None:
         return arrived, {}
     asked = list(query_jobs(rounds.method, state, cohort, rounds.seed))
-    told = list(rounds.engine.map(rounds.method.query.solve, asked))
+    replies = rounds.engine.map(rounds.method.query.solve, border.send(asked))
+    told = [reply for _, reply in border.admit(replies)]
     down = add_bytes(arrived.down, ((job.worker, job.down_bytes) for job in asked))
     up = add_bytes(arrived.up, ((reply.worker, reply.up_bytes) for reply in told))
     return replace(arrived, down=down, up=up), {reply.worker: reply.answer for reply in told}

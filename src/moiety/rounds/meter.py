@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
 from moiety.core.axes import read_axis_lengths
-from moiety.core.ledger import Round, Work
+from moiety.core.ledger import Refusal, Round, Work
 from moiety.core.protocols import Method
 from moiety.core.state import Job, Reply, State
 from moiety.core.transfers import Transfers
@@ -78,7 +78,7 @@ class Meter:
     down: dict[int, int] = field(default_factory=dict)
     up: dict[int, int] = field(default_factory=dict)
     works: list[Work] = field(default_factory=list)
-    jobs: Mapping[int, int] = field(default_factory=dict)
+    jobs: dict[int, int] = field(default_factory=dict)
 
     def count_jobs(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """Count what goes down; cutting it is the time of the split."""
@@ -115,7 +115,7 @@ class Meter:
         )
         self.works.append(work)
 
-    def make_round(self, method: Method, state: State) -> Round:
+    def make_round(self, method: Method, state: State, refused: Sequence[Refusal] = ()) -> Round:
         """Write the round down; ``state`` is the one after it."""
         self.watch.switch("")
         passed, losses = self.watch.seconds, [work.loss_mean for work in self.works]
@@ -135,6 +135,7 @@ class Meter:
             merge_s=passed.get("merge", 0.0),
             wait_s=passed["wait"],
             sent_bytes=self.watch.before.sent_bytes - self.watch.first.sent_bytes,
+            refused=tuple(refused),
         )
 
 

@@ -14,8 +14,10 @@ from moiety.core.protocols import Cohort, Engine, Method
 from moiety.core.state import Clock, Job, Share, State, Turn
 from moiety.core.streams import SERVER, stream
 from moiety.core.types import Params
+from moiety.rounds.border import ATTEMPTS, Border, refuse_empty_round
 from moiety.rounds.cohort import CohortRule, FixedCohort
 from moiety.rounds.commit import begin_commit, open_optimizer_stores
+from moiety.rounds.judging import Judging
 from moiety.rounds.meter import Meter, Stopwatch
 from moiety.rounds.schedule import Schedule
 
@@ -94,6 +96,7 @@ class SynchronousRounds:
         seed: of the run; every draw is addressed by it, the round and the worker.
         schedule: how long jobs take on the virtual clock, where there is one.
         concurrency: how many work at a time, where those of a round may be fewer; 0 for those.
+        judging: which replies are refused.
     """
 
     method: Method
@@ -102,42 +105,66 @@ class SynchronousRounds:
     seed: int
     schedule: Schedule = field(default_factory=Schedule)
     concurrency: int = 0
+    judging: Judging = field(default_factory=Judging)
 
     def advance(self, state: State, /) -> tuple[State, Round]:
-        """Play one round: ask, split, cut, solve, fold."""
-        method, cohort = self.method, self.cohort(state.round, self.seed)
+        """Play one round: ask, split, cut, solve, judge, fold; again where nobody is accepted.
+
+        Raises:
+            ValueError: if nobody is accepted then either.
+        """
+        cohort = self.cohort(state.round, self.seed)
         if not cohort:
             raise ValueError("nobody is in the cohort; a round needs at least one worker")
-        watch = Stopwatch(self.engine.transfers)
-        meter, job_seconds = Meter(watch), dict[int, float]()
-        answers = self.ask(state, cohort, meter)
+        meter, border = Meter(Stopwatch(self.engine.transfers)), Border(self.judging)
+        for _ in range(ATTEMPTS):
+            after = self.attempt(state, cohort, meter, border)
+            if after is not None:
+                return after, meter.make_round(self.method, after, border.refused)
+        raise refuse_empty_round(state.round, border.refused)
+
+    def attempt(self, state: State, cohort: Cohort, meter: Meter, border: Border) -> State | None:
+        """Play the round once; None where no reply is accepted."""
+        method, watch, job_seconds = self.method, meter.watch, dict[int, float]()
+        answers, asked = self.ask(state, cohort, meter, border)
+        if not asked:
+            return None
         dispatch = Dispatch(concurrency=self.concurrency)
-        jobs = make_jobs(method, state, cohort, answers, self.seed, dispatch)
+        jobs = make_jobs(method, state, asked, answers, self.seed, dispatch)
         jobs = meter.count_jobs(time_jobs(self.schedule, state, jobs, job_seconds))
         commit = begin_commit(method, state)
         with watch.time("work"):
-            for reply in self.engine.map(method.solve, jobs):
+            replies = self.engine.map(method.solve, border.send(jobs))
+            for _, reply in border.admit(replies):
                 watch.switch("merge")
                 commit.add(reply)
                 watch.switch("work")
                 meter.record_work(reply)
+        if not commit.workers:
+            return None
         with watch.time("merge"):
             state = commit.close()
-        state = replace(state, clock=wait_for_slowest(state.clock, job_seconds))
-        return state, meter.make_round(method, state)
+        return replace(state, clock=wait_for_slowest(state.clock, job_seconds))
 
-    def ask(self, state: State, cohort: Cohort, meter: Meter) -> dict[int, Params]:
-        """Ask the workers, where the method has a question."""
+    def ask(
+        self, state: State, cohort: Cohort, meter: Meter, border: Border
+    ) -> tuple[dict[int, Params], Cohort]:
+        """Ask the workers, where the method has a question.
+
+        Returns:
+            The answers by worker, and who goes on: all but those whose answers were refused.
+        """
         query = self.method.query
         if query is None:
-            return {}
+            return {}, cohort
         answers = {}
         jobs = meter.count_jobs(query_jobs(self.method, state, cohort, self.seed))
         with meter.watch.time("split"):
-            for reply in self.engine.map(query.solve, jobs):
+            for _, reply in border.admit(self.engine.map(query.solve, border.send(jobs))):
                 meter.count_reply(reply)
                 answers[reply.worker] = reply.answer
-        return answers
+        here = answers.keys() | query.exempt
+        return answers, [worker for worker in cohort if worker in here]
 
 
 def time_jobs(

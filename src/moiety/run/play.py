@@ -122,6 +122,7 @@ def make_whole_run(
             write_model(replace(served, serve=fitted.serve), folder / "final")
 
     rounds = stage_rounds(stages, engine, cohort, spec.seed, record.schedule, concurrency)
+    rounds = replace(rounds, rounds=replace(rounds.rounds, judging=record.judging))
     kept, last = folder / CHECKPOINTS, record.checkpoint.last
     return Run(
         rounds=rounds,

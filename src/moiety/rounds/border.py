@@ -1,0 +1,56 @@
+"""Where the pieces of a round go out and its replies come back: those that are bad stay outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from moiety.core.ledger import Refusal
+from moiety.core.state import Job, Reply
+from moiety.rounds.judging import Judging, find_fault
+
+ATTEMPTS = 2
+"""How often a round is played where no reply is accepted; then the run ends."""
+
+TOLD = 3
+"""Refusals of a round that an error tells."""
+
+
+@dataclass
+class Border:
+    """What is out, and what was refused; of one round.
+
+    Args:
+        judging: when a reply is refused.
+        sent: worker -> its job, until its reply is there.
+        refused: replies that were not let in.
+    """
+
+    judging: Judging = field(default_factory=Judging)
+    sent: dict[int, Job] = field(default_factory=dict)
+    refused: list[Refusal] = field(default_factory=list)
+
+    def send(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """Let jobs out, and remember what was asked."""
+        for job in jobs:
+            self.sent[job.worker] = job
+            yield job
+
+    def admit(self, replies: Iterable[Reply]) -> Iterator[tuple[Job, Reply]]:
+        """Let in the replies that are as they should be, with their jobs; write down the others."""
+        for reply in replies:
+            job = self.sent.pop(reply.worker, None)
+            reason = "it was not asked" if job is None else find_fault(job, reply, self.judging)
+            if job is None or reason:
+                self.refused.append(Refusal(reply.worker, reason))
+            else:
+                yield job, reply
+
+
+def refuse_empty_round(number: int, refused: list[Refusal]) -> ValueError:
+    """Say that a round has no reply to merge."""
+    told = "; ".join(f"worker {one.worker}: {one.reason}" for one in refused[:TOLD])
+    more = f"; and {len(refused) - TOLD} more" if refused[TOLD:] else ""
+    return ValueError(
+        f"round {number + 1}: no reply was accepted, {ATTEMPTS} times over ({told}{more})"
+    )
