@@ -11,7 +11,6 @@ from moiety.core.ledger import (
     End,
     Evaluation,
     Group,
-    Refusal,
     Round,
     Work,
     decode_entry,
@@ -20,6 +19,7 @@ from moiety.core.ledger import (
     read_ledger,
 )
 from moiety.core.lines import add_line_digest
+from moiety.core.state import Refusal
 from moiety.report.text import format_table
 from moiety.run.ledger import append_entry
 

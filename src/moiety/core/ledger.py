@@ -22,6 +22,7 @@ from moiety.core.lines import (
 )
 from moiety.core.objective import OF_CLASSES, MetricEntry
 from moiety.core.old_ledgers import upgrade_group, upgrade_start
+from moiety.core.state import Refusal
 
 VERSION = 4
 READ = (3, VERSION)
@@ -86,14 +87,6 @@ class Work:
     model_version: int
     held: Mapping[str, int] = field(default_factory=dict)
     work_s: float = math.nan
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A reply that was not merged, and why; of a question or of a job."""
-
-    worker: int
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,14 @@ class Reply:
         return count_bytes(self.piece) + sum([count_bytes(some) for some in beside if some])
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A reply that was not merged, and why; of a question or of a job."""
+
+    worker: int
+    reason: str
+
+
 NO_SEEDS = torch.zeros(0, dtype=torch.long)
 """The seeds of steps that draw no noise."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from moiety.core.ledger import Refusal
-from moiety.core.state import Job, Reply
+from moiety.core.state import Job, Refusal, Reply
 from moiety.rounds.judging import Judging, find_fault
 
 ATTEMPTS = 2

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import torch
 
 from moiety.core.axes import read_axis_lengths
-from moiety.core.ledger import Refusal, Round, Work
+from moiety.core.ledger import Round, Work
 from moiety.core.protocols import Method
-from moiety.core.state import Job, Reply, State
+from moiety.core.state import Job, Refusal, Reply, State
 from moiety.core.transfers import Transfers
 
 LISTED = 64
