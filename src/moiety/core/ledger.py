@@ -97,9 +97,8 @@ class Round:
     ``seconds`` are those of the round, by a clock on the wall. Of them went to asking, who gets
     what and cutting pieces (``split_s``), to moving tensors between processes (``send_s``), to
     local work (``work_s``), to folding and the server (``merge_s``) and to waiting for others
-    (``wait_s``), as the process that writes the ledger saw them. ``evaluate_s`` are those of an
-    evaluation after it. ``sent_bytes`` really passed between processes, of all of them together.
-    ``refused`` are the replies that were not merged; those of a round that was repeated are in it.
+    (``wait_s``), as the process that writes the ledger saw them; to an evaluation ``evaluate_s``.
+    ``sent_bytes`` really passed between all processes; ``refused`` are replies not merged.
     """
 
     kind: ClassVar[str] = "round"
@@ -243,8 +242,8 @@ def decode_round(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Read a round; what was written as null is NaN."""
     workers = [Work(**{**UNKNOWN, **drop_nulls(work)}) for work in raw["workers"]]
     mean = math.nan if raw["loss_mean"] is None else raw["loss_mean"]
-    refused = tuple(Refusal(**one) for one in raw.get("refused", ()))
-    return {**raw, "workers": workers, "loss_mean": mean, "refused": refused}
+    raw = {**raw, "refused": tuple(Refusal(**one) for one in raw.get("refused", ()))}
+    return {**raw, "workers": workers, "loss_mean": mean}
 
 
 def decode_group(raw: Mapping[str, Any]) -> Group:
