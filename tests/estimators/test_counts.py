@@ -10,16 +10,22 @@ from moiety.estimators import (
     MixtureOfExpertsRegressor,
     select_experts,
 )
-from moiety.mixtures.counts import PoissonExperts, PoissonKL, find_count_quantiles
+from moiety.mixtures.counts import PoissonKL
 from moiety.mixtures.hellinger import squared_hellinger
 from moiety.mixtures.information import observed_information
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.model import Mixture, add_constant, log_density
+from moiety.mixtures.poisson import POISSON, find_count_quantiles
 from tests.estimators.worlds import shards
 
 
-def count_mixture() -> Mixture[PoissonExperts]:
+def poisson_experts(coef: np.ndarray) -> LinkedExperts:
+    return LinkedExperts(coef, np.zeros((0, coef.shape[1])), POISSON)
+
+
+def count_mixture() -> Mixture[LinkedExperts]:
     gate = np.array([[0.3, 0.0], [2.0, 0.0], [0.0, 0.0]])
-    return Mixture(gate, PoissonExperts(np.array([[2.2, 0.4], [0.3, -0.4], [-0.2, 0.5]])))
+    return Mixture(gate, poisson_experts(np.array([[2.2, 0.4], [0.3, -0.4], [-0.2, 0.5]])))
 
 
 def draw_counts(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +75,9 @@ def test_errors_come_from_the_second_derivatives(whole):
 
     def value(free: np.ndarray) -> float:
         gate = np.column_stack([free[:3], np.zeros(3)])
-        return log_density(Mixture(gate, PoissonExperts(free[3:].reshape(2, 3).T)), *rows[:2]).sum()
+        return log_density(
+            Mixture(gate, poisson_experts(free[3:].reshape(2, 3).T)), *rows[:2]
+        ).sum()
 
     at = np.concatenate([mixture.gate[:, 0], mixture.experts.coef.T.ravel()])
     steps = 1e-4 * np.eye(9)
@@ -111,7 +119,7 @@ def test_what_is_predicted(whole):
 def test_the_cost_is_the_divergence_and_the_update_its_minimum():
     rng = np.random.default_rng(0)
     x = add_constant(rng.normal(size=(40, 2)))
-    local, reduced = (PoissonExperts(0.5 * rng.normal(size=(3, size))) for size in (4, 2))
+    local, reduced = (poisson_experts(0.5 * rng.normal(size=(3, size))) for size in (4, 2))
     cost = PoissonKL()
     found, grid = cost.between(x, local, reduced), np.arange(300)
     for k, s, one in ((0, 0, 0), (1, 7, 3), (0, 39, 2)):
@@ -122,13 +130,13 @@ def test_the_cost_is_the_divergence_and_the_update_its_minimum():
     moved = cost.update(x, plan, local, reduced)
     best = (plan * cost.between(x, local, moved)).sum()
     for _ in range(20):
-        near = PoissonExperts(moved.coef + 1e-3 * rng.normal(size=(3, 2)))
+        near = poisson_experts(moved.coef + 1e-3 * rng.normal(size=(3, 2)))
         assert (plan * cost.between(x, local, near)).sum() >= best
 
 
 def test_hellinger_is_near_the_sum():
     rng, first = np.random.default_rng(0), count_mixture()
-    second = Mixture(first.gate, PoissonExperts(first.experts.coef + 0.2))
+    second = Mixture(first.gate, poisson_experts(first.experts.coef + 0.2))
     x = add_constant(rng.normal(size=(30, 2)))
     roots = [
         np.sqrt(np.exp([log_density(m, x, np.full(30, float(c))) for c in range(400)]))

@@ -20,7 +20,9 @@ from moiety.mixtures.cost import CATEGORICAL_COSTS
 from moiety.mixtures.em import Prior
 from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.fit import STARTS, RowArrays, Search
+from moiety.mixtures.law import Law
 from moiety.mixtures.learn import Algorithm
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import (
     Mixture,
@@ -38,6 +40,11 @@ def make_numpy_generator(random_state: Any) -> np.random.Generator:
     if isinstance(random_state, np.random.RandomState):
         random_state = int(random_state.randint(2**31))
     return np.random.default_rng(random_state)
+
+
+def name_spreads(experts: LinkedExperts) -> dict[str, Array]:
+    """Give the law's parameters beside the lines by name, each [K]."""
+    return dict(zip(experts.law.spread_names, experts.spreads, strict=True))
 
 
 ALGORITHMS: dict[str, Algorithm | None] = {"em": None, "published": solve_published}
@@ -67,9 +74,9 @@ class MixtureEstimator(Criteria, BaseEstimator):
         """Name the costs that these experts have."""
         return CATEGORICAL_COSTS
 
-    def _counts(self) -> bool:
-        """Tell whether responses are counts."""
-        return False
+    def _law(self) -> Law | None:
+        """Give the law of responses that are neither normal nor classes."""
+        return None
 
     def _encoded(self, y: Any) -> Array:
         """Turn a response into what the experts see."""
@@ -98,7 +105,7 @@ class MixtureEstimator(Criteria, BaseEstimator):
         return Search(
             int(self.n_experts),
             classes=self._classes(),
-            counts=self._counts(),
+            law=self._law(),
             num_starts=int(self.n_init),
             start=start,
             tol=self.tol,
@@ -144,6 +151,8 @@ class MixtureEstimator(Criteria, BaseEstimator):
         self.intercept_ = mixture.experts.coef[0]
         if isinstance(mixture.experts, GaussianExperts):
             self.variances_ = mixture.experts.variances
+        if isinstance(mixture.experts, LinkedExperts):
+            self.spreads_ = name_spreads(mixture.experts)
         return self
 
     def save(self, path: str | Path) -> None:

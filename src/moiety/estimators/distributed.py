@@ -17,7 +17,7 @@ from moiety.estimators.base import ALGORITHMS, make_numpy_generator
 from moiety.estimators.diagnose import warn_incompatible, warn_refined, warn_shards
 from moiety.estimators.exchange import NO_TRAFFIC, ExchangeTraffic, Spent, make_exchange_ledger
 from moiety.estimators.machines import OpenedShards, ShardEngine
-from moiety.estimators.method import make_fit_method, measure_server, play_fit
+from moiety.estimators.method import choose_mixture_form, make_fit_method, measure_server, play_fit
 from moiety.estimators.opening import LazyShard, ShardColumns, gather_shards, open_shard
 from moiety.estimators.options import (
     check_amount,
@@ -33,7 +33,6 @@ from moiety.mixtures.fit import STARTS
 from moiety.mixtures.inputs import LocalFit, Support
 from moiety.mixtures.model import count_mixture_parameters
 from moiety.mixtures.worker import FitTask
-from moiety.models.mixture import FREE
 from moiety.server.mixtures import JUDGEMENT
 from moiety.solve.em import FIT
 
@@ -70,13 +69,13 @@ class DistributedEstimator(ReducingEstimator):
         streams = make_numpy_generator(self.random_state).spawn(len(opened) + 1)
         engine = ShardEngine(opened, getattr(self, "classes_", None), self.n_jobs)
         task, labelled = self._task(len(opened)), self.gate == "posterior"
-        support = self._given_support(engine)
+        support, form = self._given_support(engine), choose_mixture_form(task.search)
         method = make_fit_method(task, self._recipe(), streams, support, labelled=labelled)
         state, reduced = play_fit(method, engine)
         self._note_columns([work.columns for work in engine.exchanges[0].works])
-        sent = read_fits(engine.exchanges[0].replies, FREE, support)
+        sent = read_fits(engine.exchanges[0].replies, form, support)
         self._report(sent.fits, engine)
-        done = read_reduction(FREE.read(state.params), state.server[JUDGEMENT])
+        done = read_reduction(form.read(state.params), state.server[JUDGEMENT])
         self._publish(done, sent.fits, sent.support)
         self.local_log_likelihoods_ = sent.log_likelihoods
         refined = self._refine(sent, engine) if self._needs_refining() else Spent()
@@ -96,7 +95,8 @@ class DistributedEstimator(ReducingEstimator):
     def _refine(self, sent: SentFits, engine: ShardEngine) -> Spent:
         """Make pooled EM steps, and say where they did not do."""
         rounds = None if self.refine_rounds == "auto" else int(self.refine_rounds)
-        how = Refining(self.kept_, rounds, self.refine_tol, self._prior())
+        form = choose_mixture_form(self._search())
+        how = Refining(self.kept_, rounds, self.refine_tol, self._prior(), form)
         play = partial(play_refining, self.mixture_, sent.factor, self.support_, engine, how)
         refined, spent = measure_server(engine, play)
         self.kept_, self.n_refine_rounds_ = refined.kept, refined.rounds

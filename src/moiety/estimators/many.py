@@ -28,8 +28,11 @@ class DistributedMixtureOfExpertsRegressor(NumberResponse, DistributedEstimator)
 
     Args:
         n_experts: the number of experts of every local fit and of the result.
-        family: ``"normal"``, or ``"poisson"`` for counts, with the logarithm of the mean linear;
-            its cost is ``"kl"``.
+        family: ``"normal"``; ``"student"`` where some responses are wild; ``"poisson"`` or
+            ``"negative_binomial"`` for counts, and ``"gamma"`` for positive numbers, with the
+            logarithm of the mean linear; ``"binomial"`` for successes in ``trials``, with the log
+            odds linear. All but the normal have the cost ``"kl"`` alone.
+        trials: of every row, for ``family="binomial"``.
         cost: ``"kl"``, ``"reverse_kl"``, ``"w2"``, or ``"kl_reference"``, which drops the spread of
             the local means from the variance as the published code does.
         gate: ``"information"``, ``"average"``, ``"projection"``, or ``"posterior"``, which asks the
@@ -79,6 +82,7 @@ class DistributedMixtureOfExpertsRegressor(NumberResponse, DistributedEstimator)
         n_experts: int = 3,
         *,
         family: str = "normal",
+        trials: int = 1,
         cost: str = "kl",
         gate: str = "information",
         refine_rounds: Any = "auto",
@@ -100,7 +104,7 @@ class DistributedMixtureOfExpertsRegressor(NumberResponse, DistributedEstimator)
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
-        self.n_experts, self.family = n_experts, family
+        self.n_experts, self.family, self.trials = n_experts, family, trials
         self.cost, self.gate, self.reduction, self.screen = cost, gate, reduction, screen
         self.refine_rounds, self.refine_tol = refine_rounds, refine_tol
         self.n_support, self.support, self.keep_support = n_support, support, keep_support

@@ -15,8 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from moiety.estimators.base import MixtureEstimator
 from moiety.estimators.diagnose import say
 from moiety.estimators.saved import read_estimator
-from moiety.mixtures.experts import CategoricalExperts
+from moiety.mixtures.experts import CategoricalExperts, Experts
 from moiety.mixtures.inputs import LocalFit
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
 from moiety.mixtures.scale import find_varying
@@ -45,10 +46,17 @@ def collect_mixtures(estimators: Sequence[Any], *, classifies: bool) -> list[Mix
                 f"{kinds[classifies]}s; use the distributed {kinds[not classifies]}"
             )
         found.append(mixture)
-    laws = {type(mixture.experts).__name__ for mixture in found}
+    laws = {describe_family(mixture.experts) for mixture in found}
     if len(laws) > 1:
-        raise ValueError(f"the estimators have {sorted(laws)}; fit all with the same family")
+        raise ValueError(
+            f"the estimators have the families {sorted(laws)}; fit all with the same family"
+        )
     return found
+
+
+def describe_family(experts: Experts) -> str:
+    """Say of which family experts are, so that those that differ say so."""
+    return str(experts.law) if isinstance(experts, LinkedExperts) else type(experts).__name__
 
 
 def open_estimators(estimators: Sequence[Any], kinds: Sequence[type]) -> list[Any]:

@@ -20,10 +20,12 @@ from moiety.estimators.exchange import Spent
 from moiety.estimators.machines import ShardEngine
 from moiety.merge.transport import Transport
 from moiety.methods.dmoe import exchange_mixtures
+from moiety.mixtures.fit import Search
 from moiety.mixtures.inputs import Support
+from moiety.mixtures.poisson import POISSON
 from moiety.mixtures.reduce import ReductionConfig
 from moiety.mixtures.worker import FitTask
-from moiety.models.mixture import FREE
+from moiety.models.mixture import MixtureForm
 from moiety.rounds.synchronous import initialise_state, play_round
 from moiety.solve.em import LocalEM
 
@@ -50,9 +52,15 @@ def make_fit_method(
     labelled: bool,
 ) -> Method:
     """Make the method of the one exchange; the last stream is the server's."""
-    solve = LocalEM(task, FREE, SpawnedStreams(streams), weighed=True, labelled=labelled)
+    form = choose_mixture_form(task.search)
+    solve = LocalEM(task, form, SpawnedStreams(streams), weighed=True, labelled=labelled)
     draw = partial(copy.deepcopy, streams[-1])
-    return exchange_mixtures(solve, Transport(recipe, draw, FREE, told=True, support=support))
+    return exchange_mixtures(solve, Transport(recipe, draw, form, told=True, support=support))
+
+
+def choose_mixture_form(search: Search) -> MixtureForm:
+    """Find how mixtures lie in tensors when they travel."""
+    return MixtureForm(free=True, law=search.law or POISSON)
 
 
 def measure_server(engine: ShardEngine, play: Callable[[], T]) -> tuple[T, Spent]:

@@ -5,13 +5,15 @@ Letters: N rows, K experts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, ndtr, ndtri, pdtr
+from scipy.special import ndtr, ndtri
 
-from moiety.mixtures.counts import find_count_quantiles
-from moiety.mixtures.logit import Array
+from moiety.mixtures.law import Law
+from moiety.mixtures.logit import Array, log_sum_exp
 
 
 @dataclass(frozen=True)
@@ -48,66 +50,115 @@ class Predictive:
         z = (np.asarray(y)[:, None] - self.means) / self.spreads
         return (self.weights * ndtr(z)).sum(1)
 
-    def quantile(self, level: float) -> Array:
-        """Give the level's quantile of every row, [N], by bisection between the experts' own."""
-        if not 0 < level < 1:
-            raise ValueError(f"{level=} is no quantile level; choose one between 0 and 1")
+    def quantile(self, level: Any) -> Array:
+        """Give the level's quantile of every row, [N], by bisection; of levels, [N, L]."""
+        return find_quantiles(self._find_quantile, level)
+
+    def _find_quantile(self, level: float) -> Array:
         own = self.means + self.spreads * ndtri(level)
-        low, high = own.min(1), own.max(1)
-        for _ in range(60):
-            half = 0.5 * (low + high)
-            under = self.cdf(half) < level
-            low, high = np.where(under, half, low), np.where(under, high, half)
-        return 0.5 * (low + high)
+        return bisect_quantile(self.cdf, level, own.min(1), own.max(1))
 
     def interval(self, level: float = 0.9) -> tuple[Array, Array]:
         """Give the bounds between which y lies with this chance, equal tails, [N] and [N]."""
         return self.quantile(0.5 * (1 - level)), self.quantile(0.5 * (1 + level))
 
+    def sample(self, size: int = 1, random_state: Any = None) -> Array:
+        """Draw responses of every row, [N, size]."""
+        rng = np.random.default_rng(random_state)
+        label = draw_labels(self.weights, size, rng)
+        spreads = self.spreads[label]
+        return np.take_along_axis(self.means, label, 1) + spreads * rng.standard_normal(label.shape)
+
 
 @dataclass(frozen=True)
-class CountPredictive:
-    """A mixture of Poisson laws per row: weights [N, K] and rates [N, K]."""
+class LawPredictive:
+    """A mixture of any law per row: weights [N, K], lines [N, K], and the law's spreads [P, K]."""
 
     weights: Array
-    rates: Array
+    lines: Array
+    spreads: Array
+    law: Law
 
     def mean(self) -> Array:
         """Give the means, [N]."""
-        return (self.weights * self.rates).sum(1)
+        return (self.weights * self.law.mean(self.lines, self.spreads)).sum(1)
 
     def var(self) -> Array:
         """Give the variances, [N]."""
-        apart = (self.rates - self.mean()[:, None]) ** 2
-        return (self.weights * (self.rates + apart)).sum(1)
+        apart = (self.law.mean(self.lines, self.spreads) - self.mean()[:, None]) ** 2
+        return (self.weights * (self.law.variance(self.lines, self.spreads) + apart)).sum(1)
 
     def logpdf(self, y: Array) -> Array:
-        """Give the log probability of one count per row, [N]."""
-        return np.log(self.pdf(y))
+        """Give the log density, or of counts the log probability, of one y per row, [N]."""
+        y_N1 = np.asarray(y, dtype=np.float64)[:, None]
+        with np.errstate(divide="ignore"):
+            parts = np.log(self.weights) + self.law.log_density(self.lines, y_N1, self.spreads)
+        return log_sum_exp(parts)
 
     def pdf(self, y: Array) -> Array:
-        """Give the probability of one count per row, [N]."""
-        y = np.asarray(y, dtype=np.float64)[:, None]
-        logs = y * np.log(self.rates) - self.rates - gammaln(y + 1)
-        return (self.weights * np.exp(logs)).sum(1)
+        """Give the density, or of counts the probability, of one y per row, [N]."""
+        return np.exp(self.logpdf(y))
 
     def cdf(self, y: Array) -> Array:
         """Give the chance of at most y, one y per row, [N]."""
-        return (self.weights * pdtr(np.floor(np.asarray(y))[:, None], self.rates)).sum(1)
+        y_N1 = np.asarray(y, dtype=np.float64)[:, None]
+        return (self.weights * self.law.cdf(self.lines, y_N1, self.spreads)).sum(1)
 
-    def quantile(self, level: float) -> Array:
-        """Give the least count of every row whose chance is at least the level, [N]."""
-        if not 0 < level < 1:
-            raise ValueError(f"{level=} is no quantile level; choose one between 0 and 1")
-        own = find_count_quantiles(self.rates, np.array(level))
-        low, high = own.min(1) - 1, own.max(1)  # the first is below, the last reaches
+    def quantile(self, level: Any) -> Array:
+        """Give the least y of every row whose chance reaches the level, [N]; of levels, [N, L]."""
+        return find_quantiles(self._find_quantile, level)
+
+    def _find_quantile(self, level: float) -> Array:
+        own = self.law.quantile(self.lines, np.array(level), self.spreads)
+        low, high = own.min(1), own.max(1)
+        if not self.law.whole:
+            return bisect_quantile(self.cdf, level, low, high)
+        low = low - 1  # the first is below, the last reaches
         while (high - low > 1).any():
-            half = np.floor(0.5 * (low + high))
-            open_ = high - low > 1
-            under = self.cdf(np.maximum(half, 0)) < level
-            low, high = np.where(open_ & under, half, low), np.where(open_ & ~under, half, high)
+            half, split = np.floor(0.5 * (low + high)), high - low > 1
+            under = self.cdf(half) < level
+            low, high = np.where(split & under, half, low), np.where(split & ~under, half, high)
         return high
 
     def interval(self, level: float = 0.9) -> tuple[Array, Array]:
-        """Give bounds between which a count lies with at least this chance, [N] and [N]."""
+        """Give bounds between which y lies with this chance, of counts at least, [N] and [N]."""
         return self.quantile(0.5 * (1 - level)), self.quantile(0.5 * (1 + level))
+
+    def sample(self, size: int = 1, random_state: Any = None) -> Array:
+        """Draw responses of every row, [N, size]."""
+        rng = np.random.default_rng(random_state)
+        spreads = self.spreads[:, None]
+
+        def draw(label_NT: Array) -> Array:
+            lines = np.take_along_axis(self.lines, label_NT, 1)
+            own = np.take_along_axis(np.broadcast_to(spreads, (len(spreads), *self.lines.shape)),
+                                     label_NT[None], 2)  # fmt: skip
+            return self.law.draw(lines, own, rng)
+
+        return draw(draw_labels(self.weights, size, rng))
+
+
+def draw_labels(weights_NK: Array, size: int, rng: np.random.Generator) -> Array:
+    """Draw experts for every row, [N, size]."""
+    below = weights_NK.cumsum(1)[:, None, :-1]
+    return (rng.random((len(weights_NK), size))[..., None] > below).sum(-1)
+
+
+def find_quantiles(find: Callable[[float], Array], level: Any) -> Array:
+    """Give the quantiles of one level, [N], or of several, [N, L]."""
+    levels = np.asarray(level, dtype=np.float64)
+    bad = levels[~((levels > 0) & (levels < 1))]
+    if bad.size:
+        raise ValueError(f"level={bad.flat[0]} is no quantile level; choose one between 0 and 1")
+    if levels.ndim == 0:
+        return find(float(levels))
+    return np.stack([find(float(one)) for one in levels.ravel()], 1)
+
+
+def bisect_quantile(cdf: Callable[[Array], Array], level: float, low: Array, high: Array) -> Array:
+    """Find where distribution functions reach a level, between bounds, [N]."""
+    for _ in range(60):
+        half = 0.5 * (low + high)
+        under = cdf(half) < level
+        low, high = np.where(under, half, low), np.where(under, high, half)
+    return 0.5 * (low + high)

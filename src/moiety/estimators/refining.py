@@ -13,18 +13,19 @@ from moiety.core.state import Reply, State
 from moiety.estimators.machines import ShardEngine
 from moiety.methods.dmoe import judge_mixture, refine_mixture
 from moiety.mixtures.em import DEFAULT_PRIOR, Prior, compute_penalised_likelihood
-from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.inputs import Support
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture, gate_proba, sort_experts
 from moiety.mixtures.pooled import make_common_scale
 from moiety.mixtures.scale import (
+    goes_with_scale,
     log_jacobian,
     restore_units,
     standardise_mixture,
     standardise_pair,
 )
-from moiety.models.mixture import FREE
+from moiety.models.mixture import FREE, MixtureForm
 from moiety.rounds.synchronous import play_round
 from moiety.server.mixtures import PooledStep, recall_point
 from moiety.solve.sums import PooledSums
@@ -44,12 +45,14 @@ class Refining:
         rounds: pooled EM steps; None for as many as gain.
         tol: without a number of rounds, the gain in a row's mean log-likelihood at which they end.
         prior: ridge, variance floor and limit of slopes.
+        form: how the mixture lies in tensors.
     """
 
     kept: Array
     rounds: int | None
     tol: float = 0.0
     prior: Prior = DEFAULT_PRIOR
+    form: MixtureForm = FREE
 
 
 @dataclass(frozen=True)
@@ -91,27 +94,34 @@ def play_refining(
     x_SD = standardise_pair(scale, support.x, np.zeros(len(support.x)))[0]
     begin = standardise_mixture(mixture, scale)
     how = replace(how, prior=express_prior(how.prior, measure_spread(begin, x_SD, support.weights)))
-    game = PooledGame(PooledSums(scale, factor), PooledStep(how.prior, x_SD), engine)
-    state = State(FREE.write(begin, {}))
+    form = how.form
+    sums, step = PooledSums(scale, factor, form), PooledStep(how.prior, x_SD, form)
+    game = PooledGame(sums, step, engine)
+    state = State(form.write(begin, {}))
     state, done = game.climb(state, how)
     if how.rounds is None and not how.kept.all():
         again = game.judge_again(state, how.kept)
         if (again != how.kept).any():
             state, more = game.climb(State(state.params), replace(how, kept=again))
             done = replace(more, rounds=done.rounds + more.rounds)
-    moved = sort_experts(restore_units(FREE.read(state.params), scale))
+    moved = sort_experts(restore_units(form.read(state.params), scale))
     value = done.log_likelihood - log_jacobian(scale)
     return replace(done, mixture=moved, log_likelihood=value)
 
 
 def measure_spread(mixture: Mixture, x_SD: Array, weights_S: Array) -> float:
     """Give the standard deviation that a mixture lets y have over the support; 1 for classes."""
-    if not isinstance(mixture.experts, GaussianExperts):
+    if not goes_with_scale(mixture.experts):
         return 1.0
     share = gate_proba(mixture, x_SD) * (weights_S / weights_S.sum())[:, None]
     means = mixture.experts.lines(x_SD)
     centre = float((share * means).sum())
-    return float(np.sqrt((share * ((means - centre) ** 2 + mixture.experts.variances)).sum()))
+    within = (
+        mixture.experts.spreads[0]
+        if isinstance(mixture.experts, LinkedExperts)
+        else (mixture.experts.variances)
+    )
+    return float(np.sqrt((share * ((means - centre) ** 2 + within)).sum()))
 
 
 def express_prior(prior: Prior, spread: float) -> Prior:
@@ -141,7 +151,7 @@ class PooledGame:
         while played < most:
             played += 1
             state = play_round(method, self.engine, state, cohort, seed=0)
-            here = recall_point(state.server)
+            here = recall_point(state.server, how.form)
             found = compute_penalised_likelihood(here.mixture, here.sums, how.prior)
             found /= float(here.sums["rows"])
             gain, value = (found - value if played > 1 else np.nan), found

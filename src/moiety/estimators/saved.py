@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from moiety.mixtures.counts import PoissonExperts
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.inputs import LocalFit, Support
+from moiety.mixtures.law import Law
+from moiety.mixtures.laws import find_law
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array, pack_symmetric, unpack_symmetric
 from moiety.mixtures.model import Mixture
+from moiety.mixtures.poisson import POISSON
 
 MODEL, CONFIG = "model.safetensors", "config.json"
 LOCAL, SUPPORT = "local.safetensors", "support.safetensors"
@@ -84,14 +87,16 @@ def read_estimator(path: str | Path, kinds: Sequence[type]) -> Any:
     estimator = known[config["estimator"]](**config["choices"])
     for name, value in config["told"].items():
         setattr(estimator, name, read_value(value))
-    fits = read_local_fits(load_file(folder / LOCAL))
+    chosen = config["choices"]
+    law = find_law(chosen.get("family", POISSON.name), chosen.get("trials", 1)) or POISSON
+    fits = read_local_fits(load_file(folder / LOCAL), law)
     if "kept_" in config["told"]:
         estimator.locals_ = fits
         if (folder / SUPPORT).is_file():
             estimator.support_ = Support(**load_file(folder / SUPPORT))
     else:
         (estimator.local_fit_,) = fits
-    (mixture,) = read_mixtures(load_file(folder / MODEL))
+    (mixture,) = read_mixtures(load_file(folder / MODEL), law)
     return estimator._show(mixture)  # noqa: SLF001 - the loader of this class
 
 
@@ -103,10 +108,13 @@ def write_mixtures(mixtures: Sequence[Mixture]) -> dict[str, Array]:
         "experts": np.concatenate([mixture.experts.coef for mixture in mixtures], 1),
     }
     spreads = [m.experts.variances for m in mixtures if isinstance(m.experts, GaussianExperts)]
+    laws = [m.experts.spreads for m in mixtures if isinstance(m.experts, LinkedExperts)]
+    if laws and len(laws[0]):
+        found["spreads"] = np.concatenate(laws, 1)
     return {**found, "variances": np.concatenate(spreads)} if spreads else found
 
 
-def read_mixtures(tensors: Mapping[str, Array]) -> list[Mixture]:
+def read_mixtures(tensors: Mapping[str, Array], law: Law = POISSON) -> list[Mixture]:
     """Read mixtures that lie side by side."""
     found, at = [], 0
     for size in tensors["sizes"].tolist():
@@ -114,8 +122,11 @@ def read_mixtures(tensors: Mapping[str, Array]) -> list[Mixture]:
         gate, coef = tensors["gate"][:, part].copy(), tensors["experts"][:, part].copy()
         if "variances" in tensors:
             experts = GaussianExperts(coef, tensors["variances"][part].copy())
+        elif coef.ndim == 2:
+            spreads = tensors.get("spreads", np.zeros((0, coef.shape[1] + at)))
+            experts = LinkedExperts(coef, spreads[:, part].copy(), law)
         else:
-            experts = PoissonExperts(coef) if coef.ndim == 2 else CategoricalExperts(coef)
+            experts = CategoricalExperts(coef)
         found.append(Mixture(gate, experts))
         at += size
     return found
@@ -130,10 +141,10 @@ def write_local_fits(fits: Sequence[LocalFit]) -> dict[str, Array]:
     return {**found, "information": np.concatenate([pack_symmetric(one) for one in known])}
 
 
-def read_local_fits(tensors: Mapping[str, Array]) -> list[LocalFit]:
+def read_local_fits(tensors: Mapping[str, Array], law: Law = POISSON) -> list[LocalFit]:
     """Read fits with their rows and informations."""
     fits, at = [], 0
-    for mixture, rows in zip(read_mixtures(tensors), tensors["rows"].tolist(), strict=True):
+    for mixture, rows in zip(read_mixtures(tensors, law), tensors["rows"].tolist(), strict=True):
         side = mixture.gate[:, :-1].size
         end = at + side * (side + 1) // 2
         told = tensors["information"][at:end] if "information" in tensors else None

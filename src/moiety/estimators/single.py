@@ -13,41 +13,44 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 
 from moiety.estimators.base import MixtureEstimator
-from moiety.estimators.predictive import CountPredictive, Predictive
+from moiety.estimators.options import check_whole_number
+from moiety.estimators.predictive import LawPredictive, Predictive
 from moiety.estimators.single_base import SingleEstimator
-from moiety.mixtures.cost import COUNT_COSTS, GAUSSIAN_COSTS
-from moiety.mixtures.counts import PoissonExperts
+from moiety.mixtures.cost import GAUSSIAN_COSTS, find_law_costs
 from moiety.mixtures.experts import CategoricalExperts
+from moiety.mixtures.law import Law
+from moiety.mixtures.laws import find_law
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture, gate_proba
-
-FAMILIES = ("normal", "poisson")
 
 
 class NumberResponse(RegressorMixin, MixtureEstimator):
     """What a mixture of experts for numbers or counts predicts."""
 
     family: str
+    trials: int
 
-    def _counts(self) -> bool:
-        if self.family not in FAMILIES:
-            raise ValueError(f"family={self.family!r} is not known; choose from {list(FAMILIES)}")
-        if self.family == "poisson" and self.algorithm != "em":
+    def _law(self) -> Law | None:
+        check_whole_number(self, "trials", 1)
+        law = find_law(self.family, int(self.trials))
+        if law is not None and self.algorithm != "em":
             raise ValueError("the published algorithm has normal experts only; choose 'em'")
-        return self.family == "poisson"
+        return law
 
     def _costs(self) -> Iterable[str]:
-        return COUNT_COSTS if self._counts() else GAUSSIAN_COSTS
+        law = self._law()
+        return GAUSSIAN_COSTS if law is None else find_law_costs(law)
 
     def _encoded(self, y: Any) -> Array:
         return np.asarray(y, dtype=np.float64)
 
-    def predict_dist(self, X: Any) -> Predictive | CountPredictive:
+    def predict_dist(self, X: Any) -> Predictive | LawPredictive:
         """Give the whole predictive distribution of every row: density, quantiles, intervals."""
         x_ND, mixture = self._design(X), self.mixture_
         lines, gate = mixture.experts.lines(x_ND), gate_proba(mixture, x_ND)
-        if isinstance(mixture.experts, PoissonExperts):
-            return CountPredictive(gate, np.exp(lines))
+        if isinstance(mixture.experts, LinkedExperts):
+            return LawPredictive(gate, lines, mixture.experts.spreads, mixture.experts.law)
         return Predictive(gate, lines, np.sqrt(mixture.experts.variances))
 
     def predict(self, X: Any) -> Array:
@@ -97,12 +100,15 @@ class CategoricalResponse(ClassifierMixin, MixtureEstimator):
 
 
 class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
-    """Linear or Poisson regressions, mixed by a softmax gate, fitted by EM.
+    """Regressions of one family, linear ones by default, mixed by a softmax gate, fitted by EM.
 
     Args:
         n_experts: the number of experts.
-        family: ``"normal"``, or ``"poisson"`` for counts, with the logarithm of the mean linear;
-            floor and limit of slopes are of the normal.
+        family: ``"normal"``; ``"student"`` where some responses are wild; ``"poisson"`` or
+            ``"negative_binomial"`` for counts, and ``"gamma"`` for positive numbers, with the
+            logarithm of the mean linear; ``"binomial"`` for successes in ``trials``, with the log
+            odds linear. The limit of slopes is of the normal, the floor of numbers.
+        trials: of every row, for ``family="binomial"``.
         n_init: the number of starts that compete.
         max_iter: the most EM steps of a climb; ``n_iter_`` counts those of the competition too.
         tol: EM stops when a row's mean log-likelihood gains at most this per step.
@@ -121,7 +127,8 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
 
     Attributes:
         mixture_: the fitted mixture as a value.
-        coef_: slopes of the experts, [K, d]; ``intercept_`` [K]; ``variances_`` [K].
+        coef_: slopes of the experts, [K, d]; ``intercept_`` [K]; ``variances_`` [K] of normal ones,
+            ``spreads_`` of others: name -> [K].
         gate_coef_: slopes of the gate, [K, d], the last row 0; ``gate_intercept_`` [K].
         log_likelihoods_: the log-likelihood before every step, and at the end.
     """
@@ -131,6 +138,7 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
         n_experts: int = 3,
         *,
         family: str = "normal",
+        trials: int = 1,
         n_init: int = 6,
         max_iter: int = 500,
         tol: float = 1e-8,
@@ -143,7 +151,7 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
-        self.n_experts, self.family, self.n_init = n_experts, family, n_init
+        self.n_experts, self.family, self.trials, self.n_init = n_experts, family, trials, n_init
         self.max_iter = max_iter
         self.tol = tol
         self.ridge = ridge

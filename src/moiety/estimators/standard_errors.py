@@ -11,20 +11,29 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import block_diag
 
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.experts import CategoricalExperts, Experts, GaussianExperts
 from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.information import observed_information
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture, centring_matrix, map_covariates, uncentring_matrix
 from moiety.mixtures.scale import (
     StandardScale,
     compute_moments,
+    goes_with_scale,
     make_standard_scale,
     rescale_response,
     standardise_pair,
 )
 
 SINGULAR = 1e-10  # an eigenvalue, relative to the largest, in whose direction nothing is known
+
+
+def count_spreads(experts: Experts) -> int:
+    """Count the parameters of an expert beside its coefficients."""
+    if isinstance(experts, LinkedExperts):
+        return len(experts.spreads)
+    return int(isinstance(experts, GaussianExperts))
 
 
 @dataclass(frozen=True)
@@ -62,8 +71,7 @@ def standardise_with_inverse(
     )
     moved = rescale_response(moved, -scale.shift / scale.factor, 1 / scale.factor)
     back = uncentring_matrix(mean, spread)[:, columns]
-    spreads = isinstance(mixture.experts, GaussianExperts)
-    ends = [np.ones(1)] if spreads else []
+    ends = [np.ones(1)] * count_spreads(mixture.experts)
     each = [back * scale.factor] * max(classes - 1, 1)
     size = mixture.num_experts
     lift = np.asarray(block_diag(*[back] * (size - 1), *[*each, *ends] * size))
@@ -81,7 +89,7 @@ def standard_errors(mixture: Mixture, rows: RowArrays) -> dict[str, Array]:
     """
     x, y, weights = rows[0][:, 1:], rows[1], rows[2]
     found = compute_moments(x, y, weights)
-    fixed = not isinstance(mixture.experts, GaussianExperts)
+    fixed = not goes_with_scale(mixture.experts)
     there = standardise_with_inverse(
         mixture, found.mean[:-1], make_standard_scale(found, classes=int(fixed))
     )
@@ -101,7 +109,10 @@ def derive_errors(there: StandardisedMixture, information: Array) -> dict[str, A
     elif isinstance(there.mixture.experts, GaussianExperts):
         found = {"gate": gate, "experts": rest[:, :-1].T, "log_variances": rest[:, -1]}
     else:
-        found = {"gate": gate, "experts": rest.T}
+        law, cut = there.mixture.experts.law, rest.shape[1] - count_spreads(there.mixture.experts)
+        names = [f"log_{name}" for name in law.spread_names]
+        found = {"gate": gate, "experts": rest[:, :cut].T}
+        found |= dict(zip(names, rest[:, cut:].T, strict=True))
     _warn_unidentified(found)
     return found
 

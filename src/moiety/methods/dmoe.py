@@ -24,7 +24,7 @@ from moiety.mixtures.em import Prior
 from moiety.mixtures.fit import Search
 from moiety.mixtures.reduce import ReductionConfig
 from moiety.mixtures.worker import FitTask
-from moiety.models.mixture import FREE, MixtureModel, mixture
+from moiety.models.mixture import MixtureModel, mixture
 from moiety.models.mlp import linear
 from moiety.serve.choose import Plain
 from moiety.server.mixtures import PooledStep, adopt_reduction, keep_mixture
@@ -97,20 +97,20 @@ def exchange_mixtures(solve: LocalEM, merge: Transport) -> Method:
     The state's parameters are the reduced mixture, without the columns that are 0 by convention;
     the server remembers who was kept.
     """
-    model = MixtureModel({}, {}, FREE)
+    model = MixtureModel({}, {}, solve.form)
     serve = Plain(model)
     return Method("dmoe", model, Whole(), solve, merge, serve, server=adopt_reduction)
 
 
 def refine_mixture(solve: PooledSums, server: PooledStep) -> Method:
     """Make an EM step of all workers together a round; the state is the pooled mixture."""
-    model = MixtureModel({}, {}, FREE)
+    model = MixtureModel({}, {}, solve.form)
     return Method("dmoe", model, Whole(), solve, AddAnswers(), Plain(model), server=server)
 
 
 def judge_mixture(solve: PooledSums) -> Method:
     """Ask workers for their sums at a mixture, and leave it as it is."""
-    model = MixtureModel({}, {}, FREE)
+    model = MixtureModel({}, {}, solve.form)
     return Method("dmoe", model, Whole(), solve, AddAnswers(), Plain(model), server=keep_mixture)
 
 

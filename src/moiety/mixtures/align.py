@@ -12,7 +12,7 @@ import numpy as np
 from moiety.mixtures.cost import Cost
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import E, Mixture, gate_proba, reorder_experts
-from moiety.mixtures.transport import find_cheapest, join_experts
+from moiety.mixtures.transport import find_cheapest, join_experts, replace_arrays
 
 
 def solve_assignment(cost_KK: Array) -> Array:
@@ -98,8 +98,9 @@ def average_mixture_parameters(mixtures: Sequence[Mixture[E]], weights_M: Array)
         return np.tensordot(share, np.stack(list(values)), 1)
 
     first = mixtures[0].experts
-    fields = {name: blend(getattr(m.experts, name) for m in mixtures) for name in vars(first)}
-    return Mixture(blend(m.gate for m in mixtures), type(first)(**fields))
+    names = [name for name, value in vars(first).items() if isinstance(value, np.ndarray)]
+    fields = {name: blend(getattr(m.experts, name) for m in mixtures) for name in names}
+    return Mixture(blend(m.gate for m in mixtures), replace_arrays(first, fields))
 
 
 def align_mixtures(

@@ -13,10 +13,19 @@ from typing import Protocol
 
 import numpy as np
 
-from moiety.mixtures.counts import PoissonExperts, PoissonKL
+from moiety.mixtures.counts import PoissonKL
 from moiety.mixtures.experts import CategoricalExperts, Experts, GaussianExperts
+from moiety.mixtures.law import Law
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array, fit_logit, solve_symmetric, weighted_grams
 from moiety.mixtures.model import E
+from moiety.mixtures.negative_binomial_cost import NegativeBinomialKL
+from moiety.mixtures.quadrature import (
+    PointsKL,
+    place_gamma_points,
+    place_means,
+    place_student_points,
+)
 
 
 class Cost(Protocol[E]):
@@ -160,4 +169,15 @@ GAUSSIAN_COSTS: dict[str, Cost[GaussianExperts]] = {
     "w2": Wasserstein(),
 }
 CATEGORICAL_COSTS: dict[str, Cost[CategoricalExperts]] = {"kl": CategoricalKL()}
-COUNT_COSTS: dict[str, Cost[PoissonExperts]] = {"kl": PoissonKL()}
+LAW_COSTS: dict[str, dict[str, Cost[LinkedExperts]]] = {
+    "poisson": {"kl": PoissonKL()},
+    "binomial": {"kl": PointsKL(place_means)},
+    "negative_binomial": {"kl": NegativeBinomialKL()},
+    "gamma": {"kl": PointsKL(place_gamma_points)},
+    "student": {"kl": PointsKL(place_student_points)},
+}
+
+
+def find_law_costs(law: Law) -> dict[str, Cost[LinkedExperts]]:
+    """Find the costs that experts of a law have."""
+    return LAW_COSTS[law.name]

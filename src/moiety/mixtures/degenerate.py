@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moiety.mixtures.experts import Experts, GaussianExperts
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture, responsibilities
 
@@ -42,6 +43,8 @@ def find_floored(experts: Experts, floor: float) -> Array:
     """Tell which experts rest on the least variance, [K]."""
     if isinstance(experts, GaussianExperts):
         return experts.variances <= floor * ON_FLOOR
+    if isinstance(experts, LinkedExperts):
+        return experts.law.is_floored(experts.spreads, floor)
     return np.zeros(experts.coef.shape[1], bool)
 
 

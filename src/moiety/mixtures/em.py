@@ -239,11 +239,12 @@ def _make_step(
 def revive_expert(mixture: Mixture[E], sums: Sums) -> Mixture[E]:
     """Replace the emptiest expert by a shifted copy of the one that leaves most unexplained."""
     empty = int(sums["mass"].argmin())
-    misfit = np.where(sums["squares"] > 0, sums["squares"], sums["mass"])
+    squares = np.atleast_2d(sums["squares"])[0]  # the others are of spreads
+    misfit = np.where(squares > 0, squares, sums["mass"])
     source = int(np.argmax(np.where(np.arange(len(misfit)) == empty, -np.inf, misfit)))
     order = np.arange(mixture.num_experts)
     order[empty] = source
     gate, experts = mixture.gate[:, order], mixture.experts.pick(order)
-    shift = np.sqrt(sums["squares"][source] / sums["mass"][source]) or 1.0
+    shift = np.sqrt(squares[source] / sums["mass"][source]) or 1.0
     experts.coef.reshape(*gate.shape, -1)[0, empty, 0] += shift
     return Mixture(gate - gate[:, -1:], experts)

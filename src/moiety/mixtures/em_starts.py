@@ -8,10 +8,12 @@ of weight two and the same row twice begin alike, in any order.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from moiety.mixtures.counts import PoissonExperts, start_counts
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts, StepOptions
+from moiety.mixtures.linked import LinkedExperts, start_linked
 from moiety.mixtures.logit import Array, weighted_grams
 from moiety.mixtures.model import Mixture
 
@@ -63,15 +65,14 @@ def join_start_features(x_ND: Array, y: Array, classes: int) -> Array:
     return np.concatenate([x_ND[:, 1:], hits - hits.mean(0)], 1)
 
 
-def standardise_counts(y: Array, weights_N: Array) -> Array:
-    """Give counts as features: their logarithms, standardised."""
-    logs = np.log(y + 0.5)
-    logs = logs - np.average(logs, weights=weights_N)
-    return logs / (np.sqrt(np.average(logs**2, weights=weights_N)) or 1.0)
+def standardise_linked(linked: Array, weights_N: Array) -> Array:
+    """Standardise responses on the scale of the line, to be features."""
+    gap = linked - np.average(linked, weights=weights_N)
+    return gap / (np.sqrt(np.average(gap**2, weights=weights_N)) or 1.0)
 
 
 def make_labelled_start(
-    zero: GaussianExperts | CategoricalExperts | PoissonExperts,
+    zero: GaussianExperts | CategoricalExperts | LinkedExperts,
     x_ND: Array,
     y: Array,
     weights_N: Array,
@@ -80,8 +81,8 @@ def make_labelled_start(
     """Fit each expert to its label's rows, from experts that know nothing; the gate is zero."""
     columns, parts = zero.coef.shape[:2]
     shares = (labels[:, None] == np.arange(parts)) * weights_N[:, None]
-    if isinstance(zero, PoissonExperts):
-        return Mixture(np.zeros((columns, parts)), start_counts(x_ND, y, shares))
+    if isinstance(zero, LinkedExperts):
+        return Mixture(np.zeros((columns, parts)), start_linked(zero.law, x_ND, y, shares))
     pull = zero.pull(zero.lines(x_ND), y, shares)
     grams = weighted_grams(x_ND, pull.curves)
     ridge = 0.0 if isinstance(zero, GaussianExperts) else 1e-3 * float(weights_N.sum())
@@ -90,9 +91,11 @@ def make_labelled_start(
 
 
 def raise_variances(
-    experts: GaussianExperts | CategoricalExperts | PoissonExperts,
-) -> GaussianExperts | CategoricalExperts | PoissonExperts:
+    experts: GaussianExperts | CategoricalExperts | LinkedExperts,
+) -> GaussianExperts | CategoricalExperts | LinkedExperts:
     """Raise variances far below the others', which would trap EM at a few rows."""
+    if isinstance(experts, LinkedExperts):
+        return replace(experts, spreads=experts.law.soften(experts.spreads))
     if not isinstance(experts, GaussianExperts):
         return experts
     least = 0.01 * experts.variances.mean()

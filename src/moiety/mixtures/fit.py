@@ -12,7 +12,6 @@ from itertools import cycle
 
 import numpy as np
 
-from moiety.mixtures.counts import PoissonExperts
 from moiety.mixtures.degenerate import find_floored
 from moiety.mixtures.em import DEFAULT_PRIOR, Fit, Prior, run_em, sum_rows
 from moiety.mixtures.em_starts import (
@@ -20,9 +19,11 @@ from moiety.mixtures.em_starts import (
     label_by_kmeans,
     label_by_slabs,
     make_labelled_start,
-    standardise_counts,
+    standardise_linked,
 )
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts, make_blank_experts
+from moiety.mixtures.law import Law
+from moiety.mixtures.linked import LinkedExperts, make_blank_linked
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
 
@@ -34,7 +35,7 @@ STARTS = {
 
 ROUGH_TOL = 1e-6  # the gain per row at which a start that only competes has come far enough
 RowArrays = tuple[Array, Array, Array]
-ExpertsOfAnyKind = GaussianExperts | CategoricalExperts | PoissonExperts
+ExpertsOfAnyKind = GaussianExperts | CategoricalExperts | LinkedExperts
 MapStarts = Callable[[Callable[..., Fit], Iterable[Mixture]], Iterable[Fit]]
 
 
@@ -42,7 +43,7 @@ MapStarts = Callable[[Callable[..., Fit], Iterable[Mixture]], Iterable[Fit]]
 class Search:
     """How many starts, how made, how far the first look goes, and when EM stops.
 
-    Responses are classes where there are ``classes``, or counts, or else numbers.
+    Responses are classes where there are ``classes``, or follow a law, or else a normal one.
     """
 
     num_experts: int
@@ -54,17 +55,17 @@ class Search:
     tol: float = 1e-8
     max_iter: int = 500
     prior: Prior = DEFAULT_PRIOR
-    counts: bool = False
+    law: Law | None = None
 
     @property
     def fixed_units(self) -> bool:
-        """Tell whether responses stay as they are: classes and counts do."""
-        return self.counts or self.classes > 0
+        """Tell whether responses stay as they are, as classes and counts do."""
+        return self.classes > 0 or (self.law is not None and not self.law.moves)
 
     def make_blank(self, columns: int) -> ExpertsOfAnyKind:
         """Make experts that know nothing."""
-        if self.counts:
-            return PoissonExperts(np.zeros((columns, self.num_experts)))
+        if self.law is not None:
+            return make_blank_linked(self.law, columns, self.num_experts)
         return make_blank_experts(columns, self.num_experts, self.classes)
 
 
@@ -85,7 +86,7 @@ def draw_starts(rows: RowArrays, search: Search, rng: np.random.Generator) -> li
     """Make the mixtures to begin from, each from its own stream."""
     x_ND, y, weights = rows
     zero = search.make_blank(x_ND.shape[1])
-    shown = standardise_counts(y, weights) if search.counts else y
+    shown = y if search.law is None else standardise_linked(search.law.link(y), weights)
     joined = join_start_features(x_ND, shown, search.classes)
     makers = cycle(STARTS[search.start])
     return [

@@ -14,8 +14,9 @@ import functools
 
 import numpy as np
 
-from moiety.mixtures.counts import PoissonExperts, place_count_nodes
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.law import NODE_LEVELS
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array, log_softmax, log_sum_exp
 from moiety.mixtures.model import Mixture, gate_proba, log_density
 
@@ -32,8 +33,8 @@ def squared_hellinger(x_SD: Array, u_S: Array, first: Mixture, second: Mixture) 
         roots = np.sqrt(class_proba(first, x_SD)) - np.sqrt(class_proba(second, x_SD))
         return float(u_S @ (roots**2).sum(1))
     place = place_quadrature_points
-    if isinstance(first.experts, PoissonExperts):
-        place = place_count_points
+    if isinstance(first.experts, LinkedExperts):
+        place = place_law_points
     pairs = [place(mixture, x_SD) for mixture in (first, second)]
     y_SP = np.concatenate([y for y, _ in pairs], 1)
     share_SP = 0.5 * np.concatenate([share for _, share in pairs], 1)
@@ -65,16 +66,18 @@ def place_quadrature_points(mixture: Mixture[GaussianExperts], x_SD: Array) -> t
     return y_SKP.reshape(len(x_SD), -1), share_SKP.reshape(len(x_SD), -1)
 
 
-def place_count_points(mixture: Mixture[PoissonExperts], x_SD: Array) -> tuple[Array, Array]:
+def place_law_points(mixture: Mixture[LinkedExperts], x_SD: Array) -> tuple[Array, Array]:
     """Give quantiles of all experts and their shares, both [S, P]."""
-    y_SKP = place_count_nodes(mixture.experts, x_SD)
+    experts = mixture.experts
+    lines, spreads = experts.lines(x_SD)[:, :, None], experts.spreads[:, None, :, None]
+    y_SKP = experts.law.quantile(lines, NODE_LEVELS, spreads)
     share_SKP = np.repeat(gate_proba(mixture, x_SD)[:, :, None], y_SKP.shape[2], 2)
     return y_SKP.reshape(len(x_SD), -1), share_SKP.reshape(len(x_SD), -1) / y_SKP.shape[2]
 
 
 def log_densities(mixture: Mixture, x_SD: Array, y_SP: Array) -> Array:
     """Give log f(y | x) at several y per row, [S, P]."""
-    if isinstance(mixture.experts, PoissonExperts):
+    if isinstance(mixture.experts, LinkedExperts):
         return np.stack([log_density(mixture, x_SD, y_S) for y_S in y_SP.T], 1)
     variances = mixture.experts.variances
     gate = log_softmax(x_SD @ mixture.gate) - 0.5 * np.log(2 * np.pi * variances)

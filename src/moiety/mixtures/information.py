@@ -4,8 +4,8 @@ Letters: N rows, D columns with the constant, K experts, J = K - 1, P parameters
 
 Louis' identity: the observed information is the complete-data information less what the unknown
 labels take away, E[s s'] - E[s] E[s'] of the complete-data score s given the data. Parameters in
-order: gate columns, then expert by expert its coefficients and, for Gaussian ones, its log
-variance.
+order: gate columns, then expert by expert its coefficients and the logarithms of its variance or
+spreads.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from moiety.mixtures.counts import PoissonExperts, inform_counts, score_counts
 from moiety.mixtures.em import Block, cut_block
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.linked import LinkedExperts, inform_linked, score_linked
 from moiety.mixtures.logit import Array, assemble_symmetric, curvature, log_softmax, weighted_grams
 from moiety.mixtures.model import Mixture, log_joint
 
@@ -64,7 +64,7 @@ def categorical_information(
 SCORES: dict[type, tuple[Callable[..., Array], Callable[..., Array]]] = {
     GaussianExperts: (gaussian_scores, gaussian_information),
     CategoricalExperts: (categorical_scores, categorical_information),
-    PoissonExperts: (score_counts, inform_counts),
+    LinkedExperts: (score_linked, inform_linked),
 }
 
 

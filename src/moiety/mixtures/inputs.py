@@ -12,9 +12,9 @@ from typing import Generic
 import numpy as np
 
 from moiety.mixtures.align import compare_mixtures
-from moiety.mixtures.cost import CATEGORICAL_COSTS, COUNT_COSTS, GAUSSIAN_COSTS, Cost
-from moiety.mixtures.counts import PoissonExperts
+from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS, Cost, find_law_costs
 from moiety.mixtures.experts import CategoricalExperts, Experts
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import (
     E,
@@ -97,8 +97,8 @@ def find_expert_cost(experts: Experts, name: str) -> Cost:
     known = GAUSSIAN_COSTS
     if isinstance(experts, CategoricalExperts):
         known = CATEGORICAL_COSTS
-    if isinstance(experts, PoissonExperts):
-        known = COUNT_COSTS
+    if isinstance(experts, LinkedExperts):
+        known = find_law_costs(experts.law)
     if name not in known:
         raise ValueError(f"cost={name!r} does not fit these experts; choose from {sorted(known)}")
     return known[name]

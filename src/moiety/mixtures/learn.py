@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from moiety.mixtures.counts import check_counts
 from moiety.mixtures.degenerate import find_floored, measure_robust_variance
 from moiety.mixtures.em import Fit, Prior, Sums, assemble_gate_information, run_em, sum_rows
 from moiety.mixtures.fit import MapStarts, RowArrays, Search, choose_start, draw_starts, fit_rows
@@ -153,10 +152,10 @@ def learn_stream(
 def _lower_floor(search: Search, rows: RowArrays) -> Search:
     """Measure the least variance by a robust spread: one wild response must not raise it.
 
-    Of counts there is none; they are checked.
+    Of counts there is none. Responses that the law cannot give are refused.
     """
-    if search.counts:
-        check_counts(rows[1])
+    if search.law is not None:
+        search.law.check(rows[1])
     if search.fixed_units:
         return search
     robust = measure_robust_variance(rows[1], rows[2])

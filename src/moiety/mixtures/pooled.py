@@ -14,7 +14,7 @@ from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.inputs import Support
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
-from moiety.mixtures.scale import StandardScale, find_varying
+from moiety.mixtures.scale import StandardScale, find_varying, goes_with_scale
 
 LARGEST_CHANGE = 3.0  # the largest typical change of a log-odds that one round may make
 
@@ -33,8 +33,11 @@ def make_common_scale(mixture: Mixture, support: Support) -> StandardScale:
 
 def make_scale_at(mixture: Mixture, mean: Array, spread: Array) -> StandardScale:
     """Give common units from means and spreads of covariates, [d] and [d]."""
-    gaussian = isinstance(mixture.experts, GaussianExperts)
-    factor = float(np.sqrt(mixture.experts.variances.max())) if gaussian else 1.0
+    factor = 1.0
+    if isinstance(mixture.experts, GaussianExperts):
+        factor = float(np.sqrt(mixture.experts.variances.max()))
+    elif goes_with_scale(mixture.experts):
+        factor = float(np.sqrt(mixture.experts.spreads[0].max()))
     kept = find_varying(mean, spread)
     return StandardScale(mean[kept], spread[kept], kept, 0.0, factor)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from moiety.mixtures.experts import GaussianExperts
+from moiety.mixtures.experts import Experts, GaussianExperts
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import (
     Mixture,
@@ -94,11 +95,22 @@ def standardise_pair(scale: StandardScale, x: Array, y: Array) -> tuple[Array, A
 def rescale_response(mixture: Mixture, shift: float, factor: float) -> Mixture:
     """Turn a mixture of y into that of ``shift + factor * y``; classes and counts stay."""
     experts = mixture.experts
-    if not isinstance(experts, GaussianExperts):
+    if not goes_with_scale(experts):
         return mixture
     coef = experts.coef * factor
     coef[0] += shift
-    return replace(mixture, experts=GaussianExperts(coef, experts.variances * factor**2))
+    if isinstance(experts, GaussianExperts):
+        return replace(mixture, experts=GaussianExperts(coef, experts.variances * factor**2))
+    spreads = experts.spreads.copy()
+    spreads[0] *= factor**2
+    return replace(mixture, experts=replace(experts, coef=coef, spreads=spreads))
+
+
+def goes_with_scale(experts: Experts) -> bool:
+    """Tell whether experts are of numbers that may be shifted and scaled."""
+    if isinstance(experts, LinkedExperts):
+        return experts.law.moves
+    return isinstance(experts, GaussianExperts)
 
 
 def restore_units(mixture: Mixture, scale: StandardScale) -> Mixture:

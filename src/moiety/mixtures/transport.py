@@ -13,7 +13,7 @@ arXiv:2312.09877.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic
 
@@ -146,6 +146,12 @@ def join_experts(parts: Iterable[E]) -> E:
     parts = list(parts)
     fields = {
         name: np.concatenate([getattr(part, name) for part in parts], -1 if name != "coef" else 1)
-        for name in vars(parts[0])
+        for name, value in vars(parts[0]).items()
+        if isinstance(value, np.ndarray)
     }
-    return type(parts[0])(**fields)
+    return replace_arrays(parts[0], fields)
+
+
+def replace_arrays(experts: E, fields: Mapping[str, Array]) -> E:
+    """Give experts of other arrays; what is no array stays."""
+    return type(experts)(**{**vars(experts), **fields})

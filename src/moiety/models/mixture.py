@@ -21,26 +21,30 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.mixtures.counts import PoissonExperts
 from moiety.mixtures.em import Sums
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.law import Law
+from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import pack_symmetric, unpack_symmetric
 from moiety.mixtures.model import Mixture
+from moiety.mixtures.poisson import POISSON
 
-GATE, EXPERTS, VARIANCES = "gate", "experts", "variances"
+GATE, EXPERTS, VARIANCES, SPREADS = "gate", "experts", "variances", "spreads"
 GRAMS = "grams"
 AXES: Axes = {GATE: (None, "expert"), EXPERTS: (None, "expert", None)}
 
 
 @dataclass(frozen=True)
 class MixtureForm:
-    """How a mixture lies in tensors: ``gate``, ``experts`` and, of regressions, ``variances``.
+    """How a mixture lies in tensors: ``gate``, ``experts`` and ``variances`` or ``spreads``.
 
     Args:
         free: leave out what is 0 by convention, the last gate column and the last class.
+        law: of responses that are neither normal nor classes.
     """
 
     free: bool = False
+    law: Law = POISSON
 
     def read(self, params: Params, /) -> Mixture:
         """Read a mixture off tensors."""
@@ -48,7 +52,8 @@ class MixtureForm:
         if VARIANCES in found:
             return Mixture(found[GATE], GaussianExperts(found[EXPERTS], found[VARIANCES]))
         if found[EXPERTS].ndim == 2:
-            return Mixture(found[GATE], PoissonExperts(found[EXPERTS]))
+            spreads = found.get(SPREADS, np.zeros((0, found[EXPERTS].shape[1])))
+            return Mixture(found[GATE], LinkedExperts(found[EXPERTS], spreads, self.law))
         return Mixture(found[GATE], CategoricalExperts(found[EXPERTS]))
 
     def widen(self, params: Params) -> Params:
@@ -64,8 +69,10 @@ class MixtureForm:
         values = {GATE: found.gate[:, :end]}
         if isinstance(experts, GaussianExperts):
             values |= {EXPERTS: experts.coef, VARIANCES: experts.variances}
-        elif isinstance(experts, PoissonExperts):
+        elif isinstance(experts, LinkedExperts):
             values[EXPERTS] = experts.coef
+            if len(experts.spreads):
+                values[SPREADS] = experts.spreads
         else:
             values[EXPERTS] = experts.coef[..., :end]
         tensors = {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in values.items()}

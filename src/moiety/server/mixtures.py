@@ -14,6 +14,7 @@ from moiety.models.mixture import (
     EXPERTS,
     FREE,
     GATE,
+    SPREADS,
     VARIANCES,
     MixtureForm,
     pack_sums,
@@ -28,7 +29,7 @@ def adopt_reduction(
 ) -> tuple[Params, Memory]:
     """Adopt the mixture, and remember how its local fits were judged."""
     del params, held, memory
-    names = {GATE, EXPERTS, VARIANCES}
+    names = {GATE, EXPERTS, VARIANCES, SPREADS}
     mixture = {name: tensor for name, tensor in merged.items() if name in names}
     return mixture, {JUDGEMENT: {n: t for n, t in merged.items() if n not in names}}
 

@@ -1,0 +1,114 @@
+"""Experts of any law: regressions whose line goes through a link.
+
+Letters: N rows, D columns with the constant, K experts, P spreads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from moiety.mixtures.experts import ExpertDerivatives, StepOptions
+from moiety.mixtures.law import Law
+from moiety.mixtures.logit import (
+    Array,
+    make_slope_penalty,
+    newton_step,
+    solve_symmetric,
+    weighted_grams,
+)
+
+
+@dataclass(frozen=True)
+class LinkedExperts:
+    """Regressions under one law: ``coef`` [D, K], and the law's ``spreads`` [P, K]."""
+
+    coef: Array
+    spreads: Array
+    law: Law
+
+    def lines(self, x_ND: Array, /) -> Array:
+        """Give what is linear in x, [N, K]."""
+        return self.law.hold(x_ND @ self.coef)
+
+    def log_density(self, lines: Array, y: Array, /) -> Array:
+        """Give the log density of y under each expert, [N, K]."""
+        return self.law.log_density(lines, y[:, None], self.spreads)
+
+    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
+        """Give the columns whose sums over rows make the M-step."""
+        found = self.law.pull(lines, y[:, None], self.spreads, shares_NK)
+        squares = [term.sum(0) for term in found.terms]
+        stacked = squares[0] if len(squares) == 1 else np.stack(squares)
+        return ExpertDerivatives(found.curves, found.slopes, stacked)
+
+    def advance(
+        self, grams: Array, slopes: Array, squares: Array, push: StepOptions, /
+    ) -> LinkedExperts:
+        """Make one Newton step of the lines per expert, and one of the spreads."""
+        coef, penalty = self.coef.copy(), make_slope_penalty((len(self.coef), 1), push.ridge)
+        change = np.zeros(coef.shape[1])
+        for k in np.flatnonzero(grams[:, 0, 0] > 0):
+            step = newton_step(slopes[:, [k]], grams[k], coef[:, [k]], penalty)
+            moved = push.pace * step[:, 0]
+            coef[:, k] += moved
+            change[k] = moved @ grams[k] @ moved - 2 * moved @ slopes[:, k]
+        spreads = self.spreads
+        if len(spreads):
+            spreads = self.law.move(spreads, np.atleast_2d(squares), change, push)
+        return replace(self, coef=coef, spreads=spreads)
+
+    def penalty(self, push: StepOptions, /) -> float:
+        """Give half the ridge times the squared slopes."""
+        return 0.5 * push.ridge * float((self.coef[1:] ** 2).sum())
+
+    def pick(self, order: Array, /) -> LinkedExperts:
+        """Take experts by index."""
+        return replace(self, coef=self.coef[:, order], spreads=self.spreads[:, order])
+
+    def mapped(self, matrix_DD: Array, /) -> LinkedExperts:
+        """Express the coefficients in other covariates."""
+        return replace(self, coef=matrix_DD @ self.coef)
+
+    def size(self) -> int:
+        """Count coefficients and spreads."""
+        return self.coef.size + self.spreads.size
+
+
+def make_blank_linked(law: Law, columns: int, experts: int) -> LinkedExperts:
+    """Make experts that know nothing."""
+    return LinkedExperts(np.zeros((columns, experts)), law.begin(np.ones(experts)), law)
+
+
+def start_linked(law: Law, x_ND: Array, y: Array, shares_NK: Array) -> LinkedExperts:
+    """Fit each expert's share of the linked response by least squares: where Newton may begin."""
+    linked = law.link(y)
+    grams = weighted_grams(x_ND, shares_NK)
+    right = x_ND.T @ (shares_NK * linked[:, None])
+    coef = np.stack([solve_symmetric(gram, right[:, k]) for k, gram in enumerate(grams)], 1)
+    left = (shares_NK * (linked[:, None] - x_ND @ coef) ** 2).sum(0)
+    mass = shares_NK.sum(0)
+    variance = np.where(mass > 0, left / np.where(mass > 0, mass, 1.0), 1.0)
+    return LinkedExperts(coef, law.soften(law.begin(variance)), law)
+
+
+def score_linked(experts: LinkedExperts, x_ND: Array, y: Array) -> Array:
+    """Give each expert's score as if the row were its own, [K, N, D + P]."""
+    found = experts.law.differentiate(experts.lines(x_ND), y[:, None], experts.spreads)
+    line = found.line.T[:, :, None] * x_ND
+    return np.concatenate([line, np.moveaxis(found.spreads, (0, 2), (2, 0))], 2)
+
+
+def inform_linked(experts: LinkedExperts, x_ND: Array, y: Array, shares_NK: Array) -> Array:
+    """Give the complete-data information of each expert, [K, D + P, D + P]."""
+    found = experts.law.differentiate(experts.lines(x_ND), y[:, None], experts.spreads)
+    columns, extra = x_ND.shape[1], len(experts.spreads)
+    whole = np.zeros((shares_NK.shape[1],) + (columns + extra,) * 2)
+    whole[:, :columns, :columns] = weighted_grams(x_ND, shares_NK * found.bend)
+    for p in range(extra):
+        at = columns + p
+        whole[:, :columns, at] = whole[:, at, :columns] = (x_ND.T @ (shares_NK * found.cross[p])).T
+        for q in range(extra):
+            whole[:, at, columns + q] = (shares_NK * found.bends[p, q]).sum(0)
+    return whole

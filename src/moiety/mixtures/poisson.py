@@ -1,0 +1,87 @@
+"""Experts for counts: Poisson regressions with a log link."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moiety.mixtures.experts import StepOptions
+from moiety.mixtures.law import Derivatives, LawSums, check_whole_numbers, hold_line
+from moiety.mixtures.logit import Array
+from moiety.mixtures.special import log_gamma
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Counts whose log rate is the line."""
+
+    name: str = "poisson"
+    spread_names: tuple[str, ...] = ()
+    moves: bool = False
+    whole: bool = True
+
+    def check(self, y: Array, /) -> None:
+        check_whole_numbers(y)
+
+    def link(self, y: Array, /) -> Array:
+        return np.log(y + 0.5)
+
+    def begin(self, variance_K: Array, /) -> Array:
+        return np.zeros((0, len(variance_K)))
+
+    def hold(self, lines: Array, /) -> Array:
+        return hold_line(lines)
+
+    def log_density(self, lines: Array, y: Array, spreads: Array, /) -> Array:
+        return y * lines - np.exp(lines) - log_gamma(y + 1.0)
+
+    def pull(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
+        rates = np.exp(lines)
+        gap = y - rates
+        return LawSums(shares * rates, shares * gap, (shares * gap**2 / rates,))
+
+    def move(self, spreads: Array, sums: Array, change_K: Array, push: StepOptions, /) -> Array:
+        return spreads
+
+    def soften(self, spreads: Array, /) -> Array:
+        return spreads
+
+    def is_floored(self, spreads: Array, floor: float, /) -> Array:
+        return np.zeros(spreads.shape[1], bool)
+
+    def differentiate(self, lines: Array, y: Array, spreads: Array, /) -> Derivatives:
+        rates = np.exp(lines)
+        none = np.zeros((0, *rates.shape))
+        return Derivatives(y - rates, rates, none, none, none[None])
+
+    def mean(self, lines: Array, spreads: Array, /) -> Array:
+        return np.exp(lines)
+
+    def variance(self, lines: Array, spreads: Array, /) -> Array:
+        return np.exp(lines)
+
+    def cdf(self, lines: Array, y: Array, spreads: Array, /) -> Array:
+        from scipy.special import pdtr  # scipy comes with the extra of the estimators
+
+        return np.where(y < 0, 0.0, pdtr(np.maximum(np.floor(y), 0), np.exp(lines)))
+
+    def quantile(self, lines: Array, level: Array, spreads: Array, /) -> Array:
+        return find_count_quantiles(np.exp(lines), level)
+
+    def draw(self, lines: Array, spreads: Array, rng: np.random.Generator, /) -> Array:
+        return rng.poisson(np.exp(lines)).astype(np.float64)
+
+
+POISSON = Poisson()
+
+
+def find_count_quantiles(rates: Array, levels: Array) -> Array:
+    """Give the least counts whose distribution reaches the levels; shapes are broadcast."""
+    from scipy.special import pdtr, pdtrik  # scipy comes with the extra of the estimators
+
+    rates, levels = np.broadcast_arrays(rates, levels)
+    found = np.ceil(pdtrik(levels, rates))
+    below = np.maximum(found - 1, 0)  # rounding may put the inverse one too high
+    found = np.where(pdtr(below, rates) >= levels, below, found)
+    return np.where(pdtr(0, rates) >= levels, 0.0, found)
