@@ -23,12 +23,13 @@ from typing import Any
 
 import torch
 
+from moiety.report import page
 from moiety.run.cli import main
 from moiety.run.commands.resume import do_resume
 from moiety.run.commands.run import do_run
 
-IMPORTED = (do_resume, do_run)
-"""The commands, which ``main`` would import anew in every fork."""
+IMPORTED = (do_resume, do_run, page)
+"""Commands and report, which ``main`` would import anew in every fork."""
 
 LAST_S = 600.0
 """The last limit of every wait: for what will never happen, not for a machine that is busy."""
@@ -237,7 +238,7 @@ def try_loss(case: Loss, folder: Path, timeout_s: float = 3.0) -> str:
     """Lose a rank; what is wrong with how the other ends, or nothing."""
     port, crew = find_free_port(), {}
     # One that is to join has the time that a busy machine takes for it.
-    limit = 20.0 if case.joined else timeout_s
+    limit = 10.0 if case.joined else timeout_s
     for rank in (0, 1):
         if rank != case.rank or case.number:
             crew[rank] = start_rank(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import run_forked
+
 ROOT = Path(__file__).parents[2]
 MAKE = {"make demo", "make test", "make docs", "make test-data", "make mutants"}
 OURS = {"moiety": "moiety", "torchrun": "torch.distributed.run"}
@@ -44,8 +46,12 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             continue
         for words in commands(block):
             assert words[0] in OURS, f"the README names a command that is not ours: {words}"
-            python = [sys.executable, "-m", OURS[words[0]], *words[1:]]
-            said[" ".join(words)] = run(python, here)
+            if words[0] == "moiety":
+                said[" ".join(words)] = run_forked(words[1:], here)
+            else:
+                said[" ".join(words)] = run(
+                    [sys.executable, "-m", OURS[words[0]], *words[1:]], here
+                )
     return said
 
 

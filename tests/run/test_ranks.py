@@ -3,14 +3,20 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.faults_parts.ranks import (
+    RankProcess,
+    describe_rank,
+    find_free_port,
+    start_rank,
+)
 from moiety.recipes.build import build_run
 from moiety.run.cli import main
 from moiety.run.errors import explain_failure
@@ -35,21 +41,25 @@ def torchrun(count, *words):
     )  # fmt: skip
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+def play_ranks(count: int, folder: Path, *words) -> list[RankProcess]:
+    """Fork ranks that run a command, so that libraries are imported once."""
+    port = find_free_port()
+    return [
+        start_rank(partial(act_as_rank, words), describe_rank(rank, count, port), folder)
+        for rank in range(count)
+    ]
 
 
-def by_hand(rank: int, count: int, port: int, *words):
-    """Start one rank, as torchrun would."""
-    about = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-    return subprocess.Popen(
-        [sys.executable, "-m", "moiety", *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1",
-             **{name: str(value) for name, value in about.items()}},
-    )  # fmt: skip
+def act_as_rank(words) -> int:
+    """Answer to Ctrl-C as a process of its own does."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return main([str(word) for word in words])
+
+
+def end_well(ranks: list[RankProcess]) -> None:
+    """Wait for ranks, all of which must end with 0."""
+    ends = [one.finish() for one in ranks]
+    assert [code for code, _ in ends] == [0] * len(ranks), ends
 
 
 def ranks_of(process) -> list[int]:
@@ -90,40 +100,56 @@ def text_of(ledger: Path) -> list:
     ]
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Path:
+    """Play DiLoCo, whose workers keep memory, with one rank."""
+    folder = tmp_path_factory.mktemp("straight")
+    end_well(play_ranks(1, folder, *WORDS, "out"))
+    return folder / "out"
+
+
+def check_same_run(out: Path, straight: Path) -> None:
+    assert final(out) == final(straight)
+    assert text_of(out / "ledger.jsonl") == text_of(straight / "ledger.jsonl")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_a_dead_rank_ends_the_run_and_other_numbers_of_ranks_go_on(tmp_path):
-    """DiLoCo, whose workers keep memory: equal bits whether one rank goes on, or three."""
-    straight = tmp_path / "straight"
-    done = torchrun(1, *WORDS, straight)
-    assert done.communicate(timeout=LAST_S)[0] is not None
-    assert done.returncode == 0
-    for count in (1, 3):
-        out = tmp_path / f"killed{count}"
-        run = torchrun(2, *WORDS, out)
-        wait_for_round(out, 9)
-        os.kill(max(ranks_of(run)), signal.SIGKILL)
-        said = run.communicate(timeout=LAST_S)[0]
-        assert run.returncode != 0
-        assert "Signal 9" in said or "SIGKILL" in said
-        assert not (out / "final").exists()
-        again = torchrun(count, "resume", out)
-        said = again.communicate(timeout=LAST_S)[0]
-        assert again.returncode == 0, said
-        assert final(out) == final(straight)
-        assert text_of(out / "ledger.jsonl") == text_of(straight / "ledger.jsonl")
+def test_a_dead_rank_ends_torchrun_and_three_go_on(tmp_path, straight):
+    out = tmp_path / "killed"
+    run = torchrun(2, *WORDS, out)
+    wait_for_round(out, 9)
+    os.kill(max(ranks_of(run)), signal.SIGKILL)
+    said = run.communicate(timeout=LAST_S)[0]
+    assert run.returncode != 0
+    assert "Signal 9" in said or "SIGKILL" in said
+    assert not (out / "final").exists()
+    again = torchrun(3, "resume", out)
+    said = again.communicate(timeout=LAST_S)[0]
+    assert again.returncode == 0, said
+    check_same_run(out, straight)
+
+
+def test_a_dead_rank_ends_the_run_and_one_goes_on(tmp_path, straight):
+    out = tmp_path / "killed"
+    stays, goes = play_ranks(2, tmp_path, *WORDS, out)
+    wait_for_round(out, 9)
+    goes.process.kill()
+    assert stays.finish()[0] == 1
+    assert not (out / "final").exists()
+    end_well(play_ranks(1, tmp_path, "resume", out))
+    check_same_run(out, straight)
 
 
 @pytest.mark.parametrize("engine", ["collective", "partitioned"])
 def test_who_is_left_says_that_a_rank_was_lost_and_how_to_go_on(engine, tmp_path):
     """Ranks started by hand: torchrun would stop the other before it can say anything."""
-    out, port = tmp_path / "left", free_port()
+    out = tmp_path / "left"
     words = [*BLOCKS, engine, "--rounds", "2000", "--evaluate-every", "1000", "--out", out]
-    stays, goes = (by_hand(rank, 2, port, *words) for rank in (0, 1))
+    stays, goes = play_ranks(2, tmp_path, *words)
     wait_for_round(out, 9)
-    goes.kill()
-    goes.communicate(timeout=LAST_S)
-    said = stays.communicate(timeout=LAST_S)[0]
-    assert stays.returncode == 1
+    goes.process.kill()
+    code, said = stays.finish()
+    assert code == 1
     assert "moiety: another rank was lost, or does not answer" in said
     assert f"The last checkpoint is kept in {out}" in said
     assert f"torchrun --nproc-per-node 2 -m moiety resume {out} (cause: " in said
@@ -160,14 +186,14 @@ def test_only_an_error_of_the_link_is_a_lost_rank(error, ranks, told, tmp_path):
 
 @pytest.mark.parametrize("engine", ["collective", "partitioned"])
 def test_ctrl_c_stops_all_ranks_with_a_checkpoint(engine, tmp_path, check_seconds):
-    out, port = tmp_path / "stopped", free_port()
+    out = tmp_path / "stopped"
     words = [*BLOCKS, engine, "--rounds", "2000", "--evaluate-every", "1000", "--out", out]
-    crew = [by_hand(rank, 2, port, *words) for rank in (0, 1)]
+    ranks = play_ranks(2, tmp_path, *words)
     wait_for_round(out, 9)
-    for process in crew:
-        process.send_signal(signal.SIGINT)
-    said = [process.communicate(timeout=LAST_S)[0] for process in crew]
-    assert [process.returncode for process in crew] == [130, 130], said
+    for one in ranks:
+        os.kill(one.process.pid, signal.SIGINT)
+    codes, said = zip(*(one.finish() for one in ranks), strict=True)
+    assert codes == (130, 130), said
     assert "terminate called" not in "".join(said)
     assert f"moiety resume {out}" in said[0]
     end = json.loads((out / "ledger.jsonl").read_text().splitlines()[-1])
@@ -204,20 +230,16 @@ def rounds(lines: list) -> list:
     return [line for line in lines if line["kind"] == "round"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_a_run_in_blocks_goes_on_with_another_number_of_ranks(tmp_path):
     """Rounds to the bit; scores up to the order in which ranks add up the outputs."""
     straight, out = tmp_path / "straight", tmp_path / "killed"
     assert main([*BLOCKS, "partitioned", "--out", str(straight)]) == 0
-    run = torchrun(2, *BLOCKS, "partitioned", "--out", out)
+    stays, goes = play_ranks(2, tmp_path, *BLOCKS, "partitioned", "--out", out)
     wait_for_round(out, 6)
-    os.kill(max(ranks_of(run)), signal.SIGKILL)
-    run.communicate(timeout=LAST_S)
-    assert run.returncode != 0
+    goes.process.kill()
+    assert stays.finish()[0] == 1
     assert not (out / "final").exists()
-    again = torchrun(3, "resume", out)
-    said = again.communicate(timeout=LAST_S)[0]
-    assert again.returncode == 0, said
+    end_well(play_ranks(3, tmp_path, "resume", out))
     told, wanted = text_of(out / "ledger.jsonl"), text_of(straight / "ledger.jsonl")
     assert rounds(told) == rounds(wanted)
     assert len(rounds(told)) == 12
@@ -251,9 +273,9 @@ def test_blocks_are_used_as_merged_where_nothing_is_calibrated(tmp_path):
 def test_the_final_model_of_blocks_is_a_model_like_any(engine, tmp_path):
     """Written by two ranks, loaded by one process: it answers as the last evaluation says."""
     out = tmp_path / engine
-    run = torchrun(2, *BLOCKS, engine, "--local.optimizer-state", "send", "--out", out)
-    said = run.communicate(timeout=LAST_S)[0]
-    assert run.returncode == 0, said
+    end_well(
+        play_ranks(2, tmp_path, *BLOCKS, engine, "--local.optimizer-state", "send", "--out", out)
+    )
     served = load_model(out)
     data = build_run(read_spec(out).record, "ist", 0)
     (rows,) = data.groups["test"].values()
@@ -272,16 +294,16 @@ def test_peers_and_owners_play_the_same_rounds(tmp_path, check_seconds):
     told = []
     for engine in ("partitioned", "peers"):
         out = tmp_path / engine
-        run = torchrun(2, *BLOCKS, engine, "--participation.size", "2", "--out", out)
-        said = run.communicate(timeout=LAST_S)[0]
-        assert run.returncode == 0, said
+        end_well(
+            play_ranks(2, tmp_path, *BLOCKS, engine, "--participation.size", "2", "--out", out)
+        )
         told.append((text_of(out / "ledger.jsonl"), final(out)))
         assert all(entry.sent_bytes > 0 for entry in check_seconds(out))
     assert told[0] == told[1]
 
 
 def test_blocks_cost_and_hold_what_the_whole_in_one_place_does(tmp_path):
-    """The same hands and bytes as ``serial``, other first values; and it learns as well."""
+    """The same parts and bytes as ``serial``, other first values; and it learns as well."""
     told = {}
     for engine in ("partitioned", "serial"):
         assert main([*BLOCKS, engine, "--out", str(tmp_path / engine)]) == 0
