@@ -24,7 +24,7 @@ from moiety.plan.count import Link, count_server_traffic
 from moiety.plan.outline import abstract_run
 from moiety.plan.profile import JobCost
 from moiety.recipes import RECIPES
-from moiety.recipes.common import measure_metric, train_common, train_epochs
+from moiety.recipes.common import CommonRows, measure_metric, train_common, train_epochs
 from moiety.recipes.fields import override_fields
 from moiety.recipes.population import make_partition
 from moiety.recipes.record import CommonExpert, Population
@@ -58,7 +58,7 @@ def test_the_common_expert_is_that_of_its_best_epoch():
         for params in train_epochs(net, choice, public, 0, kinds)
     ]
     assert scores[-1] < max(scores) < 1.0
-    params, reached = train_common(net, choice, public, validation, 0, kinds)
+    params, reached = train_common(net, choice, CommonRows(public, validation), 0, kinds)
     assert reached == max(scores)
     assert measure_metric(net, params, validation, kinds) == reached
 

@@ -6,9 +6,9 @@ import pytest
 
 from moiety.core.ledger import End, Evaluation, Group, Ledger, Start
 from moiety.core.objective import MetricEntry
-from moiety.report.findings import describe_others
+from moiety.report.findings import describe_others, list_warnings
 from moiety.report.frames import summarize_series
-from moiety.report.series import group_series
+from moiety.report.series import describe_settings, group_series
 from moiety.report.text import format_table
 
 LOSS = MetricEntry("loss", higher_is_better=False, unit="nats")
@@ -70,3 +70,33 @@ def test_series_that_are_not_scored_alike_are_told_apart():
 def test_a_large_number_is_short():
     told = [ledger(0, 48123.0, RMSE)]
     assert "4.812e+04" in format_table([replace(told[0])])
+
+
+@pytest.mark.parametrize(("routes", "said"), [
+    ([[3, 0], [1, 4]], []),
+    ([[0, 0], [1, 4]], ["ddome, seed 0: expert 0 serves nobody: no row of the last evaluation was "
+                        "sent there."]),
+    ([[0, 0], [1, 4], [0, 0]], ["ddome, seed 0: experts 0, 2 serve nobody: no row of the last "
+                                "evaluation was sent there."]),
+])  # fmt: skip
+def test_experts_that_serve_nobody_are_named(make, routes, said):
+    """An earlier evaluation does not count: an expert may begin to serve."""
+    entries = make.small("ddome", 0, 0.0)
+    entries[1] = replace(entries[1], routes=[[0, 0], [5, 5]])
+    entries[4] = replace(entries[4], routes=routes)
+    told = [make.ledger(entries)]
+    assert [one for one in list_warnings(told, group_series(told)) if "nobody" in one] == said
+    assert all("nobody" in format_table(told).replace("\n", " ") for _ in said)
+
+
+def test_settings_are_those_that_all_series_share(make):
+    one, two = make.small("ddome", 0, 0.0), make.small("fedavg", 0, 0.0)
+    for entries, lr in ((one, 0.1), (two, 0.2)):
+        config = {"data": "digits", "rounds": 2, "local": {"lr": lr, "batch": 20}, "group": "house"}
+        entries[0] = replace(
+            entries[0], config={**config, "population": {"workers": 9}, "schedule": {"size": 0}}
+        )
+    found = group_series([make.ledger(one), make.ledger(two)])
+    assert describe_settings(found) == (  # rates differ, and a column says who holds what
+        "data digits, rounds 2, group house, local.batch 20, engine serial, device cpu"
+    )

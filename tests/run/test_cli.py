@@ -12,8 +12,9 @@ from moiety.data.datasets import DATASETS
 from moiety.engine.names import ENGINES
 from moiety.methods import METHODS
 from moiety.models.networks import NETWORKS
-from moiety.recipes import RECIPES
+from moiety.recipes import RECIPES, prepare
 from moiety.run.cli import COMMANDS
+from moiety.run.commands import run as run_command
 from moiety.run.loop import LEDGER
 
 
@@ -71,6 +72,30 @@ def test_one_line_a_round_where_there_is_no_terminal(moiety, small):
         f" round {place}/4" for place in (1, 2, 3, 4)
     ]
     assert sum("after round" in line for line in lines) == 3  # one before the first round
+
+
+def test_a_run_says_as_much_as_is_asked_for(moiety, small, lines, tmp_path, monkeypatch):
+    """The numbers are the same; said is nothing, a line a round, or all that the ledger says."""
+    words = ["run", "yours", *small, "--methods", "fedavg", "--rounds", "1", "--local.lr", "0.07"]
+    monkeypatch.setattr(run_command, "write_runs_report", lambda runs, out: None)  # slow
+    prepare.train_seed_common.cache_clear()
+    loud = moiety(*words, "--verbose", "--out", "loud")
+    prepare.train_seed_common.cache_clear()
+    quiet = moiety(*words, "--quiet", "--out", "quiet")
+    assert (loud.code, quiet.code, quiet.err) == (0, 0, "")
+    assert "fedavg" in quiet.out
+    start, *_ = ledger = lines(tmp_path / "loud")
+    said = loud.err.splitlines()
+    assert f"repeat with: {start['command']}" in loud.err
+    assert [line for line in said if line.startswith("common expert: epoch 1/")]
+    (played,) = [line for line in said if "round 1/1" in line]
+    assert f"{ledger[2]['down_bytes']:,} bytes down" in played
+    assert f"workers {' '.join(str(work['worker']) for work in ledger[2]['workers'])}" in played
+    assert {"accuracy/seen", "loss/unseen"} <= {word for line in said for word in line.split()}
+    for command in (words, ["resume", "loud"]):
+        both = moiety(*command, "--quiet", "--verbose")
+        assert (both.code, both.out) == (2, "")
+        assert "--quiet and --verbose" in both.err
 
 
 def test_runs_are_numbered_by_default(moiety, small, tmp_path):

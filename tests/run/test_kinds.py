@@ -121,7 +121,7 @@ def test_a_reader_of_the_common_expert_is_refused_where_there_is_none(tiny):
 
 
 def test_the_common_expert_is_trained_where_it_is_read_and_only_there(tiny, monkeypatch):
-    trained = []
+    trained, told = [], []
 
     def train(*args):
         trained.append(args)
@@ -133,16 +133,25 @@ def test_the_common_expert_is_trained_where_it_is_read_and_only_there(tiny, monk
     build_run(tiny(seed=77), "dmoe", 77)
     assert not trained
     for method in ("fedavg", "ddome", "common"):  # the first starts where it ended
-        build_run(tiny(seed=77), method, 77)
+        epochs = []  # each has its own watcher, and who watches is not compared
+        built = build_run(tiny(seed=77), method, 77, epochs.append)
         assert len(trained) == 1
+        told.append((built.common_s, epochs))
+    assert len({seconds for seconds, _ in told}) == 1
+    assert told[0][0] > 0
+    assert [bool(epochs) for _, epochs in told] == [True, False, False]
+    first, *_, last = epochs = told[0][1]
+    assert [epoch.done for epoch in epochs] == list(range(len(epochs)))
+    assert (first.rows, first.last, last.last) == (len(trained[0][2].public[0]), False, True)
+    assert [epoch.last for epoch in epochs].count(True) == 1
 
 
 def test_a_run_is_built_once(tiny, tmp_path, monkeypatch):
     built = []
 
-    def build(record, method, seed):
+    def build(record, method, seed, *rest):
         built.append((method, seed))
-        return build_run(record, method, seed)
+        return build_run(record, method, seed, *rest)
 
     monkeypatch.setattr(spec, "build_run", build)
     monkeypatch.setattr(group, "build_run", build)

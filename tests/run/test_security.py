@@ -9,13 +9,15 @@ import pytest
 
 from moiety.core.errors import RunError
 from moiety.core.files import add_digest
+from moiety.core.ledger import Round
+from moiety.core.state import Refusal
 from moiety.ops.text import hide_controls, write_command
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.errors import explain_failure
 from moiety.run.folders import check_empty
 from moiety.run.group import GROUP, list_members
 from moiety.run.spec import VERSION
-from moiety.run.watch import Progress
+from moiety.run.watch import Progress, RefusalWarner
 
 STEERING = [
     chr(code)
@@ -47,7 +49,11 @@ def test_json_escapes_what_is_no_plain_letter(capsys):
 def test_progress_steers_no_terminal(make_evaluation, capsys):
     out = sys.stderr
     Progress("name\x1b[2J", 1, out=out)(make_evaluation("group\x1b]0;x\x07"))
-    assert "\x1b" not in capsys.readouterr().err
+    refused = Round(1, 0, 0.0, 0, 0, 0.0, (), refused=(Refusal(4, "it is\x1b none"),))
+    RefusalWarner("run", out)(refused)
+    told = capsys.readouterr().err
+    assert "\x1b" not in told
+    assert told.endswith("run: round 1, worker 4 not merged: it is? none\n")
 
 
 @pytest.fixture

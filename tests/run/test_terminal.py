@@ -12,6 +12,7 @@ import termios
 import pytest
 
 from moiety.core.checkpoints import list_checkpoints
+from moiety.recipes import prepare
 from moiety.run import cli
 from moiety.run.commands import run
 from moiety.run.loop import CHECKPOINTS, LEDGER
@@ -122,6 +123,7 @@ def test_a_run_that_diverges_names_worker_round_and_step(started, small, tmp_pat
 def test_a_bar_on_a_terminal(tmp_path, small, monkeypatch):
     """On a terminal one bar is drawn with rounds done, time left and accuracy; no line a round."""
     monkeypatch.chdir(tmp_path)
+    prepare.train_seed_common.cache_clear()
     child, handle = pty.fork()
     if not child:
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
@@ -148,3 +150,4 @@ def test_a_bar_on_a_terminal(tmp_path, small, monkeypatch):
     assert re.search(r"fedavg, seed 0: 100%\|.*\| 4/4 \[\d\d:\d\d<\d\d:\d\d", text)
     assert "unseen 0." in text
     assert "round 1/4" not in text
+    assert re.search(r"common expert: .*3/3 .*accuracy=?\s?0\.", text)

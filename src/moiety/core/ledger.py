@@ -33,11 +33,10 @@ READ = (3, VERSION)
 class Start:
     """What a run is, written once as its first line.
 
-    ``seen`` and ``unseen`` hold rows per class for every worker, [workers, classes], or are empty
-    where the population is too large to list; unseen workers are numbered behind the seen ones, and
-    so are ``worker_names``, where there are some. A run of 0 ``rounds`` is a reference that never
-    trains. ``objective`` is the kind of what was learnt, ``classes`` are the kinds of rows that its
-    targets tell apart (the classes, fifths of a number, labels), ``metrics`` score answers.
+    ``seen`` and ``unseen`` hold rows per class for every worker, [workers, classes], or nothing of
+    too many; unseen ones are numbered behind the seen, also in ``worker_names``. A run of 0
+    ``rounds`` is a reference that never trains. ``classes`` are the kinds of rows that targets tell
+    apart (classes, fifths of a number, labels); ``common_s``: seconds of training a common expert.
     """
 
     kind: ClassVar[str] = "start"
@@ -63,6 +62,7 @@ class Start:
     objective: str = "classes"
     metrics: Sequence[MetricEntry] = OF_CLASSES
     worker_names: Sequence[str] = ()
+    common_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from moiety.engine.choose import BLOCK_ENGINES
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
 from moiety.recipes.blocks import check_blocks
-from moiety.recipes.common import find_anchors, require_common
+from moiety.recipes.common import EpochWatcher, find_anchors, ignore_epoch, require_common
 from moiety.recipes.options import find_method, make_network, make_stages
 from moiety.recipes.population import TRAIN, Partition, add_anchors, name_workers
 from moiety.recipes.prepare import (
@@ -54,7 +54,7 @@ class RunInputs:
     objective: Objective
     shape: tuple[int, ...]
     scale: FeatureScale
-    common_accuracy: float
+    common_s: float
     columns: tuple[str, ...]
     data_fingerprint: str
     sample: Rows
@@ -70,8 +70,16 @@ class RunInputs:
         return [Stage(self.method, first), *self.later_stages]
 
 
-def build_run(record: Federation, method: str, seed: int) -> RunInputs:
+def build_run(
+    record: Federation, method: str, seed: int, watch: EpochWatcher = ignore_epoch
+) -> RunInputs:
     """Build the run of one method and seed.
+
+    Args:
+        record: of the run.
+        method: its name.
+        seed: of all draws.
+        watch: sees the epochs of the common expert, where one is trained.
 
     Raises:
         ValueError: for a choice that does not fit, with the value and the remedy.
@@ -81,7 +89,7 @@ def build_run(record: Federation, method: str, seed: int) -> RunInputs:
     if in_blocks:
         check_blocks(record)
     base = prepare_seed_data(record, seed)
-    places, common = prepare_common(record, base, method, seed)
+    places, common = prepare_common(record, base, method, seed, watch)
     workers = min(record.participation.size, len(places.train))
     net = (
         outline_network(record, base, seed) if in_blocks else make_seed_network(record, base, seed)
@@ -106,9 +114,9 @@ def build_run(record: Federation, method: str, seed: int) -> RunInputs:
         check_partitioned(stages[0].method)
     else:
         stages = [place_stage(stages[0], record.device), *stages[1:]]
-    accuracy = 0.0 if common is None else common.accuracy
     stages = [serve_stage(record, stage, places) for stage in stages]
-    return assemble_inputs(record, replace(base, places=places), stages, accuracy, seed)
+    spent = 0.0 if common is None else common.seconds
+    return assemble_inputs(record, replace(base, places=places), stages, spent, seed)
 
 
 def serve_stage(record: Federation, stage: Stage, places: Partition) -> Stage:
@@ -127,7 +135,7 @@ def serve_stage(record: Federation, stage: Stage, places: Partition) -> Stage:
 
 
 def prepare_common(
-    record: Federation, base: SeedData, method: str, seed: int
+    record: Federation, base: SeedData, method: str, seed: int, watch: EpochWatcher
 ) -> tuple[Partition, SeedCommon | None]:
     """Train the common expert where the method or the choice of anchors reads it.
 
@@ -148,7 +156,7 @@ def prepare_common(
     check_schedule(record, workers, anchors=search or bool(places.anchors))
     if not public or not (entry.needs_common or entry.starts_common or search):
         return places, None
-    common = prepare_seed_common(record, seed)
+    common = prepare_seed_common(record, seed, watch)
     if search:
         found = find_anchors(common.frozen, base.data.x, places.train, count, seed)
         places = add_anchors(places, found)
@@ -170,7 +178,7 @@ def place_stage(stage: Stage, device: str) -> Stage:
 
 
 def assemble_inputs(
-    record: Federation, base: SeedData, stages: Sequence[Stage], accuracy: float, seed: int
+    record: Federation, base: SeedData, stages: Sequence[Stage], common_s: float, seed: int
 ) -> RunInputs:
     """Put together what a run needs of its data and stages."""
     method, train = stages[0].method, base.places.train
@@ -189,7 +197,7 @@ def assemble_inputs(
         objective=base.objective,
         shape=tuple(base.data.x.shape[1:]),
         scale=base.scale,
-        common_accuracy=accuracy,
+        common_s=common_s,
         columns=base.data.columns,
         data_fingerprint=base.data_fingerprint,
         sample=sample_rows(open_rows, sorted(train), CALIBRATION_ROWS, seed),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,6 +20,43 @@ from moiety.recipes.record import CommonExpert
 from moiety.solve.plan import shuffle_rows
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """Where the training of a common expert stands.
+
+    Args:
+        done: epochs trained; 0 before the first.
+        most: epochs at most.
+        rows: on which it is trained.
+        metric: name of the metric that decides.
+        best: its best value on validation rows so far; NaN before the first epoch.
+        last: whether training ends here.
+    """
+
+    done: int
+    most: int
+    rows: int
+    metric: str
+    best: float
+    last: bool
+
+
+@dataclass(frozen=True)
+class CommonRows:
+    """Inputs and targets for training, and others, disjoint from them, for validation."""
+
+    public: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+
+
+EpochWatcher = Callable[[Epoch], None]
+"""Sees where the training of a common expert stands; changes nothing."""
+
+
+def ignore_epoch(_epoch: Epoch) -> None:
+    """Tell nobody."""
+
+
 def require_common(reader: str, public: int) -> None:
     """Refuse what reads a common expert where no row is set apart to train one."""
     if not public:
@@ -30,10 +68,10 @@ def require_common(reader: str, public: int) -> None:
 def train_common(
     net: FeatureModel,
     choice: CommonExpert,
-    public: tuple[Tensor, Tensor],
-    validation: tuple[Tensor, Tensor],
+    rows: CommonRows,
     seed: int,
     objective: Objective,
+    watch: EpochWatcher = ignore_epoch,
 ) -> tuple[Params, float]:
     """Train on the public rows until the first metric reaches the target on validation rows.
 
@@ -43,10 +81,10 @@ def train_common(
     Args:
         net: of any architecture; starts at its own values.
         choice: how.
-        public: inputs and targets.
-        validation: inputs and targets, disjoint from the public ones.
+        rows: to train and to validate on.
         seed: of the run.
         objective: what is learnt.
+        watch: is told of every epoch.
 
     Returns:
         Parameters, and the value of the metric on validation rows that was reached.
@@ -57,15 +95,20 @@ def train_common(
         raise ValueError(
             f"common.target_accuracy={choice.target_accuracy}; choose an accuracy, or 1 to go on"
         )
-    sign = 1 if objective.metrics[0].higher_is_better else -1
+    metric = objective.metrics[0]
+    sign, size = 1 if metric.higher_is_better else -1, len(rows.public[0])
     best, reached, since = net.params, -math.inf, 0
-    for params in train_epochs(net, choice, public, seed, objective):
-        score = sign * measure_metric(net, params, validation, objective)
+    watch(Epoch(0, choice.epochs, size, metric.name, math.nan, last=False))
+    for done, params in enumerate(train_epochs(net, choice, rows.public, seed, objective), 1):
+        score = sign * measure_metric(net, params, rows.validation, objective)
         since = 0 if score > reached else since + 1
         if score > reached:
             best = {name: t.detach().clone() for name, t in params.items()}
             reached = score
-        if reached >= sign * choice.target_accuracy or since >= choice.patience:
+        enough = reached >= sign * choice.target_accuracy or since >= choice.patience
+        last = enough or done == choice.epochs
+        watch(Epoch(done, choice.epochs, size, metric.name, sign * reached, last=last))
+        if enough:
             break
     return best, sign * reached
 
@@ -113,7 +156,7 @@ def freeze_common(net: FeatureModel, params: Params, x: Tensor) -> Common:
 
 
 def find_anchors(
-    common: Common, x: Tensor, hands: Mapping[int, Tensor], count: int, seed: int
+    common: Common, x: Tensor, held: Mapping[int, Tensor], count: int, seed: int
 ) -> Mapping[int, int]:
     """Name as anchors the workers nearest to the centres of k-means over their mean embeddings.
 
@@ -122,13 +165,13 @@ def find_anchors(
     Args:
         common: embeds rows.
         x: inputs of the data set.
-        hands: worker -> positions of its rows.
+        held: worker -> positions of its rows.
         count: number of anchors.
         seed: of the run.
     """
     with torch.no_grad():
-        mean = [common.embed({"x": x[rows]}).mean(0) for rows in hands.values()]
-    points, workers = torch.stack(mean).cpu().numpy(), list(hands)
+        mean = [common.embed({"x": x[rows]}).mean(0) for rows in held.values()]
+    points, workers = torch.stack(mean).cpu().numpy(), list(held)
     cluster = import_extra("sklearn.cluster", "anchors by k-means")
     state = hash_address(seed, "anchors") % 2**32
     found = cluster.KMeans(count, n_init=10, random_state=state).fit(points)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +14,13 @@ from moiety.core.types import Params
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.models.base import FeatureModel
 from moiety.models.gated import Common
-from moiety.recipes.common import freeze_common, train_common
+from moiety.recipes.common import (
+    CommonRows,
+    EpochWatcher,
+    freeze_common,
+    ignore_epoch,
+    train_common,
+)
 from moiety.recipes.describe import describe_run_data
 from moiety.recipes.kinds import DataKind, read_rows
 from moiety.recipes.options import keep_options, make_network
@@ -38,11 +45,28 @@ class SeedData:
 
 @dataclass(frozen=True)
 class SeedCommon:
-    """The common expert: where training on the rows set apart ended, and its accuracy there."""
+    """The common expert: where training on the rows set apart ended, and the seconds it took."""
 
     params: Params
     frozen: Common
-    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CommonRun:
+    """What decides what a common expert becomes; who looks on does not, and is never compared.
+
+    Args:
+        record: of fields that matter to data and common expert.
+        seed: of the run.
+        now: the data file as it is.
+        watch: sees the epochs, where they are trained and not remembered.
+    """
+
+    record: Federation
+    seed: int
+    now: tuple[int, ...]
+    watch: EpochWatcher = field(default=ignore_epoch, compare=False)
 
 
 def prepare_seed_data(record: Federation, seed: int) -> SeedData:
@@ -50,9 +74,10 @@ def prepare_seed_data(record: Federation, seed: int) -> SeedData:
     return build_seed_data(keep_data_fields(record), seed, stamp_file(record.data, record.test))
 
 
-def prepare_seed_common(record: Federation, seed: int) -> SeedCommon:
+def prepare_seed_common(record: Federation, seed: int, watch: EpochWatcher) -> SeedCommon:
     """Train the common expert of a seed; kept for the next method."""
-    return train_seed_common(keep_data_fields(record), seed, stamp_file(record.data, record.test))
+    now = stamp_file(record.data, record.test)
+    return train_seed_common(CommonRun(keep_data_fields(record), seed, now, watch))
 
 
 @functools.lru_cache(maxsize=2)
@@ -71,17 +96,18 @@ def build_seed_data(record: Federation, seed: int, now: tuple[int, ...]) -> Seed
 
 
 @functools.lru_cache(maxsize=2)
-def train_seed_common(record: Federation, seed: int, now: tuple[int, ...]) -> SeedCommon:
-    """Train on the rows set apart: a pure function, as ``build_seed_data``."""
-    base = build_seed_data(record, seed, now)
+def train_seed_common(run: CommonRun) -> SeedCommon:
+    """Train on the rows set apart: a pure function of what is compared, but for its seconds."""
+    record, seed, begun = run.record, run.seed, time.perf_counter()
+    base = build_seed_data(record, seed, run.now)
     net, (x, y) = make_seed_network(record, base, seed), (base.data.x, base.data.y)
     assert y is not None
     known, held = base.places.public, base.places.validation
     held = held if len(held) else known
-    params, accuracy = train_common(
-        net, record.common, (x[known], y[known]), (x[held], y[held]), seed, base.objective
-    )
-    return SeedCommon(params, freeze_common(net, params, x[known]), accuracy)
+    rows = CommonRows((x[known], y[known]), (x[held], y[held]))
+    params, _ = train_common(net, record.common, rows, seed, base.objective, run.watch)
+    frozen = freeze_common(net, params, x[known])
+    return SeedCommon(params, frozen, time.perf_counter() - begun)
 
 
 def fit_objective(data: Dataset, known: Tensor) -> Objective:

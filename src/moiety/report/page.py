@@ -22,6 +22,7 @@ from moiety.report.findings import (
 )
 from moiety.report.frames import Summary, summarize_series
 from moiety.report.grid import Grid
+from moiety.report.numbers import NONE, format_seconds
 from moiety.report.series import (
     Series,
     describe_settings,
@@ -102,13 +103,20 @@ def _runs(ledgers: Sequence[Ledger]) -> Grid:
             f"{ledger.start.engine}, {ledger.start.device}",
             f"{ledger.start.num_seen} + {ledger.start.num_unseen}",
             f"{ledger.start.num_parameters:,}",
+            format_seconds(ledger.start.common_s) if ledger.start.common_s else NONE,
             ledger.start.time,
             ledger.path.parent.name,
         ]
         for ledger in ledgers
     ]
     head = ["method", "status", "reason", "seed", "rounds", "engine"]
-    head += ["workers (seen + unseen)", "parameters", "started", "folder"]
+    head += [
+        "workers (seen + unseen)",
+        "parameters",
+        "common expert in",
+        "started",
+        "folder",
+    ]
     return Grid("Every run", head, rows, words=3)
 
 

@@ -18,6 +18,9 @@ from moiety.core.transfers import Transfers
 LISTED = 64
 """Indices of an axis up to which a subnet is written down."""
 
+SECTIONS = ("split_s", "send_s", "work_s", "merge_s", "wait_s")
+"""The fields of a round that say what its seconds went to."""
+
 
 @dataclass
 class Stopwatch:

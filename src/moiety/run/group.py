@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from moiety.core.errors import RunError
@@ -10,10 +11,11 @@ from moiety.core.ledger import read_ledger
 from moiety.engine.agreement import flatten_fields
 from moiety.engine.ranks import Ranks
 from moiety.recipes.build import RunInputs, build_run
+from moiety.recipes.common import EpochWatcher, ignore_epoch
 from moiety.recipes.fields import override_fields
 from moiety.recipes.record import Federation, write_read_fields
 from moiety.recipes.source import resolve_path
-from moiety.run.echo import echo_warning
+from moiety.run.display import PLAIN, Display
 from moiety.run.folders import hold_folder, hold_folders, hold_for_all
 from moiety.run.loop import LEDGER
 from moiety.run.play import play_run
@@ -24,20 +26,28 @@ from moiety.run.together import compare_ranks
 CONFIG, GROUP, VERSION = "config.json", "group.json", 2
 
 
-def start_run(spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks | None = None) -> None:
+def start_run(
+    spec: RunSpec,
+    built: RunInputs,
+    folder: Path,
+    ranks: Ranks | None = None,
+    display: Display = PLAIN,
+) -> None:
     """Hold a run's folder, and play the run in it."""
     ranks = ranks or join_recorded_ranks(spec.record)
     with hold_for_all(ranks, hold_folder(folder)):
-        begin_run(spec, built, folder, ranks)
+        begin_run(spec, built, folder, ranks, display)
 
 
-def begin_run(spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks) -> None:
+def begin_run(
+    spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks, display: Display
+) -> None:
     """Write down what a run is and play it, in a folder that is held; all ranks play the same."""
     config = {**spec.to_json(), "data": built.data_fingerprint}
     compare_runs(ranks, spec, built)
     if ranks.leads:
         replace_file(folder / CONFIG, json_to_bytes(add_digest(config)))
-    play_run(spec, built, folder, ranks=ranks)
+    play_run(spec, built, folder, ranks=ranks, display=display)
 
 
 def compare_runs(ranks: Ranks, spec: RunSpec, built: RunInputs) -> None:
@@ -46,8 +56,17 @@ def compare_runs(ranks: Ranks, spec: RunSpec, built: RunInputs) -> None:
     compare_ranks(ranks, flatten_fields(about))
 
 
+def watch_common(display: Display, ranks: Ranks) -> EpochWatcher:
+    """Make one who looks on while a common expert is trained, at the rank that leads."""
+    return display.watch_common() if ranks.leads else ignore_epoch
+
+
 def start_group(
-    recipe: str, record: Federation, folder: Path, ranks: Ranks | None = None
+    recipe: str,
+    record: Federation,
+    folder: Path,
+    ranks: Ranks | None = None,
+    display: Display = PLAIN,
 ) -> list[Path]:
     """Play a record in a folder that is held: a run for each method and seed, side by side."""
     ranks = ranks or join_recorded_ranks(record)
@@ -57,12 +76,13 @@ def start_group(
         (method, record.seed + place) for place in range(record.seeds) for method in record.methods
     ]
     # A choice that does not fit, or other data at a rank, ends here, before the first run.
-    first = {method: resolve_run(recipe, record, method, record.seed) for method in record.methods}
+    build = partial(resolve_run, watch=watch_common(display, ranks))
+    first = {method: build(recipe, record, method, record.seed) for method in record.methods}
     if ranks.leads:
         for line in next(iter(first.values()))[1].about:
-            echo_warning(line)
+            display.say(line)
     if len(names) == 1:
-        begin_run(*first[record.methods[0]], folder, ranks)
+        begin_run(*first[record.methods[0]], folder, ranks, display)
         return [folder]
     data = {method: built.data_fingerprint for method, (_, built) in first.items()}
     compare_ranks(
@@ -79,8 +99,8 @@ def start_group(
         replace_file(folder / GROUP, json_to_bytes(add_digest(group)))
     for (method, seed), name in zip(names, runs, strict=True):
         known = seed == record.seed
-        spec, built = first.pop(method) if known else resolve_run(recipe, record, method, seed)
-        start_run(spec, built, folder / name, ranks)
+        spec, built = first.pop(method) if known else build(recipe, record, method, seed)
+        start_run(spec, built, folder / name, ranks, display)
     return [folder / name for name in runs]
 
 
@@ -126,14 +146,14 @@ def resume_run(folder: Path, at: int | None = None, ranks: Ranks | None = None) 
     """Hold a run's folder, and go on with the run."""
     ranks = ranks or join_recorded_ranks(read_spec(folder).record)
     with hold_for_all(ranks, hold_folder(folder)):
-        continue_run(folder, at, ranks)
+        continue_run(folder, at, ranks, PLAIN)
 
 
-def continue_run(folder: Path, at: int | None, ranks: Ranks) -> None:
+def continue_run(folder: Path, at: int | None, ranks: Ranks, display: Display) -> None:
     """Go on with the run in a folder that is held, bit for bit as if it had not stopped."""
     spec = read_spec(folder)
     check_rank_engine(spec.record, ranks)
-    built = build_run(spec.record, spec.method, spec.seed)
+    built = build_run(spec.record, spec.method, spec.seed, watch_common(display, ranks))
     compare_runs(ranks, spec, built)
     before = read_settings(folder / CONFIG).get("data", built.data_fingerprint)
     if before != built.data_fingerprint:
@@ -141,16 +161,19 @@ def continue_run(folder: Path, at: int | None, ranks: Ranks) -> None:
             f"the data of {folder} ({spec.record.data}) are not those it began with; bring them "
             "back, or start a run anew"
         )
-    play_run(spec, built, folder, at, ranks)
+    play_run(spec, built, folder, at, ranks, display)
 
 
-def resume_runs(folder: Path, ranks: Ranks, at: int | None = None) -> list[Path]:
+def resume_runs(
+    folder: Path, ranks: Ranks, at: int | None = None, display: Display = PLAIN
+) -> list[Path]:
     """Go on with a run, or with every run of a group that is not over.
 
     Args:
         folder: of the run or of the group.
         ranks: who plays.
         at: resume from the checkpoint of this round instead of the newest.
+        display: what is told of them.
 
     Returns:
         The runs that were played.
@@ -171,17 +194,18 @@ def resume_runs(folder: Path, ranks: Ranks, at: int | None = None) -> list[Path]
             if done:
                 continue
             if resumed:
-                continue_run(run, at, ranks)
+                continue_run(run, at, ranks, display)
             else:
-                begin_member(folder, run, ranks)
+                begin_member(folder, run, ranks, display)
             played.append(run)
     return played
 
 
-def begin_member(folder: Path, run: Path, ranks: Ranks) -> None:
+def begin_member(folder: Path, run: Path, ranks: Ranks, display: Display) -> None:
     """Start a run of a group that had not started when the group was stopped."""
     group = read_settings(folder / GROUP)
     method, _, seed = run.name.rpartition("-seed")
     whole = RunSpec.from_json({**group, "method": method, "seed": int(seed)}, folder / GROUP)
-    spec, built = resolve_run(group["recipe"], whole.record, method, int(seed))
-    start_run(spec, built, run, ranks)
+    watch = watch_common(display, ranks)
+    spec, built = resolve_run(group["recipe"], whole.record, method, int(seed), watch)
+    start_run(spec, built, run, ranks, display)

@@ -26,11 +26,12 @@ from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import CohortRule
 from moiety.rounds.staged import stage_rounds
 from moiety.run.cohort import choose_cohort_rule
+from moiety.run.display import PLAIN, Display
 from moiety.run.evaluate import fit_serve
 from moiety.run.loop import CHECKPOINTS, Run, S, choose_interval, execute_run
 from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
 from moiety.run.spec import RunSpec, make_recipe_start
-from moiety.run.watch import Progress, make_event_writers
+from moiety.run.watch import make_event_writers
 from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
 from moiety.serve.input_spec import InputSpec
 from moiety.serve.predictor import Predictor, describe_model, make_predictor, write_model
@@ -53,6 +54,7 @@ def play_run(
     folder: Path,
     at: int | None = None,
     ranks: Ranks | None = None,
+    display: Display = PLAIN,
 ) -> None:
     """Play one run in its folder, from its newest checkpoint if it has one, or that of a round."""
     ranks = ranks or join_recorded_ranks(spec.record)
@@ -61,7 +63,7 @@ def play_run(
     label, watch = f"{spec.method}, seed {spec.seed}", []
     if ranks.leads:
         writers = make_event_writers(folder / "tensorboard", begun)
-        watch = [Progress(label, built.rounds, begun), *writers]
+        watch = [*display.watch(label, built.rounds, begun), *writers]
     if spec.record.engine in BLOCK_ENGINES:
         execute_run(make_block_run(spec, built, folder, ranks), folder, watch, at)
         return

@@ -18,6 +18,7 @@ from moiety.core.objective import list_metrics
 from moiety.engine.choose import choose_engine
 from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs, build_run
+from moiety.recipes.common import EpochWatcher, ignore_epoch
 from moiety.recipes.fields import override_fields, to_plain
 from moiety.recipes.record import Federation, write_read_fields
 from moiety.run.environment import describe_environment
@@ -135,10 +136,10 @@ def write_flag(path: str, value: Any) -> list[str]:
 
 
 def resolve_run(
-    recipe: str, record: Federation, method: str, seed: int
+    recipe: str, record: Federation, method: str, seed: int, watch: EpochWatcher = ignore_epoch
 ) -> tuple[RunSpec, RunInputs]:
     """Build a run, and write the engine's choice into its record."""
-    built = build_run(record, method, seed)
+    built = build_run(record, method, seed, watch)
     engine = record.engine
     if engine == "auto":
         together = record.schedule.size if record.schedule.kind == "buffered" else built.cohort_size
@@ -173,4 +174,5 @@ def make_recipe_start(spec: RunSpec, built: RunInputs) -> Start:
         objective=built.objective.name,
         metrics=list_metrics(built.objective),
         worker_names=list(built.worker_names),
+        common_s=built.common_s,
     )

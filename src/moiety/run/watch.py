@@ -13,8 +13,10 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from moiety.core.ledger import End, Evaluation, LedgerEntry, Round
+from moiety.core.ledger import End, Evaluation, LedgerEntry, Round, Start
 from moiety.ops.text import hide_controls
+from moiety.recipes.common import Epoch
+from moiety.rounds.meter import SECTIONS
 from moiety.run.evaluate import average_metric
 
 
@@ -75,6 +77,106 @@ def describe_groups(entry: Evaluation) -> str:
         for name, group in entry.groups.items()
     }
     return ", ".join(f"{name} {mean:.3f}" for name, mean in means.items() if mean is not None)
+
+
+@dataclass(frozen=True)
+class Detailed:
+    """A line for all that the ledger says: settings, rounds with seconds and bytes, every metric.
+
+    Args:
+        label: of the run.
+        rounds: of the whole run.
+        out: where to write; by default standard error.
+    """
+
+    label: str
+    rounds: int
+    out: TextIO | None = None
+
+    def __call__(self, entry: LedgerEntry, /) -> None:
+        said = describe_entry(entry, self.rounds)
+        print(hide_controls(f"{self.label}: {said}"), file=self.out or sys.stderr)
+
+
+def describe_entry(entry: LedgerEntry, rounds: int) -> str:
+    """Say in a line what an entry of the ledger says."""
+    if isinstance(entry, Start):
+        return (
+            f"engine {entry.engine}, device {entry.device}, {entry.num_parameters:,} parameters; "
+            f"repeat with: {entry.command}"
+        )
+    if isinstance(entry, Round):
+        spent = {name.removesuffix("_s"): getattr(entry, name) for name in SECTIONS}
+        phases = ", ".join(f"{name} {seconds:.3f}" for name, seconds in spent.items())
+        return (
+            f"round {entry.round}/{rounds}, loss {entry.loss_mean:.4f}, {entry.seconds:.3f} s "
+            f"({phases}), {entry.down_bytes:,} bytes down, {entry.up_bytes:,} up, "
+            f"workers {' '.join(str(work.worker) for work in entry.workers)}"
+        )
+    if isinstance(entry, Evaluation):
+        means = ", ".join(f"{name} {mean:.4f}" for name, mean in list_means(entry))
+        return f"after round {entry.round}, {means}"
+    return f"{entry.status} after round {entry.round}, {entry.seconds:.2f} s"
+
+
+@dataclass(frozen=True)
+class RefusalWarner:
+    """Warns of every reply that was not merged.
+
+    Args:
+        label: of the run.
+        out: where to write; by default standard error.
+    """
+
+    label: str
+    out: TextIO | None = None
+
+    def __call__(self, entry: LedgerEntry, /) -> None:
+        if isinstance(entry, Round):
+            for one in entry.refused:
+                said = f"{self.label}: round {entry.round}, worker {one.worker} not merged"
+                print(hide_controls(f"{said}: {one.reason}"), file=self.out or sys.stderr)
+
+
+@dataclass
+class CommonProgress:
+    """How the training of a common expert goes: a bar on a terminal, a few lines elsewhere.
+
+    Args:
+        lines: epochs of which a line tells, at most, besides the first and the last; 0 for all,
+            and then also on a terminal.
+        out: where to write.
+    """
+
+    lines: int = 10
+    out: TextIO = field(default_factory=lambda: sys.stderr)
+    bar: Any = None
+
+    def __call__(self, epoch: Epoch, /) -> None:
+        if self.out.isatty() and self.lines:
+            self.draw(epoch)
+            return
+        every = max(1, epoch.most // self.lines) if self.lines else 1
+        if epoch.last or epoch.done % every == 0:
+            print(describe_epoch(epoch), file=self.out)
+
+    def draw(self, epoch: Epoch) -> None:
+        """Draw the bar."""
+        if not epoch.done:
+            self.bar = tqdm(total=epoch.most, desc="common expert", file=self.out, unit="epoch")
+        else:
+            self.bar.set_postfix_str(f"{epoch.metric} {epoch.best:.3f}", refresh=False)
+            self.bar.update(1)
+        if epoch.last:
+            self.bar.close()
+
+
+def describe_epoch(epoch: Epoch) -> str:
+    """Say in a line where the training of a common expert stands."""
+    if not epoch.done:
+        return f"common expert: {epoch.rows} rows, at most {epoch.most} epochs"
+    where = f"{epoch.done} epochs, done" if epoch.last else f"epoch {epoch.done}/{epoch.most}"
+    return f"common expert: {where}, best {epoch.metric} {epoch.best:.3f}"
 
 
 @dataclass

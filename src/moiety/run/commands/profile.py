@@ -12,6 +12,7 @@ from moiety.core.ledger import Round
 from moiety.engine.agreement import flatten_fields
 from moiety.recipes.fields import to_plain
 from moiety.recipes.record import Federation
+from moiety.rounds.meter import SECTIONS
 from moiety.run.commands.common import check_record
 from moiety.run.commands.recipe import parse_recipe
 from moiety.run.commands.words import BESIDE
@@ -28,7 +29,6 @@ examples:
   moiety profile ist-digits --engine pool --count 5
 """
 
-SECTIONS = ("split_s", "send_s", "work_s", "merge_s", "wait_s")
 
 SLOWEST = 5
 """Workers that are named."""

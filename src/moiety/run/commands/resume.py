@@ -10,6 +10,7 @@ from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.common import check_folder, explain_stop
 from moiety.run.commands.run import finish_runs
 from moiety.run.commands.words import POSITIONAL
+from moiety.run.display import choose_display
 from moiety.run.echo import echo_warning
 from moiety.run.group import list_members, resume_runs
 from moiety.run.together import Whereabouts, play_together
@@ -23,11 +24,15 @@ class ResumeArguments:
         run: folder of a run or of a group of runs.
         at: go back to the checkpoint of this round instead of the newest.
         json: print the summary as JSON.
+        quiet: say nothing while it goes on; the summary and warnings are printed.
+        verbose: say all that the ledger says, a line a round.
     """
 
     run: Path = field(metadata=POSITIONAL)
     at: int | None = None
     json: bool = False
+    quiet: bool = False
+    verbose: bool = False
 
 
 ABOUT = """Go on with a run, or with every run of a group that is not over. What follows is bit for
@@ -42,11 +47,12 @@ examples:
 def do_resume(words: Sequence[str]) -> int:
     """Resume."""
     said = parse_words(ResumeArguments, words, prog="resume", about=ABOUT)
+    display = choose_display(quiet=said.quiet, verbose=said.verbose)
     folder = check_folder(said.run)
     about = {"command": "resume", "folder": str(folder), "at": said.at}
     with play_together(about, Whereabouts(folder)) as ranks:
         try:
-            played = resume_runs(folder, ranks, said.at)
+            played = resume_runs(folder, ranks, said.at, display)
         except KeyboardInterrupt:
             if ranks.leads:
                 explain_stop(folder)
