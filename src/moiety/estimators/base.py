@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from moiety.estimators.criteria import Criteria
 from moiety.estimators.options import check_amount, check_spread, check_whole_number
 from moiety.estimators.saved import read_estimator, write_estimator
+from moiety.estimators.table import name_spreads
 from moiety.mixtures.cost import CATEGORICAL_COSTS
 from moiety.mixtures.em import Prior
 from moiety.mixtures.experts import GaussianExperts
@@ -40,11 +41,6 @@ def make_numpy_generator(random_state: Any) -> np.random.Generator:
     if isinstance(random_state, np.random.RandomState):
         random_state = int(random_state.randint(2**31))
     return np.random.default_rng(random_state)
-
-
-def name_spreads(experts: LinkedExperts) -> dict[str, Array]:
-    """Give the law's parameters beside the lines by name, each [K]."""
-    return dict(zip(experts.law.spread_names, experts.spreads, strict=True))
 
 
 ALGORITHMS: dict[str, Algorithm | None] = {"em": None, "published": solve_published}

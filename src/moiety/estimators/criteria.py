@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from moiety.estimators.standard_errors import standard_errors
+from moiety.estimators.table import name_spreads, tabulate_parameters
 from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.logit import Array, log_softmax
 from moiety.mixtures.model import Mixture, count_mixture_parameters, log_density, log_joint
@@ -77,20 +78,58 @@ class Criteria:
             self.mixture_, rows, hard=hard
         )
 
-    def standard_errors(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, Array]:
-        """Give standard errors from the observed information on these rows.
+    def standard_errors(
+        self, X: Any, y: Any, sample_weight: Any = None, *, kind: str = "observed"
+    ) -> dict[str, Array]:
+        """Give standard errors on these rows.
+
+        Args:
+            X: covariates, [N, d].
+            y: responses, [N].
+            sample_weight: weights, [N].
+            kind: from the ``"observed"`` information, or a ``"sandwich"``, which holds also where
+                the rows do not quite follow the family.
 
         Returns:
             ``gate`` [D, K - 1] and ``experts`` [D, K] or [D, K, G - 1], intercepts first, and for
-            regressors ``log_variances`` [K]; NaN, with a warning, where the rows do not identify a
-            parameter.
+            regressors ``log_variances`` [K] or the logarithms of other spreads; NaN, with a
+            warning, where the rows do not identify a parameter.
         """
-        return standard_errors(self.mixture_, self._judged(X, y, sample_weight))
+        return standard_errors(self.mixture_, self._judged(X, y, sample_weight), kind)
+
+    def summary_frame(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        kind: str = "observed",
+        level: float = 0.95,
+    ) -> Any:
+        """Give all parameters as a frame of pandas, a row each.
+
+        Columns: ``block``, ``expert``, ``class`` (of classifiers), ``term``, ``estimate``,
+        ``error``, ``z``, ``p`` (two-sided, that the parameter is 0; not of spreads), ``low`` and
+        ``high`` at the level. Spreads are positive: their intervals are those of the logarithms.
+
+        Args:
+            X: covariates, [N, d].
+            y: responses, [N].
+            sample_weight: weights, [N].
+            kind: of the standard errors.
+            level: of the intervals.
+        """
+        errors = self.standard_errors(X, y, sample_weight, kind=kind)
+        return tabulate_parameters(self.mixture_, self._terms(), errors, level)
+
+    def _terms(self) -> list[str]:
+        """Name the columns, the constant first."""
+        names = list(getattr(self, "feature_names_in_", []))
+        names = names or [f"x{i}" for i in range(self.mixture_.gate.shape[0] - 1)]
+        return ["intercept", *map(str, names)]
 
     def summary(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> str:
         """Describe the fit; with rows, also standard errors, z values and criteria on them."""
-        names = list(getattr(self, "feature_names_in_", []))
-        names = names or [f"x{i}" for i in range(self.mixture_.gate.shape[0] - 1)]
         lines = [
             f"{type(self).__name__}: {self.mixture_.num_experts} experts, "
             f"{count_mixture_parameters(self.mixture_)} parameters"
@@ -106,8 +145,7 @@ class Criteria:
                 f"ICL {self.icl(X, y, sample_weight):.2f}"
             )
             lines.append(f"  {'':<24}{'estimate':>14}{'std. error':>14}{'z':>10}")
-        lines += format_coefficients(self.mixture_, ["intercept", *map(str, names)], errors)
-        variances = getattr(self.mixture_.experts, "variances", None)
-        if variances is not None:
-            lines.append("variances  " + "  ".join(f"{value:.6g}" for value in variances))
+        lines += format_coefficients(self.mixture_, self._terms(), errors)
+        for name, values in name_spreads(self.mixture_.experts).items():
+            lines.append(f"{name}  " + "  ".join(f"{value:.6g}" for value in values))
         return "\n".join(lines)

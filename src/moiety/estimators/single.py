@@ -53,9 +53,10 @@ class NumberResponse(RegressorMixin, MixtureEstimator):
             return LawPredictive(gate, lines, mixture.experts.spreads, mixture.experts.law)
         return Predictive(gate, lines, np.sqrt(mixture.experts.variances))
 
-    def predict(self, X: Any) -> Array:
-        """Give the predictive means, [N]."""
-        return self.predict_dist(X).mean()
+    def predict(self, X: Any, *, return_std: bool = False) -> Any:
+        """Give the predictive means, [N], and if asked for the standard deviations beside."""
+        found = self.predict_dist(X)
+        return (found.mean(), np.sqrt(found.var())) if return_std else found.mean()
 
 
 class CategoricalResponse(ClassifierMixin, MixtureEstimator):

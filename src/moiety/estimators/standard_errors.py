@@ -13,7 +13,7 @@ from scipy.linalg import block_diag
 
 from moiety.mixtures.experts import CategoricalExperts, Experts, GaussianExperts
 from moiety.mixtures.fit import RowArrays
-from moiety.mixtures.information import observed_information
+from moiety.mixtures.information import observed_information, sum_score_products
 from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture, centring_matrix, map_covariates, uncentring_matrix
@@ -26,6 +26,7 @@ from moiety.mixtures.scale import (
     standardise_pair,
 )
 
+KINDS = ("observed", "sandwich")
 SINGULAR = 1e-10  # an eigenvalue, relative to the largest, in whose direction nothing is known
 
 
@@ -80,13 +81,21 @@ def standardise_with_inverse(
     return StandardisedMixture(moved, scale, lift, known)
 
 
-def standard_errors(mixture: Mixture, rows: RowArrays) -> dict[str, Array]:
+def standard_errors(mixture: Mixture, rows: RowArrays, kind: str = "observed") -> dict[str, Array]:
     """Give standard errors: ``gate`` [D, K - 1], ``experts``, and ``log_variances`` [K].
 
     Categorical coefficients of the last class are 0 by definition and have none. The coefficient of
     a constant column is 0 by convention; its error is NaN, and so is that of any other parameter
     that the rows do not identify.
+
+    Args:
+        mixture: at its maximum on these rows.
+        rows: ``(x, y, weights)``, the constant first.
+        kind: ``"observed"`` information, or ``"sandwich"``, which holds where the law is not quite
+            that of the mixture. A weight of two is the same row twice.
     """
+    if kind not in KINDS:
+        raise ValueError(f"{kind=} is not known; choose from {list(KINDS)}")
     x, y, weights = rows[0][:, 1:], rows[1], rows[2]
     found = compute_moments(x, y, weights)
     fixed = not goes_with_scale(mixture.experts)
@@ -94,13 +103,23 @@ def standard_errors(mixture: Mixture, rows: RowArrays) -> dict[str, Array]:
         mixture, found.mean[:-1], make_standard_scale(found, classes=int(fixed))
     )
     ready = (*standardise_pair(there.scale, x, y), weights)
-    return derive_errors(there, observed_information(there.mixture, [ready]))
+    filling = sum_score_products(there.mixture, [ready]) if kind == "sandwich" else None
+    return derive_errors(there, observed_information(there.mixture, [ready]), filling)
 
 
-def derive_errors(there: StandardisedMixture, information: Array) -> dict[str, Array]:
-    """Give standard errors from the information in standardised units; see standard_errors."""
+def derive_errors(
+    there: StandardisedMixture, information: Array, filling: Array | None = None
+) -> dict[str, Array]:
+    """Give standard errors from the information in standardised units; see standard_errors.
+
+    With a filling, the sum of the scores' outer products, they are those of a sandwich.
+    """
     with np.errstate(invalid="ignore"):
-        spread = np.where(there.known, np.sqrt(_derive_variances(information, there.lift)), np.nan)
+        variances = _derive_variances(information, there.lift)
+        if filling is not None:
+            robust = _derive_sandwich(information, there.lift, filling)
+            variances = np.where(np.isnan(variances), np.nan, robust)
+        spread = np.where(there.known, np.sqrt(variances), np.nan)
     experts, columns = there.mixture.num_experts, len(there.scale.kept) + 1
     cut = columns * (experts - 1)
     gate, rest = spread[:cut].reshape(experts - 1, columns).T, spread[cut:].reshape(experts, -1)
@@ -136,6 +155,14 @@ def _derive_variances(information: Array, lift: Array) -> Array:
     lost = parts[:, flat].sum(1) > 1e-8 * parts.sum(1)
     found = (parts[:, ~flat] / values[~flat]).sum(1)
     return np.where(lost | (found < 0), np.nan, found)
+
+
+def _derive_sandwich(information: Array, lift: Array, filling: Array) -> Array:
+    """Give the variances of ``lift`` times the parameters, whatever the law of the rows."""
+    scale = np.sqrt(np.maximum(np.abs(np.diag(information)), 1e-300))
+    bread = np.linalg.pinv(information / np.outer(scale, scale), rcond=SINGULAR, hermitian=True)
+    half = lift @ (bread / np.outer(scale, scale))
+    return np.einsum("ip,pq,iq->i", half, filling, half)
 
 
 def _warn_unidentified(found: dict[str, Array]) -> None:

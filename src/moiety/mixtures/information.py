@@ -85,6 +85,18 @@ def block_information(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array)
     return info + mean.T @ (weights_N[:, None] * mean)
 
 
+def block_score_products(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array) -> Array:
+    """Give the sum over a block of the products of each row's score with itself, [P, P].
+
+    A row's score is the mean of its complete-data scores over what its label may be.
+    """
+    post = np.exp(log_softmax(log_joint(mixture, x_ND, y)))
+    gate = np.exp(log_softmax(x_ND @ mixture.gate))[:, :-1]
+    own = SCORES[type(mixture.experts)][0](mixture.experts, x_ND, y)
+    mean = np.einsum("nk,knp->np", post, join_scores(gate, x_ND, own))
+    return mean.T @ (weights_N[:, None] * mean)
+
+
 def join_scores(gate_NJ: Array, x_ND: Array, own_KNE: Array) -> Array:
     """Put gate and expert scores in one vector per row and label, [K, N, P]."""
     size, rows, width = own_KNE.shape
@@ -116,3 +128,9 @@ def observed_information(mixture: Mixture, blocks: Iterable[Block]) -> Array:
         [block_information(mixture, *part) for block in blocks for part in cut_block(block)],
         0,
     )
+
+
+def sum_score_products(mixture: Mixture, blocks: Iterable[Block]) -> Array:
+    """Give the outer products of the rows' scores, summed: the filling of a sandwich, [P, P]."""
+    parts = (part for block in blocks for part in cut_block(block))
+    return np.sum([block_score_products(mixture, *part) for part in parts], 0)
