@@ -18,9 +18,11 @@ from benchmarks.faults_parts.ranks import (
     try_loss,
 )
 from moiety.core.errors import RunError, UsageError
+from moiety.data.datasets import load_dataset
 from moiety.engine.agreement import describe_disagreement
 from moiety.engine.heartbeat import accept_line, connect_line
 from moiety.engine.meeting import TIMEOUT_VARIABLE, read_place
+from moiety.run.cli import main
 from moiety.run.together import Whereabouts, compare_ranks, play_together
 from tests.waiting import keep_busy
 
@@ -133,6 +135,28 @@ def test_an_error_of_one_rank_is_told_to_the_others(tmp_path):
     assert (code, own_code) == (1, 1)
     assert own == "moiety: no space left here\n"
     assert "rank 1 ended: no space left here" in said
+
+
+@pytest.mark.parametrize(("words", "code", "said"), [
+    (["--methods", "ddome"], 1, "moiety: ddome needs a common expert"),
+    (["--ruonds", "3"], 2, "moiety: --ruonds is no option of moiety run ist-digits; did you mean "),
+])  # fmt: skip
+def test_what_all_ranks_of_a_machine_say_is_said_once(words, code, said, tmp_path):
+    """Of those that torchrun started: others may each have a terminal of their own."""
+    run, port = ["run", "ist-digits", "--engine", "collective", *words], find_free_port()
+    load_dataset("digits")  # once, before processes fork
+    ranks = [
+        start_rank(
+            partial(main, run),
+            {**describe_rank(rank, 2, port), "TORCHELASTIC_RUN_ID": "x"},
+            tmp_path,
+        )
+        for rank in range(2)
+    ]
+    (first, told), (second, also) = [one.finish() for one in ranks]
+    assert (first, second) == (code, code), told + also
+    assert told.startswith(said), told
+    assert also == ""
 
 
 def test_what_is_known_later_is_compared_later(tmp_path):

@@ -52,6 +52,14 @@ class UsageError(RunError):
     """The command line names something that does not exist; exit code 2."""
 
 
+class ToldError(Exception):
+    """What another process of this machine tells already: only the exit code is left to give."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 class UnknownNameError(UsageError, ValueError):
     """A value names something that does not exist, wherever it is found out."""
 

@@ -24,6 +24,9 @@ end by itself after a loss; bytes of a line."""
 
 BEAT, LEFT, ENDED, LOST = "beat", "left", "ended", "lost"
 
+ENDING = "rank {} ended: {}"
+"""How the end of a rank that said why is told."""
+
 
 @dataclass
 class Line:
@@ -138,7 +141,7 @@ class Heartbeat:
             if kind == LEFT:
                 self.lines.pop(rank, None)
             elif kind == ENDED:
-                self.lose(rank, f"rank {rank} ended: {rest[0]}")
+                self.lose(rank, ENDING.format(rank, rest[0]))
             elif kind == LOST:
                 self.lose(rank, rest[0])
 
@@ -156,6 +159,10 @@ class Heartbeat:
         """Wait a moment for the name of who was lost; empty where nobody was."""
         self.noticed.wait(seconds)
         return self.lost
+
+    def ends_alike(self, reason: str, seconds: float) -> bool:
+        """Wait a moment for rank 0 to end for the same reason, and say whether it did."""
+        return self.wait_for_loss(seconds) == ENDING.format(0, reason)
 
     def stop(self, reason: str = "") -> None:
         """Leave the others; with a reason where we end before the work is done."""

@@ -66,6 +66,11 @@ def read_place() -> RankPlace:
     return RankPlace(rank, size, os.environ.get("MASTER_ADDR", "127.0.0.1"), port, timeout_s)
 
 
+def is_first_here() -> bool:
+    """Say whether we are the first that torchrun started on this machine; whoever it did not is."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def read_number(name: str, kind: Callable[[str], Any], least: float) -> Any:
     """Read a number from the environment."""
     text = os.environ.get(name, "")

@@ -6,7 +6,14 @@ import importlib
 import sys
 from collections.abc import Mapping, Sequence
 
-from moiety.core.errors import RunError, UsageError, explain_memory_error, explain_os_error
+from moiety.core.errors import (
+    RunError,
+    ToldError,
+    UsageError,
+    explain_memory_error,
+    explain_os_error,
+)
+from moiety.engine.meeting import is_first_here
 from moiety.run.echo import echo, echo_warning
 
 COMMANDS: Mapping[str, str] = {
@@ -52,17 +59,22 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     try:
         return find_command(words[0])(words[1:])
-    except UsageError as error:
-        echo_warning(f"moiety: {error}")
-        return 2
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        told = explain_error(error)
-        if told is None:
-            raise
+        return tell_error(error)
+
+
+def tell_error(error: Exception) -> int:
+    """Tell what a user can mend, unless another rank of this machine does; give the exit code."""
+    if isinstance(error, ToldError):
+        return error.code
+    told, wrong = explain_error(error), isinstance(error, UsageError)
+    if told is None:
+        raise error
+    if is_first_here() or not wrong:  # torchrun starts all of a machine with the same words
         echo_warning(f"moiety: {told}")
-        return 1
+    return 2 if wrong else 1
 
 
 def explain_error(error: Exception) -> str | None:

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moiety.core.errors import RunError
+from moiety.core.errors import RunError, ToldError, UsageError
 from moiety.engine.agreement import describe_disagreement
+from moiety.engine.meeting import is_first_here
 from moiety.engine.ranks import RankLostError, Ranks, join_ranks, leave_ranks
 from moiety.run.errors import explain_failure, is_link_lost
+
+SHARED_S = 3.0
+"""Seconds that a rank waits to hear whether rank 0 ends for the same reason."""
 
 
 @dataclass
@@ -36,6 +40,7 @@ def play_together(about: Mapping[str, Any], where: Whereabouts) -> Iterator[Rank
     Raises:
         RunError: if ranks disagree, or one is lost, with what to do; the others are told why this
             one ends.
+        ToldError: in place of what rank 0 raises too, where another rank of this machine tells it.
     """
     ranks = join_ranks(
         about, lambda lost, size: str(explain_failure(RankLostError(lost), where.folder, size))
@@ -49,8 +54,10 @@ def play_together(about: Mapping[str, Any], where: Whereabouts) -> Iterator[Rank
     except Exception as error:
         lost = is_link_lost(error, ranks.size)
         told = explain_failure(error, where.folder, ranks.size) if lost else error
-        leave_ranks(ranks, reason=str(told) or type(told).__name__)
-        raise told from error
+        reason, beat = str(told) or type(told).__name__, ranks.heartbeat
+        alike = beat is not None and not is_first_here() and beat.ends_alike(reason, SHARED_S)
+        leave_ranks(ranks, reason=reason)
+        raise (ToldError(2 if isinstance(error, UsageError) else 1) if alike else told) from error
 
 
 def compare_ranks(ranks: Ranks, about: Mapping[str, Any]) -> None:
