@@ -171,13 +171,13 @@ def test_what_is_known_later_is_compared_later(tmp_path):
 def test_a_stranger_at_the_door_is_no_rank(tmp_path):
     """One that does not know the word is sent away, and the others meet all the same."""
     server = socket.create_server(("127.0.0.1", 0))
-    where = server.getsockname()
+    host, port = server.getsockname()
     for greeting in (b'["wrong", {"rank": 1}]\n', b"1\n[]\n", b"GET / HTTP/1.1\n", b""):
-        with socket.create_connection(where) as one:
+        with socket.create_connection((host, port)) as one:
             one.sendall(greeting)
             one.shutdown(socket.SHUT_WR)
             assert accept_line(server, "word", 5.0) is None
-    line = connect_line(*where, 5.0, {"rank": 1}, "word")
+    line = connect_line(host, port, 5.0, {"rank": 1}, "word")
     came = accept_line(server, "word", 5.0)
     assert came is not None
     assert came[1] == {"rank": 1}
