@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from moiety.core.axes import Along, Part, add_piece, take_piece
+    from moiety.core.keep import Keep
     from moiety.core.protocols import Method
     from moiety.core.rows import TableRows, TransformedRows
     from moiety.core.state import State
@@ -36,6 +37,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "add_piece",
         "take_piece",
     ),
+    "moiety.core.keep": ("Keep",),
     "moiety.core.protocols": ("Method",),
     "moiety.core.rows": (
         "TableRows",
@@ -90,6 +92,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "METHODS",
     "Along",
+    "Keep",
     "LocalTraining",
     "Method",
     "Part",

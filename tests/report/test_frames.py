@@ -234,7 +234,7 @@ def test_unlike_partitions_and_rounds_are_named(make):
     said = list_warnings(ledgers, group_series(ledgers))
     assert said == [
         "The series were not run on the same partition for seed 0.",
-        "The last evaluations are not of the same round: ddome after 2; fedavg after 1.",
+        "The models compared are not of the same round: ddome after 2; fedavg after 1.",
     ]
 
 

@@ -159,7 +159,7 @@ def test_findings_equal_the_summary_where_seeds_end_at_different_rounds(make, tm
     text = report.write_report([tmp_path / "runs"], tmp_path).read_text(encoding="utf8")
     # the mean of 0.4 and 0.1 is 0.25; their sample deviation 0.3 / sqrt(2) = 0.2121
     assert text.count("25.0 ± 21.2 %") >= 2
-    assert "At the last evaluation of each run: ddome 25.0 ± 21.2 %." in text
+    assert "Of the final model of each run: ddome 25.0 ± 21.2 %." in text
     assert "ddome after 0, 2" in text
 
 

@@ -37,7 +37,7 @@ def test_the_metric_has_the_column():
     assert "test rows" in lines[0]
     assert "validation" not in lines[0]
     assert "2.250 ± 0.354 nats" in lines[1]
-    assert any("Loss at the last evaluation, lower is better" in line for line in lines)
+    assert any("Loss of the final model, lower is better" in line for line in lines)
     assert "Accuracy" not in "".join(lines)
 
 

@@ -17,16 +17,20 @@ from benchmarks.faults_parts.ranks import (
     find_free_port,
     start_rank,
 )
+from moiety.core.keep import find_final_evaluation
+from moiety.core.ledger import read_ledger
 from moiety.recipes.build import build_run
 from moiety.run.cli import main
 from moiety.run.errors import explain_failure
 from moiety.run.group import read_spec
+from moiety.run.loop import LEDGER
 from moiety.serve.predictor import load_model
 from tests.waiting import LAST_S, wait_until
 
 WORDS = [
     *("run", "ist-digits", "--methods", "diloco", "--seeds", "1", "--rounds", "40"),
     *("--evaluate-every", "20", "--normed.hidden", "32", "32", "--checkpoint.every", "4"),
+    *("--keep.final", "best", "--population.validation", "0.1"),
     *("--engine", "collective", "--out"),
 ]
 
@@ -271,18 +275,23 @@ def test_blocks_are_used_as_merged_where_nothing_is_calibrated(tmp_path):
 
 @pytest.mark.parametrize("engine", ["partitioned", "peers"])
 def test_the_final_model_of_blocks_is_a_model_like_any(engine, tmp_path):
-    """Written by two ranks, loaded by one process: it answers as the last evaluation says."""
+    """Written by two ranks, loaded by one process: it answers as its evaluation says."""
     out = tmp_path / engine
-    end_well(
-        play_ranks(2, tmp_path, *BLOCKS, engine, "--local.optimizer-state", "send", "--out", out)
-    )
+    best = ["--keep.final", "best", "--population.validation", "0.1", "--evaluate-every", "1"]
+    words = [*BLOCKS, engine, *best, "--local.lr", "1", "--local.optimizer-state", "send"]
+    end_well(play_ranks(2, tmp_path, *words, "--out", out))
     served = load_model(out)
     data = build_run(read_spec(out).record, "ist", 0)
     (rows,) = data.groups["test"].values()
     batch = rows.take(torch.arange(rows.size))
     guess = served.model.logits(served.params, batch, {}).argmax(1)
     found = float((guess == batch["y"]).float().mean())
-    assert found == pytest.approx(scores(text_of(out / "ledger.jsonl"))[-2], abs=1e-6)
+    ledger = read_ledger(out / LEDGER)
+    (told,) = find_final_evaluation(ledger).groups["test"].metrics["accuracy"]
+    assert found == pytest.approx(told, abs=1e-6)
+    assert ledger.end is not None
+    chosen = [entry.groups["validation"].metrics["accuracy"][0] for entry in ledger.evaluations]
+    assert served.note["round"] == ledger.end.final == chosen.index(max(chosen))
     assert sorted(path.name for path in (out / "final").iterdir()) == [
         "config.json",
         "model.safetensors",

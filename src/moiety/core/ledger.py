@@ -152,7 +152,7 @@ class Evaluation:
 class End:
     """How a run ended: ``finished``, ``interrupted`` or ``failed``.
 
-    ``seconds`` are those since it was started or last resumed.
+    ``seconds`` are those since it went on; ``final`` is the round of the final model, if any.
     """
 
     kind: ClassVar[str] = "end"
@@ -160,6 +160,7 @@ class End:
     seconds: float
     status: str
     reason: str = ""
+    final: int | None = None
 
 
 LedgerEntry = Start | Round | Evaluation | End
@@ -181,7 +182,7 @@ def encode_entry(entry: LedgerEntry, before: str = "") -> str:
     """Write an entry as one line of JSON, without its end; ``before`` is the last line's digest.
 
     >>> encode_entry(End(round=3, seconds=0.5, status="finished")).partition(', "check"')[0]
-    '{"kind": "end", "round": 3, "seconds": 0.5, "status": "finished", "reason": ""'
+    '{"kind": "end", "round": 3, "seconds": 0.5, "status": "finished", "reason": "", "final": null'
     """
     raw = {"kind": entry.kind, **replace_nonfinite(asdict(entry))}
     return add_line_digest(json.dumps(raw, allow_nan=False), before)
@@ -198,7 +199,7 @@ def decode_entry(line: str, before: str = "") -> LedgerEntry:
             the one of digest ``before``.
 
     >>> decode_entry(encode_entry(End(round=3, seconds=0.5, status="lost")))
-    End(round=3, seconds=0.5, status='lost', reason='')
+    End(round=3, seconds=0.5, status='lost', reason='', final=None)
     """
     try:
         raw = json.loads(line)
@@ -217,9 +218,8 @@ def decode_entry(line: str, before: str = "") -> LedgerEntry:
     record, raw = ENTRY_KINDS[kind], DECODE.get(kind, dict)(raw)
     names = {item.name for item in fields(record)}
     if not raw.keys() <= names:
-        raise ValueError(
-            f"ledger line of kind {kind!r} has unknown fields {sorted(raw.keys() - names)}"
-        )
+        unknown = sorted(raw.keys() - names)
+        raise ValueError(f"ledger line of kind {kind!r} has unknown fields {unknown}")
     return record(**raw)
 
 

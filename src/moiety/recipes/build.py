@@ -183,6 +183,7 @@ def assemble_inputs(
     """Put together what a run needs of its data and stages."""
     method, train = stages[0].method, base.places.train
     open_rows, groups = open_all_rows(base, method, adjusts=record.local.adjusts)
+    record.keep.check(groups, "set population.validation above 0")
     return RunInputs(
         method=method,
         rounds=sum(stage.rounds for stage in stages),

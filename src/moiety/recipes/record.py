@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moiety.core.checkpoints import CheckpointPolicy
+from moiety.core.keep import Keep
 from moiety.methods.task import LocalTraining
 from moiety.recipes.fields import to_plain
 from moiety.recipes.options import RECORDS, Options
@@ -177,6 +178,7 @@ class Federation:
     common: CommonExpert = field(default_factory=CommonExpert)
     local: LocalTraining = field(default_factory=LocalTraining)
     checkpoint: CheckpointPolicy = field(default_factory=CheckpointPolicy)
+    keep: Keep = field(default_factory=Keep)
     schedule: Schedule = field(default_factory=Schedule)
     serve: Serving = field(default_factory=Serving)
     judging: Judging = field(default_factory=Judging)

@@ -68,7 +68,7 @@ def _ends(points: Sequence[Point]) -> list[Point]:
 
 def _metric(series: Sequence[Series], group: str) -> PageFigure:
     points, by = frames.tabulate_metric(series, group), choose_series_measure(series)
-    # every seed's own last evaluation, as in the summary: a run cut short has no later point
+    # of every seed's own final model, as in the summary: a run cut short has no later point
     final = [(row.label, row.groups.get(group)) for row in frames.summarize_series(series)]
     known = [(label, end) for label, end in final if end]
     ends = sorted(known, key=lambda pair: -by.sign * pair[1].mean)
@@ -77,7 +77,7 @@ def _metric(series: Sequence[Series], group: str) -> PageFigure:
         make_key("metric", group),
         f"{by.title} on the {frames.describe_group(group)} by round",
     )
-    finding = f"At the last evaluation of each run: {said}.{describe_covers(series, points)}"
+    finding = f"Of the final model of each run: {said}.{describe_covers(series, points)}"
     reading = (
         "Mean over workers, each counting the same; lines are means over seeds, bands one sample "
         "standard deviation to either side. A run that was never trained is a dashed level. "
@@ -143,7 +143,7 @@ def _workers(series: Sequence[Series]) -> PageFigure:
     title = f"{by.title} of every worker"
     finding = f"Median over workers and seeds: {'; '.join(said)}."
     reading = (
-        "A dot is a worker of one seed at the last evaluation, its height only keeps dots apart; "
+        "A dot is a worker of one seed, for its final model, its height only keeps dots apart; "
         "the upright bar is the median."
     )
     picture = curves.draw_workers(rows, by, ("workers", title, finding))
@@ -174,7 +174,7 @@ def _routes(at: int, one: Series) -> list[PageFigure]:
     key, title = f"routes-{at}", f"Which expert gets which class: {one.label}, seed {first.seed}"
     finding = f"Classes by the expert that gets most of their rows: {_favourites(first)}."
     reading = (
-        "Share of the rows of a class (%) that the gate sends to an expert at the last evaluation; "
+        "Share of the rows of a class (%) that the gate sends to an expert, of the final model; "
         "a column adds up to 100. Experts are numbered afresh for every seed, so seeds are not "
         "averaged: the picture is of the first, the numbers are of all."
     )

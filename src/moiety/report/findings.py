@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moiety.core.ledger import Ledger
+from moiety.core.keep import find_final_evaluation
+from moiety.core.ledger import End, Ledger
 from moiety.core.objective import OF_CLASSES
-from moiety.report.frames import ORDER, Spread, Summary, describe_group, find_last_evaluation
+from moiety.report.frames import ORDER, Spread, Summary, describe_group
 from moiety.report.matrices import find_unlike_seeds, tabulate_routes
 from moiety.report.measure import Measure
 from moiety.report.series import Series, read_status
@@ -116,7 +117,7 @@ def _idle_experts(found: Sequence[Series]) -> list[str]:
         if idle:
             many = f"experts {', '.join(idle)} serve" if idle[1:] else f"expert {idle[0]} serves"
             said.append(
-                f"{routes.label}, seed {routes.seed}: {many} nobody: no row of the last evaluation "
+                f"{routes.label}, seed {routes.seed}: {many} nobody: no row of its evaluation "
                 "was sent there."
             )
     return said
@@ -131,9 +132,18 @@ def _endings(ledgers: Sequence[Ledger]) -> list[str]:
             reason = ledger.end.reason if ledger.end else "its ledger has no end"
             because = f": {reason}" if reason else ""
             said.append(f"{who}: {how} after {done} of {ledger.start.rounds} rounds{because}.")
+        elif ledger.end and (told := _describe_end(ledger.end, ledger.start.rounds)):
+            said.append(f"{who}: {told}.")
         if not ledger.evaluations:
             said.append(f"{who}: left out of the comparison, for it holds no evaluation.")
     return said
+
+
+def _describe_end(end: End, rounds: int) -> str:
+    told = [f"training ended after {end.round} of {rounds} rounds: {end.reason}"] * bool(end.reason)
+    if end.final is not None and end.final != end.round:
+        told.append(f"the final model is that of round {end.final}, the best by validation rows")
+    return "; ".join(told)
 
 
 def _conditions(found: Sequence[Series]) -> list[str]:
@@ -146,12 +156,12 @@ def _conditions(found: Sequence[Series]) -> list[str]:
         said.append(f"The series were not run on the same partition for seed {named}.")
     trained = [one for one in found if not one.reference]
     ends = {
-        one.label: sorted({find_last_evaluation(run).round for run in one.ledgers})
+        one.label: sorted({find_final_evaluation(run).round for run in one.ledgers})
         for one in trained
     }
     if len({round_ for rounds in ends.values() for round_ in rounds}) > 1:
         named = "; ".join(
             f"{label} after {', '.join(str(at) for at in rounds)}" for label, rounds in ends.items()
         )
-        said.append(f"The last evaluations are not of the same round: {named}.")
+        said.append(f"The models compared are not of the same round: {named}.")
     return said

@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from moiety.core.ledger import Evaluation, Group, Ledger
+from moiety.core.keep import find_final_evaluation
+from moiety.core.ledger import Group, Ledger
 from moiety.core.objective import OF_CLASSES, MetricEntry
 from moiety.report.series import Series, read_status
 
 ORDER = ("seen", "unseen")
-VALIDATION = "validation"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Point:
 
 @dataclass(frozen=True)
 class WorkerScore:
-    """The metric of one worker at the last evaluation of a run."""
+    """The metric of one worker for the final model of a run."""
 
     label: str
     seed: int
@@ -68,7 +68,7 @@ class WorkerScore:
 
 @dataclass(frozen=True)
 class Summary:
-    """The last evaluation and the costs of a series, over its seeds.
+    """The evaluation of final models and the costs of a series, over its seeds.
 
     ``down_bytes`` and ``up_bytes`` are means per worker and round; ``total_bytes`` adds what is
     sent once to every worker that took part. ``worst`` is over seen and unseen workers.
@@ -174,12 +174,12 @@ def tabulate_loss(series: Sequence[Series]) -> list[Point]:
 
 
 def tabulate_workers(series: Sequence[Series]) -> list[WorkerScore]:
-    """Tabulate the metric of every worker at the last evaluation of every run."""
+    """Tabulate the metric of every worker for the final model of every run."""
     return [score for one in series for ledger in one.ledgers for score in _scores(one, ledger)]
 
 
 def _scores(one: Series, ledger: Ledger) -> Iterator[WorkerScore]:
-    for name, group in find_last_evaluation(ledger).groups.items():
+    for name, group in find_final_evaluation(ledger).groups.items():
         for worker, value, rows in iterate_scores(group, ledger.start.metrics[0].name):
             who = find_worker_name(ledger, worker)
             yield WorkerScore(one.label, ledger.start.seed, name, worker, value, rows, who)
@@ -189,11 +189,6 @@ def find_worker_name(ledger: Ledger, worker: int) -> str:
     """Name a worker; by its number where it has no name."""
     names = ledger.start.worker_names
     return names[worker] if 0 <= worker < len(names) else str(worker)
-
-
-def find_last_evaluation(ledger: Ledger) -> Evaluation:
-    """Return the last evaluation of a run that has one."""
-    return ledger.evaluations[-1]
 
 
 def average_worker_bytes(ledger: Ledger) -> tuple[float, float]:
@@ -222,12 +217,12 @@ def count_seconds(ledger: Ledger) -> float:
 
 
 def summarize_series(series: Sequence[Series]) -> list[Summary]:
-    """Tabulate the last evaluation and the costs of every series."""
+    """Tabulate how good final models are, and the costs of every series."""
     return [_summary(one) for one in series]
 
 
 def _summary(one: Series) -> Summary:
-    final = [find_last_evaluation(ledger) for ledger in one.ledgers]
+    final = [find_final_evaluation(ledger) for ledger in one.ledgers]
     metric = one.ledgers[0].start.metrics[0]
     worst_of = min if metric.higher_is_better else max
     groups = {

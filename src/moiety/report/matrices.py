@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from moiety.core.keep import find_final_evaluation
 from moiety.core.ledger import Ledger, Round
 from moiety.report.frames import Spread, summarize_values
 from moiety.report.series import Series
@@ -14,7 +15,7 @@ from moiety.report.series import Series
 
 @dataclass(frozen=True)
 class Routes:
-    """Where the rows of each class went at the last evaluation of one run.
+    """Where the rows of each class went with the final model of one run.
 
     ``share[e][c]`` is the share of the rows of class c that the gate sent to expert e; a class
     without rows has None. Experts are numbered afresh in every run, so seeds are never summed.
@@ -89,12 +90,12 @@ def tabulate_routes(one: Series) -> list[Routes]:
         Routes(
             one.label,
             ledger.start.seed,
-            _classes(ledger, len(found[-1][0])),
-            found[-1],
-            normalise_columns(found[-1]),
+            _classes(ledger, len(found[0])),
+            found,
+            normalise_columns(found),
         )
         for ledger in one.ledgers
-        if (found := [e.routes for e in ledger.evaluations if e.routes])
+        if (found := find_final_evaluation(ledger).routes)
     ]
 
 

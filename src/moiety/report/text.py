@@ -7,11 +7,11 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
+from moiety.core.keep import VALIDATION
 from moiety.core.ledger import Ledger
 from moiety.report.findings import choose_measure, list_warnings, write_headline
 from moiety.report.frames import (
     ORDER,
-    VALIDATION,
     Summary,
     describe_group,
     summarize_series,
@@ -35,7 +35,7 @@ def write_reading(rows: Sequence[Summary]) -> str:
     by = choose_measure(rows)
     better = "" if by.sign > 0 else ", lower is better"
     return (
-        f"{by.title} at the last evaluation{better}, averaged over workers, each counting the "
+        f"{by.title} of the final model{better}, averaged over workers, each counting the "
         "same; the worst worker is over seen and unseen ones. Bytes down and up are per worker "
         "and round."
     )
@@ -90,7 +90,7 @@ def describe_status(found: Summary) -> str:
 def format_table(ledgers: Sequence[Ledger]) -> str:
     """Write the summary as aligned plain text, the finding and any warning below it.
 
-    Values are means over workers at the last evaluation, each worker counting the same, then
+    Values are means over workers for the final model, each worker counting the same, then
     mean and sample standard deviation over seeds; the worst worker is over seen and unseen ones.
 
     Raises:

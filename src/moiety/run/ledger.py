@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from moiety.core.errors import RunError, explain_os_error
-from moiety.core.ledger import LedgerEntry, encode_entry
+from moiety.core.ledger import LedgerEntry, Round, encode_entry
 from moiety.core.lines import CHANGED, is_line_intact, read_line_digest, read_lines
+from moiety.engine.ranks import Ranks
 
 LAST_BYTES = 64
 """Bytes at the end of a ledger that hold the digest of its last line."""
@@ -55,3 +59,57 @@ def cut_ledger(path: Path, length: int) -> None:
     """Forget what was written after a checkpoint."""
     with path.open("rb+") as file:
         file.truncate(length)
+
+
+class Watcher(Protocol):
+    """Sees every entry of the ledger as it is written: a progress line, TensorBoard.
+
+    What is true asks for an end of the run after this round, with what it came to as final.
+    """
+
+    def __call__(self, entry: LedgerEntry, /) -> object: ...
+
+
+@dataclass
+class LedgerWriter:
+    """Adds entries to a ledger, at the rank that leads, and shows them to those who look on.
+
+    Args:
+        path: of the ledger.
+        ranks: who plays the run.
+        watch: see the entries.
+        round: the last one written down.
+        size: bytes of the ledger.
+        wished: one of them asked for an end.
+        raised: what the first of them raised that did; the others still see the entries.
+    """
+
+    path: Path
+    ranks: Ranks
+    watch: Sequence[Watcher]
+    round: int = 0
+    size: int = 0
+    wished: bool = False
+    raised: Exception | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether no further round is to be played."""
+        return self.wished or self.raised is not None
+
+    def write(self, entry: LedgerEntry) -> None:
+        """Add an entry."""
+        self.round = entry.round if isinstance(entry, Round) else self.round
+        if not self.ranks.leads:
+            return
+        self.size = append_entry(self.path, entry)
+        for watcher in self.watch:
+            try:
+                self.wished = bool(watcher(entry)) or self.wished
+            except Exception as error:  # whatever it is: the run is to end with a checkpoint
+                self.raised = self.raised or error
+
+    def sync(self) -> None:
+        """Make what was written last."""
+        if self.ranks.leads:
+            sync_ledger(self.path)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Generic, Protocol, TypeVar
 
 import torch
 
 from moiety.core.checkpoints import CheckpointPolicy, drop_later_checkpoints
 from moiety.core.errors import RunError
-from moiety.core.ledger import End, Evaluation, LedgerEntry, Round, Start
+from moiety.core.keep import BEST, Judged, Keep, count_stalled, find_best, is_over
+from moiety.core.ledger import End, Evaluation, Start, read_entries
 from moiety.core.objective import Metric
 from moiety.engine.ranks import Ranks
 from moiety.rounds.staged import Rounds
 from moiety.run.errors import explain_failure
 from moiety.run.evaluate import rate_evaluation
-from moiety.run.ledger import append_entry, cut_ledger, find_ledger_fault, sync_ledger
+from moiety.run.interrupts import catch_interrupts
+from moiety.run.ledger import LedgerWriter, Watcher, cut_ledger, find_ledger_fault
 
 EVALUATIONS = 10
 """Evaluations of a run after its first round, at least, where nothing else is chosen."""
@@ -73,12 +71,6 @@ class Checkpoints(Protocol[S]):
         ...
 
 
-class Watcher(Protocol):
-    """Sees every entry of the ledger as it is written: a progress line, TensorBoard."""
-
-    def __call__(self, entry: LedgerEntry, /) -> None: ...
-
-
 @dataclass(frozen=True)
 class Run(Generic[S]):
     """Everything that one run is made of.
@@ -95,6 +87,7 @@ class Run(Generic[S]):
         checkpoint: when to write checkpoints.
         metric: by which the best checkpoint is kept.
         ranks: who plays this run alike; rank 0 alone writes the ledger.
+        keep: which model is the final one, and when the run ends early.
     """
 
     rounds: Rounds[S]
@@ -108,38 +101,24 @@ class Run(Generic[S]):
     checkpoint: CheckpointPolicy
     metric: Metric
     ranks: Ranks = field(default_factory=Ranks)
+    keep: Keep = field(default_factory=Keep)
 
 
-@dataclass
-class LedgerWriter:
-    """Adds entries to a ledger, at the rank that leads, and shows them to those who look on.
+@dataclass(frozen=True)
+class Played(Generic[S]):
+    """How far a run came.
 
     Args:
-        path: of the ledger.
-        ranks: who plays the run.
-        watch: see the entries.
-        round: the last one written down.
-        size: bytes of the ledger.
+        state: what its last round left.
+        scores: of its evaluations, where they choose anything.
+        reason: why it ended before its last round.
+        stopped: somebody stopped it, and there is no final model yet.
     """
 
-    path: Path
-    ranks: Ranks
-    watch: Sequence[Watcher]
-    round: int = 0
-    size: int = 0
-
-    def write(self, entry: LedgerEntry) -> None:
-        """Add an entry."""
-        self.round = entry.round if isinstance(entry, Round) else self.round
-        if self.ranks.leads:
-            self.size = append_entry(self.path, entry)
-            for watcher in self.watch:
-                watcher(entry)
-
-    def sync(self) -> None:
-        """Make what was written last."""
-        if self.ranks.leads:
-            sync_ledger(self.path)
+    state: S
+    scores: Sequence[Judged] = ()
+    reason: str = ""
+    stopped: bool = False
 
 
 def execute_run(
@@ -150,11 +129,12 @@ def execute_run(
     Args:
         run: what to play.
         folder: of the run.
-        watch: sees the ledger's entries.
+        watch: sees the ledger's entries, and may ask for an end. What one of them raises is raised
+            here, after the round and with a checkpoint of it.
         at: resume from the checkpoint of this round instead of the newest.
 
     Returns:
-        What the last round left.
+        What the final model was written of: the last round's, or the best.
 
     Raises:
         RunError: for what a user can mend, with the last checkpoint kept.
@@ -166,13 +146,31 @@ def execute_run(
     begun = time.perf_counter()
     try:
         with catch_interrupts() as asked:
-            state = play_remaining(run, kept, ledger, asked)
-        run.finish(state)
+            played = play_remaining(run, kept, ledger, asked)
+        final = choose_final(run, played)
+        if not played.stopped:
+            run.finish(final)
     except (RuntimeError, ValueError, MemoryError) as error:  # of a worker, the engine, a choice
         ledger.write(End(ledger.round, time.perf_counter() - begun, "failed", str(error)))
         raise explain_failure(error, folder, run.ranks.size) from error
-    ledger.write(End(state.round, time.perf_counter() - begun, "finished"))
-    return state
+    seconds, done = time.perf_counter() - begun, played.state.round
+    if played.stopped:
+        ledger.write(End(done, seconds, "interrupted", played.reason))
+        raise ledger.raised or KeyboardInterrupt
+    ledger.write(End(done, seconds, "finished", played.reason, final.round))
+    if ledger.raised is not None:
+        raise ledger.raised
+    return final
+
+
+def choose_final(run: Run[S], played: Played[S]) -> S:
+    """Choose what the final model is written of."""
+    if played.stopped or run.keep.final != BEST:
+        return played.state
+    best = find_best(played.scores)
+    if best.round == played.state.round:
+        return played.state
+    return run.checkpoints.restore(best.round).state
 
 
 def open_ledger(
@@ -210,10 +208,41 @@ def choose_interval(every: int, rounds: int) -> int:
     return every or max(1, rounds // EVALUATIONS)
 
 
+def judge_state(run: Run[S], state: S) -> tuple[Evaluation, float | None]:
+    """Evaluate where a run stands; give the score on validation rows, for all ranks alike.
+
+    Raises:
+        ValueError: if there is none, and models are chosen by it.
+    """
+    found = run.evaluate(state)
+    score = rate_evaluation(found, run.metric)
+    if not run.keep.chooses:
+        return found, score
+    score = run.ranks.broadcast(score)
+    if score is None or math.isnan(score):
+        raise ValueError(
+            f"keep.final={run.keep.final!r}, keep.patience={run.keep.patience}: after round "
+            f"{state.round} the validation rows give no {run.metric.name}; choose another metric, "
+            "or keep.final='last' and keep.patience=0"
+        )
+    return found, score
+
+
+def list_scores(run: Run[S], ledger: LedgerWriter) -> list[Judged]:
+    """Read the scores of a ledger, for all ranks, where they choose anything."""
+    if not run.keep.chooses:
+        return []
+    found: list[Judged] = []
+    for entry in read_entries(ledger.path) if run.ranks.leads else ():
+        if isinstance(entry, Evaluation):
+            score = rate_evaluation(entry, run.metric)
+            found.append(Judged(entry.round, -math.inf if score is None else score))
+    return run.ranks.broadcast(found)
+
+
 def begin_rounds(run: Run[S], kept: Restored[S], ledger: LedgerWriter) -> float | None:
     """Evaluate what the rounds begin with, and keep it; give the score on validation rows."""
-    found = run.evaluate(kept.state)
-    score = rate_evaluation(found, run.metric)
+    found, score = judge_state(run, kept.state)
     ledger.write(found)
     if run.count:
         ledger.sync()
@@ -223,51 +252,42 @@ def begin_rounds(run: Run[S], kept: Restored[S], ledger: LedgerWriter) -> float 
 
 def play_remaining(
     run: Run[S], kept: Restored[S], ledger: LedgerWriter, asked: Callable[[], bool]
-) -> S:
-    """Play the rounds that are left."""
-    state, score = kept.state, kept.score
+) -> Played[S]:
+    """Play the rounds that are left, or those until somebody stops the run, or nothing improves."""
+    state, score, stop = kept.state, kept.score, False
     if kept.ledger_bytes is None:
         score = begin_rounds(run, kept, ledger)
-    while state.round < run.count:
+        stop = run.ranks.agree(wish=ledger.asks)
+    scores = list_scores(run, ledger)
+    while state.round < run.count and not stop and not is_over(run.keep, scores):
         state, entry = run.rounds.advance(state)
         run.check(state)
         sent = run.ranks.add_up(torch.tensor(entry.sent_bytes))
-        entry = replace(entry, sent_bytes=int(sent))
-        last = state.round == run.count
-        if last or state.round % run.evaluate_every == 0:
-            found = run.evaluate(state)
-            score = rate_evaluation(found, run.metric)
+        entry, better = replace(entry, sent_bytes=int(sent)), False
+        if state.round == run.count or state.round % run.evaluate_every == 0:
+            found, score = judge_state(run, state)
             ledger.write(replace(entry, evaluate_s=found.seconds))
             ledger.write(found)
+            if run.keep.chooses and score is not None:
+                scores = [*scores, Judged(state.round, score)]
+                better = run.keep.final == BEST and find_best(scores) is scores[-1]
         else:
             ledger.write(entry)
-        stop = run.ranks.agree(wish=asked())
-        if last or stop or state.round % run.checkpoint.every == 0:
+        stop = run.ranks.agree(wish=asked() or ledger.asks)
+        last = stop or state.round == run.count or is_over(run.keep, scores)
+        if last or better or state.round % run.checkpoint.every == 0:
             ledger.sync()
             run.checkpoints.save(Restored(state, ledger.size, score))
-        if stop:
-            ledger.write(End(state.round, 0.0, "interrupted", "stopped by the user"))
-            raise KeyboardInterrupt
-    return state
+    return end_rounds(run, Played(state, scores), ledger, stop=stop)
 
 
-@contextmanager
-def catch_interrupts() -> Iterator[Callable[[], bool]]:
-    """Let a first Ctrl-C ask for a stop after the round, a second stop at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        os.write(2, b"\nstopping after this round; Ctrl-C again to stop at once\n")
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
+def end_rounds(run: Run[S], played: Played[S], ledger: LedgerWriter, *, stop: bool) -> Played[S]:
+    """Say why no more rounds are played."""
+    if stop and not run.ranks.broadcast(ledger.wished):
+        raised = ledger.raised
+        told = f"who watched it raised {type(raised).__name__}: {raised}" if raised else ""
+        return replace(played, reason=told or "stopped by the user", stopped=True)
+    if played.state.round >= run.count:
+        return played
+    stalled = f"no better for {count_stalled(played.scores, run.keep.improvement)} evaluations"
+    return replace(played, reason="ended by who watched it" if stop else stalled)

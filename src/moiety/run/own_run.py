@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 from moiety.core.checkpoints import CheckpointPolicy
+from moiety.core.keep import Keep
 from moiety.core.ledger import Start
 from moiety.core.objective import Objective, list_metrics
 from moiety.core.protocols import Method
@@ -54,6 +55,7 @@ class TrainConfig:
         objective: what a plain module learns; by default ``Classes()``.
         serve: how the model is served when it is evaluated and used: corrected for a worker's own
             mix of classes, or not.
+        keep: which model is the final one, and when the run ends early; by ``test["validation"]``.
     """
 
     rounds: int
@@ -68,6 +70,7 @@ class TrainConfig:
     local: LocalTraining | None = None
     objective: Objective | None = None
     serve: Serving = field(default_factory=Serving)
+    keep: Keep = field(default_factory=Keep)
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ def make_own_run(run: OwnRun, rounds: StagedRounds, folder: Path) -> Run[State]:
         evaluate_every=choose_interval(how.evaluate_every, how.rounds),
         checkpoint=how.checkpoint,
         metric=run.objective.metrics[0],
+        keep=how.keep,
     )
 
 
@@ -161,7 +165,12 @@ def make_own_start(run: OwnRun) -> Start:
         rounds=how.rounds,
         command="moiety.train(...)",
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        config={"rounds": how.rounds, "size": how.size, "evaluate_every": how.evaluate_every},
+        config={
+            "rounds": how.rounds,
+            "size": how.size,
+            "evaluate_every": how.evaluate_every,
+            "keep": asdict(how.keep),
+        },
         environment=describe_environment(),
         classes=list(run.objective.strata),
         objective=run.objective.name,

@@ -138,6 +138,7 @@ def make_whole_run(
         checkpoint=record.checkpoint,
         metric=built.objective.metrics[0],
         ranks=ranks,
+        keep=record.keep,
     )
 
 
@@ -160,19 +161,24 @@ def make_block_run(spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks) 
         built.cohort_size,
     )
     evaluate = BlockEvaluation(rounds, built.groups, built.sample)
-    about = describe_model(make_run_predictor(spec, built, {}, built.rounds))
+
+    def finish(shards: Shards) -> None:
+        about = describe_model(make_run_predictor(spec, built, {}, shards.round))
+        write_block_model(shards, evaluate.calibrate(shards), about, folder)
+
     return Run(
         rounds=rounds,
         count=built.rounds,
         check=leave_check_to_saving,
         evaluate=evaluate,
         checkpoints=BlockCheckpoints(kept, rounds, ranks, spec.fingerprint, record.checkpoint.last),
-        finish=lambda shards: write_block_model(shards, evaluate.calibrate(shards), about, folder),
+        finish=finish,
         start=make_recipe_start(spec, built),
         evaluate_every=choose_interval(record.evaluate_every, built.rounds),
         checkpoint=record.checkpoint,
         metric=built.objective.metrics[0],
         ranks=ranks,
+        keep=record.keep,
     )
 
 

@@ -32,7 +32,8 @@ from moiety.rounds.cohort import UniformCohort
 from moiety.rounds.staged import stage_rounds
 from moiety.run.evaluate import read_labels
 from moiety.run.folders import hold_folder
-from moiety.run.loop import Watcher, execute_run
+from moiety.run.ledger import Watcher
+from moiety.run.loop import execute_run
 from moiety.run.own_method import (
     adopt_module,
     choose_maker,
@@ -49,7 +50,7 @@ from moiety.tasks.classes import Classes
 TEST_GROUPS = ("seen", "unseen", "validation", "test")
 
 
-def train(
+def train(  # noqa: PLR0913 - who looks on is no choice of the run, and stands in no record
     what: Method | nn.Module | FeatureModel,
     workers: Mapping[Any, object],
     folder: str | Path,
@@ -57,6 +58,7 @@ def train(
     *,
     test: Mapping[str, Mapping[Any, object]] | None = None,
     classes: Sequence[str] = (),
+    watch: Watcher | Sequence[Watcher] = (),
 ) -> State:
     """Train on your own workers: ledger, checkpoints, final model, as a recipe's run.
 
@@ -71,14 +73,19 @@ def train(
         how: rounds, workers a round, seed, engine; of a plain module also its method.
         test: group (``seen``, ``unseen``, ``validation``) -> worker -> rows to evaluate on.
         classes: their names; by default numbers up to the highest label.
+        watch: called with every entry of the ledger (``Round``, ``Evaluation``, ... of
+            ``moiety.core.ledger``) as it is written. What returns something true asks for an end
+            after this round: the final model is written, and another call goes on from there.
+            What raises is raised here after the round, with a checkpoint of it.
 
     Returns:
-        The final state; ``moiety.load_model(folder)`` gives the model for use.
+        What the final model was written of; ``moiety.load_model(folder)`` gives the model for use.
 
     Raises:
         ValueError: for rows, names or a module that do not fit, before anything is written.
         RunError: for what a user can mend.
     """
+    others = check_watchers(watch)
     run, folder = prepare_run(what, workers, how, test or {}, classes), Path(folder)
     made = make_engine(run.engine, run.rows.__getitem__)
     cohort, stages = UniformCohort(len(run.rows), run.size), [Stage(run.method, how.rounds)]
@@ -88,7 +95,7 @@ def train(
         try:
             keep_settings(folder, run.leaves)
             played = make_own_run(run, rounds, folder)
-            return execute_run(played, folder, make_watchers(run.method, how, folder))
+            return execute_run(played, folder, [*make_watchers(run.method, how, folder), *others])
         except RunError as error:
             raise name_worker(error, run.crew) from error
         finally:
@@ -106,6 +113,7 @@ def prepare_run(
     check_groups(test)
     crew = gather_workers(workers, test, how.device)
     check_training(how, len(crew.rows))
+    how.keep.check(crew.groups, 'give some as test={"validation": {worker: rows}}')
     method = place_method(make_own_method(what, how, crew, classes), how.device)
     adjusts = how.local is not None and how.local.adjusts
     validation = bool(crew.groups.get("validation"))
@@ -205,6 +213,21 @@ def choose_own_engine(method: Method, how: TrainConfig, job: Job, rows: Mapping[
     if how.engine != "auto":
         return how.engine
     return choose_engine(method, how.device, how.size or len(rows), try_stacking)
+
+
+def check_watchers(watch: Watcher | Sequence[Watcher]) -> Sequence[Watcher]:
+    """Give those who look on, one or several.
+
+    Raises:
+        ValueError: for what cannot be called.
+    """
+    found = [watch] if callable(watch) else list(watch)
+    for one in found:
+        if not callable(one):
+            raise ValueError(  # noqa: TRY004 (a value of a call, as all others)
+                f"watch={one!r} cannot be called; give functions of an entry of the ledger"
+            )
+    return found
 
 
 def check_groups(test: Mapping[str, object]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from moiety.core.errors import RunError
+from moiety.core.keep import find_final_evaluation
 from moiety.core.ledger import read_ledger as read_ledger
 from moiety.data.roles import Columns
 from moiety.ops.text import align_columns
@@ -106,8 +107,8 @@ def count_answered_rows(run: Path, experts: Sequence[int]) -> Mapping[str, int]:
     if not (run / LEDGER).exists():
         return {}
     ledger = read_ledger(run / LEDGER)
-    tables = [entry.routes for entry in ledger.evaluations if entry.routes]
-    if not tables:
+    table = find_final_evaluation(ledger).routes if ledger.evaluations else ()
+    if not table:
         return {}
-    total = [sum(tables[-1][e][c] for e in experts) for c in range(len(ledger.start.classes))]
+    total = [sum(table[e][c] for e in experts) for c in range(len(ledger.start.classes))]
     return dict(zip(ledger.start.classes, total, strict=True))

@@ -13,6 +13,7 @@ from typing import Any
 from moiety.core.errors import RunError, UsageError, WorkerError
 from moiety.core.extras import import_extra
 from moiety.core.files import json_to_bytes, replace_file
+from moiety.core.keep import VALIDATION, find_final_evaluation
 from moiety.core.ledger import Ledger, read_ledger
 from moiety.core.objective import OF_CLASSES, MetricEntry
 from moiety.ops.text import align_columns
@@ -212,9 +213,9 @@ def describe_trial(trial: Trial) -> str:
 
 
 def read_validation(ledger: Ledger) -> float:
-    """Give the metric on the validation rows after the last round."""
+    """Give the metric on the validation rows, of the final model."""
     name = ledger.start.metrics[0].name
-    score = average_metric(ledger.evaluations[-1], "validation", name)
+    score = average_metric(find_final_evaluation(ledger), VALIDATION, name)
     if score is None:
         raise RunError(UNJUDGED)
     return score
