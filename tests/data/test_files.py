@@ -61,7 +61,7 @@ def test_unwanted_labels_are_never_read(tmp_path, suffix):
     assert data.y is None
     assert data.classes == ()
     assert data.x.tolist() == [[1], [2]]
-    with pytest.raises(ValueError, match=r"missing|objects"):
+    with pytest.raises(ValueError, match=r"no row has a value|objects"):
         read_file(path)
 
 
@@ -86,7 +86,6 @@ def test_target_is_found_or_named(tmp_path):
         ("a,y\n", ["no rows"]),
         ("a,y\n1,0\n2,0\ninf,1\n", ["'a' is inf", "row 3"]),
         ("a,y\n1,0\n1e300,0\n", ["'a'", "row 2"]),
-        ("a,y\n1,cat\n2,\n", ["'y' is missing in row 2"]),
         ("y\n0\n", ["none of them features"]),
         ("a,a,y\n1,2,0\n", ["several columns named ['a']"]),
         ("a,,y\n0,1,0\n", ["not the first, has no name"]),

@@ -170,3 +170,32 @@ def test_rows_of_a_worker_are_answered_as_its_own(moiety, mixed, tmp_path):
         told[name] = (tmp_path / f"{name}.told").read_text().splitlines()[1:]
     mine = [row for row, line in zip(told["all"], mixed[1:], strict=True) if ",C," in line]
     assert mine == told["one"]
+
+
+@pytest.mark.parametrize(("targets", "kind"), [("u,v", "numbers"), ("p,q", "labels")])
+def test_several_targets_to_the_end(moiety, tmp_path, targets, kind):
+    """Trained, told of one worker, and answered column by column, with and without targets."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(60, 2))
+    found = {"u": a[:, 0] * 5 + 100, "v": -a[:, 1], "p": a[:, 0] > 0, "q": a[:, 1] > 0}
+    names = targets.split(",")
+    rows = [[*one, *(float(found[name][n]) for name in names)] for n, one in enumerate(a)]
+    lines = [",".join(["a", "b", *names]), *(",".join(f"{x:g}" for x in row) for row in rows)]
+    (tmp_path / "own.csv").write_text("\n".join(lines) + "\n")
+    said = moiety("run", "yours", "--data", "own.csv", "--target", targets, "--methods", "ddome",
+                  "--rounds", "2", "--ddome.experts", "2", "--out", "run")  # fmt: skip
+    assert said.code == 0, said.err
+    (tmp_path / "bare.csv").write_text("\n".join(line.rsplit(",", 2)[0] for line in lines) + "\n")
+    said = moiety("personalize", "run", "--data", "bare.csv", "--experts", "1", "--out", "mine")
+    assert said.code == 0, said.err
+    assert said.out.splitlines()[2].split()[0] == kind
+    assert f"rows routed to these experts in the last evaluation, by {names[0]}" in said.out
+    whole = json.loads(moiety("predict", "mine", "--data", "own.csv", "--json").out)
+    bare = json.loads(moiety("predict", "mine", "--data", "bare.csv", "--json").out)
+    assert set(whole["metrics"]) >= {"rmse" if kind == "numbers" else "micro_f1"}
+    assert not bare["metrics"]
+    for name in names:
+        assert whole[name] == bare[name]
+        assert len(whole[name]) == 60
+    if kind == "numbers":
+        assert np.mean(whole["u"]) == pytest.approx(100, abs=5)

@@ -13,7 +13,7 @@ import moiety
 from moiety.core.errors import RunError
 from moiety.core.ledger import read_ledger
 from moiety.core.rows import TableRows
-from moiety.run.own_settings import SETTINGS
+from moiety.run.own_settings import SETTINGS, write_differences
 
 
 def rng(seed=0):
@@ -454,3 +454,11 @@ def test_a_model_is_loaded_with_the_module_that_it_was_made_of(tmp_path):
     moiety.train(nn.Sequential(nn.Linear(2, 3)), workers, tmp_path / "run", HOW)
     with pytest.raises(RunError, match=r"the module given has the parameters \['weight', 'bias'\]"):
         moiety.load_model(tmp_path / "run", nn.Linear(2, 3))
+
+
+def test_a_refusal_names_what_was_said_and_not_the_method_made_of_it():
+    was = {"how.local.lr": "0.1", "method.solve.rules[0][1].lr": "0.1", "data.workers[0]": "a"}
+    now = {**was, "how.local.lr": "0.2", "method.solve.rules[0][1].lr": "0.2"}
+    assert write_differences(was, now) == ["how.local.lr is 0.2, was 0.1"]
+    own = {**was, "method.solve.rules[0][1].lr": "0.2"}  # of a method that was given
+    assert write_differences(was, own) == ["method.solve.rules[0][1].lr is 0.2, was 0.1"]

@@ -90,8 +90,8 @@ def round_labels(path: Path, name: str, values: np.ndarray) -> np.ndarray:
     if np.isnan(values[row]):
         raise refuse_missing(path, name, row + 1)
     raise ValueError(
-        f"{path}: {name!r} is {values[row]} in row {row + 1}, but must name classes; give whole "
-        "numbers up to 2**53, or text"
+        f"{path}: {name!r} is {values[row]} in row {row + 1}, but must name classes or workers; "
+        "give whole numbers up to 2**53, or text"
     )
 
 

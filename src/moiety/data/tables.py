@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from moiety.data.dataset import Dataset
 from moiety.data.delimited import find_layout, read_delimited
 from moiety.data.encoding import Encoding
 from moiety.data.features import choose_encoding
+from moiety.data.gaps import describe_gaps, drop_unlabelled, find_gaps
 from moiety.data.limits import check_unpacked_size
 from moiety.data.roles import Columns, Roles, note_clients, split_targets
 from moiety.data.targets import read_targets
@@ -147,6 +148,7 @@ def build_dataset(table: OpenTable, columns: Columns) -> Dataset:
     """
     path, roles = table.path, columns.choose_roles(table.path, table.names)
     found = read_columns(table, roles.features, dict.fromkeys(roles.others, True))
+    found, gaps = drop_unlabelled(path, found, roles.targets) if roles.targets else (found, ())
     raw = {name: found[name] for name in roles.features}
     encoding, notes = choose_encoding(raw, columns.features)
     if not encoding.needed:
@@ -159,7 +161,7 @@ def build_dataset(table: OpenTable, columns: Columns) -> Dataset:
         raw=tuple(raw[name] for name in encoding.needed),
         encoding=encoding,
         roles=roles,
-        notes=(*table.notes, *notes, *note_clients(roles)),
+        notes=(*table.notes, *gaps, *notes, *note_clients(roles)),
         **read_roles(table, roles, found, columns.task),
     )
 
@@ -178,16 +180,25 @@ def read_encoded(path: Path, columns: Columns, encoding: Encoding) -> Dataset:
         )
     others = [name for name in table.names if name not in needed]
     label, group = columns.choose(path, others)
-    more = split_targets(columns.target or columns.usual_target, others)[1:] if label else ()
+    known = split_targets(columns.target or columns.usual_target, others) if columns.labels else ()
+    lost, notes = [name for name in known if name not in others], table.notes
+    if lost and len(lost) < len(known):
+        notes = (*notes, f"{path} has some targets but not {lost}: none is read")
+        label = None
+    more = known[1:] if label else ()
     roles = Roles(tuple(needed), label, group, more=more)
     found = read_columns(table, list(needed), {**needed, **dict.fromkeys(roles.others, True)})
+    gaps = find_gaps(found, roles.targets) if roles.targets else np.zeros(1, dtype=bool)
+    if gaps.any():
+        notes = (*notes, f"{describe_gaps(gaps, roles.targets)}: answers are not scored")
+        roles = replace(roles, label=None, more=())
     return Dataset(
         path.stem,
         encoding.apply(found),
         source=path.name,
         columns=encoding.names(),
         roles=roles,
-        notes=table.notes,
+        notes=notes,
         **read_roles(table, roles, found, columns.task),
     )
 

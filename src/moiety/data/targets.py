@@ -76,6 +76,12 @@ def read_class(path: Path, values: Mapping[str, np.ndarray]) -> Fields:
             "labels or numbers, or name one"
         )
     ((name, column),) = values.items()
+    if has_fractions(column):
+        row = int((np.isfinite(column) & (column != np.round(column))).argmax())
+        raise ValueError(
+            f"{path}: target {name!r} is {column[row]} in row {row + 1}, which names no class; "
+            "predict it as a number (--task numbers), or name another column"
+        )
     y, classes = encode_labels(path, name, column)
     return {"y": y, "classes": classes}
 

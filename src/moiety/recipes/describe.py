@@ -8,19 +8,36 @@ from moiety.data.dataset import Dataset
 from moiety.recipes.population import Partition, name_workers
 from moiety.recipes.record import Population
 
+FEW_CLASSES = 20
+"""Classes of which nobody asks whether they are numbers."""
+
 SHOWN = 6
 """Names that are listed before the rest is counted."""
 
 
-def describe_run_data(data: Dataset, places: Partition, population: Population) -> tuple[str, ...]:
-    """Say what was taken for what, in one line, and what a user should look at, a line each."""
+def describe_run_data(
+    data: Dataset, places: Partition, population: Population, asked_unseen: int
+) -> tuple[str, ...]:
+    """Say what was taken for what, in one line, and what a user should look at, a line each.
+
+    Args:
+        data: all rows.
+        places: who holds which.
+        population: as it was settled.
+        asked_unseen: how many unseen workers were asked for.
+    """
     parts = [
         f"{data.size} rows of {data.source or data.name}",
         describe_features(data),
         describe_target(data),
         describe_workers(data, places, population),
     ]
-    return (f"data: {'; '.join(parts)}", *data.notes, *question_target(data))
+    return (
+        f"data: {'; '.join(parts)}",
+        *data.notes,
+        *question_target(data),
+        *question_workers(data, places, population, asked_unseen),
+    )
 
 
 def list_names(names: Sequence[str]) -> str:
@@ -69,6 +86,43 @@ def question_target(data: Dataset) -> list[str]:
     name = f"target {data.roles.label!r}" if data.roles.label else "the target"
     if classes == 1:
         return [f"{name} has one class only, {data.classes[0]!r}: there is nothing to learn"]
-    if classes > 20 and 2 * classes > data.size:
-        return [f"{name} has {classes} classes for {data.size} rows: is it a number to predict?"]
+    rows = data.size / classes
+    if classes > FEW_CLASSES and rows < (10 if all(map(is_number, data.classes)) else 2):
+        return [
+            f"{name} has {classes} classes for {data.size} rows: is it a number to predict? "
+            "(--task numbers)"
+        ]
     return []
+
+
+def is_number(word: str) -> bool:
+    """Say whether a word is a number.
+
+    >>> is_number("-3"), is_number("1.5"), is_number("three")
+    (True, True, False)
+    """
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def question_workers(
+    data: Dataset, places: Partition, population: Population, asked_unseen: int
+) -> list[str]:
+    """Say where fewer workers are held out than asked for, and where each holds one row."""
+    said = []
+    if population.unseen < asked_unseen:
+        count = len(places.train) + population.unseen
+        said.append(
+            f"population.unseen is {asked_unseen}, but of {count} workers {population.unseen} are "
+            "held out: at most a third of few"
+        )
+    held = [len(rows) for rows in places.train.values()]
+    if data.roles.group and population.scheme == "natural" and held and max(held) == 1:
+        said.append(
+            f"group {data.roles.group!r} has one row for each of {len(held)} workers: does it name "
+            "rows rather than who holds them?"
+        )
+    return said

@@ -100,17 +100,26 @@ def resolve_population(record: Federation, size: int, owners: int = 0) -> Popula
         chosen = replace(chosen, shared_test=True)
     if chosen.workers:
         return chosen
-    workers = max(LEAST, min(MOST, size // ROWS))
-    unseen = chosen.unseen if workers == MOST else min(chosen.unseen, workers // 3)
-    if record.group:
-        unseen = min(chosen.unseen, owners // 3)
-        workers = owners - unseen
+    workers, unseen = count_workers(record, size, owners)
     least = {
         name: max(share, 1 / size)
         for name, share in (("public", chosen.public), ("validation", chosen.validation))
         if share
     }
     return replace(chosen, workers=workers, unseen=unseen, **least)
+
+
+def count_workers(record: Federation, size: int, owners: int) -> tuple[int, int]:
+    """Count workers and unseen ones, where their number is left to the rows or to a column.
+
+    Of few, at most a third are held out.
+    """
+    asked = record.population.unseen
+    if record.group:
+        unseen = min(asked, owners // 3)
+        return owners - unseen, unseen
+    workers = max(LEAST, min(MOST, size // ROWS))
+    return workers, asked if workers == MOST else min(asked, workers // 3)
 
 
 def find_strata(data: Dataset) -> Tensor:

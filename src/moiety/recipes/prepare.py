@@ -90,7 +90,7 @@ def build_seed_data(record: Federation, seed: int, now: tuple[int, ...]) -> Seed
     known = find_known_rows(places)
     data, scale = kind.scale(data, known)
     objective = fit_objective(data, known)
-    about = describe_run_data(data, places, population)
+    about = describe_run_data(data, places, population, record.population.unseen)
     data = move_dataset(data, record.device)
     return SeedData(kind, data, scale, objective, places, fingerprint, about)
 

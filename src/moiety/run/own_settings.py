@@ -58,8 +58,12 @@ def list_differing(before: Leaves, now: Leaves) -> list[str]:
 
 
 def write_differences(before: Leaves, now: Leaves) -> Sequence[str]:
-    """Say how two runs differ, the fields of a few in full."""
-    paths = list_differing(before, now)
+    """Say how two runs differ, the fields of a few in full.
+
+    What a user said comes alone where it differs: the method made of it follows.
+    """
+    differing = list_differing(before, now)
+    paths = [path for path in differing if not path.startswith("method.")] or differing
     told = [f"{path} is {now.get(path, 'missing')}, was {before.get(path, 'missing')}"
             for path in paths[:NAMED]]  # fmt: skip
     more = len(paths) - NAMED

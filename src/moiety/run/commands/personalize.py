@@ -83,13 +83,31 @@ def do_personalize(words: Sequence[str]) -> int:
         return 0
     whole = f"experts {kept} of {count_experts(served)}" if kept else "the whole model"
     echo(f"{whole}; {size} bytes in {said.out}\n")
-    mean = "expected share" if mine.objective.log_probabilities else "expected mean"
-    rows = [[mine.objective.name, mean, "rows routed to these experts in the last evaluation"]]
-    for name, share in estimate_coverage(mine, share_C).items():
-        rows.append([name, f"{share:.3f}", str(routed.get(name, "")) if routed else "unknown"])
-    rows = rows if kept else [row[:2] for row in rows]
-    echo(align_columns(rows))
+    echo(write_coverage(mine, share_C, routed, chosen=bool(kept)))
     return 0
+
+
+ROUTED = "rows routed to these experts in the last evaluation"
+
+
+def write_coverage(
+    mine: Predictor, share_C: torch.Tensor, routed: Mapping[str, int], *, chosen: bool
+) -> str:
+    """Write the mean answer, and which rows of the run's evaluation these experts answered.
+
+    Those are told apart by class, or of other targets by the kinds of rows that the objective has.
+    """
+    mean = "expected share" if mine.objective.log_probabilities else "expected mean"
+    found = estimate_coverage(mine, share_C)
+    rows = [[mine.objective.name, mean], *([name, f"{one:.3f}"] for name, one in found.items())]
+    if not chosen:
+        return align_columns(rows)
+    if mine.objective.categorical:
+        known = [str(routed.get(name, 0)) if routed else "unknown" for name in found]
+        return align_columns([[*row, one] for row, one in zip(rows, [ROUTED, *known], strict=True)])
+    kinds = [[f"{ROUTED}, by {mine.objective.names[0]}", ""]]
+    kinds += [[name, str(count)] for name, count in routed.items()] or [["unknown", ""]]
+    return f"{align_columns(rows)}\n\n{align_columns(kinds)}"
 
 
 def count_experts(served: Predictor) -> int:

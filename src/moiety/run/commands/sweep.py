@@ -172,6 +172,8 @@ def check_combinations(
     """
     if said.search not in SEARCHES:
         raise UsageError(f"--search {said.search!r}; choose grid, random or tpe")
+    if said.search != "grid":
+        import_extra("optuna", f"--search {said.search}", "sweep")
     for chosen in iterate_grid(values):
         one = check_record(set_values(record, chosen))
         refuse_names(list(chosen), one)
@@ -273,4 +275,7 @@ def finish_sweep(trials: Sequence[Trial], folder: Path, *, json_wanted: bool) ->
     rows = [[*names, f"validation {order[0].metric.name}"]]
     rows += [[*(str(t.values[n]) for n in names), describe_trial(t)] for t in order]
     echo("\n" + align_columns(rows))
+    ties = sum(trial.worth == order[0].worth for trial in order)
+    if ties > 1:
+        echo(f"\n{ties} trials are equally good; the one played first stands first")
     echo(f"\nbest first; report of the best: {page}" if page else f"\nruns: {folder}")
