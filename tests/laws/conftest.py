@@ -272,7 +272,7 @@ def copied() -> Callable:
     return copy
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def every() -> Mapping[str, Callable[[], Case]]:
     """Give all demos and variants at once, for tests that start processes for many."""
     return {name: (lambda name=name: make(name)) for name in DEMOS}

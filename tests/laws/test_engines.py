@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 
@@ -14,11 +15,12 @@ def records_agree(found, wanted, tolerance: float) -> None:
         assert math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
 
 
+@pytest.mark.parametrize("kind", ["vectorized", "pool"])
 def test_every_engine_agrees_with_serial(case, kind, tolerance, near):
-    """Over rounds and rosters: replies in job order, records, bytes, states and memories."""
+    """Over three rosters: replies in job order, records, bytes, states and memories."""
     one, two = case.engine("serial"), case.engine(kind)
     state, other = case.begin(), case.begin()
-    for cohort in case.cohorts(4):
+    for cohort in case.cohorts(3):
         jobs = case.jobs(one, state, cohort)
         kept = dict(one.memory), dict(two.memory)
         wanted = list(one.map(case.method.solve, jobs))
