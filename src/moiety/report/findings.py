@@ -117,7 +117,7 @@ def _idle_experts(found: Sequence[Series]) -> list[str]:
         if idle:
             many = f"experts {', '.join(idle)} serve" if idle[1:] else f"expert {idle[0]} serves"
             said.append(
-                f"{routes.label}, seed {routes.seed}: {many} nobody: no row of its evaluation "
+                f"{routes.label}, seed {routes.seed}: {many} nobody: no row of the last evaluation "
                 "was sent there."
             )
     return said
