@@ -162,6 +162,7 @@ def forms(columns, ids):
         "tensor dataset": TensorDataset(part["x"], part["y"]),
         "hub": HubRows(columns, ids),
         "list": list(zip(part["x"], part["y"], strict=True)),
+        "tuple": (part["x"].numpy(), part["y"].tolist()),
     }
 
 
@@ -462,3 +463,38 @@ def test_a_refusal_names_what_was_said_and_not_the_method_made_of_it():
     assert write_differences(was, now) == ["how.local.lr is 0.2, was 0.1"]
     own = {**was, "method.solve.rules[0][1].lr": "0.2"}  # of a method that was given
     assert write_differences(was, own) == ["method.solve.rules[0][1].lr is 0.2, was 0.1"]
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"rounds": "2"}, r"TrainConfig.rounds='2' is a str; give an int"),
+    ({"size": 1.5}, r"TrainConfig.size=1.5 is a float; give an int"),
+    ({"seed": True}, "seed=True is a bool; give an int"),
+    ({"local": {"lr": 0.1}}, r"local=\{'lr': 0.1\} is a dict; give a LocalTraining or None"),
+    ({"keep": "best"}, "keep='best' is a str; give a Keep"),
+    ({"checkpoint": 3}, "checkpoint=3 is an int; give a CheckpointPolicy"),
+    ({"device": "gpu"}, "unknown device 'gpu'; choose 'cpu' or 'cuda'"),
+    ({"device": "cuda:99"}, "machine has .* GPUs; choose 'cpu'"),
+    ({"method": "ist"}, r"nothing to assign.*name axes with from_module\(net, axes="),
+    ({"method": "ddome"}, r"needs a common expert.*METHODS\[name\].make\(Task\("),
+])  # fmt: skip
+def test_values_of_other_kinds_are_refused_with_the_remedy(tmp_path, changes, said):
+    with pytest.raises((ValueError, RunError), match=said):
+        moiety.train(linear(), deal(table()), tmp_path / "run", replace(HOW, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_that_are_none_and_records_that_are_none(tmp_path):
+    with pytest.raises(ValueError, match=r"local\.lr='0.1' is a str; give a float"):
+        moiety.Task(moiety.from_module(linear()), moiety.LocalTraining(lr="0.1"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"is a dict; give moiety.TrainConfig\(rounds"):
+        moiety.train(linear(), deal(table()), tmp_path, {"rounds": 2})  # type: ignore[arg-type]
+
+
+def test_a_wrong_label_is_told_with_its_worker_and_row(tmp_path):
+    workers = {
+        name: deal(table())[place].take(torch.arange(30)) for place, name in enumerate("abc")
+    }
+    workers["b"]["y"][4] = 17
+    said = r"18 classes .*the highest, 17, in row 4 of worker 1 \('b'\); give it"
+    with pytest.raises(ValueError, match=said):
+        moiety.train(linear(), workers, tmp_path / "run", HOW)

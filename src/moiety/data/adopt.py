@@ -15,8 +15,8 @@ from moiety.core.rows import Rows, TableRows
 from moiety.core.types import Batch
 
 KINDS = (
-    "give TableRows, a mapping from columns to tensors or arrays ({'x': ..., 'y': ...}), a frame, "
-    "a torch Dataset or a Hugging Face data set"
+    "give TableRows, a mapping from columns to tensors or arrays ({'x': ..., 'y': ...}), the tuple "
+    "(x, y) of them, a frame, a torch Dataset or a Hugging Face data set"
 )
 
 
@@ -52,8 +52,9 @@ def adopt_rows(source: object) -> Rows:
 
     Data sets of torch and of Hugging Face are read once, row by row, into memory. A row is a
     mapping from columns to values, or a pair of input and target (columns ``x`` and ``y``); where
-    a mapping has no ``y``, ``label`` or ``labels`` is taken for it. Numbers that are no tensors
-    become tensors, floating-point ones in single precision.
+    a mapping has no ``y``, ``label`` or ``labels`` is taken for it. The tuple ``(x, y)`` of tensors
+    or arrays is those columns. Numbers that are no tensors become tensors, floating-point ones in
+    single precision.
 
     Raises:
         TypeError: for what is no rows.
@@ -65,6 +66,7 @@ def adopt_rows(source: object) -> Rows:
     >>> adopt_rows([(0.5, 1), (0.25, 0)]).take(torch.tensor([1]))
     {'x': tensor([0.2500]), 'y': tensor([0])}
     """
+    source = pair_columns(source)
     if isinstance(source, TableRows):
         return source
     if isinstance(source, Mapping):
@@ -82,6 +84,14 @@ def adopt_rows(source: object) -> Rows:
     if isinstance(source, Table) and not isinstance(source, str):
         return read_dataset_rows(source)
     raise TypeError(f"{type(source).__name__} is no rows; {KINDS}")
+
+
+def pair_columns(source: object) -> object:
+    """Name the columns of a tuple of inputs and targets; anything else is as it is."""
+    if not isinstance(source, tuple) or len(source) != 2:
+        return source
+    x, y = source
+    return {"x": x, "y": y} if isinstance(x, Tensor | np.ndarray) else source
 
 
 def table_rows(columns: Mapping[str, Tensor]) -> TableRows:

@@ -11,6 +11,7 @@ from torch import nn
 from moiety.core.errors import UnknownNameError
 from moiety.core.objective import Objective
 from moiety.core.protocols import Calibratable, Calibrate, Merge, skip_calibration
+from moiety.core.typed import check_types
 from moiety.core.types import Params
 from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.methods.calibration import Calibration, SumCalibration
@@ -87,6 +88,7 @@ class LocalTraining:
         Raises:
             ValueError: with the value and the remedy.
         """
+        check_types(self, "local")
         free = {
             "lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip,
             "warmup": self.warmup, "window": self.window, "epochs": self.epochs,
@@ -218,6 +220,8 @@ class Task:
                 f"the objective is {self.objective!r}; give a value of moiety.tasks, such as "
                 'Numbers(("price",)), or OwnLoss(loss, names)'
             )
+        if not isinstance(self.local, LocalTraining):
+            raise TypeError(f"local={self.local!r}; give moiety.LocalTraining(lr=...)")
         self.local.check()
         if self.local.adjusts and not self.objective.categorical:
             raise ValueError(

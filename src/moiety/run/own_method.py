@@ -24,10 +24,17 @@ from moiety.models.base import FeatureModel
 from moiety.models.module import ModuleModel, from_module
 from moiety.recipes.options import find_method
 from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
+from moiety.run.evaluate import read_labels
 from moiety.run.own_workers import OwnWorkers
 
 MakeMethod = Callable[[Task], Method]
 """Makes a method of a task: ``METHODS["fedprox"].make``, or a partial of it with options."""
+
+CHOOSE_AXES = (
+    "train() gives a plain module no axes and no common expert: name axes with from_module(net, "
+    "axes={'0.weight': ('h', None), ...}), or give train a whole method, METHODS[name].make(Task("
+    "from_module(net), ...)); docs/modules.md shows both"
+)
 
 
 def choose_maker(method: str | MakeMethod) -> MakeMethod:
@@ -120,9 +127,11 @@ def try_first_batch(method: Method, crew: OwnWorkers, rows: Mapping[int, Rows], 
             job = cut_first_job(method, rows, seed)
             first = rows[job.worker]
             if isinstance(method.solve, Descent):
-                check_answer(method, first)
+                check_answer(method, first, crew)
                 make_first_step(method.solve, job, first, {})
             refuse_global_draws(generators)
+    except TooFewOutputsError:
+        raise
     except (WorkerError, RuntimeError, TypeError, ValueError, LookupError) as error:
         who = crew.name(error.worker if isinstance(error, WorkerError) else next(iter(rows)))
         cause = error.cause if isinstance(error, WorkerError) else error
@@ -130,18 +139,32 @@ def try_first_batch(method: Method, crew: OwnWorkers, rows: Mapping[int, Rows], 
     return job
 
 
-def check_answer(method: Method, rows: Rows) -> None:
+class TooFewOutputsError(ValueError):
+    """A network has fewer outputs than there are classes, numbers or labels; of no one worker."""
+
+
+def check_answer(method: Method, rows: Rows, crew: OwnWorkers) -> None:
     """Ask a method for two rows; a network must have an output for every class, number or label.
 
     Raises:
-        ValueError: if it has fewer.
+        TooFewOutputsError: if it has fewer, with the worker that has the highest class.
     """
     batch = rows.take(torch.arange(min(2, rows.size)))
     with torch.no_grad():
         told = method.serve.scores(initialise_state(method).params, batch, {})
     names, kind = method.serve.objective.names, method.serve.objective.name
     if told.ndim < 2 or told.shape[-1] < len(names):
-        raise ValueError(
+        highest = describe_highest(crew) if method.serve.objective.categorical else ""
+        raise TooFewOutputsError(
             f"the model gives outputs {list(told.shape)} for {len(batch[TARGET])} rows, but there "
-            f"are {len(names)} {kind} ({', '.join(names[:3])}, ...); give it as many outputs"
+            f"are {len(names)} {kind} ({', '.join(names[:3])}, ...){highest}; give it as many "
+            "outputs"
         )
+
+
+def describe_highest(crew: OwnWorkers) -> str:
+    """Say who has the highest class, and in which row: a wrong label shows there."""
+    labels = {worker: read_labels(rows) for worker, rows in crew.rows.items()}
+    worker = max(labels, key=lambda one: int(labels[one].max()))
+    row = int(labels[worker].flatten().argmax())
+    return f", the highest, {int(labels[worker].max())}, in row {row} of {crew.name(worker)}"

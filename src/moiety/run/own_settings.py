@@ -47,7 +47,7 @@ def keep_settings(folder: Path, leaves: Leaves) -> None:
         told = "; ".join(write_differences(before, leaves))
         raise RunError(
             f"{folder} holds a run with other settings: {told}{explain_values(before, leaves)}. Go "
-            "on with those it began with, or choose another folder"
+            f"on with those it began with, or choose another folder{explain_rounds(before, leaves)}"
         )
 
 
@@ -77,6 +77,17 @@ def explain_values(before: Leaves, now: Leaves) -> str:
     if drawn and len(drawn) == len(paths):
         return " (first values: seed torch before the module is made)"
     return ""
+
+
+def explain_rounds(before: Leaves, now: Leaves) -> str:
+    """Say how a run is made that can be made longer: its schedules follow from its rounds."""
+    if "how.rounds" not in list_differing(before, now):
+        return ""
+    return (
+        "; a run is not made longer, for schedules and evaluations follow from its rounds: begin "
+        "with more than are needed, and let watch= or TrainConfig.keep end it, after which another "
+        "call goes on"
+    )
 
 
 def warn_of_opaque(leaves: Leaves) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 
 from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.describe import describe_leaves
-from moiety.core.errors import RunError, UnknownNameError, WorkerError
+from moiety.core.errors import RunError, WorkerError
 from moiety.core.objective import Objective
 from moiety.core.protocols import Method
 from moiety.core.rows import Rows
@@ -21,12 +20,10 @@ from moiety.core.solver import Descent
 from moiety.core.stage import Stage
 from moiety.core.state import Job, State
 from moiety.data.label_shares import LabelShares
-from moiety.engine.choose import RANK_ENGINES, choose_engine, make_engine
-from moiety.engine.ranks import is_under_torchrun
+from moiety.engine.choose import choose_engine, make_engine
 from moiety.engine.stackable import can_stack
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.base import FeatureModel
-from moiety.recipes.fields import suggest_names
 from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import UniformCohort
 from moiety.rounds.staged import stage_rounds
@@ -34,7 +31,9 @@ from moiety.run.evaluate import read_labels
 from moiety.run.folders import hold_folder
 from moiety.run.ledger import Watcher
 from moiety.run.loop import execute_run
+from moiety.run.own_checks import check_call, check_training, check_watchers
 from moiety.run.own_method import (
+    CHOOSE_AXES,
     adopt_module,
     choose_maker,
     move_constants,
@@ -46,8 +45,6 @@ from moiety.run.own_settings import Leaves, keep_settings
 from moiety.run.own_workers import OwnWorkers, gather_workers
 from moiety.run.watch import Progress, make_event_writers
 from moiety.tasks.classes import Classes
-
-TEST_GROUPS = ("seen", "unseen", "validation", "test")
 
 
 def train(  # noqa: PLR0913 - who looks on is no choice of the run, and stands in no record
@@ -110,7 +107,7 @@ def prepare_run(
     classes: Sequence[str],
 ) -> OwnRun:
     """Check everything, make the method, try its first batch, and choose the engine."""
-    check_groups(test)
+    check_call(how, test)
     crew = gather_workers(workers, test, how.device)
     check_training(how, len(crew.rows))
     how.keep.check(crew.groups, 'give some as test={"validation": {worker: rows}}')
@@ -163,7 +160,11 @@ def make_own_method(
         objective=objective,
         population=len(crew.rows),
     )
-    return choose_maker(how.method or "fedavg")(task)
+    maker = choose_maker(how.method or "fedavg")
+    try:
+        return maker(task)
+    except ValueError as error:
+        raise ValueError(f"{error}. {CHOOSE_AXES}") from error
 
 
 def name_classes(objective: Objective, crew: OwnWorkers, names: Sequence[str]) -> Objective:
@@ -213,48 +214,6 @@ def choose_own_engine(method: Method, how: TrainConfig, job: Job, rows: Mapping[
     if how.engine != "auto":
         return how.engine
     return choose_engine(method, how.device, how.size or len(rows), try_stacking)
-
-
-def check_watchers(watch: Watcher | Sequence[Watcher]) -> Sequence[Watcher]:
-    """Give those who look on, one or several.
-
-    Raises:
-        ValueError: for what cannot be called.
-    """
-    found = [watch] if callable(watch) else list(watch)
-    for one in found:
-        if not callable(one):
-            raise ValueError(  # noqa: TRY004 (a value of a call, as all others)
-                f"watch={one!r} cannot be called; give functions of an entry of the ledger"
-            )
-    return found
-
-
-def check_groups(test: Mapping[str, object]) -> None:
-    """Refuse groups of test rows that nothing reads."""
-    for name in test:
-        if name not in TEST_GROUPS:
-            raise UnknownNameError(f"test group {name!r}{suggest_names(name, TEST_GROUPS)}")
-
-
-def check_training(how: TrainConfig, num_workers: int) -> None:
-    """Refuse numbers and engines that do not fit."""
-    if how.engine in RANK_ENGINES:
-        raise RunError(
-            f"train() plays in one process, but engine={how.engine!r} uses several; choose auto, "
-            "serial, vectorized or pool, or take Collective and Ranks as docs/cluster.md says"
-        )
-    if is_under_torchrun() and int(os.environ["WORLD_SIZE"]) > 1:
-        raise RunError(
-            "torchrun started several processes, but train() plays in one; start it without "
-            "torchrun, or a recipe of moiety run with --engine collective"
-        )
-    if not 0 <= how.size <= num_workers or how.rounds < 0 or how.evaluate_every < 0:
-        raise ValueError(
-            f"size={how.size} of {num_workers} workers, rounds={how.rounds}, evaluate_every="
-            f"{how.evaluate_every}; choose 0 to {num_workers}, at least 0, at least 0"
-        )
-    how.schedule.check(how.size or num_workers)
 
 
 def name_worker(error: RunError, crew: OwnWorkers) -> RunError:

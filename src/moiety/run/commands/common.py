@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from moiety.core.errors import RunError, UsageError
 from moiety.engine.names import ENGINES
 from moiety.models.networks import NETWORKS
@@ -14,6 +12,7 @@ from moiety.ops.text import write_command
 from moiety.recipes.fields import CATALOGUE, suggest_names
 from moiety.recipes.options import PLAYED
 from moiety.recipes.record import Federation
+from moiety.run.device import check_device
 from moiety.run.echo import echo_warning
 
 
@@ -48,19 +47,6 @@ def check_record(record: Federation) -> Federation:
         if getattr(record, name) < least:
             raise UsageError(f"{name}={getattr(record, name)}; choose at least {least}")
     return record
-
-
-def check_device(name: str) -> None:
-    """Refuse a device that is not there."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise UsageError(f"unknown device {name!r}; choose 'cpu' or 'cuda'")
-    count = torch.cuda.device_count() if device.type == "cuda" else 1
-    if (device.index or 0) >= count:
-        raise RunError(f"device {name!r}, but this machine has {count} GPUs; choose 'cpu'")
 
 
 def explain_stop(folder: Path | None) -> None:
