@@ -32,6 +32,17 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="MOIETY_DATA is not set: no data files"))
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave the figures of a report empty, of which tests of runs look at none; it takes a second.
+
+    Tests of reports, of the README and of the wheel draw them.
+    """
+    monkeypatch.setattr(
+        "moiety.report.plots.write_svg", lambda figure, key, *told: f'<svg id="{key}"></svg>'
+    )
+
+
 def child(rank, size, port, told, job):
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

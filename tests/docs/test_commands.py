@@ -61,7 +61,7 @@ class ParsedError(Exception):
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch) -> Path:
+def desk(tmp_path, monkeypatch, undrawn) -> Path:
     """An empty folder with the files that the pages' text writes first."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(
@@ -254,7 +254,7 @@ def test_the_python_of_a_page_compiles_and_imports_what_is_there(page):
     ],
     ids=name_page,
 )
-def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, undrawn):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "page.py").write_text("\n".join(read_blocks(page, "python")), encoding="utf8")
     with torch.random.fork_rng():

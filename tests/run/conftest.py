@@ -29,6 +29,12 @@ from moiety.run.play import play_run
 from moiety.run.spec import resolve_run
 from tests.waiting import wait_until
 
+
+@pytest.fixture(autouse=True)
+def draw_nothing(undrawn):
+    """Runs are tested by the dozen, and their reports elsewhere."""
+
+
 NAMES = ("red", "green", "blue", "white", "black")
 
 
