@@ -1,4 +1,4 @@
-"""What it takes to pass hands from worker to worker, beside the way of the owners.
+"""What it takes to pass subnets from worker to worker, beside the way of the owners.
 
     python -m benchmarks.ist_peers [--quick] [--check] [--json FILE]
 
@@ -120,7 +120,7 @@ def judge_crowd(size: int, told: dict[str, list[float]]) -> list[Gate]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and judge."""
-    told = options("Passing hands from worker to worker, with the network stubbed out.", arguments)
+    told = options("Passing subnets on, with the network stubbed out.", arguments)
     book = Book.open(told.json, closed=told.kept)
     widths = QUICK_WIDTHS if told.quick else WIDTHS
     gates: list[Gate] = []

@@ -79,7 +79,7 @@ def reached(found: Figures, target: float = TARGET) -> int | None:
 
 
 def piece(widths: Sequence[int], n: int) -> int:
-    """Count the parameters of a part: spec section 9.1, hands of equal size."""
+    """Count the parameters of a part: spec section 9.1, subnets of equal size."""
     inner = [width // n for width in widths[1:-1]]
     cut = [widths[0], *inner, widths[-1]]
     return sum(a * b for a, b in pairwise(cut)) + 2 * sum(inner)

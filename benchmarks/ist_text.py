@@ -103,7 +103,7 @@ def loss(method: Method, params: Params, built: RunInputs) -> float:
 
 
 def pieces(method: Method, state: State, built: RunInputs, seed: int, at: int) -> list[float]:
-    """Score the sub-networks of a round's hands, each used as a model of its own, unscaled."""
+    """Score the sub-networks of a round's subnets, each used as a model of its own, unscaled."""
     turn = Turn(at, tuple(range(built.cohort_size)), {}, stream(seed, at, SERVER, "split"))
     found = []
     model: Any = method.model
@@ -134,7 +134,7 @@ def played(what: Variant, seed: int, steps: int = STEPS) -> Figures:
         and method.calibrate is not skip_calibration
     ):
         found["f"] = loss(method, dict(method.calibrate(state.params, built.sample)), built)
-    hands = (
+    subnets = (
         {}
         if whole
         else {
@@ -143,7 +143,7 @@ def played(what: Variant, seed: int, steps: int = STEPS) -> Figures:
         }
     )
     held = [job.down_bytes for job in make_jobs(method, state, list(cohort), {}, seed)]
-    return {"loss": found, "pieces": hands, "bytes": sorted(sent | set(held)), "seconds": seconds}
+    return {"loss": found, "pieces": subnets, "bytes": sorted(sent | set(held)), "seconds": seconds}
 
 
 def runs(book: Book) -> dict[str, list[Figures]]:
@@ -211,7 +211,7 @@ def lines(found: Mapping[str, list[Figures]]) -> list[Gate]:
 
 
 def traffic(found: Mapping[str, list[Figures]]) -> list[Gate]:
-    """Compare the bytes of pieces with section 9.1, for disjoint hands without travelling memory.
+    """Compare the bytes of pieces with section 9.1, for disjoint subnets without travelling memory.
 
     P_s = P_shared + P_dealt / n, with 12 d^2 + 7 d dealt numbers a block.
     """

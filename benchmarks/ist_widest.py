@@ -27,13 +27,13 @@ LO = "127.0.0.1", "lo"
 
 
 def perceptron(width: int, n: int = 1) -> int:
-    """Count the numbers of a hand: section 9.1."""
+    """Count the numbers of a subnet: section 9.1."""
     inner = width // n
     return sum(a * b for a, b in pairwise((784, inner, inner, 10))) + 4 * inner
 
 
 def sage(width: int, n: int = 1) -> int:
-    """Count the numbers of a hand: section 9.1, one for the node and one for its neighbours."""
+    """Count the numbers of a subnet: section 9.1, one for the node and one for its neighbours."""
     return graph_piece("sage", (512, width, width, 15), n)
 
 

@@ -168,7 +168,7 @@ DISAGREEMENTS = (
 
 def try_disagreement(case: Disagreement, folder: Path) -> str:
     """Start two ranks that disagree; what is wrong with how they end, or nothing."""
-    port, crew = find_free_port(), []
+    port, ranks = find_free_port(), []
     for rank in (0, 1):
         place = folder / f"rank{rank}"
         place.mkdir(parents=True)
@@ -180,8 +180,8 @@ def try_disagreement(case: Disagreement, folder: Path) -> str:
         elif rank:
             words += case.other
         about = {**describe_rank(rank, 2, port), **(case.about if rank else {})}
-        crew.append(start_rank(partial(main, words), about, place))
-    wrong = [judge_end(*one.finish(), case.names) for one in crew]
+        ranks.append(start_rank(partial(main, words), about, place))
+    wrong = [judge_end(*one.finish(), case.names) for one in ranks]
     written = [path for path in folder.rglob("*.json*") if path.is_file()]
     return "; ".join(filter(None, [*wrong, f"{written} written" if written else ""]))
 
@@ -236,31 +236,31 @@ LOSSES = (
 
 def try_loss(case: Loss, folder: Path, timeout_s: float = 3.0) -> str:
     """Lose a rank; what is wrong with how the other ends, or nothing."""
-    port, crew = find_free_port(), {}
+    port, ranks = find_free_port(), {}
     # One that is to join has the time that a busy machine takes for it.
     limit = 10.0 if case.joined else timeout_s
     for rank in (0, 1):
         if rank != case.rank or case.number:
-            crew[rank] = start_rank(
+            ranks[rank] = start_rank(
                 partial(main, [*LONG, case.engine]), describe_rank(rank, 2, port, limit), folder
             )
             if rank == case.rank and not case.joined:
-                os.kill(crew[rank].process.pid, case.number)
+                os.kill(ranks[rank].process.pid, case.number)
     if case.joined:
-        wait_for_checkpoint(folder / "out", crew.values())
-        os.kill(crew[case.rank].process.pid, case.number)
-    wrong = judge_end(*crew[1 - case.rank].finish(), case.names)
-    if case.rank in crew:
-        crew[case.rank].process.kill()
-        crew[case.rank].process.join()
+        wait_for_checkpoint(folder / "out", ranks.values())
+        os.kill(ranks[case.rank].process.pid, case.number)
+    wrong = judge_end(*ranks[1 - case.rank].finish(), case.names)
+    if case.rank in ranks:
+        ranks[case.rank].process.kill()
+        ranks[case.rank].process.join()
     return wrong
 
 
-def wait_for_checkpoint(out: Path, crew: Any) -> None:
+def wait_for_checkpoint(out: Path, ranks: Any) -> None:
     """Wait until a run has written its second checkpoint."""
     end = time.monotonic() + LAST_S
     while not (out / "checkpoints" / "00000008").exists():
-        over = [one.said.read_text()[-500:] for one in crew if not one.process.is_alive()]
+        over = [one.said.read_text()[-500:] for one in ranks if not one.process.is_alive()]
         if over or time.monotonic() > end:
             raise RuntimeError(f"no checkpoint came: {over}")
         time.sleep(0.02)

@@ -52,12 +52,12 @@ def residual(width: int, *, parts: int = 2, rounds: int = 300, seed: int = 0) ->
     found = []
     for place in range(rounds):
         moved = back.clone()
-        for hand in RoundRobin()(blocks, parts, stream(seed, place, "blocks")):
+        for block in RoundRobin()(blocks, parts, stream(seed, place, "blocks")):
             mine = back.clone().requires_grad_()
             for _ in range(steps):
-                (grad,) = torch.autograd.grad(loss(mine, hand.tolist(), 1.0), mine)
+                (grad,) = torch.autograd.grad(loss(mine, block.tolist(), 1.0), mine)
                 mine = (mine - 0.01 * grad).detach().requires_grad_()
-            moved[hand] = mine.detach()[hand]
+            moved[block] = mine.detach()[block]
         back = moved
         found.append(float(loss(back, list(range(blocks)), 1 / parts)))
     return found

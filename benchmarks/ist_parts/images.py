@@ -88,8 +88,8 @@ def train(
 ) -> tuple[State, list[State]]:
     """Play the rounds; gives the last state, and all of them for those who look at the way."""
     rows, _ = tables(scope)
-    hands = partition_iid(rows.size, workers, stream(seed, "shards"))
-    shards = {w: TableRows(rows.table, rows.index[hand]) for w, hand in enumerate(hands)}
+    parts = partition_iid(rows.size, workers, stream(seed, "shards"))
+    shards = {w: TableRows(rows.table, rows.index[part]) for w, part in enumerate(parts)}
     engine = Pool(shards.__getitem__, processes=1)
     state = initialise_state(method) if state is None else state
     rounds, way = scope.rounds if state.round == 0 else scope.tune, []

@@ -60,14 +60,14 @@ def ranks(jobs: Jobs, prefixes: Sequence[Sequence[str]], host: str, link: str) -
         common = {**os.environ, "WORLD_SIZE": str(len(prefixes)), "MASTER_ADDR": host}
         common |= {"MASTER_PORT": port, "GLOO_SOCKET_IFNAME": link, "OMP_NUM_THREADS": "1"}
         words = [sys.executable, "-m", "benchmarks.ist_rank", str(asked), str(told)]
-        crew = [
+        processes = [
             subprocess.Popen([*prefix, *words], env={**common, "RANK": str(rank)})
             for rank, prefix in enumerate(prefixes)
         ]
         try:
-            codes = [process.wait(900) for process in crew]
+            codes = [process.wait(900) for process in processes]
         finally:
-            for process in crew:
+            for process in processes:
                 process.kill()
         if any(codes):
             raise RuntimeError(f"ranks ended with {codes}")

@@ -2,7 +2,7 @@
 
 Shulgin and Richtarik, *Towards a Better Theoretical Understanding of Independent Subnetwork
 Training*, arXiv:2306.16484. Worker i has f_i = x'L_i x / 2 - b_i'x and steps along
-(s / n) C_i (L_i C_i x - b_i), where C_i is its hand times some scale. Letters: D coordinates,
+(s / n) C_i (L_i C_i x - b_i), where C_i is its subnet times some scale. Letters: D coordinates,
 W workers.
 """
 
@@ -49,11 +49,11 @@ class Point:
 
 
 def quadratic(params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
-    """Give the objective of a hand, [1]: the scaled rest of the vector is zero."""
-    hand = kept[UNIT]
-    scaled_D = batch["scale"][0][hand] * params["x"]
-    curved = batch["curve"][0][hand][:, hand] @ scaled_D
-    value = scaled_D @ (curved / 2 - batch["shift"][0][hand])
+    """Give the objective of a subnet, [1]: the scaled rest of the vector is zero."""
+    subnet = kept[UNIT]
+    scaled_D = batch["scale"][0][subnet] * params["x"]
+    curved = batch["curve"][0][subnet][:, subnet] @ scaled_D
+    value = scaled_D @ (curved / 2 - batch["shift"][0][subnet])
     return value[None] * batch["factor"], {}
 
 
@@ -97,10 +97,11 @@ def run(world: World, x_D: Tensor, rate: float, split: Split, rounds: int) -> li
     return path
 
 
-def given(hands: Sequence[Sequence[int]]) -> Split:
-    """Deal hands that are given."""
+def given(subnets: Sequence[Sequence[int]]) -> Split:
+    """Assign subnets that are given."""
     shares = {
-        worker: Share(Part({UNIT: torch.tensor(sorted(hand))})) for worker, hand in enumerate(hands)
+        worker: Share(Part({UNIT: torch.tensor(sorted(subnet))}))
+        for worker, subnet in enumerate(subnets)
     }
     return Own(shares)
 
@@ -112,7 +113,7 @@ def all_hands(size: int, num: int) -> list[list[tuple[int, ...]]]:
         tuple(tuple(sorted(order[w * each : (w + 1) * each])) for w in range(num))
         for order in permutations(range(size))
     }
-    return [list(hands) for hands in sorted(found)]
+    return [list(subnets) for subnets in sorted(found)]
 
 
 def expected(world: World, x_D: Tensor, rate: float) -> Tensor:
@@ -121,12 +122,12 @@ def expected(world: World, x_D: Tensor, rate: float) -> Tensor:
     return torch.stack([run(world, x_D, rate, given(w), 1)[-1] for w in ways]).mean(0)
 
 
-def step_matrix(curve: Tensor, hands: Sequence[Sequence[int]]) -> Tensor:
-    """Give mean C_i L C_i of one way to deal, C_i = n times the hand, [D, D]."""
+def step_matrix(curve: Tensor, subnets: Sequence[Sequence[int]]) -> Tensor:
+    """Give mean C_i L C_i of one way to deal, C_i = n times the subnet, [D, D]."""
     total = torch.zeros_like(curve)
-    for hand in hands:
-        index = torch.tensor(hand)
-        total[index[:, None], index] += len(hands) * curve[index][:, index]
+    for subnet in subnets:
+        index = torch.tensor(subnet)
+        total[index[:, None], index] += len(subnets) * curve[index][:, index]
     return total
 
 

@@ -12,7 +12,7 @@ WIDTH, BLOCKS, TOKENS, PLACES = 768, 12, 50_257, 1024
 
 
 def sizes() -> list[Gate]:
-    """Compare the shares of GPT-2 small in the hands of 2, 4, 8 workers with section 9.1."""
+    """Compare the shares of GPT-2 small of 2, 4, 8 workers with section 9.1."""
     asked = {(): (0.658, 0.488, 0.402), (0, -1): (0.715, 0.573, 0.502)}
     gates = []
     for shared, shares in asked.items():

@@ -57,8 +57,8 @@ def tested(name: str, n: int, seed: int, transform: FrozenFeatures, table: dict[
     """Train the head on n workers for 600 steps, 20 a round; give its test accuracy."""
     train, test = table["train"], table["test"]
     rows: dict[int, Rows] = {
-        worker: TableRows(train, hand)
-        for worker, hand in enumerate(
+        worker: TableRows(train, rows)
+        for worker, rows in enumerate(
             torch.randperm(ROWS, generator=stream(seed, "deal")).tensor_split(n)
         )
     }

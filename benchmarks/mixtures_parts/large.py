@@ -63,10 +63,10 @@ def run(*, quick: bool) -> Section:
         return Section([not_run(name, asked, "quick")], {})
     small, big = fitted(1_000_000), fitted(10_000_000)
     ratio = big["peak_bytes"] / small["peak_bytes"]  # type: ignore[operator]
-    pace = big["rows"] / big["seconds"]  # type: ignore[operator]
+    speed = big["rows"] / big["seconds"]  # type: ignore[operator]
     shown = (
         f"{ratio:.3f} ({big['peak_bytes'] / 2**20:.0f} MiB / "  # type: ignore[operator]
-        f"{small['peak_bytes'] / 2**20:.0f} MiB), {pace:,.0f} rows per second in all"  # type: ignore[operator]
+        f"{small['peak_bytes'] / 2**20:.0f} MiB), {speed:,.0f} rows per second in all"  # type: ignore[operator]
     )
-    numbers = {"small": small, "big": big, "rows_per_s": pace}
+    numbers = {"small": small, "big": big, "rows_per_s": speed}
     return Section([Gate(name, asked, shown, ratio <= 1.25)], numbers)

@@ -12,10 +12,12 @@ import termios
 import pytest
 
 from moiety.core.checkpoints import list_checkpoints
+from moiety.core.ledger import Evaluation, Group
 from moiety.recipes import prepare
 from moiety.run import cli
 from moiety.run.commands import run
 from moiety.run.loop import CHECKPOINTS, LEDGER
+from moiety.run.watch import Progress
 from tests.waiting import wait_until
 
 
@@ -151,3 +153,12 @@ def test_a_bar_on_a_terminal(tmp_path, small, monkeypatch):
     assert "unseen 0." in text
     assert "round 1/4" not in text
     assert re.search(r"common expert: .*3/3 .*accuracy=?\s?0\.", text)
+
+
+def test_an_evaluation_of_nobody_is_no_line(capsys):
+    """A run of one's own may have no rows to be scored on."""
+    told = Progress("mine", 3, out=sys.stderr)
+    told(Evaluation(1, 0.0, {}))
+    assert capsys.readouterr().err == ""
+    told(Evaluation(1, 0.0, {"seen": Group([0], [2], {"accuracy": [0.5]})}))
+    assert capsys.readouterr().err == "mine: after round 1, seen 0.500\n"

@@ -26,9 +26,9 @@ def check_partition_size(size: int, workers: int, rows: int, remedy: str) -> Non
         raise ValueError(f"{size} rows, but {workers=} need at least {rows} each; {remedy}")
 
 
-def sort_rows(hands: Sequence[Tensor]) -> list[Tensor]:
+def sort_rows(groups: Sequence[Tensor]) -> list[Tensor]:
     """Sort the rows of every worker."""
-    return [hand.sort().values for hand in hands]
+    return [group.sort().values for group in groups]
 
 
 def partition_iid(
@@ -275,8 +275,8 @@ def partition_shards(
     least = 0 if allow_empty else per_worker
     check_partition_size(len(labels), workers, least, "choose fewer workers or shards per worker")
     cuts = shuffle_by_class(labels, rng).tensor_split(workers * per_worker)
-    hands = torch.randperm(len(cuts), generator=rng).view(workers, per_worker).tolist()
-    return sort_rows([torch.cat([cuts[i] for i in hand]) for hand in hands])
+    groups = torch.randperm(len(cuts), generator=rng).view(workers, per_worker).tolist()
+    return sort_rows([torch.cat([cuts[i] for i in group]) for group in groups])
 
 
 def partition_natural(groups: Tensor) -> list[Tensor]:

@@ -166,10 +166,10 @@ def read_feature(column: Column) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def fit_streamed_scale(crew: Sequence[ParquetRows]) -> FeatureScale:
+def fit_streamed_scale(workers: Sequence[ParquetRows]) -> FeatureScale:
     """Fit a scale over the rows of several files, a row group at a time, in float64."""
     count, total, square = 0, torch.zeros(()), torch.zeros(())
-    for rows in crew:
+    for rows in workers:
         for number in range(len(rows.ends)):
             x = rows.read(number)["x"].double()
             count, total, square = count + len(x), total + x.sum(0), square + x.square().sum(0)

@@ -34,16 +34,16 @@ def fedopt(
         server_lr: learning rate of the server.
         tau: adaptivity; the larger, the nearer to plain averaging with a rate.
     """
-    pulls: dict[str, ServerRule] = {
+    rules: dict[str, ServerRule] = {
         "adam": fedadam(server_lr, tau=tau),
         "yogi": fedyogi(server_lr, tau=tau),
         "adagrad": fedadagrad(server_lr, tau=tau),
         "momentum": Momentum(server_lr),
         "nesterov": Momentum(server_lr, nesterov=True),
     }
-    if server not in pulls:
-        raise UnknownNameError(f"server optimiser {server!r}; choose one of {sorted(pulls)}")
-    return replace(fedavg(task), name="fedopt", server=PseudoGradientServer(pulls[server]))
+    if server not in rules:
+        raise UnknownNameError(f"server optimiser {server!r}; choose one of {sorted(rules)}")
+    return replace(fedavg(task), name="fedopt", server=PseudoGradientServer(rules[server]))
 
 
 def demo(rng: Generator) -> Demo:

@@ -190,9 +190,9 @@ def partition_by_labels(
     return Partition(sets["public"], sets["validation"], mine, groups, anchors)
 
 
-def number_workers(hands: Sequence[Tensor], first: int) -> dict[int, Tensor]:
+def number_workers(held: Sequence[Tensor], first: int) -> dict[int, Tensor]:
     """Number workers from ``first``."""
-    return {first + place: hand for place, hand in enumerate(hands)}
+    return {first + place: own for place, own in enumerate(held)}
 
 
 def partition_by_scheme(
@@ -200,25 +200,25 @@ def partition_by_scheme(
 ) -> Partition:
     """Assign by a partitioner; each worker tests on a part of its own rows."""
     rows = sets["train"]
-    hands = [rows[hand] for hand in apply_scheme(data, rows, population, seed)]
-    trained = len(hands) - population.unseen
+    held = [rows[own] for own in apply_scheme(data, rows, population, seed)]
+    trained = len(held) - population.unseen
     if trained < 1:
         raise ValueError(
-            f"unseen={population.unseen} of {len(hands)} workers leave none to train; choose fewer"
+            f"unseen={population.unseen} of {len(held)} workers leave none to train; choose fewer"
         )
     rng = stream(seed, "unseen")
-    order = torch.randperm(len(hands), generator=rng).tolist()
-    hands = [hands[place] for place in order]
+    order = torch.randperm(len(held), generator=rng).tolist()
+    held = [held[place] for place in order]
     train, seen = {}, {}
     if population.shared_test:
-        train = number_workers(hands[:trained], 0)
-    for worker, hand in enumerate(hands[:trained] if not population.shared_test else ()):
-        mixed = hand[torch.randperm(len(hand), generator=stream(seed, "own test", worker))]
-        cut = max(1, round(len(hand) * (1 - population.test)))
+        train = number_workers(held[:trained], 0)
+    for worker, own in enumerate(held[:trained] if not population.shared_test else ()):
+        mixed = own[torch.randperm(len(own), generator=stream(seed, "own test", worker))]
+        cut = max(1, round(len(own) * (1 - population.test)))
         train[worker] = mixed[:cut].sort().values
-        if cut < len(hand):
+        if cut < len(own):
             seen[worker] = mixed[cut:].sort().values
-    groups = {"seen": seen, "unseen": number_workers(hands[trained:], trained)}
+    groups = {"seen": seen, "unseen": number_workers(held[trained:], trained)}
     if "test" in sets:
         groups["test"] = {-1: sets["test"]}
     if len(sets["validation"]):

@@ -63,7 +63,7 @@ class Progress:
         if isinstance(entry, Round):
             said = f"round {entry.round}/{self.rounds}, loss {entry.loss_mean:.4f}"
             text = f"{self.label}: {said}, {entry.seconds:.2f} s"
-        elif isinstance(entry, Evaluation):
+        elif isinstance(entry, Evaluation) and self.last:  # nobody may be there to be scored on
             text = f"{self.label}: after round {entry.round}, {self.last}"
         else:
             return

@@ -31,7 +31,7 @@ from moiety.run.commands.recipe import parse_recipe
 from moiety.run.commands.words import BESIDE
 from moiety.run.echo import echo, echo_json, echo_warning
 
-PACE = (
+NOT_SYNCHRONOUS = (
     "schedule.kind {}: the run does not wait for all, but the round counted here does; a job's "
     "steps, bytes and memory are the same"
 )
@@ -90,7 +90,7 @@ def do_plan(words: Sequence[str]) -> int:
     cost = (given, given) if given else interpolate_statistical_cost(num, steps)
     choice = choose_method(told.found, steps, cost, said.memory_gb * 1e9)
     if not record.schedule.is_synchronous and said.json:
-        echo_warning(PACE.format(record.schedule.kind))
+        echo_warning(NOT_SYNCHRONOUS.format(record.schedule.kind))
     if said.json:
         echo_json(plan_to_plain(told, choice, num, steps, setting))
     else:
@@ -204,7 +204,7 @@ def print_plan(
         echo(f"{name}: {planned}: {reason}")
     schedule = said.record.schedule
     if not schedule.is_synchronous:
-        echo(PACE.format(schedule.kind))
+        echo(NOT_SYNCHRONOUS.format(schedule.kind))
     moderate, late = choice.statistical_cost
     source = "as you said" if said.statistical_cost else explain_cost_source(choice)
     echo(
