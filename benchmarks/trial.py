@@ -90,7 +90,7 @@ def played(trial: Trial, seed: int) -> Figures:
     """Play one seed of a trial, and take its figures."""
     with ran(trial, seed) as (folder, built):
         found = taken(read_ledger(folder / LEDGER))
-        found["reached"] = built.common_accuracy
+        found["reached"] = built.common_score
         if trial.method == "ddome":
             found["gate"] = gate_health(folder / "final", trial.record, seed)
     return found

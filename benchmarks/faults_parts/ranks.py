@@ -168,7 +168,7 @@ DISAGREEMENTS = (
 
 def try_disagreement(case: Disagreement, folder: Path) -> str:
     """Start two ranks that disagree; what is wrong with how they end, or nothing."""
-    port, ranks = find_free_port(), []
+    port, ranks = find_free_port(), list[RankProcess]()
     for rank in (0, 1):
         place = folder / f"rank{rank}"
         place.mkdir(parents=True)
@@ -236,7 +236,7 @@ LOSSES = (
 
 def try_loss(case: Loss, folder: Path, timeout_s: float = 3.0) -> str:
     """Lose a rank; what is wrong with how the other ends, or nothing."""
-    port, ranks = find_free_port(), {}
+    port, ranks = find_free_port(), dict[int, RankProcess]()
     # One that is to join has the time that a busy machine takes for it.
     limit = 10.0 if case.joined else timeout_s
     for rank in (0, 1):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from moiety.core.protocols import Method
+from moiety.core.protocols import Method, Model
 from moiety.core.rows import CALIBRATION_ROWS, TableRows
 from moiety.core.state import State
 from moiety.core.streams import stream
@@ -99,7 +99,7 @@ def train(
     return state, way
 
 
-def accuracy(scope: Scope, model: FeatureModel, params: Params, batch: int = 1000) -> float:
+def accuracy(scope: Scope, model: Model, params: Params, batch: int = 1000) -> float:
     """Score on the test rows."""
     rows, test = tables(scope)
     del rows
@@ -152,7 +152,7 @@ def depth(scope: Scope, workers: int, least: int, seed: int) -> Figures:
 def ablation(scope: Scope, workers: int, deal: Sequence[str], seed: int) -> Figures:
     """Deal other sections, or strided blocks, on a net that has blocks to deal there."""
     what = task(scope, network(DEPTH, seed, NAIVE), workers, seed)
-    method = resist(what, least=1, deal=tuple(deal)) if deal else local_sgd(what)
+    method = resist(what, least=1, assigned=tuple(deal)) if deal else local_sgd(what)
     state, _ = train(scope, method, workers, seed)
     return {"own": used(scope, method, state, None), "1": used(scope, method, state, {})}
 

@@ -22,15 +22,19 @@ from moiety.methods.task import LocalTraining, Task
 from moiety.models.blocks import Sizes
 from moiety.models.normed import normed
 from moiety.models.vit import vit
-from moiety.recipes.common import measure_accuracy, train_epochs
+from moiety.recipes.common import measure_metric, train_epochs
 from moiety.recipes.record import CommonExpert
 from moiety.rounds.synchronous import initialise_state, play_round
 from moiety.run.evaluate import evaluate_groups
 from moiety.serve.personal import FrozenFeatures
+from moiety.tasks.classes import Classes
 
 BODY, ROWS, TEST = 4000, 8000, 4000
 """Images for the body, then for the head, and for testing."""
 
+
+TEN = Classes(tuple(map(str, range(10))))
+"""What is learnt."""
 
 SETS = ("fashion-mnist", "cifar10-small")
 
@@ -49,7 +53,7 @@ def images(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def frozen(x: torch.Tensor, y: torch.Tensor) -> FrozenFeatures:
     """Train a small ViT on its own images, then never again."""
     body = vit(tuple(x.shape[1:]), 10, Sizes.even(64, 4, 128, 2), stream(0, "body"))
-    *_, params = train_epochs(body, CommonExpert(lr=0.02, batch=32, epochs=30), (x, y), 0)
+    *_, params = train_epochs(body, CommonExpert(lr=0.02, batch=32, epochs=30), (x, y), 0, TEN)
     return FrozenFeatures(body, {name: t.detach().clone() for name, t in params.items()})
 
 
@@ -89,7 +93,7 @@ def measured(name: str) -> dict[str, list[float]]:
     table = {"train": {"x": x[known], "y": y[known]}, "test": {"x": x[held], "y": y[held]}}
     found = {
         "the body's own output": [
-            measure_accuracy(transform.model, transform.params, (x[held], y[held]))
+            measure_metric(transform.model, transform.params, (x[held], y[held]), TEN)
         ]
     }
     for method, n in (("ist", 1), ("ist", 2), ("ist", 4), ("local_sgd", 4)):

@@ -54,6 +54,7 @@ class RunInputs:
     objective: Objective
     shape: tuple[int, ...]
     scale: FeatureScale
+    common_score: float
     common_s: float
     columns: tuple[str, ...]
     data_fingerprint: str
@@ -115,8 +116,7 @@ def build_run(
     else:
         stages = [place_stage(stages[0], record.device), *stages[1:]]
     stages = [serve_stage(record, stage, places) for stage in stages]
-    spent = 0.0 if common is None else common.seconds
-    return assemble_inputs(record, replace(base, places=places), stages, spent, seed)
+    return assemble_inputs(record, replace(base, places=places), stages, common, seed)
 
 
 def serve_stage(record: Federation, stage: Stage, places: Partition) -> Stage:
@@ -178,7 +178,11 @@ def place_stage(stage: Stage, device: str) -> Stage:
 
 
 def assemble_inputs(
-    record: Federation, base: SeedData, stages: Sequence[Stage], common_s: float, seed: int
+    record: Federation,
+    base: SeedData,
+    stages: Sequence[Stage],
+    common: SeedCommon | None,
+    seed: int,
 ) -> RunInputs:
     """Put together what a run needs of its data and stages."""
     method, train = stages[0].method, base.places.train
@@ -198,7 +202,8 @@ def assemble_inputs(
         objective=base.objective,
         shape=tuple(base.data.x.shape[1:]),
         scale=base.scale,
-        common_s=common_s,
+        common_score=0.0 if common is None else common.score,
+        common_s=0.0 if common is None else common.seconds,
         columns=base.data.columns,
         data_fingerprint=base.data_fingerprint,
         sample=sample_rows(open_rows, sorted(train), CALIBRATION_ROWS, seed),

@@ -45,10 +45,18 @@ class SeedData:
 
 @dataclass(frozen=True)
 class SeedCommon:
-    """The common expert: where training on the rows set apart ended, and the seconds it took."""
+    """The common expert: where training on the rows set apart ended.
+
+    Args:
+        params: there.
+        frozen: the expert with these.
+        score: its first metric on validation rows.
+        seconds: that it took.
+    """
 
     params: Params
     frozen: Common
+    score: float
     seconds: float
 
 
@@ -105,9 +113,9 @@ def train_seed_common(run: CommonRun) -> SeedCommon:
     known, held = base.places.public, base.places.validation
     held = held if len(held) else known
     rows = CommonRows((x[known], y[known]), (x[held], y[held]))
-    params, _ = train_common(net, record.common, rows, seed, base.objective, run.watch)
+    params, score = train_common(net, record.common, rows, seed, base.objective, run.watch)
     frozen = freeze_common(net, params, x[known])
-    return SeedCommon(params, frozen, time.perf_counter() - begun)
+    return SeedCommon(params, frozen, score, time.perf_counter() - begun)
 
 
 def fit_objective(data: Dataset, known: Tensor) -> Objective:
