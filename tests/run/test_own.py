@@ -471,6 +471,7 @@ def test_a_refusal_names_what_was_said_and_not_the_method_made_of_it():
     ({"seed": True}, "seed=True is a bool; give an int"),
     ({"local": {"lr": 0.1}}, r"local=\{'lr': 0.1\} is a dict; give a LocalTraining or None"),
     ({"keep": "best"}, "keep='best' is a str; give a Keep"),
+    ({"log": "wandb"}, "log='wandb' is a str; give a tuple"),
     ({"checkpoint": 3}, "checkpoint=3 is an int; give a CheckpointPolicy"),
     ({"device": "gpu"}, "unknown device 'gpu'; choose 'cpu' or 'cuda'"),
     ({"device": "cuda:99"}, "machine has .* GPUs; choose 'cpu'"),

@@ -17,7 +17,7 @@ ROOT = Path(moiety.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 EXTRAS = (
     "sklearn", "pyarrow", "PIL", "matplotlib", "jinja2", "tensorboardX", "optuna", "tyro", "scipy",
-    "pandas", "flwr", "joblib", "transformers", "peft",
+    "pandas", "flwr", "joblib", "transformers", "peft", "mlflow", "wandb", "torchmetrics",
 )  # fmt: skip
 ROOMS = {
     "blocks", "core", "data", "engine", "estimators", "merge", "methods", "mixtures", "models",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 PLAIN = (int, float, bool, str, NoneType)
 
@@ -34,6 +34,10 @@ def check_types(record: Any, where: str) -> None:
     for item in fields(record):
         value, hint = getattr(record, item.name), hints[item.name]
         kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        if get_origin(hint) is tuple and not isinstance(value, tuple | list):
+            raise ValueError(
+                f"{where}.{item.name}={value!r} is {name_kind(type(value))}; give a tuple"
+            )
         known = all(kind in PLAIN or is_record(kind) for kind in kinds)
         if known and not any(fits_kind(value, kind) for kind in kinds):
             names = " or ".join(name_kind(kind) for kind in kinds)

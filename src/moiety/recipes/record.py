@@ -148,6 +148,8 @@ class Federation:
         engine: ``auto``, ``serial``, ``vectorized`` or ``pool``; under torchrun ``collective``,
             ``partitioned`` or ``peers`` (see ``moiety list``).
         device: ``cpu`` or ``cuda``.
+        log: trackers that are told the numbers too: ``mlflow``, ``wandb`` (extras of these names);
+            TensorBoard's events are written wherever tensorboardX is installed.
         note: said in the report.
     """
 
@@ -171,6 +173,7 @@ class Federation:
     seeds: int = 1
     engine: str = "auto"
     device: str = "cpu"
+    log: tuple[str, ...] = ()
     note: str = ""
     population: Population = field(default_factory=Population)
     participation: Participation = field(default_factory=Participation)

@@ -13,6 +13,7 @@ from moiety.recipes.fields import suggest_names
 from moiety.run.device import check_device
 from moiety.run.ledger import Watcher
 from moiety.run.own_run import TrainConfig
+from moiety.run.trackers import check_trackers
 
 TEST_GROUPS = ("seen", "unseen", "validation", "test")
 
@@ -30,6 +31,7 @@ def check_call(how: TrainConfig, test: Mapping[str, object]) -> None:
         )
     check_types(how, "TrainConfig")
     check_device(how.device)
+    check_trackers(how.log)
     check_groups(test)
 
 

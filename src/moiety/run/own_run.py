@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,6 +57,7 @@ class TrainConfig:
         serve: how the model is served when it is evaluated and used: corrected for a worker's own
             mix of classes, or not.
         keep: which model is the final one, and when the run ends early; by ``test["validation"]``.
+        log: trackers that are told the numbers too: ``mlflow``, ``wandb`` (extras of these names).
     """
 
     rounds: int
@@ -71,6 +73,7 @@ class TrainConfig:
     objective: Objective | None = None
     serve: Serving = field(default_factory=Serving)
     keep: Keep = field(default_factory=Keep)
+    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,13 @@ def make_own_input_spec(run: OwnRun) -> InputSpec:
     return InputSpec(form.shape, scale, run.objective.names, adapter=adapter)
 
 
+def list_own_config(how: TrainConfig) -> Mapping[str, Any]:
+    """List the settings that are plain data."""
+    named = ("rounds", "size", "seed", "evaluate_every")
+    local = {} if how.local is None else {"local": asdict(how.local)}
+    return {**{name: getattr(how, name) for name in named}, "keep": asdict(how.keep), **local}
+
+
 def make_own_start(run: OwnRun) -> Start:
     """Write the first line of a ledger."""
     method, how, groups = run.method, run.how, run.crew.groups
@@ -165,12 +175,7 @@ def make_own_start(run: OwnRun) -> Start:
         rounds=how.rounds,
         command="moiety.train(...)",
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        config={
-            "rounds": how.rounds,
-            "size": how.size,
-            "evaluate_every": how.evaluate_every,
-            "keep": asdict(how.keep),
-        },
+        config=list_own_config(how),
         environment=describe_environment(),
         classes=list(run.objective.strata),
         objective=run.objective.name,

@@ -21,7 +21,7 @@ from moiety.engine.choose import BLOCK_ENGINES, make_engine
 from moiety.engine.collective import Collective
 from moiety.engine.ranks import Ranks
 from moiety.recipes.build import RunInputs
-from moiety.recipes.record import Federation
+from moiety.recipes.record import Federation, write_read_fields
 from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import CohortRule
 from moiety.rounds.staged import stage_rounds
@@ -31,6 +31,7 @@ from moiety.run.evaluate import fit_serve
 from moiety.run.loop import CHECKPOINTS, Run, S, choose_interval, execute_run
 from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
 from moiety.run.spec import RunSpec, make_recipe_start
+from moiety.run.trackers import RunAbout, make_trackers
 from moiety.run.watch import make_event_writers
 from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
 from moiety.serve.input_spec import InputSpec
@@ -63,7 +64,9 @@ def play_run(
     label, watch = f"{spec.method}, seed {spec.seed}", []
     if ranks.leads:
         writers = make_event_writers(folder / "tensorboard", begun)
-        watch = [*display.watch(label, built.rounds, begun), *writers]
+        about = RunAbout(f"{spec.recipe}, {label}", folder, write_read_fields(spec.played))
+        others = make_trackers(spec.record.log, about)
+        watch = [*display.watch(label, built.rounds, begun), *writers, *others]
     if spec.record.engine in BLOCK_ENGINES:
         execute_run(make_block_run(spec, built, folder, ranks), folder, watch, at)
         return

@@ -40,9 +40,16 @@ from moiety.run.own_method import (
     place_method,
     try_first_batch,
 )
-from moiety.run.own_run import OwnRun, TrainConfig, make_own_run, transform_groups
+from moiety.run.own_run import (
+    OwnRun,
+    TrainConfig,
+    list_own_config,
+    make_own_run,
+    transform_groups,
+)
 from moiety.run.own_settings import Leaves, keep_settings
 from moiety.run.own_workers import OwnWorkers, gather_workers
+from moiety.run.trackers import RunAbout, make_trackers
 from moiety.run.watch import Progress, make_event_writers
 from moiety.tasks.classes import Classes
 
@@ -195,7 +202,7 @@ def name_classes(objective: Objective, crew: OwnWorkers, names: Sequence[str]) -
 
 def describe_run(method: Method, how: TrainConfig, crew: OwnWorkers) -> Leaves:
     """Describe all that changes a number; when checkpoints are written changes none."""
-    chosen = replace(how, checkpoint=CheckpointPolicy(), engine="")
+    chosen = replace(how, checkpoint=CheckpointPolicy(), engine="", log=())
     plain = {"workers": crew.names, "rows": dict(crew.digests)}
     return {
         **describe_leaves(chosen, "how"),
@@ -226,4 +233,6 @@ def name_worker(error: RunError, crew: OwnWorkers) -> RunError:
 
 def make_watchers(method: Method, how: TrainConfig, folder: Path) -> list[Watcher]:
     """Say who looks on."""
-    return [Progress(method.name, how.rounds), *make_event_writers(folder / "tensorboard", 0)]
+    about = RunAbout(method.name, folder, list_own_config(how))
+    writers = make_event_writers(folder / "tensorboard", 0)
+    return [Progress(method.name, how.rounds), *writers, *make_trackers(how.log, about)]

@@ -192,14 +192,21 @@ class EventWriter:
             self.writer = importlib.import_module("tensorboardX").SummaryWriter(
                 str(self.folder), purge_step=self.done + 1, flush_secs=5
             )
-        if isinstance(entry, Round):
-            for name in ("loss_mean", "seconds", "down_bytes", "up_bytes"):
-                self.writer.add_scalar(f"round/{name}", getattr(entry, name), entry.round)
-        elif isinstance(entry, Evaluation):
-            for name, mean in list_means(entry):
-                self.writer.add_scalar(name, mean, entry.round)
+        if isinstance(entry, Round | Evaluation):
+            for name, value in list_values(entry):
+                self.writer.add_scalar(name, value, entry.round)
         elif isinstance(entry, End):
             self.writer.close()
+
+
+def list_values(entry: Round | Evaluation) -> Iterator[tuple[str, float]]:
+    """List the numbers of an entry that is drawn by round, each with its name; finite ones."""
+    if isinstance(entry, Evaluation):
+        yield from list_means(entry)
+        return
+    for name in ("loss_mean", "seconds", "down_bytes", "up_bytes"):
+        if math.isfinite(getattr(entry, name)):
+            yield f"round/{name}", getattr(entry, name)
 
 
 def list_means(entry: Evaluation) -> Iterator[tuple[str, float]]:

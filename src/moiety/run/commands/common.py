@@ -33,6 +33,10 @@ def check_record(record: Federation) -> Federation:
         near = suggest_names(record.engine, ["auto", *ENGINES])
         raise UsageError(f"unknown engine {record.engine!r}{near}")
     check_device(record.device)
+    if record.log:
+        from moiety.run.trackers import check_trackers  # of few runs
+
+        check_trackers(record.log)
     if record.engine == "pool" and record.device != "cpu":
         raise UsageError(f"engine 'pool' is for the CPU, not {record.device!r}; say 'vectorized'")
     if not record.methods:
