@@ -16,7 +16,19 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from benchmarks.mixtures_parts import consistency, large, many, one, real, robust, speed
+from benchmarks.mixtures_parts import (
+    consistency,
+    coverage,
+    families,
+    large,
+    many,
+    one,
+    optima,
+    real,
+    robust,
+    skew,
+    speed,
+)
 from benchmarks.mixtures_parts.gate import Gate
 
 SECTIONS = {
@@ -27,6 +39,10 @@ SECTIONS = {
     "robust": robust.run,
     "real": real.run,
     "large": large.run,
+    "optima": optima.run,
+    "families": families.run,
+    "coverage": coverage.run,
+    "skew": skew.run,
 }
 
 

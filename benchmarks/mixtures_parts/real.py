@@ -1,15 +1,14 @@
 """Section 5: real data, against scikit-learn's regressors. It only reports.
 
-A set that is done is found again in the folder that ``MOIETY_PARTS`` names.
+A model that is done is found again in the folder that ``MOIETY_PARTS`` names.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import time
 import warnings
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from sklearn.model_selection import train_test_split
 
 from benchmarks.mixtures_parts.data import folder
 from benchmarks.mixtures_parts.gate import Gate, Section, not_run
+from benchmarks.mixtures_parts.pieces import recall
 from moiety.estimators import (
     DistributedMixtureOfExpertsRegressor,
     MixtureOfExpertsRegressor,
@@ -134,39 +134,32 @@ def mixture(model: Any, rows: Split, shards: int) -> dict[str, float]:
 
 
 def measured(name: str) -> dict[str, object]:
-    """Measure one set."""
+    """Measure one set, model by model."""
     rows = split(name)
     x, y = rows[:2]
-    few = slice(0, 12_000)
-    chosen = select_experts(
-        MixtureOfExpertsRegressor(random_state=0, n_init=4, max_iter=100, tol=1e-5),
-        (2, 4, 8),
-        x[few],
-        y[few],
-    ).n_experts
+    chosen = recall(f"real-{name}-experts", choose, x, y)
     found: dict[str, object] = {"rows": len(y), "covariates": x.shape[1], "experts": chosen}
     options = {"random_state": 0, "n_init": 4, "max_iter": 100, "tol": 1e-5}
-    found["global"] = mixture(MixtureOfExpertsRegressor(chosen, **options), rows, 0)
+
+    def add(label: str, measure: Callable[[], dict[str, float]]) -> None:
+        found[label] = recall(f"real-{name}-{label}", measure)
+
+    add("global", lambda: mixture(MixtureOfExpertsRegressor(chosen, **options), rows, 0))
     for machines in (4, 16):
-        for name, rounds in (("one exchange", 0), ("default", "auto")):
+        for label, rounds in (("one exchange", 0), ("default", "auto")):
             model = DistributedMixtureOfExpertsRegressor(chosen, refine_rounds=rounds, **options)
-            found[f"{machines} machines, {name}"] = mixture(model, rows, machines)
-    found["linear"] = plain(LinearRegression(), rows)
-    found["gradient boosting"] = plain(HistGradientBoostingRegressor(random_state=0), rows)
-    found[f"Gaussian process, {GP_ROWS} rows"] = gaussian_process(rows)
+            add(f"{machines} machines, {label}", partial(mixture, model, rows, machines))
+    add("linear", lambda: plain(LinearRegression(), rows))
+    add("gradient boosting", lambda: plain(HistGradientBoostingRegressor(random_state=0), rows))
+    add(f"Gaussian process, {GP_ROWS} rows", lambda: gaussian_process(rows))
     return found
 
 
-def recall(name: str) -> dict[str, object]:
-    """Measure one set, or read what an earlier run left in the folder that MOIETY_PARTS names."""
-    place = os.environ.get("MOIETY_PARTS")
-    path = Path(place or ".") / f"real-{name}.json"
-    if place and path.exists():
-        return json.loads(path.read_text())
-    found = measured(name)
-    if place:
-        path.write_text(json.dumps(found, indent=1) + "\n")
-    return found
+def choose(x: np.ndarray, y: np.ndarray) -> int:
+    """Choose the number of experts by BIC on some rows."""
+    few = slice(0, 12_000)
+    model = MixtureOfExpertsRegressor(random_state=0, n_init=4, max_iter=100, tol=1e-5)
+    return select_experts(model, (2, 4, 8), x[few], y[few]).n_experts
 
 
 def run(*, quick: bool) -> Section:
@@ -176,6 +169,6 @@ def run(*, quick: bool) -> Section:
         return Section([not_run("5 real data", asked, "quick")], {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        numbers = {name: recall(name) for name in SETS}
+        numbers = {name: measured(name) for name in SETS}
     gate = Gate("5 real data", asked, f"{len(numbers)} sets, see the table", passed=None)
     return Section([gate], dict(numbers))

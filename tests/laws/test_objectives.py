@@ -90,7 +90,7 @@ def test_the_metric_gets_better(kind, name):
 
 def test_a_method_that_needs_classes_refuses_numbers():
     task, _ = make_problem("squared")
-    with pytest.raises(ValueError, match="dmoe fits classes, but the objective is numbers"):
+    with pytest.raises(ValueError, match="dmoe fits one number by normal regressions"):
         METHODS["dmoe"].make(replace(task, shape=(8,), classes=2))
 
 

@@ -29,6 +29,7 @@ from moiety.models.mixture import FREE, WHOLE, MixtureModel, mixture
 from moiety.models.mlp import linear
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.serve.config import rebuild_model
+from moiety.tasks.numbers import Numbers
 
 SEED = 4
 
@@ -177,13 +178,15 @@ def test_free_columns_are_all_that_is_sent(experts, classes):
     assert type(back.experts) is type(made.experts)
 
 
-def test_a_model_is_rebuilt_from_its_config():
-    model = mixture(3, 2, 4)
+@pytest.mark.parametrize("classes", [0, 4])
+def test_a_model_is_rebuilt_from_its_config(classes):
+    model = mixture(3, 2, classes)
     again = rebuild_model(model.config())
     assert {n: t.shape for n, t in again.params.items()} == {
         n: t.shape for n, t in model.params.items()
     }
-    assert not any(t.any() for t in model.redraw(torch.Generator()).values())
+    redrawn = model.redraw(torch.Generator())
+    assert all(torch.equal(redrawn[name], model.params[name]) for name in redrawn)
     same = WHOLE.write(WHOLE.read(model.params), model.params)
     assert all(torch.equal(same[name], model.params[name]) for name in same)
 
@@ -251,6 +254,29 @@ def test_choices_that_do_not_fit(changes, said):
 def test_a_task_must_say_how_wide_it_is():
     with pytest.raises(ValueError, match=r"give Task\(shape=..., classes=...\)"):
         dmoe(replace(task(), shape=()))
+
+
+def test_a_number_is_learned_in_its_own_unit():
+    """Two lines that one cannot follow; the answers are in the target's unit, far from 0."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2))
+    y = 1000 + 50 * np.where(x[:, 0] > 0, 3 + x[:, 1], -3 - x[:, 1]) + rng.normal(size=600)
+    batch = {"x": torch.from_numpy(x).float(), "y": torch.from_numpy(y)[:, None].float()}
+    data = {w: TableRows(batch, torch.arange(w, 600, 3)) for w in range(3)}
+    objective = Numbers(("price",)).fit(batch["y"])
+    found = {}
+    for experts in (1, 2):
+        here = replace(task(2, 1), objective=objective)
+        method = dmoe(here, experts=experts, starts=3, ridge=1e-6)
+        state = play_round(
+            method, Serial(data.__getitem__), initialise_state(method), sorted(data), SEED
+        )
+        told = method.serve.scores(state.params, batch, {})[:, 0].double().numpy()
+        found[experts] = np.sqrt(np.mean((told - y) ** 2))
+    assert found[2] < 0.5 * found[1]
+    assert found[2] < 40
+    with pytest.raises(ValueError, match="choose one target and loss='squared'"):
+        dmoe(replace(here, objective=Numbers(("a", "b"))))
 
 
 def test_a_worker_without_rows_is_refused():

@@ -31,7 +31,9 @@ from moiety.server.mixtures import PooledStep, adopt_reduction, keep_mixture
 from moiety.solve.em import LocalEM
 from moiety.solve.sums import PooledSums
 from moiety.split.whole import Whole
+from moiety.tasks.numbers import Numbers
 
+SLOPE_LIMIT = 10.0  # of regressions, in spreads of the target per one of a covariate
 REDUCED_GATES = ("information", "average", "projection")
 
 CANNOT = {
@@ -56,7 +58,10 @@ def dmoe(
     max_iter: int = 500,
     screen: bool = False,
 ) -> Method:
-    """Fit a mixture of multinomial logits at every worker, and reduce all of them to one.
+    """Fit a mixture of experts at every worker, and reduce all of them to one.
+
+    Experts of classes are multinomial logits, those of a number linear regressions with normal
+    noise.
 
     The network and its local training play no part. A second round goes on from the first one's
     result. All finite fits take part in the reduction, unless those far from the others are left
@@ -75,20 +80,28 @@ def dmoe(
             reasons, those are left out too.
     """
     check_dmoe(task, experts, starts, gate, support)
-    model = mixture(math.prod(task.shape), experts, task.classes)
-    search = Search(
-        experts, task.classes, num_starts=starts, tol=1e-6, max_iter=max_iter, prior=Prior(ridge)
-    )
+    numbers = task.objective if isinstance(task.objective, Numbers) else None
+    classes = 0 if numbers else task.classes
+    model = mixture(math.prod(task.shape), experts, classes)
+    prior = Prior(ridge, limit=SLOPE_LIMIT if numbers else math.inf)
+    search = Search(experts, classes, num_starts=starts, tol=1e-6, max_iter=max_iter, prior=prior)
     recipe = ReductionConfig(experts, gate=gate, screen=screen)
     seed = hash_address(hash_address(task.seed, "dmoe"), "transport")
     return Method(
         name="dmoe",
         model=model,
         split=Whole(),
-        solve=LocalEM(FitTask(search, support, limited=False)),
+        solve=make_local_em(FitTask(search, support, limited=False), numbers),
         merge=Transport(recipe, partial(np.random.default_rng, seed)),
         serve=Plain(model, task.objective),
     )
+
+
+def make_local_em(fit: FitTask, numbers: Numbers | None) -> LocalEM:
+    """Make the local fit, of numbers in the units in which models answer."""
+    if numbers is None:
+        return LocalEM(fit)
+    return LocalEM(fit, shift=(numbers.shift or (0.0,))[0], scale=(numbers.scale or (1.0,))[0])
 
 
 def exchange_mixtures(solve: LocalEM, merge: Transport) -> Method:
@@ -116,14 +129,21 @@ def judge_mixture(solve: PooledSums) -> Method:
 
 def check_dmoe(task: Task, experts: int, starts: int, gate: str, support: int) -> None:
     """Refuse what does not fit."""
-    if not task.objective.categorical:
+    objective = task.objective
+    if not objective.categorical and not isinstance(objective, Numbers):
         raise ValueError(
-            f"dmoe fits classes, but the objective is {task.objective.name}; take another method, "
-            "or moiety.estimators for regressions"
+            f"dmoe fits classes or a number, but the objective is {objective.name}; take another "
+            "method"
+        )
+    if isinstance(objective, Numbers) and (len(objective.names), objective.loss) != (1, "squared"):
+        raise ValueError(
+            f"dmoe fits one number by normal regressions, but the targets are {objective.names} "
+            f"and loss={objective.loss!r}; choose one target and loss='squared', or "
+            "moiety.estimators for other families"
         )
     if task.local.adjusts:
         raise ValueError("dmoe fits by EM and reads no local.prior; leave it out")
-    if not task.shape or task.classes < 2:
+    if not task.shape or task.classes < 2 - isinstance(objective, Numbers):
         raise ValueError(
             f"dmoe brings its own model and must know {task.shape=} and {task.classes=}; "
             "give Task(shape=..., classes=...) with at least two classes"

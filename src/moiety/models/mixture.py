@@ -32,6 +32,7 @@ from moiety.mixtures.poisson import POISSON
 GATE, EXPERTS, VARIANCES, SPREADS = "gate", "experts", "variances", "spreads"
 GRAMS = "grams"
 AXES: Axes = {GATE: (None, "expert"), EXPERTS: (None, "expert", None)}
+NUMBER_AXES: Axes = {GATE: (None, "expert"), EXPERTS: (None, "expert"), VARIANCES: ("expert",)}
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ WHOLE, FREE = MixtureForm(), MixtureForm(free=True)
 
 @dataclass(frozen=True)
 class MixtureModel:
-    """A mixture in double precision; of classes it is made by ``mixture``.
+    """A mixture in double precision, made by ``mixture``.
 
     Without parameters it is one of which only the workers know the size. Experts lie on the axis
     ``expert``, but two fits need not number theirs alike, so that their mean means nothing: they
@@ -100,13 +101,17 @@ class MixtureModel:
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
-        columns, experts, classes = self.params[EXPERTS].shape
+        columns, experts = self.params[GATE].shape
+        classes = 0 if VARIANCES in self.params else self.params[EXPERTS].shape[2]
         return {"kind": "mixture", "inputs": columns - 1, "experts": experts, "classes": classes}
 
     def redraw(self, rng: Generator, /) -> Params:
-        """Give first values: zeros, for EM draws its own starts from the rows."""
+        """Give first values, which know nothing, for EM draws its own starts from the rows."""
         del rng
-        return {name: torch.zeros_like(tensor) for name, tensor in self.params.items()}
+        blank = {name: torch.zeros_like(tensor) for name, tensor in self.params.items()}
+        if VARIANCES in blank:
+            blank[VARIANCES] += 1.0
+        return blank
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:
         """Give the inputs themselves, [B, D - 1]."""
@@ -129,14 +134,20 @@ class MixtureModel:
 
 
 def mixture(inputs: int, experts: int, classes: int) -> MixtureModel:
-    """Make a mixture that knows nothing: all zeros.
+    """Make a mixture that knows nothing, of so many classes, or with 0 of normal regressions.
 
-    >>> mixture(4, 2, 3).params["experts"].shape
-    torch.Size([5, 2, 3])
+    >>> mixture(4, 2, 3).params["experts"].shape, mixture(4, 2, 0).params["experts"].shape
+    (torch.Size([5, 2, 3]), torch.Size([5, 2]))
     """
-    if inputs < 1 or experts < 1 or classes < 2:
-        raise ValueError(f"{inputs=}, {experts=}, {classes=}; give at least 1, 1 and 2")
+    if inputs < 1 or experts < 1 or classes < 0 or classes == 1:
+        raise ValueError(
+            f"{inputs=}, {experts=}, {classes=}; give at least 1 and 1, and 0 classes or 2 and more"
+        )
     gate = torch.zeros(inputs + 1, experts, dtype=torch.double)
+    if not classes:
+        ones = torch.ones(experts, dtype=torch.double)
+        numbers = {GATE: gate, EXPERTS: torch.zeros_like(gate), VARIANCES: ones}
+        return MixtureModel(numbers, NUMBER_AXES)
     return MixtureModel(
         {GATE: gate, EXPERTS: torch.zeros(inputs + 1, experts, classes, dtype=torch.double)}
     )

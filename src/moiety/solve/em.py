@@ -43,6 +43,8 @@ class LocalEM:
         draw: opens the stream of a job.
         weighed: rows have weights, so that their number, their sum and the log-likelihood go along.
         labelled: support rows keep their labels.
+        shift: taken off responses before they are divided by ``scale``: the units of the mixture.
+        scale: see ``shift``.
     """
 
     task: FitTask
@@ -50,6 +52,8 @@ class LocalEM:
     draw: DrawRng = open_address
     weighed: bool = False
     labelled: bool = False
+    shift: float = 0.0
+    scale: float = 1.0
     stackable: bool = False
     needs_statistics: bool = False
     keeps_memory: bool = False
@@ -77,7 +81,8 @@ class LocalEM:
         self, carry: Carry, batch: Batch, lr: Tensor | float, role: str, /
     ) -> tuple[Carry, Tensor]:
         del role
-        rows = read_batch(batch)
+        x, y, weights = read_batch(batch)
+        rows = x, (y - self.shift) / self.scale, weights
         values = log_density(self.form.read(carry["params"]), add_constant(rows[0]), rows[1])
         loss = -torch.tensor(rows[2] @ values / rows[2].sum())
         if not float(lr):
@@ -153,7 +158,7 @@ def read_batch(batch: Batch) -> RowArrays:
     """Read a batch into arrays; equal weights become exactly 1."""
     x, y, weight = (batch[name].detach().cpu().double() for name in ("x", "y", "weight"))
     weight = weigh_rows(weight / weight.max(), {name: t.cpu() for name, t in batch.items()})
-    return x.flatten(1).numpy(), y.numpy(), weight.numpy()
+    return x.flatten(1).numpy(), y.flatten().numpy(), weight.numpy()
 
 
 def make_tensor_like(values: Array, like: Tensor) -> Tensor:
