@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def task(inputs: int = 3, classes: int = 2) -> Task:
     return Task(linear(inputs, classes, torch.Generator()), shape=(inputs,), classes=classes)
 
 
-def problem():
+def problem() -> tuple[Any, Any]:
     made = demo(torch.Generator().manual_seed(0))
     return made.method, made.data
 
@@ -227,7 +228,7 @@ def test_one_expert_is_one_logit_on_every_engine():
 
 def test_a_second_round_goes_on_from_the_first():
     method, data = problem()
-    engine, state = Serial(data.__getitem__), initialise_state(method)
+    engine, state, replies = Serial(data.__getitem__), initialise_state(method), []
     for _ in range(2):
         replies = list(engine.map(method.solve, jobs_of(method, data, state)))
         state = play_round(method, engine, state, sorted(data), SEED)
