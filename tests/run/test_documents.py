@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moiety import load_model
-from moiety.serve.input_spec import TableAdapter
+from moiety.serve.adapters import TableAdapter
 
 GOOD, BAD = (
     ["fine", "lovely", "great", "warm", "bright"],

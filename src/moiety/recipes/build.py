@@ -31,7 +31,7 @@ from moiety.recipes.prepare import (
 )
 from moiety.recipes.record import Federation
 from moiety.recipes.schedule import check_schedule
-from moiety.serve.input_spec import Adapter
+from moiety.serve.adapters import Adapter
 
 LISTED = 1000
 """Populations up to this size have their rows per class written in the ledger."""

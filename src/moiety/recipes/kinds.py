@@ -24,7 +24,7 @@ from moiety.recipes.population import Partition, make_partition
 from moiety.recipes.record import Federation, Population, Subgraphs
 from moiety.recipes.scaling import scale_measures, scale_pixels
 from moiety.recipes.source import read_data
-from moiety.serve.input_spec import Adapter, GraphAdapter, TableAdapter, TextAdapter
+from moiety.serve.adapters import Adapter, GraphAdapter, TableAdapter, TextAdapter
 from moiety.tasks.objectives import Arrange, NodeLosses, RowLosses
 
 OpenGroup = Callable[[str, Tensor], Rows]

@@ -29,7 +29,8 @@ from moiety.run.own_method import MakeMethod
 from moiety.run.own_settings import Leaves, fingerprint_leaves
 from moiety.run.own_workers import UNSEEN, OwnWorkers
 from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
-from moiety.serve.input_spec import GraphAdapter, InputSpec, TableAdapter
+from moiety.serve.adapters import GraphAdapter, TableAdapter
+from moiety.serve.input_spec import InputSpec
 from moiety.serve.named import NamedAdapter
 from moiety.serve.predictor import make_predictor, write_model
 from moiety.serve.prior import Serving

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from moiety.core.objective import Objective
 from moiety.core.rows import Rows, TableRows
@@ -153,6 +153,16 @@ class NamedAdapter:
         del check
         refuse_edges(edges)
         return fit_columns(x, self.forms)
+
+    def draw(self, count: int, shape: tuple[int, ...], rng: Generator, /) -> Tensor:
+        del shape
+        if len(self.forms) > 1:
+            raise ValueError(
+                f"this model takes the columns {list(self.forms)}, but a file of one input is "
+                "written; trace your own module with the saved values (docs/tutorials.md)"
+            )
+        (form,) = self.forms.values()
+        return torch.randn((count, *form.shape), generator=rng).to(form.kind)
 
     def answers(
         self, told: Iterable[Tensor], data: Dataset, objective: Objective, /
