@@ -158,3 +158,9 @@ class Objective(Protocol):
 def list_metrics(objective: Objective) -> list[MetricEntry]:
     """List the metrics of an objective, as a ledger writes them."""
     return [MetricEntry(one.name, one.higher_is_better, one.unit) for one in objective.metrics]
+
+
+def describe_kind(objective: Objective) -> dict[str, Any]:
+    """Say of what kind an objective is, with its names and metrics: what each writes of itself."""
+    metrics = [metric.name for metric in objective.metrics]
+    return {"kind": objective.name, "names": list(objective.names), "metrics": metrics}

@@ -201,6 +201,12 @@ class Plan:
         return self.lr.shape[0]  # the len of a tensor is slow
 
 
+def require_rows(size: int) -> None:
+    """Refuse a job of a worker that has no rows."""
+    if size == 0:
+        raise ValueError("the worker has no rows; leave it out of the cohort or give it data")
+
+
 def make_empty_plan() -> Plan:
     """Plan no step at all, as a query does that only looks."""
     none = torch.zeros(0, 1)

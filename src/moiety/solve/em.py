@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.fold import Precision
-from moiety.core.state import Job, Plan, Record, Update
+from moiety.core.state import Job, Plan, Record, Update, require_rows
 from moiety.core.streams import hash_address
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.mixtures.fit import RowArrays
@@ -62,8 +62,7 @@ class LocalEM:
         return {}
 
     def plan(self, size: int, job: Job, /) -> Plan:
-        if size == 0:
-            raise ValueError("the worker has no rows; leave it out of the cohort or give it data")
+        require_rows(size)
         rows = torch.arange(size).repeat(2, 1)
         seed = hash_address(job.seed, job.round, job.worker, "em")
         return Plan(

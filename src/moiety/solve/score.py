@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from moiety.core.state import Job, Plan, Update, make_empty_plan
+from moiety.core.state import Job, Plan, Update, make_empty_plan, require_rows
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.ops.top import select_best
 from moiety.solve.usage import Gate
@@ -34,8 +34,7 @@ class TopScores:
         return {}
 
     def plan(self, size: int, job: Job, /) -> Plan:
-        if size == 0:
-            raise ValueError("the worker has no rows; leave it out of the cohort or give it data")
+        require_rows(size)
         return make_empty_plan()
 
     def start(self, job: Job, memory: Memory, /) -> Carry:

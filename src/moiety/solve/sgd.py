@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moiety.core.state import NO_SEEDS, Job, Plan, Update
+from moiety.core.state import NO_SEEDS, Job, Plan, Update, require_rows
 from moiety.core.streams import hash_address, stream
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.ops.optim import Rule
@@ -114,8 +114,7 @@ class LocalSGD:
         return sections
 
     def plan(self, size: int, job: Job, /) -> Plan:
-        if size == 0:
-            raise ValueError("the worker has no rows; leave it out of the cohort or give it data")
+        require_rows(size)
         rng = stream(job.seed, job.round, job.worker, "plan")
         width = self.batch
         while self.uses_batch_statistics and size > 1 and size % width == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from moiety.core.state import Job, Plan, Record, Update, make_empty_plan
+from moiety.core.state import Job, Plan, Record, Update, make_empty_plan, require_rows
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.mixtures.em import sum_rows
 from moiety.mixtures.fit import RowArrays
@@ -37,8 +37,7 @@ class PooledSums:
         return {}
 
     def plan(self, size: int, job: Job, /) -> Plan:
-        if size == 0:
-            raise ValueError("the worker has no rows; leave it out of the cohort or give it data")
+        require_rows(size)
         return make_empty_plan()
 
     def start(self, job: Job, memory: Memory, /) -> Carry:

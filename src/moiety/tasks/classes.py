@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moiety.core.objective import Metric
+from moiety.core.objective import Metric, describe_kind
 from moiety.tasks.losses import UNSCORED, cross_entropy
 from moiety.tasks.metrics import ACCURACY, LOSS
-from moiety.tasks.targets import check_whole, find_outside
+from moiety.tasks.targets import check_whole, find_outside, select_scored
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,11 @@ class Classes:
         return answer.argmax(-1)
 
     def select(self, answer: Tensor, y: Tensor, /) -> tuple[Tensor, Tensor]:
-        here = y != UNSCORED
-        return answer[here], y[here]
+        return select_scored(answer, y)
 
     def to_json(self) -> Mapping[str, Any]:
         return {
-            "kind": self.name,
-            "names": list(self.names),
-            "metrics": [metric.name for metric in self.metrics],
+            **describe_kind(self),
             "weights": list(self.weights),
             "smoothing": self.smoothing,
             "balance": self.balance,

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moiety.core.objective import Metric
+from moiety.core.objective import Metric, describe_kind
 from moiety.tasks.metrics import EXACT, LABEL_ACCURACY, MICRO_F1
 from moiety.tasks.targets import check_width
 
@@ -92,8 +92,4 @@ class Labels:
         return answer, y
 
     def to_json(self) -> Mapping[str, Any]:
-        return {
-            "kind": self.name,
-            "names": list(self.names),
-            "metrics": [metric.name for metric in self.metrics],
-        }
+        return describe_kind(self)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moiety.core.errors import UnknownNameError
-from moiety.core.objective import Metric
+from moiety.core.objective import Metric, describe_kind
 from moiety.tasks.metrics import MAE, R2, RMSE
 from moiety.tasks.targets import check_finite_numbers, check_width
 
@@ -200,9 +200,7 @@ class Numbers:
 
     def to_json(self) -> Mapping[str, Any]:
         return {
-            "kind": self.name,
-            "names": list(self.names),
-            "metrics": [metric.name for metric in self.metrics],
+            **describe_kind(self),
             "loss": self.loss,
             "shift": list(self.shift),
             "scale": list(self.scale),

@@ -26,6 +26,12 @@ def check_whole(y: Tensor, kind: str, wanted: str) -> None:
         )
 
 
+def select_scored(answer: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Leave out what has no target; positions of rows lie side by side then."""
+    here = y != UNSCORED
+    return answer[here], y[here]
+
+
 def find_outside(y: Tensor, count: int, *, unscored: bool) -> Tensor:
     """Give targets back if all lie within 0 and ``count`` (any, where that is 0).
 

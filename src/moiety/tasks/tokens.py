@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moiety.core.objective import Metric
+from moiety.core.objective import Metric, describe_kind
 from moiety.tasks.losses import UNSCORED, token_cross_entropy
 from moiety.tasks.metrics import ACCURACY, LOSS, PERPLEXITY
-from moiety.tasks.targets import check_whole, find_outside
+from moiety.tasks.targets import check_whole, find_outside, select_scored
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,7 @@ class Tokens:
         return answer.argmax(-1)
 
     def select(self, answer: Tensor, y: Tensor, /) -> tuple[Tensor, Tensor]:
-        here = y != UNSCORED
-        return answer[here], y[here]
+        return select_scored(answer, y)
 
     def to_json(self) -> Mapping[str, Any]:
-        return {
-            "kind": self.name,
-            "names": list(self.names),
-            "metrics": [metric.name for metric in self.metrics],
-        }
+        return describe_kind(self)
