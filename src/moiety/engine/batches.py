@@ -28,7 +28,7 @@ def read_batches(
     Args:
         rows: the worker's data.
         plan: what was drawn.
-        draws_noise: whether the solver draws noise, so that a batch carries its ``seed``.
+        draws_noise: whether the solver may draw noise; a batch then carries its ``seed``, if any.
     """
     counts = (plan.weights > 0).sum(1).tolist()
     rates = plan.lr.tolist()
@@ -38,7 +38,7 @@ def read_batches(
         else (read_step_by_step(rows, plan, counts))
     )
     for place, batch in enumerate(gathered):
-        if draws_noise:
+        if draws_noise and place < len(plan.seeds):
             batch["seed"] = plan.seeds[place]
         yield batch, rates[place]
 

@@ -18,6 +18,7 @@ from moiety.methods.calibration import Calibration, SumCalibration
 from moiety.models.base import FeatureModel
 from moiety.models.gated import Common
 from moiety.ops.optim import SGD, Adam, Rule
+from moiety.ops.torch_optim import MakeOptimizer, TorchRule, find_optimizer, name_optimizer
 from moiety.solve.lr_schedule import CosineRate, RateSchedule, SteppedRate, constant_rate
 from moiety.solve.sgd import OPTIMIZER_STATES, LocalSGD
 from moiety.tasks.classes import Classes
@@ -32,7 +33,9 @@ class LocalTraining:
     """How workers train.
 
     Args:
-        optimizer: ``sgd``, ``adam`` or ``adamw``.
+        optimizer: ``sgd``, ``adam`` or ``adamw``; or any class of ``torch.optim`` by its name
+            (``RMSprop``), in Python also itself or a partial of it. Such a class steps one worker
+            at a time, and its memory is not sent.
         lr: learning rate.
         momentum: of SGD.
         nesterov: whether SGD looks ahead.
@@ -60,7 +63,7 @@ class LocalTraining:
             come to it; ``none`` adds nothing. Classes only.
     """
 
-    optimizer: str = "sgd"
+    optimizer: str | MakeOptimizer = field(default="sgd", metadata={"said_as": str})
     lr: float = 0.05
     momentum: float = 0.9
     nesterov: bool = False
@@ -127,9 +130,30 @@ class LocalTraining:
         if self.optimizer in ("adam", "adamw"):
             decoupled = self.optimizer == "adamw"
             return Adam(self.lr, self.betas, weight_decay=self.weight_decay, decoupled=decoupled)
-        raise UnknownNameError(
-            f"local.optimizer={self.optimizer!r}; choose 'sgd', 'adam' or 'adamw'"
-        )
+        return self.make_torch_rule()
+
+    def make_torch_rule(self) -> TorchRule:
+        """Build the rule of a class of torch.
+
+        Raises:
+            UnknownNameError: for what is none.
+            ValueError: for options of our own optimisers, which it does not read.
+        """
+        said = self.optimizer
+        make = find_optimizer(said) if isinstance(said, str) else said
+        if make is None or not callable(make):
+            raise UnknownNameError(
+                f"local.optimizer={said!r}; choose 'sgd', 'adam' or 'adamw', or a class of "
+                "torch.optim ('RMSprop')"
+            )
+        if (self.momentum, self.nesterov, self.betas) != (0.9, False, (0.9, 0.999)):
+            raise ValueError(
+                f"local.momentum={self.momentum}, local.nesterov={self.nesterov}, local.betas="
+                f"{self.betas} are not read by {name_optimizer(make)}; give it its options, "
+                "functools.partial(torch.optim.RMSprop, momentum=0.5), and leave these out"
+            )
+        options = {"weight_decay": self.weight_decay} if self.weight_decay else {}
+        return TorchRule(make, self.lr, options)
 
     def make_lr_schedule(self, rounds: int) -> RateSchedule:
         """Build the schedule."""

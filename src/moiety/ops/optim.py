@@ -27,6 +27,11 @@ def subtract_step(param: Tensor, step: Tensor, rate: Tensor | float) -> Tensor:
 class Rule(Protocol):
     """How a parameter moves along its gradient; ``lr`` is a factor on the rule's own rate."""
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether each entry moves alone, with memory that may be stacked, cut and averaged."""
+        ...
+
     def start(self, param: Tensor, /) -> OptimizerState:
         """Make the memory of one parameter."""
         ...
@@ -60,6 +65,10 @@ class SGD:
             raise ValueError(f"SGD needs a finite weight_decay >= 0, got {self}")
         if self.nesterov and not self.momentum:
             raise ValueError(f"Nesterov momentum needs momentum > 0, got {self}")
+
+    @property
+    def elementwise(self) -> bool:
+        return True
 
     def start(self, param: Tensor, /) -> OptimizerState:
         return {"velocity": torch.zeros_like(param)} if self.momentum else {}
@@ -101,6 +110,10 @@ class Adam:
             raise ValueError(f"Adam needs a finite lr >= 0 and 0 <= betas < 1, got {self}")
         if not 0 <= self.weight_decay < math.inf or not 0 <= self.eps < math.inf:
             raise ValueError(f"Adam needs finite weight_decay and eps >= 0, got {self}")
+
+    @property
+    def elementwise(self) -> bool:
+        return True
 
     def start(self, param: Tensor, /) -> OptimizerState:
         # The two products stay scalars of the parameter, so that they stack over workers.

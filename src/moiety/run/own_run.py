@@ -20,6 +20,7 @@ from moiety.core.state import State, count_bytes
 from moiety.data.dataset import FeatureScale
 from moiety.engine.ranks import Ranks
 from moiety.methods.task import LocalTraining
+from moiety.ops.torch_optim import name_optimizer
 from moiety.rounds.schedule import Schedule
 from moiety.rounds.staged import StagedRounds
 from moiety.run.environment import describe_environment
@@ -161,6 +162,8 @@ def list_own_config(how: TrainConfig) -> Mapping[str, Any]:
     """List the settings that are plain data."""
     named = ("rounds", "size", "seed", "evaluate_every")
     local = {} if how.local is None else {"local": asdict(how.local)}
+    if how.local is not None and not isinstance(how.local.optimizer, str):
+        local["local"]["optimizer"] = name_optimizer(how.local.optimizer)
     return {**{name: getattr(how, name) for name in named}, "keep": asdict(how.keep), **local}
 
 

@@ -84,12 +84,18 @@ class LocalSGD:
             )
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip={self.clip} would turn gradients round; choose a norm above 0")
+        if self.optimizer_state == "send" and not all(rule.elementwise for _, rule in self.rules):
+            raise ValueError(
+                "optimizer_state='send' cuts and averages the optimiser's memory, which nobody "
+                "knows of a class of torch.optim; choose 'reset' or 'keep', or the optimisers "
+                "'sgd', 'adam' or 'adamw'"
+            )
         if self.window < 0:
             raise ValueError(f"window={self.window}; choose neighbouring rows, or 0 for all")
 
     @property
     def stackable(self) -> bool:
-        return not self.draws_noise
+        return not self.draws_noise and all(rule.elementwise for _, rule in self.rules)
 
     @property
     def needs_statistics(self) -> bool:

@@ -68,9 +68,8 @@ def make_shape(kind: type, default: Any, shown: Collection[str]) -> type:
             entries.append(make_group(item.name, value, shown, name))
         else:
             name = item.metadata.get("name")
-            hint = Annotated[
-                hints[item.name], tyro.conf.arg(help=told.get(item.name, ""), name=name)
-            ]
+            said = item.metadata.get("said_as", hints[item.name])
+            hint = Annotated[said, tyro.conf.arg(help=told.get(item.name, ""), name=name)]
             if "positional" in item.metadata:
                 hint = tyro.conf.Positional[hint]
             entries.append((item.name, hint, field() if value is MISSING else field(default=value)))

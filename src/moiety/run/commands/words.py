@@ -77,7 +77,8 @@ def list_options(
             yield from list_options(type(value), value, shown, here, ahead)
         else:
             flag = name.upper() if "positional" in item.metadata else spell_flag(name)
-            yield Option(here, flag, hints[item.name], value, item.metadata)
+            hint = item.metadata.get("said_as", hints[item.name])
+            yield Option(here, flag, hint, value, item.metadata)
 
 
 def spell_flag(name: str) -> str:
