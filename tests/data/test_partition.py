@@ -1,5 +1,7 @@
 import math
+from collections import Counter
 from itertools import chain, combinations
+from math import comb
 
 import pytest
 import torch
@@ -214,14 +216,18 @@ def test_label_sets_always_answer(num_classes, anchors, normals, unseen, size, s
     assert len(sets.normals) == normals
     assert len(sets.unseen) == unseen
     assert not set(sets.unseen) & {*sets.normals, *sets.anchors}
-    assert len({*sets.unseen, *sets.normals}) == normals + unseen
+    assert len(set(sets.unseen)) == unseen
+    often = Counter(sets.normals).values()
+    taken = {*sets.unseen, *(own for own in sets.anchors if len(own) == size)}
+    free = comb(num_classes, size) - len(taken)
+    assert not often or max(often) == -(-normals // free)
 
 
 def test_label_sets_guard_says_the_numbers():
     with pytest.raises(
-        ValueError, match=r"per_worker=2 of num_classes=10 labels make 45.*normals=95"
+        ValueError, match=r"per_worker=2 of num_classes=10 labels make 45.*unseen=40.*normals=95"
     ):
-        draw_label_sets(10, rng(), anchors=5, normals=95, unseen=20, per_worker=2)
+        draw_label_sets(10, rng(), anchors=5, normals=95, unseen=40, per_worker=2)
     with pytest.raises(ValueError, match="11 anchors, but 10 classes"):
         draw_label_sets(10, rng(), anchors=11, normals=1, unseen=1, per_worker=2)
 

@@ -14,6 +14,8 @@ from moiety.core.axes import Part, take_piece
 from moiety.core.ledger import read_ledger
 from moiety.core.rows import TableRows, take_all_rows
 from moiety.models.gated import EXPERT
+from moiety.recipes.build import build_run
+from moiety.run.group import read_spec
 from moiety.run.loop import LEDGER
 from moiety.serve.config import rebuild_serve
 
@@ -186,3 +188,19 @@ def test_the_mix_of_classes_stays_with_the_personal_model(
 
 def rebuilt(serve, model):
     return rebuild_serve(serve.config(), model.model, model.objective)
+
+
+@pytest.mark.parametrize("method", ["ensemble", "ifca", "ditto", "fedem"])
+def test_models_of_several_networks_are_saved_and_answer_alike(lab, tiny, mine, method):
+    """A model beside another is built again from the folder, and serves as in the run."""
+    _, x, _ = mine
+    run = lab.play(tiny(rounds=2, evaluate_every=2, participation={"anchors": -1}), method)
+    spec = read_spec(run)
+    told: Any = load_model(run)
+    serve: Any = build_run(spec.record, method, spec.seed).method.serve
+    assert serve.config() == told.serve.config()
+    rows = told.open(rows_of(x))
+    part = serve.choose(told.params, rows)
+    piece = take_piece(told.params, told.model.axes, part)
+    wanted = serve.scores(piece, take_all_rows(rows), part.axes)
+    torch.testing.assert_close(told.predict_log_proba(rows_of(x)), wanted)

@@ -53,6 +53,17 @@ def draw_sets(
     return drawn
 
 
+def repeat_sets(
+    num_classes: int, size: int, count: int, taken: Collection[Labels], rng: Generator
+) -> list[Labels]:
+    """Draw sets of labels that may repeat, none of them taken, each about as often as any other."""
+    free = comb(num_classes, size) - len(set(taken))
+    drawn: list[Labels] = []
+    while len(drawn) < count:
+        drawn += draw_sets(num_classes, size, min(free, count - len(drawn)), taken, rng)
+    return drawn
+
+
 def draw_label_blocks(num_classes: int, count: int, rng: Generator) -> tuple[Labels, ...]:
     """Put all labels into ``count`` disjoint blocks whose sizes differ by at most one."""
     if not count:
@@ -74,7 +85,9 @@ def draw_label_sets(
 ) -> LabelSets:
     """Draw the labels of every worker: of anchors, disjoint blocks; of others, distinct sets.
 
-    No normal or unseen worker has the same labels as another or as an anchor.
+    No normal or unseen worker has the same labels as another or as an anchor. Where there are
+    fewer sets than that, unseen workers still have sets of their own, and normal ones share what
+    is left, each set as often as any other but for one.
 
     Args:
         num_classes: number of labels.
@@ -85,7 +98,7 @@ def draw_label_sets(
         per_worker: labels of a normal or unseen worker.
 
     Raises:
-        ValueError: if there are fewer combinations of labels than are asked for.
+        ValueError: if unseen workers leave no set of labels for the others.
     """
     if min(anchors, normals, unseen) < 0 or not 1 <= per_worker <= num_classes:
         raise ValueError(
@@ -96,11 +109,16 @@ def draw_label_sets(
     taken = {labels for labels in block if len(labels) == per_worker}
     space, asked = comb(num_classes, per_worker), len(taken) + normals + unseen
     if asked > space:
-        raise ValueError(
-            f"{per_worker=} of {num_classes=} labels make {space} combinations, but {normals=}, "
-            f"{unseen=} and {len(taken)} anchors of that size ask for {asked}; choose fewer "
-            "normals or unseen, or another per_worker"
-        )
+        left = space - len(taken) - unseen
+        if left < 1:
+            raise ValueError(
+                f"{per_worker=} of {num_classes=} labels make {space} combinations, of which "
+                f"{unseen=} and {len(taken)} anchors of that size leave none for {normals=}; "
+                "choose fewer unseen, or another per_worker"
+            )
+        apart = draw_sets(num_classes, per_worker, unseen, taken, rng)
+        shared = repeat_sets(num_classes, per_worker, normals, {*taken, *apart}, rng)
+        return LabelSets(block, tuple(shared), tuple(apart))
     drawn = draw_sets(num_classes, per_worker, normals + unseen, taken, rng)
     return LabelSets(block, tuple(drawn[:normals]), tuple(drawn[normals:]))
 

@@ -10,6 +10,7 @@ from torch import Generator
 
 from moiety.core.axes import Part
 from moiety.core.protocols import Method
+from moiety.core.types import Params
 from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.fedavg import fedavg
 from moiety.methods.task import Task
@@ -27,15 +28,30 @@ def fedper(task: Task, *, head: tuple[str, ...] = ()) -> Method:
         head: patterns of the parameters that stay; by default the last two that are trained
             (weight and bias of the last layer).
     """
+    own = find_head(task, head)
+    shared = tuple(name for name in task.model.params if name not in own)
+    solve = replace(task.make_solver(), own=own)
+    return replace(fedavg(task), name="fedper", split=Whole(Part(names=shared)), solve=solve)
+
+
+def find_head(task: Task, head: tuple[str, ...]) -> Params:
+    """Find the parameters that stay with a worker, and their first values.
+
+    Args:
+        task: what is to be learnt.
+        head: patterns of their names; by default the last two that are trained.
+
+    Raises:
+        ValueError: if none stays, or none is shared.
+    """
     names = list(task.model.params)
     patterns = head or tuple(name for name in names if name not in task.model.buffers)[-2:]
     own = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
-    shared = tuple(name for name in names if name not in own)
-    if not own or not shared:
-        raise ValueError(f"head={patterns} leaves {len(shared)} of {len(names)} parameters shared")
+    if not 0 < len(own) < len(names):
+        shared = len(names) - len(own)
+        raise ValueError(f"head={patterns} leaves {shared} of {len(names)} parameters shared")
     first = task.start or task.model.params
-    solve = replace(task.make_solver(), own={name: first[name] for name in own})
-    return replace(fedavg(task), name="fedper", split=Whole(Part(names=shared)), solve=solve)
+    return {name: first[name] for name in own}
 
 
 def demo(rng: Generator) -> Demo:

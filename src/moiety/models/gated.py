@@ -19,9 +19,16 @@ from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
 from moiety.models.base import FeatureModel, find_constants
 from moiety.models.init import draw_uniform
+from moiety.models.stacked import (
+    EXPERT,
+    PREFIX,
+    ask_models,
+    ask_models_in_training,
+    count_models,
+    stack_models,
+    take_model,
+)
 
-EXPERT = "expert"
-PREFIX = "expert."
 COMMON, CONSTANT = "common.", "constant."
 """What names of frozen tensors begin with: those of the common expert, those of all experts."""
 
@@ -109,27 +116,19 @@ class GatedExperts:
 
     def one(self, params: Params, place: int) -> Params:
         """Take one of the experts at hand."""
-        return {n.removeprefix(PREFIX): t[place] for n, t in params.items() if n.startswith(PREFIX)}
+        return take_model(params, place)
 
     def held(self, params: Params) -> int:
         """Count the experts at hand."""
-        return len(next(t for name, t in params.items() if name.startswith(PREFIX)))
+        return count_models(params)
 
     def expert_logits(self, params: Params, batch: Batch, /) -> Tensor:
         """Ask every expert at hand, for use: logits [K, B, C]."""
-        count = range(self.held(params))
-        return torch.stack([self.expert.logits(self.one(params, k), batch, {}) for k in count])
+        return ask_models(self.expert, params, batch)
 
     def expert_forward(self, params: Params, batch: Batch, /) -> tuple[Tensor, Params]:
         """Ask every expert at hand, in training: logits [K, B, C] and new values of buffers."""
-        told = [
-            self.expert.forward(self.one(params, k), batch, {}) for k in range(self.held(params))
-        ]
-        after = {
-            PREFIX + name: torch.stack([buffers[name] for _, buffers in told])
-            for name in told[0][1]
-        }
-        return torch.stack([logits for logits, _ in told]), after
+        return ask_models_in_training(self.expert, params, batch)
 
     def mixed(self, params: Params, batch: Batch, logits_KBC: Tensor, kept: Kept, /) -> Tensor:
         """Mix experts at hand by the gate, renormalised over them: log-probabilities [B, C]."""
@@ -187,11 +186,7 @@ def gated_experts(
     """
     experts = len(starts)
     width = len(common.mean)
-    params = {PREFIX + name: torch.stack([start[name] for start in starts]) for name in starts[0]}
-    axes: Axes = {
-        PREFIX + name: (EXPERT, *expert.axes.get(name, (None,) * tensor.ndim))
-        for name, tensor in starts[0].items()
-    }
+    params, axes = stack_models(expert, starts)
     gate = {
         "gate.layer1.w": draw_uniform((hidden, width), width, rng),
         "gate.layer1.b": draw_uniform((hidden,), width, rng),

@@ -152,6 +152,48 @@ class Adam:
         param.sub_((optimizer_state["mean"] / (1 - left1)).div_(spread), alpha=rate)
 
 
+@dataclass(frozen=True)
+class Phased:
+    """Another rule in some of the steps of a round; in the others the parameter stands still.
+
+    Args:
+        rule: how the parameter moves.
+        first: the first step in which it does, counted from 0.
+        last: the first step in which it does no more, or None.
+    """
+
+    rule: Rule
+    first: int
+    last: int | None = None
+
+    def start(self, param: Tensor, /) -> OptimizerState:
+        count = torch.zeros((), dtype=torch.int64, device=param.device)
+        return {**self.rule.start(param), "step": count}
+
+    def is_moving(self, step: Tensor) -> Tensor:
+        """Say whether the parameter moves in a step, bool []."""
+        begun = step >= self.first
+        return begun if self.last is None else begun & (step < self.last)
+
+    def update(
+        self, param: Tensor, grad: Tensor, optimizer_state: OptimizerState, lr: Tensor | float, /
+    ) -> tuple[Tensor, OptimizerState]:
+        held = {name: t for name, t in optimizer_state.items() if name != "step"}
+        step = optimizer_state["step"]
+        moved, after = self.rule.update(param, grad, held, lr)
+        here = self.is_moving(step)
+        kept = {name: torch.where(here, tensor, held[name]) for name, tensor in after.items()}
+        return torch.where(here, moved, param), {**kept, "step": step + 1}
+
+    def update_in_place(
+        self, param: Tensor, grad: Tensor, optimizer_state: OptimizerState, lr: float, /
+    ) -> None:
+        if bool(self.is_moving(optimizer_state["step"])):
+            held = {name: t for name, t in optimizer_state.items() if name != "step"}
+            self.rule.update_in_place(param, grad, held, lr)
+        optimizer_state["step"].add_(1)
+
+
 def adamw(lr: float, weight_decay: float = 0.01, betas: tuple[float, float] = (0.9, 0.999)) -> Adam:
     """Choose AdamW: Adam with decoupled weight decay. Loshchilov and Hutter, arXiv:1711.05101."""
     return Adam(lr, betas, weight_decay=weight_decay, decoupled=True)

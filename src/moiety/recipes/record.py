@@ -44,7 +44,7 @@ class Population:
 
     Args:
         scheme: ``labels`` (anchors, see below, with blocks of labels, others with label sets of
-            their own,
+            their own, or shared ones where there are fewer sets than workers,
             unseen workers with sets that nobody trains on), ``classes``, ``dirichlet``, ``iid``,
             ``shards``, ``contiguous`` (stretches of rows in their order), ``natural`` (a worker
             for each id that comes with the data) or ``all`` (every worker holds all rows).

@@ -12,11 +12,14 @@ from moiety.core.objective import Objective
 from moiety.core.protocols import Serve
 from moiety.core.types import Params
 from moiety.models.base import FeatureModel, TakesConstants, find_constants
+from moiety.models.components import Components, components
 from moiety.models.gated import COMMON, CONSTANT, Common, GatedExperts, gated_experts
 from moiety.models.llama import rebuild_llama
 from moiety.models.mixture import mixture
 from moiety.models.networks import NETWORKS
+from moiety.models.personal import share_and_own
 from moiety.serve.choose import Plain, Routed
+from moiety.serve.mixed import Mixed, Surest
 from moiety.serve.prior import Corrected, EstimatedPrior
 
 REBUILD: Mapping[str, Callable[..., FeatureModel]] = {
@@ -41,6 +44,11 @@ def rebuild_model(config: Mapping[str, Any], module: FeatureModel | None = None)
     if kind in REBUILD:
         rest = {name: value for name, value in config.items() if name != "kind"}
         return REBUILD[kind](torch.Generator().manual_seed(0), **rest)
+    if kind == "shared-and-own":
+        one = rebuild_model(config["model"], module)
+        return share_and_own(one, one.params)
+    if kind == "components":
+        return rebuild_components(config, module)
     if kind == "module":
         if module is None:
             raise ValueError(
@@ -67,6 +75,19 @@ def rebuild_gated(
     rng = torch.Generator().manual_seed(0)
     starts = [expert.params] * config["experts"]
     return gated_experts(expert, common, starts, rng, hidden=config["hidden"])
+
+
+def rebuild_components(config: Mapping[str, Any], module: FeatureModel | None) -> Components:
+    """Build models beside each other from their ``config()``; values are set by whoever loads."""
+    one = rebuild_model(config["model"], module)
+    return components(one, [one.params] * config["count"])
+
+
+BY_COMPONENTS: Mapping[str, Callable[[Components, Objective], Serve]] = {
+    "mixed": Mixed,
+    "surest": Surest,
+}
+"""Ways to serve models beside each other."""
 
 
 def select_prefix(tensors: Params, prefix: str) -> dict[str, Tensor]:
@@ -104,6 +125,8 @@ def rebuild_serve(
         return EstimatedPrior(
             inner, config["least_rows"], config["uniform"], config["temperature"], source
         )
+    if config["kind"] in BY_COMPONENTS and isinstance(model, Components):
+        return BY_COMPONENTS[config["kind"]](model, objective)
     if config["kind"] == "routed" and isinstance(model, GatedExperts):
         return Routed(model, config["k"], config["mode"], objective)
     return Plain(model, objective)

@@ -1,0 +1,287 @@
+"""DDOME and its rivals on images, with and without labels: ``python -m benchmarks.ddome_rivals``.
+
+A cell is a setting, a method, a local prior and a seed. Its final model is scored on workers that
+training never saw, as it is and corrected for their mix of classes (``serve.prior``); on all test
+rows as one worker's; and where new workers have labels, after the method's own local work on half
+of their rows, judged on the other half. ``--json FILE`` keeps cells and goes on where it stopped;
+``--minutes M`` begins no cell after so many; ``--only WORD`` plays the settings named so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gates import Book
+from moiety.core.axes import take_piece
+from moiety.core.checkpoints import list_checkpoints
+from moiety.core.protocols import Method
+from moiety.core.rows import JoinedRows, Rows, TableRows, take_all_rows
+from moiety.core.state import State
+from moiety.core.streams import stream
+from moiety.data.label_shares import LabelShares
+from moiety.engine.serial import Serial
+from moiety.recipes import RECIPES
+from moiety.recipes.build import RunInputs
+from moiety.recipes.fields import override_fields
+from moiety.recipes.record import Federation
+from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
+from moiety.run.checkpoint import read_checkpoint
+from moiety.run.evaluate import evaluate_groups
+from moiety.run.group import start_run
+from moiety.run.loop import CHECKPOINTS
+from moiety.run.spec import RunSpec, resolve_run
+from moiety.serve.prior import Serving
+from moiety.solve.sgd import OWN
+
+SEEDS = (0, 1, 2)
+TESTED, ADAPTED = 500, 200
+"""Rows of an unseen worker that are scored, and those that come with labels where some do."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A federation to compare on.
+
+    Args:
+        recipe: by name.
+        changes: field -> value, nested.
+    """
+
+    recipe: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+CIFAR = {
+    "data": "cifar10-small",
+    "rounds": 60,
+    "evaluate_every": 60,
+    "net": "cnn",
+    "cnn": {"channels": [8, 16], "hidden": 32},
+    "common": {"target_accuracy": 0.5, "epochs": 30, "lr": 0.02},
+    "local": {"lr": 0.05, "batch": 50},
+    "checkpoint": {"every": 60},
+}
+APART = {"rows": 250, "public": 0.15, "validation": 0.02}
+FASHION = {
+    "rounds": 100,
+    "evaluate_every": 100,
+    "population": {"classes": 4},
+    "local": {"batch": 50},
+    "checkpoint": {"every": 100},
+}
+
+SETTINGS: Mapping[str, Setting] = {
+    "quickstart": Setting("quickstart", {"evaluate_every": 200, "checkpoint": {"every": 200}}),
+    "cifar-2": Setting("ddome-fashion", {**CIFAR, "population": {**APART, "classes": 2}}),
+    "fashion-4": Setting("ddome-fashion", FASHION),
+    "cifar-4": Setting("ddome-fashion", {**CIFAR, "population": APART}),
+}
+"""Quickstart; 100 workers of four labels, 5 + 5 a round; CIFAR-10 at 16x16, two labels and four."""
+
+ADJUSTED = ("fedavg", "ddome")
+PLAIN = ("common", "fedavg", "ddome", "fedprox", "ensemble", "fedmix")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run.
+
+    Args:
+        setting: by name.
+        method: by name.
+        prior: of local training.
+        seed: of the run.
+    """
+
+    setting: str
+    method: str
+    prior: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Name it in the file of figures."""
+        return f"{self.setting} {self.method} {self.prior} {self.seed}"
+
+    @property
+    def record(self) -> Federation:
+        """The record that is run."""
+        setting = SETTINGS[self.setting]
+        record = override_fields(RECIPES[setting.recipe].record, setting.changes)
+        return override_fields(record, {"local": {"prior": self.prior}})
+
+
+def list_cells(methods: Sequence[str] = PLAIN) -> list[Cell]:
+    """List all cells, one seed after the other, so that what is there is whole."""
+    return [
+        Cell(setting, method, prior, seed)
+        for seed in SEEDS
+        for setting in SETTINGS
+        for method in methods
+        for prior in ("none", "adjust")
+        if prior == "none" or method in ADJUSTED
+    ]
+
+
+def play_cell(cell: Cell) -> dict[str, Any]:
+    """Play a cell and score its final model."""
+    spec, built = resolve_run(SETTINGS[cell.setting].recipe, cell.record, cell.method, cell.seed)
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as place, contextlib.redirect_stderr(io.StringIO()):
+        folder = Path(place)
+        start_run(spec, replace(built, groups={}), folder)  # scored once, at the end, below
+        state = read_end(folder, spec, built)
+    found: dict[str, Any] = {"seconds": round(time.perf_counter() - begun, 1)}
+    found["common"] = round(100 * built.common_accuracy, 2)
+    groups = choose_rows(built)
+    for prior in ("none", "em"):
+        uniform = spec.record.local.adjusts and cell.method != "common"
+        served = Serving(prior).apply(built.method, validation=True, uniform=uniform)
+        found[prior] = score_groups(served, state, groups)
+    if built.rounds:
+        found["labels"] = score_with_labels(built, state, groups["unseen"], spec)
+    return found
+
+
+def read_end(folder: Path, spec: RunSpec, built: RunInputs) -> State:
+    """Read the state that a run ended with; of one without rounds, that it began with."""
+    found = list_checkpoints(folder / CHECKPOINTS)
+    if not found:
+        return initialise_state(built.method)
+    return read_checkpoint(found[-1], spec.fingerprint).state
+
+
+def choose_rows(built: RunInputs) -> dict[str, dict[int, Rows]]:
+    """Choose the rows that are scored: of each unseen worker some, and a global test set."""
+    unseen = {w: pick_rows(rows, TESTED, w) for w, rows in built.groups["unseen"].items()}
+    every = JoinedRows(list(unseen.values()), [torch.arange(rows.size) for rows in unseen.values()])
+    known = {w: pick_rows(rows, 100, w) for w, rows in built.groups["validation"].items()}
+    return {"validation": known, "unseen": unseen, "test": {-1: pick_rows(every, 2 * TESTED, -1)}}
+
+
+def pick_rows(rows: Rows, count: int, address: int) -> Rows:
+    """Pick some rows at random."""
+    order = torch.randperm(rows.size, generator=stream(0, "picked", address + 1))[:count]
+    batch = rows.take(order)
+    return TableRows(batch, torch.arange(len(order)))
+
+
+def score_groups(
+    method: Method, state: State, groups: Mapping[str, Mapping[int, Rows]]
+) -> dict[str, Any]:
+    """Score unseen workers and the global test set, in percent and nats."""
+    params = method.calibrate(state.params, None)
+    told = evaluate_groups(method, replace(state, params=params), {}, groups)
+    each = [100 * one for one in told.groups["unseen"].metrics["accuracy"]]
+    worst = sorted(each)[: max(1, round(len(each) / 10))]
+    return {
+        "unseen": round(statistics.fmean(each), 2),
+        "worst_tenth": round(statistics.fmean(worst), 2),
+        "loss": round(statistics.fmean(told.groups["unseen"].metrics["loss"]), 4),
+        "test": round(100 * told.groups["test"].metrics["accuracy"][0], 2),
+    }
+
+
+def score_with_labels(
+    built: RunInputs, state: State, unseen: Mapping[int, Rows], spec: RunSpec
+) -> float:
+    """Let each unseen worker do the method's own work on labelled rows, and score the others."""
+    method, right = built.method, []
+    for worker, rows in unseen.items():
+        cut = min(ADAPTED, rows.size // 2)
+        mine: Any = rows
+        known, held = replace(mine, index=mine.index[:cut]), replace(mine, index=mine.index[cut:])
+        opened: dict[int, Rows] = {worker: known}
+        if spec.record.local.adjusts:
+            opened = {worker: LabelShares(opened.__getitem__, built.objective.outputs)(worker)}
+        engine = Serial(opened.__getitem__, {})
+        asked = query_jobs(method, state, [worker], spec.seed)
+        query = method.query
+        answers = {} if query is None else {
+            reply.worker: reply.answer for reply in engine.map(query.solve, asked)
+        }  # fmt: skip
+        job = next(iter(make_jobs(method, state, [worker], answers, spec.seed)))
+        reply = next(iter(engine.map(method.solve, [job])))
+        own = engine.memory.get(worker, {}).get(OWN, {})
+        piece = take_piece(state.params, method.model.axes, job.share.part)
+        with torch.no_grad():
+            batch = take_all_rows(held)
+            piece = {**piece, **reply.piece, **own}
+            log_NC = method.serve.scores(piece, batch, job.share.part.axes)
+        right.append(float((log_NC.argmax(-1) == batch["y"]).double().mean()))
+    return round(100 * statistics.fmean(right), 2)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Play what is lacking, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="keep cells; go on from them")
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no cell after so many")
+    parser.add_argument("--only", default="", help="settings whose name has this word")
+    parser.add_argument("--methods", nargs="+", default=list(PLAIN))
+    parser.add_argument("--kept", action="store_true", help="play nothing, print what is there")
+    said = parser.parse_args(words)
+    torch.set_num_threads(1)
+    book, begun = Book.open(said.json), time.monotonic()
+    for cell in list_cells(said.methods):
+        late = said.kept or time.monotonic() - begun > 60 * said.minutes
+        if said.only in cell.setting and not late:
+            book.measure(cell.key, partial(play_cell, cell))
+    for setting in SETTINGS:
+        print(f"\n## {setting}\n\n{write_table(book, setting)}")
+    return 0
+
+
+def write_table(book: Book, setting: str) -> str:
+    """Write the table of a setting: a line for each method and local prior."""
+    head = (
+        "method", "local prior", "unseen", "unseen, em", "worst tenth, em", "one global test set",
+        "unseen, labels on some rows", "seeds",
+    )  # fmt: skip
+    lines = [head, ("---",) * len(head)]
+    for method, prior in sorted({(c.method, c.prior) for c in find_cells(book, setting)}):
+        cells = [c for c in find_cells(book, setting) if (c.method, c.prior) == (method, prior)]
+        found = [book.figures[cell.key] for cell in cells]
+        lines.append((
+            method, prior,
+            write_mean([one["none"]["unseen"] for one in found]),
+            write_mean([one["em"]["unseen"] for one in found]),
+            write_mean([one["em"]["worst_tenth"] for one in found]),
+            write_mean([one["none"]["test"] for one in found]),
+            write_mean([one["labels"] for one in found]) if "labels" in found[0] else "-",
+            str(len(found)),
+        ))  # fmt: skip
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def find_cells(book: Book, setting: str) -> list[Cell]:
+    """Find the cells of a setting that were played."""
+    cells = [Cell(s, m, p, int(n)) for s, m, p, n in (key.split() for key in book.figures)]
+    return [cell for cell in cells if cell.setting == setting]
+
+
+def write_mean(values: Sequence[float]) -> str:
+    """Write a mean and the sample standard deviation over seeds.
+
+    >>> write_mean([1.0, 3.0])
+    '2.0 ± 1.4'
+    """
+    mean = f"{statistics.fmean(values):.1f}"
+    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+if __name__ == "__main__":
+    sys.exit(main())
