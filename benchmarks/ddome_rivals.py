@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.gates import Book
-from moiety.core.axes import take_piece
+from moiety.core.axes import Part, take_piece
 from moiety.core.checkpoints import list_checkpoints
 from moiety.core.protocols import Method
 from moiety.core.rows import JoinedRows, Rows, TableRows, take_all_rows
@@ -216,7 +216,7 @@ def score_with_labels(
         job = next(iter(make_jobs(method, state, [worker], answers, spec.seed)))
         reply = next(iter(engine.map(method.solve, [job])))
         own = engine.memory.get(worker, {}).get(OWN, {})
-        piece = take_piece(state.params, method.model.axes, job.share.part)
+        piece = take_piece(state.params, method.model.axes, Part(job.share.part.axes))
         with torch.no_grad():
             batch = take_all_rows(held)
             piece = {**piece, **reply.piece, **own}
