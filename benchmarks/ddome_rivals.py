@@ -145,7 +145,7 @@ def play_cell(cell: Cell) -> dict[str, Any]:
         start_run(spec, replace(built, groups={}), folder)  # scored once, at the end, below
         state = read_end(folder, spec, built)
     found: dict[str, Any] = {"seconds": round(time.perf_counter() - begun, 1)}
-    found["common"] = round(100 * built.common_accuracy, 2)
+    found["common"] = round(100 * built.common_score, 2)
     groups = choose_rows(built)
     for prior in ("none", "em"):
         uniform = spec.record.local.adjusts and cell.method != "common"
