@@ -21,9 +21,9 @@ EXTRAS = (
     "onnx", "onnxscript",
 )  # fmt: skip
 ROOMS = {
-    "blocks", "core", "data", "engine", "estimators", "merge", "methods", "mixtures", "models",
-    "ops", "plan", "prompts", "recipes", "report", "rounds", "run", "serve", "server", "solve",
-    "split", "tasks",
+    "blocks", "core", "data", "engine", "estimators", "federation", "merge", "methods", "mixtures",
+    "models", "ops", "plan", "prompts", "recipes", "report", "rounds", "run", "serve", "server",
+    "solve", "split", "tasks",
 }  # fmt: skip
 NOT_BROUGHT = [["estimators"], ["plan"], ["report"]]
 

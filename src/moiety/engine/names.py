@@ -9,4 +9,5 @@ ENGINES: Mapping[str, str] = {
     "collective": "workers spread over the processes of torchrun, on one machine or several",
     "partitioned": "the same, and no process ever has the whole: ist on normed, gist on graph nets",
     "peers": "the same, and subnets pass straight from worker to worker: fewer bytes",
+    "flower": "workers are nodes of Flower, each at its own data: see moiety flower new",
 }

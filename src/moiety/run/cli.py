@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "data": "bring data sets from their public homes",
     "report": "write one page from several runs",
     "predict": "use a finished model on a file of rows",
+    "flower": "write an app of Flower that plays a recipe on nodes",
     "personalize": "make a small model for one worker from unlabelled rows",
     "export": "write a finished model as one file for torch.export or ONNX",
 }

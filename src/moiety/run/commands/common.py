@@ -26,19 +26,29 @@ def check_names(record: Federation) -> None:
         raise UsageError(f"unknown network {record.net!r}{near}")
 
 
-def check_record(record: Federation) -> Federation:
-    """Check names and numbers before anything is built."""
-    check_names(record)
+def check_engine(record: Federation) -> None:
+    """Check the name of the engine, and that it is one that a command plays."""
     if record.engine not in ENGINES and record.engine != "auto":
         near = suggest_names(record.engine, ["auto", *ENGINES])
         raise UsageError(f"unknown engine {record.engine!r}{near}")
+    if record.engine == "flower":
+        raise UsageError(
+            "engine 'flower' plays on nodes that wait for it: moiety flower new DIR writes an app, "
+            "and flwr run DIR starts it (docs/federation.md)"
+        )
+    if record.engine == "pool" and record.device != "cpu":
+        raise UsageError(f"engine 'pool' is for the CPU, not {record.device!r}; say 'vectorized'")
+
+
+def check_record(record: Federation) -> Federation:
+    """Check names and numbers before anything is built."""
+    check_names(record)
+    check_engine(record)
     check_device(record.device)
     if record.log:
         from moiety.run.trackers import check_trackers  # of few runs
 
         check_trackers(record.log)
-    if record.engine == "pool" and record.device != "cpu":
-        raise UsageError(f"engine 'pool' is for the CPU, not {record.device!r}; say 'vectorized'")
     if not record.methods:
         raise UsageError(
             "--methods names none; name at least one, as in --methods ddome fedavg (moiety list "

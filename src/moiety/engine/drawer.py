@@ -1,0 +1,56 @@
+"""Replies of the round that is being played, on disk: a server that is killed goes on from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moiety.core.files import digest_bytes, replace_file
+from moiety.core.state import Job
+
+
+@dataclass
+class Drawer:
+    """Keeps replies by the letters that they answer; those of rounds before are thrown away.
+
+    A letter has all that a reply is a function of. So a reply is found again only where the very
+    same is asked, whatever happened in between.
+
+    Args:
+        folder: to keep them in.
+        asked: kind and worker -> digest of the letter that was sent.
+        round: that is being played.
+    """
+
+    folder: Path
+    asked: dict[tuple[str, int], str] = field(default_factory=dict)
+    round: int = -1
+
+    def find(self, kind: str, job: Job, letter: bytes) -> bytes | None:
+        """Find the reply to a letter."""
+        self.turn_to(job.round)
+        path = self.place(kind, job, digest_bytes(letter))
+        return path.read_bytes() if path.is_file() else None
+
+    def expect(self, kind: str, job: Job, letter: bytes) -> None:
+        """Remember what was asked."""
+        self.asked[kind, job.worker] = digest_bytes(letter)
+
+    def keep(self, kind: str, job: Job, data: bytes) -> None:
+        """Keep a reply; it is there whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        replace_file(self.place(kind, job, self.asked.pop((kind, job.worker))), data)
+
+    def place(self, kind: str, job: Job, digest: str) -> Path:
+        """Say where the reply to a letter lies."""
+        return self.folder / f"{job.round:08d}-{kind}-{job.worker}-{digest[:32]}"
+
+    def turn_to(self, round_index: int) -> None:
+        """Throw away what is of other rounds."""
+        if self.round == round_index or not self.folder.is_dir():
+            self.round = round_index
+            return
+        self.round = round_index
+        for path in self.folder.iterdir():
+            if not path.name.startswith(f"{round_index:08d}-"):
+                path.unlink()

@@ -1,0 +1,145 @@
+"""What a node does with a letter: it carries out the job on its own rows, and keeps its memory."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from moiety.core.errors import WorkerError
+from moiety.core.files import replace_file
+from moiety.core.solver import Solve
+from moiety.core.state import Job, Reply
+from moiety.core.types import Memory
+from moiety.engine.letters import list_sections, read_job, read_letter, write_letter, write_reply
+from moiety.engine.work import open_job_rows, run_job, run_steps, use_one_thread
+from moiety.recipes.build import RunInputs, build_run
+from moiety.recipes.fields import override_fields
+from moiety.recipes.record import Federation
+
+QUERY, SOLVE = "query", "solve"
+"""How a letter calls a question and a job, before the number of the stage."""
+
+
+def name_solves(built: RunInputs) -> list[tuple[Solve, str]]:
+    """Name all that workers of a run are asked to carry out."""
+    found: list[tuple[Solve, str]] = []
+    for place, stage in enumerate(built.stages):
+        found.append((stage.method.solve, f"{SOLVE}{place}"))
+        if stage.method.query is not None:
+            found.append((stage.method.query.solve, f"{QUERY}{place}"))
+    return found
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a node works.
+
+    Args:
+        name: of the node, which is a worker's.
+        data: what the node reads as the data of the run; a server cannot name any other.
+        folder: on the node's disk: what it keeps between rounds.
+    """
+
+    name: str
+    data: str
+    folder: Path
+
+    def answer(self, letter: bytes) -> bytes:
+        """Answer a letter.
+
+        Returns:
+            A letter with a reply; one with a ``fault`` where the job cannot be done.
+
+        Raises:
+            ValueError: for bytes that are no job.
+        """
+        shelf = Shelf(self.folder)
+        job, note = read_job(letter, shelf.read_known)
+        try:
+            reply, after = self.work(job, note, shelf)
+        except (WorkerError, ValueError, OSError, ImportError) as error:
+            return write_reply(Reply(job.worker, job.share, {}, fault=str(error)))
+        shelf.write_memory(job, note, after)
+        if str(note["kind"]).startswith(QUERY):
+            shelf.write_known(job, note)
+        return write_reply(reply)
+
+    def work(self, job: Job, note: Mapping[str, Any], shelf: Shelf) -> tuple[Reply, Memory]:
+        """Carry out a job."""
+        if note["name"] != self.name:
+            raise ValueError(f"the job is for {note['name']!r}, but this node is {self.name!r}")
+        record = replace(override_fields(Federation(), note["fields"]), data=self.data)
+        built = keep_inputs(record, note["method"], note["seed"])
+        solve = next((one for one, kind in name_solves(built) if kind == note["kind"]), None)
+        if solve is None:
+            raise ValueError(f"{note['method']} has nothing called {note['kind']!r}")
+        if built.data_fingerprint != note["data"]:
+            raise ValueError(
+                f"the data of {self.name!r}, {self.data!r}, are not those of the server's run"
+            )
+        kept = shelf.read_memory(job, note)
+        with use_one_thread():
+            return run_job(solve, job, open_job_rows(built.open, job), kept, run_steps)
+
+
+@functools.lru_cache(maxsize=2)
+def keep_inputs(record: Federation, method: str, seed: int) -> RunInputs:
+    """Build a run once for all letters of it."""
+    return build_run(record, method, seed)
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What a node keeps on its disk, of the run that it saw last.
+
+    Memory is kept as it was before the last job, too: a job that is asked again, because its
+    server was killed, begins where it began, and its reply is the same to the bit.
+    """
+
+    folder: Path
+
+    def read_memory(self, job: Job, note: Mapping[str, Any]) -> Memory:
+        """Give what the worker kept when the job's round began."""
+        path = self.folder / "memory"
+        if not path.is_file():
+            return {}
+        head, tree = read_letter(path.read_bytes())
+        if head["run"] != note["run"]:
+            return {}
+        if head["round"] > job.round:
+            raise ValueError(
+                f"round {job.round + 1} is asked, but this node has gone on to round "
+                f"{head['round'] + 1} of the run; begin the run in a new folder"
+            )
+        return tree.get("before" if head["round"] == job.round else "after", {})
+
+    def write_memory(self, job: Job, note: Mapping[str, Any], after: Memory) -> None:
+        """Keep what the worker keeps."""
+        before = self.read_memory(job, note)
+        if not after and not before:
+            return
+        head = {"run": note["run"], "round": job.round}
+        sections = [*list_sections("before", before), *list_sections("after", after or before)]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        replace_file(self.folder / "memory", write_letter(head, sections))
+
+    def read_known(self, note: Mapping[str, Any], round_index: int) -> Mapping[str, Tensor]:
+        """Give what the question of a round brought, which is not sent again with the job."""
+        path = self.folder / "known"
+        if not path.is_file():
+            return {}
+        head, tree = read_letter(path.read_bytes())
+        here = head["run"] == note["run"] and head["round"] == round_index
+        return tree.get("piece", {}) if here else {}
+
+    def write_known(self, job: Job, note: Mapping[str, Any]) -> None:
+        """Keep what a question brought."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = [(["piece", name], t) for name, t in job.piece.items()]
+        head = {"run": note["run"], "round": job.round}
+        replace_file(self.folder / "known", write_letter(head, tensors))

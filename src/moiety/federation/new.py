@@ -1,0 +1,122 @@
+"""A ready app of Flower in a folder: two lines of Python, and the plan of the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from moiety.core.errors import RunError
+from moiety.core.files import replace_file
+
+PROJECT = """[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "{name}"
+version = "1.0.0"
+description = "A run of moiety whose workers are nodes of Flower."
+license = "Apache-2.0"
+dependencies = ["flwr>=1.42"]
+
+[tool.hatch.build.targets.wheel]
+packages = ["."]
+
+[tool.flwr.app]
+publisher = "moiety"
+
+[tool.flwr.app.components]
+serverapp = "server_app:app"
+clientapp = "client_app:app"
+
+[tool.flwr.app.config]
+plan = {plan}
+"""
+
+SERVER = '''"""The server's app."""
+
+from moiety.run.federate import make_server_app
+
+app = make_server_app()
+'''
+
+CLIENT = '''"""The app of a node."""
+
+from moiety.federation.apps import make_client_app
+
+app = make_client_app()
+'''
+
+PLAN = """# What is played: a recipe of moiety, and who takes part. Only the server reads this.
+recipe = {recipe}
+# The names of the nodes, in the order of the recipe's workers; a node says its name itself:
+# flower-supernode --node-config 'name="{first}" data={data}' ...
+workers = {workers}
+# Ledger, checkpoints and final model. A server that is started again goes on from there.
+folder = {folder}
+
+# Fields of the recipe, as in a file of moiety run --config.
+[fields]
+methods = [{method}]
+seeds = 1
+rounds = {rounds}
+population = {{ workers = {count}, anchors = {anchors} }}
+participation = {{ size = {count} }}
+
+# A round ends when all have answered; or when a share of them has (quorum) and, since it began,
+# as many medians of the jobs' seconds have passed as patience says (but least_s); or after most_s.
+[waiting]
+quorum = 0.5
+patience = 3.0
+least_s = 5.0
+most_s = 600.0
+join_s = 120.0
+poll_s = 0.5
+"""
+
+
+def write_app(
+    folder: Path, recipe: str, method: str, workers: Sequence[str], *, data: str, rounds: int
+) -> list[Path]:
+    """Write an app.
+
+    Args:
+        folder: to write to; must be new or empty.
+        recipe: its name.
+        method: that is played.
+        workers: names of the nodes.
+        data: of the recipe.
+        rounds: to play.
+
+    Returns:
+        The files.
+
+    Raises:
+        RunError: if there is something in the folder already.
+    """
+    folder = folder.absolute()
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty; name a folder that is new")
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "".join(c if c.isalnum() else "-" for c in folder.name.lower()).strip("-") or "app"
+    plan = PLAN.format(
+        recipe=json.dumps(recipe),
+        first=workers[0],
+        data=json.dumps(data),
+        workers=json.dumps(list(workers)),
+        folder=json.dumps(str(folder / "run")),
+        method=json.dumps(method),
+        rounds=rounds,
+        count=len(workers),
+        anchors=min(5, len(workers)),
+    )
+    files = {
+        "pyproject.toml": PROJECT.format(name=name, plan=json.dumps(str(folder / "plan.toml"))),
+        "server_app.py": SERVER,
+        "client_app.py": CLIENT,
+        "plan.toml": plan,
+    }
+    for file, text in files.items():
+        replace_file(folder / file, text.encode())
+    return [folder / file for file in files]

@@ -1,0 +1,154 @@
+"""The server's app of Flower: a run whose workers are nodes, with ledger and checkpoints."""
+
+from __future__ import annotations
+
+import tomllib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moiety.core.errors import RunError
+from moiety.core.extras import import_extra
+from moiety.core.files import add_digest, json_to_bytes, replace_file
+from moiety.engine.drawer import Drawer
+from moiety.engine.ranks import Ranks
+from moiety.engine.remote import Post, Remote, Waiting
+from moiety.federation.desk import name_solves
+from moiety.federation.packing import PURPOSE
+from moiety.federation.post import FlowerPost
+from moiety.recipes import RECIPES
+from moiety.recipes.build import RunInputs
+from moiety.recipes.fields import override_fields
+from moiety.recipes.record import write_read_fields
+from moiety.run.folders import hold_folder
+from moiety.run.group import CONFIG
+from moiety.run.loop import execute_run
+from moiety.run.play import list_own_parameters, make_whole_run
+from moiety.run.spec import RunSpec, resolve_run
+from moiety.run.watch import Progress
+
+ENGINE, RUN_ID, ARRIVED = "flower", "run_id", "arrived"
+
+
+@dataclass(frozen=True)
+class FederationPlan:
+    """What the server's app plays.
+
+    Args:
+        folder: of the run; a server that is started again goes on from what is in it.
+        recipe: its name.
+        fields: of its record, as in a TOML file of ``moiety run --config``.
+        workers: names of the nodes, by the numbers of the workers.
+        waiting: how long for whom.
+    """
+
+    folder: Path
+    recipe: str
+    fields: Mapping[str, Any]
+    workers: Sequence[str]
+    waiting: Waiting
+
+
+def read_plan(config: Mapping[str, Any]) -> FederationPlan:
+    """Read the plan that an app's run configuration names.
+
+    Raises:
+        RunError: for what is missing, with the remedy.
+    """
+    path = Path(str(config.get("plan") or ""))
+    if not path.is_absolute() or not path.is_file():
+        raise RunError(
+            f"the run configuration has plan={str(path)!r}, but it must be the absolute path of "
+            "the plan.toml that moiety flower new wrote"
+        )
+    raw = tomllib.loads(path.read_text(encoding="utf8"))
+    lacks = [key for key in ("recipe", "workers") if not raw.get(key)]
+    if lacks or raw.get("recipe") not in RECIPES:
+        raise RunError(
+            f"{path} lacks {' and '.join(lacks)}" if lacks else
+            f"{path} names the recipe {raw['recipe']!r}; choose one of {sorted(RECIPES)}"
+        )  # fmt: skip
+    waiting = override_fields(Waiting(), raw.get("waiting", {}))
+    folder = Path(raw.get("folder") or path.parent / "run")
+    return FederationPlan(folder, raw["recipe"], raw.get("fields", {}), raw["workers"], waiting)
+
+
+def resolve_plan(plan: FederationPlan) -> tuple[RunSpec, RunInputs]:
+    """Build the run of a plan, and refuse what nodes cannot play.
+
+    Raises:
+        RunError: with the value and the remedy.
+    """
+    base = override_fields(RECIPES[plan.recipe].record, dict(plan.fields))
+    record = override_fields(base, {"engine": ENGINE, "checkpoint": {"every": 1}})
+    if len(record.methods) != 1 or record.seeds != 1:
+        raise RunError(
+            f"a federation plays one method and one seed, but the plan has methods="
+            f"{list(record.methods)}, seeds={record.seeds}; name one in [fields]"
+        )
+    if not record.schedule.is_synchronous:
+        raise RunError(
+            f"schedule.kind={record.schedule.kind!r} lets virtual time pass, but nodes work in "
+            "real time; leave it out"
+        )
+    spec, built = resolve_run(plan.recipe, record, record.methods[0], record.seed)
+    if len(plan.workers) != built.num_seen or len(set(plan.workers)) != built.num_seen:
+        raise RunError(
+            f"the plan names {len(set(plan.workers))} workers, but the recipe has "
+            f"{built.num_seen} that train (population.workers); give each its own name"
+        )
+    if list_own_parameters(built):
+        raise RunError(
+            f"{spec.method} has parameters that never leave a node, so the server could not say "
+            "how good the model is; choose another method"
+        )
+    return spec, built
+
+
+def make_remote(plan: FederationPlan, spec: RunSpec, built: RunInputs, post: Post) -> Remote:
+    """Make the engine of a run."""
+    identity = plan.folder / RUN_ID
+    if not identity.is_file():
+        replace_file(identity, uuid.uuid4().hex.encode())
+    note = {
+        "run": identity.read_text(encoding="utf8"),
+        "method": spec.method,
+        "seed": spec.seed,
+        "fields": write_read_fields(spec.played),
+        "data": built.data_fingerprint,
+    }
+    drawer = Drawer(plan.folder / ARRIVED)
+    return Remote(post, name_solves(built), plan.workers, note, plan.waiting, drawer)
+
+
+def play_federation(plan: FederationPlan, post: Post) -> Path:
+    """Play a run whose workers are nodes, from where it stands in its folder.
+
+    Returns:
+        Where its final model is.
+
+    Raises:
+        RunError: for what a user can mend.
+    """
+    spec, built = resolve_plan(plan)
+    with hold_folder(plan.folder):
+        config = {**spec.to_json(), "data": built.data_fingerprint}
+        replace_file(plan.folder / CONFIG, json_to_bytes(add_digest(config)))
+        engine = make_remote(plan, spec, built, post)
+        run = make_whole_run(spec, built, plan.folder, engine, Ranks())
+        execute_run(run, plan.folder, [Progress(f"{spec.method}, seed {spec.seed}", built.rounds)])
+    return plan.folder / "final"
+
+
+def make_server_app() -> Any:
+    """Make the app that a SuperLink runs."""
+    app = import_extra("flwr.serverapp", PURPOSE, "flower").ServerApp()
+
+    @app.main()
+    def main(grid: Any, context: Any) -> None:
+        play_federation(read_plan(context.run_config), FlowerPost(grid))
+
+    del main
+    return app
