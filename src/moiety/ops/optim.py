@@ -166,6 +166,10 @@ class Phased:
     first: int
     last: int | None = None
 
+    @property
+    def elementwise(self) -> bool:
+        return self.rule.elementwise
+
     def start(self, param: Tensor, /) -> OptimizerState:
         count = torch.zeros((), dtype=torch.int64, device=param.device)
         return {**self.rule.start(param), "step": count}
