@@ -19,9 +19,10 @@ from moiety.models.vgg import vgg
 from moiety.ops.filters import compute_filter_norms, measure_ticket_distance, select_filters
 from moiety.rounds.synchronous import make_jobs, play_round
 from moiety.serve.config import rebuild_model
+from moiety.tasks.augment import CroppedLosses, FlippedLosses
 from moiety.tasks.classes import Classes
 from moiety.tasks.losses import cross_entropy
-from moiety.tasks.objectives import FlippedLosses, RowLosses
+from moiety.tasks.objectives import RowLosses
 
 SMALL = ResidualForm((2, 1, 5, 2), (3, 4, 5, 6))
 SUBSET = ResidualForm((1, 1, 13, 1), (8, 16, 32, 64))
@@ -331,13 +332,42 @@ def test_flips_are_drawn_by_row_from_the_seed_of_the_step():
     assert not torch.equal(flipped(3), flipped(4))
     assert 70 < int(flipped(3).sum()) < 130
     assert not (losses({}, batch, {})[0] < 0.5).any()
-    with pytest.raises(ValueError, match="flips mirror images"):
+    with pytest.raises(ValueError, match=r"local.flips changes images, but rows have shape \(3,\)"):
         losses({}, {"x": torch.zeros(2, 3), "y": torch.zeros(2)}, {})
 
 
-def test_flips_make_a_solver_noisy_and_every_worker_mirrors_otherwise():
+def test_crops_are_windows_of_padded_images_drawn_by_row_from_the_seed():
+    """Held against a loop over slices; each place is as likely as any other."""
+    seen = []
+    inner = lambda params, batch, kept: (seen.append(batch["x"]), {})  # noqa: E731
+    images = torch.arange(1.0, 400 * 2 * 3 * 4 + 1).reshape(400, 2, 3, 4)
+    for seed in (3, 3, 4):
+        CroppedLosses(inner, 1)({}, {"x": images, "seed": torch.tensor(seed)}, {})
+    CroppedLosses(inner, 1)({}, {"x": images}, {})
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+    assert torch.equal(seen[3], images)  # nothing is moved where nothing is trained
+    counts = torch.zeros(3, 3)
+    for image, cropped in zip(images, seen[0], strict=True):
+        wide = torch.zeros(2, 5, 6)
+        wide[:, 1:4, 1:5] = image
+        places = [
+            (top, left)
+            for top in range(3)
+            for left in range(3)
+            if torch.equal(wide[:, top : top + 3, left : left + 4], cropped)
+        ]
+        assert len(places) == 1
+        counts[places[0]] += 1
+    assert (counts - 400 / 9).abs().max() < 25
+
+
+@pytest.mark.parametrize("change", [{"flips": True}, {"crops": 2}])
+def test_augmentation_makes_a_solver_noisy_and_is_of_images_alone(change):
     model = resnet((3, 8, 8), 4, rng(), SMALL)
-    local = LocalTraining(flips=True, epochs=0, steps=2, batch=8, lr_schedule="steps", drops=(0.5,))
+    local = LocalTraining(epochs=0, steps=2, batch=8, lr_schedule="steps", drops=(0.5,), **change)
+    with pytest.raises(ValueError, match=r"local.\w+ changes images, but rows have shape \(64,\)"):
+        Task(model, local, shape=(64,))
     solve = Task(model, local, rounds=10).make_solver()
     assert not solve.stackable
     assert [solve.lr_schedule(at) for at in (4.9, 5.0)] == [1.0, 0.1]

@@ -23,10 +23,11 @@ def fisher(task: Task, *, floor: float = 1e-4) -> Method:
         task: what is to be learnt; its model must see rows one by one, without noise.
         floor: added to the information, so that an entry of which nobody is sure is a plain mean.
     """
-    if task.model.draws_noise or task.model.uses_batch_statistics or task.local.flips:
+    if task.model.draws_noise or task.model.uses_batch_statistics or task.local.augments:
         raise ValueError(
             "fisher takes the gradient of each row alone, but this model draws noise (dropout, "
-            "local.flips) or lets rows of a batch see each other (batch norm); use one without"
+            "local.flips, local.crops) or lets rows of a batch see each other (batch norm); use "
+            "one without"
         )
     solve = weigh_by_fisher(task.make_solver(), floor)
     return replace(fedavg(task), name="fisher", solve=solve)

@@ -21,8 +21,9 @@ from moiety.ops.optim import SGD, Adam, Rule
 from moiety.ops.torch_optim import MakeOptimizer, TorchRule, find_optimizer, name_optimizer
 from moiety.solve.lr_schedule import CosineRate, RateSchedule, SteppedRate, constant_rate
 from moiety.solve.sgd import OPTIMIZER_STATES, LocalSGD
+from moiety.tasks.augment import CroppedLosses, FlippedLosses, check_images
 from moiety.tasks.classes import Classes
-from moiety.tasks.objectives import AdjustedLosses, Arrange, FlippedLosses, Losses, RowLosses
+from moiety.tasks.objectives import AdjustedLosses, Arrange, Losses, RowLosses
 
 LOCAL_PRIORS = ("none", "adjust")
 """What a worker's loss may know of its label shares."""
@@ -58,6 +59,8 @@ class LocalTraining:
             (at the worker, for whole models) or ``send`` (it travels with the piece, cut and merged
             like it).
         flips: mirror images of a batch left to right by chance.
+        crops: move images by chance: pad them by so many zeros on each side, and cut the old size
+            anywhere; 0 for none.
         prior: ``adjust`` adds the log of a worker's own label shares to the outputs in its loss
             (logit adjustment), so that it learns what tells classes apart and not how often they
             come to it; ``none`` adds nothing. Classes only.
@@ -83,6 +86,7 @@ class LocalTraining:
     optimizer_state: str = "reset"
     drops: tuple[float, ...] = (0.5, 0.75)
     flips: bool = False
+    crops: int = 0
     prior: str = "none"
 
     def check(self) -> None:
@@ -95,7 +99,7 @@ class LocalTraining:
         free = {
             "lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip,
             "warmup": self.warmup, "window": self.window, "epochs": self.epochs,
-            "steps": self.steps,
+            "steps": self.steps, "crops": self.crops,
         }  # fmt: skip
         for name, value in free.items():
             if not 0 <= value < math.inf:
@@ -122,6 +126,11 @@ class LocalTraining:
     def adjusts(self) -> bool:
         """Whether losses read a worker's own label shares."""
         return self.prior == "adjust"
+
+    @property
+    def augments(self) -> bool:
+        """Whether images are changed by chance."""
+        return self.flips or self.crops > 0
 
     def make_rule(self) -> Rule:
         """Build the optimiser."""
@@ -181,6 +190,8 @@ class LocalTraining:
             losses = {role: AdjustedLosses(one) for role, one in losses.items()}
         if self.flips:
             losses = {role: FlippedLosses(one) for role, one in losses.items()}
+        if self.crops:
+            losses = {role: CroppedLosses(one, self.crops) for role, one in losses.items()}
         return LocalSGD(
             losses=losses,
             rules=(*rules, ("*", self.make_rule())),
@@ -194,7 +205,7 @@ class LocalTraining:
             frozen=frozenset(frozen),
             optimizer_state=self.optimizer_state,
             bfloat16=self.bfloat16,
-            draws_noise=model.draws_noise or self.flips,
+            draws_noise=model.draws_noise or self.augments,
             uses_batch_statistics=model.uses_batch_statistics,
         )
 
@@ -247,6 +258,8 @@ class Task:
         if not isinstance(self.local, LocalTraining):
             raise TypeError(f"local={self.local!r}; give moiety.LocalTraining(lr=...)")
         self.local.check()
+        if self.local.augments and self.shape:
+            check_images("local.flips" if self.local.flips else "local.crops", self.shape)
         if self.local.adjusts and not self.objective.categorical:
             raise ValueError(
                 "local.prior='adjust' adds log shares of classes to outputs, but the task is "

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from moiety.core.objective import Objective
 from moiety.core.protocols import Kept
-from moiety.core.streams import stream
 from moiety.core.types import Batch, Params
 from moiety.tasks.losses import UNSCORED
 
@@ -108,25 +107,6 @@ class AdjustedLosses:
                 "open them through moiety.data.label_shares.LabelShares(open, classes)"
             )
         return self.losses(params, batch, kept)
-
-
-@dataclass(frozen=True)
-class FlippedLosses:
-    """Other losses on images [B, C, H, W] of which each is mirrored by chance, left to right.
-
-    Drawn from the ``seed`` of the batch; where there is none, nothing is mirrored.
-    """
-
-    losses: Losses
-
-    def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
-        x = batch["x"]
-        if x.ndim != 4:
-            raise ValueError(f"flips mirror images, but rows have shape {tuple(x.shape[1:])}")
-        if "seed" in batch:
-            coin_B = torch.rand(len(x), generator=stream(int(batch["seed"]), "flips")) < 0.5
-            x = torch.where(coin_B.to(x.device)[:, None, None, None], x.flip(-1), x)
-        return self.losses(params, {**batch, "x": x}, kept)
 
 
 @dataclass(frozen=True)
