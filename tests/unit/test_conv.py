@@ -339,7 +339,11 @@ def test_flips_are_drawn_by_row_from_the_seed_of_the_step():
 def test_crops_are_windows_of_padded_images_drawn_by_row_from_the_seed():
     """Held against a loop over slices; each place is as likely as any other."""
     seen = []
-    inner = lambda params, batch, kept: (seen.append(batch["x"]), {})  # noqa: E731
+
+    def inner(params, batch, kept):
+        seen.append(batch["x"])
+        return batch["x"], {}
+
     images = torch.arange(1.0, 400 * 2 * 3 * 4 + 1).reshape(400, 2, 3, 4)
     for seed in (3, 3, 4):
         CroppedLosses(inner, 1)({}, {"x": images, "seed": torch.tensor(seed)}, {})
