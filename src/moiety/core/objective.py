@@ -69,7 +69,7 @@ class Objective(Protocol):
 
     @property
     def name(self) -> str:
-        """The kind: ``classes``, ``numbers``, ``labels``, ``tokens`` or ``own``."""
+        """The kind: ``classes``, ``numbers``, ``labels``, ``tokens``, ``answers`` or ``own``."""
         ...
 
     @property

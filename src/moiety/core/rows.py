@@ -117,6 +117,19 @@ def chunk_positions(rows: Rows, size: int) -> list[Tensor]:
     return list(torch.arange(rows.size).split(size))
 
 
+MOST_NUMBERS = 2**26
+"""Numbers that the answers of one chunk have at most: of a language model each row has millions."""
+
+
+def fit_chunk(size: int, numbers: int) -> int:
+    """Say how many rows are answered at a time, at most ``size``, of so many numbers each.
+
+    >>> fit_chunk(2048, 10), fit_chunk(2048, 64 * 49152)
+    (2048, 21)
+    """
+    return max(1, min(size, MOST_NUMBERS // max(1, numbers)))
+
+
 def split_batch(batch: Batch, count: int, dim: int = 0) -> list[Batch]:
     """Cut a batch into at most ``count`` smaller ones along its rows; ``seed`` goes to each.
 

@@ -6,75 +6,31 @@ arXiv:2310.02842; the gate, the query and the split are those of arXiv:2306.0858
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from moiety.core.axes import Part
-from moiety.core.objective import Objective
-from moiety.core.protocols import Kept, Method, Query, Transform
-from moiety.core.rows import Rows
-from moiety.core.types import Batch, Params
-from moiety.methods.task import Task
-from moiety.models.base import FeatureModel, find_constants
-from moiety.ops.top import select_best
+from moiety.core.protocols import Method, Query
+from moiety.core.rows import Rows, TableRows
+from moiety.core.types import Params
+from moiety.data.records import encode_records
+from moiety.data.skills import KINDS, make_skill_records
+from moiety.methods.demo import WORKERS, Demo
+from moiety.methods.task import LocalTraining, Task
+from moiety.models.base import find_constants
 from moiety.serve.choose import average_gate_scores
+from moiety.serve.language import build_lm
+from moiety.serve.prompts import AXIS, GatedPrompts, ServePrompts
 from moiety.solve.score import TopScores
 from moiety.solve.usage import weigh_by_usage
 from moiety.split.gated import Gated
 from moiety.split.whole import Whole
-from moiety.tasks.tokens import Tokens
+from moiety.tasks.answers import Answers
 
-AXIS = "prompt"
 MERGES = ("usage", "holders")
-
-
-@runtime_checkable
-class GatedPrompts(FeatureModel, Protocol):
-    """A frozen model with prompts on the axis ``prompt`` and a gate over them."""
-
-    @property
-    def common(self) -> Transform:
-        """Adds the column that the gate reads."""
-        ...
-
-    def log_gate(self, params: Params, batch: Batch, /) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class ServePrompts:
-    """A worker uses the prompts that score highest over all its requests, mixed by the gate.
-
-    Args:
-        model: the language model.
-        k: experts per worker; 0 serves all.
-        objective: what answers are.
-    """
-
-    model: GatedPrompts
-    k: int = 0
-    objective: Objective = field(default_factory=Tokens)
-
-    def config(self) -> dict[str, Any]:
-        """Say how to build this again."""
-        return {"kind": "prompts", "k": self.k}
-
-    def choose(self, params: Params, rows: Rows, /) -> Part:
-        score_E = average_gate_scores(self.model, params, rows)
-        count = self.k or len(score_E)
-        return Part({AXIS: select_best(score_E, count).sort().values})
-
-    def scores(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor:
-        return self.objective.answer(self.model.logits(piece, batch, kept).float())
-
-    def routes(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor | None:
-        score_BE = self.model.log_gate(piece, self.model.common(batch))
-        if AXIS not in kept:
-            return score_BE.argmax(-1)
-        held = kept[AXIS].to(score_BE.device)
-        return held[score_BE.index_select(-1, held).argmax(-1)]
 
 
 def mops(
@@ -124,6 +80,7 @@ def mops(
         merge=task.choose_merge(),
         serve=ServePrompts(model, k, task.objective),
         transform=model.common,
+        first=task.start,
         gated=AXIS,
         constants=find_constants(model),
     )
@@ -156,3 +113,30 @@ def measure_usage(model: GatedPrompts, params: Params, rows: Rows) -> Tensor:
     """Average the gate's weights over a worker's requests, [E]: a row of a heat map."""
     with torch.no_grad():
         return average_gate_scores(model, params, rows)
+
+
+def make_skill_workers(rng: Generator, kinds: int = len(KINDS)) -> tuple[Task, Mapping[int, Rows]]:
+    """Give requests of one skill each to six workers, of so many kinds; a gate knows others."""
+    from moiety.prompts.base import Letters  # transformers and peft are an extra
+
+    length, letters = 16, Letters()
+    records, known = make_skill_records(96), 24
+    x, y, _ = encode_records(records, letters, length)
+    skills = torch.tensor([[*KINDS].index(one) for one in records.skills])
+    table = {"x": x, "y": torch.cat([skills[:, None], y], 1)}
+    net = build_lm((length,), len(letters.names), rng, attention="eager", gate_hidden=8)
+    assert isinstance(net, GatedPrompts)
+    start, _ = net.teach(x[:known], table["y"][:known], 0)
+    data: dict[int, Rows] = {}
+    for worker in range(WORKERS):
+        mine = (skills == worker % kinds).nonzero()[:, 0]
+        data[worker] = TableRows(table, mine[mine >= known][worker // kinds :: 2][:6])
+    local = LocalTraining(lr=10.0, batch=6, epochs=4)
+    objective = Answers(letters.names, tuple(KINDS))
+    return Task(net, local, rounds=10, start=start, objective=objective), data
+
+
+def demo(rng: Generator) -> Demo:
+    """Learn what is to be said to requests of four skills, of which each worker has one."""
+    task, data = make_skill_workers(rng)
+    return Demo(mops(task, k=1), data)

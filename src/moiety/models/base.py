@@ -39,6 +39,15 @@ class TakesConstants(HasConstants, Protocol):
         ...
 
 
+@runtime_checkable
+class Teachable(Protocol):
+    """A model of which something is taught on rows set apart, before any worker begins."""
+
+    def teach(self, x: Tensor, y: Tensor, seed: int, /) -> tuple[Params, float]:
+        """Give parameters to start at, and how much of what was held out is told right."""
+        ...
+
+
 def find_constants(model: Model) -> Params:
     """Find what every worker downloads once of a model; nothing where nothing is frozen."""
     return model.constants if isinstance(model, HasConstants) else {}

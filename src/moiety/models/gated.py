@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.models.base import FeatureModel, find_constants
+from moiety.models.base import FeatureModel, TakesConstants, find_constants
 from moiety.models.init import draw_uniform
 from moiety.models.stacked import (
     EXPERT,
@@ -142,6 +142,14 @@ class GatedExperts:
     def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         logits_KBC, after = self.expert_forward(params, batch)
         return self.mixed(params, batch, logits_KBC, kept), after
+
+
+def find_saved_constants(model: FeatureModel | GatedExperts) -> Params:
+    """Find the frozen tensors that are saved with a model and set again by whoever loads it.
+
+    A language model is not: its folder is named.
+    """
+    return find_constants(model) if isinstance(model, TakesConstants | GatedExperts) else {}
 
 
 def score_gate(params: Params, batch: Batch) -> Tensor:

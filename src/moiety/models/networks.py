@@ -31,6 +31,7 @@ IMAGES = Reads(("images",))
 TEXTS = Reads(("text",))
 GRAPHS = Reads(("graph",))
 DOCUMENTS = Reads(("documents",))
+RECORDS = Reads(("records",))
 
 
 @dataclass(frozen=True)
@@ -54,26 +55,33 @@ class NetworkLine:
     """What is written down of a network, without importing it.
 
     Args:
-        module: of this folder; its ``build_<name>`` makes the network.
+        module: its ``build_<name>`` makes the network.
         reads: what it reads.
         rebuild: the function that makes it again; by default ``rebuild_<name>``.
+        folder: where the module lies.
     """
 
     module: str
     reads: Reads = MEASURES
     rebuild: str = ""
+    folder: str = "models"
+
+    @property
+    def path(self) -> str:
+        """Name the module in full."""
+        return f"moiety.{self.folder}.{self.module}"
 
 
 def find_network(name: str, line: NetworkLine) -> NetworkEntry:
     """Import the module of a network, and find its functions."""
-    module = importlib.import_module(f"moiety.models.{line.module}")
+    module = importlib.import_module(line.path)
     rebuild = getattr(module, line.rebuild or f"rebuild_{name}")
     return NetworkEntry(getattr(module, f"build_{name}"), rebuild, line.reads)
 
 
 def summarize_network(name: str) -> str:
     """Say what a network is, without importing it."""
-    return read_source_summary(f"moiety.models.{NETWORKS.lines[name].module}", f"build_{name}")
+    return read_source_summary(NETWORKS.lines[name].path, f"build_{name}")
 
 
 NETWORKS: Registry[NetworkLine, NetworkEntry] = Registry(
@@ -88,6 +96,7 @@ NETWORKS: Registry[NetworkLine, NetworkEntry] = Registry(
         "sage": NetworkLine("graph", GRAPHS),
         "gpt": NetworkLine("transformer", TEXTS),
         "bag": NetworkLine("bag", DOCUMENTS),
+        "lm": NetworkLine("language", RECORDS, folder="serve"),
         "vit": NetworkLine("vit", IMAGES),
     },
     find_network,

@@ -6,7 +6,7 @@ Importing this folder makes the method known to PEFT: ``get_peft_model(base, Mop
 import moiety.prompts.installed  # noqa: F401  (says what is missing)
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.edit import add_expert, drop_expert, join_adapters, sum_adapters
-from moiety.prompts.language import PromptedLM, make_prompted, put_params
+from moiety.prompts.language import PromptedLM, make_prompted, put_params, save_adapter
 from moiety.prompts.model import MopsModel
 from moiety.prompts.pretrain import GateFit, GateTraining, pretrain_gate, read_requests
 from moiety.prompts.register import register_mops
@@ -26,5 +26,6 @@ __all__ = [
     "pretrain_gate",
     "put_params",
     "read_requests",
+    "save_adapter",
     "sum_adapters",
 ]

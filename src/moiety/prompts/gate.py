@@ -55,7 +55,7 @@ def weigh_experts(score_BE: Tensor, config: MopsConfig) -> Tensor:
     score_BE = score_BE.float() / config.gate_temperature
     closed_BE = None
     if config.top_k is not None:
-        kept = score_BE.topk(config.top_k, -1).indices
+        kept = score_BE.topk(min(config.top_k, score_BE.shape[-1]), -1).indices
         closed_BE = torch.ones_like(score_BE, dtype=torch.bool).scatter(-1, kept, value=False)
     if config.gate_activation == "sigmoid":
         log_BE = F.logsigmoid(score_BE)

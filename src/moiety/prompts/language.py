@@ -1,14 +1,17 @@
 """A language model with prompts as a model of the federation: the frozen part is a constant.
 
-A row is a text: ``x`` [B, T] are its tokens (-1 pads on the right), ``y`` [B, T] the token that
-follows each, or -1 where none is scored. Its gate is DDOME's, its prompts lie on the axis
+A row is a text: ``x`` [B, T] are its tokens (-1 pads on the right; a token t of an answer may be
+written -2 - t, see ``moiety.data.records``), ``y`` the token that follows each, or -1 where none is
+scored, [B, T], a skill in front or none. Its gate is DDOME's, its prompts lie on the axis
 ``prompt``. Letters: B rows, T positions, D width, E experts, K experts at hand, V tokens.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,15 +20,27 @@ from torch.func import functional_call
 
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
+from moiety.core.rows import split_batch
 from moiety.core.types import Batch, Params
+from moiety.data.records import PADDING, show_tokens
+from moiety.models.base import FeatureModel
 from moiety.models.gated import score_gate
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.edit import find_config, find_tuner
 from moiety.prompts.gate import standardise, weigh_experts
+from moiety.prompts.pretrain import GateTraining, fit_gate
 from moiety.prompts.request import Attached, GateRead, Request
+from moiety.prompts.single import make_single_prompt
 from moiety.tasks.losses import UNSCORED
 
 PROMPT = "prompt"
+
+TOGETHER = 32
+"""Rows that the frozen model reads at a time where no gradient is asked for."""
+
+LEARN_GATE = 5e-3
+"""Rate at which a gate is taught before workers begin."""
+
 GATE = {"layer1.w": "hidden.weight", "layer1.b": "hidden.bias",
         "layer2.w": "out.weight", "layer2.b": "out.bias"}  # fmt: skip
 """How DDOME names the tensors of a gate -> how the tuner does."""
@@ -45,16 +60,20 @@ class RequestEmbedding:
     @torch.no_grad()
     def embed(self, batch: Batch) -> Tensor:
         """Embed requests: no token that is scored is read, [B, D]."""
+        pieces = split_batch(batch, max(1, -(-len(batch["x"]) // TOGETHER)))
+        return torch.cat([self.embed_some(some) for some in pieces])
+
+    def embed_some(self, batch: Batch) -> Tensor:
+        """Embed as many rows as fit into memory together, [B, D]."""
         x_BT = batch["x"]
-        attended_BT = x_BT >= 0
-        read_BT = attended_BT
+        attended_BT, read_BT = x_BT != PADDING, x_BT >= 0
         if "y" in batch:
-            scored_BT = (batch["y"] != UNSCORED).long()
-            read_BT = attended_BT & (scored_BT.cumsum(-1) - scored_BT == 0)
+            scored_BT = (batch["y"][:, -x_BT.shape[1] :] != UNSCORED).long()
+            read_BT &= scored_BT.cumsum(-1) - scored_BT == 0
         tuner = find_tuner(self.tuned)
         request = Request(tuner.adapters([self.adapter]), attended_BT, read_BT, only_gate=True)
         try:
-            tuner.model(input_ids=x_BT.clamp_min(0), use_cache=False, mops_context=request)
+            tuner.model(input_ids=show_tokens(x_BT), use_cache=False, mops_context=request)
         except GateRead:
             return standardise(request.pooled[self.adapter])
         raise AssertionError("no gate has read")
@@ -71,6 +90,9 @@ class PromptedLM:
         common: what the gate reads, as the transform of rows.
         tuned: the module that computes; nothing of it is changed.
         adapter: whose prompts and gate.
+        first: the tokens that prompts began as, [E, M]; empty where they are not known.
+        about: how the model is built again; empty where it is the user's own.
+        gated: whether a gate weighs the experts, or all of them count alike.
     """
 
     params: Params
@@ -82,9 +104,14 @@ class PromptedLM:
     buffers: Mapping[str, str] = field(default_factory=dict)
     draws_noise: bool = False
     uses_batch_statistics: bool = False
+    first: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
+    about: Mapping[str, Any] = field(default_factory=dict)
+    gated: bool = True
 
     def config(self) -> Mapping[str, Any]:
-        """Name the model; its code and numbers are the user's and must be given again."""
+        """Say how to build this again; a model of the user's own is named and must be given."""
+        if self.about:
+            return {"kind": "lm", **self.about, **({} if self.gated else {"single": "deep"})}
         return {"kind": "prompted", "class": type(find_tuner(self.tuned).model).__qualname__}
 
     def redraw(self, rng: Generator, /) -> Params:
@@ -105,22 +132,61 @@ class PromptedLM:
         """Score the token that follows each, [B, T, V], by the prompts at hand."""
         tuner = find_tuner(self.tuned)
         config = find_config(tuner, self.adapter)
-        log_BK = self.log_gate(params, self.common(batch))
-        if PROMPT in kept:
-            log_BK = log_BK.index_select(-1, kept[PROMPT].to(log_BK.device))
         attached = Attached(self.adapter, config, None)
         x_BT = batch["x"]
-        request = Request({self.adapter: attached}, x_BT >= 0, x_BT >= 0)
-        request.weights[self.adapter] = weigh_experts(log_BK, config)
+        request = Request({self.adapter: attached}, x_BT != PADDING, x_BT >= 0)
+        request.weights[self.adapter] = self.weigh(params, batch, kept, config)
         named = {
             f"{name_layer(config, layer)}.mops_prompts.{self.adapter}": params[f"prompts.{layer}"]
             for layer in config.injection_layers or ()
         }
-        told = {"input_ids": x_BT.clamp_min(0), "use_cache": False, "mops_context": request}
+        told = {"input_ids": show_tokens(x_BT), "use_cache": False, "mops_context": request}
         return functional_call(tuner.model, named, (), told).logits
+
+    def weigh(self, params: Params, batch: Batch, kept: Kept, config: MopsConfig) -> Tensor:
+        """Give the log of the weights of the experts at hand, [B, K]."""
+        if not self.gated:
+            held = next(t for name, t in params.items() if name.startswith("prompts."))
+            return held.new_zeros(len(batch["x"]), len(held))
+        log_BK = self.log_gate(params, self.common(batch))
+        if PROMPT in kept:
+            log_BK = log_BK.index_select(-1, kept[PROMPT].to(log_BK.device))
+        return weigh_experts(log_BK, config)
 
     def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         return self.logits(params, batch, kept), {}
+
+    def teach(self, x: Tensor, y: Tensor, seed: int, /) -> tuple[Params, float]:
+        """Teach the gate which expert a request is for: by skill, or by clusters of requests.
+
+        Args:
+            x: rows set apart, [N, T].
+            y: their targets, [N, 1 + T] where they name a skill.
+            seed: of draws.
+
+        Returns:
+            Parameters to start at, and the share of held-out requests that is told right.
+        """
+        tuner = find_tuner(self.tuned)
+        gate: Any = copy.deepcopy(tuner.adapters([self.adapter])[self.adapter].gate)
+        z_ND = self.common.embed({"x": x, "y": y})
+        skills_N = y[:, 0] if y.shape[1] > x.shape[1] and len(y[:, 0].unique()) > 1 else None
+        config = find_config(tuner, self.adapter)
+        fit = fit_gate(gate, config, z_ND, skills_N, GateTraining(lr=LEARN_GATE, seed=seed))
+        told = {f"gate.{n}": gate.get_parameter(t).detach().clone() for n, t in GATE.items()}
+        return {**self.params, **told}, fit.accuracy
+
+    def make_single(self, *, deep: bool) -> FeatureModel:
+        """Make the rival without a gate, of as many prompts.
+
+        Args:
+            deep: in every block where these are, or in front of the input alone.
+        """
+        if not deep:
+            return make_single_prompt(self.tuned, self.first, self.about)
+        held = {name: t for name, t in self.params.items() if name.startswith("prompts.")}
+        axes = {name: entries for name, entries in self.axes.items() if name in held}
+        return replace(self, params=held, axes=axes, gated=False)
 
 
 def name_layer(config: MopsConfig, layer: int) -> str:
@@ -171,3 +237,16 @@ def put_params(tuned: Any, params: Params, adapter: str = "default") -> None:
         kind, _, rest = name.partition(".")
         held = layers[int(rest)].mops_prompts[adapter] if kind == "prompts" else None
         (gate.get_parameter(GATE[rest]) if held is None else held).copy_(tensor)
+
+
+def save_adapter(model: PromptedLM, params: Params, folder: str | Path) -> None:
+    """Save what was learnt as an adapter that ``PeftModel.from_pretrained`` opens.
+
+    Args:
+        model: of a finished run (``load_model(folder).model``).
+        params: its parameters, whole.
+        folder: to write to.
+    """
+    tuned = copy.deepcopy(model.tuned)
+    put_params(tuned, params, model.adapter)
+    tuned.save_pretrained(str(folder))

@@ -95,6 +95,13 @@ def pretrain_gate(
     gate: Any = tuner.adapters([adapter])[adapter].gate
     if gate is None:
         raise ValueError(f"adapter {adapter!r} has gate_mode={config.gate_mode!r}: no gate")
+    return fit_gate(gate, config, z_ND, labels_N, training)
+
+
+def fit_gate(
+    gate: Any, config: MopsConfig, z_ND: Tensor, labels_N: Tensor | None, training: GateTraining
+) -> GateFit:
+    """Teach a gate afresh, in place; arguments are those of ``pretrain_gate``."""
     expert_N = assign_experts(z_ND, labels_N, config.num_experts, training.seed)
     gate.redraw(training.seed)
     order = torch.randperm(len(z_ND), generator=stream(training.seed, "gate", "held out"))

@@ -74,6 +74,9 @@ RECIPES: Registry[RecipeLine, RecipeEntry] = Registry(
         "ist-shakespeare": RecipeLine(
             "texts", "ist_shakespeare", "a character transformer assigned by heads and hidden units"
         ),
+        "mops": RecipeLine(
+            "mops", "mops_records", "prompts of a frozen language model; records of several skills"
+        ),
         "asyncdrop-fashion": RecipeLine(
             "asynchronous",
             "asyncdrop_fashion",

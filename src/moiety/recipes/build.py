@@ -116,7 +116,15 @@ def build_run(
     else:
         stages = [place_stage(stages[0], record.device), *stages[1:]]
     stages = [serve_stage(record, stage, places) for stage in stages]
-    return assemble_inputs(record, replace(base, places=places), stages, common, seed)
+    about = (*base.about, *describe_gate(common, len(places.public)))
+    return assemble_inputs(record, replace(base, places=places, about=about), stages, common, seed)
+
+
+def describe_gate(common: SeedCommon | None, rows: int) -> tuple[str, ...]:
+    """Say how well a gate was taught before the first round, where one was."""
+    if common is None or common.frozen is not None:
+        return ()
+    return (f"gate: taught on {rows} rows; of some it had not seen, {common.score:.0%} right",)
 
 
 def serve_stage(record: Federation, stage: Stage, places: Partition) -> Stage:
@@ -158,6 +166,11 @@ def prepare_common(
         return places, None
     common = prepare_seed_common(record, seed, watch)
     if search:
+        if common.frozen is None:
+            raise ValueError(
+                f"population.anchors={count}, but net {record.net!r} has no common expert to find "
+                "anchors with; set population.anchors 0"
+            )
         found = find_anchors(common.frozen, base.data.x, places.train, count, seed)
         places = add_anchors(places, found)
     return places, common

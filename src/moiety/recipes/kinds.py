@@ -22,6 +22,7 @@ from moiety.recipes.graphs import (
 )
 from moiety.recipes.population import Partition, make_partition
 from moiety.recipes.record import Federation, Population, Subgraphs
+from moiety.recipes.records import read_record_data
 from moiety.recipes.scaling import scale_measures, scale_pixels
 from moiety.recipes.source import read_data
 from moiety.serve.adapters import Adapter, GraphAdapter, TableAdapter, TextAdapter
@@ -117,6 +118,7 @@ TEXT = replace(
 DOCUMENTS = replace(
     TABLE, name="documents", shape=lambda data: (data.x.shape[1], count_words(data))
 )
+RECORDS = replace(TABLE, name="records")
 GRAPH = DataKind(
     "graph",
     cluster_graph,
@@ -146,6 +148,10 @@ def read_rows(record: Federation) -> tuple[DataKind, Dataset]:
         ValueError: for data that cannot be used, or that the network does not read.
     """
     check_network(record.net)
+    if RECORDS.name in NETWORKS[record.net].reads.kinds:
+        data, adapter = read_record_data(record)
+        kind = replace(RECORDS, adapt=lambda _data, _choice: adapter)
+        return kind, kind.read(data, record.graph)
     data = read_data(record)
     kind = find_kind(data)
     check_reads(record.net, kind, data)

@@ -12,7 +12,7 @@ from torch import Tensor
 from moiety.core.objective import Objective
 from moiety.core.types import Params
 from moiety.data.dataset import Dataset, FeatureScale
-from moiety.models.base import FeatureModel
+from moiety.models.base import FeatureModel, Teachable
 from moiety.models.gated import Common
 from moiety.recipes.common import (
     CommonRows,
@@ -49,13 +49,13 @@ class SeedCommon:
 
     Args:
         params: there.
-        frozen: the expert with these.
-        score: its first metric on validation rows.
+        frozen: the expert with these; None of a network of which a gate alone is taught.
+        score: its first metric on validation rows; of a gate, the share of requests told right.
         seconds: that it took.
     """
 
     params: Params
-    frozen: Common
+    frozen: Common | None
     score: float
     seconds: float
 
@@ -111,6 +111,9 @@ def train_seed_common(run: CommonRun) -> SeedCommon:
     net, (x, y) = make_seed_network(record, base, seed), (base.data.x, base.data.y)
     assert y is not None
     known, held = base.places.public, base.places.validation
+    if isinstance(net, Teachable):
+        params, told = net.teach(x[known], y[known], seed)
+        return SeedCommon(params, None, told, time.perf_counter() - begun)
     held = held if len(held) else known
     rows = CommonRows((x[known], y[known]), (x[held], y[held]))
     params, score = train_common(net, record.common, rows, seed, base.objective, run.watch)
@@ -165,6 +168,7 @@ def keep_data_fields(record: Federation) -> Federation:
         features=record.features,
         drop=record.drop,
         group=record.group,
+        skill=record.skill,
         weight=record.weight,
         test=record.test,
         device=record.device,

@@ -136,6 +136,9 @@ class Federation:
         group: the column of who holds a row: its values are the workers, whatever
             population.scheme. Found by the name ``worker`` if empty, and used by scheme
             ``natural``.
+        skill: of instruction records, the column of what kind a request is; found by its name if
+            empty. Such records (``net="lm"``) have their request in ``features`` and their answer
+            in ``target``.
         weight: the column of how much a row counts in training; rows count alike if empty.
         test: a file of rows to test on, of the same columns as ``data``; nobody trains on them.
         net: the network of a worker: FedAvg's model, DDOME's expert (see ``moiety list``); its
@@ -164,6 +167,7 @@ class Federation:
     features: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     group: str = ""
+    skill: str = ""
     weight: str = ""
     test: str = ""
     net: str = "mlp"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from moiety.data.nodes import is_graph, read_training_graph
 from moiety.data.roles import Columns
 from moiety.recipes.fields import CATALOGUE, suggest_names
 from moiety.recipes.objective import apply_choices
+from moiety.recipes.options import get_options
 from moiety.recipes.record import Federation
 from moiety.tasks.tokens import Tokens
 
@@ -26,6 +28,11 @@ def read_data(record: Federation) -> Dataset:
         ValueError: if it is not there, cannot be used, or has no columns to choose from.
     """
     name, columns = record.data, choose_columns(record)
+    if record.skill:
+        raise ValueError(
+            f"--skill {record.skill} is a column of instruction records, which net="
+            f"{record.net!r} does not read; leave it out, or take --net lm"
+        )
     if not name:
         raise ValueError("this recipe has no data of its own: say --data FILE or --data DIR")
     if name in datasets.DATASETS:
@@ -92,6 +99,13 @@ def resolve_path(name: str) -> str:
     if not name or name in datasets.DATASETS or not Path(name).exists():
         return name
     return str(Path(name).resolve())
+
+
+def resolve_options(record: Federation) -> Mapping[str, Mapping[str, str]]:
+    """Say where the folder that a network's options name is for good, as ``resolve_path``."""
+    chosen = get_options(record.options, record.net)
+    folder = chosen.get("folder", "")
+    return {record.net: {"folder": resolve_path(folder)}} if folder else {}
 
 
 def stamp_file(*names: str) -> tuple[int, ...]:

@@ -171,28 +171,26 @@ def _routes(at: int, one: Series) -> list[PageFigure]:
     if not found:
         return []
     first = found[0]
-    key, title = f"routes-{at}", f"Which expert gets which class: {one.label}, seed {first.seed}"
-    finding = f"Classes by the expert that gets most of their rows: {_favourites(first)}."
+    title = f"Which expert gets which {first.kind}: {one.label}, seed {first.seed}"
+    finding = f"By {first.kind}, the expert that gets most of its rows: {_favourites(first)}."
     reading = (
-        "Share of the rows of a class (%) that the gate sends to an expert, of the final model; "
-        "a column adds up to 100. Experts are numbered afresh for every seed, so seeds are not "
-        "averaged: the picture is of the first, the numbers are of all."
+        f"Share of the rows of a {first.kind} (%) that the gate of the final model sends to an "
+        "expert; a column adds up to 100. Experts are numbered afresh for every seed, so seeds are "
+        "not averaged: the picture is of the first, the numbers are of all."
     )
     grids = [
         Grid(
-            f"Rows sent to each expert by class (share of the class, %), seed {route.seed}",
+            f"Rows sent to each expert by {route.kind} (share of it, %), seed {route.seed}",
             ["expert", *route.classes],
             [
-                [str(expert), *(_cell(n, s) for n, s in zip(counts, shares, strict=True))]
-                for expert, (counts, shares) in enumerate(
-                    zip(route.counts, route.share, strict=True)
-                )
+                [str(at), *(_cell(n, s) for n, s in zip(*both, strict=True))]
+                for at, both in enumerate(zip(route.counts, route.share, strict=True))
             ],
         )
         for route in found
     ]
-    picture = heatmaps.draw_routes(first, (key, title, finding))
-    return [PageFigure(key, title, finding, reading, picture, grids)]
+    picture = heatmaps.draw_routes(first, (f"routes-{at}", title, finding))
+    return [PageFigure(f"routes-{at}", title, finding, reading, picture, grids)]
 
 
 def _favourites(found: matrices.Routes) -> str:
@@ -200,7 +198,8 @@ def _favourites(found: matrices.Routes) -> str:
     for place, name in enumerate(found.classes):
         column = [row[place] or 0.0 for row in found.share]
         if any(column):
-            held[column.index(max(column))].append(f"class {name} ({format_percent(max(column))})")
+            name = f"{found.kind} {name} ({format_percent(max(column))})"
+            held[column.index(max(column))].append(name)
     return "; ".join(
         f"expert {expert}: {', '.join(names) or 'none'}" for expert, names in enumerate(held)
     )

@@ -31,12 +31,12 @@ def draw_routes(found: Routes, named: Named) -> str:
                     spot = (place + 0.5, expert + 0.5)
                     axes.text(*spot, text, color=ink, size=9, ha="center", va="center")
         else:
-            _key(figure, axes, image, "share of the class")
+            _key(figure, axes, image, f"share of the {found.kind}")
         axes.set_yticks(_middles(values), [str(at) for at in range(len(values))])
         axes.invert_yaxis()
         axes.tick_params(length=0)
         axes.set_ylabel("expert")
-        _class_names(axes, found.classes)
+        _class_names(axes, found.classes, found.kind)
         return plots.write_svg(figure, *named)
 
 
@@ -116,13 +116,13 @@ def _key(figure: Figure, axes: Axes, image: QuadMesh, label: str) -> None:
     figure.colorbar(image, ax=axes, label=label)
 
 
-def _class_names(axes: Axes, classes: Sequence[str]) -> None:
+def _class_names(axes: Axes, classes: Sequence[str], kind: str = "class") -> None:
     names = plots.shorten_labels(classes, 12)
     step = max(1, len(names) // 24)
     long = max(len(name) for name in names) > 3
     places = [at + 0.5 for at in range(len(names))]
     axes.set_xticks(places[::step], names[::step], rotation=90 if long else 0)
-    axes.set_xlabel("class")
+    axes.set_xlabel(kind)
 
 
 def _middles(values: Sequence[Sequence[float]]) -> list[float]:

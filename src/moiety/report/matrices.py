@@ -19,6 +19,7 @@ class Routes:
 
     ``share[e][c]`` is the share of the rows of class c that the gate sent to expert e; a class
     without rows has None. Experts are numbered afresh in every run, so seeds are never summed.
+    ``kind`` is the word for a class.
     """
 
     label: str
@@ -26,6 +27,7 @@ class Routes:
     classes: Sequence[str]
     counts: Sequence[Sequence[int]]
     share: Sequence[Sequence[float | None]]
+    kind: str = "class"
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,20 @@ def tabulate_routes(one: Series) -> list[Routes]:
             _classes(ledger, len(found[0])),
             found,
             normalise_columns(found),
+            name_strata(ledger),
         )
         for ledger in one.ledgers
         if (found := find_final_evaluation(ledger).routes)
     ]
+
+
+KINDS = {"answers": "skill"}
+"""Objective -> what its rows are told apart by; others have classes."""
+
+
+def name_strata(ledger: Ledger) -> str:
+    """Say what rows are told apart by."""
+    return KINDS.get(ledger.start.objective, "class")
 
 
 def _classes(ledger: Ledger, width: int) -> list[str]:

@@ -17,7 +17,7 @@ from moiety.core.axes import read_axis_lengths, take_piece
 from moiety.core.ledger import Evaluation, Group
 from moiety.core.objective import Metric, Objective
 from moiety.core.protocols import Method
-from moiety.core.rows import Rows, chunk_positions
+from moiety.core.rows import Rows, chunk_positions, fit_chunk
 from moiety.core.state import State
 from moiety.core.types import Memory, Params
 from moiety.engine.work import use_one_thread
@@ -63,11 +63,19 @@ def score_rows(method: Method, params: Params, rows: Rows, into: Score) -> Score
         serve = adapt_serve(method.serve, params, method.model.axes, rows)
         part = serve.choose(params, rows)
         piece = take_piece(params, method.model.axes, part)
-        for ids in chunk_positions(rows, 2048):
+        for ids in chunk_positions(rows, choose_chunk(rows, into.objective)):
             batch = rows.take(ids)
             told = serve.scores(piece, batch, part.axes)
             into.add(told, batch["y"], serve.routes(piece, batch, part.axes))
     return into
+
+
+def choose_chunk(rows: Rows, objective: Objective) -> int:
+    """Choose how many rows are answered at a time: fewer where a row has many targets."""
+    if not rows.size:
+        return 1
+    targets = rows.take(torch.zeros(1, dtype=torch.int64))["y"].numel()
+    return fit_chunk(2048, targets * objective.outputs)
 
 
 def fit_serve(

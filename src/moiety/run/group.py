@@ -14,7 +14,7 @@ from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.common import EpochWatcher, ignore_epoch
 from moiety.recipes.fields import override_fields
 from moiety.recipes.record import Federation, write_read_fields
-from moiety.recipes.source import resolve_path
+from moiety.recipes.source import resolve_options, resolve_path
 from moiety.run.display import PLAIN, Display
 from moiety.run.folders import hold_folder, hold_folders, hold_for_all
 from moiety.run.loop import LEDGER
@@ -71,7 +71,7 @@ def start_group(
     """Play a record in a folder that is held: a run for each method and seed, side by side."""
     ranks = ranks or join_recorded_ranks(record)
     files = {"data": resolve_path(record.data), "test": resolve_path(record.test)}
-    record = override_fields(record, files)
+    record = override_fields(record, {**files, **resolve_options(record)})
     names = [
         (method, record.seed + place) for place in range(record.seeds) for method in record.methods
     ]

@@ -21,11 +21,13 @@ from moiety.data.documents import DocumentEncoding
 from moiety.data.encoding import ColumnsEncoding, Encoding
 from moiety.data.graph import GraphRows, make_undirected, project_features
 from moiety.data.nodes import read_graph
+from moiety.data.records import RecordColumns
 from moiety.data.roles import Columns
 from moiety.data.tables import read_encoded
 from moiety.data.texts import read_text
 from moiety.serve.named import Inputs, NamedAdapter, forms_from_json, refuse_edges, require_array
 from moiety.serve.predictions import Predictions, TextPredictions, predict_rows
+from moiety.serve.records import RecordsAdapter
 
 LogProbabilities = Iterable[Tensor]
 """Log-probabilities of rows, [B, ..., C], chunk by chunk."""
@@ -193,9 +195,16 @@ ADAPTERS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, ...], tuple[str, 
     "table": lambda raw, _shape, _classes: TableAdapter(read_encoding(raw.get("encoding"))),
     "graph": lambda raw, _shape, _classes: GraphAdapter(raw["inputs"], raw["project"]),
     "text": lambda _raw, shape, classes: TextAdapter(shape[0], classes),
+    "records": lambda raw, _shape, _classes: rebuild_records(raw),
     "named": lambda raw, _shape, _classes: NamedAdapter(forms_from_json(raw["forms"])),
 }
 """Kind -> what builds it, from its ``config()``, the shape of a row and the classes."""
+
+
+def rebuild_records(raw: Mapping[str, Any]) -> RecordsAdapter:
+    """Build what ``RecordsAdapter.config()`` says."""
+    columns = RecordColumns(tuple(raw["request"]), raw["answer"], raw["skill"], raw["group"])
+    return RecordsAdapter(raw["folder"], raw["length"], columns)
 
 
 ENCODINGS_OF_ROWS: Mapping[str, Callable[[Mapping[str, Any]], Encoding]] = {

@@ -21,6 +21,7 @@ from moiety.models.personal import share_and_own
 from moiety.serve.choose import Plain, Routed
 from moiety.serve.mixed import Mixed, Surest
 from moiety.serve.prior import Corrected, EstimatedPrior
+from moiety.serve.prompts import GatedPrompts, ServePrompts
 
 REBUILD: Mapping[str, Callable[..., FeatureModel]] = {
     **{name: entry.rebuild for name, entry in NETWORKS.items()},
@@ -129,4 +130,6 @@ def rebuild_serve(
         return BY_COMPONENTS[config["kind"]](model, objective)
     if config["kind"] == "routed" and isinstance(model, GatedExperts):
         return Routed(model, config["k"], config["mode"], objective)
+    if config["kind"] == "prompts" and isinstance(model, GatedPrompts):
+        return ServePrompts(model, config["k"], objective)
     return Plain(model, objective)

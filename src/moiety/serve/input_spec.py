@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moiety.core.rows import Rows
+from moiety.core.objective import Objective
+from moiety.core.rows import Rows, fit_chunk
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.data.roles import Columns
 from moiety.serve.adapters import ADAPTERS, Adapter, TableAdapter
@@ -63,6 +64,12 @@ class InputSpec:
         if x.flatten(1).shape[1] == torch.Size(self.shape).numel():
             x = x.reshape(-1, *self.shape)
         return replace(data, x=x)
+
+    def choose_chunk(self, objective: Objective) -> int:
+        """Choose how many rows are answered at a time: fewer where each has many answers."""
+        of_tokens = not objective.categorical and not len(self.scale.mean)
+        positions = torch.Size(self.shape).numel() if of_tokens else 1
+        return fit_chunk(2048, positions * objective.outputs)
 
     def open(self, x: Inputs, edges: Tensor | None = None) -> Rows:
         """Make rows of inputs, [N, ...], and of the edges between them, [2, E], if any."""

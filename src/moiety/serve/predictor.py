@@ -27,7 +27,7 @@ from moiety.core.rows import Rows, chunk_positions
 from moiety.core.tensors import tensors_from_bytes, tensors_to_bytes
 from moiety.core.types import Params
 from moiety.models.base import FeatureModel, find_constants
-from moiety.models.gated import EXPERT, GatedExperts
+from moiety.models.gated import EXPERT, GatedExperts, find_saved_constants
 from moiety.models.module import from_module
 from moiety.serve.adapt import SeenRows, adapt_serve
 from moiety.serve.arrays import Inputs, Numbers, as_tensor
@@ -79,7 +79,7 @@ class Predictor:
         serve = adapt_serve(self.serve, self.params, self.model.axes, self.see(rows))
         part = serve.choose(self.params, rows)
         piece = take_piece(self.params, self.model.axes, part)
-        for ids in chunk_positions(rows, 2048):
+        for ids in chunk_positions(rows, self.input_spec.choose_chunk(self.objective)):
             yield serve.scores(piece, self.take_rows(rows, ids), part.axes)
 
     def predict_answer(self, x: Inputs, edges: Numbers | None = None) -> Tensor:
@@ -190,7 +190,7 @@ def make_predictor(
 def write_model(served: Predictor, folder: Path) -> None:
     """Write a model as ``model.safetensors`` and ``config.json``, which has the digests of both."""
     model = served.model
-    tensors = tensors_to_bytes({**served.params, **find_constants(model)})
+    tensors = tensors_to_bytes({**served.params, **find_saved_constants(model)})
     about = config_to_bytes(describe_model(served), digest_bytes(tensors))
     replace_folder(folder, {MODEL: tensors, CONFIG: about})
 

@@ -123,6 +123,7 @@ LABEL_ACCURACY = Metric(
 BY_TASK: Mapping[str, tuple[Metric, ...]] = {
     "classes": (ACCURACY, LOSS, BALANCED_ACCURACY),
     "tokens": (PERPLEXITY, LOSS, ACCURACY),
+    "answers": (PERPLEXITY, LOSS, ACCURACY),
     "numbers": (RMSE, MAE, R2),
     "labels": (MICRO_F1, EXACT, LABEL_ACCURACY),
 }

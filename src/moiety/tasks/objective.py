@@ -7,6 +7,7 @@ from typing import Any
 
 from moiety.core.errors import UnknownNameError
 from moiety.core.objective import Objective
+from moiety.tasks.answers import Answers
 from moiety.tasks.classes import Classes
 from moiety.tasks.labels import Labels
 from moiety.tasks.metrics import choose_metrics, list_metric_names
@@ -19,6 +20,7 @@ OBJECTIVES: Mapping[str, Callable[..., Objective]] = {
     "numbers": Numbers,
     "labels": Labels,
     "tokens": Tokens,
+    "answers": Answers,
     "own": answer_alone,
 }
 """Kind -> what builds it, from the rest of its ``to_json()`` with lists as tuples."""

@@ -1,0 +1,99 @@
+"""A language model with prompts as a network of recipes: built from a folder and a few choices."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from torch import Generator, Tensor
+
+from moiety.models.base import FeatureModel
+from moiety.prompts.base import open_language
+from moiety.prompts.config import MopsConfig
+from moiety.prompts.edit import find_tuner
+from moiety.prompts.language import PromptedLM, make_prompted
+from moiety.prompts.starts import record_inputs, tile_tokens
+
+SHAPE = ("experts", "prompts", "gate_layer", "gate_hidden", "top_k")
+"""What the module is made of."""
+
+
+def build_prompted(rng: Generator, choices: Mapping[str, Any]) -> PromptedLM:
+    """Build a frozen language model with prompts and a gate.
+
+    Args:
+        rng: the stream of the tokens that prompts start from.
+        choices: ``folder``, ``dtype``, ``attention``, ``start`` and those in ``SHAPE``.
+
+    Raises:
+        ValueError: for a folder without a model, and for choices that do not fit it.
+    """
+    where = choices["folder"], choices["dtype"], choices["attention"]
+    tuned = open_tuned(*where, *(choices[name] for name in SHAPE))
+    language = open_language(*where)
+    shape = choices["experts"], choices["prompts"]
+    if choices["start"]:
+        read = language.tokenizer.encode(choices["start"])
+        tokens_EM = tile_tokens([read], shape[0] * shape[1]).view(shape)
+    else:
+        tokens_EM = torch.randint(len(language.tokenizer.names), shape, generator=rng)
+    model = make_prompted(tuned)
+    given = record_inputs(find_tuner(tuned).model, tokens_EM)
+    starts = {
+        name: given[int(name.removeprefix("prompts."))].float()
+        for name in model.params
+        if name.startswith("prompts.")
+    }
+    about = {**choices, "base": digest_base(model.constants)}
+    return replace(model, params={**model.params, **starts}, first=tokens_EM, about=about)
+
+
+@functools.lru_cache(maxsize=1)
+def open_tuned(folder: str, dtype: str, attention: str, *shape: int) -> Any:
+    """Put prompts and a gate into a copy of the language model; nothing of it is changed later."""
+    experts, prompts, gate_layer, gate_hidden, top_k = shape
+    config = MopsConfig(
+        task_type="CAUSAL_LM",
+        num_experts=experts,
+        prompts_per_expert=prompts,
+        gate_layer=gate_layer or None,
+        gate_hidden_size=gate_hidden,
+        top_k=top_k or None,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of a property that PEFT asks
+        model = copy.deepcopy(open_language(folder, dtype, attention).model)
+        return get_peft_model(model, config).eval()
+
+
+def rebuild_prompted(rng: Generator, config: Mapping[str, Any]) -> FeatureModel:
+    """Build again what ``config()`` says; values of prompts and gate are set by whoever loads.
+
+    Raises:
+        ValueError: if the folder holds another language model than that of training.
+    """
+    choices = {name: value for name, value in config.items() if name not in ("base", "single")}
+    model = build_prompted(rng, choices)
+    if model.about["base"] != config["base"]:
+        raise ValueError(
+            f"the language model in lm.folder={choices['folder']!r} is not the one that this was "
+            "trained with; bring that one back"
+        )
+    single = config.get("single", "")
+    return model.make_single(deep=single == "deep") if single else model
+
+
+def digest_base(constants: Mapping[str, Tensor]) -> str:
+    """Tell a frozen model from others: by names, shapes, and some numbers of each tensor."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(constants.items()):
+        some = tensor.flatten()[:64].float().cpu().numpy().tobytes()
+        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode() + some)
+    return digest.hexdigest()

@@ -1,0 +1,85 @@
+"""One prompt in front of the input of a frozen language model: prompt tuning, without a gate.
+
+Letters: B rows, T positions, P prompts, D width, V tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.func import functional_call
+
+from moiety.core.axes import Axes
+from moiety.core.protocols import Kept
+from moiety.core.types import Batch, Params
+from moiety.data.records import show_tokens
+from moiety.prompts.edit import find_tuner
+
+
+@dataclass(frozen=True)
+class SinglePrompt:
+    """A frozen language model behind one trainable prompt.
+
+    Args:
+        params: ``prompt`` [P, D].
+        constants: the frozen model.
+        tuned: the module that computes; its own prompts stay out of it.
+        about: how the model is built again.
+    """
+
+    params: Params
+    constants: Params
+    tuned: Any
+    about: Mapping[str, Any]
+    axes: Axes = field(default_factory=dict)
+    buffers: Mapping[str, str] = field(default_factory=dict)
+    draws_noise: bool = False
+    uses_batch_statistics: bool = False
+
+    def config(self) -> Mapping[str, Any]:
+        """Say how to build this again."""
+        return {"kind": "lm", **self.about, "single": "input"}
+
+    def redraw(self, rng: Generator, /) -> Params:
+        """Give the first values: they come from tokens, and nothing of them is drawn."""
+        del rng
+        return dict(self.params)
+
+    def features(self, params: Params, batch: Batch, /) -> Tensor:
+        """Average the scores over positions, [B, V]."""
+        return self.logits(params, batch, {}).mean(1)
+
+    def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
+        """Score the token that follows each, [B, T, V]."""
+        del kept
+        model: Any = find_tuner(self.tuned).model
+        text_BTD = model.get_input_embeddings()(show_tokens(batch["x"]))
+        front_BPD = params["prompt"].to(text_BTD.dtype).expand(len(text_BTD), -1, -1)
+        told = {"inputs_embeds": torch.cat([front_BPD, text_BTD], 1), "use_cache": False}
+        out = functional_call(model, {}, (), {**told, "mops_context": None})
+        return out.logits[:, front_BPD.shape[1] :]
+
+    def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        return self.logits(params, batch, kept), {}
+
+
+@torch.no_grad()
+def make_single_prompt(tuned: Any, tokens: Tensor, about: Mapping[str, Any]) -> SinglePrompt:
+    """Make a model with as many prompts as there are tokens, which they start from.
+
+    Raises:
+        ValueError: if it is not known what prompts are to start from.
+    """
+    if not tokens.numel():
+        raise ValueError(
+            "a single prompt starts from the tokens that the experts' prompts started from, which "
+            "are not known of this model; build it by moiety.prompts.network.build_prompted"
+        )
+    model: Any = find_tuner(tuned).model
+    start_PD = model.get_input_embeddings()(tokens.flatten().to(model.device)).float().clone()
+    constants = {n: p.detach() for n, p in model.named_parameters() if ".mops_" not in n}
+    return SinglePrompt({"prompt": start_PD}, constants, tuned, about)
