@@ -96,7 +96,7 @@ def test_a_pooled_step_that_fails_twice_is_quartered():
         told.append(at)
         here = PooledPoint(at, {**sums, "loglik": sums["loglik"] - fall}, 1.0)
         at, best = step_pooled(here, best, prior, few)
-    steps = [make_m_step(start, sums, prior, pace=pace) for pace in (1.0, 0.5, 0.25)]
+    steps = [make_m_step(start, sums, prior, step_size=size) for size in (1.0, 0.5, 0.25)]
     np.testing.assert_allclose(told[1].gate, steps[0].gate)
     np.testing.assert_allclose(told[2].gate, steps[1].gate)
     np.testing.assert_allclose(at.gate, steps[2].gate)

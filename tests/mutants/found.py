@@ -83,7 +83,7 @@ FOUND = (
     ),
     Mutant(
         "mixtures", "a pooled step that fails twice is halved once", "mixtures/pooled.py",
-        "0.5 * best.pace", "0.5",
+        "0.5 * best.step_size", "0.5",
         "hand/test_mixtures.py::test_a_pooled_step_that_fails_twice_is_quartered",
     ),
     Mutant(

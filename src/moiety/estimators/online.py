@@ -72,7 +72,7 @@ def update_online_fit(stream: OnlineFit, rows: RowArrays, prior: Prior) -> Onlin
     less = Prior(prior.ridge * share, prior.floor, prior.limit)
     moved = stream.mixture
     for halving in range(10):
-        moved = make_m_step(stream.mixture, both, less, pace=0.5**halving)
+        moved = make_m_step(stream.mixture, both, less, step_size=0.5**halving)
         if float(sum_rows(moved, ready)["loglik"]) >= float(fresh["loglik"]):
             break
     if isinstance(moved.experts, GaussianExperts):

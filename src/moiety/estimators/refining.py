@@ -32,7 +32,7 @@ from moiety.solve.sums import PooledSums
 
 MOST_ROUNDS = 50  # the most refining rounds where their number is not given
 LEEWAY = 0.1  # of mean log density, by which machines of one law differ by chance
-SMALLEST_PACE = 0.01  # a step made shorter than this says that no step gains
+SMALLEST_STEP = 0.01  # a step made shorter than this says that no step gains
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class PooledGame:
             found = compute_penalised_likelihood(here.mixture, here.sums, how.prior)
             found /= float(here.sums["rows"])
             gain, value = (found - value if played > 1 else np.nan), found
-            if how.rounds is None and is_at_rest(gain, here.pace, how.tol):
+            if how.rounds is None and is_at_rest(gain, here.step_size, how.tol):
                 break
         assert here is not None
         mean = float(here.sums["loglik"]) / float(here.sums["rows"])
@@ -172,9 +172,9 @@ class PooledGame:
         return again
 
 
-def is_at_rest(gain: float, pace: float, tol: float) -> bool:
+def is_at_rest(gain: float, step_size: float, tol: float) -> bool:
     """Tell whether steps gain no more; one that was taken back is tried shorter, a few times."""
-    taken_back = gain == 0.0 and pace > SMALLEST_PACE
+    taken_back = gain == 0.0 and step_size > SMALLEST_STEP
     return gain <= tol and not taken_back
 
 

@@ -50,12 +50,12 @@ class Binomial:
         ways = ways - log_gamma(self.trials - y + 1.0)
         return ways + y * lines - self.trials * np.logaddexp(0, lines)
 
-    def pull(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
+    def prepare_step(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
         chance = squash(lines)
         curve, gap = self.trials * chance * (1 - chance), y - self.trials * chance
         return LawSums(shares * curve, shares * gap, (shares * gap**2 / curve,))
 
-    def move(self, spreads: Array, sums: Array, change_K: Array, push: StepOptions, /) -> Array:
+    def move(self, spreads: Array, sums: Array, change_K: Array, options: StepOptions, /) -> Array:
         return spreads
 
     def soften(self, spreads: Array, /) -> Array:

@@ -2,7 +2,7 @@
 
 Letters: N rows, D columns with the constant, K experts, J = K - 1.
 
-One function touches the rows: :func:`tally` gives the log-likelihood and what an M-step needs, and
+One function touches the rows: :func:`sum_rows` gives the log-likelihood and what an M-step needs;
 its results add. So the same fit runs on an array, on blocks of a file, and on machines that send
 sums. The gate makes one Newton step per M-step (a generalised EM); a step that would lower the
 penalised likelihood is halved.
@@ -45,9 +45,9 @@ class Prior:
     floor: float = 1e-6
     limit: float = np.inf
 
-    def weigh(self, rows: float, pace: float = 1.0) -> StepOptions:
+    def weigh(self, rows: float, step_size: float = 1.0) -> StepOptions:
         """Give what an M-step on so many rows needs."""
-        return StepOptions(self.ridge * rows, self.floor, pace, self.limit)
+        return StepOptions(self.ridge * rows, self.floor, step_size, self.limit)
 
 
 @dataclass(frozen=True)
@@ -78,27 +78,27 @@ def sum_block(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array) -> Sums
     value = log_sum_exp(joint)
     shares = np.exp(joint - value[:, None]) * weights_N[:, None]
     gate = np.exp(log_gate[:, :-1])
-    pull = experts.pull(lines, y, shares)
+    found = experts.prepare_step(lines, y, shares)
     weighed = weights_N[:, None] * gate
-    curves = np.concatenate([weights_N[:, None] * curvature(gate), pull.curves], 1)
-    slopes = np.concatenate([shares[:, :-1] - weighed, pull.slopes], 1)
+    curves = np.concatenate([weights_N[:, None] * curvature(gate), found.curves], 1)
+    slopes = np.concatenate([shares[:, :-1] - weighed, found.slopes], 1)
     return {
         "rows": weights_N.sum(),
         "loglik": weights_N @ value,
         "grams": weighted_grams(x_ND, curves),
         "slopes": x_ND.T @ slopes,
-        "squares": pull.squares,
+        "squares": found.squares,
         "mass": shares.sum(0),
     }
 
 
 def add_two_sums(first: Sums, second: Sums) -> Sums:
-    """Add two tallies."""
+    """Add two sums."""
     return {name: first[name] + second[name] for name in first}
 
 
 def add_all_sums(parts: Iterable[Sums]) -> Sums:
-    """Add tallies in the order given."""
+    """Add sums in the order given."""
     parts = iter(parts)
     result = next(parts)
     for part in parts:
@@ -126,35 +126,37 @@ def assemble_gate_information(mixture: Mixture, sums: Sums) -> Array:
     return assemble_symmetric(sums["grams"][: free * (free + 1) // 2], free)
 
 
-def make_m_step(mixture: Mixture[E], sums: Sums, prior: Prior, *, pace: float = 1.0) -> Mixture[E]:
-    """Make the M-step; ``pace`` shortens Newton steps."""
+def make_m_step(
+    mixture: Mixture[E], sums: Sums, prior: Prior, *, step_size: float = 1.0
+) -> Mixture[E]:
+    """Make the M-step; ``step_size`` shortens Newton steps."""
     free = mixture.num_experts - 1
     cut = free * (free + 1) // 2
-    push = prior.weigh(float(sums["rows"]), pace)
+    options = prior.weigh(float(sums["rows"]), step_size)
     gate = mixture.gate.copy()
     if free:
-        penalty = make_slope_penalty((gate.shape[0], free), push.ridge)
+        penalty = make_slope_penalty((gate.shape[0], free), options.ridge)
         information = assemble_gate_information(mixture, sums)
         step = newton_step(sums["slopes"][:, :free], information, gate[:, :-1], penalty)
-        gate[:, :-1] += pace * step
+        gate[:, :-1] += step_size * step
     experts = mixture.experts.advance(
-        sums["grams"][cut:], sums["slopes"][:, free:], sums["squares"], push
+        sums["grams"][cut:], sums["slopes"][:, free:], sums["squares"], options
     )
     return Mixture(gate, experts)
 
 
 def compute_penalised_likelihood(mixture: Mixture, sums: Sums, prior: Prior) -> float:
     """Give the log-likelihood less the ridge's penalty."""
-    push = prior.weigh(float(sums["rows"]))
-    gate = 0.5 * push.ridge * float((mixture.gate[1:, :-1] ** 2).sum())
-    return float(sums["loglik"]) - gate - mixture.experts.penalty(push)
+    options = prior.weigh(float(sums["rows"]))
+    gate = 0.5 * options.ridge * float((mixture.gate[1:, :-1] ** 2).sum())
+    return float(sums["loglik"]) - gate - mixture.experts.penalty(options)
 
 
 DEFAULT_PRIOR = Prior()
 
 
 def run_em(
-    tally: Callable[[Mixture[E]], Sums],
+    sum_at: Callable[[Mixture[E]], Sums],
     start: Mixture[E],
     *,
     prior: Prior = DEFAULT_PRIOR,
@@ -166,7 +168,7 @@ def run_em(
     An emptied expert is revived; a climb that then ends lower goes on from where it was left.
 
     Args:
-        tally: the pass over all rows; called once per step, and once more per halving.
+        sum_at: the pass over all rows; called once per step, and once more per halving.
         start: where to begin.
         prior: ridge and variance floor.
         tol: the least gain in mean penalised log-likelihood that is worth another step.
@@ -175,15 +177,15 @@ def run_em(
     Raises:
         FloatingPointError: if the likelihood at the start is not finite.
     """
-    at, left, revivals = _check_finite(_evaluate_at(tally, start, prior)), None, 3
+    at, left, revivals = _check_finite(_evaluate_at(sum_at, start, prior)), None, 3
     trace, converged = [float(at.sums["loglik"])], False
     for _ in range(max_iter):
         empty = at.sums["mass"].min() < start.gate.shape[0] + 1
         if empty and revivals and start.num_experts > 1:
             revivals -= 1
             left = _pick_better(left, at)
-            at = _evaluate_at(tally, revive_expert(at.mixture, at.sums), prior)
-        at, gain = _make_step(tally, at, prior)
+            at = _evaluate_at(sum_at, revive_expert(at.mixture, at.sums), prior)
+        at, gain = _make_step(sum_at, at, prior)
         trace.append(float(at.sums["loglik"]))
         if gain <= tol * float(at.sums["rows"]):
             if left is None or left.value <= at.value:
@@ -205,9 +207,9 @@ class Iterate(Generic[E]):
 
 
 def _evaluate_at(
-    tally: Callable[[Mixture[E]], Sums], mixture: Mixture[E], prior: Prior
+    sum_at: Callable[[Mixture[E]], Sums], mixture: Mixture[E], prior: Prior
 ) -> Iterate[E]:
-    sums = tally(mixture)
+    sums = sum_at(mixture)
     return Iterate(mixture, sums, compute_penalised_likelihood(mixture, sums, prior))
 
 
@@ -223,12 +225,12 @@ def _pick_better(left: Iterate[E] | None, at: Iterate[E]) -> Iterate[E]:
 
 
 def _make_step(
-    tally: Callable[[Mixture[E]], Sums], at: Iterate[E], prior: Prior
+    sum_at: Callable[[Mixture[E]], Sums], at: Iterate[E], prior: Prior
 ) -> tuple[Iterate[E], float]:
     """Make an M-step, with a shorter one for the gate while the objective falls."""
     for halving in range(8):
         trial = _evaluate_at(
-            tally, make_m_step(at.mixture, at.sums, prior, pace=0.5**halving), prior
+            sum_at, make_m_step(at.mixture, at.sums, prior, step_size=0.5**halving), prior
         )
         gain = trial.value - at.value
         if gain >= -ROUNDING * abs(at.value):

@@ -83,10 +83,10 @@ def make_labelled_start(
     shares = (labels[:, None] == np.arange(parts)) * weights_N[:, None]
     if isinstance(zero, LinkedExperts):
         return Mixture(np.zeros((columns, parts)), start_linked(zero.law, x_ND, y, shares))
-    pull = zero.pull(zero.lines(x_ND), y, shares)
-    grams = weighted_grams(x_ND, pull.curves)
+    found = zero.prepare_step(zero.lines(x_ND), y, shares)
+    grams = weighted_grams(x_ND, found.curves)
     ridge = 0.0 if isinstance(zero, GaussianExperts) else 1e-3 * float(weights_N.sum())
-    experts = zero.advance(grams, x_ND.T @ pull.slopes, pull.squares, StepOptions(ridge, 0.0))
+    experts = zero.advance(grams, x_ND.T @ found.slopes, found.squares, StepOptions(ridge, 0.0))
     return Mixture(np.zeros((columns, parts)), raise_variances(experts))
 
 

@@ -44,7 +44,7 @@ class StepOptions:
 
     ridge: float
     floor: float
-    pace: float = 1.0
+    step_size: float = 1.0
     limit: float = np.inf
 
 
@@ -64,17 +64,17 @@ class Experts(Protocol):
         """Give the log density of y under each expert, [N, K]."""
         ...
 
-    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
+    def prepare_step(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
         """Give the columns whose sums over rows make the M-step."""
         ...
 
     def advance(
-        self: Self, grams: Array, slopes: Array, squares: Array, push: StepOptions, /
+        self: Self, grams: Array, slopes: Array, squares: Array, options: StepOptions, /
     ) -> Self:
-        """Make the M-step from the sums of a pull."""
+        """Make the M-step from the sums of a prepared step."""
         ...
 
-    def penalty(self, push: StepOptions, /) -> float:
+    def penalty(self, options: StepOptions, /) -> float:
         """Give what the ridge and the prior take from the log-likelihood."""
         ...
 
@@ -107,33 +107,33 @@ class GaussianExperts:
         square = (y[:, None] - lines) ** 2 / self.variances
         return -0.5 * (np.log(2 * np.pi * self.variances) + square)
 
-    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
+    def prepare_step(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
         """Give shares, weighted residuals and weighted squared residuals."""
         residual = y[:, None] - lines
         weighed = shares_NK * residual
         return ExpertDerivatives(shares_NK, weighed, (weighed * residual).sum(0))
 
     def advance(
-        self, grams: Array, slopes: Array, squares: Array, push: StepOptions, /
+        self, grams: Array, slopes: Array, squares: Array, options: StepOptions, /
     ) -> GaussianExperts:
         """Solve the weighted least squares; an expert without rows stays."""
         held = np.flatnonzero(grams[:, 0, 0] > 0)
         coef, variances = self.coef.copy(), self.variances.copy()
         for k in held:
             step = solve_symmetric(grams[k], slopes[:, k])
-            if np.abs(coef[1:, k] + step[1:]).max(initial=0.0) > push.limit:
+            if np.abs(coef[1:, k] + step[1:]).max(initial=0.0) > options.limit:
                 held_back = hold_slopes(
-                    grams[k], slopes[:, k], coef[:, k], variances[k], push.limit
+                    grams[k], slopes[:, k], coef[:, k], variances[k], options.limit
                 )
-                step = push.pace * held_back
+                step = options.step_size * held_back
             left = squares[k] - 2 * step @ slopes[:, k] + step @ grams[k] @ step
             coef[:, k] += step
-            variances[k] = max(left / grams[k, 0, 0], push.floor)
+            variances[k] = max(left / grams[k, 0, 0], options.floor)
         return GaussianExperts(coef, variances)
 
-    def penalty(self, push: StepOptions, /) -> float:
+    def penalty(self, options: StepOptions, /) -> float:
         """Give half the squares of what slopes exceed their limit by."""
-        beyond = np.maximum(np.abs(self.coef[1:]) - push.limit, 0.0)
+        beyond = np.maximum(np.abs(self.coef[1:]) - options.limit, 0.0)
         return 0.5 * float((beyond**2).sum())
 
     def pick(self, order: Array, /) -> GaussianExperts:
@@ -168,8 +168,8 @@ def hold_slopes(gram: Array, slope: Array, coef: Array, variance: float, limit: 
         if before is not None and (over == before).all():
             break
         hold, before = variance * np.abs(over), over
-        pull = slope + hold * (over * limit - coef)
-        moved = coef + solve_symmetric(gram + np.diag(hold), pull)
+        gradient = slope + hold * (over * limit - coef)
+        moved = coef + solve_symmetric(gram + np.diag(hold), gradient)
     return moved - coef
 
 
@@ -189,7 +189,7 @@ class CategoricalExperts:
         """Give the log probability of the class seen, [N, K]."""
         return lines[np.arange(len(y)), :, y.astype(np.intp)]
 
-    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
+    def prepare_step(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
         """Give shares times curvature and times residuals, expert by expert."""
         free = lines.shape[-1] - 1
         probs = np.exp(lines[..., :-1])
@@ -202,7 +202,7 @@ class CategoricalExperts:
         )
 
     def advance(
-        self, grams: Array, slopes: Array, squares: Array, push: StepOptions, /
+        self, grams: Array, slopes: Array, squares: Array, options: StepOptions, /
     ) -> CategoricalExperts:
         """Make one penalised Newton step per expert; squares are not needed."""
         del squares
@@ -210,16 +210,16 @@ class CategoricalExperts:
         free, coef = classes - 1, self.coef.copy()
         by_expert = grams.reshape(experts, -1, columns, columns)
         slopes = slopes.reshape(columns, experts, free)
-        penalty = np.full((columns, free), push.ridge)
+        penalty = np.full((columns, free), options.ridge)
         for k in range(experts):
             information = assemble_symmetric(by_expert[k], free)
             step = newton_step(slopes[:, k], information, coef[:, k, :-1], penalty)
-            coef[:, k, :-1] += push.pace * step
+            coef[:, k, :-1] += options.step_size * step
         return CategoricalExperts(coef)
 
-    def penalty(self, push: StepOptions, /) -> float:
+    def penalty(self, options: StepOptions, /) -> float:
         """Give half the ridge times the squared coefficients, intercepts included."""
-        return 0.5 * push.ridge * float((self.coef**2).sum())
+        return 0.5 * options.ridge * float((self.coef**2).sum())
 
     def pick(self, order: Array, /) -> CategoricalExperts:
         """Take experts by index."""

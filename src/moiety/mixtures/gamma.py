@@ -49,20 +49,20 @@ class Gamma:
         constant = shape * np.log(shape) - log_gamma(shape)
         return constant + shape * (ratio - np.exp(ratio)) - np.log(y)
 
-    def pull(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
+    def prepare_step(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
         shape, ratio = spreads[0], y * np.exp(-lines)
         curves = shares * (shape * np.ones_like(ratio))
         terms = (shares * (ratio - 1) ** 2, shares * np.ones_like(ratio),
                  shares * (np.log(ratio) - ratio))  # fmt: skip
         return LawSums(curves, shares * shape * (ratio - 1), terms)
 
-    def move(self, spreads: Array, sums: Array, change_K: Array, push: StepOptions, /) -> Array:
+    def move(self, spreads: Array, sums: Array, change_K: Array, options: StepOptions, /) -> Array:
         """Make the maximum in the shape, from the sums at the present lines."""
         held = sums[1] > 0
         excess = -1 - sums[2] / np.where(held, sums[1], 1.0)
-        most = 1 / max(push.floor, 1e-12)
+        most = 1 / max(options.floor, 1e-12)
         best = solve_shape(np.maximum(excess, 0.5 / most))
-        moved = spreads[0] * (best / spreads[0]) ** push.pace
+        moved = spreads[0] * (best / spreads[0]) ** options.step_size
         return np.where(held, np.clip(moved, LEAST_SHAPE, most), spreads[0])[None]
 
     def soften(self, spreads: Array, /) -> Array:

@@ -33,8 +33,8 @@ def categorical_scores(experts: CategoricalExperts, x_ND: Array, y: Array) -> Ar
     """Give each expert's score as if the row were its own, [K, N, (G - 1) D]."""
     probs = np.exp(experts.lines(x_ND))[..., :-1]
     hit = y.astype(np.intp)[:, None] == np.arange(probs.shape[-1])
-    pull = (hit[:, None, :] - probs).transpose(1, 0, 2)
-    return (pull[..., None] * x_ND[:, None, :]).reshape(*pull.shape[:2], -1)
+    gap = (hit[:, None, :] - probs).transpose(1, 0, 2)
+    return (gap[..., None] * x_ND[:, None, :]).reshape(*gap.shape[:2], -1)
 
 
 def gaussian_information(
@@ -55,9 +55,9 @@ def categorical_information(
     experts: CategoricalExperts, x_ND: Array, y: Array, shares_NK: Array
 ) -> Array:
     """Give the complete-data information of each expert, [K, (G - 1) D, (G - 1) D]."""
-    pull = experts.pull(experts.lines(x_ND), y, shares_NK)
+    found = experts.prepare_step(experts.lines(x_ND), y, shares_NK)
     size, free = experts.coef.shape[1], experts.coef.shape[2] - 1
-    blocks = weighted_grams(x_ND, pull.curves).reshape(size, -1, *[x_ND.shape[1]] * 2)
+    blocks = weighted_grams(x_ND, found.curves).reshape(size, -1, *[x_ND.shape[1]] * 2)
     return np.stack([assemble_symmetric(block, free) for block in blocks])
 
 

@@ -99,18 +99,18 @@ class Law(Protocol):
         """Give the log density."""
         ...
 
-    def pull(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
+    def prepare_step(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
         """Give what the M-step needs of every row."""
         ...
 
-    def move(self, spreads: Array, sums: Array, change_K: Array, push: StepOptions, /) -> Array:
+    def move(self, spreads: Array, sums: Array, change_K: Array, options: StepOptions, /) -> Array:
         """Make the M-step of the spreads.
 
         Args:
             spreads: where they are, [P, K].
-            sums: of the terms of a pull, [R, K].
+            sums: of the terms of a prepared step, [R, K].
             change_K: what the step of the lines changes the weighed squares by.
-            push: ridge, floor, and the part of a step taken.
+            options: ridge, floor, and the part of a step taken.
         """
         ...
 

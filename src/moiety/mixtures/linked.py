@@ -36,32 +36,32 @@ class LinkedExperts:
         """Give the log density of y under each expert, [N, K]."""
         return self.law.log_density(lines, y[:, None], self.spreads)
 
-    def pull(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
+    def prepare_step(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
         """Give the columns whose sums over rows make the M-step."""
-        found = self.law.pull(lines, y[:, None], self.spreads, shares_NK)
+        found = self.law.prepare_step(lines, y[:, None], self.spreads, shares_NK)
         squares = [term.sum(0) for term in found.terms]
         stacked = squares[0] if len(squares) == 1 else np.stack(squares)
         return ExpertDerivatives(found.curves, found.slopes, stacked)
 
     def advance(
-        self, grams: Array, slopes: Array, squares: Array, push: StepOptions, /
+        self, grams: Array, slopes: Array, squares: Array, options: StepOptions, /
     ) -> LinkedExperts:
         """Make one Newton step of the lines per expert, and one of the spreads."""
-        coef, penalty = self.coef.copy(), make_slope_penalty((len(self.coef), 1), push.ridge)
+        coef, penalty = self.coef.copy(), make_slope_penalty((len(self.coef), 1), options.ridge)
         change = np.zeros(coef.shape[1])
         for k in np.flatnonzero(grams[:, 0, 0] > 0):
             step = newton_step(slopes[:, [k]], grams[k], coef[:, [k]], penalty)
-            moved = push.pace * step[:, 0]
+            moved = options.step_size * step[:, 0]
             coef[:, k] += moved
             change[k] = moved @ grams[k] @ moved - 2 * moved @ slopes[:, k]
         spreads = self.spreads
         if len(spreads):
-            spreads = self.law.move(spreads, np.atleast_2d(squares), change, push)
+            spreads = self.law.move(spreads, np.atleast_2d(squares), change, options)
         return replace(self, coef=coef, spreads=spreads)
 
-    def penalty(self, push: StepOptions, /) -> float:
+    def penalty(self, options: StepOptions, /) -> float:
         """Give half the ridge times the squared slopes."""
-        return 0.5 * push.ridge * float((self.coef[1:] ** 2).sum())
+        return 0.5 * options.ridge * float((self.coef[1:] ** 2).sum())
 
     def pick(self, order: Array, /) -> LinkedExperts:
         """Take experts by index."""

@@ -82,8 +82,8 @@ def newton_step(slope_DJ: Array, information: Array, weights_DJ: Array, ridge_DJ
         weights_DJ: where the step starts.
         ridge_DJ: penalty on each weight, half of it times the square.
     """
-    pull = (slope_DJ - ridge_DJ * weights_DJ).T.ravel()
-    step = solve_symmetric(information + np.diag(ridge_DJ.T.ravel()), pull)
+    gradient = (slope_DJ - ridge_DJ * weights_DJ).T.ravel()
+    step = solve_symmetric(information + np.diag(ridge_DJ.T.ravel()), gradient)
     return step.reshape(slope_DJ.shape[::-1]).T
 
 

@@ -52,7 +52,7 @@ class NegativeBinomial:
         ways = log_gamma(y + size) - log_gamma(size) - log_gamma(y + 1.0)
         return ways + y * odds + size * rest
 
-    def pull(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
+    def prepare_step(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
         rates, size = np.exp(lines), spreads[0]
         damped, gap = size / (size + rates), y - rates
         first, second = differentiate_size(rates, y, size)
@@ -60,10 +60,12 @@ class NegativeBinomial:
         weighed = tuple(shares * term for term in terms)
         return LawSums(shares * rates * damped, shares * gap * damped, weighed)
 
-    def move(self, spreads: Array, sums: Array, change_K: Array, push: StepOptions, /) -> Array:
+    def move(self, spreads: Array, sums: Array, change_K: Array, options: StepOptions, /) -> Array:
         """Make a Newton step of log sizes, uphill also where the likelihood bends upwards."""
         step = sums[1] / np.maximum(np.abs(sums[2]), 1e-300)
-        moved = np.log(spreads) + push.pace * np.clip(step, -LARGEST_LOG_STEP, LARGEST_LOG_STEP)
+        moved = np.log(spreads) + options.step_size * np.clip(
+            step, -LARGEST_LOG_STEP, LARGEST_LOG_STEP
+        )
         return np.clip(np.exp(moved), LEAST_SIZE, LARGEST_SIZE)
 
     def soften(self, spreads: Array, /) -> Array:

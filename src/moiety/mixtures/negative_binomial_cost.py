@@ -142,7 +142,7 @@ class CarriedCounts:
         rest = self.mass @ (size * (np.log(size) - whole)) + self.means @ (line - whole)
         return float(self.chances @ np.log(self.counts + size) + rest)
 
-    def move(self, one: LinkedExperts, pace: float) -> LinkedExperts:
+    def move(self, one: LinkedExperts, step_size: float) -> LinkedExperts:
         """Make a Newton step of the line and of the log size, or a part of it."""
         size = one.spreads[0, 0]
         rates = np.exp(one.lines(self.x)[:, 0])
@@ -155,7 +155,7 @@ class CarriedCounts:
         second = -self.chances @ (1 / (self.counts + size) ** 2)
         second += self.mass @ (rates / (size * whole)) + (gap / whole**2).sum()
         sums = np.array([[0.0], [size * first], [-(size**2 * second + size * first)]])
-        return one.advance(gram, slope, sums, StepOptions(0.0, 0.0, pace))
+        return one.advance(gram, slope, sums, StepOptions(0.0, 0.0, step_size))
 
 
 def fit_carried(carried: CarriedCounts, start: LinkedExperts) -> LinkedExperts:

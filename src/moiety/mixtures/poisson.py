@@ -36,12 +36,12 @@ class Poisson:
     def log_density(self, lines: Array, y: Array, spreads: Array, /) -> Array:
         return y * lines - np.exp(lines) - log_gamma(y + 1.0)
 
-    def pull(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
+    def prepare_step(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
         rates = np.exp(lines)
         gap = y - rates
         return LawSums(shares * rates, shares * gap, (shares * gap**2 / rates,))
 
-    def move(self, spreads: Array, sums: Array, change_K: Array, push: StepOptions, /) -> Array:
+    def move(self, spreads: Array, sums: Array, change_K: Array, options: StepOptions, /) -> Array:
         return spreads
 
     def soften(self, spreads: Array, /) -> Array:

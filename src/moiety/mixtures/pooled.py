@@ -48,7 +48,7 @@ class PooledPoint:
 
     mixture: Mixture
     sums: Sums
-    pace: float
+    step_size: float
 
 
 def step_pooled(
@@ -70,12 +70,12 @@ def step_pooled(
         The next mixture, and the point from which it was reached.
     """
     if best is not None and _evaluate(here, prior) < _evaluate(best, prior):
-        here = PooledPoint(best.mixture, best.sums, 0.5 * best.pace)
-    whole = make_m_step(here.mixture, here.sums, prior, pace=here.pace)
+        here = PooledPoint(best.mixture, best.sums, 0.5 * best.step_size)
+    whole = make_m_step(here.mixture, here.sums, prior, step_size=here.step_size)
     change = np.sqrt(np.mean((x_SD @ (whole.gate - here.mixture.gate)) ** 2, 0)).max()
-    short = here.pace * min(1.0, LARGEST_CHANGE / max(change, 1e-300))
-    shortened = short != here.pace
-    moved = make_m_step(here.mixture, here.sums, prior, pace=short) if shortened else whole
+    short = here.step_size * min(1.0, LARGEST_CHANGE / max(change, 1e-300))
+    shortened = short != here.step_size
+    moved = make_m_step(here.mixture, here.sums, prior, step_size=short) if shortened else whole
     return moved, here
 
 

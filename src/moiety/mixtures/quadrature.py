@@ -71,13 +71,13 @@ def fit_points(
             (weights_SLQ * one.law.log_density(lines, y_SLQ, one.spreads[..., None])).sum()
         )
 
-    def move(one: LinkedExperts, pace: float) -> LinkedExperts:
+    def move(one: LinkedExperts, step_size: float) -> LinkedExperts:
         lines = one.lines(x_SD)[:, :, None]
-        found = one.law.pull(lines, y_SLQ, one.spreads[..., None], weights_SLQ)
+        found = one.law.prepare_step(lines, y_SLQ, one.spreads[..., None], weights_SLQ)
         gram = weighted_grams(x_SD, found.curves.sum((1, 2))[:, None])
         slope = x_SD.T @ found.slopes.sum((1, 2))[:, None]
         sums = np.array([[term.sum()] for term in found.terms])
-        return one.advance(gram, slope, sums, StepOptions(0.0, 0.0, pace))
+        return one.advance(gram, slope, sums, StepOptions(0.0, 0.0, step_size))
 
     return climb_steps(start, value, move)
 

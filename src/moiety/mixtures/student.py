@@ -48,7 +48,7 @@ class Student:
         constant = constant - 0.5 * np.log(np.pi * free * square)
         return constant - 0.5 * (free + 1) * np.log1p((y - lines) ** 2 / (free * square))
 
-    def pull(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
+    def prepare_step(self, lines: Array, y: Array, spreads: Array, shares: Array, /) -> LawSums:
         square, free = spreads
         gap = y - lines
         weight = (free + 1) / (free + gap**2 / square)
@@ -56,18 +56,18 @@ class Student:
         terms = (weighed * gap**2, shares * np.ones_like(gap), weighed, shares * np.log(weight))
         return LawSums(weighed / square, weighed * gap / square, terms)
 
-    def move(self, spreads: Array, sums: Array, change_K: Array, push: StepOptions, /) -> Array:
+    def move(self, spreads: Array, sums: Array, change_K: Array, options: StepOptions, /) -> Array:
         """Make the EM step of the squared scales, and a scoring step of the log freedoms."""
         (square, free), (left, mass, weight, logs) = spreads, sums
         held = (mass > 0) & (weight > 0)
         some = np.where(held, weight, 1.0)
-        best = np.maximum((left + change_K * square) / some, push.floor)
-        moved = np.where(held, square * (best / square) ** push.pace, square)
+        best = np.maximum((left + change_K * square) / some, options.floor)
+        moved = np.where(held, square * (best / square) ** options.step_size, square)
         slope = 0.5 * free * (mass * (balance(free) + 1) + logs - weight)
         known = mass * free**2 * inform_freedom(free)
         step = np.clip(slope / np.where(held, known, 1.0), -LARGEST_LOG_STEP, LARGEST_LOG_STEP)
-        freed = np.clip(free * np.exp(push.pace * step), LEAST_FREEDOM, LARGEST_FREEDOM)
-        return np.stack([np.maximum(moved, push.floor), np.where(held, freed, free)])
+        freed = np.clip(free * np.exp(options.step_size * step), LEAST_FREEDOM, LARGEST_FREEDOM)
+        return np.stack([np.maximum(moved, options.floor), np.where(held, freed, free)])
 
     def soften(self, spreads: Array, /) -> Array:
         least = max(0.01 * float(spreads[0].mean()), 1e-6)

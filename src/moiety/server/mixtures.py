@@ -65,7 +65,7 @@ class PooledStep:
         kept = {
             "mixture": self.form.write(best.mixture, {}),
             "sums": pack_sums(best.sums),
-            "pace": {"pace": torch.tensor(best.pace, dtype=torch.double)},
+            "step_size": {"step_size": torch.tensor(best.step_size, dtype=torch.double)},
         }
         return self.form.write(moved, params), kept
 
@@ -77,4 +77,4 @@ class PooledStep:
 def recall_point(memory: Memory, form: MixtureForm = FREE) -> PooledPoint:
     """Read the point from which the last step was made."""
     mixture, sums = form.read(memory["mixture"]), unpack_sums(memory["sums"])
-    return PooledPoint(mixture, sums, float(memory["pace"]["pace"]))
+    return PooledPoint(mixture, sums, float(memory["step_size"]["step_size"]))
