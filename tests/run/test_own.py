@@ -453,16 +453,19 @@ def test_several_processes_of_torchrun_are_told_what_to_do(tmp_path, monkeypatch
 def test_a_model_is_loaded_with_the_module_that_it_was_made_of(tmp_path):
     workers = {0: {"x": torch.zeros(4, 2), "y": torch.zeros(4).long()}}
     moiety.train(nn.Sequential(nn.Linear(2, 3)), workers, tmp_path / "run", HOW)
-    with pytest.raises(RunError, match=r"the module given has the parameters \['weight', 'bias'\]"):
+    with pytest.raises(RunError, match=r"another than that of the run: weight is \[3, 2\], saved"):
         moiety.load_model(tmp_path / "run", nn.Linear(2, 3))
+    wider = nn.Sequential(nn.Linear(3, 3))
+    with pytest.raises(RunError, match=r"0.weight is \[3, 3\], saved was \[3, 2\]; give a module"):
+        moiety.load_model(tmp_path / "run", wider)
 
 
 def test_a_refusal_names_what_was_said_and_not_the_method_made_of_it():
-    was = {"how.local.lr": "0.1", "method.solve.rules[0][1].lr": "0.1", "data.workers[0]": "a"}
-    now = {**was, "how.local.lr": "0.2", "method.solve.rules[0][1].lr": "0.2"}
+    was = {"how.local.lr": "0.1", "method.solve.rules.0.1.lr": "0.1", "data.workers[0]": "a"}
+    now = {**was, "how.local.lr": "0.2", "method.solve.rules.0.1.lr": "0.2"}
     assert write_differences(was, now) == ["how.local.lr is 0.2, was 0.1"]
-    own = {**was, "method.solve.rules[0][1].lr": "0.2"}  # of a method that was given
-    assert write_differences(was, own) == ["method.solve.rules[0][1].lr is 0.2, was 0.1"]
+    own = {**was, "method.solve.rules.0.1.lr": "0.2"}  # of a method that was given
+    assert write_differences(was, own) == ["LocalTraining.lr is 0.2, was 0.1"]
 
 
 @pytest.mark.parametrize(("changes", "said"), [

@@ -6,11 +6,13 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from moiety.core.describe import OPAQUE
 from moiety.core.errors import RunError
 from moiety.core.files import add_digest, is_intact, json_to_bytes, read_json, replace_file
+from moiety.methods.task import LocalTraining
 
 SETTINGS = "own.json"
 VERSION = 1
@@ -64,10 +66,21 @@ def write_differences(before: Leaves, now: Leaves) -> Sequence[str]:
     """
     differing = list_differing(before, now)
     paths = [path for path in differing if not path.startswith("method.")] or differing
-    told = [f"{path} is {now.get(path, 'missing')}, was {before.get(path, 'missing')}"
-            for path in paths[:NAMED]]  # fmt: skip
+    told = [f"{name_setting(path)} is {now.get(path, 'missing')}, was "
+            f"{before.get(path, 'missing')}" for path in paths[:NAMED]]  # fmt: skip
     more = len(paths) - NAMED
     return [*told, f"and {more} more"] if more > 0 else told
+
+
+def name_setting(path: str) -> str:
+    """Name a leaf of a method's solver as the field of local training that was said.
+
+    >>> name_setting("method.solve.rules.0.1.lr"), name_setting("how.seed")
+    ('LocalTraining.lr', 'how.seed')
+    """
+    last = path.rpartition(".")[2]
+    said = path.startswith("method.solve.") and last in {one.name for one in fields(LocalTraining)}
+    return f"LocalTraining.{last}" if said else path
 
 
 def explain_values(before: Leaves, now: Leaves) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from moiety.core.errors import RunError
 from moiety.core.objective import Objective
 from moiety.core.protocols import Serve
 from moiety.core.types import Params
 from moiety.models.base import FeatureModel, TakesConstants, find_constants
 from moiety.models.components import Components, components
-from moiety.models.gated import COMMON, CONSTANT, Common, GatedExperts, gated_experts
+from moiety.models.gated import COMMON, CONSTANT, PREFIX, Common, GatedExperts, gated_experts
 from moiety.models.llama import rebuild_llama
 from moiety.models.mixture import mixture
 from moiety.models.networks import NETWORKS
@@ -60,6 +61,37 @@ def rebuild_model(config: Mapping[str, Any], module: FeatureModel | None = None)
     raise ValueError(
         f"unknown model kind {kind!r}; this version knows {', '.join(REBUILD)}, gated, module"
     )
+
+
+def check_module(
+    config: Mapping[str, Any], tensors: Params, module: FeatureModel | None = None
+) -> None:
+    """Refuse a module whose parameters are not those that were saved.
+
+    Args:
+        config: of the model.
+        tensors: that were saved.
+        module: the user's own; where the model was made of none, it is not read.
+
+    Raises:
+        RunError: naming some parameters that differ.
+    """
+    mixed = config["kind"] == "gated"
+    if module is None or (config["expert"] if mixed else config)["kind"] != "module":
+        return
+    saved = select_prefix(tensors, PREFIX) if mixed else tensors
+    found = {name: list(t.shape[1:] if mixed else t.shape) for name, t in saved.items()}
+    differing = [
+        f"{name} is {list(t.shape)}, saved was {found.get(name, 'nothing')}"
+        for name, t in module.params.items()
+        if found.get(name) != list(t.shape)
+    ]
+    if differing:
+        raise RunError(
+            f"the module given is another than that of the run: {'; '.join(differing[:3])}"
+            f"{f' and {len(differing) - 3} more' if differing[3:] else ''}; give a module like the "
+            "one that was trained"
+        )
 
 
 def rebuild_gated(

@@ -32,7 +32,13 @@ from moiety.models.module import from_module
 from moiety.serve.adapt import SeenRows, adapt_serve
 from moiety.serve.arrays import Inputs, Numbers, as_tensor
 from moiety.serve.choose import Routed
-from moiety.serve.config import rebuild_gated, rebuild_model, rebuild_serve, restore_constants
+from moiety.serve.config import (
+    check_module,
+    rebuild_gated,
+    rebuild_model,
+    rebuild_serve,
+    restore_constants,
+)
 from moiety.serve.input_spec import InputSpec
 from moiety.serve.prior import EstimatedPrior
 from moiety.tasks.objective import rebuild_objective
@@ -242,11 +248,6 @@ def load_model(path: str | Path, module: FeatureModel | nn.Module | None = None)
     except Exception as error:  # builders of networks meet values of any kind here
         if explain_memory_error(error) is not None:
             raise
-        if module is not None and not module.params.keys() <= tensors.keys():
-            raise RunError(
-                f"the module given has the parameters {list(module.params)[:4]}, but {folder} was "
-                f"made of another, with {list(tensors)[:4]}; give a module like that of the run"
-            ) from error
         raise RunError(
             f"{folder / CONFIG} does not describe {MODEL} ({error!r}); {COPY}"
         ) from error
@@ -281,6 +282,7 @@ def assemble_model(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], module: FeatureModel | None
 ) -> Predictor:
     """Build a model as its configuration says, with the tensors that were read."""
+    check_module(config["model"], tensors, module)
     model = (
         rebuild_gated(config["model"], tensors, module)
         if config["model"]["kind"] == "gated"
