@@ -20,6 +20,7 @@ from moiety.serve.adapt import adapt_serve
 from moiety.serve.choose import Plain
 from moiety.serve.prior import Corrected, EstimatedPrior, Serving, estimate_shares
 from moiety.tasks.classes import Classes
+from moiety.tasks.metrics import CALIBRATION_ERROR, choose_metrics
 from moiety.tasks.numbers import Numbers
 from moiety.tasks.objectives import LOG_SHARES, RowLosses
 
@@ -161,3 +162,11 @@ def test_the_local_prior_is_a_word_of_every_loss(make):
 def test_whoever_adapts_to_nobody_is_as_it_was():
     serve = read_logits()
     assert adapt_serve(serve, serve.model.params, {}, rows_of(torch.zeros(2, 3))) is serve
+
+
+def test_the_calibration_error_of_a_few_rows_by_hand():
+    """0.9 said twice and right once, 0.6 said once and right: (2 |0.5 - 0.9| + |1 - 0.6|) / 3."""
+    log_NC, y_N = log([0.9, 0.1], [0.9, 0.1], [0.4, 0.6]), torch.tensor([0, 1, 1])
+    totals = [CALIBRATION_ERROR.sums(log_NC[k : k + 1], y_N[k : k + 1]) for k in range(3)]
+    assert CALIBRATION_ERROR.value(sum(totals)) == pytest.approx(1.2 / 3, abs=1e-6)
+    assert choose_metrics("classes", ["calibration_error"]) == (CALIBRATION_ERROR,)

@@ -129,8 +129,8 @@ class Federation:
         smoothing: of classes, the share of a target that is spread over all of them.
         balance: weigh classes so that all of them count alike in training.
         metrics: by name, the first decides; those of the task if empty (``accuracy``, ``loss``,
-            ``balanced_accuracy``; ``rmse``, ``mae``, ``r2``; ``micro_f1``, ``exact``,
-            ``label_accuracy``; ``perplexity``).
+            ``balanced_accuracy``, ``calibration_error``; ``rmse``, ``mae``, ``r2``; ``micro_f1``,
+            ``exact``, ``label_accuracy``; ``perplexity``).
         features: the columns that are features; empty for all that have no other role.
         drop: columns that are not read.
         group: the column of who holds a row: its values are the workers, whatever

@@ -50,6 +50,25 @@ def average_classes(totals: Tensor) -> float:
     return float((right[there] / count[there]).mean()) if there.any() else math.nan
 
 
+BINS = 15
+"""Bins of how sure answers are, of equal width, in a calibration error."""
+
+
+def count_sure(log_NC: Tensor, y_N: Tensor) -> Tensor:
+    """Add up rows, right rows and probabilities of the likeliest class, by bin of it, [3 BINS]."""
+    sure_N, best_N = log_NC.double().exp().max(-1)
+    bin_N = (sure_N * BINS).long().clamp(0, BINS - 1)
+    each = torch.ones_like(sure_N), (best_N == y_N).double(), sure_N
+    sums = [torch.bincount(bin_N, weights=one, minlength=BINS) for one in each]
+    return torch.cat(sums).cpu()
+
+
+def average_gaps(totals: Tensor) -> float:
+    """Average over rows how far the share that is right lies from what was said, bin by bin."""
+    count, right, sure = totals.view(3, BINS)
+    return float((right - sure).abs().sum() / count.sum()) if count.sum() else math.nan
+
+
 ACCURACY = Metric("accuracy", count_right, divide_totals, SHARE)
 LOSS = Metric("loss", higher_is_better=False, sums=add_surprise, value=divide_totals, unit=NATS)
 PERPLEXITY = Metric(
@@ -59,6 +78,9 @@ PERPLEXITY = Metric(
     value=lambda t: math.exp(divide_totals(t)),
 )
 BALANCED_ACCURACY = Metric("balanced_accuracy", count_right_by_class, average_classes, SHARE)
+CALIBRATION_ERROR = Metric(
+    "calibration_error", count_sure, average_gaps, SHARE, higher_is_better=False
+)
 
 
 def add_errors(mean_NK: Tensor, y_NK: Tensor) -> Tensor:
@@ -121,7 +143,7 @@ LABEL_ACCURACY = Metric(
 )
 
 BY_TASK: Mapping[str, tuple[Metric, ...]] = {
-    "classes": (ACCURACY, LOSS, BALANCED_ACCURACY),
+    "classes": (ACCURACY, LOSS, BALANCED_ACCURACY, CALIBRATION_ERROR),
     "tokens": (PERPLEXITY, LOSS, ACCURACY),
     "answers": (PERPLEXITY, LOSS, ACCURACY),
     "numbers": (RMSE, MAE, R2),
