@@ -254,6 +254,7 @@ def write_table(book: Book, setting: str) -> str:
         "one set of all classes", "unseen, 200 labels", "seeds",
     )  # fmt: skip
     lines = [head, ("---",) * len(head)]
+    labelled = {"none" + method for method in PLAIN if method != "common"}
     for method, prior in sorted({(c.method, c.prior) for c in find_cells(book, setting)}):
         cells = [c for c in find_cells(book, setting) if (c.method, c.prior) == (method, prior)]
         found = [book.figures[cell.key] for cell in cells]
@@ -263,7 +264,7 @@ def write_table(book: Book, setting: str) -> str:
             write_mean([one["em"]["unseen"] for one in found]),
             write_mean([one["em"]["worst_tenth"] for one in found]),
             write_mean([one["none"]["test"] for one in found]),
-            write_mean([one["labels"] for one in found]) if prior == "none" and method != "common" else "-",
+            write_mean([one["labels"] for one in found]) if prior + method in labelled else "-",
             str(len(found)),
         ))  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
