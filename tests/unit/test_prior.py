@@ -168,5 +168,5 @@ def test_the_calibration_error_of_a_few_rows_by_hand():
     """0.9 said twice and right once, 0.6 said once and right: (2 |0.5 - 0.9| + |1 - 0.6|) / 3."""
     log_NC, y_N = log([0.9, 0.1], [0.9, 0.1], [0.4, 0.6]), torch.tensor([0, 1, 1])
     totals = [CALIBRATION_ERROR.sums(log_NC[k : k + 1], y_N[k : k + 1]) for k in range(3)]
-    assert CALIBRATION_ERROR.value(sum(totals)) == pytest.approx(1.2 / 3, abs=1e-6)
+    assert CALIBRATION_ERROR.value(torch.stack(totals).sum(0)) == pytest.approx(1.2 / 3, abs=1e-6)
     assert choose_metrics("classes", ["calibration_error"]) == (CALIBRATION_ERROR,)
