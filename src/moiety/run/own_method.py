@@ -130,7 +130,7 @@ def try_first_batch(method: Method, crew: OwnWorkers, rows: Mapping[int, Rows], 
                 check_answer(method, first, crew)
                 make_first_step(method.solve, job, first, {})
             refuse_global_draws(generators)
-    except TooFewOutputsError:
+    except UnfitAnswersError:
         raise
     except (WorkerError, RuntimeError, TypeError, ValueError, LookupError) as error:
         who = crew.name(error.worker if isinstance(error, WorkerError) else next(iter(rows)))
@@ -139,15 +139,16 @@ def try_first_batch(method: Method, crew: OwnWorkers, rows: Mapping[int, Rows], 
     return job
 
 
-class TooFewOutputsError(ValueError):
-    """A network has fewer outputs than there are classes, numbers or labels; of no one worker."""
+class UnfitAnswersError(ValueError):
+    """A network has too few outputs, or a metric cannot score them; of no one worker."""
 
 
 def check_answer(method: Method, rows: Rows, crew: OwnWorkers) -> None:
     """Ask a method for two rows; a network must have an output for every class, number or label.
 
     Raises:
-        TooFewOutputsError: if it has fewer, with the worker that has the highest class.
+        UnfitAnswersError: if it has fewer, with the worker that has the highest class, or if a
+            metric cannot score what it answers.
     """
     batch = rows.take(torch.arange(min(2, rows.size)))
     with torch.no_grad():
@@ -155,11 +156,19 @@ def check_answer(method: Method, rows: Rows, crew: OwnWorkers) -> None:
     names, kind = method.serve.objective.names, method.serve.objective.name
     if told.ndim < 2 or told.shape[-1] < len(names):
         highest = describe_highest(crew) if method.serve.objective.categorical else ""
-        raise TooFewOutputsError(
+        raise UnfitAnswersError(
             f"the model gives outputs {list(told.shape)} for {len(batch[TARGET])} rows, but there "
             f"are {len(names)} {kind} ({', '.join(names[:3])}, ...){highest}; give it as many "
             "outputs"
         )
+    answer, y = method.serve.objective.select(told, batch[TARGET])
+    for metric in method.serve.objective.metrics:
+        try:
+            metric.sums(answer, y)
+        except (RuntimeError, TypeError, ValueError, LookupError) as error:
+            raise UnfitAnswersError(
+                f"metric {metric.name} fails on a first batch: {error}"
+            ) from error
 
 
 def describe_highest(crew: OwnWorkers) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.keep import Keep
 from moiety.core.ledger import Start
-from moiety.core.objective import Objective, list_metrics
+from moiety.core.objective import Metric, Objective, list_metrics
 from moiety.core.protocols import Method
 from moiety.core.rows import CALIBRATION_ROWS, Rows, sample_rows, transform_rows
 from moiety.core.state import State, count_bytes
@@ -58,6 +58,8 @@ class TrainConfig:
         objective: what a plain module learns; by default ``Classes()``.
         serve: how the model is served when it is evaluated and used: corrected for a worker's own
             mix of classes, or not.
+        metrics: how a plain module is scored, the first decides: names of the task's, metrics of
+            ours, or objects of torchmetrics whose state adds up over rows.
         keep: which model is the final one, and when the run ends early; by ``test["validation"]``.
         log: trackers that are told the numbers too: ``mlflow``, ``wandb`` (extras of these names).
     """
@@ -76,6 +78,7 @@ class TrainConfig:
     serve: Serving = field(default_factory=Serving)
     keep: Keep = field(default_factory=Keep)
     log: tuple[str, ...] = ()
+    metrics: Sequence[str | Metric | object] = ()
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ from moiety.run.own_workers import OwnWorkers, gather_workers
 from moiety.run.trackers import RunAbout, make_trackers
 from moiety.run.watch import Progress, make_event_writers
 from moiety.tasks.classes import Classes
+from moiety.tasks.torch_metrics import score_by
 
 
 def train(  # noqa: PLR0913 - who looks on is no choice of the run, and stands in no record
@@ -144,15 +145,15 @@ def make_own_method(
         ValueError: for choices that a given method does not read.
     """
     if isinstance(what, Method):
-        if not (how.method is how.local is how.objective is None):
+        if not (how.method is how.local is how.objective is None) or how.metrics:
             raise ValueError(
-                "TrainConfig.method, .local and .objective are of a plain module, but a method was "
-                "given, which has all of them; leave them out"
+                "TrainConfig.method, .local, .objective and .metrics are of a plain module, but a "
+                "method was given, which has all of them; leave them out"
             )
         serve: Any = what.serve  # every way to serve is a record with an objective
         objective = name_classes(serve.objective, crew, classes)
         return replace(what, serve=replace(serve, objective=objective))
-    objective = name_classes(how.objective or Classes(), crew, classes)
+    objective = score_by(name_classes(how.objective or Classes(), crew, classes), how.metrics)
     size, first = how.size or len(crew.rows), crew.rows[0]
     batch = first.take(torch.arange(min(2, first.size)))
     model = move_constants(adopt_module(what, batch), how.device)

@@ -30,6 +30,7 @@ class OwnLoss:
             class weights are not divided by their sum in a batch); or a function that is called
             on one row at a time, [1, ...].
         names: of the outputs.
+        metrics: how answers are scored; by default by the mean loss of a row.
 
     >>> OwnLoss(torch.nn.L1Loss(), ("u",)).rows(torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1))
     tensor([1., 3.])
@@ -37,19 +38,21 @@ class OwnLoss:
 
     loss: TorchLoss | None
     names: tuple[str, ...]
+    metrics: tuple[Metric, ...] = ()
 
     name: str = field(default="own", init=False)
     categorical: bool = field(default=False, init=False)
     log_probabilities: bool = field(default=False, init=False)
     strata: tuple[str, ...] = field(default=(), init=False)
 
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            loss = Metric("loss", self.add_losses, divide_totals, higher_is_better=False)
+            object.__setattr__(self, "metrics", (loss,))
+
     @property
     def outputs(self) -> int:
         return len(self.names)
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return (Metric("loss", self.add_losses, divide_totals, higher_is_better=False),)
 
     def add_losses(self, answer: Tensor, y: Tensor) -> Tensor:
         """Add the losses of rows, and count them."""
