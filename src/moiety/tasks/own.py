@@ -38,7 +38,7 @@ class OwnLoss:
 
     loss: TorchLoss | None
     names: tuple[str, ...]
-    metrics: tuple[Metric, ...] = ()
+    metrics: tuple[Metric, ...] = field(default=(), compare=False)
 
     name: str = field(default="own", init=False)
     categorical: bool = field(default=False, init=False)
