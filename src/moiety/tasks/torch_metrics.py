@@ -82,8 +82,8 @@ def adopt_metric(source: Any, objective: Objective) -> Metric:
     if odd or not firsts:
         raise ValueError(
             f"metric {name} keeps {odd or 'nothing'}, which is no sum over rows, so that chunks "
-            "and ranks cannot be added; choose one that sums (with thresholds=100, where it has that "
-            "option), or compute it from predict()"
+            "and ranks cannot be added; choose one that sums (with thresholds=100, where it has "
+            "that option), or compute it from predict()"
         )
     if source.higher_is_better is None:
         raise ValueError(
