@@ -1,5 +1,6 @@
 """What is asked of data, networks and methods: by what they say of themselves, never by name."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -131,6 +132,8 @@ def test_the_common_expert_is_trained_where_it_is_read_and_only_there(tiny, monk
     monkeypatch.setattr(prepare, "train_common", train)
     prepare.train_seed_common.cache_clear()
     build_run(tiny(seed=77), "dmoe", 77)
+    with pytest.raises(ValueError, match=r"local.lr=nan"):
+        build_run(tiny(seed=77, local={"lr": math.nan}), "fedavg", 77)
     assert not trained
     for method in ("fedavg", "ddome", "common"):  # the first starts where it ended
         epochs = []  # each has its own watcher, and who watches is not compared

@@ -86,6 +86,7 @@ def build_run(
         ValueError: for a choice that does not fit, with the value and the remedy.
     """
     find_method(method)
+    record.local.check()  # before a common expert is trained for nothing
     in_blocks = record.engine in BLOCK_ENGINES
     if in_blocks:
         check_blocks(record)

@@ -131,7 +131,6 @@ def check_empty(folder: Path) -> None:
     names = {one.name for one in folder.iterdir()} - {LOCK}
     if not all(name.startswith(".") and name.endswith(".new") for name in names):
         refuse_held(folder / LOCK)
-        raise RunError(
-            f"{folder} already holds something; choose another --out, or go on with it: "
-            + write_command("resume", folder)
-        )
+        runs = names & {"config.json", "group.json"}
+        further = f", or go on with it: {write_command('resume', folder)}" if runs else ""
+        raise RunError(f"{folder} already holds something; choose another --out{further}")
