@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.contest import ROOT
 from benchmarks.gates import Book
-from benchmarks.tasks import METRICS, PLAIN, SEEDS, VARIANTS, judge, known
+from benchmarks.tasks import METRICS, PLAIN, VARIANTS, judge, known, list_lines, read_rate
 from benchmarks.tasks_parts.runs import Figures
 
 RESULTS = ROOT / "docs" / "results"
@@ -30,19 +30,20 @@ def write_spread(values: Sequence[float]) -> str:
 def write_line(name: str, line: str, metric: str, figures: Sequence[Figures]) -> str:
     """Write a line of the table."""
     if not figures:
-        return f"| {name} | {line} | {metric} | not run | | | |"
-    workers = figures[0].get("workers", 1)
-    kilobytes = statistics.fmean(one["bytes"] for one in figures) / 1000
-    told = write_spread([one[metric] for one in figures])
+        return f"| {name} | {line} | {metric} | not run | | | | |"
+    whole, own = (write_spread([one[key] for one in figures]) for key in (metric, "own"))
+    rate = read_rate(name, line, figures[0]["scale"])
+    sent = [one["bytes"] for one in figures if "bytes" in one]
+    kilobytes = f"{statistics.fmean(sent) / 1000:,.1f}" if sent else ""
     return (
-        f"| {name} | {line} | {metric} | {told} | {len(figures)} | {workers} | {kilobytes:,.1f} |"
+        f"| {name} | {line} | {metric} | {whole} | {own} | {len(figures)} | {rate} | {kilobytes} |"
     )
 
 
 def write_table(found: Mapping[str, Mapping[str, Sequence[Figures]]]) -> str:
-    """Write all lines of all worlds, then what is asked of FedAvg on rows alike."""
-    head = "| data | line | metric | on all test rows | seeds | workers | kB a worker and round |"
-    lines = [head, "| --- " * 7 + "|"]
+    """Write all lines of all worlds."""
+    head = "| data | line | metric | all test rows | mean of owners | seeds | rate | kB |"
+    lines = [head, "| --- " * 8 + "|"]
     for name, (metric, _) in METRICS.items():
         lines += [write_line(name, line, metric, found[name][line]) for line in found[name]]
     return "\n".join(lines)
@@ -59,6 +60,21 @@ def write_gates(found: Mapping[str, Mapping[str, Sequence[Figures]]]) -> str:
     return "\n".join(lines)
 
 
+def write_ranking(found: Mapping[str, Mapping[str, Sequence[Figures]]]) -> str:
+    """Rank the lines of each world by the mean over owners, the best first."""
+    lines = ["| data | best first, by the mean of owners |", "| --- | --- |"]
+    for name, (_, higher) in METRICS.items():
+        means = {
+            line: statistics.fmean(one["own"] for one in figures)
+            for line, figures in found[name].items()
+            if figures
+        }
+        order = sorted(means, key=lambda line: -means[line] if higher else means[line])
+        told = "; ".join(f"{line} {means[line]:.4g}" for line in order) or "not run"
+        lines.append(f"| {name} | {told} |")
+    return "\n".join(lines)
+
+
 def fill(text: str, mark: str, table: str) -> str:
     """Put a table between its marks."""
     head, begun, rest = text.partition(f"<!-- {mark} -->")
@@ -70,13 +86,9 @@ def fill(text: str, mark: str, table: str) -> str:
 def main() -> None:
     """Fill the page."""
     book = Book.open(RESULTS / "tasks.json", closed=True)
-    found = {
-        name: {
-            line: known(book, name, line, SEEDS) for line in (PLAIN, *(v.name for v in VARIANTS))
-        }
-        for name in METRICS
-    }
+    found = {name: {line: known(book, name, line) for line in list_lines(name)} for name in METRICS}
     text = fill(PAGE.read_text(), "lines", write_table(found))
+    text = fill(text, "ranking", write_ranking(found))
     PAGE.write_text(fill(text, "gates", write_gates(found)))
 
 

@@ -1,10 +1,10 @@
-"""One figure of the benchmark of tasks: a variant of a world, trained and scored on all rows."""
+"""One figure of the benchmark of tasks: a variant of a world, trained and scored by owner."""
 
 from __future__ import annotations
 
+import statistics
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,18 +24,19 @@ from moiety.core.rows import TableRows, transform_rows
 from moiety.methods.task import Task
 from moiety.models.gated import Common
 from moiety.models.module import from_module
+from moiety.recipes.common import find_anchors
 from moiety.run.evaluate import Score, score_rows
 from moiety.run.loop import LEDGER
 
 Figures = dict[str, Any]
 
-SCALED = 2
-"""Times the loop's rate where owners hold the rows, each of whom makes few steps in a round."""
+COMMON_SHARE = 10
+"""One training row in so many trains the common expert."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A line of the table.
+    """A line of the table that goes through ``moiety.train``.
 
     Args:
         name: how it is called.
@@ -43,103 +44,125 @@ class Variant:
         options: of the method.
         iid: how many workers hold rows at random, each of whom makes as many steps as the loop; 0
             for the owners of the rows, who make a pass over their rows in a round.
-        common: whether the method reads a common expert, trained on a tenth of the rows.
+        experts: of the method, each of which gets an anchor; 0 where it reads no common expert.
     """
 
     name: str
     method: str
     options: Mapping[str, Any]
     iid: int = 0
-    common: bool = False
+    experts: int = 0
 
 
-def hand_out(world: World, variant: Variant) -> dict[int, TableRows]:
+def hand_out(world: World, variant: Variant) -> dict[int, Tensor]:
     """Say who holds which training rows."""
     if variant.iid:
-        parts = shuffled(len(world.train["y"]), "hands").chunk(variant.iid)
-        return {worker: TableRows(world.train, ids) for worker, ids in enumerate(parts)}
-    return split_owners(world.train, world.owners)
+        return dict(enumerate(shuffled(len(world.train["y"]), "hands").chunk(variant.iid)))
+    return list_owned(world.owners)
 
 
-def split_owners(rows: Mapping[str, Tensor], owners: Tensor) -> dict[int, TableRows]:
-    """Give each owner its rows."""
-    return {
-        int(owner): TableRows(rows, (owners == owner).nonzero()[:, 0]) for owner in owners.unique()
-    }
+def list_owned(owners: Tensor) -> dict[int, Tensor]:
+    """List the positions of each owner's rows."""
+    return {int(owner): (owners == owner).nonzero()[:, 0] for owner in owners.unique()}
 
 
-def score(method: Method, params: Any, workers: Mapping[int, TableRows]) -> Score:
-    """Score the test rows of all workers together, each served by its own choice."""
+def summarize(scores: Sequence[Score]) -> Figures:
+    """Give all metrics over the rows of all owners, and the first as a mean over owners."""
+    whole = Score(scores[0].objective)
+    for one in scores:
+        whole.count += one.count
+        for name, totals in one.totals.items():
+            whole.totals[name] = whole.totals.get(name, 0) + totals
+    first = whole.objective.metrics[0]
+    values = {metric.name: whole.value(metric) for metric in whole.objective.metrics}
+    return {**values, "own": statistics.fmean(one.value(first) for one in scores)}
+
+
+def score_owners(world: World, answer: Callable[[int, Mapping[str, Tensor]], Tensor]) -> Figures:
+    """Score what is answered to each owner's test rows."""
+    scores = []
+    for owner, ids in list_owned(world.test_owners).items():
+        rows = select(world.test, ids)
+        scores.append(Score(world.objective))
+        with torch.no_grad():
+            scores[-1].add(answer(owner, rows), rows["y"], None)
+    return summarize(scores)
+
+
+def score_method(world: World, method: Method, params: Any) -> Figures:
+    """Score a method on each owner's test rows, served by the owner's own choice."""
     sizes = read_axis_lengths(params, method.model.axes)
-    found = Score(method.serve.objective, sizes[method.gated] if method.gated else 0)
-    for rows in workers.values():
+    experts = sizes[method.gated] if method.gated else 0
+    scores = []
+    for ids in list_owned(world.test_owners).values():
+        rows = TableRows(world.test, ids)
         seen = rows if method.transform is None else transform_rows(rows, method.transform)
-        found = score_rows(method, params, seen, found)
-    return found
+        scores.append(score_rows(method, params, seen, Score(world.objective, experts)))
+    return summarize(scores)
 
 
-def read_metrics(found: Score) -> Figures:
-    """Give the values of all metrics."""
-    return {metric.name: found.value(metric) for metric in found.objective.metrics}
-
-
-def play_plain(world: World, rounds: int, seed: int) -> Figures:
-    """Train and score the plain loop."""
-    begun, net = time.perf_counter(), draw(world.net(), seed)
-    train_plain(net, world, rounds, seed)
-    seconds = time.perf_counter() - begun
-    found = Score(world.objective)
-    with torch.no_grad():
-        for ids in torch.arange(len(world.test["y"])).split(2048):
-            rows = select(world.test, ids)
-            found.add(world.objective.answer(net(rows["x"])), rows["y"], None)
-    return {**read_metrics(found), "seconds": seconds, "bytes": 0}
+def train_common(world: World, seed: int) -> torch.nn.Module:
+    """Train the common expert, on a tenth of the rows, in as many steps as the plain loop."""
+    tenth = select(world.train, torch.arange(0, len(world.train["y"]), COMMON_SHARE))
+    net = draw(world.net(), seed)
+    train_plain(net, replace(world, train=tenth, rounds=COMMON_SHARE * world.rounds), seed)
+    return net
 
 
 def make_common(world: World, seed: int) -> Common:
-    """Train the common expert, on every tenth row, by the plain loop."""
-    tenth = select(world.train, torch.arange(0, len(world.train["y"]), 10))
-    net = draw(world.net(), seed)
-    train_plain(net, replace(world, train=tenth), 10, seed)
+    """Make the common expert that embeds rows."""
     embeds = (world.common or world.net)()
-    embeds.load_state_dict(net.state_dict())
+    embeds.load_state_dict(train_common(world, seed).state_dict())
     model = from_module(embeds)
-    return moiety.common_expert(model, model.params, tenth["x"])
+    tenth = world.train["x"][::COMMON_SHARE]
+    return moiety.common_expert(model, model.params, tenth)
 
 
-def make_method(world: World, variant: Variant, workers: int, rounds: int, seed: int) -> Method:
+def make_method(
+    world: World, variant: Variant, hands: Mapping[int, Tensor], seed: int, scale: float
+) -> Method:
     """Make the method of a variant."""
     model = from_module(draw(world.net(), seed), world.axes)
     local = moiety.LocalTraining(
-        lr=world.lr if variant.iid else SCALED * world.lr, momentum=MOMENTUM, batch=BATCH,
+        lr=scale * world.lr, momentum=MOMENTUM, batch=BATCH,
         epochs=variant.iid or 1, by_rows=True, lr_schedule="cosine",
     )  # fmt: skip
-    common = make_common(world, seed) if variant.common else None
+    options, common, anchors = dict(variant.options), None, {}
+    if variant.experts:
+        common, options["experts"] = make_common(world, seed), variant.experts
+        anchors = find_anchors(common, world.train["x"], hands, variant.experts, seed)
     task = Task(
-        model, local, rounds=rounds, workers=workers, seed=seed, common=common,
-        objective=world.objective, population=workers,
+        model, local, rounds=count_rounds(world, variant), workers=len(hands), seed=seed,
+        common=common, anchors=anchors, objective=world.objective, population=len(hands),
     )  # fmt: skip
-    return partial(moiety.METHODS[variant.method].make, **variant.options)(task)
+    return partial(moiety.METHODS[variant.method].make, **options)(task)
 
 
-def play_variant(world: World, variant: Variant, rounds: int, seed: int) -> Figures:
-    """Train a variant through ``moiety.train``, and score it."""
-    workers = hand_out(world, variant)
-    method = make_method(world, variant, len(workers), rounds, seed)
-    test = split_owners(world.test, world.test_owners)
-    if variant.iid:
-        test = {0: TableRows(world.test, torch.arange(len(world.test["y"])))}
+def count_rounds(world: World, variant: Variant) -> int:
+    """Count the rounds: as many as the loop makes passes, or more where owners make few steps."""
+    return world.rounds if variant.iid else world.owner_rounds
+
+
+def play_variant(world: World, variant: Variant, seed: int, scale: float = 1.0) -> Figures:
+    """Train a variant through ``moiety.train``, and score it.
+
+    Args:
+        world: the data.
+        variant: what is trained.
+        seed: of first values and draws.
+        scale: times the world's learning rate.
+    """
+    hands = hand_out(world, variant)
+    workers = {worker: TableRows(world.train, ids) for worker, ids in hands.items()}
+    method = make_method(world, variant, dict(enumerate(hands.values())), seed, scale)
+    rounds = count_rounds(world, variant)
     how = moiety.TrainConfig(rounds=rounds, seed=seed, evaluate_every=rounds)
     with tempfile.TemporaryDirectory() as folder:
-        begun = time.perf_counter()
         state = moiety.train(method, workers, folder, how)
-        seconds = time.perf_counter() - begun
         ledger = read_ledger(Path(folder) / LEDGER)
     passed = sum(one.down_bytes + one.up_bytes for one in ledger.rounds)
-    found = score(method, method.calibrate(state.params, None), test)
     return {
-        **read_metrics(found),
-        "seconds": seconds,
+        **score_method(world, method, method.calibrate(state.params, None)),
         "bytes": passed / rounds / len(workers) + 0.0,
         "workers": len(workers),
     }

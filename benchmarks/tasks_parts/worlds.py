@@ -8,6 +8,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -16,6 +17,14 @@ from torch import Tensor, nn
 
 import moiety
 from benchmarks.tasks_parts.nets import AXES, Averaged, Following, Pixels, Units
+from benchmarks.tasks_parts.simple import (
+    Answer,
+    fit_boosted_numbers,
+    fit_following,
+    fit_linear_classes,
+    fit_linear_labels,
+    fit_linear_numbers,
+)
 from moiety.core.axes import Axes
 from moiety.core.extras import import_extra
 from moiety.core.objective import Objective
@@ -27,6 +36,11 @@ from moiety.tasks.numbers import Numbers
 from moiety.tasks.tokens import Tokens
 
 Rows = dict[str, Tensor]
+
+LINEAR = "linear model"
+
+WORDS = 1000
+"""Words that a post is made of, the most frequent ones."""
 
 GROUPS = (
     "alt.atheism", "comp.graphics", "comp.os.ms-windows.misc", "comp.sys.ibm.pc.hardware",
@@ -51,8 +65,10 @@ class World:
         net: makes the network, with values of torch's own.
         loss: what the plain loop minimises, of outputs and targets.
         axes: of the network's hidden units.
-        lr: learning rate of the plain loop.
-        rounds: passes over the rows of all.
+        simple: plain models of other kinds, by name: fitted to the training rows, they answer.
+        rounds: passes of the plain loop over all rows.
+        owner_rounds: rounds of owners, who make few steps in each.
+        lr: learning rate, of which each line chooses a multiple.
         common: makes the network that embeds rows for a gate, of the same parameters.
     """
 
@@ -64,8 +80,10 @@ class World:
     net: Callable[[], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor]
     axes: Axes
-    lr: float
-    rounds: int
+    simple: Mapping[str, Callable[[Rows], Answer]]
+    rounds: int = 8
+    owner_rounds: int = 30
+    lr: float = 0.1
     common: Callable[[], nn.Module] | None = None
 
 
@@ -87,7 +105,7 @@ def read_csv(file: str) -> list[dict[str, str]]:
 
 
 def read_california(share: float) -> World:
-    """Read house values; workers are ten bands of longitude."""
+    """Read house values; workers are ten bands of longitude. Features end at 4 deviations."""
     raw = read_csv("reg_california_housing.csv.gz")
     target, place = "median_house_value", "ocean_proximity"
     names = [name for name in raw[0] if name not in (target, place)]
@@ -95,11 +113,11 @@ def read_california(share: float) -> World:
     kinds = sorted({row[place] for row in raw})
     near = torch.tensor([[float(row[place] == kind) for kind in kinds] for row in raw])
     y = torch.tensor([[float(row[target])] for row in raw]) / 1000
-    order = shuffled(len(raw), "california")[: int(share * len(raw))]
+    order = shuffled(len(raw), "california")[: int(share * 5000)]
     cut = len(order) * 4 // 5
     first, last = order[:cut], order[cut:]
     x = torch.where(x.isnan(), x[first].nanmedian(0).values, x)
-    x = (x - x[first].mean(0)) / x[first].std(0)
+    x = ((x - x[first].mean(0)) / x[first].std(0)).clamp(-4, 4)
     rows = {"x": torch.cat([x, near], 1), "y": y}
     bounds = torch.quantile(x[first][:, 0], torch.linspace(0.1, 0.9, 9))
     bands = torch.bucketize(x[:, 0].contiguous(), bounds)
@@ -109,18 +127,18 @@ def read_california(share: float) -> World:
     return World(
         objective, select(rows, first), select(rows, last), bands[first], bands[last],
         lambda: Units(features, 64, 1), lambda out, y: F.mse_loss(out, (y - shift) / scale),
-        AXES, lr=0.1, rounds=12,
+        AXES,
+        simple={LINEAR: fit_linear_numbers, "boosted trees": fit_boosted_numbers},
     )  # fmt: skip
 
 
+@cache
 def read_posts(share: float) -> tuple[Rows, Rows]:
-    """Read posts as weights of 2,000 words (TF-IDF of the training posts), and their groups."""
+    """Read posts as weights of 1,000 words (TF-IDF of the training posts), and their groups."""
     both = [read_csv(f"text_20newsgroups_{part}.csv.gz") for part in ("train", "test")]
-    both = [
-        [part[i] for i in shuffled(len(part), "posts")[: int(share * len(part))]] for part in both
-    ]
+    both = [[part[i] for i in shuffled(len(part), "posts")[: int(share * 3000)]] for part in both]
     text = import_extra("sklearn.feature_extraction.text", "weighing words")
-    words = text.TfidfVectorizer(max_features=2000, sublinear_tf=True, stop_words="english")
+    words = text.TfidfVectorizer(max_features=WORDS, sublinear_tf=True, stop_words="english")
     words.fit([row["text"] for row in both[0]])
     first, last = (
         {
@@ -143,7 +161,8 @@ def read_newsgroups(share: float) -> World:
     first, last = read_posts(share)
     return World(
         Classes(GROUPS), first, last, own_two_groups(first["y"]), own_two_groups(last["y"]),
-        lambda: Units(2000, 64, len(GROUPS)), F.cross_entropy, AXES, lr=0.1, rounds=8,
+        lambda: Units(WORDS, 64, len(GROUPS)), F.cross_entropy, AXES,
+        simple={LINEAR: partial(fit_linear_classes, classes=len(GROUPS))},
     )  # fmt: skip
 
 
@@ -156,18 +175,18 @@ def read_topics(share: float) -> World:
     owners, others = own_two_groups(first["y"]), own_two_groups(last["y"])
     first, last = ({**rows, "y": table[rows["y"]]} for rows in (first, last))
     return World(
-        Labels(words), first, last, owners, others, lambda: Units(2000, 64, len(words)),
-        F.binary_cross_entropy_with_logits, AXES, lr=1.0, rounds=10,
+        Labels(words), first, last, owners, others, lambda: Units(WORDS, 64, len(words)),
+        F.binary_cross_entropy_with_logits, AXES, simple={LINEAR: fit_linear_labels},
     )  # fmt: skip
 
 
 def read_roles(share: float) -> World:
-    """Read what the longest roles of Shakespeare say, in windows of 32 characters."""
+    """Read 8,000 characters of each of Shakespeare's 8 longest roles, in windows of 32."""
     spoken: dict[tuple[str, str], list[str]] = {}
     for row in read_csv("shakespeare_by_role.csv.gz"):
         spoken.setdefault((row["play"], row["speaker"]), []).append(row["text"].lower())
     texts = sorted(("\n".join(said) for said in spoken.values()), key=len, reverse=True)
-    texts = [text[:16_000] for text in texts[: max(4, int(20 * share))]]
+    texts = [text[:8_000] for text in texts[: max(4, int(8 * share))]]
     known = sorted({sign for text in texts for sign in text})
     place = {sign: number for number, sign in enumerate(known)}
     parts: Mapping[bool, list[tuple[Tensor, int]]] = {True: [], False: []}
@@ -181,7 +200,8 @@ def read_roles(share: float) -> World:
     return World(
         Tokens(tuple(known)), first, last, owners, others, lambda: Following(len(known), 96),
         lambda out, y: F.cross_entropy(out.flatten(0, 1), y.flatten(), ignore_index=UNSCORED),
-        {f"units.{name}": entries for name, entries in AXES.items()}, lr=0.5, rounds=8,
+        {f"units.{name}": entries for name, entries in AXES.items()},
+        simple={"counts of pairs": partial(fit_following, tokens=len(known))},
         common=lambda: Averaged(len(known), 96),
     )  # fmt: skip
 
@@ -194,18 +214,19 @@ def join_windows(parts: list[tuple[Tensor, int]]) -> tuple[Rows, Tensor]:
 
 
 def read_femnist(share: float) -> World:
-    """Read written characters; workers are their writers."""
+    """Read written characters; workers are 16 writers."""
     raw = np.load(find_data_file("femnist_sample.npz"))
     x = 1 - torch.tensor(raw["x"]).float() / 255
     y, writer = torch.tensor(raw["y"]).long(), torch.tensor(raw["writer"]).long()
     split = torch.tensor(raw["split"])
-    few = writer < max(8, int(105 * share))
+    few = writer < max(8, int(16 * share))
     first, last = ((split == part) & few for part in (0, 1))
     rows = {"x": x, "y": y}
     names = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
     return World(
         Classes(names), select(rows, first), select(rows, last), writer[first], writer[last],
-        lambda: Pixels(196, 128, len(names)), F.cross_entropy, AXES, lr=0.1, rounds=12,
+        lambda: Pixels(196, 64, len(names)), F.cross_entropy, AXES,
+        simple={LINEAR: partial(fit_linear_classes, classes=len(names))},
     )  # fmt: skip
 
 
