@@ -20,10 +20,11 @@ def check_blocks(record: Federation) -> None:
             f"population.public={record.population.public}; change these, or say --engine "
             "collective, which keeps the whole at every rank"
         )
-    if record.judging != Judging():
+    if record.judging != Judging() or record.merge.kind:
         raise ValueError(
-            f"engine {record.engine!r} judges no replies, for no rank has all of one: got "
-            f"{record.judging}; leave it out, or say --engine collective"
+            f"engine {record.engine!r} judges no replies and merges by the mean of holders, for no "
+            f"rank has all of one: got {record.judging}, merge.kind={record.merge.kind!r}; leave "
+            "these out, or say --engine collective"
         )
     if record.local.by_rows or record.schedule.has_clock:
         raise ValueError(

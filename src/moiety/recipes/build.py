@@ -16,6 +16,7 @@ from moiety.core.stage import Stage
 from moiety.data.dataset import FeatureScale
 from moiety.data.label_shares import LabelShares
 from moiety.engine.choose import BLOCK_ENGINES
+from moiety.merge.robust import choose_merge
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
 from moiety.recipes.blocks import check_blocks
@@ -111,7 +112,10 @@ def build_run(
         objective=base.objective,
         losses=base.kind.losses,
     )
-    stages = make_stages(method, task, record.options)
+    stages = [
+        replace(stage, method=choose_merge(stage.method, record.merge)) if stage.rounds else stage
+        for stage in make_stages(method, task, record.options)
+    ]
     if in_blocks:
         check_partitioned(stages[0].method)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 
 from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.keep import Keep
+from moiety.merge.rules import Merging
 from moiety.methods.task import LocalTraining
 from moiety.recipes.fields import to_plain
 from moiety.recipes.options import RECORDS, Options
@@ -189,6 +190,7 @@ class Federation:
     schedule: Schedule = field(default_factory=Schedule)
     serve: Serving = field(default_factory=Serving)
     judging: Judging = field(default_factory=Judging)
+    merge: Merging = field(default_factory=Merging)
     options: Options = field(default_factory=Options)
 
 
