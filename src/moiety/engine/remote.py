@@ -81,7 +81,6 @@ class Outbox:
         begun: when the first letter left, in seconds of a clock that only grows.
         out: number of a letter -> its job.
         done: worker -> its reply.
-        good: how many replies have no fault.
     """
 
     begun: float
