@@ -175,13 +175,29 @@ def test_a_round_without_replies_is_repeated_and_then_the_run_ends(kind):
     assert sorted(work.worker for work in told.workers) == [0, 1, 2]
 
 
-def test_who_does_not_answer_a_question_gets_no_job():
+ODD = {
+    "no answer": (lambda r: replace(r, answer={}, fault="it is away"), "it is away"),
+    "another shape": (
+        lambda r: replace(r, answer={"ids": r.answer["ids"][:1]}), "it answers ids: int32 [1], not",
+    ),
+    "another name": (lambda r: replace(r, answer={"x": r.answer["ids"]}), "it answers x: int32"),
+    "an index too high": (
+        lambda r: replace(r, answer={"ids": r.answer["ids"] + 99}), "it names an index that is not",
+    ),
+    "an index twice": (
+        lambda r: replace(r, answer={"ids": r.answer["ids"] * 0}), "it names an index twice",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_who_does_not_answer_a_question_well_gets_no_job(case):
     demo = ddome_demo(torch.Generator().manual_seed(0))
     silent = max(demo.data)
     assert demo.method.transform is not None
 
     def away(reply):
-        return replace(reply, answer={}, fault="it is away") if reply.answer else reply
+        return ODD[case][0](reply) if reply.answer else reply
 
     hostile = Hostile(
         Serial(TransformedRows(demo.data.__getitem__, demo.method.transform)),
@@ -193,4 +209,5 @@ def test_who_does_not_answer_a_question_gets_no_job():
     rounds = SynchronousRounds(demo.method, hostile, cohort, 5)
     _, told = rounds.advance(initialise_state(demo.method))
     assert [one.worker for one in told.refused] == [silent]
+    assert told.refused[0].reason.startswith(ODD[case][1])
     assert [work.worker for work in told.workers] == [w for w in demo.data if w != silent]

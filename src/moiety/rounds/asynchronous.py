@@ -20,7 +20,7 @@ from moiety.core.protocols import Engine, Method
 from moiety.core.state import InFlight, Job, State
 from moiety.core.types import Params
 from moiety.ops.sample import sample_distinct
-from moiety.rounds.border import ATTEMPTS, Border, refuse_empty_round
+from moiety.rounds.border import ATTEMPTS, Border, keep_sound_answers, refuse_empty_round
 from moiety.rounds.commit import begin_commit, open_optimizer_stores
 from moiety.rounds.draw_back import DrawBack
 from moiety.rounds.judging import Judging
@@ -233,7 +233,9 @@ def query_workers(
     told = [reply for _, reply in border.admit(replies)]
     down = add_bytes(arrived.down, ((job.worker, job.down_bytes) for job in asked))
     up = add_bytes(arrived.up, ((reply.worker, reply.up_bytes) for reply in told))
-    return replace(arrived, down=down, up=up), {reply.worker: reply.answer for reply in told}
+    answers = {reply.worker: reply.answer for reply in told}
+    sound = keep_sound_answers(answers, rounds.method, state.params, border)
+    return replace(arrived, down=down, up=up), sound
 
 
 def add_bytes(total: Mapping[int, int], more: Iterable[tuple[int, int]]) -> dict[int, int]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from moiety.core.axes import read_axis_lengths
+from moiety.core.protocols import Method
 from moiety.core.state import Job, Refusal, Reply
-from moiety.rounds.judging import Judging, find_fault
+from moiety.core.types import Params
+from moiety.rounds.judging import Judging, find_fault, find_odd_answers
 
 ATTEMPTS = 2
 """How often a round is played where no reply is accepted; then the run ends."""
@@ -44,6 +47,16 @@ class Border:
                 self.refused.append(Refusal(reply.worker, reason))
             else:
                 yield job, reply
+
+
+def keep_sound_answers(
+    answers: dict[int, Params], method: Method, params: Params, border: Border
+) -> dict[int, Params]:
+    """Leave out answers that the split could not read, and write them down."""
+    lengths = read_axis_lengths(params, method.model.axes) if method.gated else {}
+    odd = find_odd_answers(answers, lengths.get(method.gated or ""))
+    border.refused += [Refusal(worker, reason) for worker, reason in odd.items()]
+    return {worker: answer for worker, answer in answers.items() if worker not in odd}
 
 
 def refuse_empty_round(number: int, refused: list[Refusal]) -> ValueError:

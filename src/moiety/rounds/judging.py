@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -159,3 +160,34 @@ def judge_change(job: Job, reply: Reply, judging: Judging) -> str:
         f"the norm of what it changed is {change:.3g}, above {most:.3g} (judging.change="
         f"{judging.change:g}); {REMEDY}"
     )
+
+
+def find_odd_answers(answers: Mapping[int, Params], size: int | None) -> dict[int, str]:
+    """Find the answers of a round that are not of the form that most have, or name no index.
+
+    Args:
+        answers: worker -> its answer.
+        size: length of the axis whose indices are named; None where none is.
+
+    Returns:
+        Worker -> what is wrong with its answer.
+    """
+    forms = {worker: describe_answer(answer) for worker, answer in answers.items()}
+    usual = Counter(forms.values()).most_common(1)[0][0] if forms else ""
+    odd = {w: f"it answers {form}, not {usual}" for w, form in forms.items() if form != usual}
+    for worker, answer in answers.items():
+        whole = [t for t in answer.values() if not t.is_floating_point() and t.numel()]
+        if size is not None and any(bool(((t < 0) | (t >= size)).any()) for t in whole):
+            odd.setdefault(worker, f"it names an index that is not one of 0 to {size - 1}")
+        elif any(len(t.unique()) < t.numel() for t in whole):
+            odd.setdefault(worker, "it names an index twice")
+    return odd
+
+
+def describe_answer(answer: Params) -> str:
+    """Write the names and forms of an answer.
+
+    >>> describe_answer({"ids": torch.zeros(2, dtype=torch.int32)})
+    'ids: int32 [2]'
+    """
+    return ", ".join(f"{name}: {describe_form(t)}" for name, t in sorted(answer.items()))

@@ -14,7 +14,7 @@ from moiety.core.protocols import Cohort, Engine, Method
 from moiety.core.state import Clock, Job, Share, State, Turn
 from moiety.core.streams import SERVER, stream
 from moiety.core.types import Params
-from moiety.rounds.border import ATTEMPTS, Border, refuse_empty_round
+from moiety.rounds.border import ATTEMPTS, Border, keep_sound_answers, refuse_empty_round
 from moiety.rounds.cohort import CohortRule, FixedCohort
 from moiety.rounds.commit import begin_commit, open_optimizer_stores
 from moiety.rounds.judging import Judging
@@ -163,6 +163,7 @@ class SynchronousRounds:
             for _, reply in border.admit(self.engine.map(query.solve, border.send(jobs))):
                 meter.count_reply(reply)
                 answers[reply.worker] = reply.answer
+        answers = keep_sound_answers(answers, self.method, state.params, border)
         here = answers.keys() | query.exempt
         return answers, [worker for worker in cohort if worker in here]
 
