@@ -7,8 +7,11 @@ import torch
 from torch import nn
 
 from moiety.core.rows import TableRows, TransformedRows
+from moiety.core.stage import Stage
 from moiety.core.streams import stream
 from moiety.engine.choose import make_engine
+from moiety.engine.collective import Collective
+from moiety.engine.serial import Serial
 from moiety.methods import METHODS
 from moiety.methods.demo import make_two_class_workers
 from moiety.methods.task import LocalTraining, Task
@@ -16,6 +19,7 @@ from moiety.models.gated import common_expert
 from moiety.models.mlp import mlp
 from moiety.rounds.synchronous import initialise_state, play_round
 from moiety.run.evaluate import evaluate_groups
+from moiety.run.same_ranks import scatter_pieces
 from moiety.tasks.labels import Labels
 from moiety.tasks.numbers import Numbers
 from moiety.tasks.own import OwnLoss
@@ -98,3 +102,40 @@ def test_what_is_no_objective_is_refused():
     task, _ = make_two_class_workers(stream(0, "demo"))
     with pytest.raises(TypeError, match=r"give a value of moiety\.tasks"):
         Task(task.model, objective=nn.MSELoss())  # pyright: ignore[reportArgumentType]
+
+
+def test_two_ranks_agree_with_serial_bit_for_bit(spawned):
+    """One spawn for all kinds; workers keep the optimiser's memory, and a rank is idle at times."""
+
+    def end(task, name, make):
+        options = {"experts": 3} if name == "ddome" else {}
+        method = METHODS[name].make(task, **options)
+        engine, method = make(method)
+        state = initialise_state(method)
+        for cohort in ((0, 1, 2, 3), (4,), (5, 0)):
+            state = play_round(method, engine, state, cohort=cohort, seed=0)
+        return state.params
+
+    def job(ranks):
+        wrong = []
+        for kind in ("squared", "labels", "own", "function"):
+            task, data = make_problem(kind)
+            task = replace(task, local=replace(task.local, optimizer_state="send"))
+            for name in ("fedavg", "ddome", "ist"):
+
+                def open_for(method, data=data):
+                    rows = data.__getitem__
+                    through = method.transform
+                    return rows if through is None else TransformedRows(rows, through)
+
+                def scatter(method, open_for=open_for):
+                    made = Collective(open_for(method), ranks=ranks)
+                    engine, stages = scatter_pieces(made, [Stage(method, 3)])
+                    return engine, stages[0].method
+
+                two = end(task, name, scatter)
+                one = end(task, name, lambda m, open_for=open_for: (Serial(open_for(m)), m))
+                wrong += [f"{kind} {name} {k}" for k in one if not torch.equal(one[k], two[k])]
+        return wrong
+
+    assert spawned(2, job) == [[], []]
