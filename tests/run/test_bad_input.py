@@ -132,6 +132,10 @@ def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
     (["--population.validation", "nan"], "a share is no number, or below 0"),
     (["--population.validation", "-0.5"], "a share is no number, or below 0"),
     (["--common.target-accuracy", "nan"], "common.target_accuracy=nan; choose an accuracy"),
+    (["--local.lr", "nan"], "local.lr=nan; choose a finite number"),
+    (["--local.optimizer", "LBFGS"], "optimizer LBFGS cannot step"),
+    (["--checkpoint.last", "0"], "both must be >= 1"),
+    (["--keep.patience", "-1"], "keep.patience=-1"),
 ])  # fmt: skip
 def test_choices_that_do_not_fit(moiety, small, words, said):
     found = moiety("run", "yours", *fit_words(small, words), "--methods", "ddome", *words,
@@ -139,6 +143,7 @@ def test_choices_that_do_not_fit(moiety, small, words, said):
     assert found.code == 1
     assert said in found.err
     assert "Traceback" not in found.err
+    assert "common expert:" not in found.err  # it is not trained first
 
 
 @pytest.mark.parametrize(("words", "said"), [

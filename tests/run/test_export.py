@@ -123,14 +123,28 @@ def test_what_cannot_be_a_file_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_answers_otherwise_is_taken_away(tmp_path, monkeypatch):
+@pytest.mark.parametrize("told", [0.0, float("nan")])
+def test_a_file_that_answers_otherwise_is_taken_away(tmp_path, monkeypatch, told):
     def lie(program, path):
         path.write_bytes(b"x")
         del program
-        return lambda x: torch.zeros(len(x), 2)
+        return lambda x: torch.full((len(x), 2), told)
 
     monkeypatch.setattr(export, "EXPORT_FORMATS", {"torch": lie})
     with pytest.raises(RunError, match="answered otherwise than the model"):
+        export_model(numbers(), tmp_path / "a", "torch")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    def fail(program, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    with pytest.raises(RunError, match=r"cannot write .*/nowhere"):
+        export_model(numbers(), tmp_path / "nowhere" / "a", "torch")
+    monkeypatch.setattr(export, "EXPORT_FORMATS", {"torch": fail})
+    with pytest.raises(RunError, match=r"cannot write a file in .*failed writing file"):
         export_model(numbers(), tmp_path / "a", "torch")
     assert not list(tmp_path.iterdir())
 

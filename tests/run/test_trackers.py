@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from moiety.core.errors import RunError
 from moiety.core.keep import find_final_evaluation
 from moiety.core.ledger import read_ledger
 from moiety.run import trackers
@@ -81,6 +82,29 @@ def test_wandb(lab, tiny, tmp_path, monkeypatch):
     assert kept
     data = b"".join(path.read_bytes() for path in kept)
     assert all(word in data for word in (b"accuracy/seen", b"round/up_bytes", b"local.lr"))
+
+
+def test_a_tracker_that_fails_ends_the_run_by_its_name_and_the_run_goes_on(
+    lab, tiny, monkeypatch, tmp_path
+):
+    class OddError(Exception):
+        pass
+
+    class Torn(Paper):
+        def log(self, values, number):
+            if number == 1:
+                raise OddError("no space there")
+
+    monkeypatch.setattr(trackers, "TRACKERS", {"torn": ("json", lambda *_: (Torn([], "k"), "k"))})
+    with pytest.raises(RunError, match="log='torn': OddError: no space there"):
+        lab.play(tiny(rounds=2, log=("torn",)))
+    [folder] = [path.parent for path in tmp_path.rglob(LEDGER)]
+    end = read_ledger(folder / LEDGER).end
+    assert end is not None
+    assert (end.status, end.round) == ("interrupted", 1)
+    monkeypatch.setattr(trackers, "TRACKERS", {"torn": ("json", lambda *_: (Paper([], "k"), "k"))})
+    resume_run(folder)
+    assert (folder / "final").is_dir()
 
 
 def test_what_is_no_tracker_and_one_that_is_missing(moiety, small, monkeypatch, tmp_path):

@@ -118,6 +118,12 @@ def test_choices_that_do_not_fit_are_refused(serving, said):
         serving.apply(method, validation=False, uniform=False)
 
 
+def test_shares_of_a_single_class_are_refused():
+    method = fedavg(Task(linear(3, 1, stream(0, "net")), objective=Classes(("a",))))
+    with pytest.raises(ValueError, match=r"serve\.prior='em'.*the only one is 'a'"):
+        Serving("em").apply(method, validation=True, uniform=False)
+
+
 def test_what_does_not_read_the_local_prior_refuses_it():
     with pytest.raises(ValueError, match=r"local\.prior='x'"):
         LocalTraining(prior="x").check()

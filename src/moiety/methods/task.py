@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from moiety.core.errors import UnknownNameError
@@ -119,7 +120,7 @@ class LocalTraining:
             )
         if self.prior not in LOCAL_PRIORS:
             raise UnknownNameError(f"local.prior={self.prior!r}; choose one of {LOCAL_PRIORS}")
-        self.make_rule()
+        self.make_rule().start(torch.zeros(2, 2))  # every rule moves a matrix
         self.make_lr_schedule(1)
 
     @property

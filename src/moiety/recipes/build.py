@@ -132,6 +132,15 @@ def describe_gate(common: SeedCommon | None, rows: int) -> tuple[str, ...]:
     return (f"gate: taught on {rows} rows; of some it had not seen, {common.score:.0%} right",)
 
 
+def check_choices(record: Federation, base: SeedData) -> None:
+    """Refuse what does not fit the data, before a common expert is trained on them."""
+    groups = base.places.groups
+    record.local.check()
+    record.checkpoint.check()
+    record.keep.check(groups, "set population.validation above 0")
+    record.serve.check(base.objective, validation=bool(groups.get("validation")))
+
+
 def serve_stage(record: Federation, stage: Stage, places: Partition) -> Stage:
     """Serve the method of a stage as the record says."""
     if record.serve.prior != "none" and record.engine in BLOCK_ENGINES:
@@ -156,8 +165,10 @@ def prepare_common(
         Who holds what, with anchors found where they are read, and the common expert, if any.
 
     Raises:
-        ValueError: where it is read and no row is set apart to train it.
+        ValueError: where it is read and no row is set apart to train it, and for any choice that
+            does not fit the data.
     """
+    check_choices(record, base)
     entry, places, drawn = find_method(method), base.places, record.participation
     count, public = record.population.anchors, len(base.places.public)
     search = bool(count) and not places.anchors and (entry.needs_common or drawn.anchors >= 0)
@@ -205,7 +216,6 @@ def assemble_inputs(
     """Put together what a run needs of its data and stages."""
     method, train = stages[0].method, base.places.train
     open_rows, groups = open_all_rows(base, method, adjusts=record.local.adjusts)
-    record.keep.check(groups, "set population.validation above 0")
     return RunInputs(
         method=method,
         rounds=sum(stage.rounds for stage in stages),

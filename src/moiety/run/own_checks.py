@@ -41,7 +41,7 @@ def check_watchers(watch: Watcher | Sequence[Watcher]) -> Sequence[Watcher]:
     Raises:
         ValueError: for what cannot be called.
     """
-    found = [watch] if callable(watch) else list(watch)
+    found = list(watch) if isinstance(watch, Sequence) else [watch]
     for one in found:
         if not callable(one):
             raise ValueError(  # noqa: TRY004 (a value of a call, as all others)

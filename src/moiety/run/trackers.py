@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from moiety.core.errors import UnknownNameError
+from moiety.core.errors import RunError, UnknownNameError
 from moiety.core.extras import import_extra
+from moiety.core.files import json_to_bytes, read_json, replace_file
 from moiety.core.ledger import End, Evaluation, LedgerEntry, Round, Start
 from moiety.engine.agreement import flatten_fields
 from moiety.run.watch import list_values
@@ -168,6 +168,15 @@ class TrackedRun:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, entry: LedgerEntry, /) -> None:
+        try:
+            self.tell(entry)
+        except (RunError, ImportError):
+            raise
+        except Exception as error:  # of many types: each library has its own
+            raise RunError(f"log={self.name!r}: {type(error).__name__}: {error}") from error
+
+    def tell(self, entry: LedgerEntry) -> None:
+        """Tell an entry, unless it was told before."""
         if isinstance(entry, Start):
             self.keep(key="", told=-1)  # a run that is begun anew is another run
         tracker = self.tracker or self.open()
@@ -191,12 +200,12 @@ class TrackedRun:
         """Write down what is to be known when the run goes on."""
         self.notes = {**self.notes, **notes}
         everything = {**self.read(), self.name: self.notes}
-        (self.about.folder / NOTES).write_text(json.dumps(everything))
+        replace_file(self.about.folder / NOTES, json_to_bytes(everything))
 
     def read(self) -> dict[str, Any]:
         """Read the notes of all trackers."""
         path = self.about.folder / NOTES
-        return json.loads(path.read_text()) if path.exists() else {}
+        return read_json(path) if path.exists() else {}
 
 
 def make_trackers(names: Sequence[str], about: RunAbout) -> list[TrackedRun]:

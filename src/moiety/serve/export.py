@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from moiety.core.axes import read_axis_lengths
-from moiety.core.errors import RunError, UnknownNameError
+from moiety.core.errors import RunError, UnknownNameError, explain_os_error
 from moiety.core.extras import import_extra
 from moiety.core.files import json_to_bytes, replace_file
 from moiety.core.protocols import Kept
@@ -35,6 +35,9 @@ NEAR = 1e-4
 
 RunFile = Callable[[Tensor], Tensor]
 """Inputs [N, ...] -> answers [N, ...]."""
+
+WriteFile = Callable[[ExportedProgram, Path], RunFile]
+"""Writes a program; gives what runs the file."""
 
 
 class AnsweringModule(nn.Module):
@@ -138,11 +141,27 @@ def silence_exporter() -> Iterator[None]:
         logging.disable(before)
 
 
-EXPORT_FORMATS: Mapping[str, Callable[[ExportedProgram, Path], RunFile]] = {
+EXPORT_FORMATS: Mapping[str, WriteFile] = {
     "torch": write_torch,
     "onnx": write_onnx,
 }
 """Name -> what writes a file and gives what runs it."""
+
+
+def write_file(write: WriteFile, program: ExportedProgram, path: Path) -> RunFile:
+    """Write a file; gives what runs it.
+
+    Raises:
+        RunError: where it cannot be written.
+    """
+    try:
+        path.touch()
+        return write(program, path)
+    except OSError as error:
+        raise RunError(f"cannot write {path.parent}: {explain_os_error(error)}") from error
+    except RuntimeError as error:  # what torch makes of a full disk
+        told = str(error).strip().partition("\n")[0]
+        raise RunError(f"cannot write a file in {path.parent}: {told}") from error
 
 
 def export_model(served: Predictor, path: Path, form: str) -> float:
@@ -163,13 +182,17 @@ def export_model(served: Predictor, path: Path, form: str) -> float:
     if form not in EXPORT_FORMATS:
         raise UnknownNameError(f"format {form!r}; choose one of {tuple(EXPORT_FORMATS)}")
     program = trace_model(served)
-    gap = measure_gap(served, EXPORT_FORMATS[form](program, path))
-    if not gap <= NEAR:
-        path.unlink()
-        raise RunError(
-            f"the file answered otherwise than the model, by {gap:.2g}, and was taken away; choose "
-            f"another --format of {tuple(EXPORT_FORMATS)}"
-        )
+    beside = path.with_name(f".{path.name}.new.{path.suffix.removeprefix('.') or 'model'}")
+    try:
+        gap = measure_gap(served, write_file(EXPORT_FORMATS[form], program, beside))
+        if gap > NEAR:
+            raise RunError(
+                f"the file answered otherwise than the model, by {gap:.2g}, and was taken away; "
+                f"choose another --format of {tuple(EXPORT_FORMATS)}"
+            )
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     replace_file(path.with_name(f"{path.name}.json"), json_to_bytes(describe_export(served)))
     return gap
 
@@ -182,7 +205,9 @@ def measure_gap(served: Predictor, run: RunFile) -> float:
         mine, told = served.predict_answer(x), run(x)
         if told.shape != mine.shape:
             return math.inf
-        gap = max(gap, float(((told - mine).abs() / mine.abs().clamp_min(1)).max()))
+        far = ((told - mine).abs() / mine.abs().clamp_min(1)).nan_to_num(math.inf)
+        alike = (told == mine) | (told.isnan() & mine.isnan())
+        gap = max(gap, float(far.masked_fill(alike, 0).max()))
     return gap
 
 

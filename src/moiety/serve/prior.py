@@ -168,6 +168,40 @@ class Serving:
     prior: str = "none"
     least_rows: int = 20
 
+    def check(self, objective: Objective, *, validation: bool) -> None:
+        """Refuse a choice that is none, or that a task cannot be served by.
+
+        Args:
+            objective: of the task.
+            validation: whether there are validation rows.
+
+        Raises:
+            ValueError: for a task that is none of several classes, and without validation rows.
+        """
+        if self.prior not in PRIORS:
+            raise UnknownNameError(f"serve.prior={self.prior!r}; choose one of {PRIORS}")
+        if self.least_rows < 1:
+            raise ValueError(f"serve.least_rows={self.least_rows}; choose at least 1")
+        if self.prior == "none":
+            if self.least_rows != Serving.least_rows:
+                raise ValueError("serve.least_rows is read with serve.prior=em alone; leave it out")
+            return
+        if not objective.categorical:
+            raise ValueError(
+                f"serve.prior='em' estimates shares of classes, but the task is {objective.name}; "
+                "say none"
+            )
+        if len(objective.names) == 1:
+            raise ValueError(
+                f"serve.prior='em' estimates shares of classes, but the only one is "
+                f"{objective.names[0]!r}; say none"
+            )
+        if not validation:
+            raise ValueError(
+                "serve.prior='em' fits a temperature on validation rows, but there are none; set "
+                "some apart (population.validation), or say none"
+            )
+
     def apply(self, method: Method, *, validation: bool, uniform: bool) -> Method:
         """Serve a method so.
 
@@ -177,27 +211,11 @@ class Serving:
             uniform: whether its probabilities presume equal shares.
 
         Raises:
-            ValueError: for a task that is none of classes, and without validation rows.
+            ValueError: as ``check``.
         """
-        if self.prior not in PRIORS:
-            raise UnknownNameError(f"serve.prior={self.prior!r}; choose one of {PRIORS}")
-        if self.least_rows < 1:
-            raise ValueError(f"serve.least_rows={self.least_rows}; choose at least 1")
+        self.check(method.serve.objective, validation=validation)
         if self.prior == "none":
-            if self.least_rows != Serving.least_rows:
-                raise ValueError("serve.least_rows is read with serve.prior=em alone; leave it out")
             return method
-        objective = method.serve.objective
-        if not objective.categorical:
-            raise ValueError(
-                f"serve.prior='em' estimates shares of classes, but the task is {objective.name}; "
-                "say none"
-            )
-        if not validation:
-            raise ValueError(
-                "serve.prior='em' fits a temperature on validation rows, but there are none; set "
-                "some apart (population.validation), or say none"
-            )
         return replace(method, serve=EstimatedPrior(method.serve, self.least_rows, uniform))
 
 
