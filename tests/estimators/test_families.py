@@ -233,6 +233,15 @@ def test_what_is_predicted_of_rows_kept_apart(world):
     )
 
 
+def test_a_stream_comes_near_the_fit_of_all_rows(world):
+    law, x, y, model = world
+    stream, test = make(law, 2, tol=1e-5), draw(law, 2000, 2)
+    for part in np.array_split(np.arange(len(y)), 4):
+        stream.partial_fit(x[part], y[part])
+    gap = model.log_density(*test).mean() - stream.log_density(*test).mean()
+    assert gap < 0.02
+
+
 def test_machines_reduce_to_the_fit_of_all_rows(world):
     law, x, y, model = world
     test = draw(law, 3000, 2)

@@ -17,7 +17,13 @@ from moiety.estimators.base import ALGORITHMS, make_numpy_generator
 from moiety.estimators.diagnose import warn_incompatible, warn_refined, warn_shards
 from moiety.estimators.exchange import NO_TRAFFIC, ExchangeTraffic, Spent, make_exchange_ledger
 from moiety.estimators.machines import OpenedShards, ShardEngine
-from moiety.estimators.method import choose_mixture_form, make_fit_method, measure_server, play_fit
+from moiety.estimators.method import (
+    choose_mixture_form,
+    make_fit_method,
+    measure_server,
+    play_fit,
+    restore_refused,
+)
 from moiety.estimators.opening import LazyShard, ShardColumns, gather_shards, open_shard
 from moiety.estimators.options import (
     check_amount,
@@ -71,11 +77,12 @@ class DistributedEstimator(ReducingEstimator):
         task, labelled = self._task(len(opened)), self.gate == "posterior"
         support, form = self._given_support(engine), choose_mixture_form(task.search)
         method = make_fit_method(task, self._recipe(), streams, support, labelled=labelled)
-        state, reduced = play_fit(method, engine)
+        (state, told), reduced = play_fit(method, engine)
         self._note_columns([work.columns for work in engine.exchanges[0].works])
         sent = read_fits(engine.exchanges[0].replies, form, support)
         self._report(sent.fits, engine)
         done = read_reduction(form.read(state.params), state.server[JUDGEMENT])
+        done = restore_refused(done, {one.worker for one in told.refused})
         self._publish(done, sent.fits, sent.support)
         self.local_log_likelihoods_ = sent.log_likelihoods
         refined = self._refine(sent, engine) if self._needs_refining() else Spent()

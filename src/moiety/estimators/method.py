@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
+from moiety.core.ledger import Round
 from moiety.core.protocols import Method
 from moiety.core.state import Job, State
 from moiety.estimators.exchange import Spent
@@ -23,10 +24,11 @@ from moiety.methods.dmoe import exchange_mixtures
 from moiety.mixtures.fit import Search
 from moiety.mixtures.inputs import Support
 from moiety.mixtures.poisson import POISSON
-from moiety.mixtures.reduce import ReductionConfig
+from moiety.mixtures.reduce import ReductionConfig, ReductionResult
 from moiety.mixtures.worker import FitTask
 from moiety.models.mixture import MixtureForm
-from moiety.rounds.synchronous import initialise_state, play_round
+from moiety.rounds.cohort import FixedCohort
+from moiety.rounds.synchronous import SynchronousRounds, initialise_state
 from moiety.solve.em import LocalEM
 
 Streams = Sequence[np.random.Generator]
@@ -73,8 +75,19 @@ def measure_server(engine: ShardEngine, play: Callable[[], T]) -> tuple[T, Spent
     return result, Spent(spent[0] - waited[0], spent[1] - waited[1])
 
 
-def play_fit(method: Method, engine: ShardEngine) -> tuple[State, Spent]:
-    """Let all machines fit, and reduce."""
-    cohort = range(len(engine.opened))
-    state = initialise_state(method)
-    return measure_server(engine, lambda: play_round(method, engine, state, cohort, seed=0))
+def play_fit(method: Method, engine: ShardEngine) -> tuple[tuple[State, Round], Spent]:
+    """Let all machines fit, and reduce; the round tells whose fits were refused."""
+    cohort = FixedCohort(tuple(range(len(engine.opened))))
+    rounds, state = SynchronousRounds(method, engine, cohort, 0), initialise_state(method)
+    return measure_server(engine, lambda: rounds.advance(state))
+
+
+def restore_refused(done: ReductionResult, refused: Collection[int]) -> ReductionResult:
+    """Give a reduction places for the fits that were refused: they were left out, [M]."""
+    if not refused:
+        return done
+    accepted = np.ones(len(done.kept) + len(refused), bool)
+    accepted[list(refused)] = False
+    kept, far = np.zeros(len(accepted), bool), np.full((2, len(accepted)), np.nan)
+    kept[accepted], far[:, accepted] = done.kept, (done.divergence, done.misfit)
+    return replace(done, kept=kept, divergence=far[0], misfit=far[1])

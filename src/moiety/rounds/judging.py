@@ -147,11 +147,14 @@ def describe_numbers(tensors: Params) -> str:
 
 
 def judge_change(job: Job, reply: Reply, judging: Judging) -> str:
-    """Refuse a change that is not finite, or too large to be learnt."""
+    """Refuse a change that is not finite, or too large to be learnt.
+
+    Where nothing was sent there is nothing from which a piece could be far.
+    """
     change = measure_change(job.piece, reply.piece) if reply.change is None else reply.change
     if not math.isfinite(change):
         return describe_numbers(reply.piece) or f"the norm of what it changed is {change}; {REMEDY}"
-    if change <= judging.change:
+    if change <= judging.change or not job.piece:
         return ""
     most = judging.change * (1 + measure_change({}, job.piece))
     if change <= most:

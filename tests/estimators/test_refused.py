@@ -1,0 +1,45 @@
+"""Fits that the round refuses, and fits that it must not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from moiety.estimators import DistributedMixtureOfExpertsRegressor
+from moiety.solve.em import LocalEM
+from tests.estimators.worlds import draw, gaussian_mixture, shards
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_the_unit_of_the_response_does_not_matter(unit):
+    """Nothing was sent from which a fit could be too far; variances have the unit squared."""
+    x, y = draw(gaussian_mixture(11, 2), 400, 0)
+    plain, other = (
+        DistributedMixtureOfExpertsRegressor(2, random_state=0, n_init=1, n_support=100).fit(
+            shards(x, factor * y, 4)
+        )
+        for factor in (1.0, unit)
+    )
+    assert (plain.kept_ == other.kept_).all()
+    np.testing.assert_allclose(other.predict(x), unit * plain.predict(x), rtol=1e-4)
+
+
+def test_a_fit_that_is_refused_is_one_left_out(monkeypatch):
+    """A worker that answers what is not finite keeps its place among those of the others."""
+    whole = LocalEM.fit
+
+    def spoil(self, job, rows):
+        found, update = whole(self, job, rows)
+        if job.worker == 1:
+            piece = {name: tensor * float("nan") for name, tensor in update.piece.items()}
+            update = replace(update, piece=piece)
+        return found, update
+
+    monkeypatch.setattr(LocalEM, "fit", spoil)
+    x, y = draw(gaussian_mixture(11, 2), 400, 0)
+    model = DistributedMixtureOfExpertsRegressor(2, random_state=0, n_init=1, n_support=100)
+    with pytest.warns(UserWarning, match=r"machines \[1\] stand far"):
+        model.fit(shards(x, y, 4))
+    assert model.kept_.tolist() == [True, False, True, True]
+    assert np.isnan(model.misfits_[1])
+    assert np.isfinite(model.predict(x)).all()
