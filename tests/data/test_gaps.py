@@ -73,5 +73,7 @@ def test_a_file_of_use_may_lack_some_targets(tmp_path):
     used = read_encoded(path, Columns(usual_target="u,v", task="numbers"), encoding)
     assert used.y is None
     assert any("has some targets but not ['v']: none is read" in note for note in used.notes)
-    with pytest.raises(ValueError, match="no column target='v'"):
+    with pytest.raises(ValueError, match=r"no column target='v'; it has \['a', 'u'\]"):
         read_encoded(path, Columns("u,v", task="numbers"), encoding)
+    with pytest.raises(ValueError, match="target 'a' is a feature of the model"):
+        read_encoded(path, Columns("a", task="numbers"), encoding)

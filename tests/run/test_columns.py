@@ -194,6 +194,9 @@ def test_several_targets_to_the_end(moiety, tmp_path, targets, kind):
     bare = json.loads(moiety("predict", "mine", "--data", "bare.csv", "--json").out)
     assert set(whole["metrics"]) >= {"rmse" if kind == "numbers" else "micro_f1"}
     assert not bare["metrics"]
+    turned = ",".join(reversed(names))
+    told = moiety("predict", "mine", "--data", "own.csv", "--target", turned, "--json").out
+    assert json.loads(told)["metrics"] == whole["metrics"]
     for name in names:
         assert whole[name] == bare[name]
         assert len(whole[name]) == 60

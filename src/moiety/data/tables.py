@@ -21,7 +21,7 @@ from moiety.data.encoding import Encoding
 from moiety.data.features import choose_encoding
 from moiety.data.gaps import describe_gaps, drop_unlabelled, find_gaps
 from moiety.data.limits import check_unpacked_size
-from moiety.data.roles import Columns, Roles, note_clients, split_targets
+from moiety.data.roles import Columns, Roles, check_column, note_clients, split_targets
 from moiety.data.targets import read_targets
 
 UNNAMED = ("", "Unnamed: 0", "__index_level_0__")
@@ -179,6 +179,7 @@ def read_encoded(path: Path, columns: Columns, encoding: Encoding) -> Dataset:
             f"{path}: columns {missing} are missing; the model was trained on {list(needed)}"
         )
     others = [name for name in table.names if name not in needed]
+    check_target(path, columns.target, table.names, needed)
     label, group = columns.choose(path, others)
     known = split_targets(columns.target or columns.usual_target, others) if columns.labels else ()
     lost, notes = [name for name in known if name not in others], table.notes
@@ -201,6 +202,16 @@ def read_encoded(path: Path, columns: Columns, encoding: Encoding) -> Dataset:
         notes=notes,
         **read_roles(table, roles, found, columns.task),
     )
+
+
+def check_target(
+    path: Path, target: str | None, names: Sequence[str], needed: Collection[str]
+) -> None:
+    """Refuse a target that is not there, or that is a feature of the model."""
+    for name in split_targets(target, names):
+        check_column(path, names, "target", name)
+        if name in needed:
+            raise ValueError(f"{path}: target {name!r} is a feature of the model; name another")
 
 
 def read_columns(

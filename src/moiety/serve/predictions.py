@@ -154,10 +154,19 @@ def measure_file(answer: Tensor, data: Dataset, objective: Objective) -> Mapping
     if data.y is None:
         return {}
     try:
-        scored = objective.select(answer, objective.check(data.y))
+        scored = objective.select(answer, objective.check(order_targets(data, objective.names)))
     except ValueError as error:
         raise RunError(f"{error}; name the right columns with --target") from error
     return {one.name: one.value(one.sums(*scored)) for one in objective.metrics}
+
+
+def order_targets(data: Dataset, names: Sequence[str]) -> Tensor:
+    """Bring several targets into the order of the model, where a file has the same by name."""
+    assert data.y is not None
+    found = list(data.roles.targets)
+    if found == list(names) or sorted(found) != sorted(names) or data.y.ndim < 2:
+        return data.y
+    return data.y[:, [found.index(name) for name in names]]
 
 
 def measure_file_accuracy(

@@ -97,7 +97,7 @@ def do_sweep(words: Sequence[str]) -> int:
     record = check_record(said.record)
     if len(record.methods) != 1 or not said.tries:
         raise UsageError("a sweep needs one method and values: --methods ddome --try ddome.k=1,2")
-    values = dict(parse_try(text, record) for text in said.tries)
+    values = parse_tries(said.tries, record)
     check_combinations(said, values, record)
     with hold_new_folder(said.out, f"sweep-{name}") as folder:
         trials = play_trials(said, name, record, values, folder)
@@ -128,6 +128,21 @@ def play_trials(
         echo_warning(f"\nstopped; what {len(trials)} trials gave is in {folder}")
         raise
     return trials
+
+
+def parse_tries(tries: Sequence[str], record: Federation) -> dict[str, list[Any]]:
+    """Parse the values of all fields.
+
+    Raises:
+        UsageError: for a field, or a value of one, that is named twice.
+    """
+    found: dict[str, list[Any]] = {}
+    for text in tries:
+        path, some = parse_try(text, record)
+        if path in found or any(value in some[:place] for place, value in enumerate(some)):
+            raise UsageError(f"--try {text} names a field or value again; write each once")
+        found[path] = some
+    return found
 
 
 def parse_try(text: str, record: Federation) -> tuple[str, list[Any]]:
@@ -172,6 +187,8 @@ def check_combinations(
     """
     if said.search not in SEARCHES:
         raise UsageError(f"--search {said.search!r}; choose grid, random or tpe")
+    if said.trials < 1:
+        raise UsageError(f"--trials {said.trials}; choose at least 1")
     if said.search != "grid":
         import_extra("optuna", f"--search {said.search}", "sweep")
     for chosen in iterate_grid(values):
