@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +23,6 @@ import torch
 from benchmarks.gates import (
     Book,
     Gate,
-    at_least,
     at_most,
     machine,
     not_run,
@@ -36,7 +36,20 @@ from benchmarks.mops_parts.records import Study, open_study
 from benchmarks.mops_parts.rivals import RIVALS
 
 SEEDS = (0, 1)
+
+FIRST = 6
+"""Methods that are trained before those over workers."""
+
 REASON = "no time was left for it"
+
+LEFT = (
+    ("pruned by 50 and 75 %", "the trend over compression", REASON),
+    ("Dolly-15k by category", "as above", REASON),
+    ("Q1 to Q9 on the made-up skills, three seeds", "thresholds of each", REASON),
+    ("decoding a token, MoPs to the bare model", "at most 1.1x", REASON),
+    ("X-LoRA", "-", REASON),
+)
+"""What was asked and is measured by nothing here yet: name, what was asked, why."""
 
 
 @dataclass
@@ -69,10 +82,10 @@ def name_workers(name: str, seed: int) -> str:
     return f"over workers: {name}, seed {seed}"
 
 
-def take_rate(held: Measuring, place: int) -> None:
-    """Train every method at its first or second rate, seed 0."""
-    for name, rival in RIVALS.items():
-        lr = rival.rates[place]
+def take_rate(held: Measuring, place: int, names: Iterable[str] = RIVALS) -> None:
+    """Train methods at their first or second rate, seed 0."""
+    for name in names:
+        lr = RIVALS[name].rates[place]
         run = partial(train_rival, name=name, lr=lr, seed=0)
         held.take(name_central(name, lr, 0), run)
 
@@ -114,15 +127,55 @@ def reduce_perplexity(rival: Sequence[float], mine: Sequence[float]) -> list[flo
 
 
 def judge_reduction(book: Book, rival: str, asked: float | None, *, mine: str = "MoPs") -> Gate:
-    """Ask that a method's perplexity be below a rival's by some percent."""
+    """Ask that a method's perplexity be below a rival's by some percent.
+
+    A rival of whose rates one is untried is not at its best, so nothing is judged.
+    """
     name = f"central: perplexity of {mine} below that of {rival}"
     words = "-" if asked is None else f"at least {asked:g} %"
     found = reduce_perplexity(list_central(book, rival), list_central(book, mine))
     if not found:
         return not_run(name, words, REASON)
-    if asked is None:
-        return Gate(name, words, spread(found, " %"))
-    return at_least(name, asked, found, " %")
+    if not all(name_central(rival, lr, 0) in book.figures for lr in RIVALS[rival].rates):
+        return Gate(
+            name, words, f"{write_spread(found, ' %')}; not judged: {rival} at one rate only"
+        )
+    ok = None if asked is None else statistics.median(found) >= asked
+    return Gate(name, words, write_spread(found, " %"), ok)
+
+
+def write_spread(found: Sequence[float], unit: str = "") -> str:
+    """Write the median of some seeds and their range, or the figure of the one seed."""
+    return spread(found, unit) if found[1:] else f"{found[0]:.2f}{unit} (one seed)"
+
+
+def list_workers(book: Book, name: str) -> list[float]:
+    """List the perplexities of a method over workers, one a seed."""
+    keys = [name_workers(name, seed) for seed in SEEDS]
+    return [book.figures[key]["test"]["all"] for key in keys if key in book.figures]
+
+
+def judge_workers(book: Book, rival: str, asked: float | None) -> Gate:
+    """Ask that MoPs over workers be below a rival by some percent."""
+    name = f"over workers: perplexity of MoPs, by usage, below that of {rival}"
+    words = "-" if asked is None else f"at least {asked:g} %"
+    found = reduce_perplexity(list_workers(book, rival), list_workers(book, "MoPs, by usage"))
+    if not found:
+        return not_run(name, words, REASON)
+    ok = None if asked is None else statistics.median(found) >= asked
+    return Gate(name, words, write_spread(found, " %"), ok)
+
+
+def show_workers(book: Book) -> Iterator[Gate]:
+    """Show every method over workers."""
+    for name in METHODS:
+        title, found = f"over workers: {name}", list_workers(book, name)
+        if not found:
+            yield not_run(title, "-", REASON)
+            continue
+        one = book.figures[name_workers(name, SEEDS[0])]
+        said = f"{write_spread(found)}; rate {one['rate']:g}, {one['numbers']:,} numbers"
+        yield Gate(title, "-", said)
 
 
 def judge_step(book: Book) -> Gate:
@@ -151,7 +204,8 @@ def show_central(book: Book) -> Iterator[Gate]:
             yield not_run(title, "-", REASON)
             continue
         numbers = book.figures[name_central(name, lr, 0)]["numbers"]
-        said = f"{spread(found)}; {len(found)} seeds, rate {lr:g}, {numbers:,} numbers"
+        tried = sum(name_central(name, one, 0) in book.figures for one in RIVALS[name].rates)
+        said = f"{write_spread(found)}; rate {lr:g} of {tried} tried, {numbers:,} numbers"
         yield Gate(title, "-", said)
 
 
@@ -164,7 +218,11 @@ def judge_all(book: Book) -> list[Gate]:
         judge_reduction(book, "LoRA", None),
         judge_reduction(book, "deep prompts, no gate", None, mine="MoPs, gate by clusters"),
         judge_step(book),
+        judge_workers(book, "FedPrompt", 9),
+        judge_workers(book, "deep prompts, no gate", None),
         *show_central(book),
+        *show_workers(book),
+        *(not_run(name, asked, why) for name, asked, why in LEFT),
     ]
 
 
@@ -174,12 +232,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mine.add_argument("--minutes", type=float, default=math.inf)
     asked, rest = mine.parse_known_args(arguments)
     told = options(__doc__ or "", rest)
+    if told.quick:
+        raise SystemExit("--quick is not there: opening the model alone takes most of a minute")
     torch.set_num_threads(1)
     book = Book.open(told.json, closed=told.kept)
     held = Measuring(book, time.monotonic() + 60 * asked.minutes)
     held.take("bare", measure_bare)
-    take_rate(held, 0)
+    take_rate(held, 0, [*RIVALS][:FIRST])
     take_workers(held, 0)
+    take_rate(held, 0)
     take_rate(held, 1)
     for seed in SEEDS[1:]:
         take_seed(held, seed)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -109,7 +110,13 @@ def find_eager(module: nn.Module) -> Callable[..., tuple[Tensor, Any]]:
     return sys.modules[type(module).__module__].eager_attention_forward
 
 
-def mops_sdpa(
+def find_sdpa(_module: nn.Module) -> Callable[..., tuple[Tensor, Any]]:
+    """Give torch's scaled dot product, which is that of every model."""
+    return sdpa_attention_forward
+
+
+def attend_through(
+    find: Callable[[nn.Module], Callable[..., tuple[Tensor, Any]]],
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -117,36 +124,19 @@ def mops_sdpa(
     attention_mask: Tensor | None,
     **options: Any,
 ) -> tuple[Tensor, Any]:
-    """Attend by torch's scaled dot product."""
+    """Attend by the implementation that is found for a module, prompts in front."""
     options.pop("mops_context", None)
     prompts = options.pop("mops_prompts", ())
     qkv = query, key, value
-    return attend_with_prompts(
-        sdpa_attention_forward, module, qkv, attention_mask, prompts, options
-    )
-
-
-def mops_eager(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    **options: Any,
-) -> tuple[Tensor, Any]:
-    """Attend by the model's own sums, which also give the weights."""
-    options.pop("mops_context", None)
-    prompts = options.pop("mops_prompts", ())
-    qkv = query, key, value
-    return attend_with_prompts(find_eager(module), module, qkv, attention_mask, prompts, options)
+    return attend_with_prompts(find(module), module, qkv, attention_mask, prompts, options)
 
 
 def register_attention() -> None:
     """Make the two known to transformers under their names; masks stay those in use."""
-    AttentionInterface.register("mops_sdpa", mops_sdpa)
-    AttentionInterface.register("mops_eager", mops_eager)
-    AttentionMaskInterface.register("mops_sdpa", sdpa_mask)
-    AttentionMaskInterface.register("mops_eager", eager_mask)
+    kinds = {"sdpa": (find_sdpa, sdpa_mask), "eager": (find_eager, eager_mask)}
+    for name, (find, mask) in kinds.items():
+        AttentionInterface.register(PREFIX + name, partial(attend_through, find))
+        AttentionMaskInterface.register(PREFIX + name, mask)
 
 
 def switch_attention(model: Any) -> None:
