@@ -31,12 +31,12 @@ FRESH = (
         "hand/test_core.py::test_the_seconds_of_workers_are_kept_until_they_are_back_again",
     ),
     Mutant(
-        "rounds", "memory that travels goes beyond what came", "rounds/asynchronous.py",
+        "rounds", "memory that travels goes beyond what came", "rounds/draw_back.py",
         "min(follow, 1.0)", "follow",
         "unit/test_flight.py::test_a_mean_of_squares_never_falls_below_nothing",
     ),
     Mutant(
-        "rounds", "late changes are applied as if they were values", "rounds/asynchronous.py",
+        "rounds", "late changes are applied as if they were values", "rounds/draw_back.py",
         " and not (self.schedule.change and late)", "",
         "unit/test_flight.py::test_staleness_weights_by_hand",
     ),
