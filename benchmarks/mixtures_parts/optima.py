@@ -78,7 +78,7 @@ def judge(name: str, found: dict[str, Any]) -> list[Gate]:
         theirs += rival["log_likelihood"] > best[at] - NEAR
     runs = RUNS * len(found)
     shown = f"{ours} of {runs}; flexmix with six starts {theirs} of {len(found)}"
-    gates = [Gate(name, ASKED, shown, ours >= 0.97 * runs)]
+    gates = [Gate(name, ASKED, shown, bool(ours >= 0.97 * runs))]
     if not all("flexmix, labels" in one for one in found.values()):
         return [*gates, not_run("7 processor time, flexmix over ours", ONE, "R is not installed")]
     for label, asked, own, other, bar in (
@@ -90,5 +90,5 @@ def judge(name: str, found: dict[str, Any]) -> list[Gate]:
         rival = float(np.median([one[other]["cpu_s"] for one in found.values()]))
         text = f"{rival / mine:.1f} ({rival:.2f} s / {mine:.3f} s, medians)"
         named = f"7 random problems, flexmix's CPU time over ours, {label}"
-        gates.append(Gate(named, asked, text, rival / mine >= bar))
+        gates.append(Gate(named, asked, text, bool(rival / mine >= bar)))
     return gates

@@ -184,7 +184,8 @@ def families(numbers: dict[str, Any]) -> list[str]:
     return [
         "## Families",
         "",
-        "Two experts on three covariates. One start from the same labels on 2,000 rows, beside "
+        "Two experts on three covariates (2026-11-29). "
+        "One start from the same labels on 2,000 rows, beside "
         "flexmix; then held-out mean log density of the fit of 8,000 rows and of one exchange of "
         "16 machines with 500 each. flexmix has no negative binomial and no t law, and its gamma "
         "law has another link and another shape, so that these stand alone (the tests hold their "
@@ -208,7 +209,8 @@ def coverage(numbers: dict[str, Any]) -> list[str]:
     return [
         "## Coverage",
         "",
-        "N = 600, two experts: how often 95 % intervals hold each coefficient (of the observed "
+        "N = 600, two experts (2026-11-29): "
+        "how often 95 % intervals hold each coefficient (of the observed "
         "information where the law is that of the family, of a sandwich where the noise is skewed "
         "and grows with x2), and 90 % intervals fresh responses. A share of 200 has a standard "
         "error of 0.015. Where the law is another the target is a fit to 200,000 rows.",

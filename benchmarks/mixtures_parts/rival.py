@@ -27,7 +27,7 @@ if (file.exists("labels.txt")) {{
                control = control)
 }} else {{
   m <- stepFlexmix(form, data = d, k = {experts}, nrep = {starts}, model = model,
-                   concomitant = gate, control = control, verbose = FALSE, drop = FALSE)
+                   concomitant = gate, control = control, verbose = FALSE)
 }}
 t <- proc.time() - t
 cat(sprintf("%.6f %d %.3f %d\\n", as.numeric(logLik(m)), m@iter, t[1] + t[2], m@k))

@@ -90,4 +90,4 @@ def run(*, quick: bool) -> Section:
     near = sum(gap <= NEAR for gap, _ in cells)
     silent = sum(gap > NEAR and not told for gap, told in cells)
     shown = f"{near} of {len(cells)} within; {silent} of the others without a warning"
-    return Section([Gate("10 unlike shards", asked, shown, silent == 0)], found)
+    return Section([Gate("10 unlike shards", asked, shown, bool(silent == 0))], found)
