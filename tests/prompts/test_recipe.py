@@ -262,3 +262,8 @@ def test_answers_score_the_answer_alone():
     )
     with pytest.raises(ValueError, match="skills from 2 to 2, but there are 2"):
         objective.check(torch.tensor([[2, 0, 0]]))
+
+
+def test_a_plan_says_what_to_do_instead(capsys):
+    assert cli.main(["plan", "mops"]) == 1
+    assert "measure its first rounds by moiety profile" in capsys.readouterr().err

@@ -35,6 +35,11 @@ def build_prompted(rng: Generator, choices: Mapping[str, Any]) -> PromptedLM:
     Raises:
         ValueError: for a folder without a model, and for choices that do not fit it.
     """
+    if torch.empty(0).device.type == "meta":
+        raise ValueError(
+            "a language model is opened whole, so it cannot be planned or cut into blocks from its "
+            "shapes alone; measure its first rounds by moiety profile"
+        )
     where = choices["folder"], choices["dtype"], choices["attention"]
     tuned = open_tuned(*where, *(choices[name] for name in SHAPE))
     language = open_language(*where)
