@@ -184,8 +184,9 @@ def test_who_watches_sees_every_entry_and_may_end_the_run(tmp_path, kind, at):
 
 
 def test_what_cannot_look_on_or_choose_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="watch=3 cannot be called"):
-        watched(tmp_path / "x", [3])
+    for odd in (3, [3]):
+        with pytest.raises(ValueError, match="watch=3 cannot be called"):
+            watched(tmp_path / "x", odd)
     task, workers = make_two_class_workers(torch.Generator().manual_seed(0))
     how = library.TrainConfig(rounds=1, keep=Keep("best"))
     with pytest.raises(ValueError, match=r"give some as test=\{.validation"):

@@ -86,3 +86,15 @@ def test_numbers_in_blocks_are_answered_in_their_unit(moiety, tmp_path):
     scores = [one.groups["validation"].metrics["rmse"] for one in ledger.evaluations]
     means = [sum(one) / len(one) for one in scores]
     assert ledger.evaluations[means.index(min(means))].round == entry.round
+
+
+@pytest.mark.parametrize("loss", [nn.L1Loss(), nn.functional.l1_loss])
+@pytest.mark.parametrize("shapes", [((2, 1), (2,)), ((2,), (2, 1)), ((2, 1), (2, 1))])
+@pytest.mark.filterwarnings("error")
+def test_one_number_a_row_is_compared_with_its_own_target_alone(loss, shapes):
+    """By hand: |1 - 0| and |5 - 3|; no row is paired with the target of another."""
+    out, y = torch.tensor([1.0, 5.0]).reshape(shapes[0]), torch.tensor([0.0, 3.0])
+    y, own = y.reshape(shapes[1]), OwnLoss(loss, ("u",))
+    assert own.rows(out, y).tolist() == [1.0, 2.0]
+    [metric] = own.metrics
+    assert metric.value(metric.sums(out, y)) == 1.5

@@ -73,6 +73,7 @@ class OwnLoss:
     def rows(self, out: Tensor, y: Tensor, /) -> Tensor:
         if self.loss is None:
             raise ValueError("this objective was loaded without its loss; it can answer alone")
+        out, y = align_rows(out, y)
         if isinstance(self.loss, _Loss):
             each = copy.copy(self.loss)
             each.reduction = "none"
@@ -101,6 +102,19 @@ class OwnLoss:
 
     def to_json(self) -> Mapping[str, Any]:
         return {"kind": self.name, "names": list(self.names)}
+
+
+def align_rows(out: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Give one number a row the same shape on both sides, or torch would pair rows with all others.
+
+    >>> [tuple(one.shape) for one in align_rows(torch.zeros(3, 1), torch.zeros(3))]
+    [(3, 1), (3, 1)]
+    """
+    if out.ndim == y.ndim + 1 and out.shape[-1] == 1:
+        return out, y[..., None]
+    if y.ndim == out.ndim + 1 and y.shape[-1] == 1:
+        return out[..., None], y
+    return out, y
 
 
 def answer_alone(names: tuple[str, ...]) -> OwnLoss:
