@@ -372,6 +372,9 @@ def test_a_run_without_a_finished_model(moiety, lab, tiny, table):
     found = moiety("predict", run, "--data", table)
     assert found.code == 1
     assert f"{run} has no finished model; go on with: moiety resume {run}" in found.err
+    found = moiety("predict", table, "--data", table)
+    assert found.code == 1
+    assert "is a file; give the folder of a run" in found.err
     found = moiety("report", run)
     assert found.code == 1
     assert "has started; resume it first" in found.err

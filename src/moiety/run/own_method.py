@@ -31,9 +31,9 @@ MakeMethod = Callable[[Task], Method]
 """Makes a method of a task: ``METHODS["fedprox"].make``, or a partial of it with options."""
 
 CHOOSE_AXES = (
-    "train() gives a plain module no axes and no common expert: name axes with from_module(net, "
-    "axes={'0.weight': ('h', None), ...}), or give train a whole method, METHODS[name].make(Task("
-    "from_module(net), ...)); docs/modules.md shows both"
+    "Where axes or a common expert are what is missing: train() gives a plain module none; name "
+    "axes with from_module(net, axes={'0.weight': ('h', None), ...}), or give train a whole "
+    "method, METHODS[name].make(Task(from_module(net), ...)); docs/modules.md shows both"
 )
 
 

@@ -134,7 +134,7 @@ class Predictor:
         batch = rows.take(ids)
         return self.model.common(batch) if isinstance(self.model, GatedExperts) else batch
 
-    def personalize(self, x: Numbers, experts: int = 0) -> Predictor:
+    def personalize(self, x: Numbers, experts: int | None = None) -> Predictor:
         """Make the model of one worker: the experts its rows choose, corrected for its classes.
 
         The gate keeps the rows of these experts, so that each row is answered as by the whole
@@ -143,7 +143,7 @@ class Predictor:
 
         Args:
             x: of the worker, without labels.
-            experts: how many it keeps; 0 for two, or all of fewer.
+            experts: how many it keeps; by default two, or all of fewer.
 
         Raises:
             RunError: for a model without gated experts that estimates no shares either.
@@ -152,8 +152,8 @@ class Predictor:
         inner = serve.inner if isinstance(serve, EstimatedPrior) else serve
         base = replace(self, serve=inner)
         if isinstance(self.model, GatedExperts) and isinstance(inner, Routed):
-            base = base.keep_experts(x, experts or min(2, self.model.held(self.params)))
-        elif experts or not isinstance(serve, EstimatedPrior):
+            base = base.keep_experts(x, experts)
+        elif experts is not None or not isinstance(serve, EstimatedPrior):
             method = self.note.get("method", "this method")
             raise RunError(
                 f"a model of {method} has no gated experts to choose among; choose a run of ddome, "
@@ -165,12 +165,12 @@ class Predictor:
         rows = base.see(base.open(x))
         return replace(base, serve=estimate.adapt(base.params, base.model.axes, rows))
 
-    def keep_experts(self, x: Numbers, experts: int) -> Predictor:
-        """Keep the experts that rows choose, and what the gate says of them."""
+    def keep_experts(self, x: Numbers, experts: int | None) -> Predictor:
+        """Keep the experts that rows choose, by default two, and what the gate says of them."""
         model, serve = self.model, self.serve
-        assert isinstance(model, GatedExperts)
-        assert isinstance(serve, Routed)
+        assert isinstance(model, GatedExperts) and isinstance(serve, Routed)  # noqa: PT018
         count = model.held(self.params)
+        experts = min(2, count) if experts is None else experts
         if not 1 <= experts <= count:
             raise RunError(f"--experts {experts}, but the model has {count}; choose 1 to {count}")
         part = replace(serve, k=experts).choose(self.params, self.open(x))

@@ -30,7 +30,7 @@ class PersonalizeArguments:
             if it was played with ``serve.prior=em``.
         data: CSV, Parquet, npz, or a folder of images; labels are not read even if there are some.
         out: folder to write the personal model to.
-        experts: how many experts it keeps; 0 for two. Only of a method that has experts.
+        experts: how many experts it keeps; by default two. Only of a method that has experts.
         target: the column of labels, to leave it out where it has another name than in training.
         json: print as JSON.
     """
@@ -38,7 +38,7 @@ class PersonalizeArguments:
     run: Path = field(metadata=POSITIONAL)
     data: Path
     out: Path
-    experts: int = 0
+    experts: int | None = None
     target: str = ""
     json: bool = False
 

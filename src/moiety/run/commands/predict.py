@@ -59,6 +59,8 @@ examples:
 def open_model(folder: Path) -> Predictor:
     """Load the model of a run; a group has several, and must be told apart."""
     check_folder(folder)
+    if not folder.is_dir():
+        raise RunError(f"{folder} is a file; give the folder of a run or of a personal model")
     if (folder / GROUP).exists():
         names = sorted(str(path.parent) for path in folder.glob("*/final"))
         raise RunError(f"{folder} holds several runs; name one: {', '.join(names)}")
