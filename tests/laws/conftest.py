@@ -13,6 +13,7 @@ from moiety.core.rows import Rows, TableRows, TransformedRows, sample_rows, take
 from moiety.core.state import Job, Reply, State
 from moiety.core.streams import stream
 from moiety.core.types import Memory, Params
+from moiety.data.graph import GraphRows
 from moiety.engine.pool import Pool
 from moiety.engine.serial import Serial
 from moiety.engine.vectorized import Vectorized
@@ -192,7 +193,7 @@ class Case:
         bare = {
             w: replace(rows, table={n: c for n, c in rows.table.items() if n != "y"})
             for w, rows in self.data.items()
-            if isinstance(rows, TableRows)
+            if isinstance(rows, TableRows | GraphRows)
         }
         return replace(self, data=bare)
 

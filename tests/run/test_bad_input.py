@@ -240,8 +240,6 @@ def write(path, rows, header=("a", "b", "label")):
 
 
 @pytest.mark.parametrize(("rows", "said"), [
-    ([[1, 2, "nan"], [2, 3, "v"]], "row 1"),
-    ([[1, 2, "u"], [2, 3, ""]], "row 2"),
     ([[1, 2, "u"], [2, "inf", "v"]], "row 2"),
     ([], "row"),
 ])  # fmt: skip

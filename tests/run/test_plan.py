@@ -119,7 +119,10 @@ def with_data(recipe):
     return pytest.param(recipe, marks=[pytest.mark.needs_data] * (IN_DATA_FOLDER in needs))
 
 
-@pytest.mark.parametrize("recipe", [with_data(name) for name in RECIPES if name != "yours"])
+PLANNED = [with_data(name) for name in RECIPES if RECIPES[name].record.data in DATASETS]
+
+
+@pytest.mark.parametrize("recipe", PLANNED)
 def test_every_recipe_is_planned_or_told_why_not(moiety, recipe):
     found = moiety("plan", recipe, *FAST)
     assert found.code == 0, found.err
@@ -127,6 +130,13 @@ def test_every_recipe_is_planned_or_told_why_not(moiety, recipe):
     assert "choose " in found.out
     alone = "common: not planned: it never trains" in found.out
     assert alone == ("common" in RECIPES[recipe].record.methods)
+
+
+def test_a_language_model_is_profiled_instead(moiety):
+    assert {one for one in RECIPES if RECIPES[one].record.net == "lm"} == {"mops"}
+    found = moiety("plan", "mops", *FAST)
+    assert found.code == 1
+    assert "measure its first rounds by moiety profile" in found.err
 
 
 def test_ddome_where_only_a_run_can_tell(moiety, table):

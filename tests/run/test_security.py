@@ -68,7 +68,7 @@ def test_commands_that_are_printed_are_quoted(tmp_path, moiety, name):
     folder = tmp_path / name
     assert shlex.split(write_command("resume", folder)) == ["moiety", "resume", str(folder)]
     folder.mkdir()
-    (folder / "file").write_text("")
+    (folder / "config.json").write_text("")
     with pytest.raises(RunError) as refused:
         check_empty(folder)
     lost = explain_failure(RuntimeError("gloo/transport: x"), folder, 2)

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import moiety
+from moiety.core.errors import RunError
 from moiety.core.ledger import read_ledger
 from moiety.core.state import count_bytes
 from moiety.engine.choose import make_engine
@@ -112,8 +113,12 @@ def test_the_final_model_has_what_is_frozen(tmp_path):
     wanted = method.serve.scores(state.params, {"x": x}, {})
     served = moiety.load_model(tmp_path / "run", module=from_module(net(seed=7)))
     assert torch.equal(served.predict_log_proba(x), wanted)
-    other = nn.Sequential(nn.Linear(8, 4).requires_grad_(requires_grad=False), nn.Linear(4, 6))
+    other = net()
+    other[0] = nn.Linear(8, 4).requires_grad_(requires_grad=False)
     with pytest.raises(ValueError, match=r"frozen '0.weight' is \[4, 8\], but the saved .*\[10, 8"):
+        moiety.load_model(tmp_path / "run", module=from_module(other))
+    other[4] = nn.Linear(10, 5)
+    with pytest.raises(RunError, match=r"another .*: 4.weight is \[5, 10\], saved was \[6, 10\]"):
         moiety.load_model(tmp_path / "run", module=from_module(other))
     plain = net(seed=9)
     plain.load_state_dict(load_file(tmp_path / "run" / "final" / "model.safetensors"))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moiety.data import datasets
 from moiety.data.classes import encode_labels
 from moiety.data.dataset import Dataset
 from moiety.data.records import RecordColumns, Records, encode_records, read_records
@@ -72,6 +73,11 @@ def find_records(record: Federation) -> Records:
     Raises:
         ValueError: if there is no such file.
     """
+    if record.data in datasets.DATASETS:
+        raise ValueError(
+            f"network {record.net!r} reads records, but the data are {record.data}, a set known by "
+            "name; choose another --net, or --data FILE of requests and answers"
+        )
     said = RecordColumns(record.features, record.target, record.skill, record.group)
     if record.data != NAME:
         return read_records(Path(record.data), said)
