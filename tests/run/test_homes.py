@@ -3,12 +3,16 @@
 import gzip
 import hashlib
 import http.server
+import io
+import tarfile
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from moiety.data import cache, homes
+from moiety.data.cifar import TEST, TRAIN, pack_strips
 from moiety.data.homes import DataHome, RemoteFile, fetch_dataset, pack_again, pack_text
 
 pytest.importorskip("pooch", reason="the extra 'data' is not installed")
@@ -75,3 +79,26 @@ def test_every_home_says_its_terms_and_how_its_files_are_known():
             assert len(digest) == {"md5": 32, "sha256": 64}[kind]
     assert gzip.decompress(pack_text(TEXT)) == TEXT
     assert pack_again(gzip.compress(TEXT))[:6] == b"\xfd7zXZ\0"
+
+
+def test_cifar_is_kept_as_it_is_read(tmp_path, monkeypatch):
+    """Of an archive with two images a batch: bytes, labels and order come back."""
+    rng, made = np.random.default_rng(0), io.BytesIO()
+    rows = {member: rng.integers(0, 256, (2, 3073), np.uint8) for member in (*TRAIN, TEST)}
+    with tarfile.open(fileobj=made, mode="w:gz") as packed:
+        for member, batch in rows.items():
+            about = tarfile.TarInfo(member)
+            about.size = batch.size
+            packed.addfile(about, io.BytesIO(batch.tobytes()))
+    for name, pack in homes.PACKS.items():
+        (tmp_path / name).write_bytes(pack(made.getvalue()))
+        assert pack(made.getvalue()) == (tmp_path / name).read_bytes()
+    monkeypatch.setenv(homes.DATA_VARIABLE, str(tmp_path))
+    for name, member in (("train_2", TRAIN[1]), ("test", TEST)):
+        wanted = rows[member][:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        assert np.array_equal(cache.read_strips(f"cifar10_{name}.zip"), wanted)
+    with cache.open_arrays("cifar10_labels.npz") as labels:
+        told = np.concatenate([labels["train"], labels["test"]])
+    assert np.array_equal(told, np.concatenate([batch[:, 0] for batch in rows.values()]))
+    with pytest.raises(ValueError, match=r"other\.bin has 0 bytes"):
+        pack_strips(made.getvalue(), "other.bin")

@@ -10,11 +10,13 @@ import lzma
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from moiety.core.extras import import_extra
 from moiety.core.files import refuse_damage, replace_file
+from moiety.data import cifar
 
 DATA_VARIABLE = "MOIETY_DATA"
 """The environment variable that names the folder of data sets."""
@@ -65,7 +67,26 @@ PIECES = {
 }
 """Files of Fashion-MNIST and the MD5 sums that its home publishes."""
 
+TORONTO = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+TORONTO_MD5 = "md5:c32a1d4ab5d03f1284b67883e8d87530"
+"""CIFAR-10 without pickles, and the MD5 sum that its home publishes."""
+
+PACKS: Mapping[str, Callable[[bytes], bytes]] = {
+    "cifar10_labels.npz": cifar.pack_labels,
+    "cifar10_test.zip": partial(cifar.pack_strips, member=cifar.TEST),
+    **{
+        f"cifar10_train_{place + 1}.zip": partial(cifar.pack_strips, member=member)
+        for place, member in enumerate(cifar.TRAIN[:3])
+    },
+}
+"""File kept -> how it is made of the archive."""
+
 HOMES: Mapping[str, DataHome] = {
+    "cifar10": DataHome(
+        tuple(RemoteFile(TORONTO, TORONTO_MD5, keep, pack) for keep, pack in PACKS.items()),
+        licence="none is stated; free to use with citation",
+        source="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+    ),
     "fashion-mnist": DataHome(
         tuple(
             RemoteFile(
