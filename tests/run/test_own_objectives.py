@@ -98,3 +98,10 @@ def test_one_number_a_row_is_compared_with_its_own_target_alone(loss, shapes):
     assert own.rows(out, y).tolist() == [1.0, 2.0]
     [metric] = own.metrics
     assert metric.value(metric.sums(out, y)) == 1.5
+
+
+def test_a_cross_entropy_of_one_output_is_refused():
+    """It is 0 for any output: nothing would be learnt, without a word."""
+    with pytest.raises(ValueError, match="is 0 whatever they are"):
+        OwnLoss(nn.CrossEntropyLoss(), ("u",))
+    assert OwnLoss(nn.CrossEntropyLoss(), ("u", "v")).outputs == 2

@@ -32,6 +32,9 @@ class OwnLoss:
         names: of the outputs.
         metrics: how answers are scored; by default by the mean loss of a row.
 
+    Raises:
+        ValueError: for a cross-entropy of fewer than two outputs.
+
     >>> OwnLoss(torch.nn.L1Loss(), ("u",)).rows(torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1))
     tensor([1., 3.])
     """
@@ -46,6 +49,11 @@ class OwnLoss:
     strata: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.loss, torch.nn.CrossEntropyLoss) and len(self.names) < 2:
+            raise ValueError(
+                f"CrossEntropyLoss of the outputs {self.names} is 0 whatever they are; name an "
+                "output for each class, or take torch.nn.BCEWithLogitsLoss"
+            )
         if not self.metrics:
             loss = Metric("loss", self.add_losses, divide_totals, higher_is_better=False)
             object.__setattr__(self, "metrics", (loss,))
