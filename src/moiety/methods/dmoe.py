@@ -163,4 +163,4 @@ def demo(rng: Generator) -> Demo:
         for worker in range(6)
     }
     task = Task(linear(3, 2, rng), shape=(3,), classes=2)
-    return Demo(dmoe(task, starts=3, ridge=1e-3, max_iter=60), data)
+    return Demo(dmoe(task, starts=2, ridge=1e-3, max_iter=25), data)
