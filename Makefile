@@ -25,7 +25,7 @@ docs: $(VENV)/.dev
 test-data: $(VENV)/.dev
 	@[ -d "$$MOIETY_DATA" ] || \
 	  { echo "set MOIETY_DATA to the folder of the data files (docs/data.md lists them)"; exit 1; }
-	$(PYTEST) -m needs_data
+	$(PYTEST) -m needs_data $$(grep -rl --include='test_*.py' needs_data tests)
 
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants --jobs $(JOBS) $(if $(AREA),--area $(AREA))
