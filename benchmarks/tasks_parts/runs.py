@@ -126,6 +126,7 @@ def make_method(
     local = moiety.LocalTraining(
         lr=scale * world.lr, momentum=MOMENTUM, batch=BATCH,
         epochs=variant.iid or 1, by_rows=True, lr_schedule="cosine",
+        optimizer_state="send" if variant.iid else "reset",  # as the loop keeps its momentum
     )  # fmt: skip
     options, common, anchors = dict(variant.options), None, {}
     if variant.experts:
