@@ -6,10 +6,10 @@ Numbers (California housing), classes and sets of labels of texts (20 Newsgroups
 (Shakespeare by role) and images by writer (FEMNIST), from the folder that MOIETY_DATA names, cut
 so that all of it is minutes of one core. Four workers whose rows are alike make as many steps each
 as the plain loop, at its rate, and their momentum travels with the model; FedAvg there must come
-within 1 % of the loop's metric, in the mean over seeds. Owners of rows (bands of longitude, pairs of newsgroups, roles, writers) are answered
-each as its method serves it, and every line is scored on their test rows. Each line chooses its
-rate of two by a fifth of the training rows, which it does not see, under another seed.
-Simpler models stand beside. Figures are kept as they come, and a
+within 1 % of the loop's metric, in the mean over seeds. Owners of rows (bands of longitude, pairs
+of newsgroups, roles, writers) are answered each as its method serves it, and every line is scored
+on their test rows. Each line chooses its rate of two by a fifth of the training rows, which it does
+not see, under another seed. Simpler models stand beside. Figures are kept as they come, and a
 run that was cut short goes on where it stopped. A quick run takes half of the rows, a few rounds,
 one seed and one rate, and asks nothing.
 """
