@@ -30,7 +30,7 @@ MADE = (1980, 1, 1, 0, 0, 0)
 """The date within the zips, so that the same images give the same bytes."""
 
 
-def read_batch(data: bytes, member: str) -> np.ndarray:
+def read_binary_rows(data: bytes, member: str) -> np.ndarray:
     """Read the rows of a batch, [N, 3073] of bytes: a label, then the image.
 
     Raises:
@@ -47,7 +47,11 @@ def read_batch(data: bytes, member: str) -> np.ndarray:
 def pack_strips(data: bytes, member: str) -> bytes:
     """Pack the images of a batch as lossless strips in a zip."""
     image: Any = import_extra("PIL.Image", "fetching CIFAR-10")
-    x = read_batch(data, member)[:, 1:].reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
+    x = (
+        read_binary_rows(data, member)[:, 1:]
+        .reshape(-1, CHANNELS, SIDE, SIDE)
+        .transpose(0, 2, 3, 1)
+    )
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as packed:
         for first in range(0, len(x), STRIP):
@@ -63,7 +67,7 @@ def pack_labels(data: bytes, train: Sequence[str] = TRAIN, test: str = TEST) -> 
     made = io.BytesIO()
     np.savez_compressed(
         made,
-        train=np.concatenate([read_batch(data, member)[:, 0] for member in train]),
-        test=read_batch(data, test)[:, 0],
+        train=np.concatenate([read_binary_rows(data, member)[:, 0] for member in train]),
+        test=read_binary_rows(data, test)[:, 0],
     )
     return made.getvalue()

@@ -16,7 +16,6 @@ from typing import Any
 
 from moiety.core.extras import import_extra
 from moiety.core.files import refuse_damage, replace_file
-from moiety.data import cifar
 
 DATA_VARIABLE = "MOIETY_DATA"
 """The environment variable that names the folder of data sets."""
@@ -58,6 +57,20 @@ def pack_text(data: bytes) -> bytes:
     return gzip.compress(data, mtime=0)
 
 
+def pack_toronto_images(data: bytes, member: str) -> bytes:
+    """Pack the images of a batch of CIFAR-10."""
+    from moiety.data import cifar  # numpy is slow, and homes are listed
+
+    return cifar.pack_strips(data, f"{cifar.FOLDER}/{member}.bin")
+
+
+def pack_toronto_labels(data: bytes) -> bytes:
+    """Pack the labels of CIFAR-10."""
+    from moiety.data import cifar
+
+    return cifar.pack_labels(data)
+
+
 ZALANDO = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 PIECES = {
     "train-images-idx3": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -72,11 +85,11 @@ TORONTO_MD5 = "md5:c32a1d4ab5d03f1284b67883e8d87530"
 """CIFAR-10 without pickles, and the MD5 sum that its home publishes."""
 
 PACKS: Mapping[str, Callable[[bytes], bytes]] = {
-    "cifar10_labels.npz": cifar.pack_labels,
-    "cifar10_test.zip": partial(cifar.pack_strips, member=cifar.TEST),
+    "cifar10_labels.npz": pack_toronto_labels,
+    "cifar10_test.zip": partial(pack_toronto_images, member="test_batch"),
     **{
-        f"cifar10_train_{place + 1}.zip": partial(cifar.pack_strips, member=member)
-        for place, member in enumerate(cifar.TRAIN[:3])
+        f"cifar10_train_{number}.zip": partial(pack_toronto_images, member=f"data_batch_{number}")
+        for number in (1, 2, 3)
     },
 }
 """File kept -> how it is made of the archive."""
