@@ -56,8 +56,8 @@ def pack_strips(data: bytes, member: str) -> bytes:
     with zipfile.ZipFile(made, "w") as packed:
         for first in range(0, len(x), STRIP):
             strip = io.BytesIO()
-            rows = np.ascontiguousarray(x[first : first + STRIP]).reshape(-1, SIDE, CHANNELS)
-            image.fromarray(rows).save(strip, "PNG")
+            pixels = np.ascontiguousarray(x[first : first + STRIP]).reshape(-1, SIDE, CHANNELS)
+            image.fromarray(pixels).save(strip, "PNG")
             packed.writestr(zipfile.ZipInfo(f"{first:05d}.png", MADE), strip.getvalue())
     return made.getvalue()
 
