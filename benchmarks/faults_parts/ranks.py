@@ -86,8 +86,15 @@ def start_rank(act: Callable[[], int], about: Mapping[str, object], folder: Path
         about: what its environment says.
         folder: to work in.
     """
+    return start_process(act, about, folder, f"said{about['RANK']}.txt")
+
+
+def start_process(
+    act: Callable[[], int], about: Mapping[str, object], folder: Path, name: str
+) -> RankProcess:
+    """Fork a process that does something in a folder, and says it to a file of that name."""
     folder.mkdir(parents=True, exist_ok=True)
-    said = folder / f"said{about['RANK']}.txt"
+    said = folder / name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child has one thread
         process = multiprocessing.get_context("fork").Process(
