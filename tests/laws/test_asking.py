@@ -27,9 +27,12 @@ def travelling(case, state, part) -> int:
     )
 
 
-def test_bytes_are_those_of_the_shapes(case, kind):
-    """Down: what is held, less what the query brought. Up: all that is held, answers, weights."""
-    engine, state, model = case.engine(kind), case.begin(), case.method.model
+def test_bytes_are_those_of_the_shapes(case):
+    """Down: what is held, less what the query brought. Up: all that is held, answers, weights.
+
+    Every engine's replies have the bytes of ``Serial``'s, which another law says.
+    """
+    engine, state, model = case.engine("serial"), case.begin(), case.method.model
     for cohort in case.cohorts(3):
         asked, told = case.asked(engine, state, cohort)
         probed = {}
@@ -106,9 +109,12 @@ def test_every_round_worker_and_seed_shuffles_afresh(case):
         assert not torch.equal(case.method.solve.plan(size, other).rows, plan.rows)
 
 
-def test_a_worker_keeps_only_what_it_never_sends(case, kind):
-    """Where its solver says that it keeps anything; of what is trained, and no copy of a piece."""
-    engine = case.engine(kind)
+def test_a_worker_keeps_only_what_it_never_sends(case):
+    """Where its solver says that it keeps anything; of what is trained, and no copy of a piece.
+
+    Every engine's memory is that of ``Serial``, which another law says.
+    """
+    engine = case.engine("serial")
     state = case.play(engine, case.begin(), 2)
     jobs = case.jobs(engine, state)
     replies = list(engine.map(case.method.solve, jobs))
