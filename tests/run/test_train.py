@@ -88,13 +88,31 @@ def test_ddome_sees_its_rows_through_the_common_expert(tmp_path):
     assert len(small.note["experts"]) == 2
 
 
-def test_another_conduct_does_not_go_on_with_the_run(tmp_path):
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_run_is_made_longer_to_the_bit_where_nothing_follows_from_its_rounds(tmp_path, schedule):
     task, workers = world()
-    method = moiety.METHODS["fedavg"].make(task)
-    moiety.train(method, workers, tmp_path / "run", moiety.TrainConfig(rounds=2))
-    said = "rounds is 3, was 2. .*another folder; a run is not made longer.*let watch= or"
-    with pytest.raises(RunError, match=said):
-        moiety.train(method, workers, tmp_path / "run", moiety.TrainConfig(rounds=3))
+    net, local = task.model, moiety.LocalTraining(lr=0.05, lr_schedule=schedule)
+
+    def train(folder, rounds, **more):
+        how = moiety.TrainConfig(rounds=rounds, local=local, **more)
+        return moiety.train(net, workers, tmp_path / folder, how, test={"validation": workers})
+
+    train("run", 2)
+    with pytest.raises(RunError, match=r"rounds is 1, was 2\. .*another folder; a run is made lon"):
+        train("run", 1)
+    if schedule == "cosine":
+        with pytest.raises(RunError, match=r"rounds is 3, was 2.*Begin it with all its rounds"):
+            train("run", 3)
+        return
+    longer, whole = train("run", 4), train("whole", 4)
+    assert all(torch.equal(longer.params[name], whole.params[name]) for name in whole.params)
+    assert len(read_ledger(tmp_path / "run" / "ledger.jsonl").rounds) == longer.round == 4
+    assert train("run", 4).round == 4
+    with pytest.raises(RunError, match="rounds is 2, was 4"):
+        train("run", 2)
+    train("best", 1, keep=moiety.Keep("best"))
+    with pytest.raises(RunError, match="that evaluations choose, a longer run is another one"):
+        train("best", 2, keep=moiety.Keep("best"))
 
 
 @pytest.mark.parametrize("engine", ["collective", "partitioned"])

@@ -128,11 +128,12 @@ def _endings(ledgers: Sequence[Ledger]) -> list[str]:
     for ledger in ledgers:
         how, who = read_status(ledger), f"{ledger.start.method}, seed {ledger.start.seed}"
         done = len(ledger.rounds)
+        planned = max(done, ledger.start.rounds)  # a run may have been made longer
         if how != "finished":
             reason = ledger.end.reason if ledger.end else "its ledger has no end"
             because = f": {reason}" if reason else ""
-            said.append(f"{who}: {how} after {done} of {ledger.start.rounds} rounds{because}.")
-        elif ledger.end and (told := _describe_end(ledger.end, ledger.start.rounds)):
+            said.append(f"{who}: {how} after {done} of {planned} rounds{because}.")
+        elif ledger.end and (told := _describe_end(ledger.end, planned)):
             said.append(f"{who}: {told}.")
         if not ledger.evaluations:
             said.append(f"{who}: left out of the comparison, for it holds no evaluation.")

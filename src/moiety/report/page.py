@@ -99,7 +99,7 @@ def _runs(ledgers: Sequence[Ledger]) -> Grid:
             read_status(ledger),
             (ledger.end.reason if ledger.end else "") or "none",
             str(ledger.start.seed),
-            f"{len(ledger.rounds)} of {ledger.start.rounds}",
+            f"{len(ledger.rounds)} of {max(len(ledger.rounds), ledger.start.rounds)}",
             f"{ledger.start.engine}, {ledger.start.device}",
             f"{ledger.start.num_seen} + {ledger.start.num_unseen}",
             f"{ledger.start.num_parameters:,}",

@@ -15,22 +15,33 @@ from moiety.core.files import add_digest, is_intact, json_to_bytes, read_json, r
 from moiety.methods.task import LocalTraining
 
 SETTINGS = "own.json"
-VERSION = 1
+VERSION = 2
 
 NAMED = 5
 """Fields that a refusal names."""
+
+ROUNDS = "how.rounds"
+"""The leaf of how many rounds there are: no number depends on it but through other leaves."""
 
 Leaves = Mapping[str, str]
 """Dotted path -> a plain value, a kind or a digest."""
 
 
 def fingerprint_leaves(leaves: Leaves) -> str:
-    """Tell a run from others by all its leaves."""
-    return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:16]
+    """Tell a run from others by all its leaves but how long it is."""
+    named = {path: told for path, told in leaves.items() if path != ROUNDS}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def keep_settings(folder: Path, leaves: Leaves) -> None:
+def keep_settings(folder: Path, leaves: Leaves, *, chooses: bool) -> None:
     """Write what a run is begun with, or compare it with what its folder was begun with.
+
+    A run may be made longer where nothing but its number of rounds differs.
+
+    Args:
+        folder: of the run.
+        leaves: what it is now.
+        chooses: whether evaluations choose the final model or the end; they follow from the rounds.
 
     Raises:
         RunError: naming the fields that differ.
@@ -38,19 +49,35 @@ def keep_settings(folder: Path, leaves: Leaves) -> None:
     path = folder / SETTINGS
     if not path.exists():
         warn_of_opaque(leaves)
-        settings = {"version": VERSION, "leaves": dict(leaves)}
-        replace_file(path, json_to_bytes(add_digest(settings)))
+        write_settings(path, leaves)
         return
     raw = read_json(path)
     if not isinstance(raw, dict) or raw.get("version") != VERSION or not is_intact(raw):
         raise RunError(f"{path} was changed, or is of another version; choose another folder")
     before: Leaves = raw["leaves"]
-    if before != leaves:
+    if not chooses and is_longer(before, leaves):
+        write_settings(path, leaves)
+    elif before != leaves:
         told = "; ".join(write_differences(before, leaves))
         raise RunError(
             f"{folder} holds a run with other settings: {told}{explain_values(before, leaves)}. Go "
             f"on with those it began with, or choose another folder{explain_rounds(before, leaves)}"
         )
+
+
+def write_settings(path: Path, leaves: Leaves) -> None:
+    """Write what a run is."""
+    settings = {"version": VERSION, "leaves": dict(leaves)}
+    replace_file(path, json_to_bytes(add_digest(settings)))
+
+
+def is_longer(before: Leaves, now: Leaves) -> bool:
+    """Say whether a run differs from what it was in nothing but more rounds.
+
+    >>> is_longer({"how.rounds": "9", "how.seed": "0"}, {"how.rounds": "10", "how.seed": "0"})
+    True
+    """
+    return list_differing(before, now) == [ROUNDS] and int(now[ROUNDS]) > int(before[ROUNDS])
 
 
 def list_differing(before: Leaves, now: Leaves) -> list[str]:
@@ -93,13 +120,13 @@ def explain_values(before: Leaves, now: Leaves) -> str:
 
 
 def explain_rounds(before: Leaves, now: Leaves) -> str:
-    """Say how a run is made that can be made longer: its schedules follow from its rounds."""
-    if "how.rounds" not in list_differing(before, now):
+    """Say when a run can be made longer, where somebody tried to."""
+    if ROUNDS not in list_differing(before, now):
         return ""
     return (
-        "; a run is not made longer, for schedules and evaluations follow from its rounds: begin "
-        "with more than are needed, and let watch= or TrainConfig.keep end it, after which another "
-        "call goes on"
+        "; a run is made longer where nothing else differs: with a rate that falls over the rounds, "
+        "or a final model or an end that evaluations choose, a longer run is another one from its "
+        "first round on. Begin it with all its rounds; watch= or TrainConfig.keep may end it"
     )
 
 

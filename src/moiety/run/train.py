@@ -67,8 +67,9 @@ def train(  # noqa: PLR0913 - who looks on is no choice of the run, and stands i
 ) -> State:
     """Train on your own workers: ledger, checkpoints, final model, as a recipe's run.
 
-    Called again on the same folder, it goes on from the newest checkpoint, bit for bit. A call with
-    anything else that changes a number (an option, a first value, a row) is refused there.
+    Called again on the same folder, it goes on from the newest checkpoint, bit for bit; with more
+    rounds, it plays those too, where nothing else follows from their number. A call with anything
+    else that changes a number (an option, a first value, a row) is refused there.
 
     Args:
         what: a module, a model, or a method with all its choices.
@@ -98,7 +99,7 @@ def train(  # noqa: PLR0913 - who looks on is no choice of the run, and stands i
     rounds = stage_rounds(stages, made, cohort, how.seed, how.schedule, concurrency)
     with hold_folder(folder):
         try:
-            keep_settings(folder, run.leaves)
+            keep_settings(folder, run.leaves, chooses=how.keep.chooses)
             played = make_own_run(run, rounds, folder)
             return execute_run(played, folder, [*make_watchers(run.method, how, folder), *others])
         except RunError as error:
