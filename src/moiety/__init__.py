@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from moiety.core.axes import Along, Part, add_piece, take_piece
+    from moiety.core.checkpoints import CheckpointPolicy
     from moiety.core.keep import Keep
+    from moiety.core.objective import Metric
     from moiety.core.protocols import Method
     from moiety.core.rows import TableRows, TransformedRows
     from moiety.core.state import State
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
     from moiety.models.module import from_module
     from moiety.models.normed import normed
     from moiety.rounds.commit import commit_replies
+    from moiety.rounds.schedule import Schedule
     from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
     from moiety.run.own_run import TrainConfig
     from moiety.run.train import train
     from moiety.serve.predictor import load_model
+    from moiety.serve.prior import Serving
+    from moiety.tasks import Classes, Labels, Numbers, OwnLoss, Tokens
 
 ROOMS: Mapping[str, tuple[str, ...]] = {
     "moiety.core.axes": (
@@ -37,7 +42,9 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "add_piece",
         "take_piece",
     ),
+    "moiety.core.checkpoints": ("CheckpointPolicy",),
     "moiety.core.keep": ("Keep",),
+    "moiety.core.objective": ("Metric",),
     "moiety.core.protocols": ("Method",),
     "moiety.core.rows": (
         "TableRows",
@@ -67,6 +74,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "moiety.models.module": ("from_module",),
     "moiety.models.normed": ("normed",),
     "moiety.rounds.commit": ("commit_replies",),
+    "moiety.rounds.schedule": ("Schedule",),
     "moiety.rounds.synchronous": (
         "initialise_state",
         "make_jobs",
@@ -75,6 +83,8 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "moiety.run.own_run": ("TrainConfig",),
     "moiety.run.train": ("train",),
     "moiety.serve.predictor": ("load_model",),
+    "moiety.serve.prior": ("Serving",),
+    "moiety.tasks": ("Classes", "Labels", "Numbers", "OwnLoss", "Tokens"),
 }
 """Module -> the names it gives to the package, which are imported when they are asked for."""
 
@@ -92,13 +102,22 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "METHODS",
     "Along",
+    "CheckpointPolicy",
+    "Classes",
     "Keep",
+    "Labels",
     "LocalTraining",
     "Method",
+    "Metric",
+    "Numbers",
+    "OwnLoss",
     "Part",
+    "Schedule",
+    "Serving",
     "State",
     "TableRows",
     "Task",
+    "Tokens",
     "TrainConfig",
     "TransformedRows",
     "add_piece",

@@ -165,9 +165,12 @@ def test_data_are_told_apart_by_rows_and_by_labels():
     data = Dataset("some", x, y, ("a", "b"))
     marks = {
         fingerprint_data(one)
-        for one in (data, replace(data, x=x + 1), replace(data, y=1 - y), replace(data, y=None))
-    }
-    assert len(marks) == 4
+        for one in (
+            data, replace(data, x=x + 1), replace(data, y=1 - y), replace(data, y=None),
+            replace(data, classes=("a", "c")), replace(data, columns=("age", "size")),
+        )
+    }  # fmt: skip
+    assert len(marks) == 6
     assert fingerprint_data(replace(data, name="other", x=x.clone())) in marks
 
 

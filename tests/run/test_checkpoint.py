@@ -99,6 +99,12 @@ def test_what_is_read_is_what_was_written(tmp_path):
         assert all(torch.equal(found[n], t) and found[n].dtype == t.dtype for n, t in tree.items())
 
 
+def test_a_round_that_has_no_checkpoint_is_told_before_anything_is_built(lab, run, monkeypatch):
+    monkeypatch.setattr("moiety.run.group.build_run", None)
+    with pytest.raises(RunError, match="has no checkpoint of round 77; it has "):
+        lab.resume(run, 77)
+
+
 @pytest.mark.parametrize("length", [0, 5, 40, -1])
 def test_tensors_cut_short(lab, run, length):
     path = newest(run) / TENSORS

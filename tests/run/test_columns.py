@@ -109,7 +109,7 @@ def test_columns_are_chosen_and_left_out(moiety, mixed):
              "--rounds", "2"]  # fmt: skip
     said = moiety(*words, "--features", "kind", "size", "--out", "two")
     assert "features kind, size (5 numbers)" in said.err
-    said = moiety(*words, "--drop", "seen", "name", "house", "--out", "three")
+    said = moiety(*words, "--drop", "seen,name", "house", "--out", "three")
     assert "features kind, size (5 numbers)" in said.err
     assert "house" not in said.err
     assert moiety("run", "quickstart", "--drop", "x", "--out", "no").code == 1

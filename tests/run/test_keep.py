@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ import torch
 
 import moiety as library
 from moiety.core.checkpoints import CheckpointPolicy, list_checkpoints
+from moiety.core.errors import RunError
 from moiety.core.keep import Judged, Keep, count_stalled, find_final_evaluation
 from moiety.core.ledger import Evaluation, Round, read_ledger
 from moiety.methods.demo import make_two_class_workers
@@ -79,6 +81,11 @@ def test_the_best_is_final_and_a_stop_changes_nothing(
     lab.resume(folder)
     assert final(folder) == final(whole)
     assert lines(folder) == lines(whole)
+    shutil.rmtree(kept[0])  # as a later best one makes it
+    before = lines(whole)
+    with pytest.raises(RunError, match=rf"up to round 11 round {best} was the best, whose check"):
+        lab.resume(whole, 11)
+    assert lines(whole) == before
 
 
 @pytest.mark.parametrize("keep", [Keep("best", 2), Keep("last", 3, 0.02)])

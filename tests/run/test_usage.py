@@ -84,10 +84,11 @@ def test_every_kind_of_value_is_read():
         "--rounds", "7", "--local.lr=1e-2", "--mlp.hidden", "3", "4", "--methods", "ddome",
         "--local.bfloat16", "--population.no-shared-test", "--participation.anchors", "-1",
         "--local.by_rows", "--local.betas", "0.5", ".25", "--local.drops", "--schedule.rate=+2",
-        "--note", "a b", "--ddome.k", "1", "--seed", "1", "--seed", "2",
+        "--note", "a b", "--ddome.k", "1", "--seed", "1", "--seed", "2", "--target", "up", "down",
     )  # fmt: skip
     assert (made.rounds, made.local.lr, made.methods) == (7, 0.01, ("ddome",))
     assert get_options(made.options, "mlp") == {"hidden": (3, 4)}
+    assert made.target == "up,down"
     assert get_options(made.options, "ddome")["k"] == 1
     assert (made.local.bfloat16, made.local.by_rows, made.population.shared_test) == (
         True, True, False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from moiety.core.files import refuse_damage
 from moiety.data.files import require_file
+from moiety.data.roles import split_names
 from moiety.data.tables import open_table
 from moiety.tasks.losses import UNSCORED
 
@@ -150,6 +151,7 @@ def choose_record_columns(path: Path, row: Mapping[str, str], said: RecordColumn
     Raises:
         ValueError: for one that is not there, and where no request or answer is found.
     """
+    said = replace(said, request=split_names(said.request, list(row)))
     named = [*said.request, said.answer, said.skill, said.group]
     missing = [name for name in named if name and name not in row]
     if missing:

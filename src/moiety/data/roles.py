@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TARGETS = ("y", "label", "target", "class")
@@ -69,6 +69,11 @@ class Columns:
     drop: tuple[str, ...] = ()
     weight: str | None = None
     task: str = ""
+
+    def split(self, names: Sequence[str]) -> Columns:
+        """Split names that were said together, ``a,b``, as those of several targets are."""
+        features, drop = split_names(self.features, names), split_names(self.drop, names)
+        return replace(self, features=features, drop=drop)
 
     def choose(
         self, path: Path, names: Sequence[str], usual: Sequence[str] = TARGETS
@@ -143,6 +148,15 @@ def split_targets(target: str | None, names: Sequence[str]) -> tuple[str, ...]:
     if target is None or target in names or "," not in target:
         return () if target is None else (target,)
     return tuple(part.strip() for part in target.split(","))
+
+
+def split_names(said: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Split names of columns at commas.
+
+    >>> split_names(("a,b", "c,d"), ["a", "b", "c,d"])
+    ('a', 'b', 'c,d')
+    """
+    return tuple(part for one in said for part in split_targets(one, names))
 
 
 def check_column(path: Path, names: Sequence[str], role: str, name: str | None) -> None:

@@ -146,6 +146,7 @@ def build_dataset(table: OpenTable, columns: Columns) -> Dataset:
     Raises:
         ValueError: if the file cannot be used; says where and what to do.
     """
+    columns = columns.split(table.names)
     path, roles = table.path, columns.choose_roles(table.path, table.names)
     found = read_columns(table, roles.features, dict.fromkeys(roles.others, True))
     found, gaps = drop_unlabelled(path, found, roles.targets) if roles.targets else (found, ())

@@ -123,7 +123,7 @@ class Federation:
         methods: names of methods (see ``moiety list``); ``common`` is the common expert alone.
         data: the name of a data set (see ``moiety list``), a CSV, Parquet, npz or text file
             or an image folder of your own, or hf:NAME of Hugging Face.
-        target: the column of the target in a file of your own, or several, separated by commas;
+        target: the column of the target in a file of your own, or several, ``a b`` or ``a,b``;
             found by its name if empty.
         task: ``classes``, ``numbers``, ``labels`` or ``tokens``; found from the data if empty.
         loss: of numbers: ``squared``, ``absolute``, ``huber`` or ``poisson`` (counts).
@@ -159,7 +159,7 @@ class Federation:
 
     methods: tuple[str, ...] = ("ddome", "fedavg", "fedprox", "common")
     data: str = "digits"
-    target: str = ""
+    target: str = field(default="", metadata={"joined": ","})
     task: str = ""
     loss: str = "squared"
     smoothing: float = 0.0

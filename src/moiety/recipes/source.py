@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -119,8 +120,14 @@ def stamp_file(*names: str) -> tuple[int, ...]:
 
 
 def fingerprint_data(data: Dataset) -> str:
-    """Tell data from other data, so that a run does not go on with changed ones."""
+    """Tell data from other data, so that a run does not go on with changed ones.
+
+    Names count as rows do: a class or a category that was renamed means another thing.
+    """
     digest = hashlib.blake2b(digest_size=8)
+    encoding = None if data.encoding is None else data.encoding.to_json()
+    named = [data.find_objective().names, data.holders, data.columns, encoding]
+    digest.update(json.dumps(named).encode())
     edges = None if data.graph is None else data.graph.edges
     held = data.groups if data.holders else None
     for column in (data.x, data.y, edges, held, data.weights):

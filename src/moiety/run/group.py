@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from moiety.core.checkpoints import find_checkpoint, list_checkpoints
 from moiety.core.errors import RunError
 from moiety.core.files import add_digest, json_to_bytes, replace_file
 from moiety.core.ledger import read_ledger
@@ -17,7 +18,7 @@ from moiety.recipes.record import Federation, write_read_fields
 from moiety.recipes.source import resolve_options, resolve_path
 from moiety.run.display import PLAIN, Display
 from moiety.run.folders import hold_folder, hold_folders, hold_for_all
-from moiety.run.loop import LEDGER
+from moiety.run.loop import CHECKPOINTS, LEDGER
 from moiety.run.play import play_run
 from moiety.run.same_ranks import check_rank_engine, join_recorded_ranks
 from moiety.run.spec import RunSpec, read_settings, resolve_run
@@ -151,8 +152,9 @@ def resume_run(folder: Path, at: int | None = None, ranks: Ranks | None = None) 
 
 def continue_run(folder: Path, at: int | None, ranks: Ranks, display: Display) -> None:
     """Go on with the run in a folder that is held, bit for bit as if it had not stopped."""
-    spec = read_spec(folder)
+    spec, kept = read_spec(folder), folder / CHECKPOINTS
     check_rank_engine(spec.record, ranks)
+    find_checkpoint(kept, ranks.broadcast(list_checkpoints(kept)), at)  # before all that is slow
     built = build_run(spec.record, spec.method, spec.seed, watch_common(display, ranks))
     compare_runs(ranks, spec, built)
     before = read_settings(folder / CONFIG).get("data", built.data_fingerprint)

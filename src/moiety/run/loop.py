@@ -14,7 +14,7 @@ import torch
 from moiety.core.checkpoints import CheckpointPolicy, drop_later_checkpoints
 from moiety.core.errors import RunError
 from moiety.core.keep import BEST, Judged, Keep, count_stalled, find_best, is_over
-from moiety.core.ledger import End, Evaluation, Start, read_entries
+from moiety.core.ledger import End, Evaluation, Start
 from moiety.core.objective import Metric
 from moiety.engine.ranks import Ranks
 from moiety.rounds.staged import Rounds
@@ -22,6 +22,7 @@ from moiety.run.errors import explain_failure
 from moiety.run.evaluate import rate_evaluation
 from moiety.run.interrupts import catch_interrupts
 from moiety.run.ledger import LedgerWriter, Watcher, cut_ledger, find_ledger_fault
+from moiety.run.scores import read_scores, refuse_lost_best
 
 EVALUATIONS = 10
 """Evaluations of a run after its first round, at least, where nothing else is chosen."""
@@ -142,6 +143,9 @@ def execute_run(
     """
     run.checkpoint.check()
     kept = run.checkpoints.restore(at)
+    if at is not None and run.keep.final == BEST:
+        known = read_scores(folder / LEDGER, run.metric, run.ranks)
+        refuse_lost_best(known, folder / CHECKPOINTS, at, run.ranks)
     ledger = open_ledger(run, folder, watch, kept)
     begun = time.perf_counter()
     try:
@@ -228,18 +232,6 @@ def judge_state(run: Run[S], state: S) -> tuple[Evaluation, float | None]:
     return found, score
 
 
-def list_scores(run: Run[S], ledger: LedgerWriter) -> list[Judged]:
-    """Read the scores of a ledger, for all ranks, where they choose anything."""
-    if not run.keep.chooses:
-        return []
-    found: list[Judged] = []
-    for entry in read_entries(ledger.path) if run.ranks.leads else ():
-        if isinstance(entry, Evaluation):
-            score = rate_evaluation(entry, run.metric)
-            found.append(Judged(entry.round, -math.inf if score is None else score))
-    return run.ranks.broadcast(found)
-
-
 def begin_rounds(run: Run[S], kept: Restored[S], ledger: LedgerWriter) -> float | None:
     """Evaluate what the rounds begin with, and keep it; give the score on validation rows."""
     found, score = judge_state(run, kept.state)
@@ -258,7 +250,7 @@ def play_remaining(
     if kept.ledger_bytes is None:
         score = begin_rounds(run, kept, ledger)
         stop = run.ranks.agree(wish=ledger.asks)
-    scores = list_scores(run, ledger)
+    scores = read_scores(ledger.path, run.metric, run.ranks) if run.keep.chooses else []
     while state.round < run.count and not stop and not is_over(run.keep, scores):
         state, entry = run.rounds.advance(state)
         run.check(state)

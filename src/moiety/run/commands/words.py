@@ -43,7 +43,7 @@ class Option:
     @property
     def many(self) -> bool:
         """Say whether it takes all words up to the next option."""
-        return typing.get_args(self.hint)[1:] == (...,)
+        return "joined" in self.marks or typing.get_args(self.hint)[1:] == (...,)
 
     @property
     def off(self) -> str:
@@ -176,6 +176,9 @@ def fit_words(option: Option, words: Sequence[str]) -> Any:
     hint = split_none(option.hint)
     inner = typing.get_args(hint)
     if not inner:
+        words = (
+            [option.marks["joined"].join(words)] if words and "joined" in option.marks else words
+        )
         if len(words) != 1:
             raise UsageError(f"{option.flag} has no value; {say_expected(option, hint)}")
         return fit_word(option, hint, words[0])
