@@ -124,7 +124,7 @@ def explain_rounds(before: Leaves, now: Leaves) -> str:
     if ROUNDS not in list_differing(before, now):
         return ""
     return (
-        "; a run is made longer where nothing else differs: with a rate that falls over the rounds, "
+        "; a run is made longer where nothing else differs: with a rate that falls over rounds, "
         "or a final model or an end that evaluations choose, a longer run is another one from its "
         "first round on. Begin it with all its rounds; watch= or TrainConfig.keep may end it"
     )
