@@ -14,8 +14,8 @@ from moiety.core.ledger import read_ledger
 from moiety.core.state import Job, Record, Reply, Share
 from moiety.engine.letters import read_job, read_letter, read_reply, write_job, write_reply
 from moiety.engine.remote import Returned, Waiting
-from moiety.federation.apps import read_node
 from moiety.federation.desk import Desk
+from moiety.federation.node import Node, read_node
 from moiety.federation.post import FlowerPost, open_message
 from moiety.recipes import RECIPES
 from moiety.recipes.fields import override_fields
@@ -68,7 +68,7 @@ class LocalPost:
 
 
 def make_post(tmp_path, **more):
-    return LocalPost({n: Desk(n, "digits", tmp_path / "nodes" / n) for n in NAMES}, **more)
+    return LocalPost({n: Desk(Node(n, "digits", tmp_path / "nodes" / n)) for n in NAMES}, **more)
 
 
 def make_plan(tmp_path, waiting=ALL, **fields):
@@ -135,8 +135,8 @@ def test_a_node_does_its_own_jobs_on_its_own_data_alone(tmp_path):
     play_federation(plan, post)
     name, letter = post.letters[0]
     for desk, fault in (
-        (Desk("other", "digits", tmp_path / "x"), "the job is for 'north', but this node is"),
-        (Desk(name, "wine", tmp_path / "x"), "the data of 'north', 'wine', are not those of"),
+        (Desk(Node("other", "digits", tmp_path / "x")), "the job is for 'north', but this node is"),
+        (Desk(Node(name, "wine", tmp_path / "x")), "the data of 'north', 'wine', are not those of"),
     ):
         assert fault in read_reply(desk.answer(letter)).fault
     assert not read_reply(post.desks[name].answer(letter)).fault
@@ -215,6 +215,8 @@ def test_what_nodes_cannot_play_is_refused(tmp_path, fields, message):
 def test_configurations_say_what_they_lack(tmp_path):
     with pytest.raises(ValueError, match="lacks data; start it with"):
         read_node({"name": "north"})
+    with pytest.raises(ValueError, match=r"says \['port'\], which nothing reads"):
+        read_node({"name": "north", "data": "digits", "port": 1})
     with pytest.raises(Exception, match="absolute path"):
         read_plan({"plan": "plan.toml"})
     (tmp_path / "plan.toml").write_text('recipe = "none"\nworkers = ["a"]\n')
@@ -248,12 +250,16 @@ class Grid:
     """A grid of Flower whose nodes answer at once, with their names and what they were sent."""
 
     names: dict
+    known: dict = field(default_factory=dict)
     pushed: list = field(default_factory=list)
+    full: bool = False
 
-    def get_node_ids(self):
-        return list(self.names)
+    def get_nodes(self):
+        return [SimpleNamespace(node_id=n, name=self.known.get(n, "")) for n in self.names]
 
     def push_messages(self, messages):
+        if self.full:
+            return [None]
         self.pushed += messages
         return [str(len(self.pushed) - 1)]
 
@@ -291,8 +297,13 @@ def test_nodes_are_found_by_the_names_they_say(monkeypatch):
     assert len(grid.pushed) == 2  # each was asked once
     grid.names = {9: "east", 11: "north"}  # north came back, with another address
     assert post.find_nodes() == {"north": 11, "east": 9}
+    grid.names[13], grid.known = "east", {13: "south"}  # what is registered counts
+    assert post.find_nodes() == {"north": 11, "east": 9, "south": 13}
+    assert len(grid.pushed) == 3
     number = post.send(9, b"letter", 60.0)
     assert post.collect([number])[number].data == b"letter"
+    grid.full = True
+    assert not post.send(9, b"letter", 60.0)
     lost = Told({}, error=SimpleNamespace(reason="it is gone", code=3))
     assert open_message(lost).fault == "Flower: it is gone"
     assert open_message(Told({})).fault.startswith("the message has no letter")

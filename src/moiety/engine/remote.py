@@ -37,7 +37,10 @@ class Post(Protocol):
         ...
 
     def send(self, node: int, letter: bytes, limit_s: float, /) -> str:
-        """Send a letter that is of no use after some seconds; give the number of its answer."""
+        """Send a letter that is of no use after some seconds; give the number of its answer.
+
+        The number is empty where the letter could not be sent.
+        """
         ...
 
     def collect(self, numbers: Sequence[str], /) -> Mapping[str, Returned]:
@@ -165,6 +168,10 @@ class Remote:
         else:
             with self.transfers.sending(len(letter)):
                 number = self.post.send(here[name], letter, self.waiting.most_s)
+            if not number:
+                fault = f"its job of {len(letter)} bytes could not be sent"
+                box.done[job.worker] = Reply(job.worker, job.share, {}, fault=fault)
+                return
             box.out[number] = job
             self.drawer.expect(kind, job, letter)
 

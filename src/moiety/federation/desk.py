@@ -17,9 +17,11 @@ from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
 from moiety.engine.letters import list_sections, read_job, read_letter, write_letter, write_reply
 from moiety.engine.work import open_job_rows, run_job, run_steps, use_one_thread
+from moiety.federation.node import Node
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.record import Federation
+from moiety.recipes.source import stamp_file
 
 QUERY, SOLVE = "query", "solve"
 """How a letter calls a question and a job, before the number of the stage."""
@@ -40,14 +42,10 @@ class Desk:
     """Where a node works.
 
     Args:
-        name: of the node, which is a worker's.
-        data: what the node reads as the data of the run; a server cannot name any other.
-        folder: on the node's disk: what it keeps between rounds.
+        node: whose it is.
     """
 
-    name: str
-    data: str
-    folder: Path
+    node: Node
 
     def answer(self, letter: bytes) -> bytes:
         """Answer a letter.
@@ -58,7 +56,7 @@ class Desk:
         Raises:
             ValueError: for bytes that are no job.
         """
-        shelf = Shelf(self.folder)
+        shelf = Shelf(self.node.folder)
         job, note = read_job(letter, shelf.read_known)
         try:
             reply, after = self.work(job, note, shelf)
@@ -71,25 +69,26 @@ class Desk:
 
     def work(self, job: Job, note: Mapping[str, Any], shelf: Shelf) -> tuple[Reply, Memory]:
         """Carry out a job."""
-        if note["name"] != self.name:
-            raise ValueError(f"the job is for {note['name']!r}, but this node is {self.name!r}")
-        record = replace(override_fields(Federation(), note["fields"]), data=self.data)
-        built = keep_inputs(record, note["method"], note["seed"])
+        name, data = self.node.name, self.node.data
+        if note["name"] != name:
+            raise ValueError(f"the job is for {note['name']!r}, but this node is {name!r}")
+        record = replace(override_fields(Federation(), note["fields"]), data=data)
+        now = stamp_file(record.data, record.test)
+        built = keep_inputs(record, note["method"], note["seed"], now)
         solve = next((one for one, kind in name_solves(built) if kind == note["kind"]), None)
         if solve is None:
             raise ValueError(f"{note['method']} has nothing called {note['kind']!r}")
         if built.data_fingerprint != note["data"]:
-            raise ValueError(
-                f"the data of {self.name!r}, {self.data!r}, are not those of the server's run"
-            )
+            raise ValueError(f"the data of {name!r}, {data!r}, are not those of the server's run")
         kept = shelf.read_memory(job, note)
         with use_one_thread():
             return run_job(solve, job, open_job_rows(built.open, job), kept, run_steps)
 
 
 @functools.lru_cache(maxsize=2)
-def keep_inputs(record: Federation, method: str, seed: int) -> RunInputs:
-    """Build a run once for all letters of it."""
+def keep_inputs(record: Federation, method: str, seed: int, now: tuple[int, ...]) -> RunInputs:
+    """Build a run once for all letters of it, of the data file as it is ``now``."""
+    del now
     return build_run(record, method, seed)
 
 

@@ -1,4 +1,4 @@
-"""Letters moved by Flower: the grid's push and pull, and a roll call for the names of nodes."""
+"""Letters moved by Flower: the grid's push and pull, and the names of nodes."""
 
 from __future__ import annotations
 
@@ -29,16 +29,22 @@ class FlowerPost:
     asked: dict[str, int] = field(default_factory=dict)
 
     def find_nodes(self) -> Mapping[str, int]:
-        """Ask nodes that are new for their names; of two with one name the later one counts."""
-        here = list(self.grid.get_node_ids())
-        for node in here:
-            if node not in self.names and node not in self.asked.values():
+        """Name the nodes that are here.
+
+        A node that was registered under a name has that name, whatever it calls itself; others are
+        asked once. Of two that call themselves alike the later one counts.
+        """
+        here = {node.node_id: node.name for node in self.grid.get_nodes()}
+        registered = {name: node for node, name in here.items() if name}
+        for node in here.keys() - registered.values() - self.names.keys():
+            if node not in self.asked.values():
                 self.asked[self.push(node, NAME, b"", ROLL_S)] = node
         for number, message in self.pull(list(self.asked)).items():
             node = self.asked.pop(number)
             if not message.has_error():
                 self.names[node] = str(message.content[CONFIG]["name"])
-        return {name: node for node, name in self.names.items() if node in here}
+        told = {name: node for node, name in self.names.items() if node in here}
+        return {**told, **registered}
 
     def send(self, node: int, letter: bytes, limit_s: float, /) -> str:
         return self.push(node, WORK, letter, limit_s)
@@ -47,11 +53,11 @@ class FlowerPost:
         return {number: open_message(one) for number, one in self.pull(numbers).items()}
 
     def push(self, node: int, kind: str, letter: bytes, limit_s: float) -> str:
-        """Push one message."""
+        """Push one message; an empty number says that Flower did not take it."""
         flwr = import_extra("flwr.app", PURPOSE, "flower")
         content = pack_letter(letter)
         message = flwr.Message(content, dst_node_id=node, message_type=kind, ttl=limit_s)
-        return next(iter(self.grid.push_messages([message])))
+        return next(iter(self.grid.push_messages([message])), None) or ""
 
     def pull(self, numbers: Sequence[str]) -> Mapping[str, Any]:
         """Pull the messages that are there."""

@@ -1,12 +1,13 @@
-"""``moiety flower new``: write an app of Flower that plays a recipe on nodes."""
+"""``moiety flower``: write an app of Flower that plays a recipe on nodes, and trial keys."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from moiety.core.errors import UsageError
+from moiety.federation.certs import write_certificates
 from moiety.federation.new import write_app
 from moiety.recipes import RECIPES
 from moiety.recipes.fields import suggest_names
@@ -20,6 +21,22 @@ ABOUT = """Write an app of Flower: a recipe whose workers are nodes over a netwo
 examples:
   moiety flower new hospitals --workers north east south
   moiety flower new hospitals --recipe quickstart --method ddome --workers north east south
+"""
+
+ABOUT_CERTS = """Write keys to try a federation with: an authority (ca.crt), a certificate for the
+server (server.pem, server.key), and for each node a key (NAME.key) and its public half (NAME.pub).
+
+examples:
+  moiety flower certs keys --hosts link.example.org --nodes north east south
+"""
+
+HELP = """usage: moiety flower new FOLDER [options]
+       moiety flower certs FOLDER [options]
+
+new    write an app of Flower that plays a recipe on nodes
+certs  write trial keys and certificates
+
+moiety flower new --help says more.
 """
 
 
@@ -42,16 +59,39 @@ class FlowerArguments:
     rounds: int = 0
 
 
+@dataclass(frozen=True)
+class CertificateArguments:
+    """What can be said behind ``moiety flower certs``.
+
+    Args:
+        folder: to write the keys to; must be new or empty.
+        hosts: names and addresses under which nodes reach the server; this machine's own besides.
+        nodes: names of the nodes.
+        days: after which the certificates are of no use any more.
+    """
+
+    folder: Path = field(metadata=POSITIONAL)
+    hosts: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ("north", "east", "south")
+    days: int = 30
+
+
 def do_flower(words: Sequence[str]) -> int:
+    """Write an app, or keys."""
+    if words[:1] in (["-h"], ["--help"]):
+        echo(HELP)
+        return 0
+    if not words or words[0] not in DO:
+        raise UsageError("say: moiety flower new FOLDER, or: moiety flower certs FOLDER")
+    return DO[words[0]](words[1:])
+
+
+def do_new(words: Sequence[str]) -> int:
     """Write the app, and say how it is started."""
-    if words[:1] != ["new"] and words[:1] not in (["-h"], ["--help"]):
-        raise UsageError("say: moiety flower new FOLDER")
-    rest = words[1:] if words[:1] == ["new"] else words
-    said = parse_words(FlowerArguments, rest, prog="flower new", about=ABOUT)
+    said = parse_words(FlowerArguments, words, prog="flower new", about=ABOUT)
     if said.recipe not in RECIPES:
         raise UsageError(f"unknown recipe {said.recipe!r}{suggest_names(said.recipe, RECIPES)}")
-    if len(set(said.workers)) != len(said.workers) or len(said.workers) < 1:
-        raise UsageError(f"--workers {' '.join(said.workers)}: give each node a name of its own")
+    check_names("workers", said.workers)
     record = RECIPES[said.recipe].record
     method = said.method or record.methods[0]
     find_method(method)
@@ -62,3 +102,27 @@ def do_flower(words: Sequence[str]) -> int:
         echo(str(path))
     echo("docs/federation.md says how SuperLink and SuperNodes are started, then: flwr run")
     return 0
+
+
+def do_certs(words: Sequence[str]) -> int:
+    """Write the keys, and say who needs which."""
+    said = parse_words(CertificateArguments, words, prog="flower certs", about=ABOUT_CERTS)
+    check_names("nodes", said.nodes)
+    if said.days < 1:
+        raise UsageError(f"--days {said.days}: say 1 or more")
+    for path in write_certificates(said.folder, said.hosts, said.nodes, said.days):
+        echo(str(path))
+    echo(
+        "the server keeps server.key, each node its own key; all have ca.crt; ca.key signs more "
+        "certificates and is best kept elsewhere. These keys are for trials"
+    )
+    return 0
+
+
+def check_names(option: str, names: Sequence[str]) -> None:
+    """Refuse names of nodes that do not tell them apart."""
+    if len(set(names)) != len(names) or not names:
+        raise UsageError(f"--{option} {' '.join(names)}: give each node a name of its own")
+
+
+DO: Mapping[str, Callable[[Sequence[str]], int]] = {"new": do_new, "certs": do_certs}

@@ -1,0 +1,1 @@
+"""What the benchmark of federations is made of."""
