@@ -160,8 +160,9 @@ def list_all_options() -> set[str]:
         made |= {name} | list_options(record, f"{name}.")
     for command in COMMANDS:
         module = importlib.import_module(f"moiety.run.commands.{command}")
-        shape = getattr(module, f"{command.capitalize()}Arguments")
-        made |= {item.name for item in fields(shape)} | {"try"}
+        for name, shape in vars(module).items():
+            if name.endswith("Arguments"):
+                made |= {item.name for item in fields(shape)} | {"try"}
     return made
 
 

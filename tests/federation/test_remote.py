@@ -15,7 +15,7 @@ from moiety.core.state import Job, Record, Reply, Share
 from moiety.engine.letters import read_job, read_letter, read_reply, write_job, write_reply
 from moiety.engine.remote import Returned, Waiting
 from moiety.federation.desk import Desk
-from moiety.federation.node import Node, read_node
+from moiety.federation.node import NodeConfig, read_node
 from moiety.federation.post import FlowerPost, open_message
 from moiety.recipes import RECIPES
 from moiety.recipes.fields import override_fields
@@ -68,7 +68,9 @@ class LocalPost:
 
 
 def make_post(tmp_path, **more):
-    return LocalPost({n: Desk(Node(n, "digits", tmp_path / "nodes" / n)) for n in NAMES}, **more)
+    return LocalPost(
+        {n: Desk(NodeConfig(n, "digits", tmp_path / "nodes" / n)) for n in NAMES}, **more
+    )
 
 
 def make_plan(tmp_path, waiting=ALL, **fields):
@@ -135,8 +137,14 @@ def test_a_node_does_its_own_jobs_on_its_own_data_alone(tmp_path):
     play_federation(plan, post)
     name, letter = post.letters[0]
     for desk, fault in (
-        (Desk(Node("other", "digits", tmp_path / "x")), "the job is for 'north', but this node is"),
-        (Desk(Node(name, "wine", tmp_path / "x")), "the data of 'north', 'wine', are not those of"),
+        (
+            Desk(NodeConfig("other", "digits", tmp_path / "x")),
+            "the job is for 'north', but this node is",
+        ),
+        (
+            Desk(NodeConfig(name, "wine", tmp_path / "x")),
+            "the data of 'north', 'wine', are not those of",
+        ),
     ):
         assert fault in read_reply(desk.answer(letter)).fault
     assert not read_reply(post.desks[name].answer(letter)).fault

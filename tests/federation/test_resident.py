@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from moiety.federation import resident
-from moiety.federation.node import Node
+from moiety.federation.node import NodeConfig
 from tests.waiting import wait_until
 
 
@@ -36,7 +36,7 @@ def open_desk(folder, idle_s):
 
 
 def test_letters_are_handed_over_and_it_ends_when_none_come(tmp_path, told):
-    node, big = Node("north", "digits", tmp_path / "n"), b"x" * 3_000_000
+    node, big = NodeConfig("north", "digits", tmp_path / "n"), b"x" * 3_000_000
     thread, codes = open_desk(node.folder, 1.0)
     wait_until(lambda: resident.can_connect(node.folder / "desk.sock"))
     assert resident.stay(node.folder) == 0  # a second one ends at once
@@ -55,5 +55,5 @@ def test_letters_are_handed_over_and_it_ends_when_none_come(tmp_path, told):
 
 @pytest.mark.parametrize("folder", ["n", "n" * 120])
 def test_a_node_without_such_a_process_answers_itself(tmp_path, told, folder):
-    node = Node("north", "digits", tmp_path / folder)
+    node = NodeConfig("north", "digits", tmp_path / folder)
     assert resident.hand_over(node, b"letter") == b"answer to letter"

@@ -61,7 +61,7 @@ def write_once(path: Path, data: bytes, mode: int) -> None:
 
 def make_authority(hosts: Sequence[str], days: int) -> Mapping[str, bytes]:
     """Make an authority, and the certificate of a server that it signed."""
-    authority, server = make_key(), make_key()
+    authority, server = make_private_key(), make_private_key()
     forms = import_extra("cryptography.hazmat.primitives.serialization", PURPOSE, EXTRA)
     root = certify("moiety trial authority", authority.public_key(), authority, [], days)
     leaf = certify("moiety server", server.public_key(), authority, [*hosts, *LOOPBACK], days)
@@ -132,13 +132,13 @@ def name_host(host: str) -> Any:
 def make_node_keys(node: str) -> Mapping[str, bytes]:
     """Make the keys of a node."""
     forms = import_extra("cryptography.hazmat.primitives.serialization", PURPOSE, EXTRA)
-    key = make_key()
+    key = make_private_key()
     public = key.public_key().public_bytes(forms.Encoding.OpenSSH, forms.PublicFormat.OpenSSH)
     private = write_private(key, forms.PrivateFormat.OpenSSH)
     return {f"{node}.key": private, f"{node}.pub": public + b"\n"}
 
 
-def make_key() -> Any:
+def make_private_key() -> Any:
     """Make a private key."""
     ec = import_extra("cryptography.hazmat.primitives.asymmetric.ec", PURPOSE, EXTRA)
     return ec.generate_private_key(ec.SECP384R1())

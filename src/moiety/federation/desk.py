@@ -17,7 +17,7 @@ from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
 from moiety.engine.letters import list_sections, read_job, read_letter, write_letter, write_reply
 from moiety.engine.work import open_job_rows, run_job, run_steps, use_one_thread
-from moiety.federation.node import Node
+from moiety.federation.node import NodeConfig
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.record import Federation
@@ -45,7 +45,7 @@ class Desk:
         node: whose it is.
     """
 
-    node: Node
+    node: NodeConfig
 
     def answer(self, letter: bytes) -> bytes:
         """Answer a letter.

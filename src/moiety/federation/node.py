@@ -15,7 +15,7 @@ KEYS = ("name", "data", "folder")
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeConfig:
     """What a node is.
 
     Args:
@@ -29,7 +29,7 @@ class Node:
     folder: Path
 
 
-def read_node(config: Mapping[str, Any]) -> Node:
+def read_node(config: Mapping[str, Any]) -> NodeConfig:
     """Read a node's own configuration: ``name``, ``data`` and, if wished, ``folder``.
 
     Raises:
@@ -51,4 +51,4 @@ def read_node(config: Mapping[str, Any]) -> Node:
             f"{', '.join(KEYS)}"
         )
     name = str(config["name"])
-    return Node(name, str(config["data"]), Path(str(config.get("folder") or NODES / name)))
+    return NodeConfig(name, str(config["data"]), Path(str(config.get("folder") or NODES / name)))

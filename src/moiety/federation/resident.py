@@ -1,6 +1,6 @@
 """A process that stays at a node between letters: Flower starts one for each, and torch is slow.
 
-The app of a node hands a letter over by a socket in the node's folder, which only its owner can
+The app of a node passes a letter on by a socket in the node's folder, which only its owner can
 open. The first letter starts the process; it ends when none has come for a while, and with the
 process group of its SuperNode. What it keeps in memory can be made again, so whoever finds no such
 process, or a broken one, answers the letter itself: the answer is the same.
@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from moiety.federation.node import Node
+from moiety.federation.node import NodeConfig
 
 IDLE_S = 600.0
 """Seconds without a letter after which the process ends."""
@@ -34,14 +34,14 @@ LENGTH = 8
 """Bytes in which a length stands before what is sent."""
 
 
-def answer_at_desk(node: Node, letter: bytes) -> bytes:
+def answer_at_desk(node: NodeConfig, letter: bytes) -> bytes:
     """Answer a letter in this process."""
     from moiety.federation.desk import Desk  # torch: slow, and not for those who hand over
 
     return Desk(node).answer(letter)
 
 
-def hand_over(node: Node, letter: bytes) -> bytes:
+def hand_over(node: NodeConfig, letter: bytes) -> bytes:
     """Let the process that stays answer a letter; answer it here where there is none."""
     if sys.platform == "win32":  # has neither such sockets nor such locks
         return answer_at_desk(node, letter)
@@ -156,7 +156,7 @@ def answer_line(line: socket.socket) -> None:
     if not told:
         return
     plain: dict[str, Any] = json.loads(told)
-    node = Node(plain["name"], plain["data"], Path(plain["folder"]))
+    node = NodeConfig(plain["name"], plain["data"], Path(plain["folder"]))
     letter = receive_block(line)
     with suppress(ValueError):  # bytes that are no job: who handed them over finds that out
         send_block(line, answer_at_desk(node, letter))

@@ -91,7 +91,7 @@ def do_new(words: Sequence[str]) -> int:
     said = parse_words(FlowerArguments, words, prog="flower new", about=ABOUT)
     if said.recipe not in RECIPES:
         raise UsageError(f"unknown recipe {said.recipe!r}{suggest_names(said.recipe, RECIPES)}")
-    check_names("workers", said.workers)
+    refuse_same_names("workers", said.workers)
     record = RECIPES[said.recipe].record
     method = said.method or record.methods[0]
     find_method(method)
@@ -107,7 +107,7 @@ def do_new(words: Sequence[str]) -> int:
 def do_certs(words: Sequence[str]) -> int:
     """Write the keys, and say who needs which."""
     said = parse_words(CertificateArguments, words, prog="flower certs", about=ABOUT_CERTS)
-    check_names("nodes", said.nodes)
+    refuse_same_names("nodes", said.nodes)
     if said.days < 1:
         raise UsageError(f"--days {said.days}: say 1 or more")
     for path in write_certificates(said.folder, said.hosts, said.nodes, said.days):
@@ -119,7 +119,7 @@ def do_certs(words: Sequence[str]) -> int:
     return 0
 
 
-def check_names(option: str, names: Sequence[str]) -> None:
+def refuse_same_names(option: str, names: Sequence[str]) -> None:
     """Refuse names of nodes that do not tell them apart."""
     if len(set(names)) != len(names) or not names:
         raise UsageError(f"--{option} {' '.join(names)}: give each node a name of its own")
