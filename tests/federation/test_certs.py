@@ -5,6 +5,7 @@ import ssl
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from moiety.federation.certs import write_certificates
@@ -57,6 +58,7 @@ def test_private_keys_are_their_owner_s_and_nodes_have_pairs(keys):
     assert set(rights) == {*private, "ca.crt", "server.pem", "north.pub", "east.pub"}
     found = load_ssh_private_key((keys / "north.key").read_bytes(), None).public_key()
     assert found == load_ssh_public_key((keys / "north.pub").read_bytes())
+    assert isinstance(found, EllipticCurvePublicKey)
     assert found.curve.name == "secp384r1"
     leaf = x509.load_pem_x509_certificate((keys / "server.pem").read_bytes())
     left = leaf.not_valid_after_utc - datetime.datetime.now(datetime.UTC)

@@ -43,7 +43,7 @@ def write_certificates(
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty, and keys are never written over; name a new folder")
-    files = make_authority(hosts, days)
+    files = dict(make_authority(hosts, days))
     for node in nodes:
         files |= make_node_keys(node)
     folder.mkdir(parents=True, exist_ok=True)
