@@ -6,12 +6,13 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from moiety.core.errors import WorkerError
 from moiety.core.files import replace_file
+from moiety.core.rows import Rows
 from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
@@ -20,6 +21,8 @@ from moiety.engine.work import open_job_rows, run_job, run_steps, use_one_thread
 from moiety.federation.node import NodeConfig
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields
+from moiety.recipes.options import get_options
+from moiety.recipes.own_rows import open_own_rows
 from moiety.recipes.record import Federation
 from moiety.recipes.source import stamp_file
 
@@ -72,7 +75,7 @@ class Desk:
         name, data = self.node.name, self.node.data
         if note["name"] != name:
             raise ValueError(f"the job is for {note['name']!r}, but this node is {name!r}")
-        record = replace(override_fields(Federation(), note["fields"]), data=data)
+        record = place_files(override_fields(Federation(), note["fields"]), self.node)
         now = stamp_file(record.data, record.test)
         built = keep_inputs(record, note["method"], note["seed"], now)
         solve = next((one for one, kind in name_solves(built) if kind == note["kind"]), None)
@@ -80,9 +83,46 @@ class Desk:
             raise ValueError(f"{note['method']} has nothing called {note['kind']!r}")
         if built.data_fingerprint != note["data"]:
             raise ValueError(f"the data of {name!r}, {data!r}, are not those of the server's run")
+        refuse_other_rows(self.node, own=note["own"])
+        if not note["own"]:
+            rows = open_job_rows(built.open, job)
+        else:
+            stamps = (now, stamp_file(self.node.rows))
+            rows = keep_own_rows(record, note["method"], note["seed"], self.node.rows, stamps)
         kept = shelf.read_memory(job, note)
         with use_one_thread():
-            return run_job(solve, job, open_job_rows(built.open, job), kept, run_steps)
+            return run_job(solve, job, rows, kept, run_steps)
+
+
+def place_files(record: Federation, node: NodeConfig) -> Federation:
+    """Read what a run reads from where the node has it: a server names no file of a node.
+
+    Raises:
+        ValueError: where the node does not say where something is.
+    """
+    model = get_options(record.options, record.net).get("folder")
+    for used, here, key in ((record.test, node.test, "test"), (model, node.model, "model")):
+        if bool(used) != bool(here):
+            raise ValueError(
+                f"the run has {used!r} as {key}, the node {here!r}; say in the node's "
+                f'configuration {key}="PATH" where the run has one, and nothing where it has none'
+            )
+    placed = replace(record, data=node.data, test=node.test)
+    return override_fields(placed, {record.net: {"folder": node.model}}) if model else placed
+
+
+def refuse_other_rows(node: NodeConfig, *, own: bool) -> None:
+    """Refuse to train on rows of the recipe's data where a node has rows of its own, or without."""
+    if own and not node.rows:
+        raise ValueError(
+            f"the run trains on rows that only nodes have, but {node.name!r} names none; say in "
+            'the node\'s configuration rows="FILE"'
+        )
+    if node.rows and not own:
+        raise ValueError(
+            f"{node.name!r} has rows of its own, but the run trains on those of the recipe's data; "
+            'say in its plan rows = "own", or leave rows out of the node\'s configuration'
+        )
 
 
 @functools.lru_cache(maxsize=2)
@@ -90,6 +130,15 @@ def keep_inputs(record: Federation, method: str, seed: int, now: tuple[int, ...]
     """Build a run once for all letters of it, of the data file as it is ``now``."""
     del now
     return build_run(record, method, seed)
+
+
+Stamps: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@functools.lru_cache(maxsize=2)
+def keep_own_rows(record: Federation, method: str, seed: int, path: str, stamps: Stamps) -> Rows:
+    """Read the rows that a node alone has once, as they are by the ``stamps`` of all files."""
+    return open_own_rows(record, keep_inputs(record, method, seed, stamps[0]).method, seed, path)
 
 
 @dataclass(frozen=True)

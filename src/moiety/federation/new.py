@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from moiety.core.errors import RunError
@@ -51,8 +52,11 @@ app = make_client_app()
 PLAN = """# What is played: a recipe of moiety, and who takes part. Only the server reads this.
 recipe = {recipe}
 # The names of the nodes, in the order of the recipe's workers; a node says its name itself:
-# flower-supernode --node-config 'name="{first}" data={data}' ...
+# flower-supernode --node-config 'name="{first}" data={data}{rows_said}' ...
 workers = {workers}
+# shared: nodes train on rows of the recipe's data; own: each on a file that it alone has, beside a
+# sample that all have, which is the recipe's data: of it are encoding, scale, classes and tests.
+rows = "{rows}"
 # Ledger, checkpoints and final model. A server that is started again goes on from there.
 folder = {folder}
 
@@ -61,7 +65,7 @@ folder = {folder}
 methods = [{method}]
 seeds = 1
 rounds = {rounds}
-population = {{ workers = {count}, anchors = {anchors} }}
+{more}population = {population}
 participation = {{ size = {count} }}
 
 # A round ends when all have answered; or when a share of them has (quorum) and, since it began,
@@ -76,18 +80,35 @@ poll_s = 0.5
 """
 
 
-def write_app(
-    folder: Path, recipe: str, method: str, workers: Sequence[str], *, data: str, rounds: int
-) -> list[Path]:
+@dataclass(frozen=True)
+class AppPlan:
+    """What an app plays.
+
+    Args:
+        recipe: its name.
+        method: that is played.
+        workers: names of the nodes.
+        rounds: to play.
+        data: of the recipe.
+        fields: of the recipe besides, by name.
+        own: whether nodes train on rows that they alone have.
+    """
+
+    recipe: str
+    method: str
+    workers: Sequence[str]
+    rounds: int
+    data: str
+    fields: Mapping[str, str]
+    own: bool = False
+
+
+def write_app(folder: Path, app: AppPlan) -> list[Path]:
     """Write an app.
 
     Args:
         folder: to write to; must be new or empty.
-        recipe: its name.
-        method: that is played.
-        workers: names of the nodes.
-        data: of the recipe.
-        rounds: to play.
+        app: what it plays.
 
     Returns:
         The files.
@@ -96,27 +117,40 @@ def write_app(
         RunError: if there is something in the folder already.
     """
     folder = folder.absolute()
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty; name a folder that is new")
     folder.mkdir(parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() else "-" for c in folder.name.lower()).strip("-") or "app"
-    plan = PLAN.format(
-        recipe=json.dumps(recipe),
-        first=workers[0],
-        data=json.dumps(data),
-        workers=json.dumps(list(workers)),
-        folder=json.dumps(str(folder / "run")),
-        method=json.dumps(method),
-        rounds=rounds,
-        count=len(workers),
-        anchors=min(5, len(workers)),
-    )
     files = {
         "pyproject.toml": PROJECT.format(name=name, plan=json.dumps(str(folder / "plan.toml"))),
         "server_app.py": SERVER,
         "client_app.py": CLIENT,
-        "plan.toml": plan,
+        "plan.toml": write_plan(folder, app),
     }
     for file, text in files.items():
         replace_file(folder / file, text.encode())
     return [folder / file for file in files]
+
+
+def write_plan(folder: Path, app: AppPlan) -> str:
+    """Write the plan of an app."""
+    count = len(app.workers)
+    population = f"{{ workers = {count}, anchors = {min(5, count)} }}"
+    if app.own:
+        population = (
+            f'{{ scheme = "all", workers = {count}, unseen = 0, anchors = 0, shared_test = true }}'
+        )
+    return PLAN.format(
+        recipe=json.dumps(app.recipe),
+        first=app.workers[0],
+        data=json.dumps(app.data),
+        rows_said=' rows="FILE"' if app.own else "",
+        workers=json.dumps(list(app.workers)),
+        rows="own" if app.own else "shared",
+        folder=json.dumps(str(folder / "run")),
+        method=json.dumps(app.method),
+        rounds=app.rounds,
+        more="".join(f"{key} = {json.dumps(value)}\n" for key, value in app.fields.items()),
+        population=population,
+        count=count,
+    )

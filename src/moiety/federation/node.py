@@ -10,8 +10,8 @@ from typing import Any
 NODES = Path.home() / ".cache" / "moiety" / "nodes"
 """Where nodes keep their memory, unless their configuration names a folder."""
 
-KEYS = ("name", "data", "folder")
-"""What a configuration may say; Flower passes on all that it is given."""
+KEYS = ("name", "data", "rows", "test", "model", "folder")
+"""What a configuration may say."""
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,23 @@ class NodeConfig:
 
     Args:
         name: of the node, which is a worker's.
-        data: what it reads as the data of the run; a server cannot name any other.
+        data: what it reads as the data of the run; a server cannot name any other file.
         folder: on its disk: what it keeps between rounds.
+        rows: a file of rows that it alone has, on which it trains; empty for those of ``data``.
+        test: what it reads as the test file of the run, where that has one.
+        model: folder of the language model, where the run has one.
     """
 
     name: str
     data: str
     folder: Path
+    rows: str = ""
+    test: str = ""
+    model: str = ""
 
 
 def read_node(config: Mapping[str, Any]) -> NodeConfig:
-    """Read a node's own configuration: ``name``, ``data`` and, if wished, ``folder``.
+    """Read a node's own configuration: ``name``, ``data`` and, if need be, the others.
 
     Raises:
         ValueError: where it does not say its name or its data, or says what nothing reads.
@@ -50,5 +56,6 @@ def read_node(config: Mapping[str, Any]) -> NodeConfig:
             f"the node's configuration says {strange}, which nothing reads; it may say "
             f"{', '.join(KEYS)}"
         )
-    name = str(config["name"])
-    return NodeConfig(name, str(config["data"]), Path(str(config.get("folder") or NODES / name)))
+    told = {key: str(config.get(key) or "") for key in KEYS}
+    folder = Path(told["folder"] or NODES / told["name"])
+    return NodeConfig(**{**told, "folder": folder})

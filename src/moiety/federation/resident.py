@@ -17,9 +17,8 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from moiety.federation.node import NodeConfig
+from moiety.federation.node import NodeConfig, read_node
 
 IDLE_S = 600.0
 """Seconds without a letter after which the process ends."""
@@ -155,8 +154,7 @@ def answer_line(line: socket.socket) -> None:
     told = receive_block(line)
     if not told:
         return
-    plain: dict[str, Any] = json.loads(told)
-    node = NodeConfig(plain["name"], plain["data"], Path(plain["folder"]))
+    node = read_node(json.loads(told))
     letter = receive_block(line)
     with suppress(ValueError):  # bytes that are no job: who handed them over finds that out
         send_block(line, answer_at_desk(node, letter))

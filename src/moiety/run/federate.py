@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from moiety.federation.post import FlowerPost
 from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs
 from moiety.recipes.fields import override_fields
+from moiety.recipes.own_rows import check_sample
 from moiety.recipes.record import write_read_fields
 from moiety.run.folders import hold_folder
 from moiety.run.group import CONFIG
@@ -30,6 +31,9 @@ from moiety.run.spec import RunSpec, resolve_run
 from moiety.run.watch import Progress
 
 ENGINE, RUN_ID, ARRIVED = "flower", "run_id", "arrived"
+KEYS = ("recipe", "workers", "folder", "rows", "fields", "waiting")
+ROWS = ("shared", "own")
+"""What a plan may say, and on which rows nodes train: the recipe's, or their own alone."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class FederationPlan:
         fields: of its record, as in a TOML file of ``moiety run --config``.
         workers: names of the nodes, by the numbers of the workers.
         waiting: how long for whom.
+        own: whether nodes train on rows that they alone have, beside a public sample that is the
+            data of the recipe.
     """
 
     folder: Path
@@ -49,6 +55,7 @@ class FederationPlan:
     fields: Mapping[str, Any]
     workers: Sequence[str]
     waiting: Waiting
+    own: bool = False
 
 
 def read_plan(config: Mapping[str, Any]) -> FederationPlan:
@@ -70,9 +77,24 @@ def read_plan(config: Mapping[str, Any]) -> FederationPlan:
             f"{path} lacks {' and '.join(lacks)}" if lacks else
             f"{path} names the recipe {raw['recipe']!r}; choose one of {sorted(RECIPES)}"
         )  # fmt: skip
+    check_plan(path, raw)
     waiting = override_fields(Waiting(), raw.get("waiting", {}))
-    folder = Path(raw.get("folder") or path.parent / "run")
-    return FederationPlan(folder, raw["recipe"], raw.get("fields", {}), raw["workers"], waiting)
+    folder, own = Path(raw.get("folder") or path.parent / "run"), raw.get("rows") == ROWS[1]
+    fields = raw.get("fields", {})
+    return FederationPlan(folder, raw["recipe"], fields, raw["workers"], waiting, own)
+
+
+def check_plan(path: Path, raw: Mapping[str, Any]) -> None:
+    """Refuse what a plan says and nothing reads.
+
+    Raises:
+        RunError: with what it may say.
+    """
+    strange = sorted(raw.keys() - set(KEYS))
+    if strange:
+        raise RunError(f"{path} says {strange}, which nothing reads; it may say {', '.join(KEYS)}")
+    if raw.get("rows", ROWS[0]) not in ROWS:
+        raise RunError(f"{path} says rows = {raw['rows']!r}; choose one of {', '.join(ROWS)}")
 
 
 def resolve_plan(plan: FederationPlan) -> tuple[RunSpec, RunInputs]:
@@ -93,7 +115,11 @@ def resolve_plan(plan: FederationPlan) -> tuple[RunSpec, RunInputs]:
             f"schedule.kind={record.schedule.kind!r} lets virtual time pass, but nodes work in "
             "real time; leave it out"
         )
+    if plan.own:
+        check_sample(record)
     spec, built = resolve_run(plan.recipe, record, record.methods[0], record.seed)
+    if plan.own:  # the sample's rows are nobody's
+        built = replace(built, seen_counts=(), worker_names=tuple(plan.workers))
     if len(plan.workers) != built.num_seen or len(set(plan.workers)) != built.num_seen:
         raise RunError(
             f"the plan names {len(set(plan.workers))} workers, but the recipe has "
@@ -118,6 +144,7 @@ def make_remote(plan: FederationPlan, spec: RunSpec, built: RunInputs, post: Pos
         "seed": spec.seed,
         "fields": write_read_fields(spec.played),
         "data": built.data_fingerprint,
+        "own": plan.own,
     }
     drawer = Drawer(plan.folder / ARRIVED)
     return Remote(post, name_solves(built), plan.workers, note, plan.waiting, drawer)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from moiety.core.errors import UsageError
 from moiety.federation.certs import write_certificates
-from moiety.federation.new import write_app
+from moiety.federation.new import AppPlan, write_app
 from moiety.recipes import RECIPES
 from moiety.recipes.fields import suggest_names
 from moiety.recipes.options import find_method
+from moiety.recipes.source import resolve_path
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.words import POSITIONAL
 from moiety.run.echo import echo
@@ -21,6 +22,7 @@ ABOUT = """Write an app of Flower: a recipe whose workers are nodes over a netwo
 examples:
   moiety flower new hospitals --workers north east south
   moiety flower new hospitals --recipe quickstart --method ddome --workers north east south
+  moiety flower new hospitals --own --data sample.csv --target outcome --method fedavg
 """
 
 ABOUT_CERTS = """Write keys to try a federation with: an authority (ca.crt), a certificate for the
@@ -50,6 +52,9 @@ class FlowerArguments:
         method: of the recipe; its first by default.
         workers: names of the nodes.
         rounds: to play; those of the recipe by default.
+        data: of the recipe, or a file; those of the recipe by default.
+        target: the column of the target in such a file; found by its name if empty.
+        own: nodes train on rows that they alone have; the data are a sample that all have.
     """
 
     folder: Path = field(metadata=POSITIONAL)
@@ -57,6 +62,9 @@ class FlowerArguments:
     method: str = ""
     workers: tuple[str, ...] = ("north", "east", "south")
     rounds: int = 0
+    data: str = ""
+    target: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,10 +103,18 @@ def do_new(words: Sequence[str]) -> int:
     record = RECIPES[said.recipe].record
     method = said.method or record.methods[0]
     find_method(method)
-    rounds = said.rounds or record.rounds
-    for path in write_app(
-        said.folder, said.recipe, method, said.workers, data=record.data, rounds=rounds
-    ):
+    data = resolve_path(said.data)
+    fields = {key: value for key, value in (("data", data), ("target", said.target)) if value}
+    app = AppPlan(
+        said.recipe,
+        method,
+        said.workers,
+        said.rounds or record.rounds,
+        data or record.data,
+        fields,
+        said.own,
+    )
+    for path in write_app(said.folder, app):
         echo(str(path))
     echo("docs/federation.md says how SuperLink and SuperNodes are started, then: flwr run")
     return 0
