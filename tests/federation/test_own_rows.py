@@ -100,6 +100,7 @@ def test_nodes_train_on_their_own_rows(tmp_path, record):
     assert [[work.rows for work in one.workers] for one in ledger.rounds] == [[20, 21]] * 2
     assert not ledger.start.seen
     assert list(ledger.start.worker_names) == ["north", "east"]
+    assert ledger.end is not None
     assert ledger.end.status == "finished"
 
 
