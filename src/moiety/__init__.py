@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from moiety.serve.predictor import load_model
     from moiety.serve.prior import Serving
     from moiety.tasks import Classes, Labels, Numbers, OwnLoss, Tokens
+    from moiety.wire.config import WireConfig
 
 ROOMS: Mapping[str, tuple[str, ...]] = {
     "moiety.core.axes": (
@@ -85,6 +86,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "moiety.serve.predictor": ("load_model",),
     "moiety.serve.prior": ("Serving",),
     "moiety.tasks": ("Classes", "Labels", "Numbers", "OwnLoss", "Tokens"),
+    "moiety.wire.config": ("WireConfig",),
 }
 """Module -> the names it gives to the package, which are imported when they are asked for."""
 
@@ -120,6 +122,7 @@ __all__ = [
     "Tokens",
     "TrainConfig",
     "TransformedRows",
+    "WireConfig",
     "add_piece",
     "choose_engine",
     "cnn",

@@ -15,8 +15,8 @@ FRESH = (
     ),
     Mutant(
         "core", "what the answer brought is counted as sent again", "core/state.py",
-        "for name, t in self.piece.items() if name not in self.known",
-        "for name, t in self.piece.items()",
+        "for name, t in piece.items() if name not in known and name not in coded",
+        "for name, t in piece.items() if name not in coded",
         "unit/test_ddome.py::test_bytes_are_the_papers_formula",
     ),
     Mutant(

@@ -23,7 +23,7 @@ EXTRAS = (
 ROOMS = {
     "blocks", "core", "data", "engine", "estimators", "federation", "merge", "methods", "mixtures",
     "models", "ops", "plan", "prompts", "recipes", "report", "rounds", "run", "serve", "server",
-    "solve", "split", "tasks",
+    "solve", "split", "tasks", "wire",
 }  # fmt: skip
 NOT_BROUGHT = [["estimators"], ["plan"], ["report"]]
 

@@ -17,6 +17,7 @@ from moiety.core.state import Job, Reply, Share, State, Turn
 from moiety.core.store import LocalStore, Store
 from moiety.core.transfers import Transfers
 from moiety.core.types import Batch, Memory, Params
+from moiety.core.wire import PLAIN_WIRE, Wire
 
 Kept = Mapping[str, Tensor]
 """Axis -> the indices at hand, [kept], for models that must know which they are."""
@@ -258,6 +259,7 @@ class Method:
             term that each of them keeps (a control variate) -> how many workers there are. They
             begin at zero; a reply brings the change of its worker's term.
         constants: what every worker downloads once and nobody trains.
+        wire: how pieces pass; the worker's end of it is in ``solve``.
     """
 
     name: str
@@ -275,6 +277,7 @@ class Method:
     store: Callable[[Params, Axes], Store] = LocalStore
     worker_means: Mapping[str, int] = field(default_factory=dict)
     constants: Params = field(default_factory=dict)
+    wire: Wire = PLAIN_WIRE
 
 
 class Transform(Protocol):

@@ -12,6 +12,9 @@ from moiety.core.axes import Part
 from moiety.core.fold import Precision
 from moiety.core.types import Memory, Params
 
+CODED = "coded"
+"""The section of a code that has the numbers; it names the tensors that are coded."""
+
 
 @dataclass(frozen=True)
 class InFlight:
@@ -91,6 +94,7 @@ class Job:
         optimizer_state: the optimiser's memory of the piece, where it travels, by section; a
             control variate is one.
         known: parameter names that the worker already has from the query, not sent again.
+        code: what is sent in place of some tensors of the piece, by section; none if empty.
     """
 
     seed: int
@@ -100,12 +104,14 @@ class Job:
     piece: Params
     optimizer_state: Memory = field(default_factory=dict)
     known: frozenset[str] = frozenset()
+    code: Memory = field(default_factory=dict)
 
     @property
     def down_bytes(self) -> int:
         """Bytes that this job costs on the way to its worker."""
-        sent = [t.nbytes for name, t in self.piece.items() if name not in self.known]
-        return sum(sent) + count_section_bytes(self.optimizer_state)
+        return count_sent(self.piece, self.code, self.known) + count_section_bytes(
+            self.optimizer_state
+        )
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,8 @@ class Record:
 class Update:
     """What a solver makes of a job: absolute piece, new memory, precision, answer for the server.
 
-    ``memory`` stays at the worker, ``optimizer_state`` travel with the piece.
+    ``memory`` stays at the worker, ``optimizer_state`` travel with the piece, and ``code`` in place
+    of tensors that are missing in it.
     """
 
     piece: Params
@@ -137,6 +144,7 @@ class Update:
     precision: Precision = field(default_factory=Precision)
     answer: Params = field(default_factory=dict)
     optimizer_state: Memory = field(default_factory=dict)
+    code: Memory = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ class Reply:
 
     ``fault`` says why there is nothing in it, where its worker could not do the job or did not
     answer in time. ``change`` is the norm of what the worker changed, measured where the piece is,
-    if that is elsewhere.
+    if that is elsewhere. ``code`` stands for tensors that the piece lacks until it is read.
     """
 
     worker: int
@@ -157,13 +165,15 @@ class Reply:
     optimizer_state: Memory = field(default_factory=dict)
     fault: str = ""
     change: float | None = None
+    code: Memory = field(default_factory=dict)
 
     @property
     def up_bytes(self) -> int:
         """Bytes that this reply costs on the way to the server; a scalar weight counts as none."""
         know = self.precision
         beside = self.answer, know.axes, know.diagonal, *self.optimizer_state.values()
-        return count_bytes(self.piece) + sum([count_bytes(some) for some in beside if some])
+        passed = [count_bytes(some) for some in beside if some]
+        return count_sent(self.piece, self.code, frozenset()) + sum(passed)
 
 
 @dataclass(frozen=True)
@@ -220,6 +230,16 @@ def count_bytes(params: Params) -> int:
     32
     """
     return sum([tensor.nbytes for tensor in params.values()])
+
+
+def count_sent(piece: Params, code: Memory, known: frozenset[str]) -> int:
+    """Count the bytes of a piece of which some tensors are sent as a code, and some not at all."""
+    if not (code or known):
+        return count_bytes(piece)
+    coded = code.get(CODED, {})
+    plain = [t.nbytes for name, t in piece.items() if name not in known and name not in coded]
+    parts = [t.nbytes for tree in code.values() for name, t in tree.items() if name not in known]
+    return sum(plain) + sum(parts)
 
 
 def measure_change(before: Params, after: Params) -> float:

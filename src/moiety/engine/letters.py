@@ -16,7 +16,7 @@ from torch import Tensor
 
 from moiety.core.axes import Part
 from moiety.core.fold import Precision
-from moiety.core.state import Job, Record, Reply, Share
+from moiety.core.state import CODED, Job, Record, Reply, Share
 from moiety.core.tensors import tensors_from_bytes, tensors_to_bytes
 from moiety.core.types import Memory, Params
 
@@ -92,10 +92,14 @@ def write_job(job: Job, note: Mapping[str, Any]) -> bytes:
         "sections": sections,
         "axes": list(part.axes),
         "known": sorted(job.known),
+        "code": list(job.code),
     }
-    sent = [(["piece", name], t) for name, t in job.piece.items() if name not in job.known]
+    there = job.known | job.code.get(CODED, {}).keys()
+    sent = [(["piece", name], t) for name, t in job.piece.items() if name not in there]
     kept = [(["part", axis], t) for axis, t in part.axes.items()]
-    return write_letter(head, [*kept, *sent, *list_sections("memory", job.optimizer_state)])
+    code = [one for one in list_sections("code", job.code) if one[0][-1] not in job.known]
+    memory = list_sections("memory", job.optimizer_state)
+    return write_letter(head, [*kept, *sent, *code, *memory])
 
 
 class FindKnown(Protocol):
@@ -105,7 +109,7 @@ class FindKnown(Protocol):
 
 
 def read_job(data: bytes, find_known: FindKnown) -> tuple[Job, dict[str, Any]]:
-    """Read a job.
+    """Read a job; of what is coded its piece has nothing until the wire opens it.
 
     Args:
         data: what ``write_job`` wrote.
@@ -118,16 +122,19 @@ def read_job(data: bytes, find_known: FindKnown) -> tuple[Job, dict[str, Any]]:
     piece = dict(tree.get("piece", {}))
     if head["known"]:
         piece = {**find_known(head["note"], head["round"]), **piece}
-    lacks = [name for name in head["order"] if name not in piece]
+    code = {section: tree.get("code", {}).get(section, {}) for section in head["code"]}
+    coded = code.get(CODED, {})
+    lacks = [name for name in head["order"] if name not in piece and name not in coded]
     if lacks:
         raise ValueError(f"the job lacks {lacks[:3]}, which no question brought")
     axes = tree.get("part", {})
     names = None if head["names"] is None else tuple(head["names"])
     share = Share(Part({axis: axes[axis] for axis in head["axes"]}, names), head["role"])
     memory = {section: tree.get("memory", {}).get(section, {}) for section in head["sections"]}
-    ordered = {name: piece[name] for name in head["order"]}
+    ordered = {name: piece[name] for name in head["order"] if name not in coded}
     known_names = frozenset(head["known"])
-    job = Job(head["seed"], head["round"], head["worker"], share, ordered, memory, known_names)
+    address = head["seed"], head["round"], head["worker"]
+    job = Job(*address, share, ordered, memory, known_names, code)
     return job, head["note"]
 
 
@@ -140,6 +147,7 @@ def write_reply(reply: Reply) -> bytes:
         "names": part.names,
         "order": list(reply.piece),
         "sections": list(reply.optimizer_state),
+        "code": list(reply.code),
         "scalar": know.scalar,
         "record": asdict(reply.record),
         "fault": reply.fault,
@@ -152,7 +160,8 @@ def write_reply(reply: Reply) -> bytes:
         "answer": reply.answer,
     }
     flat = [([place, name], t) for place, tree in trees.items() for name, t in tree.items()]
-    return write_letter(head, [*flat, *list_sections("memory", reply.optimizer_state)])
+    code, memory = list_sections("code", reply.code), list_sections("memory", reply.optimizer_state)
+    return write_letter(head, [*flat, *code, *memory])
 
 
 def read_reply(data: bytes) -> Reply:
@@ -174,6 +183,7 @@ def read_reply(data: bytes) -> Reply:
             read_record(head["record"]),
             {s: tree.get("memory", {}).get(s, {}) for s in head["sections"]},
             str(head["fault"]),
+            code={s: tree.get("code", {}).get(s, {}) for s in head["code"]},
         )
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"the letter is no reply: it lacks {error}") from error

@@ -16,6 +16,7 @@ from moiety.core.rows import Rows
 from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
+from moiety.core.wire import Wire
 from moiety.engine.letters import list_sections, read_job, read_letter, write_letter, write_reply
 from moiety.engine.work import open_job_rows, run_job, run_steps, use_one_thread
 from moiety.federation.node import NodeConfig
@@ -37,6 +38,14 @@ def name_solves(built: RunInputs) -> list[tuple[Solve, str]]:
         found.append((stage.method.solve, f"{SOLVE}{place}"))
         if stage.method.query is not None:
             found.append((stage.method.query.solve, f"{QUERY}{place}"))
+    return found
+
+
+def list_wires(built: RunInputs) -> list[Wire]:
+    """List how the pieces of each of these pass."""
+    found: list[Wire] = []
+    for stage in built.stages:
+        found += [stage.method.wire] * (1 if stage.method.query is None else 2)
     return found
 
 
@@ -62,7 +71,7 @@ class Desk:
         shelf = Shelf(self.node.folder)
         job, note = read_job(letter, shelf.read_known)
         try:
-            reply, after = self.work(job, note, shelf)
+            job, (reply, after) = self.work(job, note, shelf)
         except (WorkerError, ValueError, OSError, ImportError) as error:
             return write_reply(Reply(job.worker, job.share, {}, fault=str(error)))
         shelf.write_memory(job, note, after)
@@ -70,16 +79,19 @@ class Desk:
             shelf.write_known(job, note)
         return write_reply(reply)
 
-    def work(self, job: Job, note: Mapping[str, Any], shelf: Shelf) -> tuple[Reply, Memory]:
-        """Carry out a job."""
+    def work(
+        self, job: Job, note: Mapping[str, Any], shelf: Shelf
+    ) -> tuple[Job, tuple[Reply, Memory]]:
+        """Carry out a job; give it back opened."""
         name, data = self.node.name, self.node.data
         if note["name"] != name:
             raise ValueError(f"the job is for {note['name']!r}, but this node is {name!r}")
         record = place_files(override_fields(Federation(), note["fields"]), self.node)
         now = stamp_file(record.data, record.test)
         built = keep_inputs(record, note["method"], note["seed"], now)
-        solve = next((one for one, kind in name_solves(built) if kind == note["kind"]), None)
-        if solve is None:
+        named = zip(name_solves(built), list_wires(built), strict=True)
+        found = next(((one, wire) for (one, kind), wire in named if kind == note["kind"]), None)
+        if found is None:
             raise ValueError(f"{note['method']} has nothing called {note['kind']!r}")
         if built.data_fingerprint != note["data"]:
             raise ValueError(f"the data of {name!r}, {data!r}, are not those of the server's run")
@@ -90,8 +102,9 @@ class Desk:
             stamps = (now, stamp_file(self.node.rows))
             rows = keep_own_rows(record, note["method"], note["seed"], self.node.rows, stamps)
         kept = shelf.read_memory(job, note)
+        solve, job = found[0], found[1].open(job)
         with use_one_thread():
-            return run_job(solve, job, rows, kept, run_steps)
+            return job, run_job(solve, job, rows, kept, run_steps)
 
 
 def place_files(record: Federation, node: NodeConfig) -> Federation:

@@ -26,6 +26,7 @@ from moiety.recipes.common import require_common
 from moiety.recipes.options import find_method, make_method
 from moiety.recipes.record import Federation
 from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
+from moiety.wire.config import apply_wire
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def make_forecast_method(name: str, task: Task, record: Federation) -> Method:
         require_common(name, int(task.common is not None))
     if not find_method(name).trains:
         raise ValueError("it never trains")
-    return make_method(name, task, record.options)
+    return apply_wire(make_method(name, task, record.options), record.wire)
 
 
 def forecast_round(name: str, plan: AbstractRun, setting: Setting) -> Forecast:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from moiety.recipes.record import Federation
 from moiety.rounds.judging import Judging
+from moiety.wire.config import WireConfig
 
 
 def check_blocks(record: Federation) -> None:
@@ -25,6 +26,12 @@ def check_blocks(record: Federation) -> None:
             f"engine {record.engine!r} judges no replies and merges by the mean of holders, for no "
             f"rank has all of one: got {record.judging}, merge.kind={record.merge.kind!r}; leave "
             "these out, or say --engine collective"
+        )
+    if record.wire != WireConfig():
+        raise ValueError(
+            f"engine {record.engine!r} sends blocks as they are: got wire.up="
+            f"{list(record.wire.up)}, wire.down={list(record.wire.down)}; leave these out, or say "
+            "--engine collective, whose replies are coded"
         )
     if record.local.by_rows or record.schedule.has_clock:
         raise ValueError(

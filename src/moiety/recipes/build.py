@@ -33,6 +33,7 @@ from moiety.recipes.prepare import (
 from moiety.recipes.record import Federation
 from moiety.recipes.schedule import check_schedule
 from moiety.serve.adapters import Adapter
+from moiety.wire.config import apply_wire
 
 LISTED = 1000
 """Populations up to this size have their rows per class written in the ledger."""
@@ -113,7 +114,7 @@ def build_run(
         losses=base.kind.losses,
     )
     stages = [
-        replace(stage, method=choose_merge(stage.method, record.merge)) if stage.rounds else stage
+        replace(stage, method=choose_passage(stage.method, record)) if stage.rounds else stage
         for stage in make_stages(method, task, record.options)
     ]
     if in_blocks:
@@ -123,6 +124,11 @@ def build_run(
     stages = [serve_stage(record, stage, places) for stage in stages]
     about = (*base.about, *describe_gate(common, len(places.public)))
     return assemble_inputs(record, replace(base, places=places, about=about), stages, common, seed)
+
+
+def choose_passage(method: Method, record: Federation) -> Method:
+    """Choose how replies pass to the server and are merged."""
+    return apply_wire(choose_merge(method, record.merge), record.wire)
 
 
 def describe_gate(common: SeedCommon | None, rows: int) -> tuple[str, ...]:
@@ -137,6 +143,7 @@ def check_choices(record: Federation, base: SeedData) -> None:
     groups = base.places.groups
     record.local.check()
     record.checkpoint.check()
+    record.wire.check()
     record.keep.check(groups, "set population.validation above 0")
     record.serve.check(base.objective, validation=bool(groups.get("validation")))
 

@@ -15,6 +15,7 @@ from moiety.recipes.options import RECORDS, Options
 from moiety.rounds.judging import Judging
 from moiety.rounds.schedule import Schedule
 from moiety.serve.prior import Serving
+from moiety.wire.config import WireConfig
 
 SCHEMES = ("labels", "classes", "dirichlet", "iid", "shards", "contiguous", "natural", "all")
 
@@ -191,6 +192,7 @@ class Federation:
     serve: Serving = field(default_factory=Serving)
     judging: Judging = field(default_factory=Judging)
     merge: Merging = field(default_factory=Merging)
+    wire: WireConfig = field(default_factory=WireConfig)
     options: Options = field(default_factory=Options)
 
 

@@ -81,7 +81,8 @@ class AsynchronousRounds:
         Raises:
             ValueError: if no reply is accepted, nor at the next time that a commit is due.
         """
-        border, meter = Border(self.judging), Meter(Stopwatch(self.engine.transfers))
+        border = Border(self.judging, self.method.wire)
+        meter = Meter(Stopwatch(self.engine.transfers))
         for _ in range(ATTEMPTS):
             with meter.watch.time("split"):
                 state, arrived = await_commit(self, state, border)
@@ -125,7 +126,8 @@ def await_commit(
     Returns:
         The state at that time, with the jobs still under way, and what is due.
     """
-    schedule, arrived, number, border = rounds.schedule, Arrived(), 0, border or Border()
+    schedule, arrived, number = rounds.schedule, Arrived(), 0
+    border = border or Border(wire=rounds.method.wire)
     span = math.inf if schedule.kind == "buffered" else schedule.window
     limit = state.clock.now + span
     while True:

@@ -9,6 +9,7 @@ from moiety.core.axes import read_axis_lengths
 from moiety.core.protocols import Method
 from moiety.core.state import Job, Refusal, Reply
 from moiety.core.types import Params
+from moiety.core.wire import PLAIN_WIRE, Wire
 from moiety.rounds.judging import Judging, find_fault, find_odd_answers
 
 ATTEMPTS = 2
@@ -24,29 +25,38 @@ class Border:
 
     Args:
         judging: when a reply is refused.
+        wire: how pieces pass.
         sent: worker -> its job, until its reply is there.
         refused: replies that were not let in.
     """
 
     judging: Judging = field(default_factory=Judging)
+    wire: Wire = PLAIN_WIRE
     sent: dict[int, Job] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
 
     def send(self, jobs: Iterable[Job]) -> Iterator[Job]:
-        """Let jobs out, and remember what was asked."""
+        """Let jobs out as their workers see them, and remember what was asked."""
         for job in jobs:
             self.sent[job.worker] = job
-            yield job
+            yield self.wire.open(job)
 
     def admit(self, replies: Iterable[Reply]) -> Iterator[tuple[Job, Reply]]:
         """Let in the replies that are as they should be, with their jobs; write down the others."""
         for reply in replies:
             job = self.sent.pop(reply.worker, None)
-            reason = "it was not asked" if job is None else find_fault(job, reply, self.judging)
-            if job is None or reason:
+            if job is None:
+                self.refused.append(Refusal(reply.worker, "it was not asked"))
+                continue
+            try:
+                read, reason = self.wire.read(job, reply), ""
+            except ValueError as error:
+                read, reason = reply, str(error)
+            reason = reason or find_fault(job, read, self.judging)
+            if reason:
                 self.refused.append(Refusal(reply.worker, reason))
             else:
-                yield job, reply
+                yield job, read
 
 
 def keep_sound_answers(

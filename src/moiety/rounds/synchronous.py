@@ -40,7 +40,7 @@ def query_jobs(method: Method, state: State, cohort: Cohort, seed: int) -> Itera
         piece = method.store(state.params, method.model.axes).take(share.part)
         for worker in cohort:
             if worker not in method.query.exempt:
-                yield Job(seed, state.round, worker, share, piece)
+                yield method.wire.pack(Job(seed, state.round, worker, share, piece))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def make_jobs(
         piece = store.take(share.part)
         known = frozenset(filter(asked.holds, piece)) if worker in answers else frozenset()
         kept = {name: section.take(share.part) for name, section in optimizer_state.items()}
-        yield Job(seed, state.round, worker, share, piece, optimizer_state=kept, known=known)
+        job = Job(seed, state.round, worker, share, piece, optimizer_state=kept, known=known)
+        yield method.wire.pack(job)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class SynchronousRounds:
         cohort = self.cohort(state.round, self.seed)
         if not cohort:
             raise ValueError("nobody is in the cohort; a round needs at least one worker")
-        meter, border = Meter(Stopwatch(self.engine.transfers)), Border(self.judging)
+        meter = Meter(Stopwatch(self.engine.transfers))
+        border = Border(self.judging, self.method.wire)
         for _ in range(ATTEMPTS):
             after = self.attempt(state, cohort, meter, border)
             if after is not None:

@@ -20,8 +20,9 @@ def list_job_tensors(job: Job) -> list[tuple[list[str | int], Tensor]]:
     here: list[str | int] = ["flight", job.worker]
     trees = {"piece": job.piece, "part": job.share.part.axes}
     found = [([*here, place, n], t) for place, tree in trees.items() for n, t in tree.items()]
-    for section, tree in job.optimizer_state.items():
-        found += [([*here, "optimizer_state", section, name], t) for name, t in tree.items()]
+    for place, sections in (("optimizer_state", job.optimizer_state), ("code", job.code)):
+        for section, tree in sections.items():
+            found += [([*here, place, section, name], t) for name, t in tree.items()]
     return found
 
 
@@ -67,6 +68,7 @@ def job_from_json(raw: Mapping[str, Any], tree: Tree) -> Job:
         tree.get("piece", {}),
         tree.get("optimizer_state", {}),
         frozenset(raw["known"]),
+        tree.get("code", {}),
     )
 
 
@@ -74,11 +76,12 @@ def move_clock(clock: Clock, device: str) -> Clock:
     """Move the tensors of jobs under way to a device; the indices of parts stay where they are."""
 
     def moved(job: Job) -> Job:
-        optimizer_state = {
-            section: move_tensors(tree, device) for section, tree in job.optimizer_state.items()
-        }
+        told, code = (
+            {section: move_tensors(tree, device) for section, tree in sections.items()}
+            for sections in (job.optimizer_state, job.code)
+        )
         piece = move_tensors(job.piece, device)
-        return replace(job, piece=piece, optimizer_state=optimizer_state)
+        return replace(job, piece=piece, optimizer_state=told, code=code)
 
     in_flight = tuple(replace(one, job=moved(one.job)) for one in clock.in_flight)
     return replace(clock, in_flight=in_flight)

@@ -35,6 +35,7 @@ from moiety.serve.input_spec import InputSpec
 from moiety.serve.named import NamedAdapter
 from moiety.serve.predictor import make_predictor, write_model
 from moiety.serve.prior import Serving
+from moiety.wire.config import WireConfig
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class TrainConfig:
         objective: what a plain module learns; by default ``Classes()``.
         serve: how the model is served when it is evaluated and used: corrected for a worker's own
             mix of classes, or not.
+        wire: how what is sent is coded; as it is by default.
         metrics: how a plain module is scored, the first decides: names of the task's, metrics of
             ours, or objects of torchmetrics whose state adds up over rows.
         keep: which model is the final one, and when the run ends early; by ``test["validation"]``.
@@ -78,6 +80,7 @@ class TrainConfig:
     serve: Serving = field(default_factory=Serving)
     keep: Keep = field(default_factory=Keep)
     log: tuple[str, ...] = ()
+    wire: WireConfig = field(default_factory=WireConfig)
     metrics: Sequence[str | Metric | object] = ()
 
 
@@ -167,7 +170,8 @@ def list_own_config(how: TrainConfig) -> Mapping[str, Any]:
     local = {} if how.local is None else {"local": asdict(how.local)}
     if how.local is not None and not isinstance(how.local.optimizer, str):
         local["local"]["optimizer"] = name_optimizer(how.local.optimizer)
-    return {**{name: getattr(how, name) for name in named}, "keep": asdict(how.keep), **local}
+    plain = {"keep": asdict(how.keep), "wire": asdict(how.wire)}
+    return {**{name: getattr(how, name) for name in named}, **plain, **local}
 
 
 def make_own_start(run: OwnRun) -> Start:

@@ -10,6 +10,7 @@ from moiety.core.errors import RunError
 from moiety.core.protocols import Merge
 from moiety.core.stage import Stage
 from moiety.core.store import LocalStore
+from moiety.core.wire import PLAIN_WIRE
 from moiety.engine.choose import RANK_ENGINES
 from moiety.engine.collective import Collective, ScatteredStore
 from moiety.engine.ranks import Ranks, is_under_torchrun, join_ranks
@@ -48,9 +49,15 @@ def check_rank_engine(record: Federation, ranks: Ranks) -> None:
 def scatter_pieces(
     engine: Collective, stages: Sequence[Stage]
 ) -> tuple[Collective, Sequence[Stage]]:
-    """Leave pieces where they are made, where the merge of every stage allows it."""
+    """Leave pieces where they are made, where the merge and the wire of every stage allow it.
+
+    Codes go to every rank, which reads them all: they cannot be added up on the way.
+    """
     methods = [stage.method for stage in stages]
-    if any(one.merge not in STORE_MERGES or one.store is not LocalStore for one in methods):
+    if any(
+        one.merge not in STORE_MERGES or one.store is not LocalStore or one.wire is not PLAIN_WIRE
+        for one in methods
+    ):
         return engine, stages
     store = functools.partial(ScatteredStore, engine.ranks)
     after = [replace(stage, method=replace(stage.method, store=store)) for stage in stages]

@@ -53,6 +53,7 @@ from moiety.run.trackers import RunAbout, make_trackers
 from moiety.run.watch import Progress, make_event_writers
 from moiety.tasks.classes import Classes
 from moiety.tasks.torch_metrics import score_by
+from moiety.wire.config import apply_wire
 
 
 def train(  # noqa: PLR0913 - who looks on is no choice of the run, and stands in no record
@@ -123,6 +124,7 @@ def prepare_run(
     method = place_method(make_own_method(what, how, crew, classes), how.device)
     adjusts = how.local is not None and how.local.adjusts
     validation = bool(crew.groups.get("validation"))
+    method = apply_wire(method, how.wire)
     method = how.serve.apply(method, validation=validation, uniform=adjusts)
     leaves = describe_run(method, how, crew)
     rows = transform_groups(crew.rows, method)

@@ -163,7 +163,7 @@ class LocalSGD:
         for section, tensors in [*memory.items(), *job.optimizer_state.items()]:
             if self.optimizer_state != "reset" and section != OWN:
                 for name, tensor in tensors.items():
-                    if section in optimizer_state[name]:  # else it is a wrapper's
+                    if section in optimizer_state.get(name, {}):  # else it is a wrapper's
                         optimizer_state[name][section] = tensor
         return {
             "params": moving,
