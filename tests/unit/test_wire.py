@@ -1,13 +1,14 @@
 """What is sent is coded: codes, both ends of the wire, and rounds on every engine."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from moiety.core.axes import Part, take_piece
 from moiety.core.rows import TableRows
-from moiety.core.state import CODED, Job, Reply, Share, Update, count_section_bytes
+from moiety.core.state import CODED, Job, Reply, Share, Update, count_section_bytes, make_empty_plan
 from moiety.core.streams import stream
 from moiety.engine.letters import read_job, read_letter, read_reply, write_job, write_reply
 from moiety.engine.pool import Pool
@@ -42,7 +43,7 @@ STAGES = {
 }
 
 
-def play(name, config, make_engine=Serial, rounds=2):
+def play(name, config, make_engine: Any = Serial, rounds=2):
     """Play some rounds of a method; state, memories and ledger entries."""
     method = apply_wire(METHODS[name].make(TASK), config)
     engine, state, told = make_engine(ROWS.__getitem__), initialise_state(method), []
@@ -104,9 +105,9 @@ def test_the_largest_are_sent_with_their_places():
 
 def test_what_was_sent_and_what_is_left_are_all_that_changed():
     """Also where the part is another one in every round, as with IST."""
-    method = apply_wire(METHODS["fedavg"].make(TASK), FEW)
-    wire, axes = method.wire, MODEL.axes
-    sender, memory, rng = CodedSender(wire, wire.up), {}, stream(5)
+    wire: Any = apply_wire(METHODS["fedavg"].make(TASK), FEW).wire
+    axes, sender, memory, rng = MODEL.axes, CodedSender(wire, wire.up), {}, stream(5)
+    update, piece, unread = Update({}), {}, make_empty_plan()
     truth = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in MODEL.params.items()}
     sent = {name: t.clone() for name, t in truth.items()}
     for number in range(6):
@@ -115,7 +116,7 @@ def test_what_was_sent_and_what_is_left_are_all_that_changed():
         job = Job(0, number, 3, Share(part), piece)
         after = {n: t + torch.randn(t.shape, generator=rng) for n, t in piece.items()}
         carry = sender.begin({"params": piece}, job, memory)
-        update = sender.end(Update(after), FinishedJob(job, None, carry, {}))
+        update = sender.end(Update(after), FinishedJob(job, unread, carry, {}))
         memory = update.memory
         read = wire.read(job, Reply(3, job.share, update.piece, code=update.code))
         for total, now in ((truth, after), (sent, read.piece)):
@@ -193,19 +194,15 @@ def test_a_stop_is_invisible(tmp_path, kind):
         return engine, AsynchronousRounds(method, engine, Concurrency(4, 3), 5, schedule)
 
     engine, played = rounds({})
-    state = initialise_state(method)
-    for number in range(4):
-        state, entry = played.advance(state)
-        if number == 1:
-            where = write_checkpoint(tmp_path, Checkpoint(state, engine.memory, 0, None, "x"))
+    half = played.advance(played.advance(initialise_state(method))[0])[0]
+    where = write_checkpoint(tmp_path, Checkpoint(half, engine.memory, 0, None, "x"))
+    state, told = played.advance(played.advance(half)[0])
     kept = read_checkpoint(where, "x")
-    engine_2, played = rounds(dict(kept.memory))
-    again = kept.state
-    for _ in range(2):
-        again, entry_2 = played.advance(again)
+    other, played = rounds(dict(kept.memory))
+    again, told_again = played.advance(played.advance(kept.state)[0])
     assert is_equal(again.params, state.params)
-    assert is_equal(engine_2.memory, engine.memory)
-    assert (entry.down_bytes, entry.up_bytes) == (entry_2.down_bytes, entry_2.up_bytes)
+    assert is_equal(other.memory, engine.memory)
+    assert (told.down_bytes, told.up_bytes) == (told_again.down_bytes, told_again.up_bytes)
 
 
 def spoil(section, change):
