@@ -45,6 +45,7 @@ class Variant:
         iid: how many workers hold rows at random, each of whom makes as many steps as the loop; 0
             for the owners of the rows, who make a pass over their rows in a round.
         experts: of the method, each of which gets an anchor; 0 where it reads no common expert.
+        from_common: whether a method of one model starts where the common expert ended.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Variant:
     options: Mapping[str, Any]
     iid: int = 0
     experts: int = 0
+    from_common: bool = False
 
 
 def hand_out(world: World, variant: Variant) -> dict[int, Tensor]:
@@ -128,13 +130,16 @@ def make_method(
         epochs=variant.iid or 1, by_rows=True, lr_schedule="cosine",
         optimizer_state="send" if variant.iid else "reset",  # as the loop keeps its momentum
     )  # fmt: skip
-    options, common, anchors = dict(variant.options), None, {}
+    options, common, anchors, start = dict(variant.options), None, {}, None
     if variant.experts:
         common, options["experts"] = make_common(world, seed), variant.experts
         anchors = find_anchors(common, world.train["x"], hands, variant.experts, seed)
+    if variant.from_common:
+        start = from_module(train_common(world, seed), world.axes).params
     task = Task(
-        model, local, rounds=count_rounds(world, variant), workers=len(hands), seed=seed,
-        common=common, anchors=anchors, objective=world.objective, population=len(hands),
+        model, local, start=start, rounds=count_rounds(world, variant), workers=len(hands),
+        seed=seed, common=common, anchors=anchors, objective=world.objective,
+        population=len(hands),
     )  # fmt: skip
     return partial(moiety.METHODS[variant.method].make, **options)(task)
 
@@ -144,8 +149,10 @@ def count_rounds(world: World, variant: Variant) -> int:
     return world.rounds if variant.iid else world.owner_rounds
 
 
-def play_variant(world: World, variant: Variant, seed: int, scale: float = 1.0) -> Figures:
-    """Train a variant through ``moiety.train``, and score it.
+def train_variant(
+    world: World, variant: Variant, seed: int, scale: float
+) -> tuple[Method, Any, Figures]:
+    """Train a variant through ``moiety.train``; give its method, parameters, bytes and workers.
 
     Args:
         world: the data.
@@ -162,8 +169,12 @@ def play_variant(world: World, variant: Variant, seed: int, scale: float = 1.0) 
         state = moiety.train(method, workers, folder, how)
         ledger = read_ledger(Path(folder) / LEDGER)
     passed = sum(one.down_bytes + one.up_bytes for one in ledger.rounds)
-    return {
-        **score_method(world, method, method.calibrate(state.params, None)),
-        "bytes": passed / rounds / len(workers) + 0.0,
-        "workers": len(workers),
-    }
+    sent = passed / rounds / len(workers) + 0.0
+    params = method.calibrate(state.params, None)
+    return method, params, {"bytes": sent, "workers": len(workers)}
+
+
+def play_variant(world: World, variant: Variant, seed: int, scale: float = 1.0) -> Figures:
+    """Train a variant, and score it; arguments as of ``train_variant``."""
+    method, params, sent = train_variant(world, variant, seed, scale)
+    return {**score_method(world, method, params), **sent}

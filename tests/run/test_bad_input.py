@@ -134,6 +134,7 @@ def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
     (["--common.target-accuracy", "nan"], "common.target_accuracy=nan; choose an accuracy"),
     (["--local.lr", "nan"], "local.lr=nan; choose a finite number"),
     (["--local.optimizer", "LBFGS"], "optimizer LBFGS cannot step"),
+    (["--local.optimizer", "adam", "--local.momentum", "0.5"], "=0.5 is not read by local.opt"),
     (["--checkpoint.last", "0"], "both must be >= 1"),
     (["--keep.patience", "-1"], "keep.patience=-1"),
 ])  # fmt: skip
@@ -207,6 +208,7 @@ def test_one_row_for_a_model_whose_norms_were_not_calibrated(moiety, small, tmp_
     (["--methods", "asyncdrop", "--asyncdrop.drop", "nan"], "drop=nan leaves nothing; choose a"),
     (["--methods", "diloco", "--diloco.server-lr", "-1"], "the server's lr=-1.0"),
     (["--methods", "diloco", "--diloco.server-lr", "nan"], "the server's lr=nan"),
+    (["--methods", "diloco", "--local.optimizer", "adam"], "'adam', but diloco trains with adamw"),
     (["--methods", "diloco", "--diloco.server-momentum", "1.5"], "momentum=1.5; choose a finite"),
     (["--methods", "fedopt", "--fedopt.server-lr", "nan"], "the server's lr=nan"),
     (["--methods", "fedprox", "--fedprox.mu", "nan"], "mu=nan would push"),

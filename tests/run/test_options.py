@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from moiety.recipes.record import Federation
 from moiety.recipes.renamed import RENAMED
 from moiety.rounds.schedule import SCHEDULE_KINDS, STALENESS, Schedule
 from moiety.run.commands.arguments import read_argument_help
-from moiety.run.commands.recipe import nest_value
+from moiety.run.commands.recipe import drop_unread, nest_value
 
 FROZEN = Path(__file__).with_name("options.txt")
 COMMANDS = (
@@ -110,6 +110,17 @@ def test_an_option_that_a_network_does_not_have_is_refused(moiety):
     assert "mlp has no option --mlp.dropout; known are hidden" in found.err
     found = moiety("run", "quickstart", "--ddome.expert", "5")
     assert "did you mean 'experts'" in found.err
+
+
+def test_what_a_recipe_says_of_another_optimizer_or_schedule_is_dropped_what_was_said_stays():
+    base = replace(RECIPES["yours"].record.local, betas=(0.5, 0.9), lr_schedule="cosine", floor=0.1)
+    record = replace(RECIPES["yours"].record, local=replace(base, optimizer="adamw"))
+    words = ["--local.optimizer", "sgd", "--local.lr-schedule=constant"]
+    found = drop_unread(record, words, ["local.optimizer", "local.lr-schedule"]).local
+    assert (found.betas, found.floor) == ((0.9, 0.999), 0.0)
+    assert drop_unread(record, [], []) == record
+    kept = drop_unread(record, words, ["local.betas"]).local
+    assert (kept.betas, kept.floor) == ((0.5, 0.9), 0.0)
 
 
 def test_fields_of_a_file_that_nothing_reads_are_refused(moiety, tmp_path):

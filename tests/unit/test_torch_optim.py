@@ -81,7 +81,10 @@ def test_engines_agree_and_a_stop_is_invisible(tmp_path, kept):
     ({"optimizer": "rmsprop"}, r"optimizer='rmsprop'; choose .* class of torch.optim"),
     ({"optimizer": 3}, "optimizer=3; choose"),
     ({"optimizer_state": "send"}, "'send' cuts and averages .* choose 'reset' or 'keep'"),
-    ({"momentum": 0.5}, "are not read by RMSprop; give it its options"),
+    ({"momentum": 0.5}, "=0.5 is not read by the optimizer, which is a class of torch: give it"),
+    ({"optimizer": "adam", "momentum": 0.5}, "momentum=0.5 is not read by local.optimizer='adam'"),
+    ({"optimizer": "sgd", "betas": (0.5, 0.9)}, r"betas=\(0.5, 0.9\) is not read by .*='sgd'"),
+    ({"drops": (0.1,)}, r"drops=\(0.1,\) is not read by local.lr_schedule='constant'"),
 ])  # fmt: skip
 def test_what_a_class_of_torch_cannot_is_refused(tmp_path, changes, said):
     with pytest.raises(ValueError, match=said):

@@ -25,8 +25,8 @@ def data_parallel(task: Task) -> Method:
     machine with a batch as large as those of all workers would do. To make as many steps as a
     method with local steps, it needs as many ``rounds`` as rounds times ``local.steps`` there.
     """
-    local = replace(
-        task.local, optimizer="sgd", lr=WORKER_LR, momentum=0.0, nesterov=False, weight_decay=0.0,
+    local = task.local.choose(
+        optimizer="sgd", lr=WORKER_LR, momentum=0.0, nesterov=False, weight_decay=0.0,
         clip=0.0, epochs=0, steps=1, lr_schedule="constant", optimizer_state="reset",
     )  # fmt: skip
     rule, course = task.local.make_rule(), task.local.make_lr_schedule(task.rounds)

@@ -24,8 +24,16 @@ def diloco(task: Task, *, server_lr: float = 0.7, server_momentum: float = 0.9) 
         task: what is to be learnt.
         server_lr: of the server; 1 without momentum is local SGD.
         server_momentum: of the server.
+
+    Raises:
+        ValueError: for another optimizer of workers than AdamW, or SGD, which all methods of a run
+            share where nothing is said.
     """
-    local = replace(task.local, optimizer="adamw", optimizer_state="keep")
+    if task.local.optimizer not in ("sgd", "adamw"):
+        raise ValueError(
+            f"local.optimizer={task.local.optimizer!r}, but diloco trains with adamw; leave it out"
+        )
+    local = task.local.choose(optimizer="adamw", optimizer_state="keep")
     server = PseudoGradientServer(Momentum(server_lr, server_momentum, nesterov=True))
     return replace(fedavg(replace(task, local=local)), name="diloco", server=server)
 

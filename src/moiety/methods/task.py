@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,10 +17,11 @@ from moiety.core.typed import check_types
 from moiety.core.types import Params
 from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.methods.calibration import Calibration, SumCalibration
+from moiety.methods.unread import find_unread
 from moiety.models.base import FeatureModel
 from moiety.models.gated import Common
 from moiety.ops.optim import SGD, Adam, Rule
-from moiety.ops.torch_optim import MakeOptimizer, TorchRule, find_optimizer, name_optimizer
+from moiety.ops.torch_optim import MakeOptimizer, TorchRule, find_optimizer
 from moiety.solve.lr_schedule import CosineRate, RateSchedule, SteppedRate, constant_rate
 from moiety.solve.sgd import OPTIMIZER_STATES, LocalSGD
 from moiety.tasks.augment import CroppedLosses, FlippedLosses, check_images
@@ -122,6 +124,24 @@ class LocalTraining:
             raise UnknownNameError(f"local.prior={self.prior!r}; choose one of {LOCAL_PRIORS}")
         self.make_rule().start(torch.zeros(2, 2))  # every rule moves a matrix
         self.make_lr_schedule(1)
+        self.refuse_unread()
+
+    def refuse_unread(self) -> None:
+        """Refuse what was said and nothing reads; a momentum of 0 is none.
+
+        Raises:
+            ValueError: with the field, and what does not read it.
+        """
+        for name, why in find_unread(self.optimizer, self.lr_schedule).items():
+            value, default = getattr(self, name), getattr(LocalTraining, name)
+            if value != default and (name, value) != ("momentum", 0.0):
+                raise ValueError(f"local.{name}={value} is not read by {why}; leave it {default}")
+
+    def choose(self, **changes: Any) -> LocalTraining:
+        """Change fields; those that are not read any more go back to their defaults."""
+        made = replace(self, **changes)
+        unread = find_unread(made.optimizer, made.lr_schedule).keys() - changes.keys()
+        return replace(made, **{name: getattr(LocalTraining, name) for name in unread})
 
     @property
     def adjusts(self) -> bool:
@@ -147,7 +167,6 @@ class LocalTraining:
 
         Raises:
             UnknownNameError: for what is none.
-            ValueError: for options of our own optimisers, which it does not read.
         """
         said = self.optimizer
         make = find_optimizer(said) if isinstance(said, str) else said
@@ -155,12 +174,6 @@ class LocalTraining:
             raise UnknownNameError(
                 f"local.optimizer={said!r}; choose 'sgd', 'adam' or 'adamw', or a class of "
                 "torch.optim ('RMSprop')"
-            )
-        if (self.momentum, self.nesterov, self.betas) != (0.9, False, (0.9, 0.999)):
-            raise ValueError(
-                f"local.momentum={self.momentum}, local.nesterov={self.nesterov}, local.betas="
-                f"{self.betas} are not read by {name_optimizer(make)}; give it its options, "
-                "functools.partial(torch.optim.RMSprop, momentum=0.5), and leave these out"
             )
         options = {"weight_decay": self.weight_decay} if self.weight_decay else {}
         return TorchRule(make, self.lr, options)

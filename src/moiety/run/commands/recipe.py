@@ -49,6 +49,7 @@ def parse_recipe(
     named += [word[2:].partition("=")[0] for word in rest if word.startswith("--")]
     chosen = choose_read(record, rest)
     refuse_names(named, chosen)
+    record = drop_unread(record, rest, named)
     shown = RECORDS if HELP_ALL in rest else list_read(chosen)
     said = parse_words(
         type(made := make(record)),
@@ -115,6 +116,27 @@ def choose_read(record: Federation, words: Sequence[str]) -> Federation:
         record = replace(record, net=said["net"][-1])
     check_names(record)
     return record
+
+
+def drop_unread(record: Federation, words: Sequence[str], named: Sequence[str]) -> Federation:
+    """Drop what a recipe says of local training for an optimizer or schedule that is not its own.
+
+    What was said stays, and is refused where nothing reads it.
+    """
+    said = {name.replace("-", "_") for name in named}
+    chosen = {
+        name: values[-1]
+        for name in ("optimizer", "lr_schedule")
+        for spelled in (f"local.{name}", f"local.{name.replace('_', '-')}")
+        if (values := find_values(words, spelled))
+    }
+    local = record.local.choose(**chosen)
+    kept = {
+        name: getattr(record.local, name)
+        for name in record.local.__dataclass_fields__
+        if f"local.{name}" in said and name not in chosen
+    }
+    return replace(record, local=replace(local, **kept))
 
 
 def find_values(words: Sequence[str], option: str) -> list[str]:
