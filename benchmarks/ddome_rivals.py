@@ -17,124 +17,38 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.ddome_cells import PLAIN, SEEDS, SETTINGS, Cell, list_cells
+from benchmarks.ddome_gate import judge_gate
 from benchmarks.ddome_page import RESULTS, fill
 from benchmarks.gates import Book
 from moiety.core.axes import Part, take_piece
 from moiety.core.checkpoints import list_checkpoints
+from moiety.core.ledger import read_ledger
 from moiety.core.protocols import Method
 from moiety.core.rows import JoinedRows, Rows, TableRows, take_all_rows
 from moiety.core.state import State
 from moiety.core.streams import stream
 from moiety.engine.serial import Serial
-from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs
-from moiety.recipes.fields import override_fields
-from moiety.recipes.record import Federation
 from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
 from moiety.run.checkpoint import read_checkpoint
 from moiety.run.evaluate import evaluate_groups
 from moiety.run.group import start_run
-from moiety.run.loop import CHECKPOINTS
+from moiety.run.loop import CHECKPOINTS, LEDGER
 from moiety.run.spec import RunSpec, resolve_run
 from moiety.serve.prior import Serving
 from moiety.solve.sgd import OWN
 
-SEEDS = (0, 1, 2)
 PAGE = RESULTS / "ddome.md"
 TESTED, ADAPTED = 500, 200
 """Rows of an unseen worker that are scored, and those that come with labels where some do."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A federation to compare on.
-
-    Args:
-        recipe: by name.
-        changes: field -> value, nested.
-    """
-
-    recipe: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-
-
-CIFAR = {
-    "data": "cifar10-small",
-    "rounds": 60,
-    "evaluate_every": 60,
-    "net": "cnn",
-    "cnn": {"channels": [8, 16], "hidden": 32},
-    "common": {"target_accuracy": 0.5, "epochs": 30, "lr": 0.02},
-    "local": {"lr": 0.05, "batch": 50},
-    "checkpoint": {"every": 60},
-}
-APART = {"rows": 250, "public": 0.15, "validation": 0.02}
-FASHION = {
-    "rounds": 100,
-    "evaluate_every": 100,
-    "population": {"classes": 4},
-    "local": {"batch": 50},
-    "checkpoint": {"every": 100},
-}
-
-SETTINGS: Mapping[str, Setting] = {
-    "quickstart": Setting("quickstart", {"evaluate_every": 200, "checkpoint": {"every": 200}}),
-    "cifar-2": Setting("ddome-fashion", {**CIFAR, "population": {**APART, "classes": 2}}),
-    "fashion-4": Setting("ddome-fashion", FASHION),
-    "cifar-4": Setting("ddome-fashion", {**CIFAR, "population": APART}),
-}
-"""Quickstart; 100 workers of four labels, 5 + 5 a round; CIFAR-10 at 16x16, two labels and four."""
-
-ADJUSTED = ("fedavg", "ddome")
-PLAIN = ("common", "fedavg", "ddome", "fedprox", "ensemble", "fedmix")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run.
-
-    Args:
-        setting: by name.
-        method: by name.
-        prior: of local training.
-        seed: of the run.
-    """
-
-    setting: str
-    method: str
-    prior: str
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """Name it in the file of figures."""
-        return f"{self.setting} {self.method} {self.prior} {self.seed}"
-
-    @property
-    def record(self) -> Federation:
-        """The record that is run."""
-        setting = SETTINGS[self.setting]
-        record = override_fields(RECIPES[setting.recipe].record, setting.changes)
-        return override_fields(record, {"local": {"prior": self.prior}})
-
-
-def list_cells(methods: Sequence[str] = PLAIN) -> list[Cell]:
-    """List all cells, one seed after the other, so that what is there is whole."""
-    return [
-        Cell(setting, method, prior, seed)
-        for seed in SEEDS
-        for setting in SETTINGS
-        for method in methods
-        for prior in ("none", "adjust")
-        if prior == "none" or method in ADJUSTED
-    ]
 
 
 def play_cell(cell: Cell) -> dict[str, Any]:
@@ -145,9 +59,13 @@ def play_cell(cell: Cell) -> dict[str, Any]:
         folder = Path(place)
         start_run(spec, replace(built, groups={}), folder)  # scored once, at the end, below
         state = read_end(folder, spec, built)
+        told = read_ledger(folder / LEDGER)
     found: dict[str, Any] = {"seconds": round(time.perf_counter() - begun, 1)}
+    found["down_bytes"] = sum(one.down_bytes for one in told.rounds)
+    found["up_bytes"] = sum(one.up_bytes for one in told.rounds)
     found["common"] = round(100 * built.common_score, 2)
     groups = choose_rows(built)
+    found["gate"] = judge_gate(built, state.params, groups["unseen"])
     for prior in ("none", "em"):
         uniform = spec.record.local.adjusts and cell.method != "common"
         served = Serving(prior).apply(built.method, validation=True, uniform=uniform)
@@ -230,12 +148,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no cell after so many")
     parser.add_argument("--only", default="", help="settings whose name has this word")
     parser.add_argument("--methods", nargs="+", default=list(PLAIN))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--kept", action="store_true", help="play nothing, print what is there")
     parser.add_argument("--page", action="store_true", help="write the tables into the page")
     said = parser.parse_args(words)
     torch.set_num_threads(1)
     book, begun = Book.open(said.json), time.monotonic()
-    for cell in list_cells(said.methods):
+    for cell in list_cells(said.methods, said.seeds):
         late = said.kept or time.monotonic() - begun > 60 * said.minutes
         if said.only in cell.setting and not late:
             book.measure(cell.key, partial(play_cell, cell))

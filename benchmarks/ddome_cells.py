@@ -1,0 +1,130 @@
+"""The settings on which DDOME meets its rivals, and the cells of their tables.
+
+Files are read from the folder that ``MOIETY_DATA`` names (``docs/data.md``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from moiety.data.homes import DATA_VARIABLE
+from moiety.recipes import RECIPES
+from moiety.recipes.fields import override_fields
+from moiety.recipes.record import Federation
+
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A federation to compare on.
+
+    Args:
+        recipe: by name.
+        changes: field -> value, nested.
+        files: field -> the name of a file in the folder of data sets.
+    """
+
+    recipe: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+CIFAR = {
+    "data": "cifar10-small",
+    "rounds": 60,
+    "evaluate_every": 60,
+    "net": "cnn",
+    "cnn": {"channels": [8, 16], "hidden": 32},
+    "common": {"target_accuracy": 0.5, "epochs": 30, "lr": 0.02},
+    "local": {"lr": 0.05, "batch": 50},
+    "checkpoint": {"every": 60},
+}
+APART = {"rows": 250, "public": 0.15, "validation": 0.02}
+HUNDRED = {"rounds": 100, "evaluate_every": 100, "checkpoint": {"every": 100}}
+FASHION = {**HUNDRED, "population": {"classes": 4}, "local": {"batch": 50}}
+WRITERS = {
+    **HUNDRED,
+    "data": "femnist",
+    "population": {
+        "scheme": "natural", "workers": 84, "unseen": 21, "anchors": 5, "rows": 0,
+        "public": 0.15, "validation": 0.03,
+    },
+    "mlp": {"hidden": [32]},
+    "common": {"target_accuracy": 0.7, "epochs": 60},
+    "local": {"batch": 32},
+}  # fmt: skip
+NEWS = {
+    **HUNDRED,
+    "net": "bag",
+    "bag": {"hidden": 16},
+    "target": "label",
+    "features": ["text"],
+    "population": {
+        "workers": 60, "unseen": 20, "classes": 4, "anchors": 5, "rows": 200, "public": 0.3,
+        "validation": 0.05,
+    },
+    "common": {"target_accuracy": 0.6, "epochs": 40, "lr": 1.0},
+    "local": {"lr": 1.0, "batch": 32},
+}  # fmt: skip
+NEWS_FILES = {"data": "text_20newsgroups_train.csv.gz", "test": "text_20newsgroups_test.csv.gz"}
+
+SETTINGS: Mapping[str, Setting] = {
+    "quickstart": Setting("quickstart", {"evaluate_every": 200, "checkpoint": {"every": 200}}),
+    "fashion-4": Setting("ddome-fashion", FASHION),
+    "femnist": Setting("ddome-fashion", WRITERS),
+    "news-4": Setting("ddome-fashion", NEWS, NEWS_FILES),
+    "cifar-2": Setting("ddome-fashion", {**CIFAR, "population": {**APART, "classes": 2}}),
+    "cifar-4": Setting("ddome-fashion", {**CIFAR, "population": APART}),
+}
+"""Cheap ones first. Of the last four of a name, so many labels a worker; ``femnist`` by writer."""
+
+ADJUSTED = ("fedavg", "ddome")
+PLAIN = ("common", "fedavg", "ddome", "fedprox", "ensemble", "fedmix")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run.
+
+    Args:
+        setting: by name.
+        method: by name.
+        prior: of local training.
+        seed: of the run.
+    """
+
+    setting: str
+    method: str
+    prior: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Name it in the file of figures."""
+        return f"{self.setting} {self.method} {self.prior} {self.seed}"
+
+    @property
+    def record(self) -> Federation:
+        """The record that is run."""
+        setting = SETTINGS[self.setting]
+        folder = Path(os.environ.get(DATA_VARIABLE, ""))
+        files = {name: str(folder / file) for name, file in setting.files.items()}
+        record = override_fields(RECIPES[setting.recipe].record, {**setting.changes, **files})
+        return override_fields(record, {"local": {"prior": self.prior}})
+
+
+def list_cells(methods: Sequence[str] = PLAIN, seeds: Sequence[int] = SEEDS) -> list[Cell]:
+    """List all cells, one seed after the other, so that what is there is whole."""
+    return [
+        Cell(setting, method, prior, seed)
+        for seed in seeds
+        for setting in SETTINGS
+        for method in methods
+        for prior in ("none", "adjust")
+        if prior == "none" or method in ADJUSTED
+    ]
