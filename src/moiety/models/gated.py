@@ -163,9 +163,13 @@ def score_gate(params: Params, batch: Batch) -> Tensor:
             "the gate reads the column 'embed', which these rows lack; open them through "
             "moiety.TransformedRows(open, method.transform)"
         )
-    hidden_BH = F.linear(batch["embed"], params["gate.layer1.w"], params["gate.layer1.b"])
-    scores_BE = F.linear(F.relu(hidden_BH), params["gate.layer2.w"], params["gate.layer2.b"])
-    return scores_BE.float().log_softmax(-1)
+    return rate_experts(params, batch["embed"]).float().log_softmax(-1)
+
+
+def rate_experts(params: Params, embed_BD: Tensor) -> Tensor:
+    """Rate all experts of a gate for embedded rows, [B, E], as they are before the softmax."""
+    hidden_BH = F.linear(embed_BD, params["gate.layer1.w"], params["gate.layer1.b"])
+    return F.linear(F.relu(hidden_BH), params["gate.layer2.w"], params["gate.layer2.b"])
 
 
 def gather_held_scores(scores_BE: Tensor, kept: Kept) -> Tensor:

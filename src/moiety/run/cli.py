@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "write one page from several runs",
     "predict": "use a finished model on a file of rows",
     "flower": "write an app of Flower that plays a recipe on nodes",
+    "expert": "trade experts: train one alone, add, drop, replace, list",
     "personalize": "make a small model for one worker from unlabelled rows",
     "export": "write a finished model as one file for torch.export or ONNX",
 }

@@ -31,6 +31,7 @@ from moiety.models.gated import EXPERT, GatedExperts, find_saved_constants
 from moiety.models.module import from_module
 from moiety.serve.adapt import SeenRows, adapt_serve
 from moiety.serve.arrays import Inputs, Numbers, as_tensor
+from moiety.serve.cards import cut_experts, cut_note
 from moiety.serve.choose import Routed
 from moiety.serve.config import (
     check_module,
@@ -174,13 +175,9 @@ class Predictor:
         if not 1 <= experts <= count:
             raise RunError(f"--experts {experts}, but the model has {count}; choose 1 to {count}")
         part = replace(serve, k=experts).choose(self.params, self.open(x))
-        piece = dict(take_piece(self.params, model.axes, part))
         kept = part.axes[EXPERT]
-        for name in ("gate.layer2.w", "gate.layer2.b"):
-            piece[name] = piece[name][kept]
-        small = replace(model, params=piece)
-        names = self.note.get("experts", range(count))  # a personal model may be cut once more
-        note = {**self.note, "experts": [names[place] for place in kept.tolist()]}
+        piece = cut_experts(self.params, model.axes, kept)
+        small, note = replace(model, params=piece), cut_note(self.note, count, kept)
         kept_serve = Routed(small, None, serve.mode, self.objective)
         return Predictor(piece, small, kept_serve, self.input_spec, note)
 

@@ -219,7 +219,8 @@ def fill_record(kind: type[T], default: T | None, said: Said) -> T:
     """Fill a record with what was said."""
     if default is None:
         made: Any = kind
-        return made(**{path[0]: value for path, value in said.items()})
+        default = made(**{path[0]: value for path, value in said.items() if not path[1:]})
+        said = {path: value for path, value in said.items() if path[1:]}
     for path, value in said.items():
         default = put_value(default, path, value)
     return default

@@ -1,0 +1,213 @@
+"""Experts with owners: gate rows by their definition, edits that leave the rest as it was."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from moiety.core.errors import RunError
+from moiety.core.rows import take_all_rows
+from moiety.core.streams import stream
+from moiety.data.dataset import Dataset, FeatureScale
+from moiety.methods.task import LocalTraining
+from moiety.models.gated import rate_experts
+from moiety.models.mlp import mlp
+from moiety.ops.ratio import fit_log_ratio
+from moiety.run.owner import AloneTraining, read_owned_rows, train_owned_expert, tune_gate
+from moiety.serve.cards import (
+    TENSORS,
+    Card,
+    fingerprint_common,
+    load_owned_expert,
+    write_owned_expert,
+)
+from moiety.serve.choose import Plain
+from moiety.serve.input_spec import InputSpec
+from moiety.serve.predictor import Predictor, load_model, write_model
+from moiety.serve.prior import EstimatedPrior
+from moiety.serve.trade import (
+    exchange_expert,
+    find_cards,
+    insert_expert,
+    open_mixture,
+    remove_expert,
+)
+from moiety.solve.beside import FROZEN, LOG_GATE, BesideFrozen
+from moiety.tasks.classes import Classes
+
+NAMES = ("a", "b", "c")
+SHORT = AloneTraining(LocalTraining(lr=0.1, epochs=2, batch=8))
+
+
+def make_base(hidden: int = 4) -> Predictor:
+    model = mlp((2, hidden, 3), stream(0, "net"))
+    spec = InputSpec((2,), FeatureScale(torch.zeros(2), torch.ones(2)), NAMES)
+    return Predictor(model.params, model, Plain(model, Classes(NAMES)), spec, {"method": "common"})
+
+
+def draw_rows(classes: tuple[int, ...], seed: int, count: int = 12) -> Dataset:
+    """Draw rows around the corners of a triangle, some classes of the three."""
+    rng = torch.Generator().manual_seed(seed)
+    y = torch.tensor(classes).repeat(count)
+    corner = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 2.0]])
+    x = corner[y] + 0.5 * torch.randn(len(y), 2, generator=rng)
+    return Dataset("drawn", x, y, NAMES)
+
+
+PUBLIC = draw_rows((0, 1, 2), 9)
+MIXTURE = open_mixture(make_base(), PUBLIC.x)
+ANN, BOB, EVE = (
+    train_owned_expert(MIXTURE, draw_rows(own, seed), Card(name), SHORT, PUBLIC.x)
+    for seed, (name, own) in enumerate({"Ann": (0, 1), "Bob": (2,), "Eve": (0, 2)}.items())
+)
+ALL = insert_expert(insert_expert(MIXTURE, ANN), BOB)
+
+
+def rate(served: Predictor, x: Tensor) -> Tensor:
+    """Rate the experts of a mixture for rows."""
+    model = served.model
+    return rate_experts(served.params, model.common.embed({"x": x}))  # type: ignore[union-attr]
+
+
+def test_a_log_ratio_minimises_the_penalised_surprise_of_both_sides():
+    rng = torch.Generator().manual_seed(0)
+    x, other = torch.randn(3, 2, generator=rng) + 1, torch.randn(9, 2, generator=rng)
+    slope, constant = (one.requires_grad_() for one in fit_log_ratio(x, other, ridge=2.0))
+    mine, theirs = (rows.double() @ slope + constant for rows in (x, other))
+    both = torch.nn.functional.softplus(-mine).mean() + torch.nn.functional.softplus(theirs).mean()
+    loss = 6 * both + slope.square().sum() + 0.0005 * constant.square()
+    assert all(bool(g.abs().max() < 1e-6) for g in torch.autograd.grad(loss, [slope, constant]))
+
+
+def test_an_owner_is_scored_by_its_line_and_the_public_expert_by_0():
+    x = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
+    embed = MIXTURE.model.common.embed({"x": x})  # type: ignore[union-attr]
+    lines = [embed @ one.slope + one.constant for one in (ANN, BOB)]
+    torch.testing.assert_close(rate(ALL, x), torch.stack([torch.zeros(2), *lines], 1))
+
+
+def test_without_public_rows_a_row_is_the_mean_embedding():
+    data = draw_rows((0, 1), 0)
+    expert = train_owned_expert(MIXTURE, data, Card("Ann"), SHORT)
+    embed = take_all_rows(MIXTURE.see(MIXTURE.open(data.x)))["embed"]
+    torch.testing.assert_close(expert.slope, embed.mean(0))
+    torch.testing.assert_close(expert.constant, -embed.mean(0).square().sum() / 2)
+
+
+def test_a_stranger_to_the_gate_of_a_joint_training_is_added_to_what_it_says_at_its_mean():
+    cards = {"cards": None}
+    joint = replace(ALL, note={k: v for k, v in ALL.note.items() if k not in cards})
+    grown = insert_expert(joint, EVE)
+    before, after = (rate_experts(one.params, EVE.mean[None]) for one in (joint, grown))
+    own = EVE.mean @ EVE.slope + EVE.constant
+    torch.testing.assert_close(after[0, -1], before[0].logsumexp(0) + own)
+    torch.testing.assert_close(after[:, :-1], before)
+    assert [card.owner for card in find_cards(grown)][-1] == "Eve"
+
+
+def test_the_loss_beside_a_frozen_model_by_hand():
+    model = mlp((2, 3), stream(0, "net"))
+    params = {name: torch.zeros_like(t) for name, t in model.params.items()}  # thirds
+    frozen = torch.tensor([[0.5, 0.25, 0.25]]).log()
+    gate = torch.tensor([[0.75, 0.25]]).log()
+    batch = {"x": torch.ones(1, 2), FROZEN: frozen, LOG_GATE: gate, "y": torch.tensor([0])}
+    loss, _ = BesideFrozen(model, Classes(NAMES))(params, batch, {})
+    assert float(loss.exp()) == pytest.approx(1 / (0.75 * 0.5 + 0.25 / 3))
+
+
+def test_training_is_a_function_of_rows_and_seed_alone():
+    again = train_owned_expert(MIXTURE, draw_rows((0, 1), 0), Card("Ann"), SHORT, PUBLIC.x)
+    other = replace(SHORT, seed=1)
+    else_ = train_owned_expert(MIXTURE, draw_rows((0, 1), 0), Card("Ann"), other, PUBLIC.x)
+    assert all(torch.equal(again.params[name], ANN.params[name]) for name in ANN.params)
+    assert any(not torch.equal(else_.params[name], ANN.params[name]) for name in ANN.params)
+    assert (ANN.card.rows, ANN.card.anchor) == (24, fingerprint_common(MIXTURE.model.common))  # type: ignore[union-attr]
+    start = MIXTURE.model.common.params  # type: ignore[union-attr]
+    assert any(not torch.equal(start[name], ANN.params[name]) for name in start)
+
+
+def equal_but(served: Predictor, other: Predictor, mine: list[int], theirs: list[int]) -> bool:
+    """Say whether experts and rows at some places of one are those at others, bit for bit."""
+    cut = ("expert.", "gate.layer2")
+    return all(
+        torch.equal(tensor[mine], other.params[name][theirs])
+        if name.startswith(cut)
+        else torch.equal(tensor, other.params[name])
+        for name, tensor in served.params.items()
+    )
+
+
+def test_whoever_is_not_named_keeps_every_bit():
+    assert equal_but(remove_expert(ALL, "Ann"), ALL, [0, 1], [0, 2])
+    assert equal_but(remove_expert(ALL, "Bob"), insert_expert(MIXTURE, ANN), [0, 1], [0, 1])
+    swapped = exchange_expert(ALL, "Ann", EVE)
+    assert equal_but(swapped, ALL, [0, 2], [0, 2])
+    assert [card.owner for card in find_cards(swapped)] == ["public", "Eve", "Bob"]
+    assert equal_but(exchange_expert(ALL, "Ann", ANN), ALL, [0, 1, 2], [0, 1, 2])
+
+
+def test_tuning_moves_the_rows_of_the_gate_alone():
+    tuned = tune_gate(ALL, PUBLIC, SHORT)
+    moved = [name for name, t in tuned.params.items() if not torch.equal(t, ALL.params[name])]
+    assert moved == ["gate.layer2.w", "gate.layer2.b"]
+    right = [one.predict(PUBLIC.x).eq(PUBLIC.y).float().mean() for one in (ALL, tuned)]
+    assert right[1] >= right[0]
+
+
+def test_saved_experts_and_mixtures_are_those_that_were_written(tmp_path: Path):
+    write_owned_expert(ANN, tmp_path / "ann")
+    found = load_owned_expert(tmp_path / "ann")
+    assert found.card == ANN.card
+    assert equal_but(insert_expert(insert_expert(MIXTURE, found), BOB), ALL, [0, 1, 2], [0, 1, 2])
+    write_model(ALL, tmp_path / "all")
+    again = load_model(tmp_path / "all")
+    assert torch.equal(again.predict_answer(PUBLIC.x), ALL.predict_answer(PUBLIC.x))
+    assert find_cards(again) == find_cards(ALL)
+    mine = again.personalize(draw_rows((2,), 3).x, 2)
+    assert [card.owner for card in find_cards(mine)] == ["public", "Bob"]
+    (tmp_path / "ann" / TENSORS).write_bytes(b"other")
+    with pytest.raises(RunError, match="was changed"):
+        load_owned_expert(tmp_path / "ann")
+
+
+def test_what_does_not_fit_is_refused():
+    other = open_mixture(make_base(), PUBLIC.x + 1)
+    wide = replace(ANN, net={**ANN.net, "widths": [2, 5, 3]})
+    corrected = replace(ALL, serve=EstimatedPrior(ALL.serve))
+    for edit, why in {
+        lambda: insert_expert(other, ANN): "train it beside this one",
+        lambda: insert_expert(MIXTURE, wide): "have one shape",
+        lambda: insert_expert(ALL, ANN): "replace it",
+        lambda: insert_expert(make_base(), ANN): "has no experts",
+        lambda: insert_expert(corrected, EVE): "serve.prior none",
+        lambda: open_mixture(ALL, PUBLIC.x): "experts already",
+        lambda: open_mixture(replace(make_base(), serve=ALL.serve), PUBLIC.x): "used as it is",
+        lambda: remove_expert(ALL, "Eve"): "no expert of 'Eve'; there are those of public, Ann",
+        lambda: remove_expert(MIXTURE, "public"): "the only one",
+        lambda: exchange_expert(ALL, "Bob", ANN): "another expert here",
+    }.items():
+        with pytest.raises(RunError, match=why):
+            edit()
+
+
+def test_labels_go_by_their_names():
+    turned = Dataset("turned", PUBLIC.x, PUBLIC.y, ("c", "a", "b"))
+    found = read_owned_rows(MIXTURE, turned)
+    assert take_all_rows(found)["y"].tolist() == [(int(y) + 2) % 3 for y in PUBLIC.y]
+    with pytest.raises(RunError, match=r"\['d'\]"):
+        read_owned_rows(MIXTURE, Dataset("new", PUBLIC.x, PUBLIC.y, ("a", "b", "d")))
+    with pytest.raises(RunError, match="--target"):
+        read_owned_rows(MIXTURE, Dataset("none", PUBLIC.x, None, ()))
+
+
+def test_an_owner_trains_alone():
+    for local in (LocalTraining(prior="adjust"), LocalTraining(optimizer_state="keep")):
+        with pytest.raises(ValueError, match="trains alone"):
+            AloneTraining(local).check()
+    with pytest.raises(ValueError, match="ridge=0"):
+        AloneTraining(ridge=0).check()
+    for card in ({"owner": " "}, {"owner": "Ann", "date": "yesterday"}):
+        with pytest.raises(ValueError, match=str([*card.values()][-1])):
+            Card(**card)
