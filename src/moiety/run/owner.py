@@ -137,7 +137,7 @@ def train_owned_expert(
     seen = transform_rows(rows, model.common)
     own_ND = take_all_rows(seen)["embed"]
     slope_D, constant = fit_gate_row(served, own_ND, public, how.ridge)
-    first = choose_start(model, how)
+    first = choose_first_values(model, how)
     column = score_beside(model, slope_D, constant)
     solve = how.local.make_solver(
         {"": BesideFrozen(model.expert, objective)},
@@ -156,7 +156,7 @@ def train_owned_expert(
     return OwnedExpert(told, config, params, slope_D, constant, own_ND.mean(0))
 
 
-def choose_start(model: GatedExperts, how: AloneTraining) -> Params:
+def choose_first_values(model: GatedExperts, how: AloneTraining) -> Params:
     """Choose where an expert starts: as the frozen model, where that is of its shape."""
     common = model.common
     if how.fresh or dict(model.expert.config()) != dict(common.model.config()):

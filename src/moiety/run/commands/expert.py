@@ -15,8 +15,8 @@ from moiety.recipes.source import fingerprint_data
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.expert_arguments import (
     AddArguments,
+    CardArguments,
     DropArguments,
-    ListArguments,
     OpenArguments,
     ReplaceArguments,
     TrainArguments,
@@ -50,7 +50,7 @@ examples:
 """
 
 
-def read_rows(served: Predictor, path: Path, target: str, *, labels: bool = True) -> Dataset:
+def read_file_for(served: Predictor, path: Path, target: str, *, labels: bool = True) -> Dataset:
     """Read a file as the model takes it."""
     columns = Columns(
         target or None,
@@ -65,9 +65,9 @@ def read_rows(served: Predictor, path: Path, target: str, *, labels: bool = True
 def open_public(words: Sequence[str]) -> int:
     """Open a mixture."""
     said = parse_words(OpenArguments, words, prog="expert open", about=ABOUT)
-    check_free(said.out)
+    require_empty_folder(said.out)
     served = open_model(said.run)
-    data = read_rows(served, said.public, said.target, labels=False)
+    data = read_file_for(served, said.public, said.target, labels=False)
     return write_mixture(trade.open_mixture(served, data.x, fingerprint_data(data)), said.out)
 
 
@@ -75,16 +75,18 @@ def train_owner(words: Sequence[str]) -> int:
     """Fit an expert."""
     said = parse_words(TrainArguments, words, prog="expert train", about=ABOUT)
     card = cards.Card(said.owner, date=said.date, licence=said.licence)
-    check_free(said.out)
+    require_empty_folder(said.out)
     if said.public is None and said.ridge != AloneTraining.ridge:
         raise UsageError(f"--ridge {said.ridge} is read with --public alone; leave it out")
     how = AloneTraining(said.local, said.seed, said.ridge, said.fresh)
     how.check()
     served = open_model(said.model)
     trade.take_mixture(served)
-    data = read_rows(served, said.data, said.target)
+    data = read_file_for(served, said.data, said.target)
     public = (
-        None if said.public is None else read_rows(served, said.public, said.target, labels=False).x
+        None
+        if said.public is None
+        else read_file_for(served, said.public, said.target, labels=False).x
     )
     expert = train_owned_expert(served, data, card, how, public)
     cards.write_owned_expert(expert, said.out)
@@ -122,15 +124,15 @@ def replace_expert(words: Sequence[str]) -> int:
 def tune_mixture(words: Sequence[str]) -> int:
     """Train the gate."""
     said = parse_words(TuneArguments, words, prog="expert tune", about=ABOUT)
-    check_free(said.out)
+    require_empty_folder(said.out)
     served = open_model(said.model)
-    data = read_rows(served, said.public, said.target)
+    data = read_file_for(served, said.public, said.target)
     return write_mixture(tune_gate(served, data, AloneTraining(said.local, said.seed)), said.out)
 
 
 def show_cards(words: Sequence[str]) -> int:
     """Show cards."""
-    said = parse_words(ListArguments, words, prog="expert list", about=ABOUT)
+    said = parse_words(CardArguments, words, prog="expert list", about=ABOUT)
     if (said.model / cards.CARD).is_file():
         found = [cards.load_owned_expert(said.model).card]
     else:
@@ -152,7 +154,7 @@ def write_cards(found: Sequence[cards.Card]) -> str:
     return align_columns([head, *lines])
 
 
-def check_free(out: Path) -> None:
+def require_empty_folder(out: Path) -> None:
     """Refuse a folder that holds something."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} already holds something; choose another --out")
@@ -160,7 +162,7 @@ def check_free(out: Path) -> None:
 
 def write_mixture(served: Predictor, out: Path) -> int:
     """Write a mixture, and say what is in it."""
-    check_free(out)
+    require_empty_folder(out)
     write_model(served, out)
     echo(write_cards(trade.find_cards(served)))
     echo(f"\n{(out / MODEL).stat().st_size} bytes in {out}")

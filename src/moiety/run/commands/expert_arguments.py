@@ -130,7 +130,7 @@ class TuneArguments:
 
 
 @dataclass(frozen=True)
-class ListArguments:
+class CardArguments:
     """What can be said behind ``moiety expert list``.
 
     Args:
