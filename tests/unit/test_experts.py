@@ -57,6 +57,7 @@ def draw_rows(classes: tuple[int, ...], seed: int, count: int = 12) -> Dataset:
 
 
 PUBLIC = draw_rows((0, 1, 2), 9)
+LABELS = torch.arange(3).repeat(12)
 MIXTURE = open_mixture(make_base(), PUBLIC.x)
 ANN, BOB, EVE = (
     train_owned_expert(MIXTURE, draw_rows(own, seed), Card(name), SHORT, PUBLIC.x)
@@ -152,7 +153,7 @@ def test_tuning_moves_the_rows_of_the_gate_alone():
     tuned = tune_gate(ALL, PUBLIC, SHORT)
     moved = [name for name, t in tuned.params.items() if not torch.equal(t, ALL.params[name])]
     assert moved == ["gate.layer2.w", "gate.layer2.b"]
-    right = [one.predict(PUBLIC.x).eq(PUBLIC.y).float().mean() for one in (ALL, tuned)]
+    right = [one.predict(PUBLIC.x).eq(LABELS).float().mean() for one in (ALL, tuned)]
     assert right[1] >= right[0]
 
 
@@ -195,7 +196,7 @@ def test_what_does_not_fit_is_refused():
 def test_labels_go_by_their_names():
     turned = Dataset("turned", PUBLIC.x, PUBLIC.y, ("c", "a", "b"))
     found = read_owned_rows(MIXTURE, turned)
-    assert take_all_rows(found)["y"].tolist() == [(int(y) + 2) % 3 for y in PUBLIC.y]
+    assert take_all_rows(found)["y"].tolist() == [(int(y) + 2) % 3 for y in LABELS]
     with pytest.raises(RunError, match=r"\['d'\]"):
         read_owned_rows(MIXTURE, Dataset("new", PUBLIC.x, PUBLIC.y, ("a", "b", "d")))
     with pytest.raises(RunError, match="--target"):
@@ -208,6 +209,7 @@ def test_an_owner_trains_alone():
             AloneTraining(local).check()
     with pytest.raises(ValueError, match="ridge=0"):
         AloneTraining(ridge=0).check()
-    for card in ({"owner": " "}, {"owner": "Ann", "date": "yesterday"}):
-        with pytest.raises(ValueError, match=str([*card.values()][-1])):
-            Card(**card)
+    with pytest.raises(ValueError, match="owner=' '"):
+        Card(" ")
+    with pytest.raises(ValueError, match="yesterday"):
+        Card("Ann", date="yesterday")

@@ -217,13 +217,11 @@ def say_expected(option: Option, kind: Any) -> str:
 
 def fill_record(kind: type[T], default: T | None, said: Said) -> T:
     """Fill a record with what was said."""
-    if default is None:
-        made: Any = kind
-        default = made(**{path[0]: value for path, value in said.items() if not path[1:]})
-        said = {path: value for path, value in said.items() if path[1:]}
+    made: Any = kind
+    record: T = default or made(**{path[0]: one for path, one in said.items() if not path[1:]})
     for path, value in said.items():
-        default = put_value(default, path, value)
-    return default
+        record = put_value(record, path, value)
+    return record
 
 
 def put_value(record: T, path: Sequence[str], value: Any) -> T:
