@@ -208,10 +208,12 @@ def run_pooled(
     assert pooled.y is not None
     x = served.input_spec.rows(pooled.x)
     rows: Any = TableRows({"x": x, "y": pooled.y}, torch.arange(len(x)))
+    first = model.params
     if isinstance(model, GatedExperts):
         rows = transform_rows(rows, model.common)
-    solve = ALONE.make_solver({"": loss}, 1, model=getattr(model, "expert", model))
-    return run_alone(solve, model.params, rows, seed)
+        model = model.expert
+    solve = ALONE.make_solver({"": loss}, 1, model=model)
+    return run_alone(solve, first, rows, seed)
 
 
 def average_experts(mixture: Predictor, x: Tensor) -> Tensor:

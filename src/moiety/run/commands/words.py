@@ -218,7 +218,8 @@ def say_expected(option: Option, kind: Any) -> str:
 def fill_record(kind: type[T], default: T | None, said: Said) -> T:
     """Fill a record with what was said."""
     made: Any = kind
-    record: T = default or made(**{path[0]: one for path, one in said.items() if not path[1:]})
+    first = {path[0]: value for path, value in said.items() if not path[1:]}
+    record: T = made(**first) if default is None else default
     for path, value in said.items():
         record = put_value(record, path, value)
     return record
