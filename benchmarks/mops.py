@@ -13,7 +13,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -77,9 +77,9 @@ def name_central(name: str, lr: float, seed: int) -> str:
     return f"central: {name}, rate {lr:g}, seed {seed}"
 
 
-def name_workers(name: str, seed: int) -> str:
+def name_workers(name: str, lr: float, seed: int) -> str:
     """Name the figures of a run over workers."""
-    return f"over workers: {name}, seed {seed}"
+    return f"over workers: {name}, rate {lr:g}, seed {seed}"
 
 
 def take_rate(held: Measuring, place: int, names: Iterable[str] = RIVALS) -> None:
@@ -99,17 +99,35 @@ def take_seed(held: Measuring, seed: int) -> None:
             held.take(name_central(name, lr, seed), run)
 
 
-def take_workers(held: Measuring, seed: int) -> None:
-    """Train over workers, at the rate that did best centrally."""
-    for name, (central, _) in METHODS.items():
-        lr = find_rate(held.book, central)
+def take_workers(held: Measuring, place: int) -> None:
+    """Train methods over workers at their first or second rate, seed 0."""
+    for name, method in METHODS.items():
+        lr = method.rates[place]
+        run = partial(train_workers, name=name, lr=lr, seed=0)
+        held.take(name_workers(name, lr, 0), run)
+
+
+def take_workers_seed(held: Measuring, seed: int) -> None:
+    """Train every method over workers with another seed, at its best rate."""
+    for name in METHODS:
+        lr = find_workers_rate(held.book, name)
         if lr is not None:
-            held.take(name_workers(name, seed), partial(train_workers, name=name, lr=lr, seed=seed))
+            run = partial(train_workers, name=name, lr=lr, seed=seed)
+            held.take(name_workers(name, lr, seed), run)
 
 
 def find_rate(book: Book, name: str) -> float | None:
     """Find the best rate of those that were tried; None where none was."""
-    keys = {lr: name_central(name, lr, 0) for lr in RIVALS[name].rates}
+    return pick_tried(book, {lr: name_central(name, lr, 0) for lr in RIVALS[name].rates})
+
+
+def find_workers_rate(book: Book, name: str) -> float | None:
+    """Find the best rate over workers of those that were tried; None where none was."""
+    return pick_tried(book, {lr: name_workers(name, lr, 0) for lr in METHODS[name].rates})
+
+
+def pick_tried(book: Book, keys: Mapping[float, str]) -> float | None:
+    """Pick the best of the rates whose figures are in the book."""
     found = {lr: book.figures[key] for lr, key in keys.items() if key in book.figures}
     return pick_rate(found) if found else None
 
@@ -150,8 +168,9 @@ def write_spread(found: Sequence[float], unit: str = "") -> str:
 
 
 def list_workers(book: Book, name: str) -> list[float]:
-    """List the perplexities of a method over workers, one a seed."""
-    keys = [name_workers(name, seed) for seed in SEEDS]
+    """List the perplexities of a method over workers at its best rate, one a seed."""
+    lr = find_workers_rate(book, name)
+    keys = [] if lr is None else [name_workers(name, lr, seed) for seed in SEEDS]
     return [book.figures[key]["test"]["all"] for key in keys if key in book.figures]
 
 
@@ -162,19 +181,25 @@ def judge_workers(book: Book, rival: str, asked: float | None) -> Gate:
     found = reduce_perplexity(list_workers(book, rival), list_workers(book, "MoPs, by usage"))
     if not found:
         return not_run(name, words, REASON)
+    if not all(name_workers(rival, lr, 0) in book.figures for lr in METHODS[rival].rates):
+        return Gate(
+            name, words, f"{write_spread(found, ' %')}; not judged: {rival} at one rate only"
+        )
     ok = None if asked is None else statistics.median(found) >= asked
     return Gate(name, words, write_spread(found, " %"), ok)
 
 
 def show_workers(book: Book) -> Iterator[Gate]:
     """Show every method over workers."""
-    for name in METHODS:
+    for name, method in METHODS.items():
         title, found = f"over workers: {name}", list_workers(book, name)
-        if not found:
+        lr = find_workers_rate(book, name)
+        if lr is None:
             yield not_run(title, "-", REASON)
             continue
-        one = book.figures[name_workers(name, SEEDS[0])]
-        said = f"{write_spread(found)}; rate {one['rate']:g}, {one['numbers']:,} numbers"
+        numbers = book.figures[name_workers(name, lr, 0)]["numbers"]
+        tried = sum(name_workers(name, one, 0) in book.figures for one in method.rates)
+        said = f"{write_spread(found)}; rate {lr:g} of {tried} tried, {numbers:,} numbers"
         yield Gate(title, "-", said)
 
 
@@ -219,6 +244,7 @@ def judge_all(book: Book) -> list[Gate]:
         judge_reduction(book, "deep prompts, no gate", None, mine="MoPs, gate by clusters"),
         judge_step(book),
         judge_workers(book, "FedPrompt", 9),
+        judge_workers(book, "prefix tuning", 0),
         judge_workers(book, "deep prompts, no gate", None),
         *show_central(book),
         *show_workers(book),
@@ -240,11 +266,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     held.take("bare", measure_bare)
     take_rate(held, 0, [*RIVALS][:FIRST])
     take_workers(held, 0)
+    take_workers(held, 1)
+    for seed in SEEDS[1:]:
+        take_workers_seed(held, seed)
+        take_seed(held, seed)
     take_rate(held, 0)
     take_rate(held, 1)
-    for seed in SEEDS[1:]:
-        take_seed(held, seed)
-        take_workers(held, seed)
     return report(judge_all(book), book, told, machine())
 
 

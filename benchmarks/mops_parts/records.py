@@ -37,7 +37,7 @@ class Record:
     skill: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
     """The frozen model, and records of several skills; none is in two parts."""
 

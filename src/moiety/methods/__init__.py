@@ -100,6 +100,7 @@ METHODS: Registry[MethodLine, MethodEntry] = Registry(
         "ifca": MethodLine(starts_common=False, cannot="CANNOT"),
         "ist": MethodLine(),
         "local_sgd": MethodLine(),
+        "lora": MethodLine(cannot="CANNOT"),
         "loft": MethodLine(stages="make_loft_stages"),
         "mops": MethodLine(),
         "perfedavg": MethodLine(),

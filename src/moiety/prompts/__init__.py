@@ -7,6 +7,7 @@ import moiety.prompts.installed  # noqa: F401  (says what is missing)
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.edit import add_expert, drop_expert, join_adapters, sum_adapters
 from moiety.prompts.language import PromptedLM, make_prompted, put_params, save_adapter
+from moiety.prompts.low_rank import save_lora
 from moiety.prompts.model import MopsModel
 from moiety.prompts.pretrain import GateFit, GateTraining, pretrain_gate, read_requests
 from moiety.prompts.register import register_mops
@@ -27,5 +28,6 @@ __all__ = [
     "put_params",
     "read_requests",
     "save_adapter",
+    "save_lora",
     "sum_adapters",
 ]

@@ -9,7 +9,7 @@ scored, [B, T], a skill in front or none. Its gate is DDOME's, its prompts lie o
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from moiety.models.gated import score_gate
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.edit import find_config, find_tuner
 from moiety.prompts.gate import standardise, weigh_experts
+from moiety.prompts.low_rank import LowRankLM, make_low_rank
 from moiety.prompts.pretrain import GateTraining, fit_gate
 from moiety.prompts.request import Attached, GateRead, Request
 from moiety.prompts.single import make_single_prompt
@@ -187,6 +188,13 @@ class PromptedLM:
         held = {name: t for name, t in self.params.items() if name.startswith("prompts.")}
         axes = {name: entries for name, entries in self.axes.items() if name in held}
         return replace(self, params=held, axes=axes, gated=False)
+
+    def make_low_rank(
+        self, rank: int, scale: float, targets: Sequence[str], rng: Generator, /
+    ) -> LowRankLM:
+        """Make the rival without prompts: low-rank parts of the frozen model."""
+        choices = {"rank": rank, "scale": scale, "targets": list(targets)}
+        return make_low_rank(self.tuned, self.about, choices, rng)
 
 
 def name_layer(config: MopsConfig, layer: int) -> str:

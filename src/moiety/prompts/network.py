@@ -19,6 +19,7 @@ from moiety.prompts.base import open_language
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.edit import find_tuner
 from moiety.prompts.language import PromptedLM, make_prompted
+from moiety.prompts.low_rank import make_low_rank
 from moiety.prompts.starts import record_inputs, tile_tokens
 
 SHAPE = ("experts", "prompts", "gate_layer", "gate_hidden", "top_k")
@@ -84,13 +85,16 @@ def rebuild_prompted(rng: Generator, config: Mapping[str, Any]) -> FeatureModel:
     Raises:
         ValueError: if the folder holds another language model than that of training.
     """
-    choices = {name: value for name, value in config.items() if name not in ("base", "single")}
+    besides = ("base", "single", "low_rank")
+    choices = {name: value for name, value in config.items() if name not in besides}
     model = build_prompted(rng, choices)
     if model.about["base"] != config["base"]:
         raise ValueError(
             f"the language model in lm.folder={choices['folder']!r} is not the one that this was "
             "trained with; bring that one back"
         )
+    if "low_rank" in config:
+        return make_low_rank(model.tuned, model.about, config["low_rank"], rng)
     single = config.get("single", "")
     return model.make_single(deep=single == "deep") if single else model
 

@@ -31,7 +31,7 @@ from moiety.recipes.prepare import (
     prepare_seed_data,
 )
 from moiety.recipes.record import Federation
-from moiety.recipes.schedule import check_schedule
+from moiety.recipes.schedule import check_late_replies, check_schedule
 from moiety.serve.adapters import Adapter
 from moiety.wire.config import apply_wire
 
@@ -117,6 +117,7 @@ def build_run(
         replace(stage, method=choose_passage(stage.method, record)) if stage.rounds else stage
         for stage in make_stages(method, task, record.options)
     ]
+    check_late_replies(record, stages[0].method)
     if in_blocks:
         check_partitioned(stages[0].method)
     else:

@@ -1,6 +1,18 @@
 """Whether a schedule, and who takes part, fit the workers of a recipe."""
 
+from moiety.core.protocols import Method
+from moiety.merge.stack import Stack
 from moiety.recipes.record import Federation
+
+
+def check_late_replies(record: Federation, method: Method) -> None:
+    """Refuse a schedule that draws late replies back where the merge gives other coordinates."""
+    if not record.schedule.is_synchronous and isinstance(method.merge, Stack):
+        raise ValueError(
+            f"schedule.kind={record.schedule.kind!r} draws late replies back number by number, but "
+            f"{method.name} finds other factors of a product each round; take schedule.kind sync, "
+            f"or --{method.name}.merge holders"
+        )
 
 
 def check_schedule(record: Federation, workers: int, *, anchors: bool) -> None:

@@ -16,6 +16,7 @@ from moiety.models.base import FeatureModel, TakesConstants, find_constants
 from moiety.models.components import Components, components
 from moiety.models.gated import COMMON, CONSTANT, PREFIX, Common, GatedExperts, gated_experts
 from moiety.models.llama import rebuild_llama
+from moiety.models.low_rank import low_rank
 from moiety.models.mixture import mixture
 from moiety.models.networks import NETWORKS
 from moiety.models.personal import share_and_own
@@ -49,6 +50,10 @@ def rebuild_model(config: Mapping[str, Any], module: FeatureModel | None = None)
     if kind == "shared-and-own":
         one = rebuild_model(config["model"], module)
         return share_and_own(one, one.params)
+    if kind == "low-rank":
+        told = {name: config[name] for name in ("rank", "scale", "targets")}
+        inner = rebuild_model(config["model"], module)
+        return low_rank(inner, inner.params, torch.Generator().manual_seed(0), **told)
     if kind == "components":
         return rebuild_components(config, module)
     if kind == "module":
