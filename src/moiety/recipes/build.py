@@ -95,9 +95,8 @@ def build_run(
     base = prepare_seed_data(record, seed)
     places, common = prepare_common(record, base, method, seed, watch)
     workers = min(record.participation.size, len(places.train))
-    net = (
-        outline_network(record, base, seed) if in_blocks else make_seed_network(record, base, seed)
-    )
+    make = outline_network if in_blocks else make_seed_network
+    net = make(record, base, seed)
     task = Task(
         model=net,
         local=record.local,
