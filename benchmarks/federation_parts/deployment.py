@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import moiety
 
@@ -73,15 +74,17 @@ class Deployment:
         python: that has Flower.
         keys: folder of ``moiety flower certs``, for TLS and keys of nodes; None for neither.
         data: node -> what it reads; "digits" for those that are not named.
+        extra: environment of what is started next, besides.
         port: of the link.
         running: name -> process.
-        logs: name -> how often it was started.
+        starts: name -> how often it was started.
     """
 
     folder: Path
     python: Path
     keys: Path | None = None
     data: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=find_port)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
@@ -89,11 +92,12 @@ class Deployment:
     @property
     def environment(self) -> dict[str, str]:
         """Say what all processes are given."""
-        source = str(Path(moiety.__file__).parents[1])
+        source = Path(moiety.__file__).parents[1]
+        roots = os.pathsep.join(map(str, (source, Path(__file__).parents[2])))
         path = f"{self.python.parent}{os.pathsep}{os.environ['PATH']}"
-        home = {"FLWR_HOME": str(self.folder / "flwr"), "PATH": path, "PYTHONPATH": source}
+        home = {"FLWR_HOME": str(self.folder / "flwr"), "PATH": path, "PYTHONPATH": roots}
         quiet = {"OMP_NUM_THREADS": "1", "FLWR_TELEMETRY_ENABLED": "0", "NO_COLOR": "1"}
-        return {**os.environ, **home, **quiet}
+        return {**os.environ, **home, **quiet, **self.extra}
 
     def start(self, name: str, *words: str) -> None:
         """Start a process of Flower, with a log of its own for each start."""
@@ -203,6 +207,25 @@ class Deployment:
         """End all that is running."""
         for name in list(self.running):
             self.kill(name)
+
+
+def read_entries(run: Path) -> list[dict[str, Any]]:
+    """Read the lines of a ledger that is being written, but for one that is not whole yet."""
+    path, found = run / "ledger.jsonl", []
+    for line in path.read_text(encoding="utf8").splitlines() if path.is_file() else ():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+def has_ended(run: Path) -> bool:
+    """Say whether a run has ended, well or not."""
+    return any(entry["kind"] == "end" for entry in read_entries(run))
+
+
+def count_rounds(run: Path) -> int:
+    """Count the rounds that a run has played."""
+    return sum(entry["kind"] == "round" for entry in read_entries(run))
 
 
 def kill_server(run: Path) -> int:

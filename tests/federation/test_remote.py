@@ -12,8 +12,11 @@ from moiety.core.axes import Part
 from moiety.core.fold import Precision
 from moiety.core.ledger import read_ledger
 from moiety.core.state import Job, Record, Reply, Share
+from moiety.engine.drawer import Drawer
 from moiety.engine.letters import read_job, read_letter, read_reply, write_job, write_reply
-from moiety.engine.remote import Returned, Waiting
+from moiety.engine.patience import Waiting
+from moiety.engine.post import Returned
+from moiety.engine.remote import Outbox, Remote
 from moiety.federation.desk import Desk
 from moiety.federation.node import NodeConfig, read_node
 from moiety.federation.post import FlowerPost, open_message
@@ -123,6 +126,24 @@ def test_a_round_goes_on_without_the_lost_and_the_hostile(tmp_path):
     assert reasons["south"].startswith("these bytes are no letter")
 
 
+def test_a_node_that_stands_still_costs_one_grace_time(tmp_path):
+    """Who was given up is asked, but not waited for until it answers, be it an old letter."""
+    post = make_post(tmp_path, silent={"east"})
+    remote = Remote(post, [], NAMES, {}, QUICK, Drawer(tmp_path / "d"))
+    job = Job(0, 0, 1, Share(), {})
+    letter = write_job(job, {"name": "other"})  # it would answer with a fault, which is an answer
+    box = Outbox(0.0, {post.send(1, letter, 1.0): job}, {0: Reply(0, Share(), {})})
+    remote.give_up(box)
+    assert remote.silent == {"0": "east"}
+    box = Outbox(math.inf, {"9": job}, {0: Reply(0, Share(), {})})
+    assert remote.is_over(box, "solve0", 2)
+    assert not remote.is_over(box, "solve0", 8)  # too few are there
+    post.back["0"] = Returned(b"late")
+    remote.collect(box, "solve0")
+    assert not remote.silent
+    assert not remote.is_over(box, "solve0", 2)
+
+
 def test_nobody_answers_and_the_run_ends(tmp_path):
     plan = make_plan(tmp_path, QUICK, rounds=1, methods=["fedavg"])
     with pytest.raises(Exception, match="no reply was accepted, 2 times over"):
@@ -209,7 +230,7 @@ def test_letters_of_strangers_are_refused():
     ("fields", "message"),
     [
         ({"methods": ["ddome", "fedavg"]}, "one method and one seed"),
-        ({"schedule": {"kind": "buffered", "size": 2}}, "virtual time"),
+        ({"schedule": {"speeds": {"values": [1.0, 2.0]}}}, "of a virtual clock"),
         ({"methods": ["fedper"]}, "parameters that never leave a node"),
         ({"population": {"workers": 5, "anchors": 3, "unseen": 2}}, "names 4 workers, but"),
     ],

@@ -19,16 +19,15 @@ class Drawer:
     Args:
         folder: to keep them in.
         asked: kind and worker -> digest of the letter that was sent.
-        round: that is being played.
+        oldest: round before whose everything was thrown away.
     """
 
     folder: Path
     asked: dict[tuple[str, int], str] = field(default_factory=dict)
-    round: int = -1
+    oldest: int = -1
 
     def find(self, kind: str, job: Job, letter: bytes) -> bytes | None:
         """Find the reply to a letter."""
-        self.turn_to(job.round)
         path = self.place(kind, job, digest_bytes(letter))
         return path.read_bytes() if path.is_file() else None
 
@@ -45,12 +44,11 @@ class Drawer:
         """Say where the reply to a letter lies."""
         return self.folder / f"{job.round:08d}-{kind}-{job.worker}-{digest[:32]}"
 
-    def turn_to(self, round_index: int) -> None:
-        """Throw away what is of other rounds."""
-        if self.round == round_index or not self.folder.is_dir():
-            self.round = round_index
+    def drop_before(self, round_index: int) -> None:
+        """Throw away what is of rounds before one."""
+        if self.oldest >= round_index or not self.folder.is_dir():
             return
-        self.round = round_index
+        self.oldest = round_index
         for path in self.folder.iterdir():
-            if not path.name.startswith(f"{round_index:08d}-"):
+            if path.name < f"{round_index:08d}-":
                 path.unlink()

@@ -7,73 +7,20 @@ limit of its own; a worker that is not heard of gives a reply with a ``fault``.
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from moiety.core.courier import Landed
 from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
 from moiety.core.transfers import Transfers
 from moiety.core.types import Memory
 from moiety.engine.drawer import Drawer
 from moiety.engine.letters import read_reply, write_job
-
-
-@dataclass(frozen=True)
-class Returned:
-    """What came back for a letter: bytes, or the reason why there are none."""
-
-    data: bytes = b""
-    fault: str = ""
-
-
-class Post(Protocol):
-    """Moves letters to nodes, which are known by name; nothing here waits."""
-
-    def find_nodes(self) -> Mapping[str, int]:
-        """Name the nodes that are here now, each with its address."""
-        ...
-
-    def send(self, node: int, letter: bytes, limit_s: float, /) -> str:
-        """Send a letter that is of no use after some seconds; give the number of its answer.
-
-        The number is empty where the letter could not be sent.
-        """
-        ...
-
-    def collect(self, numbers: Sequence[str], /) -> Mapping[str, Returned]:
-        """Give what has come back of some numbers."""
-        ...
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """How long a round waits, by a clock on the wall; it enters no number but who took part.
-
-    Args:
-        quorum: share of a round's workers whose replies must be there before a grace time ends it.
-        patience: the grace time, in medians of the seconds that jobs took so far.
-        least_s: seconds that a grace time has at least.
-        most_s: seconds after which a round ends, whoever is missing.
-        join_s: seconds for which nodes are waited for when the run begins.
-        poll_s: seconds between looks.
-    """
-
-    quorum: float = 0.5
-    patience: float = 3.0
-    least_s: float = 5.0
-    most_s: float = 600.0
-    join_s: float = 120.0
-    poll_s: float = 0.5
-
-    def __post_init__(self) -> None:
-        times = (self.patience, self.least_s, self.most_s, self.join_s, self.poll_s)
-        if not 0 < self.quorum <= 1 or not all(0 < one < math.inf for one in times):
-            raise ValueError(
-                f"{self}: choose a quorum above 0 and at most 1, and times above 0 and finite"
-            )
+from moiety.engine.patience import Waiting
+from moiety.engine.post import Post, Returned
 
 
 @dataclass
@@ -96,6 +43,15 @@ class Outbox:
         return sum(not reply.fault for reply in self.done.values())
 
 
+@dataclass(frozen=True)
+class Flight:
+    """A job under way that no round waits for, its kind, and when it was sent."""
+
+    job: Job
+    kind: str
+    begun: float
+
+
 @dataclass
 class Remote:
     """Run jobs at nodes; where all answer, the numbers are those of ``Serial``, bit for bit.
@@ -109,8 +65,12 @@ class Remote:
         drawer: keeps the replies of the round that is being played.
         memory: empty; what workers keep stays at the nodes.
         transfers: bytes of letters, and seconds of waiting.
-        job_s: seconds of the jobs that came back.
+        job_s: seconds of the jobs that came back, by kind.
         joined: whether nodes were waited for.
+        silent: number of a letter that was given up -> the name of the node that did not answer
+            it. Such a node is asked again, but waited for no more until it has answered something.
+        air: jobs under way that no round waits for.
+        oldest: round of the oldest of them, where there may be some.
     """
 
     post: Post
@@ -121,8 +81,11 @@ class Remote:
     drawer: Drawer
     memory: MutableMapping[int, Memory] = field(default_factory=dict)
     transfers: Transfers = field(default_factory=Transfers)
-    job_s: list[float] = field(default_factory=list)
+    job_s: dict[str, list[float]] = field(default_factory=dict)
     joined: bool = False
+    silent: dict[str, str] = field(default_factory=dict)
+    air: dict[str, Flight] = field(default_factory=dict)
+    oldest: int | None = None
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
         kind = next(name for one, name in self.solves if one is solve)
@@ -130,17 +93,23 @@ class Remote:
         box, order = Outbox(time.monotonic()), []
         for job in jobs:
             order.append(job.worker)
+            self.drawer.drop_before(job.round if self.oldest is None else self.oldest)
             self.dispatch(box, kind, job, here)
         with self.transfers.waiting():
-            while box.out and not self.is_over(box, len(order)):
+            while box.out and not self.is_over(box, kind, len(order)):
                 self.collect(box, kind)
                 if box.out:
                     time.sleep(self.waiting.poll_s)
+        self.give_up(box)
+        yield from (box.done[worker] for worker in order)
+
+    def give_up(self, box: Outbox) -> None:
+        """Write down those that did not answer in time."""
         waited = time.monotonic() - box.begun
-        for job in box.out.values():
+        for number, job in box.out.items():
             fault = f"no reply within {waited:.1f} s"
             box.done[job.worker] = Reply(job.worker, job.share, {}, fault=fault)
-        yield from (box.done[worker] for worker in order)
+            self.silent[number] = self.names[job.worker]
 
     def join(self) -> Mapping[str, int]:
         """Wait for nodes: for all when the run begins, then for none that is away."""
@@ -176,28 +145,95 @@ class Remote:
             self.drawer.expect(kind, job, letter)
 
     def collect(self, box: Outbox, kind: str) -> None:
-        """Take in what has come back."""
+        """Take in what has come back; of letters that were given up, that their nodes answer."""
+        late = self.post.collect(list(self.silent)) if self.silent else {}
+        heard = {self.silent[number] for number in late}
         for number, returned in self.post.collect(list(box.out)).items():
             job = box.out.pop(number)
             self.transfers.sent_bytes += len(returned.data)
             reply = open_returned(job, returned)
             box.done[job.worker] = reply
             if not reply.fault:
-                self.job_s.append(time.monotonic() - box.begun)
+                heard.add(self.names[job.worker])
+                self.job_s.setdefault(kind, []).append(time.monotonic() - box.begun)
                 self.drawer.keep(kind, job, returned.data)
+        self.silent = {n: name for n, name in self.silent.items() if name not in heard}
 
-    def is_over(self, box: Outbox, count: int) -> bool:
+    def is_over(self, box: Outbox, kind: str, count: int) -> bool:
         """Say whether those that are missing are waited for no longer."""
         passed = time.monotonic() - box.begun
         if passed >= self.waiting.most_s:
             return True
-        if not self.job_s or box.good < math.ceil(self.waiting.quorum * count):
+        if box.good < math.ceil(self.waiting.quorum * count):
             return False
-        grace = self.waiting.patience * statistics.median(self.job_s)
-        return passed >= max(self.waiting.least_s, grace)
+        names = {self.names[job.worker] for job in box.out.values()}
+        if names <= set(self.silent.values()):
+            return True
+        known = self.job_s.get(kind)
+        return bool(known) and passed >= self.waiting.find_grace(known)
+
+    def find_absent(self) -> set[int]:
+        """Name the workers whose nodes are not here."""
+        here = self.join()
+        return {worker for worker, name in enumerate(self.names) if name not in here}
+
+    def send_out(self, solve: Solve, jobs: Sequence[Job], oldest: int, /) -> Landed:
+        """Send jobs that are not under way, and wait for none; give those that are there already.
+
+        Args:
+            solve: what is carried out.
+            jobs: after a stop also those that were under way.
+            oldest: round before which no reply is needed any more.
+        """
+        self.oldest = oldest
+        kind = next(name for one, name in self.solves if one is solve)
+        out = {flight.job.worker for flight in self.air.values()}
+        box, here = Outbox(time.monotonic()), self.post.find_nodes()
+        for job in jobs:
+            if job.worker not in out:
+                self.dispatch(box, kind, job, here)
+        self.air |= {number: Flight(job, kind, box.begun) for number, job in box.out.items()}
+        return sort_landed(box.done.values())
+
+    def wait_for_any(self, limit_s: float, /) -> Landed:
+        """Wait until something comes of what is under way, or is lost, or the time is over."""
+        until, done = time.monotonic() + limit_s, list[Reply]()
+        with self.transfers.waiting():
+            while self.air and not done:
+                done = [*self.collect_flights(), *self.lose_flights()]
+                if not done:
+                    if time.monotonic() >= until:
+                        break
+                    time.sleep(self.waiting.poll_s)
+        return sort_landed(done)
+
+    def collect_flights(self) -> Iterator[Reply]:
+        """Take in what has come back of what is under way."""
+        for number, returned in self.post.collect(list(self.air)).items():
+            flight = self.air.pop(number)
+            self.transfers.sent_bytes += len(returned.data)
+            reply = open_returned(flight.job, returned)
+            if not reply.fault:
+                self.drawer.keep(flight.kind, flight.job, returned.data)
+            yield reply
+
+    def lose_flights(self) -> Iterator[Reply]:
+        """Give up what has been under way too long."""
+        now, most = time.monotonic(), self.waiting.most_s
+        late = [number for number, one in self.air.items() if now - one.begun >= most]
+        for number in late:
+            job = self.air.pop(number).job
+            yield Reply(job.worker, job.share, {}, fault=f"no reply within {most:.1f} s")
 
     def close(self) -> None:
         """Hold nothing open."""
+
+
+def sort_landed(replies: Iterable[Reply]) -> Landed:
+    """Tell who is back, and who is lost and why."""
+    told = {reply.worker: reply.fault for reply in replies}
+    back = frozenset(worker for worker, fault in told.items() if not fault)
+    return Landed(back, {worker: fault for worker, fault in told.items() if fault})
 
 
 def open_returned(job: Job, returned: Returned) -> Reply:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from moiety.core.extras import import_extra
-from moiety.federation.node import read_node
+from moiety.federation.node import NodeConfig, read_node
 from moiety.federation.packing import CONFIG, PURPOSE, pack_letter, unpack_letter
 from moiety.federation.resident import hand_over
 
+Answer: TypeAlias = Callable[[NodeConfig, bytes], bytes]
+"""Answers a letter at a node."""
 
-def make_client_app() -> Any:
-    """Make the app that a SuperNode runs."""
+
+def make_client_app(answer_letter: Answer = hand_over) -> Any:
+    """Make the app that a SuperNode runs; a benchmark answers letters badly."""
     flwr = import_extra("flwr.app", PURPOSE, "flower")
     app = import_extra("flwr.clientapp", PURPOSE, "flower").ClientApp()
 
     @app.train()
     def work(message: Any, context: Any) -> Any:
-        answer = hand_over(read_node(context.node_config), unpack_letter(message))
+        answer = answer_letter(read_node(context.node_config), unpack_letter(message))
         return flwr.Message(pack_letter(answer), reply_to=message)
 
     @app.query()

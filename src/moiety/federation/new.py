@@ -66,13 +66,14 @@ methods = [{method}]
 seeds = 1
 rounds = {rounds}
 {more}population = {population}
-participation = {{ size = {count} }}
+participation = {{ size = {count}, anchors = -1 }}
 
 # A round ends when all have answered; or when a share of them has (quorum) and, since it began,
-# as many medians of the jobs' seconds have passed as patience says (but least_s); or after most_s.
+# patience times the seconds have passed within which nine of ten jobs were done (but least_s); or
+# after most_s.
 [waiting]
 quorum = 0.5
-patience = 3.0
+patience = 2.0
 least_s = 5.0
 most_s = 600.0
 join_s = 120.0
@@ -90,6 +91,7 @@ class AppPlan:
         workers: names of the nodes.
         rounds: to play.
         data: of the recipe.
+        anchors: of the recipe, at most.
         fields: of the recipe besides, by name.
         own: whether nodes train on rows that they alone have.
     """
@@ -99,6 +101,7 @@ class AppPlan:
     workers: Sequence[str]
     rounds: int
     data: str
+    anchors: int
     fields: Mapping[str, str]
     own: bool = False
 
@@ -135,7 +138,7 @@ def write_app(folder: Path, app: AppPlan) -> list[Path]:
 def write_plan(folder: Path, app: AppPlan) -> str:
     """Write the plan of an app."""
     count = len(app.workers)
-    population = f"{{ workers = {count}, anchors = {min(5, count)} }}"
+    population = f"{{ workers = {count}, anchors = {min(app.anchors, count)} }}"
     if app.own:
         population = (
             f'{{ scheme = "all", workers = {count}, unseen = 0, anchors = 0, shared_test = true }}'

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moiety.core.extras import import_extra
-from moiety.engine.remote import Returned
+from moiety.engine.post import Returned
 from moiety.federation.packing import CONFIG, NAME, PURPOSE, WORK, pack_letter, unpack_letter
 
 ROLL_S = 60.0

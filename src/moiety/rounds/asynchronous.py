@@ -168,7 +168,12 @@ def sort_jobs(arrived: Arrived) -> Arrived:
 
 
 def dispatch_jobs(
-    rounds: AsynchronousRounds, state: State, arrived: Arrived, number: int, border: Border
+    rounds: AsynchronousRounds,
+    state: State,
+    arrived: Arrived,
+    number: int,
+    border: Border,
+    away: AbstractSet[int] = frozenset(),
 ) -> tuple[State, Arrived]:
     """Send jobs to idle workers until all places are taken or nobody is idle.
 
@@ -180,7 +185,7 @@ def dispatch_jobs(
         rounds.concurrency,
         state.clock.in_flight,
     )
-    busy = {one.job.worker for one in in_flight} | {job.worker for job in arrived.jobs}
+    busy = {one.job.worker for one in in_flight} | {job.worker for job in arrived.jobs} | away
     room = min(concurrency.limit - len(in_flight), concurrency.population - len(busy))
     if room <= 0:
         return state, arrived

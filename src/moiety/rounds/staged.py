@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
+from moiety.core.courier import Courier
 from moiety.core.ledger import Round
 from moiety.core.protocols import Engine
 from moiety.core.stage import Stage, find_stage
 from moiety.core.state import State
 from moiety.rounds.asynchronous import AsynchronousRounds, Concurrency
 from moiety.rounds.cohort import CohortRule
+from moiety.rounds.real_time import RealTimeRounds
 from moiety.rounds.schedule import Schedule
 from moiety.rounds.synchronous import SynchronousRounds
 
@@ -41,7 +43,7 @@ class StagedRounds:
     """
 
     stages: Sequence[Stage]
-    rounds: SynchronousRounds | AsynchronousRounds
+    rounds: SynchronousRounds | AsynchronousRounds | RealTimeRounds
 
     @property
     def engine(self) -> Engine:
@@ -77,6 +79,8 @@ def stage_rounds(
     if schedule.is_synchronous:
         limit = concurrency.limit
         rounds = SynchronousRounds(method, engine, cohort, seed, schedule, limit)
+    elif isinstance(engine, Courier):
+        rounds = RealTimeRounds(method, engine, engine, concurrency, seed, schedule)
     else:
         rounds = AsynchronousRounds(method, engine, concurrency, seed, schedule)
     return StagedRounds(stages, rounds)

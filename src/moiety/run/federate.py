@@ -13,8 +13,10 @@ from moiety.core.errors import RunError
 from moiety.core.extras import import_extra
 from moiety.core.files import add_digest, json_to_bytes, replace_file
 from moiety.engine.drawer import Drawer
+from moiety.engine.patience import Waiting
+from moiety.engine.post import Post
 from moiety.engine.ranks import Ranks
-from moiety.engine.remote import Post, Remote, Waiting
+from moiety.engine.remote import Remote
 from moiety.federation.desk import name_solves
 from moiety.federation.packing import PURPOSE
 from moiety.federation.post import FlowerPost
@@ -23,6 +25,7 @@ from moiety.recipes.build import RunInputs
 from moiety.recipes.fields import override_fields
 from moiety.recipes.own_rows import check_sample
 from moiety.recipes.record import write_read_fields
+from moiety.rounds.schedule import Speeds
 from moiety.run.folders import hold_folder
 from moiety.run.group import CONFIG
 from moiety.run.loop import execute_run
@@ -110,10 +113,10 @@ def resolve_plan(plan: FederationPlan) -> tuple[RunSpec, RunInputs]:
             f"a federation plays one method and one seed, but the plan has methods="
             f"{list(record.methods)}, seeds={record.seeds}; name one in [fields]"
         )
-    if not record.schedule.is_synchronous:
+    if record.schedule.speeds != Speeds():
         raise RunError(
-            f"schedule.kind={record.schedule.kind!r} lets virtual time pass, but nodes work in "
-            "real time; leave it out"
+            f"schedule.speeds={record.schedule.speeds} are of a virtual clock, but nodes take the "
+            "time that they take; leave them out"
         )
     if plan.own:
         check_sample(record)

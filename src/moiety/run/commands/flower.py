@@ -111,6 +111,7 @@ def do_new(words: Sequence[str]) -> int:
         said.workers,
         said.rounds or record.rounds,
         data or record.data,
+        record.population.anchors,
         fields,
         said.own,
     )

@@ -1,0 +1,118 @@
+"""A federation that does not die: deployments of Flower on this machine, killed and besieged.
+
+    MOIETY_FLOWER=PYTHON python -m benchmarks.federation [--quick] [--check] [--json FILE]
+
+``PYTHON`` has Flower beside what moiety needs (``make test-flower`` makes one). Parts: the storm (a
+node is killed in every round and another comes back, the server is killed twice, two nodes are
+hostile), doors (nodes without a key, with a wrong key, with a wrong certificate), a node that
+stands still, and the bytes of methods beside those of one machine. A full run that is stopped goes
+on with the parts that are left. A quick run plays a small storm alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.federation_parts.agree import METHODS, compare
+from benchmarks.federation_parts.doors import knock, stand_still
+from benchmarks.federation_parts.storm import QUICK, Storm, play_calm, play_storm
+from benchmarks.gates import Book, Gate, machine, options, report
+
+WAITING = {
+    "quorum": 0.5, "patience": 1.2, "least_s": 2.0, "most_s": 300.0, "join_s": 60.0, "poll_s": 0.2
+}  # fmt: skip
+NODES = [f"node{number}" for number in range(8)]
+ROUNDS = 2
+"""Rounds of a method whose bytes are compared."""
+
+LEAST_GOODPUT, MOST_LOSS = 0.88, 0.01
+
+
+def judge_storm(storm: Storm, told: Mapping[str, Any], calm: float, *, quick: bool) -> list[Gate]:
+    """Ask what a storm may cost."""
+    kinds = len(told["reasons"])
+    lost = calm - told["accuracy"]
+    sent, merged = told["hostile_sent"], told["hostile_merged"]
+    back = told["back_s"]
+    gates = [
+        Gate(
+            f"a storm of {storm.rounds} rounds", "ends with all rounds",
+            f"{told['status']}, {told['rounds']} rounds, {told['killed']} kills of nodes, "
+            f"{told['server_kills']} of the server",
+            told["status"] == "finished" and told["rounds"] == storm.rounds
+            and told["server_kills"] == len(storm.server_kills),
+        ),
+        Gate(
+            "replies of hostile nodes that were merged", "0",
+            f"{merged}; {told['hostile_refused']} refused, {kinds} reasons, of {sent} asked",
+            merged == 0 and told["hostile_refused"] >= sent,
+        ),
+        Gate("seconds until a killed server is back", "-", f"{max(back, default=0):.1f} at most"),
+        Gate("workers merged in a round", "-", f"{told['workers']:.1f} of {storm.nodes}"),
+    ]  # fmt: skip
+    asked = (f"at most {MOST_LOSS:.0%} less", f"at least {LEAST_GOODPUT:.0%}")
+    words = f"{told['accuracy']:.1%}, undisturbed {calm:.1%}"
+    good = f"{told['goodput']:.1%} of {told['seconds']:.0f} s"
+    reached = (None, None) if quick else (lost <= MOST_LOSS, told["goodput"] >= LEAST_GOODPUT)
+    return [
+        *gates,
+        Gate("accuracy after the storm", "-" if quick else asked[0], words, reached[0]),
+        Gate("seconds of accepted work", "-" if quick else asked[1], good, reached[1]),
+    ]
+
+
+def judge_doors(told: Mapping[str, str]) -> list[Gate]:
+    """Ask that one be let in and the others turned away."""
+    asked = {"north": "in", "link": "says so"}
+    return [
+        Gate(f"node with {name}" if name not in asked else name, asked.get(name, "away"),
+             what[:40], what == asked.get(name, "away"))
+        for name, what in told.items()
+    ]  # fmt: skip
+
+
+def judge_still(told: Mapping[str, Any]) -> Gate:
+    """Ask that a node that stands still cost one grace time, and not the run."""
+    first, *later = told["missing"] or [0]
+    waits = [told["round_s"][number] for number in later]
+    ok = told["status"] == "finished" and all(s < told["round_s"][first] for s in waits)
+    seconds = ", ".join(f"{one:.1f}" for one in told["round_s"])
+    return Gate("a node that stands still", "one grace time", f"rounds of {seconds} s", ok)
+
+
+def judge_bytes(told: Mapping[str, Mapping[str, str]]) -> list[Gate]:
+    """Ask for the same bytes."""
+    return [
+        Gate(f"bytes of {method}", one["serial"], one["flower"], one["serial"] == one["flower"])
+        for method, one in told.items()
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play, print, keep."""
+    told = options(__doc__ or "", arguments)
+    book, storm = Book.open(told.json, closed=told.kept), QUICK if told.quick else Storm()
+    name = "quick storm" if told.quick else "storm"
+    with tempfile.TemporaryDirectory(prefix="moiety-federation-") as place:
+        folder = Path(place)
+        stormy = book.measure(name, lambda: play_storm(storm, folder / "storm", WAITING))
+        calm = book.measure(f"{name}, undisturbed", lambda: play_calm(storm, folder / "calm"))
+        gates = judge_storm(storm, stormy, calm, quick=told.quick)
+        if not told.quick:
+            gates += judge_doors(book.measure("doors", lambda: knock(folder / "doors")))
+            gates.append(judge_still(book.measure("still", lambda: stand_still(folder / "still"))))
+            for method in METHODS:
+                found = book.measure(
+                    f"bytes of {method}",
+                    lambda method=method: compare(folder / "bytes", [method], NODES, ROUNDS),
+                )
+                gates += judge_bytes(found)
+    return report(gates, book, told, machine())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""A deployment of Flower on loopback: a SuperLink with TLS and keys, and SuperNodes that die."""
+
+import os
+
+import pytest
+
+from benchmarks.federation_parts.agree import digest_model, play_serial
+from benchmarks.federation_parts.deployment import (
+    VARIABLE,
+    Deployment,
+    count_rounds,
+    find_flower,
+    has_ended,
+    kill_server,
+    wait_for,
+    write_app,
+)
+from moiety.core.ledger import read_ledger
+from moiety.federation.certs import write_certificates
+
+NAMES = ("north", "east", "south")
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get(VARIABLE),
+    reason=f"{VARIABLE} names no Python that has Flower; make test-flower makes one",
+)
+
+
+@pytest.fixture
+def link(tmp_path):
+    """A SuperLink and its nodes; each is registered, and has its key."""
+    write_certificates(tmp_path / "keys", [], NAMES, 2)
+    link = Deployment(tmp_path, find_flower(), tmp_path / "keys")
+    try:
+        link.start_link()
+        for name in NAMES:
+            link.register(name)
+            link.start_node(name)
+        yield link
+    finally:
+        link.close()
+
+
+def test_rounds_of_a_deployment_go_on_without_a_node_and_through_a_kill(tmp_path, link):
+    """The first round has the bytes of one machine; then a node dies, and the server."""
+    app = tmp_path / "app"
+    run = write_app(app, NAMES, "--method", "ddome", "--rounds", "3")
+    link.submit(app)
+    wait_for(lambda: count_rounds(run) == 1, "the first round is played")
+    link.kill("south")
+    kill_server(run)
+    link.submit(app)
+    wait_for(lambda: has_ended(run), "the run ends")
+    ledger = read_ledger(run / "ledger.jsonl")
+    assert ledger.end is not None
+    assert ledger.end.status == "finished"
+    who = [[work.worker for work in one.workers] for one in ledger.rounds]
+    assert who[0] == [0, 1, 2]
+    assert len(who) == 3
+    assert who[2] == [0, 1]
+    assert [one.worker for one in ledger.rounds[2].refused] == [2]
+    assert (run / "final" / "model.safetensors").is_file()
+
+
+def test_a_deployment_has_the_bytes_of_one_machine(tmp_path, link):
+    app = tmp_path / "app"
+    run = write_app(app, NAMES, "--method", "ddome", "--rounds", "2")
+    link.submit(app)
+    wait_for(lambda: has_ended(run), "the run ends")
+    assert digest_model(run) == play_serial(tmp_path / "serial", app, "ddome")
