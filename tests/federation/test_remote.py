@@ -174,7 +174,8 @@ def test_a_node_does_its_own_jobs_on_its_own_data_alone(tmp_path):
 def test_memory_begins_where_the_round_began(tmp_path):
     """The same letter asked again has the same answer, to the bit; of an older round none."""
     keep = {"steps": 2, "momentum": 0.9, "optimizer_state": "keep"}
-    fields = {"methods": ["fedavg"], "local": keep, "rounds": 3}
+    wire = {"up": ["delta", "topk", "int8"], "down": ["int8"], "keep": 0.2}
+    fields = {"methods": ["fedavg"], "local": keep, "rounds": 3, "wire": wire}
     post, plan = make_post(tmp_path), make_plan(tmp_path, **fields)
     final = play_federation(plan, post)
     assert final_bytes(final.parent) == final_bytes(play_serial(tmp_path / "serial", **fields))
@@ -336,3 +337,14 @@ def test_nodes_are_found_by_the_names_they_say(monkeypatch):
     lost = Told({}, error=SimpleNamespace(reason="it is gone", code=3))
     assert open_message(lost).fault == "Flower: it is gone"
     assert open_message(Told({})).fault.startswith("the message has no letter")
+
+
+def test_letters_with_codes_give_the_bytes_of_serial(tmp_path):
+    """What a question brought is not sent again, and is what its code said."""
+    wire = {"up": ["delta", "int4"], "down": ["int8"]}
+    post, plan = make_post(tmp_path), make_plan(tmp_path, wire=wire, rounds=1)
+    final = play_federation(plan, post)
+    serial = play_serial(tmp_path / "serial", wire=wire, rounds=1)
+    assert final_bytes(final.parent) == final_bytes(serial)
+    (one, *_), (two, *_) = (read_ledger(p / "ledger.jsonl").rounds for p in (plan.folder, serial))
+    assert (one.down_bytes, one.up_bytes) == (two.down_bytes, two.up_bytes)

@@ -6,6 +6,7 @@ import torch
 from moiety.core.axes import Part
 from moiety.core.fold import Precision
 from moiety.core.stage import Stage
+from moiety.core.state import count_bytes
 from moiety.core.streams import stream
 from moiety.engine.collective import Collective, ScatteredStore, drop_numbers, gather_memory
 from moiety.engine.packing import PackedValue, pack_value, place_storage, unpack_value
@@ -15,6 +16,7 @@ from moiety.rounds.asynchronous import AsynchronousRounds, Concurrency
 from moiety.rounds.schedule import Schedule, Speeds
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.run.same_ranks import scatter_pieces
+from moiety.wire.config import WireConfig, apply_wire
 
 
 def differences(found, wanted, where=""):
@@ -123,6 +125,26 @@ def test_pieces_that_are_cut_go_once_to_every_other_rank(every, spawned):
 
     for sent, piece in spawned(2, job):
         assert sent == piece
+
+
+def test_codes_go_once_to_every_other_rank(every, spawned):
+    """Not the pieces that they stand for; states and memories are those of ``Serial``."""
+    config = WireConfig(("delta", "topk", "int4"), ("int8",), keep=0.1)
+
+    def job(ranks):
+        case = every["diloco"]()
+        method = apply_wire(case.method, config)
+        one, state = Serial(case.open()), case.begin()
+        two, stages = scatter_pieces(Collective(case.open(), ranks=ranks), [Stage(method, 1)])
+        first = play_round(stages[0].method, two, state, [0, 1], 0)
+        wrong = differences(first.params, play_round(method, one, state, [0, 1], 0).params)
+        wrong += differences(gather_memory(two.memory, ranks), one.memory)
+        reply = next(one.map(method.solve, make_jobs(method, state, [ranks.rank], {}, 0)))
+        return wrong, ranks.transfers.sent_bytes, reply.up_bytes, count_bytes(method.model.params)
+
+    for wrong, sent, coded, whole in spawned(2, job):
+        assert not wrong
+        assert sent == coded < whole / 4
 
 
 def test_a_worker_that_fails_fails_everywhere_alike(every, spawned):

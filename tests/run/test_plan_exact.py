@@ -28,6 +28,7 @@ from moiety.recipes.record import Participation, Subgraphs
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
 from moiety.run.commands.plan import draw_first_cohort
 from moiety.run.loop import LEDGER
+from moiety.wire.config import WireConfig
 
 FAST = ("--flops", "5e9")
 
@@ -108,6 +109,18 @@ def test_ddome_with_other_options_is_planned_as_well(tiny, lab, options):
     entry = played(lab, record, "ddome")
     assert entry.down_bytes + entry.up_bytes == told.traffic.total
     assert told.flops_all == counted(record, "ddome", plan)
+
+
+@pytest.mark.parametrize("method", ["ddome", "ist"])
+def test_codes_are_planned_exactly(tiny, lab, method):
+    """Of answers and of jobs, with what is sent as it is; sizes follow from shapes."""
+    wire = {"up": ("delta", "topk", "int4"), "down": ("int8",), "keep": 0.1}
+    record = tiny(rounds=1, evaluate_every=1, wire=wire)
+    _, told = planned(record, method)
+    entry = played(lab, record, method)
+    assert entry.down_bytes + entry.up_bytes == told.traffic.total
+    plain = planned(replace(record, wire=WireConfig()), method)[1]
+    assert told.traffic.total < plain.traffic.total / 2
 
 
 def test_a_mixture_is_planned_by_its_bytes_alone(moiety, lab):

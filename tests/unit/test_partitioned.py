@@ -33,10 +33,13 @@ from moiety.methods.local_sgd import local_sgd
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.graph import graphnet
 from moiety.models.mlp import mlp
+from moiety.recipes.blocks import check_blocks
+from moiety.recipes.ist import ist_digits
 from moiety.rounds.cohort import FixedCohort
 from moiety.rounds.synchronous import play_round
 from moiety.solve.sgd import LocalSGD
 from moiety.tasks.objectives import NodeLosses, Proximal
+from moiety.wire.config import WireConfig, apply_wire
 
 WIDTHS = (10, 32, 16, 3)
 
@@ -358,6 +361,11 @@ def test_what_cannot_be_partitioned_is_told_the_remedy():
     pulled = replace(method_of(2), solve=replace(solve, terms=(Proximal(0.1),)))
     with pytest.raises(ValueError, match="take engine='collective'"):
         check_partitioned(pulled)
+    coded = apply_wire(method_of(2), WireConfig(("int8",)))
+    with pytest.raises(ValueError, match="ranks in blocks send blocks and no replies"):
+        check_partitioned(coded)
+    with pytest.raises(ValueError, match=r"got wire.up=\['int8'\].* say --engine collective"):
+        check_blocks(replace(ist_digits(), engine="peers", wire=WireConfig(("int8",))))
     with pytest.raises(ValueError, match=r"gives wholes.* say --methods ist"):
         check_partitioned(local_sgd(Task(make_abstract_normed(WIDTHS), workers=2)))
 

@@ -166,6 +166,18 @@ def test_letters_carry_the_codes_and_the_ledger_counts_them():
     assert found.up_bytes == reply.up_bytes
 
 
+def test_what_a_question_brought_is_not_sent_again():
+    """Nor counted; its worker has from the question what the code of the job would say."""
+    method = apply_wire(METHODS["fedavg"].make(TASK), FEW)
+    job = next(make_jobs(method, initialise_state(method), [2], {}, 7))
+    opened, again = method.wire.open(job).piece, replace(job, known=frozenset({"layer1.w"}))
+    letter = write_job(again, {})
+    read, _ = read_job(letter, lambda note, number: {"layer1.w": opened["layer1.w"]})
+    assert is_equal(method.wire.open(read).piece, opened)
+    gone = sum(parts["layer1.w"].nbytes for parts in job.code.values())
+    assert read_bytes(letter) == again.down_bytes == job.down_bytes - gone
+
+
 def read_bytes(letter):
     return sum(t.nbytes for t in flat(read_letter(letter)[1]).values())
 

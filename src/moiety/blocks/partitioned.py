@@ -28,6 +28,7 @@ from moiety.core.rows import OpenRows
 from moiety.core.solver import Descent
 from moiety.core.state import Job, Record, Reply, Share, State, Turn
 from moiety.core.streams import SERVER, stream
+from moiety.core.wire import PLAIN_WIRE
 from moiety.engine.work import open_job_rows, run_job, use_one_thread
 from moiety.rounds.cohort import CohortRule
 from moiety.rounds.meter import Meter, Stopwatch
@@ -59,6 +60,11 @@ def check_partitioned(method: Method) -> None:
         raise ValueError(
             f"{method.name} penalises the way from where a worker began, of which a rank in blocks "
             "keeps no copy; take engine='collective'"
+        )
+    if method.wire is not PLAIN_WIRE:
+        raise ValueError(
+            f"{method.name} has a wire, but ranks in blocks send blocks and no replies; leave wire "
+            "out, or take engine='collective'"
         )
     if method.query is not None or method.server is not adopt_merged or solve.keeps_memory:
         raise ValueError(
