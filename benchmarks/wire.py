@@ -137,10 +137,8 @@ def write_row(runs: Runs, world: World, chain: str) -> str:
     losses = [one["loss"][-1] for one in found]
     sizes = [count_bytes_to(one, ACCURACY) / 1e6 for one in found]
     spent = f"{statistics.mean(sizes):.3f}" if max(sizes) < float("inf") else "not reached"
-    return (
-        f"| {world.method} | {chain} | {statistics.mean(each):,.0f} | {less:.1f} | {spread(scores, 1)} "
-        f"| {spread(losses, 4)} | {spent} |"
-    )
+    cells = (world.method, chain, f"{statistics.mean(each):,.0f}", f"{less:.1f}")
+    return f"| {' | '.join((*cells, spread(scores, 1), spread(losses, 4), spent))} |"
 
 
 def spread(values: Sequence[float], digits: int) -> str:
