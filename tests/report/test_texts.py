@@ -89,6 +89,19 @@ def test_experts_that_serve_nobody_are_named(make, routes, said):
     assert all("nobody" in format_table(told).replace("\n", " ") for _ in said)
 
 
+@pytest.mark.parametrize(("bar", "said"), [(None, 0), (0.5, 0), (0.7, 1)])
+def test_a_run_that_is_worse_than_its_own_common_expert_is_named(make, bar, said):
+    """On all validation rows, not as a mean of workers, and only where the gap is plain."""
+    entries = make.small("ddome", 0, 0.0)
+    entries[0] = replace(entries[0], common_score=bar)
+    group = Group([0, 1], [30, 10], {"accuracy": [0.4, 0.8], "loss": [1.0, 1.0]})
+    entries[4] = replace(entries[4], groups={**entries[4].groups, "validation": group})
+    told = [make.ledger(entries)]
+    found = [one for one in list_warnings(told, group_series(told)) if "common expert" in one]
+    assert len(found) == said
+    assert all("its accuracy is 50.0 %, worse than the 70.0 %" in one for one in found)
+
+
 def test_settings_are_those_that_all_series_share(make):
     one, two = make.small("ddome", 0, 0.0), make.small("fedavg", 0, 0.0)
     for entries, lr in ((one, 0.1), (two, 0.2)):

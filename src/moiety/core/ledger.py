@@ -33,10 +33,9 @@ READ = (3, VERSION)
 class Start:
     """What a run is, written once as its first line.
 
-    ``seen`` and ``unseen`` hold rows per class for every worker, [workers, classes], or nothing of
-    too many; unseen ones are numbered behind the seen, also in ``worker_names``. A run of 0
-    ``rounds`` is a reference that never trains. ``classes`` are the kinds of rows that targets tell
-    apart (classes, fifths of a number, labels); ``common_s``: seconds of training a common expert.
+    ``seen``, ``unseen``: rows per class of each worker, [workers, classes], or nothing of too many;
+    unseen ones come last, also in ``worker_names``. ``classes``: kinds of rows (classes, fifths, or
+    labels). ``common_s``, ``common_score``: of a common expert. 0 ``rounds``: a reference run.
     """
 
     kind: ClassVar[str] = "start"
@@ -63,6 +62,7 @@ class Start:
     metrics: Sequence[MetricEntry] = OF_CLASSES
     worker_names: Sequence[str] = ()
     common_s: float = 0.0
+    common_score: float | None = None
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class RunInputs:
     objective: Objective
     shape: tuple[int, ...]
     scale: FeatureScale
-    common_score: float
+    common_score: float | None
     common_s: float
     columns: tuple[str, ...]
     data_fingerprint: str
@@ -237,7 +237,7 @@ def assemble_inputs(
         objective=base.objective,
         shape=tuple(base.data.x.shape[1:]),
         scale=base.scale,
-        common_score=0.0 if common is None else common.score,
+        common_score=None if common is None or common.frozen is None else common.score,
         common_s=0.0 if common is None else common.seconds,
         columns=base.data.columns,
         data_fingerprint=base.data_fingerprint,

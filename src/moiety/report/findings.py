@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moiety.core.keep import find_final_evaluation
+from moiety.core.keep import VALIDATION, find_final_evaluation
 from moiety.core.ledger import End, Ledger
 from moiety.core.objective import OF_CLASSES
 from moiety.report.frames import ORDER, Spread, Summary, describe_group
 from moiety.report.matrices import find_unlike_seeds, tabulate_routes
 from moiety.report.measure import Measure
 from moiety.report.series import Series, read_status
+
+LOST = 0.05
+"""By what share of its value a common expert must be ahead for that to be said."""
 
 
 def choose_deciding_group(rows: Sequence[Summary]) -> str:
@@ -107,7 +110,26 @@ def describe_others(rows: Sequence[Summary]) -> list[str]:
 
 def list_warnings(ledgers: Sequence[Ledger], found: Sequence[Series]) -> list[str]:
     """List what a reader must know before trusting a comparison."""
-    return [*_endings(ledgers), *_conditions(found), *_idle_experts(found)]
+    return [*_endings(ledgers), *_conditions(found), *_lost(ledgers), *_idle_experts(found)]
+
+
+def _lost(ledgers: Sequence[Ledger]) -> list[str]:
+    said = []
+    for ledger in ledgers:
+        by, bar = Measure(ledger.start.metrics[0]), ledger.start.common_score
+        group = ledger.evaluations and find_final_evaluation(ledger).groups.get(VALIDATION)
+        if bar is None or not ledger.rounds or not group:
+            continue
+        scored = [*zip(group.metrics[by.entry.name], group.rows, strict=True)]
+        reached = sum(value * rows for value, rows in scored if rows) / max(1, sum(group.rows))
+        if by.sign * (bar - reached) > LOST * abs(bar):
+            said.append(
+                f"{ledger.start.method}, seed {ledger.start.seed}: on the validation rows its "
+                f"{by.word} is {by.write_value(reached)}, worse than the {by.write_value(bar)} of "
+                "its own common expert. More rounds or a larger rate may help; of a mixture, "
+                "experts that begin as the common expert."
+            )
+    return said
 
 
 def _idle_experts(found: Sequence[Series]) -> list[str]:

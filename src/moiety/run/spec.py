@@ -175,4 +175,5 @@ def make_recipe_start(spec: RunSpec, built: RunInputs) -> Start:
         metrics=list_metrics(built.objective),
         worker_names=list(built.worker_names),
         common_s=built.common_s,
+        common_score=built.common_score,
     )
