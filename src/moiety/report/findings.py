@@ -117,8 +117,10 @@ def _lost(ledgers: Sequence[Ledger]) -> list[str]:
     said = []
     for ledger in ledgers:
         by, bar = Measure(ledger.start.metrics[0]), ledger.start.common_score
-        group = ledger.evaluations and find_final_evaluation(ledger).groups.get(VALIDATION)
-        if bar is None or not ledger.rounds or not group:
+        if bar is None or not ledger.rounds or not ledger.evaluations:
+            continue
+        group = find_final_evaluation(ledger).groups.get(VALIDATION)
+        if group is None:
             continue
         scored = [*zip(group.metrics[by.entry.name], group.rows, strict=True)]
         reached = sum(value * rows for value, rows in scored if rows) / max(1, sum(group.rows))
