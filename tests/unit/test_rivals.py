@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from moiety.core.rows import TransformedRows, take_all_rows
 from moiety.core.streams import stream
 from moiety.engine.serial import Serial
+from moiety.methods.apfl import apfl
 from moiety.methods.ddome import ddome
 from moiety.methods.demo import make_two_class_workers
 from moiety.methods.ditto import ditto
 from moiety.methods.ensemble import ensemble
 from moiety.methods.fedavg import fedavg
+from moiety.methods.fedbn import fedbn
 from moiety.methods.fedem import fedem
 from moiety.methods.fedmix import fedmix
 from moiety.methods.fedper import find_head
@@ -21,10 +23,12 @@ from moiety.methods.fedrep import fedrep
 from moiety.methods.ifca import ifca
 from moiety.methods.perfedavg import perfedavg
 from moiety.models.components import MIX
+from moiety.models.normed import normed
 from moiety.models.personal import OWN_PREFIX, TRAINED
 from moiety.models.stacked import EXPERT, PREFIX, take_model
 from moiety.ops.optim import SGD, Phased
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round, query_jobs
+from moiety.serve.config import rebuild_model
 from moiety.solve.sgd import OWN
 from moiety.tasks.numbers import Numbers
 
@@ -199,6 +203,48 @@ def test_ditto_without_a_leash_is_local_training_alone(problem):
     _, kept = play(ditto(task, lam=0.0), data, rounds=2)
     alone, _ = play(fedavg(task), data, rounds=2, cohort=[0])  # a federation of one
     same(kept[0][OWN], {OWN_PREFIX + n: t for n, t in alone.params.items()})
+
+
+def test_apfl_trains_a_worker_for_the_mixture_it_uses(problem):
+    task, data = problem
+    task = replace(task, local=replace(task.local, steps=1))
+    method = apfl(task, alpha=0.25)
+    state, kept = play(method, data, rounds=1)
+    same(state.params, play(fedavg(task), data, rounds=1)[0].params)
+    [batch] = first_batches(method, data[0])
+    start = task.model.params
+    grads = gradients(task, start, batch)  # both begin there, and so does their mixture
+    own = {n: t - LR * 0.25 * grads[n] for n, t in start.items()}
+    same(kept[0][OWN], {OWN_PREFIX + n: t for n, t in own.items()}, 1e-6)
+    used = {n: 0.25 * t + 0.75 * state.params[n] for n, t in own.items()}
+    rows = take_all_rows(data[0])
+    told = method.serve.scores({**state.params, **kept[0][OWN]}, rows, {})
+    wanted = task.model.logits(used, rows, {}).log_softmax(-1)
+    torch.testing.assert_close(told, wanted, atol=1e-5, rtol=0)
+    again = rebuild_model(method.model.config())
+    torch.testing.assert_close(
+        again.logits({**state.params, **kept[0][OWN]}, rows, {}).log_softmax(-1), told
+    )
+    whole, alone = (
+        play(one, data)[1][0][OWN] for one in (apfl(task, alpha=1.0), ditto(task, lam=0))
+    )
+    same(whole, alone)
+
+
+def test_fedbn_keeps_norms_at_the_worker_and_averages_the_rest(problem):
+    task, data = problem
+    task = replace(task, model=normed((8, 6, 6), stream(0, "net")))
+    method = fedbn(task)
+    state, kept = play(method, data, rounds=1, cohort=[0])
+    plain, _ = play(fedavg(task), data, rounds=1, cohort=[0])  # a federation of one is FedAvg
+    norms = {"norm1.g", "norm1.s"}
+    assert kept[0][OWN].keys() == norms
+    same({**state.params, **kept[0][OWN]}, plain.params)
+    same({n: state.params[n] for n in norms}, {n: task.model.params[n] for n in norms})
+    with pytest.raises(ValueError, match="0 of"):
+        fedbn(replace(task, model=problem[0].model), norms=("*",))
+    with pytest.raises(ValueError, match="4 of 4"):
+        fedbn(problem[0])
 
 
 def test_fedrep_moves_the_head_and_then_the_body(problem):

@@ -77,6 +77,7 @@ def summarize_method(name: str) -> str:
 
 METHODS: Registry[MethodLine, MethodEntry] = Registry(
     {
+        "apfl": MethodLine(),
         "asyncdrop": MethodLine(),
         "data_parallel": MethodLine(),
         "ddome": MethodLine(needs_common=True),
@@ -85,6 +86,7 @@ METHODS: Registry[MethodLine, MethodEntry] = Registry(
         "dmoe": MethodLine(starts_common=False, cannot="CANNOT"),
         "ensemble": MethodLine(starts_common=False),
         "fedavg": MethodLine(),
+        "fedbn": MethodLine(),
         "fedem": MethodLine(starts_common=False),
         "fedmix": MethodLine(needs_common=True),
         "fedopt": MethodLine(),

@@ -30,6 +30,8 @@ class SharedAndOwn:
         axes: of both.
         model: of either.
         buffers: of both.
+        own_share: of the worker's own model in the one it uses, once it has trained it; the rest is
+            the shared model's.
     """
 
     params: Params
@@ -38,6 +40,7 @@ class SharedAndOwn:
     buffers: Mapping[str, str]
     draws_noise: bool = False
     uses_batch_statistics: bool = False
+    own_share: float = 1.0
 
     @property
     def constants(self) -> Params:
@@ -46,7 +49,8 @@ class SharedAndOwn:
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this again."""
-        return {"kind": "shared-and-own", "model": self.model.config()}
+        share = {} if self.own_share == 1 else {"own_share": self.own_share}
+        return {"kind": "shared-and-own", "model": self.model.config(), **share}
 
     def take_shared(self, params: Params) -> Params:
         """Take the shared model."""
@@ -56,9 +60,17 @@ class SharedAndOwn:
         """Take the worker's model."""
         return {name: params[OWN_PREFIX + name] for name in self.model.params}
 
+    def mix_own(self, params: Params) -> Params:
+        """Mix the worker's model with the shared one, through which no gradient goes."""
+        own = self.take_own(params)
+        if self.own_share == 1:
+            return own
+        rest = 1 - self.own_share
+        return {n: self.own_share * t + rest * params[n].detach() for n, t in own.items()}
+
     def take_used(self, params: Params) -> Params:
-        """Take the model that the worker uses: its own where it has trained one."""
-        own, trained = self.take_own(params), params[TRAINED] > 0
+        """Take the model that the worker uses: its own, mixed, where it has trained one."""
+        own, trained = self.mix_own(params), params[TRAINED] > 0
         shared = self.take_shared(params)
         return {name: torch.where(trained, own[name], tensor) for name, tensor in shared.items()}
 
@@ -74,7 +86,7 @@ class SharedAndOwn:
 
     def redraw(self, rng: Generator, /) -> Params:
         """Draw fresh first values."""
-        return share_and_own(self.model, self.model.redraw(rng)).params
+        return share_and_own(self.model, self.model.redraw(rng), self.own_share).params
 
 
 def name_own(tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,11 +94,10 @@ def name_own(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {OWN_PREFIX + name: value for name, value in tensors.items()}
 
 
-def share_and_own(model: FeatureModel, first: Params) -> SharedAndOwn:
+def share_and_own(model: FeatureModel, first: Params, own_share: float = 1.0) -> SharedAndOwn:
     """Put a second model beside one; both begin at the same values."""
     params = {**first, **name_own(first), TRAINED: torch.zeros(())}
     axes = {**model.axes, **name_own(model.axes)}
     buffers = {**model.buffers, **name_own(model.buffers)}
-    return SharedAndOwn(
-        params, axes, model, buffers, model.draws_noise, model.uses_batch_statistics
-    )
+    flags = model.draws_noise, model.uses_batch_statistics
+    return SharedAndOwn(params, axes, model, buffers, *flags, own_share)

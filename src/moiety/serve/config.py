@@ -49,7 +49,7 @@ def rebuild_model(config: Mapping[str, Any], module: FeatureModel | None = None)
         return REBUILD[kind](torch.Generator().manual_seed(0), **rest)
     if kind == "shared-and-own":
         one = rebuild_model(config["model"], module)
-        return share_and_own(one, one.params)
+        return share_and_own(one, one.params, config.get("own_share", 1.0))
     if kind == "low-rank":
         told = {name: config[name] for name in ("rank", "scale", "targets")}
         inner = rebuild_model(config["model"], module)

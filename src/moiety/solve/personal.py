@@ -23,7 +23,9 @@ from moiety.tasks.objectives import Losses
 
 @dataclass(frozen=True)
 class BothLosses:
-    """The loss of the shared model and that of the worker's own, added: neither sees the other.
+    """The loss of the shared model and that of the worker's, added.
+
+    The worker's is its own, or mixed with the shared one as it uses it; the shared never sees it.
 
     Args:
         model: both.
@@ -35,7 +37,7 @@ class BothLosses:
 
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         shared_B, after = self.losses(self.model.take_shared(params), batch, kept)
-        own_B, own_after = self.losses(self.model.take_own(params), batch, kept)
+        own_B, own_after = self.losses(self.model.mix_own(params), batch, kept)
         return shared_B + own_B, {**after, **name_own(own_after)}
 
 
