@@ -221,7 +221,7 @@ def test_apfl_trains_a_worker_for_the_mixture_it_uses(problem):
     told = method.serve.scores({**state.params, **kept[0][OWN]}, rows, {})
     wanted = task.model.logits(used, rows, {}).log_softmax(-1)
     torch.testing.assert_close(told, wanted, atol=1e-5, rtol=0)
-    again = rebuild_model(method.model.config())
+    again = rebuild_model(method.model.config())  # type: ignore[attr-defined]
     torch.testing.assert_close(
         again.logits({**state.params, **kept[0][OWN]}, rows, {}).log_softmax(-1), told
     )
