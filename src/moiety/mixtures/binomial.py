@@ -6,14 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moiety.mixtures.experts import StepOptions
-from moiety.mixtures.law import (
-    Derivatives,
-    LawSums,
-    check_whole_numbers,
-    find_least_count,
-    hold_line,
-)
+from moiety.mixtures.canonical import CanonicalLaw
+from moiety.mixtures.law import LawSums, check_whole_numbers, find_least_count
 from moiety.mixtures.logit import Array
 from moiety.mixtures.special import log_gamma
 
@@ -24,7 +18,7 @@ def squash(lines: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Binomial:
+class Binomial(CanonicalLaw):
     """Successes in so many trials a row; the log odds of one are the line."""
 
     trials: int = 1
@@ -39,12 +33,6 @@ class Binomial:
     def link(self, y: Array, /) -> Array:
         return np.log((y + 0.5) / (self.trials - y + 0.5))
 
-    def begin(self, variance_K: Array, /) -> Array:
-        return np.zeros((0, len(variance_K)))
-
-    def hold(self, lines: Array, /) -> Array:
-        return hold_line(lines)
-
     def log_density(self, lines: Array, y: Array, spreads: Array, /) -> Array:
         ways = log_gamma(np.array(self.trials + 1.0)) - log_gamma(y + 1.0)
         ways = ways - log_gamma(self.trials - y + 1.0)
@@ -54,20 +42,6 @@ class Binomial:
         chance = squash(lines)
         curve, gap = self.trials * chance * (1 - chance), y - self.trials * chance
         return LawSums(shares * curve, shares * gap, (shares * gap**2 / curve,))
-
-    def move(self, spreads: Array, sums: Array, change_K: Array, options: StepOptions, /) -> Array:
-        return spreads
-
-    def soften(self, spreads: Array, /) -> Array:
-        return spreads
-
-    def is_floored(self, spreads: Array, floor: float, /) -> Array:
-        return np.zeros(spreads.shape[1], bool)
-
-    def differentiate(self, lines: Array, y: Array, spreads: Array, /) -> Derivatives:
-        none = np.zeros((0, *np.broadcast_shapes(lines.shape, y.shape)))
-        bend = self.variance(lines, spreads)
-        return Derivatives(y - self.mean(lines, spreads), bend, none, none, none[None])
 
     def mean(self, lines: Array, spreads: Array, /) -> Array:
         return self.trials * squash(lines)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moiety.mixtures.experts import StepOptions
-from moiety.mixtures.law import Derivatives, LawSums, check_whole_numbers, hold_line
+from moiety.mixtures.canonical import CanonicalLaw
+from moiety.mixtures.law import LawSums, check_whole_numbers
 from moiety.mixtures.logit import Array
 from moiety.mixtures.special import log_gamma
 
 
 @dataclass(frozen=True)
-class Poisson:
+class Poisson(CanonicalLaw):
     """Counts whose log rate is the line."""
 
     name: str = "poisson"
@@ -27,12 +27,6 @@ class Poisson:
     def link(self, y: Array, /) -> Array:
         return np.log(y + 0.5)
 
-    def begin(self, variance_K: Array, /) -> Array:
-        return np.zeros((0, len(variance_K)))
-
-    def hold(self, lines: Array, /) -> Array:
-        return hold_line(lines)
-
     def log_density(self, lines: Array, y: Array, spreads: Array, /) -> Array:
         return y * lines - np.exp(lines) - log_gamma(y + 1.0)
 
@@ -40,20 +34,6 @@ class Poisson:
         rates = np.exp(lines)
         gap = y - rates
         return LawSums(shares * rates, shares * gap, (shares * gap**2 / rates,))
-
-    def move(self, spreads: Array, sums: Array, change_K: Array, options: StepOptions, /) -> Array:
-        return spreads
-
-    def soften(self, spreads: Array, /) -> Array:
-        return spreads
-
-    def is_floored(self, spreads: Array, floor: float, /) -> Array:
-        return np.zeros(spreads.shape[1], bool)
-
-    def differentiate(self, lines: Array, y: Array, spreads: Array, /) -> Derivatives:
-        rates = np.exp(lines)
-        none = np.zeros((0, *rates.shape))
-        return Derivatives(y - rates, rates, none, none, none[None])
 
     def mean(self, lines: Array, spreads: Array, /) -> Array:
         return np.exp(lines)
