@@ -13,11 +13,13 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from moiety.estimators.columns import average_known, choose_freedom
 from moiety.estimators.criteria import Criteria
 from moiety.estimators.options import check_amount, check_spread, check_whole_number
 from moiety.estimators.saved import read_estimator, write_estimator
 from moiety.estimators.table import name_spreads
 from moiety.mixtures.cost import CATEGORICAL_COSTS
+from moiety.mixtures.counting import count_free_parameters
 from moiety.mixtures.em import Prior
 from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.fit import STARTS, RowArrays, Search
@@ -28,7 +30,6 @@ from moiety.mixtures.logit import Array
 from moiety.mixtures.model import (
     Mixture,
     add_constant,
-    count_mixture_parameters,
     gate_proba,
     log_density,
     responsibilities,
@@ -43,6 +44,9 @@ def make_numpy_generator(random_state: Any) -> np.random.Generator:
     return np.random.default_rng(random_state)
 
 
+MISSING: dict[str, Any] = {"refuse": True, "mean": "allow-nan"}  # what scikit-learn is to let pass
+OF_EM = ("gate_columns", "expert_columns", "offset", "noise", "expert_ridge", "expert_lasso",
+         "gate_lasso")  # fmt: skip
 ALGORITHMS: dict[str, Algorithm | None] = {"em": None, "published": solve_published}
 
 
@@ -57,10 +61,24 @@ class MixtureEstimator(Criteria, BaseEstimator):
     variance_floor: float
     slope_limit: float
     algorithm: str = "em"
+    gate_columns: Any = None
+    expert_columns: Any = None
+    offset: Any = None
+    expert_ridge: float = 0.0
+    expert_lasso: float = 0.0
+    gate_lasso: float = 0.0
+    noise: Any = None
+    missing: str = "refuse"
     init: Any
     random_state: Any
     n_jobs: int | None
     mixture_: Mixture
+    fill_: Array
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "mean"
+        return tags
 
     def _classes(self) -> int:
         """Give the number of classes; 0 where the response is a number."""
@@ -89,11 +107,18 @@ class MixtureEstimator(Criteria, BaseEstimator):
             raise ValueError(
                 f"algorithm={self.algorithm!r} is not known; choose from {sorted(ALGORITHMS)}"
             )
+        if self.missing not in MISSING:
+            raise ValueError(f"missing={self.missing!r} is not known; choose from {list(MISSING)}")
         for name in ("n_experts", "n_init", "max_iter"):
             check_whole_number(self, name, 1)
-        for name in ("tol", "ridge", "variance_floor"):
+        for name in (
+            "tol", "ridge", "variance_floor", "expert_ridge", "expert_lasso", "gate_lasso",
+        ):  # fmt: skip
             check_amount(self, name)
         check_spread(self, "slope_limit")
+        plain = all(getattr(self, name) in (None, 0) for name in OF_EM)
+        if self.algorithm != "em" and not plain:
+            raise ValueError(f"the published algorithm knows none of {list(OF_EM)}; choose 'em'")
 
     def _search(self) -> Search:
         self._check_search()
@@ -110,7 +135,17 @@ class MixtureEstimator(Criteria, BaseEstimator):
         )
 
     def _prior(self) -> Prior:
-        return Prior(self.ridge, self.variance_floor, float(self.slope_limit))
+        names = getattr(self, "feature_names_in_", ())
+        chosen = self.gate_columns, self.expert_columns, self.offset
+        return Prior(
+            self.ridge,
+            self.variance_floor,
+            float(self.slope_limit),
+            self.expert_ridge,
+            self.expert_lasso,
+            self.gate_lasso,
+            choose_freedom(*chosen, vars(self).get("n_features_in_", 0), names),
+        )
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> RowArrays:
         X, y = validate_data(
@@ -121,9 +156,16 @@ class MixtureEstimator(Criteria, BaseEstimator):
             dtype=np.float64,
             ensure_min_samples=2 if reset else 1,
             y_numeric=not self._classifies(),
+            ensure_all_finite=MISSING.get(self.missing, True),
         )
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        return X, y, weights
+        if self.missing == "mean" and reset:
+            self.fill_ = average_known(X, weights)
+        return self._fill(X), y, weights
+
+    def _fill(self, X: Array) -> Array:
+        """Put the means of the fit where covariates are missing, if that is asked."""
+        return np.where(np.isnan(X), self.fill_, X) if self.missing == "mean" else X
 
     def _classifies(self) -> bool:
         return False
@@ -141,7 +183,7 @@ class MixtureEstimator(Criteria, BaseEstimator):
     def _show(self, mixture: Mixture) -> Any:
         """Set what a fitted mixture shows."""
         self.mixture_, self.n_experts_ = mixture, mixture.num_experts
-        self.n_parameters_ = count_mixture_parameters(mixture)
+        self.n_parameters_ = count_free_parameters(mixture, self._prior())
         self.gate_coef_, self.gate_intercept_ = mixture.gate[1:].T, mixture.gate[0]
         self.coef_ = np.moveaxis(mixture.experts.coef[1:], 0, -1)
         self.intercept_ = mixture.experts.coef[0]
@@ -163,7 +205,9 @@ class MixtureEstimator(Criteria, BaseEstimator):
 
     def _design(self, X: Any) -> Array:
         check_is_fitted(self)
-        return add_constant(np.asarray(validate_data(self, X, reset=False, dtype=np.float64)))
+        finite = MISSING.get(self.missing, True)
+        known: Any = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite=finite)
+        return add_constant(self._fill(np.asarray(known)))
 
     def _seen(self, X: Any, y: Any, sample_weight: Any = None) -> RowArrays:
         check_is_fitted(self)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from scipy.special import logit
 from sklearn.base import clone
 
 from moiety.estimators.base import make_numpy_generator
@@ -180,4 +181,7 @@ def lay_out_parameters(mixture: Mixture, order: Array) -> dict[str, Array]:
     coef = held.experts.coef
     found = {"gate": held.gate[:, :-1], "experts": coef[..., :-1] if coef.ndim == 3 else coef}
     spreads = name_spreads(held.experts)
-    return found | {f"log_{name}": np.log(values) for name, values in spreads.items()}
+    found |= {f"log_{name}": np.log(values) for name, values in spreads.items()}
+    if mixture.noise is not None:
+        found["noise"] = logit(np.array(mixture.noise.share))
+    return found

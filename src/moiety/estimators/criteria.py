@@ -8,23 +8,31 @@ import numpy as np
 
 from moiety.estimators.standard_errors import standard_errors
 from moiety.estimators.table import name_spreads, tabulate_parameters
+from moiety.mixtures.counting import count_free_parameters
+from moiety.mixtures.em import Prior
 from moiety.mixtures.fit import RowArrays
+from moiety.mixtures.freedom import Freedom
 from moiety.mixtures.logit import Array, log_softmax
-from moiety.mixtures.model import Mixture, count_mixture_parameters, log_density, log_joint
+from moiety.mixtures.model import Mixture, log_density, log_joint, responsibilities
 from moiety.mixtures.worker import drop_zero_weights, lift_weights
 
 
 def compute_label_entropy(mixture: Mixture, rows: RowArrays, *, hard: bool = False) -> float:
     """Give the weighted entropy of the responsibilities, or minus the log of the largest."""
-    logs = log_softmax(log_joint(mixture, rows[0], rows[1]))
+    if mixture.noise is None:
+        logs = log_softmax(log_joint(mixture, rows[0], rows[1]))
+    else:
+        shares = responsibilities(mixture, rows[0], rows[1])
+        logs = np.log(np.maximum(np.column_stack([shares, 1 - shares.sum(1)]), 1e-300))
     each = -logs.max(1) if hard else -(np.exp(logs) * logs).sum(1)
     return float(rows[2] @ each)
 
 
 def format_coefficients(
-    mixture: Mixture, names: list[str], errors: dict[str, Array] | None
+    mixture: Mixture, names: list[str], errors: dict[str, Array] | None, free: Freedom
 ) -> list[str]:
     """Lay coefficients out as lines of text, with errors and z where they are known."""
+    used = {"gate": free.find_gate_rows(len(names)), "experts": free.find_expert_rows(len(names))}
     lines = []
     blocks = [("gate", mixture.gate[:, :-1, None])]
     coef = mixture.experts.coef
@@ -34,7 +42,8 @@ def format_coefficients(
         for at in np.ndindex(values.shape[1:]):
             label = f"{block[:-1] if block == 'experts' else block} {at[0]}"
             lines.append(label if values.shape[2] == 1 else f"{label}, class {at[1]}")
-            for row, name in enumerate(names):
+            for row in used[block]:
+                name = names[row]
                 value = values[(row, *at)]
                 line = f"  {name:<24}{value:>14.6g}"
                 if spread is not None:
@@ -48,6 +57,13 @@ class Criteria:
     """Methods of a fitted estimator that judge it on rows."""
 
     mixture_: Mixture
+
+    def _prior(self) -> Prior:
+        raise NotImplementedError
+
+    def _count(self) -> int:
+        """Count the parameters that the fit was free to choose."""
+        return count_free_parameters(self.mixture_, self._prior())
 
     def _seen(self, X: Any, y: Any, sample_weight: Any = None) -> RowArrays:
         raise NotImplementedError
@@ -63,13 +79,13 @@ class Criteria:
         """
         rows = self._judged(X, y, sample_weight)
         value = rows[2] @ log_density(self.mixture_, rows[0], rows[1])
-        return float(-2 * value + count_mixture_parameters(self.mixture_) * np.log(rows[2].sum()))
+        return float(-2 * value + self._count() * np.log(rows[2].sum()))
 
     def aic(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Give -2 log-likelihood + 2 * parameters; lower is better."""
         rows = self._judged(X, y, sample_weight)
         value = rows[2] @ log_density(self.mixture_, rows[0], rows[1])
-        return float(-2 * value + 2 * count_mixture_parameters(self.mixture_))
+        return float(-2 * value + 2 * self._count())
 
     def icl(self, X: Any, y: Any, sample_weight: Any = None, *, hard: bool = True) -> float:
         """Give BIC plus twice the entropy of the labels: of the likeliest ones, or of all."""
@@ -95,7 +111,8 @@ class Criteria:
             regressors ``log_variances`` [K] or the logarithms of other spreads; NaN, with a
             warning, where the rows do not identify a parameter.
         """
-        return standard_errors(self.mixture_, self._judged(X, y, sample_weight), kind)
+        rows = self._judged(X, y, sample_weight)
+        return standard_errors(self.mixture_, rows, kind, self._prior())
 
     def summary_frame(
         self,
@@ -106,7 +123,7 @@ class Criteria:
         kind: str = "observed",
         level: float = 0.95,
     ) -> Any:
-        """Give all parameters as a frame of pandas, a row each.
+        """Give all parameters as a frame of pandas, a row each, of columns in use.
 
         Columns: ``block``, ``expert``, ``class`` (of classifiers), ``term``, ``estimate``,
         ``error``, ``z``, ``p`` (two-sided, that the parameter is 0; not of spreads), ``low`` and
@@ -120,7 +137,8 @@ class Criteria:
             level: of the intervals.
         """
         errors = self.standard_errors(X, y, sample_weight, kind=kind)
-        return tabulate_parameters(self.mixture_, self._terms(), errors, level)
+        free = self._prior().free
+        return tabulate_parameters(self.mixture_, self._terms(), errors, level, free)
 
     def _terms(self) -> list[str]:
         """Name the columns, the constant first."""
@@ -132,7 +150,7 @@ class Criteria:
         """Describe the fit; with rows, also standard errors, z values and criteria on them."""
         lines = [
             f"{type(self).__name__}: {self.mixture_.num_experts} experts, "
-            f"{count_mixture_parameters(self.mixture_)} parameters"
+            f"{self._count()} parameters"
         ]
         errors = None
         if X is not None:
@@ -145,7 +163,9 @@ class Criteria:
                 f"ICL {self.icl(X, y, sample_weight):.2f}"
             )
             lines.append(f"  {'':<24}{'estimate':>14}{'std. error':>14}{'z':>10}")
-        lines += format_coefficients(self.mixture_, self._terms(), errors)
+        lines += format_coefficients(self.mixture_, self._terms(), errors, self._prior().free)
         for name, values in name_spreads(self.mixture_.experts).items():
             lines.append(f"{name}  " + "  ".join(f"{value:.6g}" for value in values))
+        if self.mixture_.noise is not None:
+            lines.append(f"share of noise  {self.mixture_.noise.share:.6g}")
         return "\n".join(lines)

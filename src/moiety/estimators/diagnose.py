@@ -62,9 +62,8 @@ def find_starved(learned: LearnedMixture) -> Array:
     return learned.mass < own
 
 
-def warn_overfitted(learned: LearnedMixture) -> None:
+def warn_overfitted(learned: LearnedMixture, parameters: int) -> None:
     """Say that the rows are few for the parameters."""
-    parameters = count_mixture_parameters(learned.mixture)
     if learned.rows < LEAST_ROWS_PER_PARAMETER * parameters:
         say(
             f"{parameters} parameters are fitted to {learned.rows:g} rows and follow their noise; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from moiety.mixtures.model import Mixture, sort_experts
 from moiety.mixtures.scale import StandardScale, restore_units
 from moiety.mixtures.worker import compute_weight_factor
 
+PENALTIES = ("ridge", "own_ridge", "lasso", "gate_lasso")
 ROWS_PER_PARAMETER = 10  # rows per parameter at which a stream no longer holds its rows
 
 
@@ -69,7 +70,8 @@ def update_online_fit(stream: OnlineFit, rows: RowArrays, prior: Prior) -> Onlin
     both = dict(add_two_sums(stream.sums, fresh))
     both["slopes"] = fresh["slopes"]
     share = float(fresh["rows"] / both["rows"])
-    less = Prior(prior.ridge * share, prior.floor, prior.limit)
+    weights = {name: share * getattr(prior, name) for name in PENALTIES}
+    less = replace(prior, free=prior.free.express(stream.scale), **weights)
     moved = stream.mixture
     for halving in range(10):
         moved = make_m_step(stream.mixture, both, less, step_size=0.5**halving)

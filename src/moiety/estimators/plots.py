@@ -13,6 +13,7 @@ from scipy.special import ndtri
 
 from moiety.core.extras import import_extra
 from moiety.estimators.base import make_numpy_generator
+from moiety.estimators.predictive import NoisyPredictive
 from moiety.estimators.select import Selection
 from moiety.estimators.single import NumberResponse
 from moiety.mixtures.linked import LinkedExperts
@@ -43,6 +44,7 @@ def frame_components(
     grid[:, column] = np.linspace(rows[:, column].min(), rows[:, column].max(), points)
     found = model.predict_dist(match_columns(model, grid))
     parts = [(-1, np.ones(points), found)]
+    found = found.experts if isinstance(found, NoisyPredictive) else found
     for expert, share in enumerate(found.weights.T):
         alone = np.broadcast_to(np.eye(found.weights.shape[1])[expert], found.weights.shape)
         parts.append((expert, share, replace(found, weights=alone)))

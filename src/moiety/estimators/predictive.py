@@ -12,8 +12,15 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from moiety.estimators.density_sets import (
+    FINE_STEPS,
+    FINENESS,
+    find_highest_density,
+    list_counts,
+)
 from moiety.mixtures.law import Law
 from moiety.mixtures.logit import Array, log_sum_exp
+from moiety.mixtures.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,15 @@ class Predictive:
         spreads = self.spreads[label]
         return np.take_along_axis(self.means, label, 1) + spreads * rng.standard_normal(label.shape)
 
+    def grid(self) -> Array:
+        """Give points between which the density hardly changes, in order, [N, G]."""
+        own = self.means[:, :, None] + self.spreads[:, None] * FINE_STEPS
+        return np.sort(own.reshape(len(own), -1), 1)
+
+    def highest_density(self, level: float = 0.9) -> list[Array]:
+        """Give each row's smallest set with this chance, as intervals: [I, 2] a row."""
+        return find_highest_density(self, level)
+
 
 @dataclass(frozen=True)
 class LawPredictive:
@@ -113,12 +129,7 @@ class LawPredictive:
         low, high = own.min(1), own.max(1)
         if not self.law.whole:
             return bisect_quantile(self.cdf, level, low, high)
-        low = low - 1  # the first is below, the last reaches
-        while (high - low > 1).any():
-            half, split = np.floor(0.5 * (low + high)), high - low > 1
-            under = self.cdf(half) < level
-            low, high = np.where(split & under, half, low), np.where(split & ~under, half, high)
-        return high
+        return bisect_counts(self.cdf, level, low - 1, high)  # below the first, at the last
 
     def interval(self, level: float = 0.9) -> tuple[Array, Array]:
         """Give bounds between which y lies with this chance, of counts at least, [N] and [N]."""
@@ -136,6 +147,95 @@ class LawPredictive:
             return self.law.draw(lines, own, rng)
 
         return draw(draw_labels(self.weights, size, rng))
+
+    def grid(self) -> Array:
+        """Give points between which the density hardly changes, in order, [N, G]."""
+        ends = ndtr(FINE_STEPS[[0, -1]] if self.law.whole else FINE_STEPS)
+        own = self.law.quantile(self.lines[..., None], ends, self.spreads[..., None])
+        own = np.sort(own.reshape(len(own), -1), 1)
+        return list_counts(own[:, 0], own[:, -1]) if self.law.whole else own
+
+    def highest_density(self, level: float = 0.9) -> list[Array]:
+        """Give each row's smallest set with this chance, as intervals: [I, 2] a row."""
+        return find_highest_density(self, level, whole=self.law.whole)
+
+
+@dataclass(frozen=True)
+class NoisyPredictive:
+    """What experts predict, and a share of responses anywhere in a range."""
+
+    experts: Predictive | LawPredictive
+    noise: Noise
+
+    def mean(self) -> Array:
+        """Give the means, [N]."""
+        return (1 - self.noise.share) * self.experts.mean() + self.noise.share * self.noise.mean()
+
+    def var(self) -> Array:
+        """Give the variances, [N]."""
+        own, other, mean = self.experts.mean(), self.noise.mean(), self.mean()
+        within = (1 - self.noise.share) * (self.experts.var() + (own - mean) ** 2)
+        return within + self.noise.share * (self.noise.variance() + (other - mean) ** 2)
+
+    def logpdf(self, y: Array) -> Array:
+        """Give the log density, or of counts the log probability, of one y per row, [N]."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.pdf(y))
+
+    def pdf(self, y: Array) -> Array:
+        """Give the density, or of counts the probability, of one y per row, [N]."""
+        even = np.exp(self.noise.log_density(np.asarray(y, dtype=np.float64)))
+        return (1 - self.noise.share) * self.experts.pdf(y) + self.noise.share * even
+
+    def cdf(self, y: Array) -> Array:
+        """Give the chance of at most y, one y per row, [N]."""
+        even = self.noise.cdf(np.asarray(y, dtype=np.float64))
+        return (1 - self.noise.share) * self.experts.cdf(y) + self.noise.share * even
+
+    def quantile(self, level: Any) -> Array:
+        """Give the level's quantile of every row, [N], of counts the least; of levels, [N, L]."""
+        return find_quantiles(self._find_quantile, level)
+
+    def _find_quantile(self, level: float) -> Array:
+        own = self.experts.quantile(level)
+        place = self.noise.low + level * (self.noise.high - self.noise.low)
+        low, high = np.minimum(own, np.floor(place)), np.maximum(own, np.ceil(place))
+        if not self.noise.whole:
+            return bisect_quantile(self.cdf, level, low, high)
+        return bisect_counts(self.cdf, level, low - 1, high)
+
+    def interval(self, level: float = 0.9) -> tuple[Array, Array]:
+        """Give bounds between which y lies with this chance, of counts at least, [N] and [N]."""
+        return self.quantile(0.5 * (1 - level)), self.quantile(0.5 * (1 + level))
+
+    def sample(self, size: int = 1, random_state: Any = None) -> Array:
+        """Draw responses of every row, [N, size]."""
+        rng = np.random.default_rng(random_state)
+        drawn = self.experts.sample(size, rng)
+        stray = rng.random(drawn.shape) < self.noise.share
+        return np.where(stray, self.noise.draw(drawn.shape, rng), drawn)
+
+    def grid(self) -> Array:
+        """Give points between which the density hardly changes, in order, [N, G]."""
+        own = self.experts.grid()
+        ends = np.linspace(self.noise.low, self.noise.high, FINENESS)
+        if self.noise.whole:
+            return list_counts(np.minimum(own[:, 0], self.noise.low),
+                                  np.maximum(own[:, -1], self.noise.high))  # fmt: skip
+        return np.sort(np.concatenate([own, np.broadcast_to(ends, (len(own), FINENESS))], 1), 1)
+
+    def highest_density(self, level: float = 0.9) -> list[Array]:
+        """Give each row's smallest set with this chance, as intervals: [I, 2] a row."""
+        return find_highest_density(self, level, whole=self.noise.whole)
+
+
+def bisect_counts(cdf: Callable[[Array], Array], level: float, low: Array, high: Array) -> Array:
+    """Find the least counts whose distribution reaches a level, [N]; none at ``low`` does."""
+    while (high - low > 1).any():
+        half, split = np.floor(0.5 * (low + high)), high - low > 1
+        under = cdf(half) < level
+        low, high = np.where(split & under, half, low), np.where(split & ~under, half, high)
+    return high
 
 
 def draw_labels(weights_NK: Array, size: int, rng: np.random.Generator) -> Array:

@@ -20,6 +20,7 @@ from moiety.mixtures.laws import find_law
 from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array, pack_symmetric, unpack_symmetric
 from moiety.mixtures.model import Mixture
+from moiety.mixtures.noise import Noise
 from moiety.mixtures.poisson import POISSON
 
 MODEL, CONFIG = "model.safetensors", "config.json"
@@ -29,7 +30,7 @@ TOLD = (
     "n_features_in_", "feature_names_in_", "classes_", "n_iter_", "converged_", "floored_",
     "expert_rows_", "kept_", "n_refine_rounds_", "incompatible_", "misfits_", "strain_",
     "divergences_", "objective_", "log_likelihoods_", "local_log_likelihoods_",
-    "covariate_mean_", "covariate_sd_",
+    "covariate_mean_", "covariate_sd_", "fill_",
 )  # fmt: skip
 PLAIN = (str, int, float, bool, type(None))
 
@@ -111,6 +112,9 @@ def write_mixtures(mixtures: Sequence[Mixture]) -> dict[str, Array]:
     laws = [m.experts.spreads for m in mixtures if isinstance(m.experts, LinkedExperts)]
     if laws and len(laws[0]):
         found["spreads"] = np.concatenate(laws, 1)
+    noise = [mixture.noise for mixture in mixtures if mixture.noise is not None]
+    if len(noise) == len(mixtures):
+        found["noise"] = np.array([[n.low, n.high, n.share, n.whole] for n in noise], float)
     return {**found, "variances": np.concatenate(spreads)} if spreads else found
 
 
@@ -127,9 +131,17 @@ def read_mixtures(tensors: Mapping[str, Array], law: Law = POISSON) -> list[Mixt
             experts = LinkedExperts(coef, spreads[:, part].copy(), law)
         else:
             experts = CategoricalExperts(coef)
-        found.append(Mixture(gate, experts))
+        found.append(Mixture(gate, experts, read_noise(tensors, len(found))))
         at += size
     return found
+
+
+def read_noise(tensors: Mapping[str, Array], place: int) -> Noise | None:
+    """Read the noise of a mixture, where it has some."""
+    if "noise" not in tensors:
+        return None
+    low, high, share, whole = tensors["noise"][place].tolist()
+    return Noise(low, high, share, bool(whole))
 
 
 def write_local_fits(fits: Sequence[LocalFit]) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.sparse import issparse
 
 from moiety.mixtures.logit import Array
 
@@ -110,7 +111,9 @@ class NpyFile:
 def check_shard_arrays(
     origin: Any, x: Any, y: Any, weights: Any = None, *, names: tuple[Any, ...] = ()
 ) -> RawRows:
-    """Make arrays, and refuse what is not finite."""
+    """Make arrays, and refuse what is sparse or not finite."""
+    if issparse(x):
+        raise ValueError(f"{origin}: sparse covariates; give dense ones, as toarray() makes them")
     try:
         x = np.ascontiguousarray(x, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from moiety.estimators.base import MixtureEstimator
 from moiety.estimators.options import check_whole_number
-from moiety.estimators.predictive import LawPredictive, Predictive
+from moiety.estimators.predictive import LawPredictive, NoisyPredictive, Predictive
 from moiety.estimators.single_base import SingleEstimator
 from moiety.mixtures.cost import GAUSSIAN_COSTS, find_law_costs
 from moiety.mixtures.experts import CategoricalExperts
@@ -45,13 +45,16 @@ class NumberResponse(RegressorMixin, MixtureEstimator):
     def _encoded(self, y: Any) -> Array:
         return np.asarray(y, dtype=np.float64)
 
-    def predict_dist(self, X: Any) -> Predictive | LawPredictive:
+    def predict_dist(self, X: Any) -> Predictive | LawPredictive | NoisyPredictive:
         """Give the whole predictive distribution of every row: density, quantiles, intervals."""
         x_ND, mixture = self._design(X), self.mixture_
         lines, gate = mixture.experts.lines(x_ND), gate_proba(mixture, x_ND)
         if isinstance(mixture.experts, LinkedExperts):
-            return LawPredictive(gate, lines, mixture.experts.spreads, mixture.experts.law)
-        return Predictive(gate, lines, np.sqrt(mixture.experts.variances))
+            law, spreads = mixture.experts.law, mixture.experts.spreads
+            found = LawPredictive(gate, lines, spreads, law)
+        else:
+            found = Predictive(gate, lines, np.sqrt(mixture.experts.variances))
+        return found if mixture.noise is None else NoisyPredictive(found, mixture.noise)
 
     def predict(self, X: Any, *, return_std: bool = False) -> Any:
         """Give the predictive means, [N], and if asked for the standard deviations beside."""
@@ -125,6 +128,20 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
         warm_start: start at the present solution where there is one.
         random_state: seed of the starts.
         n_jobs: threads over which the starts are spread.
+        gate_columns: covariates that the gate uses, by names or places; [] for a constant gate.
+        expert_columns: covariates that the experts use, likewise.
+        offset: a covariate whose coefficient is 1 in every expert, and that the gate does not use
+            unless it is named: the logarithm of an exposure, say.
+        noise: a share of rows that follow no expert, anywhere in a range, evenly: ``"range"`` of
+            the responses, or (low, high).
+        expert_ridge: half of it times each squared slope of an expert is taken from a row's
+            log-likelihood, in standardised units.
+        expert_lasso: it times each absolute slope, likewise: some become exactly 0, and are no
+            longer counted. It takes the place of ``slope_limit``.
+        gate_lasso: it times the norm of the gate's coefficients of a covariate, around their mean:
+            some covariates leave the gate.
+        missing: ``"refuse"`` missing covariates, or put the ``"mean"`` of the fit's rows there: a
+            simple remedy, which weakens slopes, and of which errors and intervals know nothing.
 
     Attributes:
         mixture_: the fitted mixture as a value.
@@ -151,10 +168,17 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
         warm_start: bool = False,
         random_state: Any = None,
         n_jobs: int | None = None,
+        gate_columns: Any = None,
+        expert_columns: Any = None,
+        offset: Any = None,
+        noise: Any = None,
+        expert_ridge: float = 0.0,
+        expert_lasso: float = 0.0,
+        gate_lasso: float = 0.0,
+        missing: str = "refuse",
     ) -> None:
         self.n_experts, self.family, self.trials, self.n_init = n_experts, family, trials, n_init
-        self.max_iter = max_iter
-        self.tol = tol
+        self.max_iter, self.tol = max_iter, tol
         self.ridge = ridge
         self.variance_floor = variance_floor
         self.slope_limit = slope_limit
@@ -163,6 +187,10 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.gate_columns, self.expert_columns = gate_columns, expert_columns
+        self.offset, self.noise = offset, noise
+        self.expert_ridge, self.expert_lasso = expert_ridge, expert_lasso
+        self.gate_lasso, self.missing = gate_lasso, missing
 
 
 class MixtureOfExpertsClassifier(CategoricalResponse, SingleEstimator):
@@ -179,6 +207,14 @@ class MixtureOfExpertsClassifier(CategoricalResponse, SingleEstimator):
         warm_start: start at the present solution where there is one.
         random_state: seed of the starts.
         n_jobs: threads over which the starts are spread.
+        gate_columns: covariates that the gate uses, by names or places; [] for a constant gate.
+        expert_columns: covariates that the experts use, likewise.
+        expert_lasso: it times each absolute slope of an expert is taken from a row's
+            log-likelihood, on standardised covariates: some become exactly 0.
+        gate_lasso: it times the norm of the gate's coefficients of a covariate, around their mean:
+            some covariates leave the gate.
+        missing: ``"refuse"`` missing covariates, or put the ``"mean"`` of the fit's rows there: a
+            simple remedy, which weakens slopes, and of which errors and intervals know nothing.
 
     Attributes:
         classes_: the classes, [G].
@@ -202,6 +238,11 @@ class MixtureOfExpertsClassifier(CategoricalResponse, SingleEstimator):
         warm_start: bool = False,
         random_state: Any = None,
         n_jobs: int | None = None,
+        gate_columns: Any = None,
+        expert_columns: Any = None,
+        expert_lasso: float = 0.0,
+        gate_lasso: float = 0.0,
+        missing: str = "refuse",
     ) -> None:
         self.n_experts = n_experts
         self.n_init = n_init
@@ -212,3 +253,6 @@ class MixtureOfExpertsClassifier(CategoricalResponse, SingleEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.gate_columns, self.expert_columns = gate_columns, expert_columns
+        self.expert_lasso, self.gate_lasso = expert_lasso, gate_lasso
+        self.missing = missing

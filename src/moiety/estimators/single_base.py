@@ -19,6 +19,7 @@ from moiety.estimators.base import (
     make_numpy_generator,
 )
 from moiety.estimators.diagnose import warn_degenerate, warn_overfitted, warn_unconverged
+from moiety.estimators.noise import choose_noise
 from moiety.estimators.online import (
     ROWS_PER_PARAMETER,
     WaitingRows,
@@ -41,7 +42,7 @@ from moiety.mixtures.worker import drop_zero_weights, lift_weights
 
 def _soften(mixture: Mixture) -> Mixture:
     """Raise the variances of a mixture to what EM can start from."""
-    return Mixture(mixture.gate, raise_variances(mixture.experts))
+    return replace(mixture, experts=raise_variances(mixture.experts))
 
 
 def _start_from_user_labels(
@@ -55,7 +56,8 @@ def _start_from_user_labels(
             f"init has {places.max() + 1} labels for {search.num_experts} experts; give as many"
         )
     zero = search.make_blank(ready[0].shape[1])
-    return make_labelled_start(zero, *ready, places)
+    used = search.prior.free.find_expert_rows(ready[0].shape[1])
+    return make_labelled_start(zero, ready, places, used)
 
 
 class SingleEstimator(MixtureEstimator):
@@ -125,7 +127,7 @@ class SingleEstimator(MixtureEstimator):
     def _gather(self, raw: RowArrays) -> Any:
         """Fit all rows so far, and hold them while they are few."""
         rows, factor = lift_weights(raw)
-        search, columns = self._search(), rows[0].shape[1] + 1
+        search, columns = self._search_for(rows), rows[0].shape[1] + 1
         asked = search.num_experts, columns, search.classes
         search = replace(search, num_experts=limit_experts(*asked, rows[2].sum()))
         rng, begin = make_numpy_generator(self.random_state), self._begin(None, rows, search)
@@ -139,8 +141,23 @@ class SingleEstimator(MixtureEstimator):
         self.stream_ = begin_online_fit(learned, len(raw[0]), factor)
         return self
 
+    def _search_for(self, rows: RowArrays) -> Search:
+        """Give the search for these rows, in which noise knows its range."""
+        search = self._search()
+        if self.offset is not None:
+            fixed = np.array(search.prior.free.fixed)[1:] != 0
+            if (np.ptp(rows[0][:, fixed], axis=0) == 0).any():
+                raise ValueError(
+                    f"offset={self.offset!r} is the same for all rows; leave it out, since the "
+                    "intercepts say as much"
+                )
+        law = search.law
+        return replace(
+            search, noise=choose_noise(self.noise, rows[1], whole=law is not None and law.whole)
+        )
+
     def _capped(self, rows: RowArrays) -> Search:
-        search, columns = self._search(), rows[0].shape[1] + 1
+        search, columns = self._search_for(rows), rows[0].shape[1] + 1
         most = limit_experts(search.num_experts, columns, search.classes, rows[2].sum())
         if most < search.num_experts:
             warnings.warn(
@@ -188,6 +205,6 @@ class SingleEstimator(MixtureEstimator):
     def _warn(self, learned: LearnedMixture, rows: RowArrays) -> None:
         """Say what the user of a fit to these rows must know."""
         warn_unconverged(learned, self.max_iter)
-        warn_overfitted(learned)
+        warn_overfitted(learned, self.n_parameters_)
         ties = count_ties(learned.mixture, add_constant(rows[0]), rows[1], learned.floored)
         warn_degenerate(learned, ties)

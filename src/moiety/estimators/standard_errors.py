@@ -6,11 +6,13 @@ Letters: N rows, D columns with the constant, Q of them that vary, K experts, P 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import block_diag
 
+from moiety.mixtures.counting import find_free_parameters
+from moiety.mixtures.em import DEFAULT_PRIOR, Prior
 from moiety.mixtures.experts import CategoricalExperts, Experts, GaussianExperts
 from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.information import observed_information, sum_score_products
@@ -75,14 +77,20 @@ def standardise_with_inverse(
     ends = [np.ones(1)] * count_spreads(mixture.experts)
     each = [back * scale.factor] * max(classes - 1, 1)
     size = mixture.num_experts
-    lift = np.asarray(block_diag(*[back] * (size - 1), *[*each, *ends] * size))
+    noise = [np.ones(1)] * int(mixture.noise is not None)
+    lift = np.asarray(block_diag(*[back] * (size - 1), *[*each, *ends] * size, *noise))
     kept = [columns] * max(classes - 1, 1) + [np.ones(len(ends), bool)]
-    known = np.concatenate([columns] * (size - 1) + kept * size)
+    known = np.concatenate([columns] * (size - 1) + kept * size + [np.ones(len(noise), bool)])
     return StandardisedMixture(moved, scale, lift, known)
 
 
-def standard_errors(mixture: Mixture, rows: RowArrays, kind: str = "observed") -> dict[str, Array]:
+def standard_errors(
+    mixture: Mixture, rows: RowArrays, kind: str = "observed", prior: Prior = DEFAULT_PRIOR
+) -> dict[str, Array]:
     """Give standard errors: ``gate`` [D, K - 1], ``experts``, and ``log_variances`` [K].
+
+    With noise, ``noise`` [] is that of its log-odds. Parameters that were not free, such as those
+    of columns that the gate does not use, have the error 0; penalties are not seen.
 
     Categorical coefficients of the last class are 0 by definition and have none. The coefficient of
     a constant column is 0 by convention; its error is NaN, and so is that of any other parameter
@@ -93,6 +101,7 @@ def standard_errors(mixture: Mixture, rows: RowArrays, kind: str = "observed") -
         rows: ``(x, y, weights)``, the constant first.
         kind: ``"observed"`` information, or ``"sandwich"``, which holds where the law is not quite
             that of the mixture. A weight of two is the same row twice.
+        prior: of the fit, which says what was free.
     """
     if kind not in KINDS:
         raise ValueError(f"{kind=} is not known; choose from {list(KINDS)}")
@@ -104,24 +113,36 @@ def standard_errors(mixture: Mixture, rows: RowArrays, kind: str = "observed") -
     )
     ready = (*standardise_pair(there.scale, x, y), weights)
     filling = sum_score_products(there.mixture, [ready]) if kind == "sandwich" else None
-    return derive_errors(there, observed_information(there.mixture, [ready]), filling)
+    inside = replace(prior, free=prior.free.express(there.scale))
+    free = find_free_parameters(there.mixture, inside)
+    return derive_errors(there, observed_information(there.mixture, [ready]), filling, free)
 
 
 def derive_errors(
-    there: StandardisedMixture, information: Array, filling: Array | None = None
+    there: StandardisedMixture,
+    information: Array,
+    filling: Array | None = None,
+    free: Array | None = None,
 ) -> dict[str, Array]:
     """Give standard errors from the information in standardised units; see standard_errors.
 
-    With a filling, the sum of the scores' outer products, they are those of a sandwich.
+    With a filling, the sum of the scores' outer products, they are those of a sandwich. ``free``
+    tells which parameters were free.
     """
+    lift = there.lift
+    if free is not None and not free.all():
+        information, lift = information[np.ix_(free, free)], lift[:, free]
+        filling = None if filling is None else filling[np.ix_(free, free)]
     with np.errstate(invalid="ignore"):
-        variances = _derive_variances(information, there.lift)
+        variances = _derive_variances(information, lift)
         if filling is not None:
-            robust = _derive_sandwich(information, there.lift, filling)
+            robust = _derive_sandwich(information, lift, filling)
             variances = np.where(np.isnan(variances), np.nan, robust)
         spread = np.where(there.known, np.sqrt(variances), np.nan)
     experts, columns = there.mixture.num_experts, len(there.scale.kept) + 1
-    cut = columns * (experts - 1)
+    cut, noise = columns * (experts - 1), {}
+    if there.mixture.noise is not None:
+        spread, noise = spread[:-1], {"noise": spread[-1]}
     gate, rest = spread[:cut].reshape(experts - 1, columns).T, spread[cut:].reshape(experts, -1)
     if isinstance(there.mixture.experts, CategoricalExperts):
         found = {"gate": gate, "experts": rest.reshape(experts, -1, columns).transpose(2, 0, 1)}
@@ -132,6 +153,7 @@ def derive_errors(
         names = [f"log_{name}" for name in law.spread_names]
         found = {"gate": gate, "experts": rest[:, :cut].T}
         found |= dict(zip(names, rest[:, cut:].T, strict=True))
+    found |= noise
     _warn_unidentified(found)
     return found
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import expit, logit, ndtr, ndtri
 
 from moiety.mixtures.experts import CategoricalExperts, Experts, GaussianExperts
+from moiety.mixtures.freedom import ALL_FREE, Freedom
 from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
@@ -29,7 +30,11 @@ def name_spreads(experts: Experts) -> dict[str, Array]:
 
 
 def tabulate_parameters(
-    mixture: Mixture, terms: Sequence[str], errors: Mapping[str, Array], level: float
+    mixture: Mixture,
+    terms: Sequence[str],
+    errors: Mapping[str, Array],
+    level: float,
+    free: Freedom = ALL_FREE,
 ) -> Any:
     """Lay parameters and their errors out as a frame of pandas, a row each."""
     import pandas as pd  # a second of loading, which fits do not need
@@ -38,8 +43,9 @@ def tabulate_parameters(
         raise ValueError(f"{level=} is no level of intervals; choose one between 0 and 1")
     reach = float(ndtri(0.5 + 0.5 * level))
     rows = [
-        *list_coefficients(mixture, terms, errors, reach),
+        *list_coefficients(mixture, list(enumerate(terms)), errors, reach, free),
         *list_spreads(mixture, errors, reach),
+        *list_noise(mixture, errors, reach),
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     classes = isinstance(mixture.experts, CategoricalExperts)
@@ -47,20 +53,34 @@ def tabulate_parameters(
 
 
 def list_coefficients(
-    mixture: Mixture, terms: Sequence[str], errors: Mapping[str, Array], reach: float
+    mixture: Mixture,
+    terms: Sequence[tuple[int, str]],
+    errors: Mapping[str, Array],
+    reach: float,
+    free: Freedom,
 ) -> Iterator[tuple]:
-    """List coefficients of gate and experts."""
+    """List coefficients of gate and experts, of columns in use."""
     coef = mixture.experts.coef
-    free = coef[..., :-1] if coef.ndim == 3 else coef[..., None]
-    for block, values in (("gate", mixture.gate[:, :-1, None]), ("expert", free)):
+    own = coef[..., :-1] if coef.ndim == 3 else coef[..., None]
+    used = {"gate": free.find_gate_rows(len(terms)), "expert": free.find_expert_rows(len(terms))}
+    for block, values in (("gate", mixture.gate[:, :-1, None]), ("expert", own)):
         spread = errors["gate" if block == "gate" else "experts"].reshape(values.shape)
         for expert, kind in np.ndindex(values.shape[1:]):
-            for row, term in enumerate(terms):
+            for row, term in (terms[at] for at in used[block]):
                 value, error = float(values[row, expert, kind]), float(spread[row, expert, kind])
                 z = value / error if error > 0 else np.nan
                 tail = 2 * float(ndtr(-abs(z)))
                 ends = value - reach * error, value + reach * error
                 yield block, expert, kind, term, value, error, z, tail, *ends
+
+
+def list_noise(mixture: Mixture, errors: Mapping[str, Array], reach: float) -> Iterator[tuple]:
+    """List the share of noise; its interval is that of the log-odds."""
+    if mixture.noise is not None:
+        share, error = mixture.noise.share, float(errors["noise"])
+        ends = (expit(logit(share) + sign * reach * error) for sign in (-1, 1))
+        told = share, share * (1 - share) * error, np.nan, np.nan, *ends
+        yield "noise", -1, 0, "share", *told
 
 
 def list_spreads(mixture: Mixture, errors: Mapping[str, Array], reach: float) -> Iterator[tuple]:

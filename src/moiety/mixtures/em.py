@@ -11,12 +11,13 @@ penalised likelihood is halved.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 import numpy as np
 
 from moiety.mixtures.experts import StepOptions
+from moiety.mixtures.freedom import ALL_FREE, Freedom, advance_free, cut_information
 from moiety.mixtures.logit import (
     Array,
     assemble_symmetric,
@@ -24,10 +25,11 @@ from moiety.mixtures.logit import (
     log_softmax,
     log_sum_exp,
     make_slope_penalty,
-    newton_step,
     weighted_grams,
 )
 from moiety.mixtures.model import E, Mixture
+from moiety.mixtures.noise import admit_noise
+from moiety.mixtures.penalties import measure_groups, step_with_group_lasso
 
 BLOCK_ENTRIES = (
     32_768  # entries of a block of covariates; its weighted copies stay near the processor
@@ -39,15 +41,30 @@ Block = tuple[Array, Array, Array]
 
 @dataclass(frozen=True)
 class Prior:
-    """What keeps a fit finite: a ridge per row, the least variance, a soft limit of slopes."""
+    """What keeps a fit finite, or small: penalties are per row.
+
+    Args:
+        ridge: half of it times each squared slope of the gate, and of experts but normal ones.
+        floor: the least variance.
+        limit: of slopes of normal experts, a soft one.
+        own_ridge: half of it times each squared slope of any experts.
+        lasso: times the absolute value of each slope of the experts.
+        gate_lasso: times the norm, around its mean, of the gate's coefficients of each covariate.
+        free: which columns gate and experts use.
+    """
 
     ridge: float = 1e-7
     floor: float = 1e-6
     limit: float = np.inf
+    own_ridge: float = 0.0
+    lasso: float = 0.0
+    gate_lasso: float = 0.0
+    free: Freedom = ALL_FREE
 
     def weigh(self, rows: float, step_size: float = 1.0) -> StepOptions:
         """Give what an M-step on so many rows needs."""
-        return StepOptions(self.ridge * rows, self.floor, step_size, self.limit)
+        own = self.own_ridge * rows, self.lasso * rows
+        return StepOptions(self.ridge * rows, self.floor, step_size, self.limit, *own)
 
 
 @dataclass(frozen=True)
@@ -76,11 +93,14 @@ def sum_block(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array) -> Sums
     log_gate = log_softmax(x_ND @ mixture.gate)
     joint = log_gate + experts.log_density(lines, y)
     value = log_sum_exp(joint)
+    if mixture.noise is not None:
+        joint, value = admit_noise(joint, value, mixture.noise, y)
     shares = np.exp(joint - value[:, None]) * weights_N[:, None]
     gate = np.exp(log_gate[:, :-1])
     found = experts.prepare_step(lines, y, shares)
-    weighed = weights_N[:, None] * gate
-    curves = np.concatenate([weights_N[:, None] * curvature(gate), found.curves], 1)
+    told = weights_N if mixture.noise is None else shares.sum(1)
+    weighed = told[:, None] * gate
+    curves = np.concatenate([told[:, None] * curvature(gate), found.curves], 1)
     slopes = np.concatenate([shares[:, :-1] - weighed, found.slopes], 1)
     return {
         "rows": weights_N.sum(),
@@ -133,22 +153,39 @@ def make_m_step(
     free = mixture.num_experts - 1
     cut = free * (free + 1) // 2
     options = prior.weigh(float(sums["rows"]), step_size)
-    gate = mixture.gate.copy()
-    if free:
-        penalty = make_slope_penalty((gate.shape[0], free), options.ridge)
-        information = assemble_gate_information(mixture, sums)
-        step = newton_step(sums["slopes"][:, :free], information, gate[:, :-1], penalty)
-        gate[:, :-1] += step_size * step
-    experts = mixture.experts.advance(
-        sums["grams"][cut:], sums["slopes"][:, free:], sums["squares"], options
-    )
-    return Mixture(gate, experts)
+    gate = step_gate(mixture, sums, prior, step_size) if free else mixture.gate.copy()
+    rows = prior.free.find_expert_rows(len(gate))
+    experts = advance_free(
+        mixture.experts, sums["grams"][cut:], sums["slopes"][:, free:], sums["squares"], options,
+        rows,
+    )  # fmt: skip
+    noise = mixture.noise
+    if noise is not None:
+        silent = float(sums["rows"] - sums["mass"].sum()) / float(sums["rows"])
+        noise = replace(noise, share=min(max(silent, 0.0), 1.0))
+    return Mixture(gate, experts, noise)
+
+
+def step_gate(mixture: Mixture, sums: Sums, prior: Prior, step_size: float) -> Array:
+    """Make the Newton step of the gate, [D, K]."""
+    free, gate = mixture.num_experts - 1, mixture.gate.copy()
+    rows, count = prior.free.find_gate_rows(len(gate)), float(sums["rows"])
+    penalty = make_slope_penalty((len(gate), free), prior.ridge * count)[rows]
+    information = assemble_gate_information(mixture, sums)
+    if len(rows) < len(gate):
+        information = cut_information(information, rows, free)
+    slope, here = sums["slopes"][rows, :free], gate[rows, :-1]
+    step = step_with_group_lasso(slope, information, here, penalty, prior.gate_lasso * count)
+    gate[rows, :-1] += step_size * step
+    return gate
 
 
 def compute_penalised_likelihood(mixture: Mixture, sums: Sums, prior: Prior) -> float:
     """Give the log-likelihood less the ridge's penalty."""
     options = prior.weigh(float(sums["rows"]))
     gate = 0.5 * options.ridge * float((mixture.gate[1:, :-1] ** 2).sum())
+    if prior.gate_lasso:
+        gate += prior.gate_lasso * float(sums["rows"]) * measure_groups(mixture.gate)
     return float(sums["loglik"]) - gate - mixture.experts.penalty(options)
 
 
@@ -249,4 +286,4 @@ def revive_expert(mixture: Mixture[E], sums: Sums) -> Mixture[E]:
     gate, experts = mixture.gate[:, order], mixture.experts.pick(order)
     shift = np.sqrt(squares[source] / sums["mass"][source]) or 1.0
     experts.coef.reshape(*gate.shape, -1)[0, empty, 0] += shift
-    return Mixture(gate - gate[:, -1:], experts)
+    return replace(mixture, gate=gate - gate[:, -1:], experts=experts)

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts, StepOptions
+from moiety.mixtures.freedom import advance_free
 from moiety.mixtures.linked import LinkedExperts, start_linked
 from moiety.mixtures.logit import Array, weighted_grams
 from moiety.mixtures.model import Mixture
@@ -73,20 +74,29 @@ def standardise_linked(linked: Array, weights_N: Array) -> Array:
 
 def make_labelled_start(
     zero: GaussianExperts | CategoricalExperts | LinkedExperts,
-    x_ND: Array,
-    y: Array,
-    weights_N: Array,
+    rows: tuple[Array, Array, Array],
     labels: Array,
+    used: Array,
 ) -> Mixture:
-    """Fit each expert to its label's rows, from experts that know nothing; the gate is zero."""
-    columns, parts = zero.coef.shape[:2]
+    """Fit each expert to its label's rows, from experts that know nothing; the gate is zero.
+
+    Args:
+        zero: experts that know nothing.
+        rows: covariates with the constant, responses, weights.
+        labels: one a row.
+        used: the columns that experts use.
+    """
+    (x_ND, y, weights_N), (columns, parts) = rows, zero.coef.shape[:2]
     shares = (labels[:, None] == np.arange(parts)) * weights_N[:, None]
     if isinstance(zero, LinkedExperts):
-        return Mixture(np.zeros((columns, parts)), start_linked(zero.law, x_ND, y, shares))
+        linked = zero.law.link(y) - x_ND @ zero.coef[:, 0]
+        started = start_linked(zero, x_ND[:, used], linked, shares, used)
+        return Mixture(np.zeros((columns, parts)), started)
     found = zero.prepare_step(zero.lines(x_ND), y, shares)
     grams = weighted_grams(x_ND, found.curves)
     ridge = 0.0 if isinstance(zero, GaussianExperts) else 1e-3 * float(weights_N.sum())
-    experts = zero.advance(grams, x_ND.T @ found.slopes, found.squares, StepOptions(ridge, 0.0))
+    slopes, options = x_ND.T @ found.slopes, StepOptions(ridge, 0.0)
+    experts = advance_free(zero, grams, slopes, found.squares, options, used)
     return Mixture(np.zeros((columns, parts)), raise_variances(experts))
 
 

@@ -18,9 +18,10 @@ from moiety.mixtures.logit import (
     assemble_symmetric,
     curvature,
     log_softmax,
-    newton_step,
+    make_slope_penalty,
     solve_symmetric,
 )
+from moiety.mixtures.penalties import step_with_lasso
 
 HOLDINGS = 20  # the most times that slopes beyond their limit are looked for
 Self = TypeVar("Self", bound="Experts")
@@ -40,12 +41,25 @@ class StepOptions:
     """How an M-step is made: a ridge, the least variance, and the part of a Newton step taken.
 
     Slopes of regressions beyond ``limit`` are drawn back to it, as by a normal prior of spread 1.
+    ``own_ridge`` and ``lasso`` are of the slopes of experts of any kind; a lasso takes the limit's
+    place.
     """
 
     ridge: float
     floor: float
     step_size: float = 1.0
     limit: float = np.inf
+    own_ridge: float = 0.0
+    lasso: float = 0.0
+
+    def weigh_slopes(self, coef: Array) -> float:
+        """Give what ``own_ridge`` and ``lasso`` take from the log-likelihood."""
+        if not (self.own_ridge or self.lasso):
+            return 0.0
+        slopes = coef[1:]
+        return 0.5 * self.own_ridge * float((slopes**2).sum()) + self.lasso * float(
+            np.abs(slopes).sum()
+        )
 
 
 class Experts(Protocol):
@@ -120,21 +134,18 @@ class GaussianExperts:
         held = np.flatnonzero(grams[:, 0, 0] > 0)
         coef, variances = self.coef.copy(), self.variances.copy()
         for k in held:
-            step = solve_symmetric(grams[k], slopes[:, k])
-            if np.abs(coef[1:, k] + step[1:]).max(initial=0.0) > options.limit:
-                held_back = hold_slopes(
-                    grams[k], slopes[:, k], coef[:, k], variances[k], options.limit
-                )
-                step = options.step_size * held_back
+            step = step_squares(grams[k], slopes[:, k], coef[:, k], variances[k], options)
             left = squares[k] - 2 * step @ slopes[:, k] + step @ grams[k] @ step
             coef[:, k] += step
             variances[k] = max(left / grams[k, 0, 0], options.floor)
         return GaussianExperts(coef, variances)
 
     def penalty(self, options: StepOptions, /) -> float:
-        """Give half the squares of what slopes exceed their limit by."""
+        """Give half the squares of what slopes exceed their limit by, and their own penalties."""
+        if options.lasso:
+            return options.weigh_slopes(self.coef)
         beyond = np.maximum(np.abs(self.coef[1:]) - options.limit, 0.0)
-        return 0.5 * float((beyond**2).sum())
+        return 0.5 * float((beyond**2).sum()) + options.weigh_slopes(self.coef)
 
     def pick(self, order: Array, /) -> GaussianExperts:
         """Take experts by index."""
@@ -147,6 +158,30 @@ class GaussianExperts:
     def size(self) -> int:
         """Count coefficients and variances."""
         return self.coef.size + self.variances.size
+
+
+def step_squares(
+    gram: Array, slope: Array, coef: Array, variance: float, options: StepOptions
+) -> Array:
+    """Give the step to the least squares under penalties, which weigh as much as the noise, [D].
+
+    Args:
+        gram: X'WX, [D, D].
+        slope: X'W times the residuals at ``coef``, [D].
+        coef: where the step starts, the intercept first.
+        variance: of the expert.
+        options: the penalties.
+    """
+    if options.own_ridge or options.lasso:
+        ridge = make_slope_penalty((len(coef), 1), options.own_ridge * variance)
+        lasso = options.lasso * variance
+        step = step_with_lasso(slope[:, None], gram, coef[:, None], ridge, lasso)[:, 0]
+        gram, slope = gram + np.diag(ridge[:, 0]), slope - ridge[:, 0] * coef
+    else:
+        step = solve_symmetric(gram, slope)
+    if options.lasso or np.abs(coef[1:] + step[1:]).max(initial=0.0) <= options.limit:
+        return step
+    return options.step_size * hold_slopes(gram, slope, coef, variance, options.limit)
 
 
 def hold_slopes(gram: Array, slope: Array, coef: Array, variance: float, limit: float) -> Array:
@@ -210,16 +245,18 @@ class CategoricalExperts:
         free, coef = classes - 1, self.coef.copy()
         by_expert = grams.reshape(experts, -1, columns, columns)
         slopes = slopes.reshape(columns, experts, free)
-        penalty = np.full((columns, free), options.ridge)
+        penalty = make_slope_penalty((columns, free), options.own_ridge) + options.ridge
         for k in range(experts):
             information = assemble_symmetric(by_expert[k], free)
-            step = newton_step(slopes[:, k], information, coef[:, k, :-1], penalty)
+            here = coef[:, k, :-1]
+            step = step_with_lasso(slopes[:, k], information, here, penalty, options.lasso)
             coef[:, k, :-1] += options.step_size * step
         return CategoricalExperts(coef)
 
     def penalty(self, options: StepOptions, /) -> float:
-        """Give half the ridge times the squared coefficients, intercepts included."""
-        return 0.5 * options.ridge * float((self.coef**2).sum())
+        """Give half the ridge times the squares, intercepts included, and the own penalties."""
+        ridge = 0.5 * options.ridge * float((self.coef**2).sum())
+        return ridge + options.weigh_slopes(self.coef)
 
     def pick(self, order: Array, /) -> CategoricalExperts:
         """Take experts by index."""

@@ -26,6 +26,7 @@ from moiety.mixtures.law import Law
 from moiety.mixtures.linked import LinkedExperts, make_blank_linked
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
+from moiety.mixtures.noise import Noise
 
 STARTS = {
     "mixed": (label_by_kmeans, label_by_slabs),
@@ -43,7 +44,8 @@ MapStarts = Callable[[Callable[..., Fit], Iterable[Mixture]], Iterable[Fit]]
 class Search:
     """How many starts, how made, how far the first look goes, and when EM stops.
 
-    Responses are classes where there are ``classes``, or follow a law, or else a normal one.
+    Responses are classes where there are ``classes``, or follow a law, or else a normal one. Some
+    may follow no expert where there is ``noise``.
     """
 
     num_experts: int
@@ -56,6 +58,7 @@ class Search:
     max_iter: int = 500
     prior: Prior = DEFAULT_PRIOR
     law: Law | None = None
+    noise: Noise | None = None
 
     @property
     def fixed_units(self) -> bool:
@@ -65,8 +68,15 @@ class Search:
     def make_blank(self, columns: int) -> ExpertsOfAnyKind:
         """Make experts that know nothing."""
         if self.law is not None:
-            return make_blank_linked(self.law, columns, self.num_experts)
-        return make_blank_experts(columns, self.num_experts, self.classes)
+            blank = make_blank_linked(self.law, columns, self.num_experts)
+        else:
+            blank = make_blank_experts(columns, self.num_experts, self.classes)
+        return self.admit(Mixture(np.zeros((columns, self.num_experts)), blank)).experts
+
+    def admit(self, start: Mixture) -> Mixture:
+        """Let a start keep to the columns in use, and have noise where it is asked for."""
+        noise = None if self.noise is None else start.noise or self.noise
+        return replace(self.prior.free.hold(start), noise=noise)
 
 
 def choose_sample_size(rows: int, parameters: int) -> int:
@@ -89,10 +99,13 @@ def draw_starts(rows: RowArrays, search: Search, rng: np.random.Generator) -> li
     shown = y if search.law is None else standardise_linked(search.law.link(y), weights)
     joined = join_start_features(x_ND, shown, search.classes)
     makers = cycle(STARTS[search.start])
-    return [
-        make_labelled_start(zero, x_ND, y, weights, make(joined, weights, search.num_experts, own))
+    labels = [
+        make(joined, weights, search.num_experts, own)
         for own, make in zip(rng.spawn(search.num_starts), makers, strict=False)
     ]
+    used = search.prior.free.find_expert_rows(x_ND.shape[1])
+    made = (make_labelled_start(zero, rows, one, used) for one in labels)
+    return [search.admit(start) for start in made]
 
 
 @dataclass(frozen=True)

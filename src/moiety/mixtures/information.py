@@ -5,7 +5,7 @@ Letters: N rows, D columns with the constant, K experts, J = K - 1, P parameters
 Louis' identity: the observed information is the complete-data information less what the unknown
 labels take away, E[s s'] - E[s] E[s'] of the complete-data score s given the data. Parameters in
 order: gate columns, then expert by expert its coefficients and the logarithms of its variance or
-spreads.
+spreads, and last the log-odds of noise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from moiety.mixtures.em import Block, cut_block
 from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
 from moiety.mixtures.linked import LinkedExperts, inform_linked, score_linked
 from moiety.mixtures.logit import Array, assemble_symmetric, curvature, log_softmax, weighted_grams
-from moiety.mixtures.model import Mixture, log_joint
+from moiety.mixtures.model import Mixture, responsibilities
 
 
 def gaussian_scores(experts: GaussianExperts, x_ND: Array, y: Array) -> Array:
@@ -72,14 +72,20 @@ def block_information(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array)
     """Give the observed information in a block of rows, [P, P]."""
     experts = mixture.experts
     own, inside = SCORES[type(experts)]
-    joint = log_joint(mixture, x_ND, y)
-    post = np.exp(log_softmax(joint))
+    post = responsibilities(mixture, x_ND, y)
     gate = np.exp(log_softmax(x_ND @ mixture.gate))[:, :-1]
     shares = weights_N[:, None] * post
     score = join_scores(gate, x_ND, own(experts, x_ND, y))
     whole = inside(experts, x_ND, y, shares)
-    info = _lay_out(weighted_grams(x_ND, weights_N[:, None] * curvature(gate)), whole)
+    told = weights_N if mixture.noise is None else shares.sum(1)
+    info = _lay_out(weighted_grams(x_ND, told[:, None] * curvature(gate)), whole)
     mean = np.einsum("nk,knp->np", post, score)
+    if mixture.noise is not None:
+        share, silent = mixture.noise.share, 1 - post.sum(1)
+        score, mean = score_noise(share, post, score, mean)
+        left = share * (1 - share) * weights_N.sum() - (1 - share) ** 2 * (weights_N @ silent)
+        info = np.pad(info, (0, 1))
+        info[-1, -1] = left
     for k in range(mixture.num_experts):
         info -= score[k].T @ (shares[:, k, None] * score[k])
     return info + mean.T @ (weights_N[:, None] * mean)
@@ -90,11 +96,24 @@ def block_score_products(mixture: Mixture, x_ND: Array, y: Array, weights_N: Arr
 
     A row's score is the mean of its complete-data scores over what its label may be.
     """
-    post = np.exp(log_softmax(log_joint(mixture, x_ND, y)))
+    post = responsibilities(mixture, x_ND, y)
     gate = np.exp(log_softmax(x_ND @ mixture.gate))[:, :-1]
     own = SCORES[type(mixture.experts)][0](mixture.experts, x_ND, y)
-    mean = np.einsum("nk,knp->np", post, join_scores(gate, x_ND, own))
+    score = join_scores(gate, x_ND, own)
+    mean = np.einsum("nk,knp->np", post, score)
+    if mixture.noise is not None:
+        mean = score_noise(mixture.noise.share, post, score, mean)[1]
     return mean.T @ (weights_N[:, None] * mean)
+
+
+def score_noise(share: float, post_NK: Array, score: Array, mean: Array) -> tuple[Array, Array]:
+    """Add the log-odds of noise to the scores of labels, [K, N, P + 1], and to their means.
+
+    A row that is noise says nothing of the other parameters.
+    """
+    score = np.concatenate([score, np.full((*score.shape[:2], 1), -share)], 2)
+    silent = 1 - post_NK.sum(1, keepdims=True)
+    return score, np.concatenate([mean, silent * (1 - share) - (1 - silent) * share], 1)
 
 
 def join_scores(gate_NJ: Array, x_ND: Array, own_KNE: Array) -> Array:

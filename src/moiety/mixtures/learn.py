@@ -91,8 +91,8 @@ def learn_rows(
     begun = time.perf_counter()
     scale = make_standard_scale(compute_moments(*rows), classes=int(search.fixed_units))
     ready = (*standardise_pair(scale, rows[0], rows[1]), rows[2])
-    search = _lower_floor(search, ready)
-    start = None if begin is None else begin(scale, ready)
+    search = _express_search(search, scale, ready)
+    start = None if begin is None else search.admit(begin(scale, ready))
     if solve is not None:
         fit = solve(ready, scale, search, rng, start)
     elif start is None:
@@ -136,28 +136,33 @@ def learn_stream(
     begun = time.perf_counter()
     scale = make_standard_scale(seen.found, classes=int(search.fixed_units))
     few = standardise_rows(scale, seen.few)
-    search = _lower_floor(search, few)
+    search = _express_search(search, scale, few)
 
     def passes() -> Iterator[RowArrays]:
         return (standardise_rows(scale, block) for block in read())
 
     if begin:
-        start = begin(scale, few)
+        start = search.admit(begin(scale, few))
     else:
         start = choose_start(few, draw_starts(few, search, rng), search).mixture
     fit = run_em_by_pass(passes, start, search)
     return finish_fit(fit, scale, search.prior, time.perf_counter() - begun)
 
 
-def _lower_floor(search: Search, rows: RowArrays) -> Search:
-    """Measure the least variance by a robust spread: one wild response must not raise it.
+def _express_search(search: Search, scale: StandardScale, rows: RowArrays) -> Search:
+    """Express columns and noise in standardised units, and the least variance.
 
-    Of counts there is none. Responses that the law cannot give are refused.
+    That is measured by a robust spread: one wild response must not raise it. Of counts there is
+    none. Responses that the law cannot give are refused.
     """
     if search.law is not None:
         search.law.check(rows[1])
+    search = replace(search, prior=replace(search.prior, free=search.prior.free.express(scale)))
     if search.fixed_units:
         return search
+    if search.noise is not None:
+        noise = search.noise.rescale(-scale.shift / scale.factor, 1 / scale.factor)
+        search = replace(search, noise=noise)
     robust = measure_robust_variance(rows[1], rows[2])
     return replace(search, prior=replace(search.prior, floor=search.prior.floor * (robust or 1.0)))
 

@@ -14,10 +14,10 @@ from moiety.mixtures.law import Law
 from moiety.mixtures.logit import (
     Array,
     make_slope_penalty,
-    newton_step,
     solve_symmetric,
     weighted_grams,
 )
+from moiety.mixtures.penalties import step_with_lasso
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,12 @@ class LinkedExperts:
         self, grams: Array, slopes: Array, squares: Array, options: StepOptions, /
     ) -> LinkedExperts:
         """Make one Newton step of the lines per expert, and one of the spreads."""
-        coef, penalty = self.coef.copy(), make_slope_penalty((len(self.coef), 1), options.ridge)
+        ridge = options.ridge + options.own_ridge
+        coef, penalty = self.coef.copy(), make_slope_penalty((len(self.coef), 1), ridge)
         change = np.zeros(coef.shape[1])
         for k in np.flatnonzero(grams[:, 0, 0] > 0):
-            step = newton_step(slopes[:, [k]], grams[k], coef[:, [k]], penalty)
+            here = coef[:, [k]]
+            step = step_with_lasso(slopes[:, [k]], grams[k], here, penalty, options.lasso)
             moved = options.step_size * step[:, 0]
             coef[:, k] += moved
             change[k] = moved @ grams[k] @ moved - 2 * moved @ slopes[:, k]
@@ -60,8 +62,9 @@ class LinkedExperts:
         return replace(self, coef=coef, spreads=spreads)
 
     def penalty(self, options: StepOptions, /) -> float:
-        """Give half the ridge times the squared slopes."""
-        return 0.5 * options.ridge * float((self.coef[1:] ** 2).sum())
+        """Give half the ridge times the squared slopes, and the own penalties."""
+        ridge = 0.5 * options.ridge * float((self.coef[1:] ** 2).sum())
+        return ridge + options.weigh_slopes(self.coef)
 
     def pick(self, order: Array, /) -> LinkedExperts:
         """Take experts by index."""
@@ -81,16 +84,27 @@ def make_blank_linked(law: Law, columns: int, experts: int) -> LinkedExperts:
     return LinkedExperts(np.zeros((columns, experts)), law.begin(np.ones(experts)), law)
 
 
-def start_linked(law: Law, x_ND: Array, y: Array, shares_NK: Array) -> LinkedExperts:
-    """Fit each expert's share of the linked response by least squares: where Newton may begin."""
-    linked = law.link(y)
+def start_linked(
+    zero: LinkedExperts, x_ND: Array, linked: Array, shares_NK: Array, used: Array
+) -> LinkedExperts:
+    """Fit each expert's share of the linked response by least squares: where Newton may begin.
+
+    Args:
+        zero: experts that know nothing.
+        x_ND: the columns in use.
+        linked: responses on the scale of the line, less what is fixed of it, [N].
+        shares_NK: of every row.
+        used: places of the columns in use.
+    """
+    law, whole = zero.law, zero.coef.copy()
     grams = weighted_grams(x_ND, shares_NK)
     right = x_ND.T @ (shares_NK * linked[:, None])
     coef = np.stack([solve_symmetric(gram, right[:, k]) for k, gram in enumerate(grams)], 1)
     left = (shares_NK * (linked[:, None] - x_ND @ coef) ** 2).sum(0)
     mass = shares_NK.sum(0)
     variance = np.where(mass > 0, left / np.where(mass > 0, mass, 1.0), 1.0)
-    return LinkedExperts(coef, law.soften(law.begin(variance)), law)
+    whole[used] = coef
+    return LinkedExperts(whole, law.soften(law.begin(variance)), law)
 
 
 def score_linked(experts: LinkedExperts, x_ND: Array, y: Array) -> Array:

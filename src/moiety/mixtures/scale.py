@@ -97,6 +97,8 @@ def rescale_response(mixture: Mixture, shift: float, factor: float) -> Mixture:
     experts = mixture.experts
     if not goes_with_scale(experts):
         return mixture
+    if mixture.noise is not None:
+        mixture = replace(mixture, noise=mixture.noise.rescale(shift, factor))
     coef = experts.coef * factor
     coef[0] += shift
     if isinstance(experts, GaussianExperts):

@@ -1,0 +1,45 @@
+"""Which parameters a fit was free to choose.
+
+Letters: D columns with the constant, K experts, J = K - 1, P parameters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moiety.mixtures.em import Prior
+from moiety.mixtures.logit import Array
+from moiety.mixtures.model import Mixture
+
+
+def find_free_parameters(mixture: Mixture, prior: Prior) -> Array:
+    """Tell which parameters are free, in the order of the observed information, [P].
+
+    Coefficients of columns that gate or experts do not use are not, nor are slopes that a lasso
+    made exactly 0.
+
+    Args:
+        mixture: fitted.
+        prior: with which it was; its columns are those of the mixture.
+    """
+    gate, coef = mixture.gate, mixture.experts.coef
+    columns, size = gate.shape
+    own = coef[..., :-1] if coef.ndim == 3 else coef[..., None]
+    free_gate = np.zeros((columns, size - 1), bool)
+    free_gate[prior.free.find_gate_rows(columns)] = True
+    free_own = np.zeros(own.shape, bool)
+    free_own[prior.free.find_expert_rows(columns)] = True
+    if prior.gate_lasso:
+        free_gate[1:] &= (gate[1:] != 0).any(1)[:, None]
+    if prior.lasso:
+        free_own[1:] &= own[1:] != 0
+    each = free_own.transpose(1, 2, 0).reshape(size, -1)
+    spreads = (mixture.experts.size() - own.size) // size
+    each = np.concatenate([each, np.ones((size, spreads), bool)], 1)
+    noise = np.ones(int(mixture.noise is not None), bool)
+    return np.concatenate([free_gate.T.ravel(), each.ravel(), noise])
+
+
+def count_free_parameters(mixture: Mixture, prior: Prior) -> int:
+    """Count them."""
+    return int(find_free_parameters(mixture, prior).sum())
