@@ -1,8 +1,8 @@
 """Codes of what is sent: bytes of a round, and what is learnt in equal rounds.
 
 Digits, three seeds. Networks with two hidden layers of 128 units at four workers with equal shares
-(FedAvg, DiLoCo, IST: 40 rounds of 20 local steps; data parallelism: as many steps, each a
-round), and DDOME's quickstart (24 workers, 100 rounds). Asked: DiLoCo with at least 100 times fewer
+(FedAvg, DiLoCo, IST: 24 rounds of 20 local steps; data parallelism: as many steps, each a
+round), and DDOME's quickstart (24 workers, 60 rounds). Asked: DiLoCo with at least 100 times fewer
 bytes than data parallelism and 8 times fewer than its own in float32, with a test loss at most 1 %
 above that; IST with pieces of 4 bits: the fewest bytes to one accuracy of all in the table. A quick
 run takes one seed, 4 rounds and no data parallelism.
@@ -37,9 +37,7 @@ from moiety.wire.config import WireConfig
 PLAIN = "float32"
 CHAINS: Mapping[str, WireConfig] = {
     PLAIN: WireConfig(),
-    "bf16 / bf16": WireConfig(("bf16",), ("bf16",)),
     "delta int8 / bf16": WireConfig(("delta", "int8"), ("bf16",)),
-    "delta int4 / int8": WireConfig(("delta", "int4"), ("int8",)),
     "delta int4 / int4": WireConfig(("delta", "int4"), ("int4",)),
     "delta int2 / int4": WireConfig(("delta", "int2"), ("int4",)),
     "delta topk 2 % int8 / int4": WireConfig(("delta", "topk", "int8"), ("int4",), keep=0.02),
@@ -49,7 +47,7 @@ CHAINS: Mapping[str, WireConfig] = {
 BEST, PIECES = "delta int2 / int4", "delta int4 / int4"
 """The chains of which something is asked: of DiLoCo, of IST."""
 
-SEEDS, ROUNDS, STEPS, EVALUATIONS, ACCURACY = (0, 1, 2), 40, 20, 20, 0.95
+SEEDS, ROUNDS, STEPS, EVALUATIONS, ACCURACY = (0, 1, 2), 24, 20, 12, 0.95
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,11 @@ class World:
 
 
 WORLDS = (
-    World("data_parallel", rounds=ROUNDS * STEPS, chains=(PLAIN,)),
-    World("fedavg"),
     World("diloco", lr=0.001),
     World("ist"),
-    World("ddome", "quickstart", 100, "unseen"),
+    World("data_parallel", rounds=ROUNDS * STEPS, chains=(PLAIN,)),
+    World("fedavg"),
+    World("ddome", "quickstart", 60, "unseen"),
 )
 
 
@@ -198,7 +196,9 @@ def judge_fewest(runs: Runs) -> Gate:
 def measure(book: Book, *, quick: bool) -> Runs:
     """Play all runs, or those of a quick one."""
     runs = {}
-    for world in WORLDS[1:] if quick else WORLDS:
+    for world in WORLDS:
+        if quick and world.rounds > ROUNDS * STEPS // 2:
+            continue
         chains = [c for c in world.chains if c in (PLAIN, BEST, PIECES)] if quick else world.chains
         for chain in chains:
             takes: dict[str, Callable[[], Any]] = {

@@ -1,4 +1,4 @@
-"""Forty more, planted on 2026-11-29 over all rooms before anybody looked which tests there are."""
+"""More, planted over all rooms: forty on 2026-11-29 before anybody looked which tests there are."""
 
 from tests.mutants.record import Mutant
 
@@ -209,5 +209,35 @@ FRESH = (
         "mixtures", "the ridge holds intercepts as well", "mixtures/em.py",
         "(mixture.gate[1:, :-1] ** 2)", "(mixture.gate[:, :-1] ** 2)",
         "hand/test_mixtures.py::test_the_ridge_leaves_intercepts_alone",
+    ),
+    Mutant(
+        "wire", "what topk leaves out is forgotten", "wire/ends.py",
+        "rest = {name: tensor - got[name] for", "rest = {name: 0 * tensor for",
+        "unit/test_wire.py::test_what_was_sent_and_what_is_left_are_all_that_changed",
+    ),
+    Mutant(
+        "wire", "what is left overwrites what was left of other units", "wire/ends.py",
+        "return torch.where(held > 0, laid, whole)", "return laid",
+        "unit/test_wire.py::test_what_was_sent_and_what_is_left_are_all_that_changed",
+    ),
+    Mutant(
+        "wire", "levels are rounded to the nearest", "wire/stages.py",
+        "(place + draw_shifts(place, rng)).floor()", "place.round()",
+        "unit/test_wire.py::test_rounding_has_no_bias",
+    ),
+    Mutant(
+        "wire", "a place may stand twice", "wire/stages.py",
+        "(where_K.diff() > 0).all()", "(where_K.diff() >= 0).all()",
+        "unit/test_wire.py::test_a_hostile_code_is_refused",
+    ),
+    Mutant(
+        "wire", "the server adds a difference to what the worker saw", "rounds/border.py",
+        "self.sent[job.worker] = job", "self.sent[job.worker] = self.wire.open(job)",
+        "unit/test_wire.py::test_a_difference_is_added_to_what_the_server_has",
+    ),
+    Mutant(
+        "wire", "codes of jobs under way are not kept", "run/in_flight.py",
+        'tree.get("code", {})', "{}",
+        "unit/test_wire.py::test_a_stop_is_invisible",
     ),
 )  # fmt: skip
