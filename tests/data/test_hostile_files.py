@@ -1,5 +1,6 @@
 """Files that are damaged, hostile or mistaken: one sentence that names the file, and no more."""
 
+import gzip
 import os
 import zipfile
 
@@ -146,6 +147,16 @@ def test_labels_are_checked_before_they_are_cast(tmp_path, values, said):
 def test_classes_of_a_table_keep_their_names(tmp_path, written, classes):
     _, names = encode_labels(tmp_path, "label", read_csv_labels(written))
     assert names == tuple(classes)
+
+
+@pytest.mark.parametrize(("raw", "said"), [
+    (b"a,label\n1,u\n\x002,v\n", "bytes of value 0"),
+    (gzip.compress(b"a,label\n1,u\n2,v\n"), r"packed by gzip; call it t\.csv\.gz"),
+    ("a,label\n1,u\n2,v\n".encode("utf-16"), "is not CSV in UTF-8"),
+])  # fmt: skip
+def test_what_is_no_text_though_it_is_called_so(tmp_path, raw, said):
+    (tmp_path / "t.csv").write_bytes(raw)
+    refused(tmp_path / "t.csv", said)
 
 
 def test_latin_letters_late_in_a_table(tmp_path):

@@ -98,10 +98,15 @@ def test_a_program_of_torch_answers_as_the_model(build, tmp_path):
 
 
 @pytest.mark.parametrize("build", [mixture], ids=lambda one: one.__name__)
-def test_onnx_answers_as_the_model(build, tmp_path):
+def test_onnx_answers_as_the_model(build, tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
     reference = pytest.importorskip("onnx.reference")
     served, path = build(), tmp_path / "model.onnx"
+    with monkeypatch.context() as small:
+        small.setattr("moiety.serve.export.ONNX_BYTES", 8)
+        with pytest.raises(RunError, match="bytes, and a file of ONNX holds fewer than 8; choose"):
+            export_model(served, path, "onnx")
+    assert not any(tmp_path.iterdir())
     assert export_model(served, path, "onnx") < 1e-5
     x = served.input_spec.adapter.draw(11, served.input_spec.shape, rng(5))
     (told,) = reference.ReferenceEvaluator(str(path)).run(None, {"x": x.numpy()})

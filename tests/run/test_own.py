@@ -363,6 +363,15 @@ def test_a_module_that_fails_is_refused_before_anything_is_written(tmp_path):
     for net, said in cases:
         with pytest.raises(ValueError, match=said):
             moiety.train(fill(net), deal(table()), tmp_path / "run", HOW)
+    lazy = (nn.LazyLinear(3), r"\['weight', 'bias'\] have no shape yet; call the module on a batch")
+    odd = [
+        ("linear", "is no module; give a torch"),
+        (nn.Linear, "is no module; give a torch"),
+        lazy,
+    ]
+    for net, said in odd:
+        with pytest.raises(ValueError, match=said):
+            moiety.train(net, deal(table()), tmp_path / "run", HOW)
     assert not (tmp_path / "run").exists()
 
 

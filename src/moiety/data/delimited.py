@@ -27,6 +27,10 @@ SAMPLE = 20
 PIECE = 1 << 20
 
 
+GZIP = b"\x1f\x8b"
+"""The first bytes of a file packed by gzip."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a file of separated values is laid out.
@@ -52,11 +56,14 @@ def find_layout(path: Path) -> Layout:
     Raises:
         ValueError: if it is no text in UTF-8.
     """
+    refuse_packed(path)
     lines = {mark: read_first_rows(path, mark, '"')[0] for mark in SEPARATORS}
     separator, quote = choose_separator(lines), '"'
     if is_in_single_quotes((lines[separator] or [[]])[0]):
         quote = "'"
     rows, skip = read_first_rows(path, separator, quote)
+    if any("\0" in cell for row in rows for cell in row):
+        raise ValueError(f"{path} holds bytes of value 0, as no text does; save it as CSV in UTF-8")
     first, *others = rows or [[]]
     if is_row_of_numbers(first):
         names = tuple(f"column{place}" for place in range(1, len(first) + 1))
@@ -75,6 +82,14 @@ def find_layout(path: Path) -> Layout:
             f"{width}; make it a line that names the columns"
         )
     return Layout(separator, quote, tuple(names), skip)
+
+
+def refuse_packed(path: Path) -> None:
+    """Refuse a packed file that is not named as one."""
+    with path.open("rb") as file:
+        packed = file.read(len(GZIP)) == GZIP
+    if packed and path.suffix.lower() != ".gz":
+        raise ValueError(f"{path} is packed by gzip; call it {path.name}.gz, or unpack it")
 
 
 def open_text(path: Path) -> IO[str]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from moiety.core.axes import Axes, Part, expand_entry, read_axis_lengths, take_piece
 from moiety.core.protocols import Kept
@@ -211,6 +212,8 @@ def from_module(
     torch.Size([4, 2])
     """
     named = dict(module.named_parameters())
+    if lazy := [name for name, t in named.items() if is_lazy(t)]:
+        raise ValueError(f"{lazy} have no shape yet; call the module on a batch before: module(x)")
     params = {name: t.detach().clone() for name, t in named.items() if t.requires_grad}
     constants = {name: t.detach().clone() for name, t in named.items() if not t.requires_grad}
     kept = {name: t.detach().clone() for name, t in module.named_buffers()}

@@ -50,8 +50,12 @@ def adopt_module(what: nn.Module | FeatureModel, batch: Batch) -> FeatureModel:
     """Make a model of a module, which says that it draws noise where it does on a first batch.
 
     Raises:
-        ValueError: if the module fails on the batch, or has nothing to train.
+        ValueError: for what is no module, or one that fails on the batch or has nothing to train.
     """
+    if isinstance(what, str | type | Mapping):
+        raise ValueError(  # noqa: TRY004 (a value of a call, as all others)
+            f"{what!r} is no module; give a torch.nn.Module, a model or a method"
+        )
     model = from_module(what) if isinstance(what, nn.Module) else what
     if not isinstance(model, ModuleModel):
         return model

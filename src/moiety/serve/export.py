@@ -113,12 +113,22 @@ def write_torch(program: ExportedProgram, path: Path) -> RunFile:
     return torch.export.load(path).module()
 
 
+ONNX_BYTES = 2**31
+"""What a file of ONNX, which is one message of protobuf, must stay below."""
+
+
 def write_onnx(program: ExportedProgram, path: Path) -> RunFile:
     """Write ONNX; gives what runs the file."""
     purpose = "writing ONNX"
     for needed in ("onnx", "onnxscript"):
         import_extra(needed, purpose, "onnx")
     reference = import_extra("onnx.reference", purpose, "onnx")
+    size = sum(t.numel() * t.element_size() for t in program.state_dict.values())
+    if size >= ONNX_BYTES:
+        raise RunError(
+            f"the model has {size:,} bytes, and a file of ONNX holds fewer than {ONNX_BYTES:,}; "
+            "choose --format torch"
+        )
     with silence_exporter():
         found = torch.onnx.export(program, dynamo=True, verbose=False, input_names=["x"],
                                   output_names=["answer"])  # fmt: skip
