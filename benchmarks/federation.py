@@ -5,7 +5,8 @@
 ``PYTHON`` has Flower beside what moiety needs (``make test-flower`` makes one). Parts: the storm (a
 node is killed in every round and another comes back, the server is killed twice, two nodes are
 hostile), doors (nodes without a key, with a wrong key, with a wrong certificate), a node that
-stands still, and the bytes of methods beside those of one machine. A full run that is stopped goes
+stands still, and the bytes of methods beside those of one machine and of Flower's simulation (which
+needs ray). A full run that is stopped goes
 on with the parts that are left. A quick run plays a small storm alone.
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.federation_parts.agree import METHODS, compare
+from benchmarks.federation_parts.agree import METHODS, compare, simulate
 from benchmarks.federation_parts.doors import knock, stand_still
 from benchmarks.federation_parts.storm import QUICK, Storm, play_calm, play_storm
 from benchmarks.gates import Book, Gate, machine, options, report
@@ -84,12 +85,15 @@ def judge_still(told: Mapping[str, Any]) -> Gate:
     return Gate("a node that stands still", "one grace time", f"rounds of {seconds} s", ok)
 
 
-def judge_bytes(told: Mapping[str, Mapping[str, str]]) -> list[Gate]:
+def judge_bytes(told: Mapping[str, Mapping[str, str]], simulated: str) -> list[Gate]:
     """Ask for the same bytes."""
     return [
-        Gate(f"bytes of {method}", one["serial"], one["flower"], one["serial"] == one["flower"])
+        Gate(
+            f"bytes of {method}: {len(NODES)} nodes with TLS and keys; simulation", one["serial"],
+            f"{one['flower']}; {simulated}", one["serial"] == one["flower"] == simulated,
+        )
         for method, one in told.items()
-    ]
+    ]  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,7 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"bytes of {method}",
                     lambda method=method: compare(folder / "bytes", [method], NODES, ROUNDS),
                 )
-                gates += judge_bytes(found)
+                simulated = book.measure(
+                    f"simulation of {method}",
+                    lambda method=method: simulate(folder / "simulation", method, NODES, ROUNDS),
+                )
+                gates += judge_bytes(found, simulated)
     return report(gates, book, told, machine())
 
 

@@ -42,6 +42,7 @@ def play_serial(folder: Path, app: Path, method: str) -> str:
     plan = tomllib.loads((app / "plan.toml").read_text(encoding="utf8"))
     fields = {**plan["fields"], "engine": "serial", "methods": [method]}
     record = override_fields(RECIPES[plan["recipe"]].record, fields)
+    folder.mkdir(parents=True, exist_ok=True)
     return digest_model(start_group(plan["recipe"], record, folder)[0])
 
 
@@ -51,7 +52,7 @@ def compare(
     """Play methods one after the other on one deployment, and on one machine.
 
     Returns:
-        Method -> the two digests.
+        Method -> the digests of both.
     """
     shutil.rmtree(folder, ignore_errors=True)
     write_certificates(folder / "keys", [], names, 2)
@@ -73,6 +74,25 @@ def compare(
     finally:
         link.close()
     return found
+
+
+def simulate(folder: Path, method: str, names: Sequence[str], rounds: int) -> str:
+    """Play a method in Flower's simulation, whose nodes are numbers in one process.
+
+    Returns:
+        The digest.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    link, app = Deployment(folder, find_flower(), simulated=len(names)), folder / "app"
+    words = ["--recipe", METHODS[method], "--method", method, "--rounds", str(rounds)]
+    run = write_app(app, names, *words)
+    try:
+        link.start_link()
+        link.submit(app)
+        wait_for(lambda: has_ended(run), f"{method} ends")
+    finally:
+        link.close()
+    return digest_model(run)
 
 
 def open_data(link: Deployment, names: Sequence[str], data: str) -> None:

@@ -75,6 +75,7 @@ class Deployment:
         keys: folder of ``moiety flower certs``, for TLS and keys of nodes; None for neither.
         data: node -> what it reads; "digits" for those that are not named.
         extra: environment of what is started next, besides.
+        simulated: how many nodes the link simulates itself; 0 for a deployment.
         port: of the link.
         running: name -> process.
         starts: name -> how often it was started.
@@ -85,6 +86,7 @@ class Deployment:
     keys: Path | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
+    simulated: int = 0
     port: int = field(default_factory=find_port)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
@@ -117,7 +119,7 @@ class Deployment:
         """Start the SuperLink, and wait until it listens."""
         (self.folder / "flwr").mkdir(parents=True, exist_ok=True)
         (self.folder / "flwr" / "config.toml").write_text(self.write_connection())
-        words = ["--insecure"]
+        words = ["--insecure", "--simulation"] if self.simulated else ["--insecure"]
         if self.keys is not None:
             words = [
                 "--ssl-ca-certfile", str(self.keys / "ca.crt"),
@@ -134,6 +136,8 @@ class Deployment:
     def write_connection(self) -> str:
         """Write the connection that ``flwr run`` uses."""
         tls = "insecure = true"
+        if self.simulated:
+            tls += f"\noptions.num-supernodes = {self.simulated}"
         if self.keys is not None:
             tls = f"root-certificates = {json.dumps(str(self.keys / 'ca.crt'))}"
         return (

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 from moiety.core.extras import import_extra
 from moiety.federation.node import NodeConfig, read_node
 from moiety.federation.packing import CONFIG, PURPOSE, pack_letter, unpack_letter
-from moiety.federation.resident import hand_over
+from moiety.federation.resident import answer_at_desk, hand_over
+from moiety.federation.simulated import is_simulated, read_simulated
 
 Answer: TypeAlias = Callable[[NodeConfig, bytes], bytes]
 """Answers a letter at a node."""
@@ -21,12 +22,19 @@ def make_client_app(answer_letter: Answer = hand_over) -> Any:
 
     @app.train()
     def work(message: Any, context: Any) -> Any:
-        answer = answer_letter(read_node(context.node_config), unpack_letter(message))
+        letter, config = unpack_letter(message), context.node_config
+        if is_simulated(config):  # many nodes in one process, which has torch already
+            answer = answer_at_desk(read_simulated(config, context.run_config), letter)
+        else:
+            answer = answer_letter(read_node(config), letter)
         return flwr.Message(pack_letter(answer), reply_to=message)
 
     @app.query()
     def say_name(message: Any, context: Any) -> Any:
-        record = flwr.ConfigRecord({"name": read_node(context.node_config).name})
+        config = context.node_config
+        simulated = is_simulated(config)
+        node = read_simulated(config, context.run_config) if simulated else read_node(config)
+        record = flwr.ConfigRecord({"name": node.name})
         return flwr.Message(flwr.RecordDict({CONFIG: record}), reply_to=message)
 
     del work, say_name
