@@ -15,13 +15,14 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.federation_parts.agree import METHODS, compare, simulate
 from benchmarks.federation_parts.doors import knock, stand_still
 from benchmarks.federation_parts.storm import QUICK, Storm, play_calm, play_storm
-from benchmarks.gates import Book, Gate, machine, options, report
+from benchmarks.gates import Book, Gate, machine, not_run, options, report
 
 WAITING = {
     "quorum": 0.5, "patience": 1.2, "least_s": 2.0, "most_s": 300.0, "join_s": 60.0, "poll_s": 0.2
@@ -96,29 +97,38 @@ def judge_bytes(told: Mapping[str, Mapping[str, str]], simulated: str) -> list[G
     ]  # fmt: skip
 
 
+def play_parts(book: Book, folder: Path, *, quick: bool) -> list[Gate]:
+    """Play the parts that are left, the longest one last; of a closed book, judge what it has."""
+    storm, name = QUICK if quick else Storm(), "quick storm" if quick else "storm"
+    gates: list[Gate] = []
+    if not quick:
+        for told in book.several({"doors": lambda: knock(folder / "doors")}):
+            gates += judge_doors(told)
+        for told in book.several({"still": lambda: stand_still(folder / "still")}):
+            gates.append(judge_still(told))
+        for method in METHODS:
+            takes = {
+                f"bytes of {method}": partial(compare, folder / "b", [method], NODES, ROUNDS),
+                f"simulation of {method}": partial(simulate, folder / "s", method, NODES, ROUNDS),
+            }
+            found = book.several(takes)
+            gates += judge_bytes(*found) if len(found) == len(takes) else []
+    takes = {
+        name: partial(play_storm, storm, folder / "storm", WAITING),
+        f"{name}, undisturbed": partial(play_calm, storm, folder / "calm"),
+    }
+    found = book.several(takes)
+    if len(found) < len(takes):
+        return [*gates, not_run(f"a storm of {storm.rounds} rounds", "ends", "not kept")]
+    return [*gates, *judge_storm(storm, *found, quick=quick)]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play, print, keep."""
     told = options(__doc__ or "", arguments)
-    book, storm = Book.open(told.json, closed=told.kept), QUICK if told.quick else Storm()
-    name = "quick storm" if told.quick else "storm"
+    book = Book.open(told.json, closed=told.kept)
     with tempfile.TemporaryDirectory(prefix="moiety-federation-") as place:
-        folder = Path(place)
-        stormy = book.measure(name, lambda: play_storm(storm, folder / "storm", WAITING))
-        calm = book.measure(f"{name}, undisturbed", lambda: play_calm(storm, folder / "calm"))
-        gates = judge_storm(storm, stormy, calm, quick=told.quick)
-        if not told.quick:
-            gates += judge_doors(book.measure("doors", lambda: knock(folder / "doors")))
-            gates.append(judge_still(book.measure("still", lambda: stand_still(folder / "still"))))
-            for method in METHODS:
-                found = book.measure(
-                    f"bytes of {method}",
-                    lambda method=method: compare(folder / "bytes", [method], NODES, ROUNDS),
-                )
-                simulated = book.measure(
-                    f"simulation of {method}",
-                    lambda method=method: simulate(folder / "simulation", method, NODES, ROUNDS),
-                )
-                gates += judge_bytes(found, simulated)
+        gates = play_parts(book, Path(place), quick=told.quick)
     return report(gates, book, told, machine())
 
 

@@ -26,11 +26,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def link(tmp_path):
+@pytest.fixture(scope="module")
+def link(tmp_path_factory):
     """A SuperLink and its nodes; each is registered, and has its key."""
-    write_certificates(tmp_path / "keys", [], NAMES, 2)
-    link = Deployment(tmp_path, find_flower(), tmp_path / "keys")
+    folder = tmp_path_factory.mktemp("deployment")
+    write_certificates(folder / "keys", [], NAMES, 2)
+    link = Deployment(folder, find_flower(), folder / "keys")
     try:
         link.start_link()
         for name in NAMES:
@@ -41,8 +42,16 @@ def link(tmp_path):
         link.close()
 
 
+def test_a_deployment_has_the_bytes_of_one_machine(tmp_path, link):
+    app = tmp_path / "app"
+    run = write_app(app, NAMES, "--method", "ddome", "--rounds", "2")
+    link.submit(app)
+    wait_for(lambda: has_ended(run), "the run ends")
+    assert digest_model(run) == play_serial(tmp_path / "serial", app, "ddome")
+
+
 def test_rounds_of_a_deployment_go_on_without_a_node_and_through_a_kill(tmp_path, link):
-    """The first round has the bytes of one machine; then a node dies, and the server."""
+    """A node dies after the first round, and the server; a new one goes on with the others."""
     app = tmp_path / "app"
     run = write_app(app, NAMES, "--method", "ddome", "--rounds", "3")
     link.submit(app)
@@ -60,11 +69,3 @@ def test_rounds_of_a_deployment_go_on_without_a_node_and_through_a_kill(tmp_path
     assert who[2] == [0, 1]
     assert [one.worker for one in ledger.rounds[2].refused] == [2]
     assert (run / "final" / "model.safetensors").is_file()
-
-
-def test_a_deployment_has_the_bytes_of_one_machine(tmp_path, link):
-    app = tmp_path / "app"
-    run = write_app(app, NAMES, "--method", "ddome", "--rounds", "2")
-    link.submit(app)
-    wait_for(lambda: has_ended(run), "the run ends")
-    assert digest_model(run) == play_serial(tmp_path / "serial", app, "ddome")
