@@ -176,7 +176,7 @@ def _routes(at: int, one: Series) -> list[PageFigure]:
     reading = (
         f"Share of the rows of a {first.kind} (%) that the gate of the final model sends to an "
         "expert; a column adds up to 100. Experts are numbered afresh for every seed, so seeds are "
-        "not averaged: the picture is of the first, the numbers are of all."
+        f"not averaged: the picture is of the first, the numbers are of all. {first.use}"
     )
     grids = [
         Grid(

@@ -72,7 +72,8 @@ class Summary:
 
     ``down_bytes`` and ``up_bytes`` are means per worker and round; ``total_bytes`` adds what is
     sent once to every worker that took part. ``worst`` is over seen and unseen workers.
-    ``metric`` is what ``groups`` and ``worst`` are values of.
+    ``worst_tenth`` is the mean over the worst tenth of them, one at least. ``metric`` is what all
+    of these are values of.
     """
 
     label: str
@@ -89,6 +90,7 @@ class Summary:
     total_bytes: Spread | None
     seconds: Spread | None
     metric: MetricEntry = OF_CLASSES[0]
+    worst_tenth: Spread | None = None
 
 
 def iterate_scores(group: Group, metric: str) -> Iterator[tuple[int, float, int]]:
@@ -254,4 +256,11 @@ def _summary(one: Series) -> Summary:
         total_bytes=summarize_values(count_total_bytes(ledger) for ledger in one.ledgers),
         seconds=summarize_values(count_seconds(ledger) for ledger in one.ledgers),
         metric=metric,
+        worst_tenth=summarize_values(average_worst_tenth(here, metric) for here in found if here),
     )
+
+
+def average_worst_tenth(scores: Sequence[WorkerScore], metric: MetricEntry) -> float:
+    """Average the worst tenth of some workers, one at least."""
+    order = sorted((one.value for one in scores), reverse=not metric.higher_is_better)
+    return statistics.fmean(order[: max(1, round(len(order) / 10))])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from moiety.core.keep import find_final_evaluation
 from moiety.core.ledger import Ledger, Round
+from moiety.report.experts import describe_use
 from moiety.report.frames import Spread, summarize_values
 from moiety.report.series import Series
 
@@ -19,7 +20,7 @@ class Routes:
 
     ``share[e][c]`` is the share of the rows of class c that the gate sent to expert e; a class
     without rows has None. Experts are numbered afresh in every run, so seeds are never summed.
-    ``kind`` is the word for a class.
+    ``kind`` is the word for a class, ``use`` a sentence on what experts tell of classes.
     """
 
     label: str
@@ -28,6 +29,7 @@ class Routes:
     counts: Sequence[Sequence[int]]
     share: Sequence[Sequence[float | None]]
     kind: str = "class"
+    use: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def tabulate_routes(one: Series) -> list[Routes]:
             found,
             normalise_columns(found),
             name_strata(ledger),
+            describe_use(ledger),
         )
         for ledger in one.ledgers
         if (found := find_final_evaluation(ledger).routes)

@@ -27,7 +27,12 @@ from moiety.report.series import group_series
 WIDTH = 88  # columns of the sentences below the table
 
 COSTS = ("bytes down", "bytes up", "bytes in all", "time", "seeds", "status")
-SHORT = {"seen workers": "seen", "unseen workers": "unseen", "worst worker": "worst"}
+SHORT = {
+    "seen workers": "seen",
+    "unseen workers": "unseen",
+    "worst worker": "worst",
+    "worst tenth": "tenth",
+}
 
 
 def write_reading(rows: Sequence[Summary]) -> str:
@@ -36,8 +41,8 @@ def write_reading(rows: Sequence[Summary]) -> str:
     better = "" if by.sign > 0 else ", lower is better"
     return (
         f"{by.title} of the final model{better}, averaged over workers, each counting the "
-        "same; the worst worker is over seen and unseen ones. Bytes down and up are per worker "
-        "and round."
+        "same; the worst worker and the worst tenth are over seen and unseen ones. Bytes down and "
+        "up are per worker and round."
     )
 
 
@@ -54,17 +59,17 @@ def list_scored_groups(rows: Sequence[Summary]) -> list[str]:
 
 def name_columns(groups: Sequence[str]) -> list[str]:
     """Name the columns."""
-    worst = ["worst worker"] if set(groups) & set(ORDER) else []
+    worst = ["worst worker", "worst tenth"] if set(groups) & set(ORDER) else []
     return ["method", *map(describe_group, groups), *worst, *COSTS]
 
 
 def write_cells(found: Summary, groups: Sequence[str]) -> list[str]:
     """Write the row of a series, one cell for each name in ``name_columns(groups)``."""
-    by = Measure(found.metric)
+    by, judged = Measure(found.metric), set(groups) & set(ORDER)
     return [
         found.label,
         *(by.write_spread(found.groups.get(name)) for name in groups),
-        *([by.write_spread(found.worst)] if set(groups) & set(ORDER) else []),
+        *(map(by.write_spread, (found.worst, found.worst_tenth)) if judged else ()),
         format_bytes_spread(found.down_bytes),
         format_bytes_spread(found.up_bytes),
         format_bytes_spread(found.total_bytes),
