@@ -37,10 +37,10 @@ from moiety.wire.config import WireConfig
 PLAIN = "float32"
 CHAINS: Mapping[str, WireConfig] = {
     PLAIN: WireConfig(),
-    "delta int8 / bf16": WireConfig(("delta", "int8"), ("bf16",)),
-    "delta int4 / int4": WireConfig(("delta", "int4"), ("int4",)),
     "delta int2 / int4": WireConfig(("delta", "int2"), ("int4",)),
+    "delta int4 / int4": WireConfig(("delta", "int4"), ("int4",)),
     "delta topk 2 % int8 / int4": WireConfig(("delta", "topk", "int8"), ("int4",), keep=0.02),
+    "delta int8 / bf16": WireConfig(("delta", "int8"), ("bf16",)),
 }
 """What is written up / down, and how."""
 

@@ -108,9 +108,10 @@ def test_nobody_is_there_and_the_run_ends(tmp_path):
 
 
 def test_a_query_goes_before_a_job_here_too(tmp_path):
-    """A schedule of all replies is a synchronous round of a method that asks, too."""
+    """A schedule of all replies is a synchronous round of a method that asks, too; with codes."""
     schedule = {"kind": "buffered", "size": 4}
-    plan = make_plan(tmp_path, WAITING, schedule=schedule, rounds=2, **ALL_AT_A_TIME)
+    fields = {"wire": {"up": ["delta", "int4"], "down": ["int8"]}, **ALL_AT_A_TIME}
+    plan = make_plan(tmp_path, WAITING, schedule=schedule, rounds=2, **fields)
     final = play_federation(plan, make_post(tmp_path))
-    serial = play_serial(tmp_path / "serial", rounds=2, **ALL_AT_A_TIME)
+    serial = play_serial(tmp_path / "serial", rounds=2, **fields)
     assert final_bytes(final.parent) == final_bytes(serial)

@@ -127,7 +127,7 @@ def await_commit(
         The state at that time, with the jobs still under way, and what is due.
     """
     schedule, arrived, number = rounds.schedule, Arrived(), 0
-    border = border or Border(wire=rounds.method.wire)
+    border = border or Border(rounds.judging, rounds.method.wire)
     span = math.inf if schedule.kind == "buffered" else schedule.window
     limit = state.clock.now + span
     while True:

@@ -9,7 +9,7 @@ from moiety.core.axes import read_axis_lengths
 from moiety.core.protocols import Method
 from moiety.core.state import Job, Refusal, Reply
 from moiety.core.types import Params
-from moiety.core.wire import PLAIN_WIRE, Wire
+from moiety.core.wire import Wire
 from moiety.rounds.judging import Judging, find_fault, find_odd_answers
 
 ATTEMPTS = 2
@@ -30,8 +30,8 @@ class Border:
         refused: replies that were not let in.
     """
 
-    judging: Judging = field(default_factory=Judging)
-    wire: Wire = PLAIN_WIRE
+    judging: Judging
+    wire: Wire
     sent: dict[int, Job] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
 

@@ -63,7 +63,8 @@ class RealTimeRounds:
         Raises:
             ValueError: if no reply is accepted, nor at the next time that a commit is due.
         """
-        border, meter = Border(self.judging), Meter(Stopwatch(self.engine.transfers))
+        border = Border(self.judging, self.method.wire)
+        meter = Meter(Stopwatch(self.engine.transfers))
         for _ in range(ATTEMPTS):
             with meter.watch.time("split"):
                 state, arrived = self.wait_for_commit(state, border)

@@ -66,9 +66,10 @@ class CodedWire:
     def open(self, job: Job, /) -> Job:
         if self.down is None or not job.code:
             return job
-        forms = take_piece(self.whole, self.axes, job.share.part)
-        told = {name: forms[name] for name in job.code.get(CODED, {})}
-        found = decode_tensors(self.down, job.code, told)
+        coded = job.code.get(CODED, {})
+        here = coded.keys() <= job.piece.keys()  # at a node there are the codes alone
+        forms = job.piece if here else take_piece(self.whole, self.axes, job.share.part)
+        found = decode_tensors(self.down, job.code, {name: forms[name] for name in coded})
         return replace(job, piece={n: found[n] if n in found else job.piece[n] for n in forms})
 
     def read(self, job: Job, reply: Reply, /) -> Reply:
