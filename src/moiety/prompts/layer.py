@@ -43,31 +43,34 @@ class MopsLayer(nn.Module, BaseTunerLayer):
                 raise
             return getattr(self.base_layer, name)
 
-    def update_layer(self, name: str, config: MopsConfig, width: int) -> None:
-        """Add the parameters of an adapter; prompts are zeros until first values are made."""
+    def update_layer(self, name: str, config: MopsConfig, like: Tensor) -> None:
+        """Add the parameters of an adapter; prompts are zeros until first values are made.
+
+        Args:
+            name: of the adapter.
+            config: its choices.
+            like: hidden states of no position, [0, D]: their width, device and kind of number.
+        """
         assert config.injection_layers is not None
         first = self.layer == config.injection_layers[0]
         if first or config.injection == "deep":
-            device = next(self.base_layer.parameters()).device
-            size = self.measure_prompt(config, width)
+            device, size = like.device, self.measure_prompt(config, like)
             shape = config.num_experts, config.prompts_per_expert, size
             self.mops_prompts[name] = nn.Parameter(torch.zeros(shape, device=pick_device(device)))
         if first and config.has_gate:
-            gate = MopsGate(width, config)
-            device = next(self.base_layer.parameters()).device
-            self.mops_gate[name] = gate if is_meta(gate) else gate.to(device)
+            gate = MopsGate(like.shape[-1], config)
+            self.mops_gate[name] = gate if is_meta(gate) else gate.to(like.device)
             if not config.train_gate:
                 self.frozen_peft_weight_names[name] = ("mops_gate",)
         if config.gate_mode == "separate":
             self.mops_scale[name] = nn.Parameter(torch.zeros(()))
         self.set_adapter(self.active_adapters)
 
-    def measure_prompt(self, config: MopsConfig, width: int) -> int:
+    def measure_prompt(self, config: MopsConfig, like: Tensor) -> int:
         """Count the numbers of a prompt."""
         if config.prompt_space == "hidden":
-            return width
-        parameter = next(self.base_layer.parameters())
-        key_NGK, _ = self.family.project(self.base_layer, parameter.new_zeros(1, width))
+            return like.shape[-1]
+        key_NGK, _ = self.family.project(self.base_layer, like.new_zeros(1, like.shape[-1]))
         return 2 * key_NGK.shape[-2] * key_NGK.shape[-1]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -70,13 +70,15 @@ class MopsModel(BaseTuner):
         current_key: str,
         parameter_name: str | None = None,
     ) -> None:
-        width = self.model.config.hidden_size
+        like = next(p for p in parent.parameters() if p.is_floating_point())  # a norm, if no other
         if not isinstance(target, MopsLayer):
             layer = next(place for place, block in enumerate(self.blocks) if block is parent)
             target = MopsLayer(target, layer, self.family)
             target.set_adapter(self.active_adapters)
             setattr(parent, target_name, target)
-        target.update_layer(adapter_name, peft_config, width)
+        shape = 0, self.model.config.hidden_size
+        empty = torch.zeros(shape, dtype=like.dtype, device=like.device)
+        target.update_layer(adapter_name, peft_config, empty)
 
     def inject_adapter(
         self,

@@ -92,7 +92,6 @@ def fill_prompts(
         if config.prompt_init == "normal":
             start_EMD = draw_like(start_EMD, config, place)
         if config.prompt_space == "kv":
-            dtype = next(layer.base_layer.parameters()).dtype
-            found = layer.family.project(layer.base_layer, start_EMD.to(dtype))
+            found = layer.family.project(layer.base_layer, start_EMD.to(given[place].dtype))
             start_EMD = torch.cat([one.flatten(-2) for one in found], -1)
         layer.mops_prompts[name].copy_(start_EMD)
