@@ -34,14 +34,13 @@ from moiety.models.mlp import mlp
 from moiety.rounds.cohort import UniformCohort
 from moiety.tasks.classes import Classes
 
-SEEDS, RATES = (0, 1, 2), (1e-3, 3e-3, 1e-2)
+SEEDS, RATES = (0, 1, 2), (3e-3, 1e-2)
 WORDS, HIDDEN, CLASSES = 2000, 64, 20
-WORKERS, LABELS, TOGETHER, ROUNDS, STEPS, BATCH = 20, 2, 10, 60, 4, 32
+WORKERS, LABELS, TOGETHER, ROUNDS, STEPS, BATCH = 20, 2, 10, 40, 4, 32
 RANKS = (4, 8, 16)
 
 MERGES: Mapping[str, Mapping[str, Any]] = {
     "stacked": {"merge": "stack"},
-    "stacked, rank 64 at the server": {"merge": "stack", "rank": 64},
     "mean over holders": {"merge": "holders"},
     "plain mean, zeros for what is not held": {"merge": "padded"},
 }
