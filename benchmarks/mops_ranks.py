@@ -70,7 +70,7 @@ def read_news() -> News:
             rows = list(csv.DictReader(lines))
         texts[part] = [row["text"] for row in rows]
         labels[part] = torch.tensor([int(row["label"]) for row in rows])
-    count = TfidfVectorizer(max_features=WORDS, stop_words="english", sublinear_tf=True)
+    count: Any = TfidfVectorizer(max_features=WORDS, stop_words="english", sublinear_tf=True)
     x = torch.tensor(count.fit_transform(texts["train"]).toarray(), dtype=torch.float32)
     told = torch.tensor(count.transform(texts["test"]).toarray(), dtype=torch.float32)
     return News(x, labels["train"], told, labels["test"])

@@ -160,6 +160,10 @@ def prune_base(base, share):
 class Int8(nn.Module):
     """A linear layer whose weights are 8-bit numbers with a scale a row: buffers, no parameters."""
 
+    scale: torch.Tensor
+    whole: torch.Tensor
+    shift: torch.Tensor | None
+
     def __init__(self, layer):
         super().__init__()
         scale = layer.weight.detach().abs().amax(1, keepdim=True) / 127
