@@ -86,6 +86,12 @@ SETTINGS: Mapping[str, Setting] = {
 ADJUSTED = ("fedavg", "ddome")
 PLAIN = ("common", "fedavg", "ddome", "fedprox", "ensemble", "fedmix")
 
+VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "ddome-all": ("ddome", {"ddome": {"k": 5, "serve": "soft"}}),
+    "ddome-all-common": ("ddome", {"ddome": {"k": 5, "serve": "soft", "from_common": True}}),
+}
+"""Name -> method and options: all experts at every worker, mixed; and begun as the common one."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -93,7 +99,7 @@ class Cell:
 
     Args:
         setting: by name.
-        method: by name.
+        method: by name, or a variant of one.
         prior: of local training.
         seed: of the run.
     """
@@ -115,7 +121,8 @@ class Cell:
         folder = Path(os.environ.get(DATA_VARIABLE, ""))
         files = {name: str(folder / file) for name, file in setting.files.items()}
         record = override_fields(RECIPES[setting.recipe].record, {**setting.changes, **files})
-        return override_fields(record, {"local": {"prior": self.prior}})
+        _, options = VARIANTS.get(self.method, (self.method, {}))
+        return override_fields(record, {"local": {"prior": self.prior}, **options})
 
 
 def list_cells(methods: Sequence[str] = PLAIN, seeds: Sequence[int] = SEEDS) -> list[Cell]:
@@ -126,5 +133,5 @@ def list_cells(methods: Sequence[str] = PLAIN, seeds: Sequence[int] = SEEDS) -> 
         for setting in SETTINGS
         for method in methods
         for prior in ("none", "adjust")
-        if prior == "none" or method in ADJUSTED
+        if prior == "none" or VARIANTS.get(method, (method,))[0] in ADJUSTED
     ]

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.ddome_cells import PLAIN, SEEDS, SETTINGS, Cell, list_cells
+from benchmarks.ddome_cells import PLAIN, SEEDS, SETTINGS, VARIANTS, Cell, list_cells
 from benchmarks.ddome_gate import judge_gate
 from benchmarks.ddome_page import RESULTS, fill
 from benchmarks.gates import Book
@@ -53,7 +53,8 @@ TESTED, ADAPTED = 500, 200
 
 def play_cell(cell: Cell) -> dict[str, Any]:
     """Play a cell and score its final model."""
-    spec, built = resolve_run(SETTINGS[cell.setting].recipe, cell.record, cell.method, cell.seed)
+    method, _ = VARIANTS.get(cell.method, (cell.method, {}))
+    spec, built = resolve_run(SETTINGS[cell.setting].recipe, cell.record, method, cell.seed)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stderr(io.StringIO()):
         folder = Path(place)
@@ -63,11 +64,11 @@ def play_cell(cell: Cell) -> dict[str, Any]:
     found: dict[str, Any] = {"seconds": round(time.perf_counter() - begun, 1)}
     found["down_bytes"] = sum(one.down_bytes for one in told.rounds)
     found["up_bytes"] = sum(one.up_bytes for one in told.rounds)
-    found["common"] = round(100 * built.common_score, 2)
+    found["common"] = round(100 * (built.common_score or 0.0), 2)
     groups = choose_rows(built)
     found["gate"] = judge_gate(built, state.params, groups["unseen"])
     for prior in ("none", "em"):
-        uniform = spec.record.local.adjusts and cell.method != "common"
+        uniform = spec.record.local.adjusts and method != "common"
         served = Serving(prior).apply(built.method, validation=True, uniform=uniform)
         found[prior] = score_groups(served, state, groups)
     if built.rounds and not spec.record.local.adjusts:
@@ -159,6 +160,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if said.only in cell.setting and not late:
             book.measure(cell.key, partial(play_cell, cell))
     found = {f"rivals {setting}": write_table(book, setting) for setting in SETTINGS}
+    found["rivals gates"] = write_gates(book)
     for name, table in found.items():
         print(f"\n{name}\n\n{table}")
     if said.page:
@@ -170,10 +172,9 @@ def write_table(book: Book, setting: str) -> str:
     """Write the table of a setting: a line for each method and local prior."""
     head = (
         "method", "local prior", "unseen", "unseen, em", "worst tenth, em",
-        "one set of all classes", "unseen, 200 labels", "seeds",
+        "one set of all classes", "unseen, 200 labels", "MB in all", "seeds",
     )  # fmt: skip
     lines = [head, ("---",) * len(head)]
-    labelled = {"none" + method for method in PLAIN if method != "common"}
     for method, prior in sorted({(c.method, c.prior) for c in find_cells(book, setting)}):
         cells = [c for c in find_cells(book, setting) if (c.method, c.prior) == (method, prior)]
         found = [book.figures[cell.key] for cell in cells]
@@ -183,9 +184,35 @@ def write_table(book: Book, setting: str) -> str:
             write_mean([one["em"]["unseen"] for one in found]),
             write_mean([one["em"]["worst_tenth"] for one in found]),
             write_mean([one["none"]["test"] for one in found]),
-            write_mean([one["labels"] for one in found]) if prior + method in labelled else "-",
+            write_mean([one["labels"] for one in found if "labels" in one and prior == "none"]),
+            write_mean([(one["down_bytes"] + one["up_bytes"]) / 1e6 for one in found
+                        if "down_bytes" in one]),
             str(len(found)),
         ))  # fmt: skip
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_gates(book: Book) -> str:
+    """Write what the gate finds, beside the oracle: a line for each setting and local prior."""
+    names = {
+        "gate_names_owner": "gate names the right expert of all",
+        "owner_is_held": "the right one is held",
+        "routed_to_owner": "rows routed to it",
+        "routed": "accuracy, as routed",
+        "any_held": "accuracy, best of those held",
+        "oracle": "accuracy, right expert always",
+    }
+    lines = [["setting", "method", "local prior", *names.values(), "seeds"], ["---"] * 10]
+    for setting in SETTINGS:
+        cells = [cell for cell in find_cells(book, setting) if book.figures[cell.key].get("gate")]
+        for method, prior in sorted({(cell.method, cell.prior) for cell in cells}):
+            told = [
+                book.figures[cell.key]["gate"]
+                for cell in cells
+                if (cell.method, cell.prior) == (method, prior)
+            ]
+            means = [write_mean([one[name] for one in told]) for name in names]
+            lines.append([setting, method, prior, *means, str(len(told))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -201,6 +228,8 @@ def write_mean(values: Sequence[float]) -> str:
     >>> write_mean([1.0, 3.0])
     '2.0 ± 1.4'
     """
+    if not values:
+        return "-"
     mean = f"{statistics.fmean(values):.1f}"
     return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
 

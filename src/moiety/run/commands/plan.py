@@ -23,6 +23,7 @@ from moiety.plan.costs import (
 )
 from moiety.plan.count import Link, Traffic, interpolate_statistical_cost
 from moiety.plan.outline import AbstractRun, abstract_run
+from moiety.plan.routing import warn_of_routing
 from moiety.recipes.population import Partition
 from moiety.recipes.record import Federation
 from moiety.run.cohort import choose_cohort_rule
@@ -89,6 +90,8 @@ def do_plan(words: Sequence[str]) -> int:
     given = said.statistical_cost
     cost = (given, given) if given else interpolate_statistical_cost(num, steps)
     choice = choose_method(told.found, steps, cost, said.memory_gb * 1e9)
+    for warning in warn_of_routing(plan):
+        echo_warning(warning)
     if not record.schedule.is_synchronous and said.json:
         echo_warning(NOT_SYNCHRONOUS.format(record.schedule.kind))
     if said.json:
