@@ -25,7 +25,7 @@ from benchmarks.federation_parts.storm import QUICK, Storm, play_calm, play_stor
 from benchmarks.gates import Book, Gate, machine, not_run, options, report
 
 WAITING = {
-    "quorum": 0.5, "patience": 1.2, "least_s": 2.0, "most_s": 300.0, "join_s": 60.0, "poll_s": 0.2
+    "quorum": 0.5, "patience": 1.05, "least_s": 2.0, "most_s": 300.0, "join_s": 60.0, "poll_s": 0.2
 }  # fmt: skip
 NODES = [f"node{number}" for number in range(8)]
 ROUNDS = 2

@@ -26,6 +26,11 @@ VARIABLE = "MOIETY_FLOWER"
 LAST_S = 600.0
 """Seconds after which whatever is waited for here is given up."""
 
+REVIVE_S = 10.0
+"""Seconds between two starts of a node."""
+
+NO_KEY = Path("no key")
+
 NEEDS = "import flwr.app, torch, sklearn, safetensors, tyro, tqdm"
 
 
@@ -79,6 +84,7 @@ class Deployment:
         port: of the link.
         running: name -> process.
         starts: name -> how often it was started.
+        began: name -> when it was started last.
     """
 
     folder: Path
@@ -90,6 +96,7 @@ class Deployment:
     port: int = field(default_factory=find_port)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
+    began: dict[str, float] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -103,6 +110,7 @@ class Deployment:
 
     def start(self, name: str, *words: str) -> None:
         """Start a process of Flower, with a log of its own for each start."""
+        self.began[name] = time.monotonic()
         count = self.starts[name] = self.starts.get(name, 0) + 1
         with (self.folder / f"{name}-{count}.log").open("wb") as log:
             self.running[name] = subprocess.Popen(
@@ -163,20 +171,31 @@ class Deployment:
 
         Args:
             name: of the node.
-            key: private key, of its own by default.
+            key: private key, of its own by default; ``NO_KEY`` for none.
             root: certificate of the authority that it trusts, the right one by default.
         """
         folder = self.folder / "nodes" / name
         words = ["--insecure"]
         if self.keys is not None:
             words = ["--root-certificates", str(root or self.keys / "ca.crt")]
-            words += ["--auth-supernode-private-key", str(key or self.keys / f"{name}.key")]
+            if key != NO_KEY:
+                words += ["--auth-supernode-private-key", str(key or self.keys / f"{name}.key")]
         told = {"name": name, "data": self.data.get(name, "digits"), "folder": str(folder)}
         config = " ".join(f"{key}={json.dumps(value)}" for key, value in told.items())
         self.start(
             name, "flower-supernode", *words, "--superlink", f"127.0.0.1:{self.port}",
             "--port", str(find_port()), "--node-config", config,
         )  # fmt: skip
+
+    def revive(self, names: Sequence[str]) -> None:
+        """Start nodes again that ended by themselves, as a service manager does.
+
+        A node that was killed is refused under its key until the link has noticed, for a minute.
+        """
+        for name in names:
+            last = self.began.get(name, 0.0)
+            if self.running[name].poll() is not None and time.monotonic() - last > REVIVE_S:
+                self.start_node(name)
 
     def call(self, *words: str) -> str:
         """Call ``flwr``.

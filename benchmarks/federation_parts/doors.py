@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.federation_parts.deployment import (
+    NO_KEY,
     Deployment,
     count_rounds,
     find_flower,
@@ -49,7 +50,7 @@ def knock(folder: Path) -> dict[str, Any]:
         link.start_node("north")
         link.start_node("wrong key", key=keys / "stranger.key")
         link.start_node("wrong certificate", key=keys / "east.key", root=other / "ca.crt")
-        link.start_node("no key", key=Path())
+        link.start_node("no key", key=NO_KEY)
         wait_for(lambda: "SuperNode ID" in link.read_log("north"), "the first node is let in")
         found = {"north": "in"}
         for name, reason in TURNED_AWAY.items():

@@ -23,6 +23,7 @@ from benchmarks.federation_parts.deployment import (
 )
 from benchmarks.federation_parts.hostile import CLIENT, HOSTILE
 from moiety.core.ledger import Ledger, read_ledger
+from moiety.federation.certs import write_certificates
 from moiety.run.cli import main
 
 SEED = 0
@@ -38,13 +39,15 @@ class Storm:
         rounds: to play.
         steps: of a worker in a round.
         server_kills: rounds in which the server is killed.
+        secure: with TLS and keys of nodes.
     """
 
     nodes: int = 8
     hostile: int = 2
     rounds: int = 30
-    steps: int = 12000
+    steps: int = 36000
     server_kills: Sequence[int] = (10, 20)
+    secure: bool = True
 
     @property
     def names(self) -> list[str]:
@@ -66,7 +69,7 @@ class Storm:
         }  # fmt: skip
 
 
-QUICK = Storm(4, 1, 3, 200, (2,))
+QUICK = Storm(4, 1, 3, 200, (2,), secure=False)
 
 
 @dataclass
@@ -128,21 +131,30 @@ def find_holder(run: Path) -> int | None:
         return None
 
 
+def start_nodes(deployment: Deployment, storm: Storm) -> None:
+    """Start the link and its nodes; the last ones are hostile."""
+    if deployment.keys is not None:
+        write_certificates(deployment.keys, [], storm.names, 2)
+    deployment.start_link()
+    for place, name in enumerate(storm.names):
+        if deployment.keys is not None:
+            deployment.register(name)
+        deployment.extra = {HOSTILE: "1"} if place >= storm.nodes - storm.hostile else {}
+        deployment.start_node(name)
+    deployment.extra = {}
+
+
 def play_storm(storm: Storm, folder: Path, waiting: Mapping[str, float]) -> dict[str, Any]:
     """Play a run in a storm, and say how it went."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    deployment, rng = Deployment(folder, find_flower()), random.Random(SEED)
+    keys, rng = folder / "keys" if storm.secure else None, random.Random(SEED)
+    deployment = Deployment(folder, find_flower(), keys)
     weather, app = Weather(), folder / "app"
     run = write_app(app, storm.names, "--method", "fedavg")
     write_fields(app, storm, waiting)
     try:
-        deployment.start_link()
-        for place, name in enumerate(storm.names):
-            bad = {HOSTILE: "1"} if place >= storm.nodes - storm.hostile else {}
-            deployment.extra = bad
-            deployment.start_node(name)
-        deployment.extra = {}
+        start_nodes(deployment, storm)
         deployment.submit(app)
         wait_for((run / "lock.json").is_file, "the run begins")
         begun, seen = time.monotonic(), -1
@@ -153,6 +165,8 @@ def play_storm(storm: Storm, folder: Path, waiting: Mapping[str, float]) -> dict
                 usual = [entry["seconds"] for entry in read_entries(run) if "refused" in entry]
                 time.sleep(rng.uniform(0.0, 0.5) * min([5.0, *usual]))
                 weather_round(deployment, app, storm, weather, rng)
+            honest = storm.names[: storm.nodes - storm.hostile]
+            deployment.revive([name for name in honest if name != weather.down])
             time.sleep(0.2)
         seconds = time.monotonic() - begun
     finally:
