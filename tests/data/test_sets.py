@@ -77,6 +77,10 @@ def test_missing_folder_and_file_say_the_remedy(monkeypatch, tmp_path):
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(ValueError, match="MOIETY_DATA is not set; set it to the folder"):
         load_dataset("femnist")
+    with monkeypatch.context() as empty:
+        empty.setattr("moiety.data.cache.find_data_folder", lambda: tmp_path)
+        with pytest.raises(ValueError, match="or bring it: moiety data fetch shakespeare"):
+            load_dataset("shakespeare")
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     with pytest.raises(ValueError, match=r"femnist_sample.npz does not exist; put .* there"):
         load_dataset("femnist")

@@ -38,10 +38,11 @@ def find_data_file(file: str) -> Path:
     """
     path = find_data_folder() / file
     if not path.is_file() and not os.environ.get(VARIABLE):
+        known = [name for name, home in HOMES.items() if file in {one.keep for one in home.files}]
+        bring = f", or bring it: moiety data fetch {known[0]}" if known else ""
         raise ValueError(
             f"{file} is needed, but the environment variable {VARIABLE} is not set; set it to the "
-            f"folder that holds {file} (docs/data.md lists the files), or bring a set of known "
-            f"home: moiety data fetch {' | '.join(HOMES)}"
+            f"folder that holds {file} (docs/data.md lists the files){bring}"
         )
     if not path.is_file():
         raise ValueError(
