@@ -146,8 +146,8 @@ def fetch_dataset(name: str, folder: Path) -> Iterator[Path]:
     """
     if name not in HOMES:
         raise ValueError(
-            f"no public home of {name!r} is known; known: {', '.join(HOMES)}. Of others docs/data.md "
-            "lists the files, for the folder that MOIETY_DATA names"
+            f"no public home of {name!r} is known; known: {', '.join(HOMES)}. Of others "
+            "docs/data.md lists the files, for the folder that MOIETY_DATA names"
         )
     library: Any = import_extra("pooch", "fetching data")
     for file in HOMES[name].files:
