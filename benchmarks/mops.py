@@ -174,11 +174,11 @@ def list_workers(book: Book, name: str) -> list[float]:
     return [book.figures[key]["test"]["all"] for key in keys if key in book.figures]
 
 
-def judge_workers(book: Book, rival: str, asked: float | None) -> Gate:
-    """Ask that MoPs over workers be below a rival by some percent."""
-    name = f"over workers: perplexity of MoPs, by usage, below that of {rival}"
+def judge_workers(book: Book, rival: str, asked: float | None, mine: str) -> Gate:
+    """Ask that a form of MoPs over workers be below a rival by some percent."""
+    name = f"over workers: perplexity of {mine} below that of {rival}"
     words = "-" if asked is None else f"at least {asked:g} %"
-    found = reduce_perplexity(list_workers(book, rival), list_workers(book, "MoPs, by usage"))
+    found = reduce_perplexity(list_workers(book, rival), list_workers(book, mine))
     if not found:
         return not_run(name, words, REASON)
     if not all(name_workers(rival, lr, 0) in book.figures for lr in METHODS[rival].rates):
@@ -243,9 +243,15 @@ def judge_all(book: Book) -> list[Gate]:
         judge_reduction(book, "LoRA", None),
         judge_reduction(book, "deep prompts, no gate", None, mine="MoPs, gate by clusters"),
         judge_step(book),
-        judge_workers(book, "FedPrompt", 9),
-        judge_workers(book, "prefix tuning", 0),
-        judge_workers(book, "deep prompts, no gate", None),
+        *(
+            judge_workers(book, rival, asked, mine)
+            for mine in ("MoPs, one expert a worker", "MoPs, by usage")
+            for rival, asked in (
+                ("FedPrompt", 9),
+                ("prefix tuning", 0),
+                ("deep prompts, no gate", None),
+            )
+        ),
         *show_central(book),
         *show_workers(book),
         *(not_run(name, asked, why) for name, asked, why in LEFT),
