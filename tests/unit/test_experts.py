@@ -1,5 +1,6 @@
 """Experts with owners: gate rows by their definition, edits that leave the rest as it was."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.errors import RunError
+from moiety.core.files import add_digest
 from moiety.core.rows import take_all_rows
 from moiety.core.streams import stream
 from moiety.data.dataset import Dataset, FeatureScale
@@ -17,6 +19,7 @@ from moiety.models.mlp import mlp
 from moiety.ops.ratio import fit_log_ratio
 from moiety.run.owner import AloneTraining, read_owned_rows, train_owned_expert, tune_gate
 from moiety.serve.cards import (
+    CARD,
     TENSORS,
     Card,
     fingerprint_common,
@@ -168,6 +171,13 @@ def test_saved_experts_and_mixtures_are_those_that_were_written(tmp_path: Path):
     assert find_cards(again) == find_cards(ALL)
     mine = again.personalize(draw_rows((2,), 3).x, 2)
     assert [card.owner for card in find_cards(mine)] == ["public", "Bob"]
+    about = json.loads((tmp_path / "ann" / CARD).read_text())
+    strange = add_digest({**about, "card": {**about["card"], "price": 3}})
+    write_owned_expert(BOB, tmp_path / "bob")
+    (tmp_path / "bob" / CARD).write_text(json.dumps(strange))
+    (tmp_path / "bob" / TENSORS).write_bytes((tmp_path / "ann" / TENSORS).read_bytes())
+    with pytest.raises(RunError, match="describes no expert"):
+        load_owned_expert(tmp_path / "bob")
     (tmp_path / "ann" / TENSORS).write_bytes(b"other")
     with pytest.raises(RunError, match="was changed"):
         load_owned_expert(tmp_path / "ann")
@@ -177,9 +187,12 @@ def test_what_does_not_fit_is_refused():
     other = open_mixture(make_base(), PUBLIC.x + 1)
     wide = replace(ANN, net={**ANN.net, "widths": [2, 5, 3]})
     corrected = replace(ALL, serve=EstimatedPrior(ALL.serve))
+    cut = replace(ANN, params={name: t[:1] for name, t in ANN.params.items()})
     for edit, why in {
         lambda: insert_expert(other, ANN): "train it beside this one",
         lambda: insert_expert(MIXTURE, wide): "have one shape",
+        lambda: insert_expert(MIXTURE, cut): "are not those",
+        lambda: insert_expert(MIXTURE, replace(ANN, slope=ANN.mean[:1])): "are not those",
         lambda: insert_expert(ALL, ANN): "replace it",
         lambda: insert_expert(make_base(), ANN): "has no experts",
         lambda: insert_expert(corrected, EVE): "serve.prior none",

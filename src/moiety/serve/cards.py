@@ -127,12 +127,15 @@ def load_owned_expert(path: str | Path) -> OwnedExpert:
     if not isinstance(about, dict) or about.get("version") != VERSION or not is_intact(about):
         raise RunError(f"{folder / CARD} was changed, or is of another version; copy it again")
     data = read_plain_file(folder / TENSORS, "copy it again from its owner")
-    if digest_bytes(data) != about["sha256"]:
+    if digest_bytes(data) != about.get("sha256"):
         raise RunError(f"{folder / TENSORS} was changed; copy it again from its owner")
     tensors = tensors_from_bytes(data, folder / TENSORS)
     own = {n.removeprefix(PREFIX): t for n, t in tensors.items() if n.startswith(PREFIX)}
-    gate = (tensors[name] for name in (SLOPE, CONSTANT, MEAN))
-    return OwnedExpert(Card(**about["card"]), about["net"], own, *gate)
+    try:
+        gate = [tensors[name] for name in (SLOPE, CONSTANT, MEAN)]
+        return OwnedExpert(Card(**about["card"]), about["net"], own, *gate)
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder / CARD} describes no expert ({error!r}); copy it again") from error
 
 
 def fingerprint_common(common: Common) -> str:

@@ -144,6 +144,12 @@ def check_fit(served: Predictor, expert: OwnedExpert) -> None:
             f"the expert of {who!r} is {dict(expert.net)}, but those of this mixture are "
             f"{dict(model.expert.config())}; experts of one mixture have one shape"
         )
+    width = len(model.common.mean)
+    found = {name: tuple(tensor.shape) for name, tensor in expert.params.items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.expert.params.items()}
+    rows = [tuple(one.shape) for one in (expert.slope, expert.mean, expert.constant)]
+    if found != wanted or rows != [(width,), (width,), ()]:
+        raise RunError(f"the tensors of the expert of {who!r} are not those that its card names")
 
 
 def insert_expert(served: Predictor, expert: OwnedExpert) -> Predictor:
