@@ -265,6 +265,7 @@ def test_an_app_that_is_written_is_played(tmp_path):
         compile((app / name).read_text(), name, "exec")
     project = tomllib.loads((app / "pyproject.toml").read_text())
     assert project["project"]["name"] == "my-app"
+    assert project["tool"]["flwr"]["app"]["fab-exclude"] == ["run/**", "plan.toml"]
     plan = read_plan(project["tool"]["flwr"]["app"]["config"])
     assert (plan.recipe, plan.workers, plan.waiting) == ("quickstart", ["a", "b"], Waiting())
     spec, built = resolve_plan(plan)

@@ -26,6 +26,8 @@ packages = ["."]
 
 [tool.flwr.app]
 publisher = "moiety"
+# What stays at the server: nodes are sent the two files of Python.
+fab-exclude = ["run/**", "plan.toml"]
 
 [tool.flwr.app.components]
 serverapp = "server_app:app"
