@@ -19,6 +19,7 @@ from moiety.mixtures.logit import (
     curvature,
     log_softmax,
     make_slope_penalty,
+    solve_stack,
     solve_symmetric,
 )
 from moiety.mixtures.penalties import step_with_lasso
@@ -133,8 +134,12 @@ class GaussianExperts:
         """Solve the weighted least squares; an expert without rows stays."""
         held = np.flatnonzero(grams[:, 0, 0] > 0)
         coef, variances = self.coef.copy(), self.variances.copy()
-        for k in held:
-            step = step_squares(grams[k], slopes[:, k], coef[:, k], variances[k], options)
+        if options.own_ridge or options.lasso or not len(held):
+            plain = np.zeros((len(held), len(coef)))
+        else:
+            plain = solve_stack(grams[held], slopes.T[held])
+        for k, step in zip(held, plain, strict=True):
+            step = hold_step(step, grams[k], slopes[:, k], (coef[:, k], variances[k]), options)
             left = squares[k] - 2 * step @ slopes[:, k] + step @ grams[k] @ step
             coef[:, k] += step
             variances[k] = max(left / grams[k, 0, 0], options.floor)
@@ -160,25 +165,24 @@ class GaussianExperts:
         return self.coef.size + self.variances.size
 
 
-def step_squares(
-    gram: Array, slope: Array, coef: Array, variance: float, options: StepOptions
+def hold_step(
+    step: Array, gram: Array, slope: Array, here: tuple[Array, float], options: StepOptions
 ) -> Array:
     """Give the step to the least squares under penalties, which weigh as much as the noise, [D].
 
     Args:
+        step: to the least squares without ridge and lasso; not looked at where there are some.
         gram: X'WX, [D, D].
-        slope: X'W times the residuals at ``coef``, [D].
-        coef: where the step starts, the intercept first.
-        variance: of the expert.
+        slope: X'W times the residuals where the step starts, [D].
+        here: coefficients where it starts, the intercept first, and the variance of the expert.
         options: the penalties.
     """
+    coef, variance = here
     if options.own_ridge or options.lasso:
         ridge = make_slope_penalty((len(coef), 1), options.own_ridge * variance)
         lasso = options.lasso * variance
         step = step_with_lasso(slope[:, None], gram, coef[:, None], ridge, lasso)[:, 0]
         gram, slope = gram + np.diag(ridge[:, 0]), slope - ridge[:, 0] * coef
-    else:
-        step = solve_symmetric(gram, slope)
     if options.lasso or np.abs(coef[1:] + step[1:]).max(initial=0.0) <= options.limit:
         return step
     return options.step_size * hold_slopes(gram, slope, coef, variance, options.limit)

@@ -8,6 +8,7 @@ A logit is kept as a matrix [D, C] whose last column is 0, the reference class; 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,18 @@ def log_softmax(scores: Array) -> Array:
     return scores - log_sum_exp(scores)[..., None]
 
 
+@cache
+def list_pairs(size: int) -> tuple[Array, Array]:
+    """Give the pairs j <= k; an EM step asks for them four times, and finding them is slow."""
+    pairs = np.triu_indices(size)
+    for places in pairs:
+        places.flags.writeable = False
+    return pairs
+
+
 def curvature(probs: Array) -> Array:
     """Give p_j (1[j=k] - p_k) for the pairs j <= k of the free classes, [..., pairs]."""
-    first, second = np.triu_indices(probs.shape[-1])
+    first, second = list_pairs(probs.shape[-1])
     product = -probs[..., first] * probs[..., second]
     product[..., first == second] += probs
     return product
@@ -54,7 +64,7 @@ def weighted_grams(x_ND: Array, weights_NW: Array) -> Array:
 
 def assemble_symmetric(blocks: Array, size: int) -> Array:
     """Lay the blocks of pairs j <= k out as one symmetric matrix, [size * D, size * D]."""
-    first, second = np.triu_indices(size)
+    first, second = list_pairs(size)
     columns = blocks.shape[-1]
     whole = np.zeros((size, columns, size, columns))
     whole[first, :, second, :] = blocks
@@ -71,6 +81,17 @@ def solve_symmetric(matrix: Array, right: Array) -> Array:
     if pivots.min(initial=1.0) <= 1e-6 * pivots.max(initial=0.0):
         return np.linalg.pinv(matrix, rcond=1e-11, hermitian=True) @ right
     return np.linalg.solve(matrix, right)
+
+
+def solve_stack(matrices: Array, rights: Array) -> Array:
+    """Solve symmetric systems side by side, [K, D, D] and [K, D], as ``solve_symmetric`` each."""
+    try:
+        pivots = np.diagonal(np.linalg.cholesky(matrices), axis1=1, axis2=2)
+    except np.linalg.LinAlgError:
+        pivots = np.zeros((len(matrices), 1))
+    if (pivots.min(1, initial=1.0) <= 1e-6 * pivots.max(1, initial=0.0)).any():
+        return np.stack([solve_symmetric(*pair) for pair in zip(matrices, rights, strict=True)])
+    return np.linalg.solve(matrices, rights[..., None])[..., 0]
 
 
 def newton_step(slope_DJ: Array, information: Array, weights_DJ: Array, ridge_DJ: Array) -> Array:
