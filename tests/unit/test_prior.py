@@ -96,6 +96,19 @@ def test_fit_reads_labels_of_validation_rows_and_leaves_out_those_without(unifor
     assert found.temperature == pytest.approx(3 / 2, rel=1e-6)
 
 
+@pytest.mark.parametrize(("skewed", "spread"), [(True, 1.0), (False, 1e9)])
+def test_shares_move_as_far_as_validation_workers_gain_by_it(skewed, spread):
+    """Where each has all classes, what rows seem to say of shares is the model's own mistake."""
+    rng = torch.Generator().manual_seed(0)
+    answers = []
+    for worker in range(6):
+        y = torch.full((40,), worker % 3) if skewed else torch.arange(40) % 3
+        lean = torch.zeros(3) if skewed else 3.0 * torch.eye(3)[worker % 3]  # inputs, not labels
+        noise = torch.randn(40, 3, generator=rng)
+        answers.append(((2 * torch.eye(3)[y] + noise + lean).log_softmax(-1), y))
+    assert EstimatedPrior(read_logits()).fit(answers).spread == spread
+
+
 @pytest.mark.parametrize("objective", [Numbers(("y",))])
 def test_tasks_without_classes_are_refused(objective: Objective):
     task = Task(linear(3, 1, stream(0, "net")), objective=objective)

@@ -159,10 +159,9 @@ def rebuild_serve(
         inner = rebuild_serve(config["inner"], model, objective)
         if config["kind"] == "corrected":
             return Corrected(inner, config["temperature"], tuple(config["log_ratio"]))
-        source = tuple(config["source"])
-        return EstimatedPrior(
-            inner, config["least_rows"], config["uniform"], config["temperature"], source
-        )
+        source, spread = tuple(config["source"]), config.get("spread", 1.0)
+        least, uniform, heat = config["least_rows"], config["uniform"], config["temperature"]
+        return EstimatedPrior(inner, least, uniform, heat, source, spread)
     if config["kind"] in BY_COMPONENTS and isinstance(model, Components):
         return BY_COMPONENTS[config["kind"]](model, objective)
     if config["kind"] == "routed" and isinstance(model, GatedExperts):

@@ -9,7 +9,7 @@ Probabilities*, Neural Computation 14 (2002). Letters: N rows, B rows, C classes
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,9 @@ LOWEST = -80.0
 
 STEPS, STILL = 500, 1e-6
 """EM ends after so many steps at the latest, or when no share moves by more."""
+
+SPREADS = (1.0, 10.0, 100.0, 1e9)
+"""How many rows spread as in training EM may add to a worker's: with the last it moves nothing."""
 
 SURE = 2.326
 """Standard normal quantile of 99 %."""
@@ -90,6 +93,7 @@ class EstimatedPrior:
             logits adjusted to each worker's shares; else the shares of validation rows.
         temperature: log-probabilities are divided by it; ``fit`` finds it.
         source: shares that the probabilities presume, [C]; ``fit`` finds them.
+        spread: rows that EM adds, spread as in training; ``fit`` chooses one of ``SPREADS``.
     """
 
     inner: Serve
@@ -97,6 +101,7 @@ class EstimatedPrior:
     uniform: bool = False
     temperature: float = 1.0
     source: tuple[float, ...] = ()
+    spread: float = 1.0
 
     @property
     def objective(self) -> Objective:
@@ -112,6 +117,7 @@ class EstimatedPrior:
             "uniform": self.uniform,
             "temperature": self.temperature,
             "source": list(self.source),
+            "spread": self.spread,
         }
 
     def choose(self, params: Params, rows: Rows, /) -> Part:
@@ -124,14 +130,27 @@ class EstimatedPrior:
         return self.inner.routes(piece, batch, kept)
 
     def fit(self, answers: Iterable[tuple[Tensor, Tensor]], /) -> EstimatedPrior:
-        """Fit temperature and presumed shares on validation rows."""
-        found = [(log[y != UNSCORED], y[y != UNSCORED]) for log, y in answers]
+        """Fit temperature, presumed shares and how far shares may move on validation rows."""
+        workers = list(answers)
+        found = [(log[y != UNSCORED], y[y != UNSCORED]) for log, y in workers]
         log_NC, y_N = torch.cat([log for log, _ in found]), torch.cat([y for _, y in found])
         temperature = fit_temperature(log_NC, y_N)
         count_C = torch.bincount(y_N.cpu(), minlength=log_NC.shape[-1]).double() + 1.0
         source_C = torch.ones_like(count_C) if self.uniform else count_C
         shares = (source_C / source_C.sum()).tolist()
-        return replace(self, temperature=temperature, source=tuple(shares))
+        fitted = replace(self, temperature=temperature, source=tuple(shares))
+        tried = [replace(fitted, spread=spread) for spread in SPREADS]
+        return min(tried, key=lambda one: one.measure_surprise(workers))
+
+    def measure_surprise(self, workers: Sequence[tuple[Tensor, Tensor]]) -> float:
+        """Sum up how surprising labels are, once answers are corrected for each worker."""
+        total = 0.0
+        for log_NC, y_N in workers:
+            scaled_NC = scale_log(log_NC, 1 / self.temperature).cpu()
+            told_NC = (scaled_NC + self.estimate_ratio(log_NC)).log_softmax(-1)
+            right_N = told_NC.gather(-1, y_N.cpu().clamp_min(0)[:, None])[:, 0]
+            total -= float(right_N[y_N.cpu() != UNSCORED].sum())
+        return total
 
     def adapt(self, params: Params, axes: Axes, rows: Rows, /) -> Corrected:
         ratio = self.estimate_ratio(answer_rows(self.inner, params, axes, rows))
@@ -144,7 +163,7 @@ class EstimatedPrior:
         if len(log_NC) < self.least_rows:
             return none
         log_NC = scale_log(log_NC, 1 / self.temperature).cpu()
-        share_C = estimate_shares(log_NC, source_C)
+        share_C = estimate_shares(log_NC, source_C, self.spread)
         log_ratio_C = (share_C / source_C).log()
         gain = torch.logsumexp(log_NC + log_ratio_C, -1).sum()
         return log_ratio_C if 2 * gain > find_chi_square(len(source_C) - 1) else none
@@ -246,12 +265,13 @@ def fit_temperature(log_NC: Tensor, y_N: Tensor) -> float:
     return (low * high) ** -0.5
 
 
-def estimate_shares(log_NC: Tensor, source_C: Tensor) -> Tensor:
-    """Estimate shares of classes by EM, [C], with one row more that is spread as in training.
+def estimate_shares(log_NC: Tensor, source_C: Tensor, spread: float = 1.0) -> Tensor:
+    """Estimate shares of classes by EM, [C], with rows more that are spread as in training.
 
     Args:
         log_NC: log-probabilities that presume the shares ``source_C``.
         source_C: those.
+        spread: how many rows more.
 
     >>> sure = torch.eye(2)[[0, 0, 0]].mul(20).log_softmax(-1)
     >>> estimate_shares(sure.double(), torch.tensor([0.5, 0.5]).double()).numpy().round(3)
@@ -261,7 +281,7 @@ def estimate_shares(log_NC: Tensor, source_C: Tensor) -> Tensor:
     for _ in range(STEPS):
         ratio_C = share_C / source_C
         held_C = ratio_C * (p_NC.T @ (p_NC @ ratio_C).reciprocal())
-        after_C = (held_C + source_C) / (len(p_NC) + 1)
+        after_C = (held_C + spread * source_C) / (len(p_NC) + spread)
         moved, share_C = (after_C - share_C).abs().max(), after_C
         if moved < STILL:
             break
