@@ -42,6 +42,7 @@ from moiety.tasks.classes import Classes
 
 NAMES = ("a", "b", "c")
 SHORT = AloneTraining(LocalTraining(lr=0.1, epochs=2, batch=8))
+WILD = AloneTraining(LocalTraining(lr=1e30, epochs=2, batch=8))
 
 
 def make_base(hidden: int = 4) -> Predictor:
@@ -172,12 +173,14 @@ def test_saved_experts_and_mixtures_are_those_that_were_written(tmp_path: Path):
     mine = again.personalize(draw_rows((2,), 3).x, 2)
     assert [card.owner for card in find_cards(mine)] == ["public", "Bob"]
     about = json.loads((tmp_path / "ann" / CARD).read_text())
-    strange = add_digest({**about, "card": {**about["card"], "price": 3}})
     write_owned_expert(BOB, tmp_path / "bob")
-    (tmp_path / "bob" / CARD).write_text(json.dumps(strange))
     (tmp_path / "bob" / TENSORS).write_bytes((tmp_path / "ann" / TENSORS).read_bytes())
-    with pytest.raises(RunError, match="describes no expert"):
-        load_owned_expert(tmp_path / "bob")
+    strange = [{"price": 3}, {"owner": 3}, {"owner": "a\nb"}, {"licence": None}, {"rows": "1"}]
+    cards = [{**about, "card": {**about["card"], **one}} for one in (*strange, {"rows": -1})]
+    for made_up in (*cards, {**about, "net": [1]}, {**about, "card": []}):
+        (tmp_path / "bob" / CARD).write_text(json.dumps(add_digest(made_up)))
+        with pytest.raises(RunError, match="describes no expert"):
+            load_owned_expert(tmp_path / "bob")
     (tmp_path / "ann" / TENSORS).write_bytes(b"other")
     with pytest.raises(RunError, match="was changed"):
         load_owned_expert(tmp_path / "ann")
@@ -193,6 +196,11 @@ def test_what_does_not_fit_is_refused():
         lambda: insert_expert(MIXTURE, wide): "have one shape",
         lambda: insert_expert(MIXTURE, cut): "are not those",
         lambda: insert_expert(MIXTURE, replace(ANN, slope=ANN.mean[:1])): "are not those",
+        lambda: insert_expert(MIXTURE, replace(ANN, slope=ANN.slope / 0)): "not finite",
+        lambda: insert_expert(MIXTURE, replace(ANN, mean=1e300 + ANN.mean.double())): "not finite",
+        lambda: insert_expert(MIXTURE, replace(ANN, mean=ANN.mean.long())): "are none",
+        lambda: train_owned_expert(MIXTURE, PUBLIC, Card("public"), SHORT): "another name",
+        lambda: train_owned_expert(MIXTURE, PUBLIC, Card("Zoe"), WILD): "lower the learning rate",
         lambda: insert_expert(ALL, ANN): "replace it",
         lambda: insert_expert(make_base(), ANN): "has no experts",
         lambda: insert_expert(corrected, EVE): "serve.prior none",
@@ -220,8 +228,9 @@ def test_an_owner_trains_alone():
     for local in (LocalTraining(prior="adjust"), LocalTraining(optimizer_state="keep")):
         with pytest.raises(ValueError, match="trains alone"):
             AloneTraining(local).check()
-    with pytest.raises(ValueError, match="ridge=0"):
-        AloneTraining(ridge=0).check()
+    for ridge in (0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"ridge={ridge}"):
+            AloneTraining(ridge=ridge).check()
     with pytest.raises(ValueError, match="owner=' '"):
         Card(" ")
     with pytest.raises(ValueError, match="yesterday"):

@@ -143,6 +143,9 @@ def test_what_it_cannot_guard_is_refused(name):
         ({"kind": "mean"}, "merge.kind='mean'; choose one of"),
         ({"kind": "median", "share": 0.5}, "a share between 0 and 0.5"),
         ({"kind": "clip", "norm": float("inf")}, "a finite norm"),
+        ({"share": 0.1}, "read by merge.kind trimmed and multikrum alone"),
+        ({"kind": "krum", "share": 0.1}, "merge.kind is 'krum'; leave it out"),
+        ({"kind": "median", "norm": 1.0}, "read by merge.kind clip alone"),
     ],
 )
 def test_choices_are_checked(more, message):

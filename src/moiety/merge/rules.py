@@ -23,6 +23,9 @@ WEISZFELD_STEPS, CLOSE = 32, 1e-6
 
 CLIP = "clip"
 
+READERS: Mapping[str, tuple[str, ...]] = {"share": ("trimmed", "multikrum"), "norm": (CLIP,)}
+"""Which kinds read an option."""
+
 
 @dataclass(frozen=True)
 class Merging:
@@ -49,6 +52,13 @@ class Merging:
                 f"merge.share={self.share}, merge.norm={self.norm}; choose a share between 0 and "
                 "0.5, and a finite norm of at least 0"
             )
+        for name, readers in READERS.items():
+            value = getattr(self, name)
+            if value != getattr(Merging, name) and self.kind not in readers:
+                raise ValueError(
+                    f"merge.{name}={value} is read by merge.kind {' and '.join(readers)} alone, "
+                    f"and merge.kind is {self.kind!r}; leave it out"
+                )
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,11 @@ def find_head(task: Task, head: tuple[str, ...]) -> Params:
     patterns = head or tuple(name for name in names if name not in task.model.buffers)[-2:]
     own = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
     if not 0 < len(own) < len(names):
-        shared = len(names) - len(own)
-        raise ValueError(f"head={patterns} leaves {shared} of {len(names)} parameters shared")
+        kept = "all parameters" if own else "no parameter"
+        raise ValueError(
+            f"{patterns} means {kept} of the network, and some are to stay with a worker while "
+            f"others are shared; choose patterns that name some of {names[:12]}"
+        )
     first = task.start or task.model.params
     return {name: first[name] for name in own}
 

@@ -5,6 +5,7 @@ Letters: N rows, M public rows, D width of an embedding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moiety.core.axes import Part
-from moiety.core.errors import RunError
+from moiety.core.errors import RunError, WorkerError
 from moiety.core.protocols import Transform
 from moiety.core.rows import Rows, TableRows, take_all_rows, transform_rows
 from moiety.core.solver import Solve
@@ -26,7 +27,7 @@ from moiety.methods.task import LocalTraining
 from moiety.models.gated import GatedExperts
 from moiety.ops.ratio import fit_log_ratio
 from moiety.recipes.source import fingerprint_data
-from moiety.serve.cards import Card, OwnedExpert, fingerprint_common
+from moiety.serve.cards import PUBLIC, Card, OwnedExpert, fingerprint_common
 from moiety.serve.predictions import order_targets
 from moiety.serve.predictor import Predictor
 from moiety.serve.trade import edit_mixture, find_cards, take_mixture
@@ -74,8 +75,8 @@ class AloneTraining:
                     f"local.{name}={getattr(self.local, name)!r} is for workers that train "
                     "together, and an owner trains alone; leave it out"
                 )
-        if not self.ridge > 0:
-            raise ValueError(f"ridge={self.ridge}; choose a number above 0")
+        if not 0 < self.ridge < math.inf:
+            raise ValueError(f"ridge={self.ridge}; choose a finite number above 0")
 
 
 def read_owned_rows(served: Predictor, data: Dataset) -> TableRows:
@@ -132,6 +133,8 @@ def train_owned_expert(
     """
     how = AloneTraining() if how is None else how
     how.check()
+    if card.owner == PUBLIC:
+        raise RunError(f"owner={PUBLIC!r} is that of the frozen model; choose another name")
     model, objective = take_mixture(served), served.objective
     rows = read_owned_rows(served, data)
     seen = transform_rows(rows, model.common)
@@ -190,10 +193,20 @@ def score_beside(model: GatedExperts, slope_D: Tensor, constant: Tensor) -> Tran
 
 
 def run_alone(solve: Solve, first: Params, rows: Rows, seed: int) -> Params:
-    """Do one job on some rows; give what became of the parameters."""
+    """Do one job on some rows; give what became of the parameters.
+
+    Raises:
+        RunError: for a loss, or parameters, that are not finite.
+    """
     engine = Serial({0: rows}.__getitem__)
     job = Job(seed, 0, 0, Share(Part()), first)
-    return next(iter(engine.map(solve, [job]))).piece
+    try:
+        made = next(iter(engine.map(solve, [job]))).piece
+    except WorkerError as error:
+        raise RunError(f"training alone: {error.cause}") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in made.values()):
+        raise RunError("training alone left numbers that are not finite; lower --local.lr")
+    return made
 
 
 def tune_gate(served: Predictor, data: Dataset, how: AloneTraining | None = None) -> Predictor:

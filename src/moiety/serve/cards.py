@@ -62,6 +62,11 @@ class Card:
     anchor: str = ""
 
     def __post_init__(self) -> None:
+        for name, told in asdict(self).items():
+            if type(told) is not (int if name == "rows" else str) or not str(told).isprintable():
+                raise ValueError(f"{name}={told!r}; a card has a number of rows, and lines of text")
+        if self.rows < 0:
+            raise ValueError(f"rows={self.rows}; give at least 0")
         if not self.owner.strip():
             raise ValueError(f"owner={self.owner!r}; give a name")
         if self.date:
@@ -133,8 +138,9 @@ def load_owned_expert(path: str | Path) -> OwnedExpert:
     own = {n.removeprefix(PREFIX): t for n, t in tensors.items() if n.startswith(PREFIX)}
     try:
         gate = [tensors[name] for name in (SLOPE, CONSTANT, MEAN)]
-        return OwnedExpert(Card(**about["card"]), about["net"], own, *gate)
-    except (KeyError, TypeError) as error:
+        net = dict(about["net"])
+        return OwnedExpert(Card(**about["card"]), net, own, *gate)
+    except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder / CARD} describes no expert ({error!r}); copy it again") from error
 
 

@@ -150,6 +150,11 @@ def check_fit(served: Predictor, expert: OwnedExpert) -> None:
     rows = [tuple(one.shape) for one in (expert.slope, expert.mean, expert.constant)]
     if found != wanted or rows != [(width,), (width,), ()]:
         raise RunError(f"the tensors of the expert of {who!r} are not those that its card names")
+    for tensor in (*expert.params.values(), expert.slope, expert.mean, expert.constant):
+        held = tensor.to(model.common.mean) if tensor.is_floating_point() else None
+        if held is None or not bool(held.isfinite().all()):
+            raise RunError(f"the expert of {who!r} has numbers that are not finite, or are none; "
+                           "one would spoil every answer of the mixture")  # fmt: skip
 
 
 def insert_expert(served: Predictor, expert: OwnedExpert) -> Predictor:

@@ -42,7 +42,7 @@ commands:
   list     show the cards of experts: who gave them, and of what they were made
 
 examples:
-  moiety expert open runs/mine/fedavg-seed0 --public public.csv --out mixture
+  moiety expert open runs/mine --public public.csv --out mixture
   moiety expert train mixture --data mine.csv --public public.csv --owner Ann --out ann
   moiety expert add mixture --experts ann bob --out both
   moiety expert drop both --owners Bob --out mixture-of-ann
