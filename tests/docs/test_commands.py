@@ -222,6 +222,7 @@ ALONE = {
     "docs/cluster.md": "needs ranks, and rows of one's own",
     "docs/methods/ist.md": "reads files of one's own",
     "docs/methods/ist-transformers.md": "goes on from a run",
+    "docs/methods/lora.md": "goes on from a run",
     "docs/methods/mops.md": "takes a language model of one's own",
 }
 """Pages whose Python only compiles here, with imports that are found, and why."""
