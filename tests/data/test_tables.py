@@ -61,6 +61,60 @@ def test_a_table_is_read_alike_however_it_is_laid_out(tmp_path, name, mark, quot
     assert count(data.y) == [0, 1, 0, 1]
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|", " "])
+def test_fractions_with_a_comma_are_those_with_a_point(tmp_path, mark):
+    """Of features, targets, weights and values of a category, in training and in use."""
+    head, rows = ["a", "code", "w", "y"], [[f"{n}.5", f"k{n % 2}", n, f"-{n}.25"] for n in range(6)]
+    rows += [["7", "1.5", "1", "2"]] * 3  # a category with a value like a number
+    text = "\n".join(mark.join(map(str, row)) for row in [head, *rows])
+    said = Columns(target="y", weight="w", task="numbers")
+    point, comma = (
+        read_file(write(tmp_path / name, found + "\n"), said)
+        for name, found in (("p.csv", text), ("c.csv", text.replace(".", ",")))
+    )
+    assert comma.columns == point.columns
+    assert "code: 1.5" in comma.columns
+    for field in ("x", "y", "weights"):
+        assert torch.equal(getattr(comma, field), getattr(point, field))
+    assert comma.notes[0] == "c.csv writes fractions with a comma ('0,5'), and is read so"
+    assert point.encoding is not None
+    used = [read_encoded(tmp_path / name, said, point.encoding).x for name in ("p.csv", "c.csv")]
+    assert torch.equal(*used)
+
+
+@pytest.mark.parametrize("cell", ["1,234", "12,345,678", "1,5"])
+def test_a_comma_that_may_be_something_else_is_left(tmp_path, cell):
+    """A thousand, and a comma in a file whose fractions have points, are words as they stand."""
+    other = "0.5" if cell == "1,5" else "3"
+    lines = [f"{other};{cell};{'uv'[n % 2]}" for n in range(4)]
+    data = read_file(write(tmp_path / "t.csv", "\n".join(["a;b;y", *lines]) + "\n"))
+    assert data.columns == ("a", f"b: {cell}")
+
+
+@pytest.mark.parametrize("place", [0, 30])
+def test_a_long_document_is_read(tmp_path, place):
+    words = ["good day" if n % 2 else "bad night" for n in range(40)]
+    words[place] += " x" * 600_000
+    lines = [f'"{text}",{"uv"[n % 2]}' for n, text in enumerate(words)]
+    path = write(tmp_path / "t.csv", "\n".join(["text,y", *lines]) + "\n")
+    assert read_file(path, Columns(features=("text",))).size == 40
+
+
+def test_json_lines_are_a_table(tmp_path):
+    """The same rows as in CSV; what is no object in each line is refused."""
+    plain = write(tmp_path / "t.csv", "a,code,y\n1.5,r,u\n,s,v\n3,r,u\n")
+    lines = ['{"a": 1.5, "code": "r", "y": "u"}', '{"code": "s", "y": "v"}']
+    lines.append('{"a": 3, "code": "r", "y": "u"}')
+    rows = write(tmp_path / "t.jsonl.gz", "\n".join(lines) + "\n")
+    one, other = read_file(plain), read_file(rows)
+    assert torch.equal(one.x, other.x)
+    assert (count(one.y), one.classes) == (count(other.y), other.classes)
+    assert torch.equal(read_encoded(rows, Columns(), learn(plain)).x, one.x)
+    for wrong in ("[1, 2]\n", '{"a": 1\n', '{"a": 1}\n{"a": {"b": 2}}\n'):
+        with pytest.raises(ValueError, match="give an object in each line"):
+            read_file(write(tmp_path / "t.jsonl", wrong))
+
+
 @pytest.mark.parametrize("head", [",a,y", '"","a","y"', "Unnamed: 0,a,y", "a,y"])
 def test_row_names_are_not_read(tmp_path, head):
     data = read_file(write(tmp_path / "t.csv", f"{head}\nMazda,1,u\nFiat,2,v\n"))

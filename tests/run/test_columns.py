@@ -92,6 +92,7 @@ def test_a_table_as_people_have_it(moiety, mixed, tmp_path):
         in said.err
     )
     assert "'name' has 240 values in 240 rows" in said.err
+    assert said.err.index("data: ") < said.err.index("common expert")
     for method in ("fedavg", "ddome"):
         assert accuracy(moiety, f"own/{method}-seed0", "mixed.csv") > 0.9
     other = ["state,extra,house,seen,size,kind", "sick,é,Z,2020/01/03,1.5,high", "well,,A,,,low"]

@@ -341,6 +341,7 @@ def test_modules_of_other_precision_work_to_the_end(tmp_path, dtype, engine):
     served = moiety.load_model(tmp_path / "run", module=net)
     told = served.predict(columns["x"])
     assert torch.equal(served.predict(columns["x"].float().numpy()), told)
+    assert torch.equal(served.predict(columns["x"].double()), told)
     net.load_state_dict(dict(state.params))
     assert torch.equal(net(columns["x"]).argmax(1), told)
 

@@ -3,8 +3,11 @@
 import json
 
 import numpy as np
+import pytest
 
 from moiety.core.ledger import read_ledger
+from moiety.data.nodes import read_training_graph
+from moiety.data.roles import Columns
 from moiety.run.loop import LEDGER
 
 
@@ -45,6 +48,16 @@ def test_masks_of_a_graph_are_those_of_the_file(moiety, tmp_path):
     said = moiety(*GRAPH, "--out", "no")
     assert said.code == 1
     assert "give all of ['train_mask', 'val_mask', 'test_mask'], or none" in said.err
+
+
+@pytest.mark.parametrize("other", ["val_mask", "test_mask"])
+def test_a_node_that_trains_and_judges_is_refused(tmp_path, other):
+    """The score would be of nodes whose class was learnt."""
+    masks = {name: np.zeros(120, dtype=bool) for name in ("train_mask", "val_mask", "test_mask")}
+    masks["train_mask"][:60] = masks[other][59:] = True
+    write_graph(tmp_path / "own.npz", **masks)
+    with pytest.raises(ValueError, match=rf"node 59 is in \['train_mask', '{other}'\]"):
+        read_training_graph(tmp_path / "own.npz", Columns())
 
 
 TEXT = ["run", "ist-shakespeare", "--data", "own.txt", "--methods", "local_sgd", "--rounds", "1",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, Any, cast
@@ -24,7 +25,20 @@ SEPARATORS = (",", "\t", ";", "|", " ")
 SAMPLE = 20
 """Lines that are looked at."""
 
+DECIMALS = 1000
+"""Lines that are looked at for how fractions are written."""
+
+LONGEST = 1 << 24
+"""Characters of a value among the first lines; a quote that is never closed ends here."""
+
 PIECE = 1 << 20
+
+BLOCK = 2 * LONGEST
+"""Bytes that Arrow reads at once: a row has to fit."""
+
+COMMA, POINT = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d+\.\d+")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+"""What may also be a whole number in groups of three (``1,234``)."""
 
 
 GZIP = b"\x1f\x8b"
@@ -41,6 +55,7 @@ class Layout:
         names: of all columns, in order; empty for one without a name.
         skip: lines before the first row, the header among them.
         notes: what a reader should know of it.
+        decimal: between a number and its fraction.
     """
 
     separator: str
@@ -48,6 +63,7 @@ class Layout:
     names: tuple[str, ...]
     skip: int = 0
     notes: tuple[str, ...] = ()
+    decimal: str = "."
 
 
 def find_layout(path: Path) -> Layout:
@@ -62,6 +78,16 @@ def find_layout(path: Path) -> Layout:
     if is_in_single_quotes((lines[separator] or [[]])[0]):
         quote = "'"
     rows, skip = read_first_rows(path, separator, quote)
+    layout = find_header(path, Layout(separator, quote, ()), rows, skip)
+    return find_decimal(path, layout)
+
+
+def find_header(path: Path, layout: Layout, rows: Sequence[Sequence[str]], skip: int) -> Layout:
+    """Find the names of columns in the first rows.
+
+    Raises:
+        ValueError: if they are no text, or if the first of them names too few columns.
+    """
     if any("\0" in cell for row in rows for cell in row):
         raise ValueError(f"{path} holds bytes of value 0, as no text does; save it as CSV in UTF-8")
     first, *others = rows or [[]]
@@ -71,7 +97,7 @@ def find_layout(path: Path) -> Layout:
             f"{path.name} has no header, for its first line holds numbers alone: its columns are "
             f"called {names[0]} to {names[-1]}"
         )
-        return Layout(separator, quote, names, skip - 1, (note,))
+        return replace(layout, names=names, skip=skip - 1, notes=(note,))
     names = [cell.strip() for cell in first]
     if others and all(len(row) == len(names) + 1 and row[-1] for row in others):
         names = ["", *names]  # as R writes row names: no cell in the header stands over them
@@ -81,7 +107,24 @@ def find_layout(path: Path) -> Layout:
             f"{path}: its first line has {len(names)} values, {first[:4]}, but the others have "
             f"{width}; make it a line that names the columns"
         )
-    return Layout(separator, quote, tuple(names), skip)
+    return replace(layout, names=tuple(names), skip=skip)
+
+
+def find_decimal(path: Path, layout: Layout) -> Layout:
+    """Find whether fractions have a comma, and note it: some have one, and none has a point.
+
+    Where a comma separates values none has; ``1,234`` alone, which may be a thousand, is no sign.
+    """
+    if layout.separator == ",":
+        return layout
+    rows, _ = read_first_rows(path, layout.separator, layout.quote, DECIMALS)
+    cells = [cell.strip() for row in rows for cell in row]
+    sure = (cell for cell in cells if COMMA.fullmatch(cell) and not THOUSANDS.fullmatch(cell))
+    example = next(sure, None)
+    if example is None or any(POINT.fullmatch(cell) for cell in cells):
+        return layout
+    note = f"{path.name} writes fractions with a comma ({example!r}), and is read so"
+    return replace(layout, decimal=",", notes=(*layout.notes, note))
 
 
 def refuse_packed(path: Path) -> None:
@@ -100,16 +143,32 @@ def open_text(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def read_first_rows(path: Path, separator: str, quote: str) -> tuple[list[list[str]], int]:
+@contextmanager
+def allow_long_values() -> Iterator[None]:
+    """Let the library read values as long as documents are, and then as before."""
+    before = csv.field_size_limit(LONGEST)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def read_first_rows(
+    path: Path, separator: str, quote: str, most: int = SAMPLE
+) -> tuple[list[list[str]], int]:
     """Read the first rows that are not empty, and say at which line the first of them ends."""
     try:
-        with closing(open_text(path)) as file:
+        with closing(open_text(path)) as file, allow_long_values():
             found = csv.reader(file, delimiter=separator, quotechar=quote, skipinitialspace=True)
             rows = (row for row in found if row)
             first = list(islice(rows, 1))
             line = found.line_num
-            return [*first, *islice(rows, SAMPLE)], line
-    except (UnicodeDecodeError, csv.Error, EOFError, OSError) as error:
+            return [*first, *islice(rows, most)], line
+    except csv.Error as error:
+        raise ValueError(
+            f"{path} is no CSV ({error}); close the quotes of its values, or cut them"
+        ) from error
+    except (UnicodeDecodeError, EOFError, OSError) as error:
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
             raise
         raise ValueError(f"{path} is not CSV in UTF-8 ({error}); save it so") from error
@@ -168,7 +227,9 @@ def read_delimited(
         table = arrow_csv.read_csv(
             open_bytes(path),
             read_options=arrow_csv.ReadOptions(
-                column_names=make_distinct(layout.names), skip_rows=layout.skip
+                column_names=make_distinct(layout.names),
+                skip_rows=layout.skip,
+                block_size=BLOCK,
             ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=layout.separator, quote_char=layout.quote, newlines_in_values=True
@@ -177,9 +238,20 @@ def read_delimited(
                 include_columns=list(chosen),
                 column_types=dict.fromkeys(as_text, arrow.binary()),
                 null_values=sorted(GAPS),
+                decimal_point=layout.decimal,
             ),
         )
-    return {name: Column(path, name, table.column(name)) for name in chosen}
+    found = {name: Column(path, name, table.column(name)) for name in chosen}
+    return found if layout.decimal == "." else {n: write_points(one) for n, one in found.items()}
+
+
+def write_points(column: Column) -> Column:
+    """Write fractions among words with a point, so that a value is one word in every file."""
+    if not column.is_text:
+        return column
+    change = import_arrow("compute").replace_substring_regex
+    points = change(column.data, pattern=r"^(\s*[+-]?\d+),(\d+\s*)$", replacement=r"\1.\2")
+    return replace(column, data=points)
 
 
 def make_distinct(names: Sequence[str]) -> list[str]:

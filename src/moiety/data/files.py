@@ -24,10 +24,10 @@ from moiety.data.dataset import Dataset
 from moiety.data.images import read_images
 from moiety.data.limits import check_unpacked_size
 from moiety.data.roles import Columns
-from moiety.data.tables import read_table
+from moiety.data.tables import LINES, read_table
 from moiety.data.targets import read_targets
 
-TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq")
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq", *LINES)
 
 
 PLAIN = "a table (CSV, Parquet) or npz file with at least one row, or a folder of images"

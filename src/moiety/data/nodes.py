@@ -104,6 +104,11 @@ def read_masks(path: Path, data: Dataset) -> tuple[Tensor, ...]:
             raise ValueError(
                 f"{path}: {name!r} is {mask.dtype} {list(mask.shape)}; give bool [{data.size}]"
             )
+    twice = np.sum(list(found.values()), axis=0) > 1
+    if twice.any():
+        row = int(twice.argmax())
+        where = [name for name, mask in found.items() if mask[row]]
+        raise ValueError(f"{path}: node {row} is in {where}; give each node one of them at most")
     none = np.zeros(data.size, dtype=np.bool_)
     return tuple(torch.from_numpy(found.get(name, none).copy()) for name in MASKS)
 

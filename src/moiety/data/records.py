@@ -18,10 +18,9 @@ from torch import Tensor
 from moiety.core.files import refuse_damage
 from moiety.data.files import require_file
 from moiety.data.roles import split_names
-from moiety.data.tables import open_table
+from moiety.data.tables import LINES, open_table
 from moiety.tasks.losses import UNSCORED
 
-LINES = (".jsonl", ".jsonl.gz", ".ndjson")
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq")
 WANTED = f"records as JSON lines or a table, a file that ends in {', '.join((*LINES, *TABLES))}"
 

@@ -16,13 +16,16 @@ from moiety.core.files import refuse_damage
 from moiety.data.classes import decode_label, encode_labels, read_csv_labels
 from moiety.data.columns import Column, import_arrow
 from moiety.data.dataset import Dataset
-from moiety.data.delimited import find_layout, read_delimited
+from moiety.data.delimited import BLOCK, find_layout, open_bytes, read_delimited
 from moiety.data.encoding import Encoding
 from moiety.data.features import choose_encoding
 from moiety.data.gaps import describe_gaps, drop_unlabelled, find_gaps
 from moiety.data.limits import check_unpacked_size
 from moiety.data.roles import Columns, Roles, check_column, note_clients, split_targets
 from moiety.data.targets import read_targets
+
+LINES = (".jsonl", ".jsonl.gz", ".ndjson")
+"""How files of JSON lines end."""
 
 UNNAMED = ("", "Unnamed: 0", "__index_level_0__")
 """What a first column without a name is called, by CSV, by pandas in CSV, and by it in Parquet."""
@@ -48,12 +51,24 @@ class OpenTable:
 
 
 def open_table(path: Path) -> OpenTable:
-    """Open a file of separated values, or Parquet."""
-    return (
-        open_parquet_table(path)
-        if path.suffix.lower() in (".parquet", ".pq")
-        else open_csv_table(path)
-    )
+    """Open a file of separated values, Parquet, or JSON lines."""
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return open_parquet_table(path)
+    return open_json_table(path) if path.name.lower().endswith(LINES) else open_csv_table(path)
+
+
+def open_json_table(path: Path) -> OpenTable:
+    """Read JSON lines: an object for each row, whose keys are the columns."""
+    json = import_arrow("json")
+    with refuse_damage(f"{path} cannot be read as JSON lines", "give an object in each line"):
+        table = json.read_json(open_bytes(path), read_options=json.ReadOptions(block_size=BLOCK))
+
+    def read(chosen: Sequence[str], as_text: Collection[str]) -> Mapping[str, Column]:
+        del as_text  # JSON has types
+        return {name: Column(path, name, table.column(name)) for name in chosen}
+
+    names, notes = drop_row_names(path, table.column_names)
+    return OpenTable(path, names, read, read_label_values, notes)
 
 
 def open_csv_table(path: Path) -> OpenTable:

@@ -60,11 +60,13 @@ def make_partition(data: Dataset, population: Population, seed: int) -> Partitio
             f"{population.unseen} workers or a test of its own; say unseen=0, shared_test=True"
         )
     if data.y is None:
-        known = f"; its columns are {', '.join(data.columns[:10])}" if data.columns else ""
-        raise ValueError(
-            f"{data.name} has no labels, and training needs them: name the column that holds them "
-            f"(--target COLUMN){known}"
+        table = "name the column that holds them (--target COLUMN); its columns are "
+        remedy = (
+            f"{table}{', '.join(data.columns[:10])}"
+            if data.columns
+            else "give an array 'y', or images in one folder for each class"
         )
+        raise ValueError(f"{data.name} has no labels, and training needs them: {remedy}")
     least = population.anchors if population.scheme == "labels" else 1
     if population.workers < max(1, least):
         raise ValueError(

@@ -190,6 +190,7 @@ def draw_workers(
         axes.set_xlabel(by.label(f"{by.word} of a worker"))
         if by.share:
             axes.xaxis.set_major_formatter(plots.PercentTicks())
+            axes.set_xlim(*plots.bound_shares(axes.get_xlim(), axes.dataLim.intervalx))
         plots.draw_grid(axes, "x")
         return plots.write_svg(figure, *named)
 

@@ -57,6 +57,10 @@ STYLE: dict[Any, Any] = {
 }
 
 
+EDGE = 0.009
+"""How far an axis of shares goes beyond 0 and 1: half a marker, and no tick."""
+
+
 class PercentTicks(Formatter):
     """Writes shares in percent, with as many decimals as tell the ticks from each other."""
 
@@ -146,6 +150,21 @@ def label_values(axes: Axes, label: str, by: Measure) -> None:
     axes.set_ylabel(label)
     if by.share:
         axes.yaxis.set_major_formatter(PercentTicks())
+        axes.set_ylim(*bound_shares(axes.get_ylim(), axes.dataLim.intervaly))
+
+
+def bound_shares(ends: Sequence[float], seen: Sequence[float]) -> tuple[float, float]:
+    """End an axis of shares little beyond 0 and 1, where no value is beyond them.
+
+    Args:
+        ends: of the axis.
+        seen: least and largest value.
+
+    >>> bound_shares((0.945, 1.055), (1.0, 1.0)), bound_shares((-0.1, 1.3), (0.0, 1.2))
+    ((0.945, 1.009), (-0.009, 1.3))
+    """
+    low = ends[0] if seen[0] < 0 else max(ends[0], -EDGE)
+    return low, ends[1] if seen[1] > 1 else min(ends[1], 1 + EDGE)
 
 
 def draw_legend(figure: Figure, axes: Axes) -> None:

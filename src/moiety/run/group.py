@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from moiety.engine.ranks import Ranks
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.common import EpochWatcher, ignore_epoch
 from moiety.recipes.fields import override_fields
+from moiety.recipes.prepare import prepare_seed_data
 from moiety.recipes.record import Federation, write_read_fields
 from moiety.recipes.source import resolve_options, resolve_path
 from moiety.run.display import PLAIN, Display
@@ -62,6 +64,12 @@ def watch_common(display: Display, ranks: Ranks) -> EpochWatcher:
     return display.watch_common() if ranks.leads else ignore_epoch
 
 
+def say_lines(lines: Sequence[str], display: Display, ranks: Ranks) -> None:
+    """Say lines, at the rank that leads."""
+    for line in lines if ranks.leads else ():
+        display.say(line)
+
+
 def start_group(
     recipe: str,
     record: Federation,
@@ -76,12 +84,12 @@ def start_group(
     names = [
         (method, record.seed + place) for place in range(record.seeds) for method in record.methods
     ]
+    about = prepare_seed_data(record, record.seed).about  # said before a common expert is trained
+    say_lines(about, display, ranks)
     # A choice that does not fit, or other data at a rank, ends here, before the first run.
     build = partial(resolve_run, watch=watch_common(display, ranks))
     first = {method: build(recipe, record, method, record.seed) for method in record.methods}
-    if ranks.leads:
-        for line in next(iter(first.values()))[1].about:
-            display.say(line)
+    say_lines(next(iter(first.values()))[1].about[len(about) :], display, ranks)
     if len(names) == 1:
         begin_run(*first[record.methods[0]], folder, ranks, display)
         return [folder]

@@ -70,7 +70,11 @@ def adopt_module(what: nn.Module | FeatureModel, batch: Batch) -> FeatureModel:
         try:
             model.forward(model.params, batch, {})
         except (RuntimeError, TypeError, ValueError, LookupError) as error:
-            raise ValueError(f"the module fails on a first batch: {error}") from error
+            given = {name: f"{one.dtype} {list(one.shape)}" for name, one in batch.items()}
+            raise ValueError(
+                f"the module fails on a first batch: {error} (the rows have {given}; give them as "
+                "the module reads them)"
+            ) from error
         draws = read_generators() != before
     return replace(model, draws_noise=draws)
 

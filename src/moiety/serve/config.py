@@ -60,7 +60,7 @@ def rebuild_model(config: Mapping[str, Any], module: FeatureModel | None = None)
         if module is None:
             raise ValueError(
                 f"this model was made of your module {config.get('class')!r}; give it again: "
-                "load(path, module=from_module(...))"
+                "load_model(folder, module)"
             )
         return module
     raise ValueError(

@@ -114,6 +114,7 @@ class InputSpec:
             ValueError: if the width is wrong or a value is not finite.
         """
         x = require_array(inputs)
+        x = x.float() if x.is_floating_point() else x
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(
                 f"rows have shape {tuple(x.shape[1:])}, but the model was trained on "
