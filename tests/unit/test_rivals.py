@@ -243,7 +243,7 @@ def test_fedbn_keeps_norms_at_the_worker_and_averages_the_rest(problem):
     same({n: state.params[n] for n in norms}, {n: task.model.params[n] for n in norms})
     with pytest.raises(ValueError, match="means all parameters"):
         fedbn(replace(task, model=problem[0].model), norms=("*",))
-    with pytest.raises(ValueError, match="4 of 4"):
+    with pytest.raises(ValueError, match="means no parameter"):
         fedbn(problem[0])
 
 
