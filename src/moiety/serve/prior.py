@@ -139,6 +139,8 @@ class EstimatedPrior:
         source_C = torch.ones_like(count_C) if self.uniform else count_C
         shares = (source_C / source_C.sum()).tolist()
         fitted = replace(self, temperature=temperature, source=tuple(shares))
+        if len(workers) == 1:  # a sample of everybody says nothing of how workers differ
+            return fitted
         tried = [replace(fitted, spread=spread) for spread in SPREADS]
         return min(tried, key=lambda one: one.measure_surprise(workers))
 
