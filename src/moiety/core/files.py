@@ -58,6 +58,11 @@ def replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
         raise RunError(f"cannot write {path}: {explain_os_error(error)}") from error
 
 
+def holds_anything(folder: Path) -> bool:
+    """Say whether a place is taken: by a folder that holds something, or by what is no folder."""
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder so that it is there whole or not at all."""
     aside = path.with_name(f".{path.name}.old")

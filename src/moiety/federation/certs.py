@@ -11,6 +11,7 @@ from typing import Any
 
 from moiety.core.errors import RunError
 from moiety.core.extras import import_extra
+from moiety.core.files import holds_anything
 
 PURPOSE, EXTRA = "making trial certificates", "flower"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -41,7 +42,7 @@ def write_certificates(
         if node in ("", "ca", "server") or node != Path(node).name:
             raise ValueError(f"a node called {node!r} cannot have files; choose another name")
     folder = folder.absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if holds_anything(folder):
         raise RunError(f"{folder} is not empty, and keys are never written over; name a new folder")
     files = dict(make_authority(hosts, days))
     for node in nodes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moiety.core.errors import RunError
-from moiety.core.files import replace_file
+from moiety.core.files import holds_anything, replace_file
 
 PROJECT = """[build-system]
 requires = ["hatchling"]
@@ -122,7 +122,7 @@ def write_app(folder: Path, app: AppPlan) -> list[Path]:
         RunError: if there is something in the folder already.
     """
     folder = folder.absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if holds_anything(folder):
         raise RunError(f"{folder} is not empty; name a folder that is new")
     folder.mkdir(parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() else "-" for c in folder.name.lower()).strip("-") or "app"

@@ -9,7 +9,7 @@ carrying each out at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
@@ -81,11 +81,21 @@ class AsynchronousRounds:
         Raises:
             ValueError: if no reply is accepted, nor at the next time that a commit is due.
         """
+        return self.commit_when_due(state, lambda now, border: await_commit(self, now, border))
+
+    def commit_when_due(
+        self, state: State, wait: Callable[[State, Border], tuple[State, Arrived]]
+    ) -> tuple[State, Round]:
+        """Wait in some way until a commit is due, and commit; once more if nothing is accepted.
+
+        Raises:
+            ValueError: if nothing is accepted then either.
+        """
         border = Border(self.judging, self.method.wire)
         meter = Meter(Stopwatch(self.engine.transfers))
         for _ in range(ATTEMPTS):
             with meter.watch.time("split"):
-                state, arrived = await_commit(self, state, border)
+                state, arrived = wait(state, border)
             after = self.commit_arrived(state, arrived, meter, border)
             if after is not None:
                 return after, meter.make_round(self.method, after, border.refused)

@@ -22,9 +22,8 @@ from moiety.rounds.asynchronous import (
     dispatch_jobs,
     sort_jobs,
 )
-from moiety.rounds.border import ATTEMPTS, Border, refuse_empty_round
+from moiety.rounds.border import Border
 from moiety.rounds.judging import Judging
-from moiety.rounds.meter import Meter, Stopwatch
 from moiety.rounds.schedule import Schedule
 
 
@@ -63,15 +62,7 @@ class RealTimeRounds:
         Raises:
             ValueError: if no reply is accepted, nor at the next time that a commit is due.
         """
-        border = Border(self.judging, self.method.wire)
-        meter = Meter(Stopwatch(self.engine.transfers))
-        for _ in range(ATTEMPTS):
-            with meter.watch.time("split"):
-                state, arrived = self.wait_for_commit(state, border)
-            after = self.choices.commit_arrived(state, arrived, meter, border)
-            if after is not None:
-                return after, meter.make_round(self.method, after, border.refused)
-        raise refuse_empty_round(state.round, border.refused)
+        return self.choices.commit_when_due(state, self.wait_for_commit)
 
     def wait_for_commit(self, state: State, border: Border) -> tuple[State, Arrived]:
         """Send out idle workers and take in replies until a commit is due, or nobody is out."""

@@ -19,6 +19,7 @@ from moiety.core.errors import RunError
 from moiety.core.files import (
     add_digest,
     digest_bytes,
+    holds_anything,
     is_intact,
     json_to_bytes,
     read_json,
@@ -103,7 +104,7 @@ def write_owned_expert(expert: OwnedExpert, folder: Path) -> None:
     Raises:
         RunError: for a folder that holds something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if holds_anything(folder):
         raise RunError(f"{folder} already holds something; choose another --out")
     own = {PREFIX + name: tensor for name, tensor in expert.params.items()}
     gate = {SLOPE: expert.slope, CONSTANT: expert.constant, MEAN: expert.mean}

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from moiety.core.errors import RunError, UsageError
+from moiety.core.files import holds_anything
 from moiety.data.dataset import Dataset
 from moiety.data.roles import Columns
 from moiety.ops.text import align_columns
@@ -156,7 +157,7 @@ def write_cards(found: Sequence[cards.Card]) -> str:
 
 def require_empty_folder(out: Path) -> None:
     """Refuse a folder that holds something."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if holds_anything(out):
         raise RunError(f"{out} already holds something; choose another --out")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from moiety.core.errors import RunError
+from moiety.core.files import holds_anything
 from moiety.core.keep import find_final_evaluation
 from moiety.core.ledger import read_ledger as read_ledger
 from moiety.data.roles import Columns
@@ -58,7 +59,7 @@ def do_personalize(words: Sequence[str]) -> int:
     """Personalize."""
     said = parse_words(PersonalizeArguments, words, prog="personalize", about=ABOUT)
     served = open_model(said.run)
-    if said.out.exists() and (not said.out.is_dir() or any(said.out.iterdir())):
+    if holds_anything(said.out):
         raise RunError(f"{said.out} already holds something; choose another --out")
     known = served.note.get("target")
     wanted = Columns(said.target or None, labels=False, usual_target=known)
