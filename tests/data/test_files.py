@@ -150,6 +150,8 @@ def picture(path, value: Any = 0, size=(4, 3), mode="L"):
 def test_image_folder(tmp_path):
     picture(tmp_path / "b" / "1.png", 255)
     picture(tmp_path / "a" / "2.png", 51)
+    for left in (".DS_Store", "Thumbs.db", "a/desktop.ini"):
+        write(tmp_path / left, "left by a desktop")
     data: Any = read_file(tmp_path)
     assert data.classes == ("a", "b")
     assert data.y.tolist() == [0, 1]

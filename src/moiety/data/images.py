@@ -21,9 +21,17 @@ GREY, COLOURED = ("1", "L"), ("RGB", "P")
 REPLACE = "replace it by a PNG or JPEG image that opens in a viewer"
 
 
+LEFT_BY_DESKTOPS = ("thumbs.db", "desktop.ini")
+"""What Windows writes beside images, in lower case."""
+
+
 def list_visible(folder: Path) -> list[Path]:
-    """List what a folder holds, sorted by name; hidden files stay out."""
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    """List what a folder holds, sorted by name; hidden files and those of desktops stay out."""
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".") and entry.name.lower() not in LEFT_BY_DESKTOPS
+    )
 
 
 def list_images(folder: Path) -> list[Path]:

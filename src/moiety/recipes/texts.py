@@ -43,7 +43,7 @@ def ist_shakespeare() -> Federation:
         ),
         checkpoint=CheckpointPolicy(every=10),
         note=(
-            "Judge by the loss, in nats a character. Equal local steps, not equal cost: moiety "
-            "plan says what a worker of each method holds, computes and sends."
+            "Judge by perplexity, e to the loss in nats a character. Equal local steps, not equal "
+            "cost: moiety plan says what a worker of each method holds, computes and sends."
         ),
     )
