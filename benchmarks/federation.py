@@ -98,29 +98,35 @@ def judge_bytes(told: Mapping[str, Mapping[str, str]], simulated: str) -> list[G
 
 
 def play_parts(book: Book, folder: Path, *, quick: bool) -> list[Gate]:
-    """Play the parts that are left, the longest one last; of a closed book, judge what it has."""
+    """Play the parts that are left, the longest one first; of a closed book, judge what it has."""
+    gates = play_weather(book, folder, quick=quick)
+    if quick:
+        return gates
+    for told in book.several({"doors": lambda: knock(folder / "doors")}):
+        gates += judge_doors(told)
+    for told in book.several({"still": lambda: stand_still(folder / "still")}):
+        gates.append(judge_still(told))
+    for method in METHODS:
+        takes = {
+            f"bytes of {method}": partial(compare, folder / "b", [method], NODES, ROUNDS),
+            f"simulation of {method}": partial(simulate, folder / "s", method, NODES, ROUNDS),
+        }
+        found = book.several(takes)
+        gates += judge_bytes(*found) if len(found) == len(takes) else []
+    return gates
+
+
+def play_weather(book: Book, folder: Path, *, quick: bool) -> list[Gate]:
+    """Play the storm, and the same run undisturbed."""
     storm, name = QUICK if quick else Storm(), "quick storm" if quick else "storm"
-    gates: list[Gate] = []
-    if not quick:
-        for told in book.several({"doors": lambda: knock(folder / "doors")}):
-            gates += judge_doors(told)
-        for told in book.several({"still": lambda: stand_still(folder / "still")}):
-            gates.append(judge_still(told))
-        for method in METHODS:
-            takes = {
-                f"bytes of {method}": partial(compare, folder / "b", [method], NODES, ROUNDS),
-                f"simulation of {method}": partial(simulate, folder / "s", method, NODES, ROUNDS),
-            }
-            found = book.several(takes)
-            gates += judge_bytes(*found) if len(found) == len(takes) else []
     takes = {
         name: partial(play_storm, storm, folder / "storm", WAITING),
         f"{name}, undisturbed": partial(play_calm, storm, folder / "calm"),
     }
     found = book.several(takes)
     if len(found) < len(takes):
-        return [*gates, not_run(f"a storm of {storm.rounds} rounds", "ends", "not kept")]
-    return [*gates, *judge_storm(storm, *found, quick=quick)]
+        return [not_run(f"a storm of {storm.rounds} rounds", "ends", "not kept")]
+    return judge_storm(storm, *found, quick=quick)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -212,8 +212,15 @@ class Deployment:
         return said.stdout
 
     def submit(self, app: Path) -> str:
-        """Start an app's run; give its number."""
-        return json.loads(self.call("run", str(app), "local", "--format", "json"))["run-id"]
+        """Start an app's run; give its number.
+
+        Raises:
+            RuntimeError: where Flower refuses it, which ``flwr`` says in its answer alone.
+        """
+        told = json.loads(self.call("run", str(app), "local", "--format", "json"))
+        if not told["success"]:
+            raise RuntimeError(f"flwr run {app}: {told['error-message']}")
+        return told["run-id"]
 
     def signal(self, name: str, number: int) -> None:
         """Send a signal to a process and all that it started."""

@@ -45,7 +45,7 @@ class Storm:
     nodes: int = 8
     hostile: int = 2
     rounds: int = 30
-    steps: int = 36000
+    steps: int = 30000
     server_kills: Sequence[int] = (10, 20)
     secure: bool = True
 
@@ -64,12 +64,12 @@ class Storm:
                 "shared_test": True,
             },
             "participation": {"size": self.nodes},
-            "local": {"steps": self.steps, "epochs": 0, "batch": 64, "lr": 0.02},
+            "local": {"steps": self.steps, "epochs": 0, "batch": 64, "lr": 0.0025},
             "mlp": {"hidden": [64]},
         }  # fmt: skip
 
 
-QUICK = Storm(4, 1, 3, 200, (2,), secure=False)
+QUICK = Storm(4, 1, 3, 1600, (2,), secure=False)
 
 
 @dataclass
@@ -202,7 +202,7 @@ def judge_storm(storm: Storm, ledger: Ledger, weather: Weather, seconds: float) 
 def play_calm(storm: Storm, folder: Path) -> float:
     """Play the same run undisturbed, on one machine; give its accuracy."""
     shutil.rmtree(folder, ignore_errors=True)
-    words = ["run", "quickstart", "--methods", "fedavg", "--seeds", "1", "--engine", "serial"]
+    words = ["run", "quickstart", "--methods", "fedavg", "--seeds", "1", "--engine", "pool"]
     words += ["--rounds", str(storm.rounds), "--out", str(folder), "--quiet"]
     for key, value in storm.flags.items():
         inner = value.items() if isinstance(value, Mapping) else [("", value)]

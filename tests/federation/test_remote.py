@@ -265,7 +265,9 @@ def test_an_app_that_is_written_is_played(tmp_path):
         compile((app / name).read_text(), name, "exec")
     project = tomllib.loads((app / "pyproject.toml").read_text())
     assert project["project"]["name"] == "my-app"
-    assert project["tool"]["flwr"]["app"]["fab-exclude"] == ["run/**", "plan.toml"]
+    told = project["tool"]["flwr"]["app"]
+    assert "fab-exclude" not in told  # flwr run refuses patterns without a file, as of a first run
+    assert told["fab-include"] == ["/server_app.py", "/client_app.py"]
     plan = read_plan(project["tool"]["flwr"]["app"]["config"])
     assert (plan.recipe, plan.workers, plan.waiting) == ("quickstart", ["a", "b"], Waiting())
     spec, built = resolve_plan(plan)

@@ -26,8 +26,8 @@ packages = ["."]
 
 [tool.flwr.app]
 publisher = "moiety"
-# What stays at the server: nodes are sent the two files of Python.
-fab-exclude = ["run/**", "plan.toml"]
+# What nodes are sent; plan and run stay at the server. Each pattern must match a file.
+fab-include = ["/server_app.py", "/client_app.py"]
 
 [tool.flwr.app.components]
 serverapp = "server_app:app"
