@@ -22,8 +22,8 @@ EXTRAS = (
 )  # fmt: skip
 ROOMS = {
     "blocks", "core", "data", "engine", "estimators", "federation", "merge", "methods", "mixtures",
-    "models", "ops", "plan", "prompts", "recipes", "report", "rounds", "run", "serve", "server",
-    "solve", "split", "tasks", "wire",
+    "models", "ops", "plan", "prompts", "recipes", "report", "rounds", "run", "secure", "serve",
+    "server", "solve", "split", "tasks", "wire",
 }  # fmt: skip
 NOT_BROUGHT = [["estimators"], ["plan"], ["report"]]
 
