@@ -172,7 +172,10 @@ def test_a_node_does_its_own_jobs_on_its_own_data_alone(tmp_path):
 
 
 def test_memory_begins_where_the_round_began(tmp_path):
-    """The same letter asked again has the same answer, to the bit; of an older round none."""
+    """The same letter asked again has the same answer, to the bit; of an older round none.
+
+    The last answer is there still, as long as nothing changed; without it the work is done again.
+    """
     keep = {"steps": 2, "momentum": 0.9, "optimizer_state": "keep"}
     wire = {"up": ["delta", "topk", "int8"], "down": ["int8"], "keep": 0.2}
     fields = {"methods": ["fedavg"], "local": keep, "rounds": 3, "wire": wire}
@@ -181,8 +184,14 @@ def test_memory_begins_where_the_round_began(tmp_path):
     assert final_bytes(final.parent) == final_bytes(play_serial(tmp_path / "serial", **fields))
     jobs = [letter for name, letter in post.letters if name == "west"]
     desk = post.desks["west"]
+    kept = desk.answer(jobs[-1])
+    elsewhere = replace(desk, node=replace(desk.node, data="wine"))
+    assert "are not those of the server" in read_reply(elsewhere.answer(jobs[-1])).fault
+    (desk.node.folder / "answer").unlink()
     again = [desk.answer(jobs[-1]) for _ in range(2)]
-    assert [strip_seconds(one) for one in again] == [strip_seconds(again[0])] * 2
+    assert again[0] == again[1]
+    assert again[0] != kept  # in the seconds of the work alone
+    assert strip_seconds(again[0]) == strip_seconds(kept)
     assert "has gone on to round 3" in read_reply(desk.answer(jobs[1])).fault
 
 

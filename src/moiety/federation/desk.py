@@ -11,14 +11,14 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from moiety.core.errors import WorkerError
-from moiety.core.files import replace_file
+from moiety.core.files import digest_bytes, replace_file
 from moiety.core.rows import Rows
 from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
 from moiety.core.wire import Wire
 from moiety.engine.letters import list_sections, read_job, read_letter, write_letter, write_reply
-from moiety.engine.work import open_job_rows, run_job, run_steps, use_one_thread
+from moiety.engine.work import open_job_rows, run_job, run_steps_in_place, use_one_thread
 from moiety.federation.node import NodeConfig
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields
@@ -68,7 +68,10 @@ class Desk:
         Raises:
             ValueError: for bytes that are no job.
         """
-        shelf = Shelf(self.node.folder)
+        shelf, asked = Shelf(self.node.folder), self.name_question(letter)
+        kept = shelf.read_answer(asked)
+        if kept:
+            return kept
         job, note = read_job(letter, shelf.read_known)
         try:
             job, (reply, after) = self.work(job, note, shelf)
@@ -77,7 +80,15 @@ class Desk:
         shelf.write_memory(job, note, after)
         if str(note["kind"]).startswith(QUERY):
             shelf.write_known(job, note)
-        return write_reply(reply)
+        answer = write_reply(reply)
+        shelf.write_answer(asked, answer)
+        return answer
+
+    def name_question(self, letter: bytes) -> bytes:
+        """Name all that an answer is made of: the letter, and the files as they are now."""
+        node = self.node
+        here = repr((node, stamp_file(node.data, node.test, node.rows))).encode()
+        return digest_bytes(letter + here).encode()
 
     def work(
         self, job: Job, note: Mapping[str, Any], shelf: Shelf
@@ -104,7 +115,7 @@ class Desk:
         kept = shelf.read_memory(job, note)
         solve, job = found[0], found[1].open(job)
         with use_one_thread():
-            return job, run_job(solve, job, rows, kept, run_steps)
+            return job, run_job(solve, job, rows, kept, run_steps_in_place)
 
 
 def place_files(record: Federation, node: NodeConfig) -> Federation:
@@ -159,7 +170,8 @@ class Shelf:
     """What a node keeps on its disk, of the run that it saw last.
 
     Memory is kept as it was before the last job, too: a job that is asked again, because its
-    server was killed, begins where it began, and its reply is the same to the bit.
+    server was killed, begins where it began, and its reply is the same to the bit. The last answer
+    is kept too: a server that is back asks for what is at work still, which is not done twice.
     """
 
     folder: Path
@@ -204,3 +216,16 @@ class Shelf:
         tensors = [(["piece", name], t) for name, t in job.piece.items()]
         head = {"run": note["run"], "round": job.round}
         replace_file(self.folder / "known", write_letter(head, tensors))
+
+    def read_answer(self, asked: bytes) -> bytes:
+        """Give the last answer, if it is to this question."""
+        path = self.folder / "answer"
+        if not path.is_file():
+            return b""
+        head, _, answer = path.read_bytes().partition(b"\n")
+        return answer if head == asked else b""
+
+    def write_answer(self, asked: bytes, answer: bytes) -> None:
+        """Keep an answer, beside its question."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        replace_file(self.folder / "answer", asked + b"\n" + answer)
