@@ -70,8 +70,13 @@ def test_nothing_is_written_over_and_names_are_files(keys, tmp_path, capsys):
     assert main(["flower", "certs", str(keys)]) == 1
     assert "keys are never written over" in capsys.readouterr().err
     assert before == {path.name: path.read_bytes() for path in keys.iterdir()}
-    for name in ("../out", "server", "a/b"):
-        assert main(["flower", "certs", str(tmp_path / "new"), "--nodes", name]) == 1
+    new = ["flower", "certs", str(tmp_path / "new")]
+    for name in ("../out", "server", "a/b", "", "."):
+        assert main([*new, "--nodes", name]) == 1
+        assert f"a node called {name!r}" in capsys.readouterr().err
+    for host in ("", "a b", "-a.org", "link.org:8000", "a..b"):
+        assert main([*new, f"--hosts={host}"]) == 1
+        assert f"a host called {host!r}" in capsys.readouterr().err
     assert main(["flower", "certs", str(tmp_path / "new"), "--nodes", "a", "a"]) == 2
     assert main(["flower", "certs", str(tmp_path / "new"), "--days", "0"]) == 2
     assert main(["flower", "what"]) == 2

@@ -254,6 +254,8 @@ def test_what_nodes_cannot_play_is_refused(tmp_path, fields, message):
 def test_configurations_say_what_they_lack(tmp_path):
     with pytest.raises(ValueError, match="lacks data; start it with"):
         read_node({"name": "north"})
+    with pytest.raises(ValueError, match=r"a node called '\.\./north': choose"):
+        read_node({"name": "../north", "data": "digits"})
     with pytest.raises(ValueError, match=r"says \['port'\], which nothing reads"):
         read_node({"name": "north", "data": "digits", "port": 1})
     with pytest.raises(Exception, match="absolute path"):
@@ -269,6 +271,9 @@ def test_an_app_that_is_written_is_played(tmp_path):
     """What ``moiety flower new`` writes is Python that compiles, and a plan that is read."""
     app = tmp_path / "My app"
     words = ["flower", "new", str(app), "--workers", "a", "b", "--rounds", "2"]
+    for more in (["--workers", "../x", "b"], ["--method", "fedper"]):
+        assert main([*words, *more]) == 1
+        assert not app.exists()
     assert main([*words, "--method", "fedavg"]) == 0
     for name in ("server_app.py", "client_app.py"):
         compile((app / name).read_text(), name, "exec")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,15 @@ from typing import Any
 from moiety.core.errors import RunError
 from moiety.core.extras import import_extra
 from moiety.core.files import holds_anything
+from moiety.federation.node import check_name
 
 PURPOSE, EXTRA = "making trial certificates", "flower"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """What every certificate is for besides: a SuperLink's own processes call it so."""
+
+LABEL = "[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?"
+HOST = rf"(\*\.)?{LABEL}(\.{LABEL})*"
+"""How hosts are called; ``*.`` stands for one label."""
 
 
 def write_certificates(
@@ -36,11 +42,12 @@ def write_certificates(
 
     Raises:
         RunError: if there is something in the folder already; nothing is written over.
-        ValueError: for a name that cannot be that of a file.
+        ValueError: for a name that cannot be that of a file, or of a host.
     """
     for node in nodes:
-        if node in ("", "ca", "server") or node != Path(node).name:
-            raise ValueError(f"a node called {node!r} cannot have files; choose another name")
+        check_name(node)
+        if node in ("ca", "server"):
+            raise ValueError(f"a node called {node!r}: so are other files; choose another name")
     folder = folder.absolute()
     if holds_anything(folder):
         raise RunError(f"{folder} is not empty, and keys are never written over; name a new folder")
@@ -122,11 +129,20 @@ def certify(name: str, public: Any, signer: Any, hosts: Sequence[str], days: int
 
 
 def name_host(host: str) -> Any:
-    """Write a host as a certificate does: by its address or by its name."""
+    """Write a host as a certificate does: by its address or by its name.
+
+    Raises:
+        ValueError: for what is neither.
+    """
     x509 = import_extra("cryptography.x509", PURPOSE, EXTRA)
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        if not re.fullmatch(HOST, host):
+            raise ValueError(
+                f"a host called {host!r}: say the name or the address under which nodes reach the "
+                "server, without port"
+            ) from None
         return x509.DNSName(host)
 
 

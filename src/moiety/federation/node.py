@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ NODES = Path.home() / ".cache" / "moiety" / "nodes"
 
 KEYS = ("name", "data", "rows", "test", "model", "folder")
 """What a configuration may say."""
+
+NAME = r"[^\W_][\w.-]{0,63}"
+"""How nodes are called: folders and files have their names, and commands are given them."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,24 @@ class NodeConfig:
     rows: str = ""
     test: str = ""
     model: str = ""
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a node.
+
+    Raises:
+        ValueError: with what it may be.
+
+    >>> check_name("../north")
+    Traceback (most recent call last):
+    ...
+    ValueError: a node called '../north': choose 1 to 64 letters, digits, '.', '-' or '_', of ...
+    """
+    if not re.fullmatch(NAME, name):
+        raise ValueError(
+            f"a node called {name!r}: choose 1 to 64 letters, digits, '.', '-' or '_', of which "
+            "the first is a letter or a digit; its folder and its keys are called so"
+        )
 
 
 def read_node(config: Mapping[str, Any]) -> NodeConfig:
@@ -57,5 +79,6 @@ def read_node(config: Mapping[str, Any]) -> NodeConfig:
             f"{', '.join(KEYS)}"
         )
     told = {key: str(config.get(key) or "") for key in KEYS}
+    check_name(told["name"])
     folder = Path(told["folder"] or NODES / told["name"])
     return NodeConfig(**{**told, "folder": folder})

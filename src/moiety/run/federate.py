@@ -12,12 +12,14 @@ from typing import Any
 from moiety.core.errors import RunError
 from moiety.core.extras import import_extra
 from moiety.core.files import add_digest, json_to_bytes, replace_file
+from moiety.core.protocols import Method
 from moiety.engine.drawer import Drawer
 from moiety.engine.patience import Waiting
 from moiety.engine.post import Post
 from moiety.engine.ranks import Ranks
 from moiety.engine.remote import Remote
 from moiety.federation.desk import name_solves
+from moiety.federation.node import check_name
 from moiety.federation.packing import PURPOSE
 from moiety.federation.post import FlowerPost
 from moiety.recipes import RECIPES
@@ -128,12 +130,23 @@ def resolve_plan(plan: FederationPlan) -> tuple[RunSpec, RunInputs]:
             f"the plan names {len(set(plan.workers))} workers, but the recipe has "
             f"{built.num_seen} that train (population.workers); give each its own name"
         )
-    if list_own_parameters(built):
+    for name in plan.workers:
+        check_name(name)
+    refuse_own_parameters(spec.method, built.method)
+    return spec, built
+
+
+def refuse_own_parameters(name: str, method: Method) -> None:
+    """Refuse a method with parameters that stay where they are trained.
+
+    Raises:
+        RunError: with the reason.
+    """
+    if list_own_parameters(method):
         raise RunError(
-            f"{spec.method} has parameters that never leave a node, so the server could not say "
+            f"{name} has parameters that never leave a node, so the server could not say "
             "how good the model is; choose another method"
         )
-    return spec, built
 
 
 def make_remote(plan: FederationPlan, spec: RunSpec, built: RunInputs, post: Post) -> Remote:

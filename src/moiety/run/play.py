@@ -13,7 +13,7 @@ from moiety.blocks.partitioned import BlockRounds
 from moiety.blocks.shards import Shards
 from moiety.core.checkpoints import list_checkpoints
 from moiety.core.ledger import Round
-from moiety.core.protocols import Engine
+from moiety.core.protocols import Engine, Method
 from moiety.core.solver import KeepsParameters
 from moiety.core.state import State
 from moiety.core.types import Params
@@ -197,12 +197,12 @@ def make_run_predictor(spec: RunSpec, built: RunInputs, params: Params, rounds: 
         "round": rounds,
         "target": target,
         "group": group,
-        "own": list_own_parameters(built),
+        "own": list_own_parameters(built.method),
     }
     return make_predictor(built.stages[-1].method, params, input_spec, note)
 
 
-def list_own_parameters(built: RunInputs) -> list[str]:
+def list_own_parameters(method: Method) -> list[str]:
     """Name the parameters that stayed with the workers, and so are not in the final model."""
-    solve = built.method.solve
+    solve = method.solve
     return list(solve.own) if isinstance(solve, KeepsParameters) else []

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moiety.core.errors import UsageError
+from moiety.core.streams import stream
 from moiety.federation.certs import write_certificates
 from moiety.federation.new import AppPlan, write_app
+from moiety.federation.node import check_name
 from moiety.recipes import RECIPES
 from moiety.recipes.fields import suggest_names
 from moiety.recipes.options import find_method
@@ -16,6 +18,7 @@ from moiety.recipes.source import resolve_path
 from moiety.run.commands.arguments import parse_words
 from moiety.run.commands.words import POSITIONAL
 from moiety.run.echo import echo
+from moiety.run.federate import refuse_own_parameters
 
 ABOUT = """Write an app of Flower: a recipe whose workers are nodes over a network.
 
@@ -102,7 +105,7 @@ def do_new(words: Sequence[str]) -> int:
     refuse_same_names("workers", said.workers)
     record = RECIPES[said.recipe].record
     method = said.method or record.methods[0]
-    find_method(method)
+    refuse_own_parameters(method, find_method(method).demo(stream(0)).method)
     data = resolve_path(said.data)
     fields = {key: value for key, value in (("data", data), ("target", said.target)) if value}
     app = AppPlan(
@@ -137,7 +140,9 @@ def do_certs(words: Sequence[str]) -> int:
 
 
 def refuse_same_names(option: str, names: Sequence[str]) -> None:
-    """Refuse names of nodes that do not tell them apart."""
+    """Refuse names of nodes that do not tell them apart, or that cannot be theirs."""
+    for name in names:
+        check_name(name)
     if len(set(names)) != len(names) or not names:
         raise UsageError(f"--{option} {' '.join(names)}: give each node a name of its own")
 
