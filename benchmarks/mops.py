@@ -1,260 +1,174 @@
 """Prompts with a gate beside PEFT's methods on a real language model, records of six skills.
 
     MOIETY_LM=FOLDER MOIETY_DATA=FOLDER python -m benchmarks.mops [--minutes N] [--check]
-        [--json FILE]
+        [--places NAMES ...] [--json FILE]
 
-The learning rate of every method is chosen on validation records with seed 0; other seeds run at
-that rate. A run goes on with what the file lacks, and begins nothing after some minutes.
+The learning rate of every method is chosen on validation records with seed 0; other seeds, pruned
+bases and other shares of skills run at that rate. A run goes on with what the file lacks, and
+begins nothing after some minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 
-from benchmarks.gates import (
-    Book,
-    Gate,
-    at_most,
-    machine,
-    not_run,
-    options,
-    report,
-    spread,
+from benchmarks.gates import Book, Gate, at_most, machine, not_run, options, report
+from benchmarks.mops_parts.cells import (
+    REASON,
+    Cell,
+    Measuring,
+    find_rate,
+    judge_reduction,
+    list_figures,
+    list_tried,
+    show_seeds,
 )
-from benchmarks.mops_parts.central import measure_bare, pick_rate, train_rival
-from benchmarks.mops_parts.federated import METHODS, train_workers
-from benchmarks.mops_parts.records import Study, open_study
-from benchmarks.mops_parts.rivals import RIVALS
+from benchmarks.mops_parts.central import measure_bare
+from benchmarks.mops_parts.cost import measure_cost
+from benchmarks.mops_parts.places import CENTRAL, PLACES, WORKERS, open_at, open_whole, run_cell
 
 SEEDS = (0, 1)
+COST = "cost"
 
-FIRST = 6
-"""Methods that are trained before those over workers."""
+FEW = {
+    CENTRAL: ("prompt tuning", "MoPs", "deep prompts, no gate", "prefix tuning"),
+    WORKERS: ("FedPrompt", "MoPs", "MoPs, one expert a worker", "prefix tuning"),
+}
+"""Methods that are run on pruned bases and on Dolly, one seed."""
 
-REASON = "no time was left for it"
-
-LEFT = (
-    ("pruned by 50 and 75 %", "the trend over compression", REASON),
-    ("Dolly-15k by category", "as above", REASON),
-    ("Q1 to Q9 on the made-up skills, three seeds", "thresholds of each", REASON),
-    ("decoding a token, MoPs to the bare model", "at most 1.1x", REASON),
-    ("X-LoRA", "-", REASON),
-)
-"""What was asked and is measured by nothing here yet: name, what was asked, why."""
-
-
-@dataclass
-class Measuring:
-    """What is measured until a time: a closed book gives what it has."""
-
-    book: Book
-    end: float
-    study: Study | None = None
-
-    def take(self, key: str, measure: Callable[[Study], Any]) -> Any | None:
-        """Measure, or give what was measured; None where no time is left."""
-        if key in self.book.figures:
-            return self.book.figures[key]
-        if self.book.closed or time.monotonic() > self.end:
-            return None
-        if self.study is None:
-            self.study = open_study()
-        study = self.study
-        return self.book.measure(key, lambda: measure(study))
+SHARED = (
+    "FedPrompt", "MoPs", "MoPs, one expert a worker", "MoPs, two experts a worker",
+    "prefix tuning", "deep prompts, no gate", "deep prompts, each worker alone",
+)  # fmt: skip
+"""Methods that are run where workers share skills, one seed."""
 
 
-def name_central(name: str, lr: float, seed: int) -> str:
-    """Name the figures of a central run."""
-    return f"central: {name}, rate {lr:g}, seed {seed}"
+def name_methods(name: str) -> tuple[str, ...]:
+    """Name the methods of a place."""
+    place = PLACES[name]
+    if not place.chosen_at:
+        return tuple(place.rates)
+    return FEW[place.chosen_at] if place.pruned or place.dolly else SHARED
 
 
-def name_workers(name: str, lr: float, seed: int) -> str:
-    """Name the figures of a run over workers."""
-    return f"over workers: {name}, rate {lr:g}, seed {seed}"
+def at_best(book: Book, place: str, name: str, seed: int) -> Cell | None:
+    """Give the cell of a method at its best rate; None where none was tried."""
+    lr = find_rate(book, PLACES[place].chosen_at or place, name, PLACES[place].rates[name])
+    return None if lr is None else Cell(place, name, lr, seed)
 
 
-def take_rate(held: Measuring, place: int, names: Iterable[str] = RIVALS) -> None:
-    """Train methods at their first or second rate, seed 0."""
-    for name in names:
-        lr = RIVALS[name].rates[place]
-        run = partial(train_rival, name=name, lr=lr, seed=0)
-        held.take(name_central(name, lr, 0), run)
+def list_cells(book: Book, places: Sequence[str]) -> Iterator[Cell]:
+    """List what is to be measured: rates, then other seeds, then other places."""
+    first = [name for name in places if not PLACES[name].chosen_at]
+    for name in first:
+        for method, rates in PLACES[name].rates.items():
+            yield from (Cell(name, method, lr, 0) for lr in rates)
+    others = [name for name in places if PLACES[name].chosen_at]
+    for name, seed in [*((one, seed) for seed in SEEDS[1:] for one in first),
+                       *((one, 0) for one in others)]:  # fmt: skip
+        cells = (at_best(book, name, method, seed) for method in name_methods(name))
+        yield from (cell for cell in cells if cell is not None)
 
 
-def take_seed(held: Measuring, seed: int) -> None:
-    """Train every method with another seed, at its best rate."""
-    for name in RIVALS:
-        lr = find_rate(held.book, name)
-        if lr is not None:
-            run = partial(train_rival, name=name, lr=lr, seed=seed)
-            held.take(name_central(name, lr, seed), run)
-
-
-def take_workers(held: Measuring, place: int) -> None:
-    """Train methods over workers at their first or second rate, seed 0."""
-    for name, method in METHODS.items():
-        lr = method.rates[place]
-        run = partial(train_workers, name=name, lr=lr, seed=0)
-        held.take(name_workers(name, lr, 0), run)
-
-
-def take_workers_seed(held: Measuring, seed: int) -> None:
-    """Train every method over workers with another seed, at its best rate."""
-    for name in METHODS:
-        lr = find_workers_rate(held.book, name)
-        if lr is not None:
-            run = partial(train_workers, name=name, lr=lr, seed=seed)
-            held.take(name_workers(name, lr, seed), run)
-
-
-def find_rate(book: Book, name: str) -> float | None:
-    """Find the best rate of those that were tried; None where none was."""
-    return pick_tried(book, {lr: name_central(name, lr, 0) for lr in RIVALS[name].rates})
-
-
-def find_workers_rate(book: Book, name: str) -> float | None:
-    """Find the best rate over workers of those that were tried; None where none was."""
-    return pick_tried(book, {lr: name_workers(name, lr, 0) for lr in METHODS[name].rates})
-
-
-def pick_tried(book: Book, keys: Mapping[float, str]) -> float | None:
-    """Pick the best of the rates whose figures are in the book."""
-    found = {lr: book.figures[key] for lr, key in keys.items() if key in book.figures}
-    return pick_rate(found) if found else None
-
-
-def list_central(book: Book, name: str) -> list[float]:
+def list_tests(book: Book, place: str, name: str) -> list[float]:
     """List the perplexities of a method at its best rate, one a seed."""
-    lr = find_rate(book, name)
-    keys = [] if lr is None else [name_central(name, lr, seed) for seed in SEEDS]
-    return [book.figures[key]["test"]["all"] for key in keys if key in book.figures]
+    return list_figures(book, at_best(book, place, name, 0), SEEDS)
 
 
-def reduce_perplexity(rival: Sequence[float], mine: Sequence[float]) -> list[float]:
-    """Say by how many percent a perplexity is below a rival's, seed by seed."""
-    return [100 * (1 - one / other) for one, other in zip(mine, rival, strict=False)]
+def judge_pair(book: Book, place: str, mine: str, rival: str, asked: float | None) -> Gate:
+    """Ask that a perplexity be below a rival's; one of whose rates one is untried is not judged."""
+    title = f"{place}: perplexity of {mine} below that of {rival}"
+    found = judge_reduction(
+        title, asked, list_tests(book, place, mine), list_tests(book, place, rival)
+    )
+    rates = PLACES[place].rates[rival]
+    tried = list_tried(book, PLACES[place].chosen_at or place, rival, rates)
+    if found.ok is not None and len(tried) < len(rates):
+        return Gate(title, found.asked, f"{found.measured}; not judged: {rival} at one rate only")
+    return found
 
 
-def judge_reduction(book: Book, rival: str, asked: float | None, *, mine: str = "MoPs") -> Gate:
-    """Ask that a method's perplexity be below a rival's by some percent.
-
-    A rival of whose rates one is untried is not at its best, so nothing is judged.
-    """
-    name = f"central: perplexity of {mine} below that of {rival}"
-    words = "-" if asked is None else f"at least {asked:g} %"
-    found = reduce_perplexity(list_central(book, rival), list_central(book, mine))
-    if not found:
-        return not_run(name, words, REASON)
-    if not all(name_central(rival, lr, 0) in book.figures for lr in RIVALS[rival].rates):
-        return Gate(
-            name, words, f"{write_spread(found, ' %')}; not judged: {rival} at one rate only"
-        )
-    ok = None if asked is None else statistics.median(found) >= asked
-    return Gate(name, words, write_spread(found, " %"), ok)
-
-
-def write_spread(found: Sequence[float], unit: str = "") -> str:
-    """Write the median of some seeds and their range, or the figure of the one seed."""
-    return spread(found, unit) if found[1:] else f"{found[0]:.2f}{unit} (one seed)"
-
-
-def list_workers(book: Book, name: str) -> list[float]:
-    """List the perplexities of a method over workers at its best rate, one a seed."""
-    lr = find_workers_rate(book, name)
-    keys = [] if lr is None else [name_workers(name, lr, seed) for seed in SEEDS]
-    return [book.figures[key]["test"]["all"] for key in keys if key in book.figures]
-
-
-def judge_workers(book: Book, rival: str, asked: float | None, mine: str) -> Gate:
-    """Ask that a form of MoPs over workers be below a rival by some percent."""
-    name = f"over workers: perplexity of {mine} below that of {rival}"
-    words = "-" if asked is None else f"at least {asked:g} %"
-    found = reduce_perplexity(list_workers(book, rival), list_workers(book, mine))
-    if not found:
-        return not_run(name, words, REASON)
-    if not all(name_workers(rival, lr, 0) in book.figures for lr in METHODS[rival].rates):
-        return Gate(
-            name, words, f"{write_spread(found, ' %')}; not judged: {rival} at one rate only"
-        )
-    ok = None if asked is None else statistics.median(found) >= asked
-    return Gate(name, words, write_spread(found, " %"), ok)
-
-
-def show_workers(book: Book) -> Iterator[Gate]:
-    """Show every method over workers."""
-    for name, method in METHODS.items():
-        title, found = f"over workers: {name}", list_workers(book, name)
-        lr = find_workers_rate(book, name)
-        if lr is None:
-            yield not_run(title, "-", REASON)
-            continue
-        numbers = book.figures[name_workers(name, lr, 0)]["numbers"]
-        tried = sum(name_workers(name, one, 0) in book.figures for one in method.rates)
-        said = f"{write_spread(found)}; rate {lr:g} of {tried} tried, {numbers:,} numbers"
-        yield Gate(title, "-", said)
-
-
-def judge_step(book: Book) -> Gate:
-    """Ask that a training step cost no more than one of PEFT's prompt tuning."""
-    name = "CPU time of a training step, MoPs to prompt tuning of as many prompts"
-    found = {
-        one: [figures["cpu_s_per_step"] for key, figures in book.figures.items()
-              if key.startswith(f"central: {one}, rate")]
-        for one in ("MoPs", "prompt tuning")
-    }  # fmt: skip
-    if not all(found.values()):
-        return not_run(name, "at most 1x", REASON)
-    pairs = zip(found["MoPs"], found["prompt tuning"], strict=False)
-    return at_most(name, 1, [mine / theirs for mine, theirs in pairs], "x")
-
-
-def show_central(book: Book) -> Iterator[Gate]:
-    """Show every method: perplexity at its best rate, and numbers trained."""
-    bare = book.figures.get("bare")
+def show_place(book: Book, place: str) -> Iterator[Gate]:
+    """Show every method of a place: perplexity at its best rate, and numbers trained."""
+    bare = book.figures.get(name_bare(place))
     if bare is not None:
-        yield Gate("central: the model as it is", "-", f"{bare['test']['all']:.1f}")
-    for name in RIVALS:
-        found, lr = list_central(book, name), find_rate(book, name)
-        title = f"central: {name}"
-        if lr is None:
+        yield Gate(f"{place}: the model as it is", "-", f"{bare['test']['all']:.1f}")
+    for name in name_methods(place):
+        title, cell = f"{place}: {name}", at_best(book, place, name, 0)
+        found = list_tests(book, place, name)
+        if cell is None or not found:
             yield not_run(title, "-", REASON)
             continue
-        numbers = book.figures[name_central(name, lr, 0)]["numbers"]
-        tried = sum(name_central(name, one, 0) in book.figures for one in RIVALS[name].rates)
-        said = f"{write_spread(found)}; rate {lr:g} of {tried} tried, {numbers:,} numbers"
+        rates = PLACES[place].rates[name]
+        tried = len(list_tried(book, PLACES[place].chosen_at or place, name, rates))
+        numbers = book.figures[cell.key]["numbers"] if cell.key in book.figures else 0
+        said = f"{show_seeds(found)}; rate {cell.lr:g} of {tried} tried, {numbers:,} numbers"
         yield Gate(title, "-", said)
+
+
+def name_bare(place: str) -> str:
+    """Name the figure of the model as it is: that of the whole base has no place in its name."""
+    return "bare" if place == CENTRAL else f"{place}: bare"
+
+
+def judge_cost(book: Book) -> Iterator[Gate]:
+    """Ask what a token, a step and its memory cost."""
+    names = (
+        ("decoding a token, MoPs to the bare model, CPU time", 1.1, "decoding", "bare"),
+        ("a training step, MoPs to prompt tuning of as many prompts, CPU time", 1.0, "training",
+         "prompt tuning"),
+    )  # fmt: skip
+    if COST not in book.figures:
+        yield from (not_run(name, f"at most {most:g}x", REASON) for name, most, *_ in names)
+        yield not_run("bytes kept for the backward pass, likewise", "at most 1x", REASON)
+        yield not_run("X-LoRA", "-", REASON)
+        return
+    cost = book.figures[COST]
+    seconds = {"decoding": cost["decoding"], "training": cost["training"]["seconds"]}
+    for name, most, part, other in names:
+        pairs = zip(seconds[part]["MoPs"], seconds[part][other], strict=True)
+        yield at_most(name, most, [mine / theirs for mine, theirs in pairs], "x")
+    kept = cost["training"]["kept_bytes"]
+    share = [kept["MoPs"] / kept["prompt tuning"]]
+    yield at_most("bytes kept for the backward pass, likewise", 1, share, "x")
+    for part, name, other in (
+        ("training", "MoPs, blocks below kept", "MoPs"),
+        ("decoding", "X-LoRA", "bare"),
+        ("training", "X-LoRA", "prompt tuning"),
+    ):
+        pairs = zip(seconds[part][name], seconds[part][other], strict=True)
+        found = [mine / theirs for mine, theirs in pairs]
+        yield Gate(f"{part}, {name} to {other}, CPU time", "-", show_seeds(found, "x"))
+    share = [kept["X-LoRA"] / kept["prompt tuning"]]
+    yield Gate("bytes kept, X-LoRA to prompt tuning", "-", show_seeds(share, "x"))
 
 
 def judge_all(book: Book) -> list[Gate]:
     """Judge what is in the book."""
+    central = (("prompt tuning", 3), ("prefix tuning", 0), ("deep prompts, no gate", None),
+               ("LoRA", None))  # fmt: skip
+    workers = (("FedPrompt", 9), ("prefix tuning", 0), ("deep prompts, no gate", None),
+               ("deep prompts, each worker alone", None))  # fmt: skip
+    shared = [name for name, place in PLACES.items() if place.chosen_at == WORKERS]
     return [
-        judge_reduction(book, "prompt tuning", 3),
-        judge_reduction(book, "prefix tuning", 0),
-        judge_reduction(book, "deep prompts, no gate", None),
-        judge_reduction(book, "LoRA", None),
-        judge_reduction(book, "deep prompts, no gate", None, mine="MoPs, gate by clusters"),
-        judge_step(book),
+        *(judge_pair(book, CENTRAL, "MoPs", rival, asked) for rival, asked in central),
         *(
-            judge_workers(book, rival, asked, mine)
-            for mine in ("MoPs, one expert a worker", "MoPs, by usage")
-            for rival, asked in (
-                ("FedPrompt", 9),
-                ("prefix tuning", 0),
-                ("deep prompts, no gate", None),
-            )
+            judge_pair(book, WORKERS, mine, rival, asked)
+            for mine in ("MoPs", "MoPs, one expert a worker")
+            for rival, asked in workers
         ),
-        *show_central(book),
-        *show_workers(book),
-        *(not_run(name, asked, why) for name, asked, why in LEFT),
+        *judge_cost(book),
+        *(
+            judge_pair(book, place, "MoPs", rival, asked)
+            for place in shared
+            for rival, asked in (("FedPrompt", 9), ("prefix tuning", 0))
+        ),
+        *(gate for place in PLACES for gate in show_place(book, place)),
     ]
 
 
@@ -262,22 +176,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is lacking, print, keep."""
     mine = argparse.ArgumentParser(add_help=False)
     mine.add_argument("--minutes", type=float, default=math.inf)
+    mine.add_argument("--places", nargs="+", default=list(PLACES), choices=[*PLACES, COST])
     asked, rest = mine.parse_known_args(arguments)
     told = options(__doc__ or "", rest)
     if told.quick:
         raise SystemExit("--quick is not there: opening the model alone takes most of a minute")
     torch.set_num_threads(1)
     book = Book.open(told.json, closed=told.kept)
-    held = Measuring(book, time.monotonic() + 60 * asked.minutes)
-    held.take("bare", measure_bare)
-    take_rate(held, 0, [*RIVALS][:FIRST])
-    take_workers(held, 0)
-    take_workers(held, 1)
-    for seed in SEEDS[1:]:
-        take_workers_seed(held, seed)
-        take_seed(held, seed)
-    take_rate(held, 0)
-    take_rate(held, 1)
+    held = Measuring(book, time.monotonic() + 60 * asked.minutes, run_cell)
+    places = [name for name in asked.places if name != COST]
+    for name in places:
+        place = PLACES[name]
+        if place.chosen_at != WORKERS:
+            held.measure(
+                name_bare(name),
+                lambda place=place: measure_bare(open_at(place.pruned, dolly=place.dolly)),
+            )
+    for cell in list_cells(book, places):
+        held.take(cell)
+    if COST in asked.places or len(places) == len(PLACES):
+        held.measure(COST, lambda: measure_cost(open_whole()))
     return report(judge_all(book), book, told, machine())
 
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from moiety.core.streams import stream
 from moiety.prompts.base import FromTransformers, Tokenizer, open_language
 
-LENGTH = 48
-"""Tokens of a record at most."""
+LENGTH, LONG = 48, 96
+"""Tokens of a record at most; of one of Dolly's."""
 
 SKILLS, TRAIN, VALID, TEST = 6, 40, 5, 10
 """Categories, and records of each to learn from, to choose rates by, and to test on."""
@@ -39,7 +39,7 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The frozen model, and records of several skills; none is in two parts."""
+    """The frozen model, and records of several skills, of so many tokens at most."""
 
     model: Any
     tokenizer: FromTransformers
@@ -47,6 +47,7 @@ class Study:
     train: Sequence[Record]
     valid: Sequence[Record]
     test: Sequence[Record]
+    length: int = LENGTH
 
 
 def open_study() -> Study:
@@ -63,15 +64,46 @@ def read_records(tokenizer: Tokenizer) -> tuple[tuple[str, ...], Mapping[str, li
 
     The tokenizer's end closes an answer. Records are drawn once, whatever the seed of a run.
     """
-    path = Path(os.environ["MOIETY_DATA"]) / "instruct_superni_sample.jsonl.gz"
-    rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    rows = read_lines("instruct_superni_sample.jsonl.gz")
+    asked = [(row["category"], row["input"], row["output"]) for row in rows]
+    return divide_records(asked, tokenizer, LENGTH)
+
+
+def read_dolly(tokenizer: Tokenizer) -> tuple[tuple[str, ...], Mapping[str, list[Record]]]:
+    """Read Dolly-15k by category, likewise; instruction, then context if there is one."""
+    asked = [
+        (row["category"], "\n".join(filter(None, (row["instruction"], row["context"]))),
+         row["response"])
+        for row in read_lines("instruct_dolly15k.jsonl.gz")
+    ]  # fmt: skip
+    return divide_records(asked, tokenizer, LONG)
+
+
+def read_lines(name: str) -> list[dict[str, str]]:
+    """Read the records of a file in MOIETY_DATA."""
+    path = Path(os.environ["MOIETY_DATA"]) / name
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+
+
+def divide_records(
+    rows: Sequence[tuple[str, str, str]], tokenizer: Tokenizer, length: int
+) -> tuple[tuple[str, ...], Mapping[str, list[Record]]]:
+    """Draw records of some categories that fit a length: to learn from, to choose by, to test on.
+
+    Args:
+        rows: category, request and answer.
+        tokenizer: its end closes an answer.
+        length: tokens of a record at most.
+    """
     found: dict[str, list[tuple[list[int], int]]] = {}
     for place in torch.randperm(len(rows), generator=stream(0, "records")).tolist():
-        row = rows[place]
-        front = tokenizer.encode(row["input"] + "\n")
-        answer = [*tokenizer.encode(row["output"]), tokenizer.end]
-        if len(front) + len(answer) <= LENGTH and len(answer) > 1:
-            found.setdefault(row["category"], []).append(([*front, *answer], len(front)))
+        kind, asked, told = rows[place]
+        if len(found.get(kind, ())) == TRAIN + VALID + TEST:
+            continue
+        front = tokenizer.encode(asked + "\n")
+        answer = [*tokenizer.encode(told), tokenizer.end]
+        if len(front) + len(answer) <= length and len(answer) > 1:
+            found.setdefault(kind, []).append(([*front, *answer], len(front)))
     need = TRAIN + VALID + TEST
     skills = sorted(kind for kind, some in found.items() if len(some) >= need)[:SKILLS]
     parts: dict[str, list[Record]] = {"train": [], "valid": [], "test": []}

@@ -41,12 +41,17 @@ def wrap_copy(study: Study, config: Any) -> Any:
         return get_peft_model(copy.deepcopy(study.model), config)
 
 
-def add_prompts(study: Study) -> Any:
-    """Prompt tuning with as many prompts as all experts have, its tokens those of the text."""
+def add_prompts(study: Study, *, noise: bool = False) -> Any:
+    """Prompt tuning with as many prompts as all experts have: of the text, or PEFT's noise."""
     from peft import PromptTuningConfig
 
     count = SKILLS * EACH
-    tuned = wrap_copy(study, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=count))
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=count)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tuned = wrap_copy(study, config)
+    if noise:
+        return tuned
     ids = (study.tokenizer.encode(TEXT) * count)[:count]
     with torch.no_grad():
         start = study.model.get_input_embeddings()(torch.tensor(ids))
@@ -54,11 +59,16 @@ def add_prompts(study: Study) -> Any:
     return tuned
 
 
-def add_prefix(study: Study) -> Any:
-    """Prefix tuning in all layers, as many numbers as MoPs; keys and values those of the text."""
+def add_prefix(study: Study, *, noise: bool = False) -> Any:
+    """Prefix tuning in all layers, as many numbers as MoPs: of the text, or PEFT's noise."""
     from peft import PrefixTuningConfig, initialize_kv_prefix_from_text
 
-    tuned = wrap_copy(study, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=14))
+    config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=14)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tuned = wrap_copy(study, config)
+    if noise:
+        return tuned
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         initialize_kv_prefix_from_text(
@@ -86,6 +96,20 @@ def add_ia3(study: Study) -> Any:
 
 def add_mixture(study: Study, *, labels: bool = True, **more: Any) -> Any:
     """A mixture of prompts; its gate is taught on the training records, by skill or by clusters."""
+    tuned = add_untaught(study, **more)
+    if tuned.peft_config["default"].has_gate:
+        some = study.train
+        batches = [pad_records(some[at : at + 16]) for at in range(0, len(some), 16)]
+        skills = torch.tensor([one.skill for one in some])
+        z = read_requests(tuned, batches)
+        told = skills if labels else None
+        fit = pretrain_gate(tuned, z, told, training=GateTraining(lr=5e-3))
+        print(f"    gate: accuracy {fit.accuracy:.2f}, confidence {fit.confidence:.2f}", flush=True)
+    return tuned
+
+
+def add_untaught(study: Study, **more: Any) -> Any:
+    """A mixture of prompts that start from the text, its gate as the tuner makes it."""
     config = MopsConfig(
         task_type="CAUSAL_LM",
         num_experts=SKILLS,
@@ -95,14 +119,13 @@ def add_mixture(study: Study, *, labels: bool = True, **more: Any) -> Any:
     )
     tuned = wrap_copy(study, config).eval()
     start_from_text(study, tuned)
-    if config.has_gate:
-        some = study.train
-        batches = [pad_records(some[at : at + 16]) for at in range(0, len(some), 16)]
-        skills = torch.tensor([one.skill for one in some])
-        z = read_requests(tuned, batches)
-        told = skills if labels else None
-        fit = pretrain_gate(tuned, z, told, training=GateTraining(lr=5e-3))
-        print(f"    gate: accuracy {fit.accuracy:.2f}, confidence {fit.confidence:.2f}", flush=True)
+    return tuned
+
+
+def add_drawn(study: Study) -> Any:
+    """A mixture of prompts whose gate was drawn, knows nothing, and stays so."""
+    tuned = add_untaught(study, train_gate=False)
+    tuned.base_model.adapters(["default"])["default"].gate.redraw(1)
     return tuned
 
 
@@ -139,4 +162,7 @@ RIVALS: Mapping[str, Rival] = {
     "MoPs, gate by clusters": Rival(lambda study: add_mixture(study, labels=False), (1e-2, 3e-2)),
     "MoPs, top 1": Rival(lambda study: add_mixture(study, top_k=1), (1e-2, 3e-2)),
     "(IA)3": Rival(add_ia3, (1e-2, 3e-2)),
+    "MoPs, gate drawn and frozen": Rival(add_drawn, (1e-2, 3e-2)),
+    "prompt tuning from noise": Rival(lambda study: add_prompts(study, noise=True), (1e-2, 3e-2)),
+    "prefix tuning from noise": Rival(lambda study: add_prefix(study, noise=True), (1e-2, 3e-2)),
 }

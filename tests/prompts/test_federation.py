@@ -1,6 +1,7 @@
 """Prompts over workers: DDOME's gate, query and split on the axis ``prompt``, one frozen model."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -128,6 +129,23 @@ def play(method, engine, rounds=2):
     return state.params
 
 
+def test_an_expert_that_nobody_uses_stays_as_it_is():
+    """Adam makes whole steps of its tiny gradients; they are noise, and the server hears none."""
+    model = make_prompted(make_taught())
+    rows = TransformedRows(make_workers().__getitem__, model.common)
+    sure = {n: 5 * t if n.startswith("gate.layer2") else t for n, t in model.params.items()}
+    moved = []
+    for least in (0.25, 0.0):
+        method = mops(replace(make_task(model, 2), start=sure), least_usage=least)
+        state = initialise_state(method)
+        after = play_round(method, make_engine("serial", rows), state, cohort=[0], seed=0)
+        moved.append(
+            [not torch.equal(after.params["prompts.1"][e], model.params["prompts.1"][e])
+             for e in range(3)]
+        )  # fmt: skip
+    assert moved == [[True, False, False], [True, True, True]]
+
+
 @pytest.mark.parametrize(("engine", "attention"), [("vectorized", "eager"), ("pool", "sdpa")])
 def test_every_engine_agrees(engine, attention):
     """Torch's scaled dot product cannot be stacked where its mask learns; sums can."""
@@ -195,6 +213,8 @@ def test_refusals():
         ({"k": 4}, "mops.k=4, but the model has 3 experts"),
         ({"merge": "loud"}, "mops.merge='loud'"),
         ({"gate_rate": -1.0}, "gate_rate=-1.0"),
+        ({"least_usage": 1.5}, "mops.least_usage=1.5"),
+        ({"merge": "holders", "least_usage": 0.1}, "read by merge='usage' alone"),
         ({"random": True}, "k=0 gives all; set k"),
     ]:
         with pytest.raises(ValueError, match=words):

@@ -32,6 +32,8 @@ from moiety.tasks.answers import Answers
 
 MERGES = ("usage", "holders")
 
+LEAST_USAGE = 0.25
+
 
 def mops(
     task: Task,
@@ -41,6 +43,7 @@ def mops(
     random: bool = False,
     capacity: int = 0,
     merge: str = "usage",
+    least_usage: float = LEAST_USAGE,
 ) -> Method:
     """Train prompts and their gate over workers; the language model is a constant.
 
@@ -53,9 +56,11 @@ def mops(
         capacity: the most workers of a round that may hold one expert; 0 for any number.
         merge: ``usage`` weighs each worker's expert by how much its gate used it; ``holders`` is
             the mean over those who held it.
+        least_usage: with ``usage``, a worker says nothing of an expert that its gate used less than
+            this share of an even use (1 by the experts at hand); an expert of which nobody says
+            anything stays as it is. 0 hears all.
     """
-    if merge not in MERGES:
-        raise ValueError(f"mops.merge={merge!r}; choose one of {MERGES}")
+    check_merge(merge, least_usage)
     if not gate_rate >= 0:
         raise ValueError(f"mops.gate_rate={gate_rate}; choose a number of at least 0")
     if task.local.optimizer_state == "keep" and k:
@@ -76,7 +81,7 @@ def mops(
         model=model,
         query=Query(scores, Part(names=("gate.*",))) if k and not random else None,
         split=Gated(AXIS, k, {}, capacity or None, random, size) if k else Whole(),
-        solve=weigh_by_usage(solve, model, AXIS) if merge == "usage" else solve,
+        solve=weigh_by_usage(solve, model, AXIS, least_usage) if merge == "usage" else solve,
         merge=task.choose_merge(),
         serve=ServePrompts(model, k, task.objective),
         transform=model.common,
@@ -84,6 +89,17 @@ def mops(
         gated=AXIS,
         constants=find_constants(model),
     )
+
+
+def check_merge(merge: str, least_usage: float) -> None:
+    """Refuse a merge that is not there, and a bound that it does not read."""
+    if merge not in MERGES:
+        raise ValueError(f"mops.merge={merge!r}; choose one of {MERGES}")
+    if not 0 <= least_usage < 1:
+        raise ValueError(f"mops.least_usage={least_usage}; choose a share of at least 0, below 1")
+    if merge != "usage" and least_usage != LEAST_USAGE:
+        raise ValueError(f"mops.least_usage={least_usage} is read by merge='usage' alone, but "
+                         f"merge={merge!r}; leave it {LEAST_USAGE}")  # fmt: skip
 
 
 def find_prompts(task: Task) -> GatedPrompts:

@@ -18,6 +18,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
 from moiety.prompts.attention import restore_attention, switch_attention
+from moiety.prompts.below import Below, replace_input, start_at_block
 from moiety.prompts.families import find_family
 from moiety.prompts.flow import flow_prompts
 from moiety.prompts.gate import find_prefix
@@ -136,10 +137,29 @@ class MopsModel(BaseTuner):
         return found
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the model; ``expert_ids`` and ``instruction_mask`` describe rows."""
+        """Run the model; ``expert_ids`` and ``instruction_mask`` describe rows.
+
+        ``below`` (``read_below``) in place of ``input_ids`` leaves out the blocks below the gate.
+        """
         said = {name: kwargs.pop(name, None) for name in ("expert_ids", "instruction_mask")}
-        with self._call(**said):
+        below, layer = kwargs.pop("below", None), None
+        if below is not None:
+            kwargs, layer = replace_input(args, kwargs, below), self._find_lowest()
+        with self._call(**said), start_at_block(self.model, self.family, layer):
             return self.model(*args, **kwargs)
+
+    def _find_lowest(self) -> int:
+        """Find the lowest block that a gate of an active adapter stands at."""
+        return min(one.gate_layer for one in self.adapters(self.active_adapters).values())
+
+    @torch.no_grad()
+    def read_below(self, **inputs: Any) -> Tensor:
+        """Give what the blocks below the gate make of a text, [B, T, D]; it never changes."""
+        read = Below(self._find_lowest())
+        with suppress(GateRead):
+            self.model(**inputs, use_cache=False, mops_context=read)
+        assert read.hidden is not None
+        return read.hidden
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generate, as ``forward`` runs."""
@@ -219,9 +239,12 @@ class MopsModel(BaseTuner):
     ) -> None:
         """Let the gates before a block read, and prompts flow that start there."""
         request = kwargs.get("mops_context")
+        hidden = args[0] if args else kwargs["hidden_states"]
+        if isinstance(request, Below) and layer == request.layer:
+            request.hidden = hidden
+            raise GateRead
         if not isinstance(request, Request):
             return
-        hidden = args[0] if args else kwargs["hidden_states"]
         for one in request.read(layer, hidden):
             if one.config.injection == "token" and one.name not in request.flows:
                 held = self.layers()[layer].mops_prompts[one.name]

@@ -5,7 +5,7 @@ Letters: B rows, T positions, P prompts, D width, V tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,19 +21,19 @@ from moiety.prompts.edit import find_tuner
 
 
 @dataclass(frozen=True)
-class SinglePrompt:
-    """A frozen language model behind one trainable prompt.
+class FrozenLM:
+    """A frozen language model and what is trained beside it, without a gate.
 
     Args:
-        params: ``prompt`` [P, D].
+        params: what is trained.
         constants: the frozen model.
-        tuned: the module that computes; its own prompts stay out of it.
+        score: scores the token that follows each, [B, T, V], from parameters and a batch.
         about: how the model is built again.
     """
 
     params: Params
     constants: Params
-    tuned: Any
+    score: Callable[[Params, Batch], Tensor]
     about: Mapping[str, Any]
     axes: Axes = field(default_factory=dict)
     buffers: Mapping[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class SinglePrompt:
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this again."""
-        return {"kind": "lm", **self.about, "single": "input"}
+        return self.about
 
     def redraw(self, rng: Generator, /) -> Params:
         """Give the first values: they come from tokens, and nothing of them is drawn."""
@@ -51,11 +51,28 @@ class SinglePrompt:
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:
         """Average the scores over positions, [B, V]."""
-        return self.logits(params, batch, {}).mean(1)
+        return self.score(params, batch).mean(1)
 
     def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
         """Score the token that follows each, [B, T, V]."""
         del kept
+        return self.score(params, batch)
+
+    def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
+        return self.logits(params, batch, kept), {}
+
+
+@dataclass(frozen=True)
+class FrontScore:
+    """Scores a text behind the prompt ``prompt`` [P, D].
+
+    Args:
+        tuned: the module that computes; its own prompts stay out of it.
+    """
+
+    tuned: Any
+
+    def __call__(self, params: Params, batch: Batch, /) -> Tensor:
         model: Any = find_tuner(self.tuned).model
         text_BTD = model.get_input_embeddings()(show_tokens(batch["x"]))
         front_BPD = params["prompt"].to(text_BTD.dtype).expand(len(text_BTD), -1, -1)
@@ -63,12 +80,9 @@ class SinglePrompt:
         out = functional_call(model, {}, (), {**told, "mops_context": None})
         return out.logits[:, front_BPD.shape[1] :]
 
-    def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
-        return self.logits(params, batch, kept), {}
-
 
 @torch.no_grad()
-def make_single_prompt(tuned: Any, tokens: Tensor, about: Mapping[str, Any]) -> SinglePrompt:
+def make_single_prompt(tuned: Any, tokens: Tensor, about: Mapping[str, Any]) -> FrozenLM:
     """Make a model with as many prompts as there are tokens, which they start from.
 
     Raises:
@@ -82,4 +96,5 @@ def make_single_prompt(tuned: Any, tokens: Tensor, about: Mapping[str, Any]) -> 
     model: Any = find_tuner(tuned).model
     start_PD = model.get_input_embeddings()(tokens.flatten().to(model.device)).float().clone()
     constants = {n: p.detach() for n, p in model.named_parameters() if ".mops_" not in n}
-    return SinglePrompt({"prompt": start_PD}, constants, tuned, about)
+    told = {"kind": "lm", **about, "single": "input"}
+    return FrozenLM({"prompt": start_PD}, constants, FrontScore(tuned), told)

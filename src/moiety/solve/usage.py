@@ -31,10 +31,13 @@ class Usage:
     Args:
         gate: scores the axis; read after the last step.
         axis: whose indices are weighed, experts or prompts.
+        least: an index that is used less than this share of an even use says nothing, for its
+            steps are noise: Adam makes a full step of a gradient however small.
     """
 
     gate: Gate
     axis: str
+    least: float = 0.0
 
     def look(self, solve: Descent, carry: Carry, batch: Batch, role: str, /) -> Params:
         del solve, role
@@ -44,11 +47,12 @@ class Usage:
         return {self.axis: score_BE.softmax(-1).sum(0)}
 
     def end(self, update: Update, done: FinishedJob, /) -> Update:
-        axes = {**update.precision.axes, self.axis: done.mean()[self.axis]}
+        used = done.mean()[self.axis]
+        axes = {**update.precision.axes, self.axis: used * (used * len(used) >= self.least)}
         return replace(update, precision=replace(update.precision, axes=axes))
 
 
-def weigh_by_usage(solve: Descent, gate: Gate, axis: str) -> Wrapped:
+def weigh_by_usage(solve: Descent, gate: Gate, axis: str, least: float = 0.0) -> Wrapped:
     """Send along with a piece how much each of its indices of an axis was used."""
-    usage = Usage(gate, axis)
+    usage = Usage(gate, axis, least)
     return Wrapped(solve, look=usage.look, end=usage.end)
