@@ -184,6 +184,7 @@ BAD = [
     ('{"a": "b"}', "say --target COLUMN"),
     ('{"response": "b"}', "say --features COLUMNS"),
     ('{"input": "a", "output": ""}', "record 1 has no 'output'"),
+    ('{"input": "a", "output": NaN}', "record 1 has no 'output'"),
     ('{"input": " ", "output": "b"}', "record 1 asks nothing"),
     ('{"input": "a", "output": "b", "skill": null}', "record 1 has no skill in column 'skill'"),
 ]
@@ -202,6 +203,7 @@ REFUSED = [
     (["--lm.folder", "nowhere"], "'nowhere' is no folder"),
     (["--lm.dtype", "int3"], "lm.dtype='int3'"),
     (["--lm.length", "2"], "lm.length=2; choose at least 4"),
+    (["--lm.length", "600"], "lm.length=600, but the language model reads 512 tokens"),
     (["--lm.gate-layer", "9"], "gate_layer=9, but the model has 2 blocks"),
     (["--lm.top-k", "9"], "top_k=9 of num_experts=4"),
     (["--drop", "a"], "records do not read --drop"),
@@ -219,6 +221,13 @@ def test_choices_that_do_not_fit_are_refused(words, told, capsys, tmp_path):
     command = ["run", "mops", "--methods", "mops", "--out", str(tmp_path / "run"), *words]
     assert cli.main(command) == 1
     assert told in capsys.readouterr().err
+
+
+def test_a_skill_column_of_one_skill_is_refused(tmp_path, capsys):
+    data = write_records(tmp_path / "one.jsonl", skills=("greet",))
+    command = ["run", "mops", "--data", str(data), "--skill", "skill"]
+    assert cli.main([*command, "--out", str(tmp_path / "run")]) == 1
+    assert "all records have 'greet'" in capsys.readouterr().err
 
 
 def test_another_base_is_refused(played, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import torch
 import transformers
 
 from moiety.prompts import MopsConfig, add_expert, drop_expert, join_adapters, pretrain_gate
+from moiety.prompts.base import check_numbers, read_folder
 from tests.prompts.conftest import (
     CONFIGS,
     choose,
@@ -22,7 +23,8 @@ from tests.prompts.test_adapters import load
     ("choice", "words"),
     [
         ({"gate_mode": "loud"}, "gate_mode='loud'; choose one of"),
-        ({"num_experts": 0}, "num_experts=0; choose at least 1"),
+        ({"num_experts": 0}, "num_experts=0; choose a whole number of at least 1"),
+        ({"num_experts": "three"}, "num_experts='three'; choose a whole number"),
         ({"top_k": 9}, "top_k=9 of num_experts=8"),
         ({"top_k": 1, "gate_mode": "none"}, "has no gate"),
         ({"gate_temperature": float("nan")}, "gate_temperature=nan"),
@@ -64,6 +66,19 @@ def test_a_folder_of_another_base(tmp_path):
     tune(make_base("llama")).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"made for a model \['llama', 3, 16\]"):
         load(make_base("gpt2"), tmp_path)
+
+
+def test_folders_that_hold_no_sound_model(tmp_path):
+    """An adapter is told from a model, and numbers that are none are named."""
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds an adapter; name the folder of the language"):
+        read_folder(tmp_path, "sdpa")
+    model = make_base()
+    check_numbers(model, "here")
+    with torch.no_grad():
+        model.model.layers[2].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"here: model\.layers\.2\.mlp\.up_proj\.weight has"):
+        check_numbers(model, "here")
 
 
 def test_rows():
@@ -112,6 +127,8 @@ def test_experts_and_gates():
         pretrain_gate(model, z, torch.zeros(4))
     with pytest.raises(ValueError, match="3 labels of 4 requests"):
         pretrain_gate(model, z, torch.zeros(3))
+    with pytest.raises(ValueError, match="what the gate reads of request 2 is not finite"):
+        pretrain_gate(model, z.index_fill(0, torch.tensor([2]), torch.nan), torch.arange(4))
     bare = tune(make_base(), gate_mode="none")
     with pytest.raises(ValueError, match="no gate"):
         pretrain_gate(bare, z, torch.arange(4))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,8 +139,8 @@ def read_json_lines(path: Path) -> Iterable[dict[str, str]]:
 
 
 def write_json_value(value: Any) -> str:
-    """Write a value of JSON as text; nothing for none."""
-    if value is None:
+    """Write a value of JSON as text; nothing for none, and for NaN, which tables write for none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -114,8 +114,22 @@ def open_language(folder: str = "", dtype: str = "float32", attention: str = "sd
     if not folder:
         return Language(make_tiny_llama(attention).to(DTYPES[dtype]), Letters())
     model, tokenizer = read_folder(Path(folder), attention)
+    check_numbers(model, folder)
     size = model.config.vocab_size
     return Language(model.to(DTYPES[dtype]).eval(), adopt_tokenizer(tokenizer, size))
+
+
+def check_numbers(model: Any, folder: str) -> None:
+    """Refuse a model some of whose numbers are none.
+
+    Raises:
+        ValueError: with the first tensor that has such.
+    """
+    wrong = (name for name, tensor in model.named_parameters() if not bool(tensor.isfinite().all()))
+    name = next(wrong, None)
+    if name is not None:
+        raise ValueError(f"{folder}: {name} has numbers that are not finite; save the language "
+                         "model anew from a sound copy")  # fmt: skip
 
 
 def read_folder(folder: Path, attention: str) -> tuple[Any, Any]:
@@ -124,6 +138,9 @@ def read_folder(folder: Path, attention: str) -> tuple[Any, Any]:
 
     if not folder.is_dir():
         raise ValueError(f"lm.folder={str(folder)!r} is no folder; name that of a language model")
+    if (folder / "adapter_config.json").exists():
+        raise ValueError(f"{folder} holds an adapter; name the folder of the language model that "
+                         "it was made for")  # fmt: skip
     files = sorted(path.name for path in folder.glob("*.gguf"))
     if len(files) > 1:
         raise ValueError(f"{folder} has {len(files)} GGUF files, {files[:3]}; leave one in it")

@@ -90,8 +90,9 @@ class MopsConfig(PeftConfig):
                 raise ValueError(f"{name}={getattr(self, name)!r}; choose one of {choices}")
         counts = ("num_experts", "prompts_per_expert", "gate_hidden_size", "gate_context")
         for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}; choose at least 1")
+            count = getattr(self, name)
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name}={count!r}; choose a whole number of at least 1")
         self.check_gate()
         self.check_starts()
 

@@ -20,6 +20,7 @@ from moiety.prompts.config import MopsConfig
 from moiety.prompts.edit import find_tuner
 from moiety.prompts.language import PromptedLM, make_prompted
 from moiety.prompts.low_rank import make_low_rank
+from moiety.prompts.places import read_positions
 from moiety.prompts.starts import record_inputs, tile_tokens
 
 SHAPE = ("experts", "prompts", "gate_layer", "gate_hidden", "top_k")
@@ -42,8 +43,9 @@ def build_prompted(rng: Generator, choices: Mapping[str, Any]) -> PromptedLM:
             "shapes alone; measure its first rounds by moiety profile"
         )
     where = choices["folder"], choices["dtype"], choices["attention"]
-    tuned = open_tuned(*where, *(choices[name] for name in SHAPE))
     language = open_language(*where)
+    check_length(language.model, choices["length"])
+    tuned = open_tuned(*where, *(choices[name] for name in SHAPE))
     shape = choices["experts"], choices["prompts"]
     if choices["start"]:
         read = language.tokenizer.encode(choices["start"])
@@ -59,6 +61,19 @@ def build_prompted(rng: Generator, choices: Mapping[str, Any]) -> PromptedLM:
     }
     about = {**choices, "base": digest_base(model.constants)}
     return replace(model, params={**model.params, **starts}, first=tokens_EM, about=about)
+
+
+def check_length(model: Any, length: int) -> None:
+    """Refuse records that are longer than what the model has positions for.
+
+    Raises:
+        ValueError: if they are.
+    """
+    most = read_positions(model.config.to_dict())
+    if length > most:
+        raise ValueError(
+            f"lm.length={length}, but the language model reads {most} tokens; choose at most that"
+        )
 
 
 @functools.lru_cache(maxsize=1)

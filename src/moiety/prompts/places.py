@@ -52,3 +52,9 @@ def place_adapter(
 def read_width(model_config: Mapping[str, Any]) -> int:
     """Read the width of hidden states; GPT-2 calls it otherwise."""
     return model_config["hidden_size" if "hidden_size" in model_config else "n_embd"]
+
+
+def read_positions(model_config: Mapping[str, Any]) -> int:
+    """Read how many positions a model has; GPT-2 calls them otherwise."""
+    name = "max_position_embeddings" if "max_position_embeddings" in model_config else "n_positions"
+    return model_config[name]

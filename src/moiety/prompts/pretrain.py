@@ -116,6 +116,10 @@ def assign_experts(z_ND: Tensor, labels_N: Tensor | None, count: int, seed: int)
     """Assign requests to experts: by their label, or by clusters, [N]."""
     if len(z_ND) < max(2, count if labels_N is None else 0):
         raise ValueError(f"{len(z_ND)} requests to teach {count} experts' gate; give more")
+    if not bool(z_ND.isfinite().all()):
+        row = int((~z_ND.isfinite()).any(1).nonzero()[0])
+        raise ValueError(f"what the gate reads of request {row} is not finite; look for NaN in the "
+                         "language model")  # fmt: skip
     if labels_N is None:
         rng = np.random.default_rng(hash_address(seed, "gate", "clusters"))
         z = standardise(z_ND).cpu().double().numpy()

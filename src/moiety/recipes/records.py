@@ -50,6 +50,12 @@ def read_record_data(record: Federation) -> tuple[Dataset, RecordsAdapter]:
     skill, skills = number_labels(records.skills, "skill")
     group, holders = number_labels(records.groups, "group")
     names = skills or (ALL,)
+    if record.skill and len(names) == 1:
+        raise ValueError(
+            f"--skill {record.skill}: all records have {names[0]!r}, so a gate has nothing to tell "
+            "apart; leave --skill out, and the gate is taught by clusters, or train one prompt by "
+            "--methods fedprompt"
+        )
     skill = torch.zeros(len(x), dtype=torch.int64) if skill is None else skill
     notes = [f"{cut} of {len(x)} records are longer than {length} tokens and cut"] if cut else []
     if len(names) == 1:
