@@ -76,7 +76,7 @@ def measure_steps(study: Study) -> dict[str, Any]:
     }
     some = study.train[:ROWS]
     batch = pad_records(some)
-    losses = {
+    losses: dict[str, Callable[[], Any]] = {
         name: lambda tuned=tuned: tuned(**{**batch, **tell_rows(tuned, some, batch["labels"])}).loss
         for name, tuned in models.items()
     }
