@@ -7,7 +7,7 @@ They look at every reply on its own, and all replies of a round are held at once
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,36 +17,9 @@ from moiety.core.protocols import Merge, Merged, Method
 from moiety.core.state import Reply, measure_change
 from moiety.core.store import Store
 from moiety.core.types import Params
+from moiety.merge.gather import Gathering
 from moiety.merge.overlap import overlap, overlap_by_rows
 from moiety.merge.rules import CLIP, RULES, Merging, lay_replies
-
-
-@dataclass(frozen=True)
-class RobustGathering:
-    """A robust merge under way."""
-
-    merging: Merging
-    axes: Axes
-    store: Store
-    replies: list[Reply] = field(default_factory=list)
-
-    def add(self, reply: Reply, /) -> None:
-        self.replies.append(reply)
-
-    def close(self) -> Merged:
-        replies = sorted(self.replies, key=lambda reply: reply.worker)
-        if self.merging.kind == CLIP:
-            replies = clip_changes(self.store, replies, self.merging.norm)
-        whole = self.store.take(Part())
-        laid = lay_replies(whole, self.axes, replies)
-        found = RULES[self.merging.kind](laid, self.merging)
-        merged, held = dict(whole), {}
-        for name, value in found.items():
-            old, some = whole[name], laid.held[name].any(0) & ~value.isnan()
-            value = value if old.is_floating_point() else value.round()
-            merged[name] = torch.where(some, value.to(old.dtype), old)
-            held[name] = some
-        return Merged(merged, held)
 
 
 def clip_changes(store: Store, replies: Sequence[Reply], norm: float) -> list[Reply]:
@@ -86,8 +59,23 @@ class Robust:
         del reply
         return Precision()
 
-    def begin(self, store: Store, /) -> RobustGathering:
-        return RobustGathering(self.merging, self.axes, store)
+    def begin(self, store: Store, /) -> Gathering:
+        return Gathering(store, self.merge_all)
+
+    def merge_all(self, store: Store, replies: Sequence[Reply]) -> Merged:
+        """Merge by the rule what each coordinate's holders made of it."""
+        if self.merging.kind == CLIP:
+            replies = clip_changes(store, replies, self.merging.norm)
+        whole = store.take(Part())
+        laid = lay_replies(whole, self.axes, replies)
+        found = RULES[self.merging.kind](laid, self.merging)
+        merged, held = dict(whole), {}
+        for name, value in found.items():
+            old, some = whole[name], laid.held[name].any(0) & ~value.isnan()
+            value = value if old.is_floating_point() else value.round()
+            merged[name] = torch.where(some, value.to(old.dtype), old)
+            held[name] = some
+        return Merged(merged, held)
 
 
 MEANS: tuple[Merge, ...] = (overlap, overlap_by_rows)

@@ -8,7 +8,7 @@ to the length of the axis. Letters: O outputs, I inputs, R rank.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from moiety.core.protocols import Merged
 from moiety.core.state import Reply
 from moiety.core.store import Store
 from moiety.core.types import Params
+from moiety.merge.gather import Gathering
 from moiety.merge.overlap import read_precision
 from moiety.ops.factors import refactor_product, stack_factors
 
@@ -49,29 +50,17 @@ class Stack:
     axis: str
     weigh: Callable[[Reply], Precision] = read_precision
 
-    def begin(self, store: Store, /) -> StackedReplies:
-        return StackedReplies(self, store)
+    def begin(self, store: Store, /) -> Gathering:
+        return Gathering(store, self.merge_all)
 
-
-@dataclass(frozen=True)
-class StackedReplies:
-    """A stack under way: as long as all replies' factors together."""
-
-    merge: Stack
-    store: Store
-    replies: list[Reply] = field(default_factory=list)
-
-    def add(self, reply: Reply, /) -> None:
-        self.replies.append(reply)
-
-    def close(self) -> Merged:
-        replies = sorted(self.replies, key=lambda reply: reply.worker)
-        before = self.store.take(Part())
-        factors = {name for pair in self.merge.pairs for name in pair}
+    def merge_all(self, store: Store, replies: Sequence[Reply]) -> Merged:
+        """Stack the factors, and average what is beside them."""
+        before = store.take(Part())
+        factors = {name for pair in self.pairs for name in pair}
         for reply in replies:
             others = {name: t for name, t in reply.piece.items() if name not in factors}
-            self.store.add(reply.share.part, others, self.merge.weigh(reply))
-        merged = Merged(*self.store.close())
+            store.add(reply.share.part, others, self.weigh(reply))
+        merged = Merged(*store.close())
         if not replies:
             return merged
         found = self.reduce(before, replies)
@@ -81,15 +70,15 @@ class StackedReplies:
 
     def reduce(self, before: Params, replies: Sequence[Reply]) -> Params:
         """Stack the factors of every pair, and reduce them to the length of the axis."""
-        known = [self.merge.weigh(reply).scalar for reply in replies]
+        known = [self.weigh(reply).scalar for reply in replies]
         shares = [one / sum(known) for one in known]
         found: dict[str, Tensor] = {}
-        for left, right in self.merge.pairs:
+        for left, right in self.pairs:
             stacked = [(share, reply.piece[left], reply.piece[right])
                        for share, reply in zip(shares, replies, strict=True)]  # fmt: skip
             kept_R = before[right].new_ones(len(before[right]), dtype=torch.float64)
             for share, reply in zip(shares, replies, strict=True):
-                held = reply.share.part.axes.get(self.merge.axis)
+                held = reply.share.part.axes.get(self.axis)
                 kept_R[slice(None) if held is None else held.to(kept_R.device)] -= share
             rest = before[left] * kept_R.clamp(min=0)
             told = stack_factors([*stacked, (1.0, rest, before[right])])

@@ -6,7 +6,7 @@ Letters: S support rows, M workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from moiety.core.protocols import Merged
 from moiety.core.state import Reply
 from moiety.core.store import Store
 from moiety.core.types import Params
+from moiety.merge.gather import Gathering
 from moiety.mixtures.inputs import LocalFit, Support
 from moiety.mixtures.logit import Array, unpack_symmetric
 from moiety.mixtures.model import Mixture
@@ -58,8 +59,18 @@ class Transport:
     def weigh(self, reply: Reply, /) -> Precision:
         return reply.precision
 
-    def begin(self, store: Store, /) -> GatheredReplies:
-        return GatheredReplies(self, store)
+    def begin(self, store: Store, /) -> Gathering:
+        return Gathering(store, self.merge_all)
+
+    def merge_all(self, store: Store, replies: Sequence[Reply]) -> Merged:
+        """Reduce mixtures that differ; alike ones are the mixture."""
+        if not replies:
+            return Merged(*store.close())
+        first = replies[0].piece
+        alike = all(is_same_piece(reply.piece, first) for reply in replies)
+        params = first if alike and not self.told else self.reduce(replies)
+        held = {name: torch.ones((1,) * t.ndim, dtype=torch.bool) for name, t in params.items()}
+        return Merged(params, {name: mask.to(params[name].device) for name, mask in held.items()})
 
     def reduce(self, replies: Sequence[Reply]) -> Params:
         """Reduce mixtures that differ."""
@@ -67,28 +78,6 @@ class Transport:
         done = reduce_fits(sent.fits, sent.support, self.recipe, self.draw())
         params = self.form.write(done.mixture, replies[0].piece)
         return {**params, **write_judgement(done)} if self.told else params
-
-
-@dataclass(frozen=True)
-class GatheredReplies:
-    """A transport under way: it needs all mixtures together."""
-
-    transport: Transport
-    store: Store
-    replies: list[Reply] = field(default_factory=list)
-
-    def add(self, reply: Reply, /) -> None:
-        self.replies.append(reply)
-
-    def close(self) -> Merged:
-        found = sorted(self.replies, key=lambda reply: reply.worker)
-        if not found:
-            return Merged(*self.store.close())
-        first = found[0].piece
-        alike = all(is_same_piece(reply.piece, first) for reply in found)
-        params = first if alike and not self.transport.told else self.transport.reduce(found)
-        held = {name: torch.ones((1,) * t.ndim, dtype=torch.bool) for name, t in params.items()}
-        return Merged(params, {name: mask.to(params[name].device) for name, mask in held.items()})
 
 
 @dataclass(frozen=True)
