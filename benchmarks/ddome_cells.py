@@ -6,6 +6,7 @@ Files are read from the folder that ``MOIETY_DATA`` names (``docs/data.md``).
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,12 +84,53 @@ SETTINGS: Mapping[str, Setting] = {
 }
 """Cheap ones first. Of the last four of a name, so many labels a worker; ``femnist`` by writer."""
 
+DRAWN = Path(tempfile.gettempdir()) / "moiety-drawn"
+"""Where rows that a benchmark draws are written."""
+
+SHORT = {"rounds": 100, "evaluate_every": 100, "checkpoint": {"every": 100}}
+SEEN_APART = {
+    **SHORT,
+    "target": "label",
+    "population": {
+        "scheme": "natural", "workers": 30, "unseen": 6, "anchors": 4, "rows": 0, "public": 0.2,
+        "validation": 0.1,
+    },
+    "ddome": {"experts": 4},
+    "common": {"target_accuracy": 0.8},
+}  # fmt: skip
+
+
+def map_digits(width: int, classes: int) -> Setting:
+    """Choose a cell of the map: digits, networks of some hidden units, classes of a worker."""
+    changes = {"mlp": {"hidden": [width]}, "population": {"classes": classes}}
+    return Setting("quickstart", {**SHORT, **changes})
+
+
+def map_inputs(width: int, name: str) -> Setting:
+    """Choose digits that workers see differently, of all classes alike."""
+    changes = {**SEEN_APART, "mlp": {"hidden": [width]}}
+    return Setting("quickstart", changes, {"data": str(DRAWN / f"{name}.csv")})
+
+
+MAPPED: Mapping[str, Setting] = {
+    "digits-3-2": map_digits(3, 2),
+    "digits-16-2": map_digits(16, 2),
+    "digits-16-4": map_digits(16, 4),
+    "turned-8": map_inputs(8, "turned"),
+    "turned-32": map_inputs(32, "turned"),
+    "inverted-8": map_inputs(8, "inverted"),
+}
+"""Cells of the map: hidden units, then classes of a worker; or workers whose inputs differ."""
+
+PLACES: Mapping[str, Setting] = {**SETTINGS, **MAPPED}
+
 ADJUSTED = ("fedavg", "ddome")
 PLAIN = ("common", "fedavg", "ddome", "fedprox", "ensemble", "fedmix")
 
 VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddome-all": ("ddome", {"ddome": {"k": 5, "serve": "soft"}}),
     "ddome-all-common": ("ddome", {"ddome": {"k": 5, "serve": "soft", "from_common": True}}),
+    "ddome-shared": ("ddome", {"ddome": {"serve": "soft", "shared": True}}),
 }
 """Name -> method and options: all experts at every worker, mixed; and begun as the common one."""
 
@@ -117,7 +159,7 @@ class Cell:
     @property
     def record(self) -> Federation:
         """The record that is run."""
-        setting = SETTINGS[self.setting]
+        setting = PLACES[self.setting]
         folder = Path(os.environ.get(DATA_VARIABLE, ""))
         files = {name: str(folder / file) for name, file in setting.files.items()}
         record = override_fields(RECIPES[setting.recipe].record, {**setting.changes, **files})

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.ddome_cells import PLAIN, SEEDS, SETTINGS, VARIANTS, Cell, list_cells
+from benchmarks.ddome_cells import PLACES, PLAIN, SEEDS, SETTINGS, VARIANTS, Cell, list_cells
 from benchmarks.ddome_gate import judge_gate
 from benchmarks.ddome_page import RESULTS, fill
 from benchmarks.gates import Book
@@ -54,7 +54,7 @@ TESTED, ADAPTED = 500, 200
 def play_cell(cell: Cell) -> dict[str, Any]:
     """Play a cell and score its final model."""
     method, _ = VARIANTS.get(cell.method, (cell.method, {}))
-    spec, built = resolve_run(SETTINGS[cell.setting].recipe, cell.record, method, cell.seed)
+    spec, built = resolve_run(PLACES[cell.setting].recipe, cell.record, method, cell.seed)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stderr(io.StringIO()):
         folder = Path(place)

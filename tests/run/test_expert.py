@@ -48,6 +48,9 @@ def test_a_mixture_is_opened_filled_used_and_left(moiety, market):
         24,
     )
     assert json.loads(moiety("expert", "list", "bob", "--json").out) == [cards[2]]
+    said = moiety("expert", "add", "bob", "--experts", "ann", "--out", "no")
+    assert said.code == 1
+    assert "moiety expert add MIXTURE --experts bob" in said.err
     assert moiety("expert", "drop", "all", "--owners", "ann", "--out", "some").code == 0
     said = moiety(
         "expert", "replace", "some", "--owner", "bob", "--expert", "ann", "--out", "other"

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from moiety.core.errors import RunError
-from moiety.core.files import add_digest
+from moiety.core.files import add_digest, digest_bytes
 from moiety.core.rows import take_all_rows
 from moiety.core.streams import stream
+from moiety.core.tensors import tensors_to_bytes
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.methods.task import LocalTraining
 from moiety.models.gated import rate_experts
@@ -42,6 +44,7 @@ from moiety.tasks.classes import Classes
 
 NAMES = ("a", "b", "c")
 SHORT = AloneTraining(LocalTraining(lr=0.1, epochs=2, batch=8))
+WELL = AloneTraining(LocalTraining(lr=10.0, epochs=2, batch=8))
 WILD = AloneTraining(LocalTraining(lr=1e30, epochs=2, batch=8))
 
 
@@ -181,6 +184,12 @@ def test_saved_experts_and_mixtures_are_those_that_were_written(tmp_path: Path):
         (tmp_path / "bob" / CARD).write_text(json.dumps(add_digest(made_up)))
         with pytest.raises(RunError, match="describes no expert"):
             load_owned_expert(tmp_path / "bob")
+    more = tensors_to_bytes({**load_file(tmp_path / "ann" / TENSORS), "spare": torch.zeros(1)})
+    (tmp_path / "bob" / TENSORS).write_bytes(more)
+    told = add_digest({**about, "sha256": digest_bytes(more)})
+    (tmp_path / "bob" / CARD).write_text(json.dumps(told))
+    with pytest.raises(RunError, match="no expert's: spare"):
+        load_owned_expert(tmp_path / "bob")
     (tmp_path / "ann" / TENSORS).write_bytes(b"other")
     with pytest.raises(RunError, match="was changed"):
         load_owned_expert(tmp_path / "ann")
@@ -201,6 +210,7 @@ def test_what_does_not_fit_is_refused():
         lambda: insert_expert(MIXTURE, replace(ANN, mean=ANN.mean.long())): "are none",
         lambda: train_owned_expert(MIXTURE, PUBLIC, Card("public"), SHORT): "another name",
         lambda: train_owned_expert(MIXTURE, PUBLIC, Card("Zoe"), WILD): "lower the learning rate",
+        lambda: tune_gate(tune_gate(ALL, PUBLIC, WELL), PUBLIC, WILD): "nothing is written; lower",
         lambda: insert_expert(ALL, ANN): "replace it",
         lambda: insert_expert(make_base(), ANN): "has no experts",
         lambda: insert_expert(corrected, EVE): "serve.prior none",
@@ -233,5 +243,7 @@ def test_an_owner_trains_alone():
             AloneTraining(ridge=ridge).check()
     with pytest.raises(ValueError, match="owner=' '"):
         Card(" ")
+    with pytest.raises(ValueError, match="owner has 201 characters"):
+        Card("a" * 201)
     with pytest.raises(ValueError, match="yesterday"):
         Card("Ann", date="yesterday")

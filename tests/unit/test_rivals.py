@@ -1,11 +1,13 @@
 """Rivals by their definitions: identities with FedAvg and DDOME, and steps computed by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from moiety.core.axes import take_piece
 from moiety.core.rows import TransformedRows, take_all_rows
 from moiety.core.streams import stream
 from moiety.engine.serial import Serial
@@ -22,13 +24,15 @@ from moiety.methods.fedper import find_head
 from moiety.methods.fedrep import fedrep
 from moiety.methods.ifca import ifca
 from moiety.methods.perfedavg import perfedavg
-from moiety.models.components import MIX
+from moiety.models.components import LABELS, MIX
 from moiety.models.normed import normed
 from moiety.models.personal import OWN_PREFIX, TRAINED
 from moiety.models.stacked import EXPERT, PREFIX, take_model
 from moiety.ops.optim import SGD, Phased
+from moiety.rounds.commit import commit_replies
 from moiety.rounds.synchronous import initialise_state, make_jobs, play_round, query_jobs
-from moiety.serve.config import rebuild_model
+from moiety.serve.config import rebuild_model, rebuild_serve
+from moiety.serve.mixed import weigh_models_once
 from moiety.solve.sgd import OWN
 from moiety.tasks.numbers import Numbers
 
@@ -124,6 +128,9 @@ def test_fedem_weighs_models_by_the_rows_they_answer_for(problem):
     held_K = (-loss_KB).softmax(0).mean(1)  # equal weights before
     torch.testing.assert_close(engine.memory[4][OWN][MIX].exp(), held_K, atol=1e-5, rtol=0)
     assert set(reply.piece) == {PREFIX + name for name in task.model.params}
+    model: Any = method.model
+    once = weigh_models_once(model, reply.piece, data[4], task.objective)
+    torch.testing.assert_close(once[MIX].exp(), held_K, atol=1e-5, rtol=0)
     told = method.serve.scores({**reply.piece, **engine.memory[4][OWN]}, batch, {}).exp()
     each = [task.model.logits(take_model(reply.piece, k), batch, {}).softmax(-1) for k in range(3)]
     wanted = sum(weight * p for weight, p in zip(held_K, each, strict=True))
@@ -147,6 +154,71 @@ def test_a_step_of_fedem_weighs_gradients_by_responsibilities(problem):
         grads = torch.autograd.grad(loss, list(moving.values()))
         wanted = {n: t - LR * g for (n, t), g in zip(start.items(), grads, strict=True)}
         same(take_model(state.params, place), wanted, 1e-5)
+
+
+def test_fedrc_divides_by_the_share_of_a_rows_class(problem):
+    """A likelihood is over how often the model has the class of the row."""
+    task, data = problem
+    method, plain = fedem(task, models=2, robust=True), fedem(task, models=2)
+    first, engine = initialise_state(method), Serial(data.__getitem__, {})
+    [reply] = engine.map(method.solve, make_jobs(method, first, [4], {}, 7))
+    alone, _ = play(plain, data, rounds=1, cohort=[4])
+    same(take_model(reply.piece, 1), take_model(alone.params, 1))  # equal shares: FedEM
+    model: Any = method.model
+    assert rebuild_model(model.config()).params.keys() == method.model.params.keys()
+    batch = take_all_rows(data[4])
+    held_KB = hold_rows(task, reply.piece, batch, torch.ones(2, len(batch["y"])))
+    told_KC = torch.stack([held_KB[:, batch["y"] == c].sum(1) for c in range(6)], 1)
+    torch.testing.assert_close(reply.piece[LABELS], told_KC / len(batch["y"]), atol=1e-5, rtol=0)
+
+    state = commit_replies(method, first, [reply])
+    [again] = engine.map(method.solve, make_jobs(method, state, [4], {}, 7))
+    share_KC = (told_KC / told_KC.sum(1, keepdim=True)).clamp_min(1e-6)
+    prior_KB = (held_KB.mean(1)[:, None] / share_KC)[:, batch["y"]]
+    held_KB = hold_rows(task, again.piece, batch, prior_KB)
+    found = engine.memory[4][OWN][MIX].exp()
+    torch.testing.assert_close(found, held_KB.mean(1), atol=1e-4, rtol=0)
+
+
+def hold_rows(task, params, batch, prior_KB):
+    """Give the shares of rows for which each of two models answers, [K, B]."""
+    losses = [lose(task, take_model(params, k), batch) for k in range(2)]
+    held_KB = prior_KB * torch.stack(losses).neg().exp()
+    return held_KB / held_KB.sum(0)
+
+
+def test_a_shared_expert_is_fedavgs_model(problem):
+    """It learns as if alone; where the gate gives the others no weight, answers are FedAvg's."""
+    task, data = problem
+    method = ddome(task, experts=3, k=2, serve="soft", shared=True)
+    state, _ = play(method, data, cohort=range(6))
+    plain = fedavg(replace(task, start=task.common.params))
+    wanted, _ = play(plain, data, cohort=range(6))
+    same(take_model(state.params, 3), wanted.params, 1e-6)
+
+    batch = task.common(take_all_rows(data[5]))
+    bias = state.params["gate.layer2.b"] - torch.tensor([1e4, 1e4, 1e4, 0])
+    part = method.serve.choose(state.params, open_all(method, data)(5))
+    assert part.axes[EXPERT][-1] == 3
+    piece = take_piece({**state.params, "gate.layer2.b": bias}, method.model.axes, part)
+    told = method.serve.scores(piece, batch, part.axes)
+    torch.testing.assert_close(told, plain.serve.scores(wanted.params, batch, {}))
+    built: Any = method
+    assert rebuild_serve(built.serve.config(), built.model, task.objective) == method.serve
+
+
+def test_bytes_of_a_shared_expert(problem):
+    task, data = problem
+    one, e = sum(t.nbytes for t in task.model.params.values()), 3
+    for anchor, wanted in ((0, 2 * one), (4, 3 * one)):  # its own and all's; two of its choice
+        method = ddome(task, experts=e, k=2, shared=True)
+        state, engine = initialise_state(method), Serial(open_all(method, data), {})
+        assert method.query is not None
+        asked = query_jobs(method, state, [anchor], 7)
+        answers = {r.worker: r.answer for r in engine.map(method.query.solve, asked)}
+        [job] = make_jobs(method, state, [anchor], answers, 7)
+        gate = sum(t.nbytes for n, t in state.params.items() if n.startswith("gate."))
+        assert job.down_bytes == wanted + (0 if answers else gate)
 
 
 def test_a_worker_of_ifca_trains_the_model_of_least_loss(problem):
@@ -317,6 +389,7 @@ def test_local_training_that_does_not_fit_is_refused(problem, make, change, said
         (lambda task: perfedavg(task, alpha=-1.0), "alpha"),
         (lambda task: fedrep(task, head_steps=0), "head_steps"),
         (lambda task: ifca(replace(task, objective=Numbers(("y",)))), "numbers"),
+        (lambda task: fedem(replace(task, objective=Numbers(("y",))), robust=True), "numbers"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(problem, make, said):

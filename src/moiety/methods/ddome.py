@@ -41,6 +41,7 @@ def ddome(
     from_common: bool = False,
     capacity: int = 0,
     merge: str = "holders",
+    shared: bool = False,
 ) -> Method:
     """Send each worker the k experts its gate prefers; train experts and gate jointly.
 
@@ -58,14 +59,17 @@ def ddome(
         capacity: the most workers of a round that may hold one expert; 0 for any number.
         merge: ``holders`` averages an expert over those who held it; ``usage`` weighs each of
             them by how much its gate used the expert, on all its rows after training.
+        shared: one expert more that everyone holds and trains beside its k as FedAvg trains its
+            model, from the common expert on; the others learn beside it, and the gate mixes it in.
     """
     check_ddome(task, experts, k)
     if merge not in MERGES:
         raise ValueError(f"ddome.merge={merge!r}; choose one of {MERGES}")
-    model = make_expert_mixture(task, experts, gate_hidden, from_common=from_common)
-    query = TopScores(model, k, full=capacity > 0)
+    more = int(shared)
+    model = make_expert_mixture(task, experts, gate_hidden, from_common=from_common, shared=more)
+    query = TopScores(model, k, capacity > 0, more)
     solve = task.local.make_solver(
-        make_mixture_losses(model, task.objective, loss, teach=teach),
+        make_mixture_losses(model, task.objective, loss, teach=teach, shared=more),
         task.rounds,
         model=task.model,
         rules=(("gate.*", SGD(gate_lr)),),
@@ -75,10 +79,10 @@ def ddome(
         name="ddome",
         model=model,
         query=None if random else Query(query, Part(names=("gate.*",)), frozenset(task.anchors)),
-        split=Gated(EXPERT, k, task.anchors, capacity or None, random, experts),
+        split=Gated(EXPERT, k, task.anchors, capacity or None, random, experts + more, more),
         solve=weigh_by_usage(solve, model, EXPERT) if merge == "usage" else solve,
         merge=task.choose_merge(),
-        serve=Routed(model, k, serve, task.objective),
+        serve=Routed(model, k, serve, task.objective, more),
         transform=model.common,
         gated=EXPERT,
         constants=model.constants,
@@ -86,10 +90,11 @@ def ddome(
 
 
 def make_mixture_losses(
-    model: GatedExperts, objective: Objective, kind: str, *, teach: bool
+    model: GatedExperts, objective: Objective, kind: str, *, teach: bool, shared: int = 0
 ) -> Mapping[str, Losses]:
     """Make the losses of workers, and of anchors."""
-    return {"": MixtureLoss(model, objective, kind), ANCHOR: AnchorLoss(model, objective, teach)}
+    anchor = AnchorLoss(model, objective, teach, shared)
+    return {"": MixtureLoss(model, objective, kind, shared), ANCHOR: anchor}
 
 
 def check_ddome(task: Task, experts: int, k: int) -> None:
@@ -107,9 +112,12 @@ def check_ddome(task: Task, experts: int, k: int) -> None:
 
 
 def make_expert_mixture(
-    task: Task, experts: int, hidden: int, *, from_common: bool
+    task: Task, experts: int, hidden: int, *, from_common: bool, shared: int = 0
 ) -> GatedExperts:
-    """Build the model: fresh experts, fresh gate, frozen common expert."""
+    """Build the model: fresh experts, fresh gate, frozen common expert.
+
+    Those that are shared lie behind the others and start as the common expert.
+    """
     if task.common is None:
         raise ValueError(
             "ddome needs a common expert: Task(common=common_expert(model, trained, rows)); "
@@ -118,8 +126,10 @@ def make_expert_mixture(
     size = sum(t.numel() * t.element_size() for t in task.model.params.values())
     check_memory(experts * size, f"{experts=} of {size} bytes each", "choose fewer or smaller ones")
     starts = [
-        task.common.params if from_common else task.model.redraw(stream(task.seed, "expert", place))
-        for place in range(experts)
+        task.common.params
+        if from_common or place >= experts
+        else task.model.redraw(stream(task.seed, "expert", place))
+        for place in range(experts + shared)
     ]
     rng = stream(task.seed, "gate")
     return gated_experts(task.model, task.common, starts, rng, hidden=hidden)

@@ -6,7 +6,7 @@ from moiety.core.axes import Part
 from moiety.core.memory import check_memory
 from moiety.core.streams import stream
 from moiety.methods.task import Task
-from moiety.models.components import MIX, Components, components
+from moiety.models.components import LABELS, MIX, Components, components
 from moiety.models.stacked import PREFIX
 from moiety.solve.sgd import LocalSGD
 from moiety.tasks.objectives import Losses
@@ -14,9 +14,18 @@ from moiety.tasks.objectives import Losses
 ALL_MODELS = Part(names=(PREFIX + "*",))
 """The models, without the weights by which they are mixed."""
 
+MODELS_AND_LABELS = Part(names=(PREFIX + "*", LABELS))
+"""The models, and how often each has each class."""
 
-def draw_components(task: Task, name: str, count: int) -> Components:
+
+def draw_components(task: Task, name: str, count: int, *, labels: int = 0) -> Components:
     """Draw so many models of a task's shape.
+
+    Args:
+        task: what is to be learnt.
+        name: of the method.
+        count: of models.
+        labels: classes, where models are told how often they have each.
 
     Raises:
         ValueError: for a number that is none, or too many for the memory, and for a clip of
@@ -32,7 +41,7 @@ def draw_components(task: Task, name: str, count: int) -> Components:
     size = sum(t.numel() * t.element_size() for t in task.model.params.values())
     check_memory(count * size, f"{count} models of {size} bytes each", "choose fewer or smaller")
     starts = [task.model.redraw(stream(task.seed, name, place)) for place in range(count)]
-    return components(task.model, starts)
+    return components(task.model, starts, labels)
 
 
 def make_component_solver(task: Task, model: Components, losses: Losses) -> LocalSGD:

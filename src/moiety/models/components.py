@@ -1,6 +1,6 @@
 """Several whole models beside each other, of which answers are mixed; no gate looks at inputs.
 
-Letters: B rows, K models at hand, O outputs.
+Letters: B rows, C classes, K models at hand, O outputs.
 """
 
 from __future__ import annotations
@@ -29,13 +29,17 @@ from moiety.models.stacked import (
 MIX = "mix"
 """The log weights of the models, [K], up to a constant; lies on their axis."""
 
+LABELS = "labels"
+"""The share of each class in all rows, by the model that answers for them, [K, C]."""
+
 
 @dataclass(frozen=True)
 class Components:
     """Models on the axis ``expert``, and log weights by which they are mixed.
 
     Args:
-        params: ``expert.*`` stacked [K, ...], and ``mix`` [K].
+        params: ``expert.*`` stacked [K, ...], and ``mix`` [K]; ``labels`` [K, C] where models are
+            told how often they have each class.
         axes: the model's own, behind ``expert``.
         model: of one component.
         buffers: those of the components.
@@ -56,7 +60,8 @@ class Components:
     def config(self) -> Mapping[str, Any]:
         """Say how to build this again."""
         count = count_models(self.params)
-        return {"kind": "components", "model": self.model.config(), "count": count}
+        labels = {"labels": self.params[LABELS].shape[1]} if LABELS in self.params else {}
+        return {"kind": "components", "model": self.model.config(), "count": count, **labels}
 
     def ask(self, params: Params, batch: Batch, /) -> Tensor:
         """Ask every model at hand, for use: outputs [K, B, ..., O]."""
@@ -84,7 +89,8 @@ class Components:
     def redraw(self, rng: Generator, /) -> Params:
         """Draw fresh first values."""
         starts = [self.model.redraw(rng) for _ in range(count_models(self.params))]
-        return {**stack_models(self.model, starts)[0], MIX: torch.zeros(len(starts))}
+        fresh = {**stack_models(self.model, starts)[0], MIX: torch.zeros(len(starts))}
+        return {**fresh, LABELS: self.params[LABELS]} if LABELS in self.params else fresh
 
 
 def mix_outputs(out: Tensor, mix_K: Tensor) -> Tensor:
@@ -93,15 +99,20 @@ def mix_outputs(out: Tensor, mix_K: Tensor) -> Tensor:
     return torch.logsumexp(out.float().log_softmax(-1) + log_K, 0)
 
 
-def components(model: FeatureModel, starts: Sequence[Params]) -> Components:
+def components(model: FeatureModel, starts: Sequence[Params], labels: int = 0) -> Components:
     """Put models beside each other.
 
     Args:
         model: of one of them.
         starts: first values of each; as many as these.
+        labels: classes, where models are told how often they have each; equal shares at first.
     """
     params, axes = stack_models(model, starts)
     buffers = {PREFIX + name: rule for name, rule in model.buffers.items()}
     flags = model.draws_noise, model.uses_batch_statistics
     mix = torch.zeros(len(starts), dtype=next(iter(params.values())).dtype)
-    return Components({**params, MIX: mix}, {**axes, MIX: (EXPERT,)}, model, buffers, *flags)
+    params, axes = {**params, MIX: mix}, {**axes, MIX: (EXPERT,)}
+    if labels:
+        params[LABELS] = mix.new_ones((len(starts), labels)) / (len(starts) * labels)
+        axes[LABELS], buffers[LABELS] = (EXPERT, None), "mean"
+    return Components(params, axes, model, buffers, *flags)

@@ -1,5 +1,6 @@
 """The highest of some scores."""
 
+import torch
 from torch import Tensor
 
 
@@ -11,3 +12,13 @@ def select_best(score_E: Tensor, k: int) -> Tensor:
     [1, 2]
     """
     return score_E.cpu().argsort(descending=True, stable=True)[:k]
+
+
+def hold_shared(ids_K: Tensor, size: int, shared: int) -> Tensor:
+    """Add to chosen indices of an axis its last ones, which everyone holds.
+
+    >>> import torch
+    >>> hold_shared(torch.tensor([2, 0]), 5, 1).tolist()
+    [2, 0, 4]
+    """
+    return torch.cat([ids_K, torch.arange(size - shared, size, dtype=ids_K.dtype)])

@@ -195,7 +195,7 @@ def profile_round(
         }, answers
     except (RuntimeError, NotImplementedError) as error:
         cause = str(error).partition("\n")[0]
-        raise ValueError(f"its model looks at numbers, not at shapes ({cause})") from error
+        raise ValueError(f"a step of it looks at numbers, not at shapes ({cause})") from error
 
 
 def make_forecast_method(name: str, task: Task, record: Federation) -> Method:

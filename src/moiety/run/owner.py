@@ -216,17 +216,28 @@ def tune_gate(served: Predictor, data: Dataset, how: AloneTraining | None = None
         served: the mixture.
         data: public rows.
         how: it is done; ``ridge`` and ``fresh`` are not read.
+
+    Raises:
+        RunError: for rows that do not fit, and where the loss on them rises.
     """
     how = AloneTraining() if how is None else how
     how.check()
-    model = take_mixture(served)
+    model, objective = take_mixture(served), served.objective
     rows = transform_rows(read_owned_rows(served, data), ask_all_experts(served.params, model))
     moved = {name: t for name, t in served.params.items() if name.startswith("gate.layer2")}
     still = {name: t for name, t in served.params.items() if name.startswith("gate.layer1")}
     solve = how.local.make_solver(
-        {"": GateAlone(model, served.objective)}, 1, model=model.expert, frozen=still
+        {"": GateAlone(model, objective)}, 1, model=model.expert, frozen=still
     )
     after = run_alone(solve, {**moved, **still}, rows, how.seed)
+    seen, loss = take_all_rows(rows), GateAlone(model, objective)
+    with torch.no_grad():
+        before, now = (float(loss({**still, **one}, seen, {})[0].mean()) for one in (moved, after))
+    if not now <= before:
+        raise RunError(
+            f"tuning raised the loss on these rows from {before:.4g} to {now:.4g}, so nothing is "
+            "written; lower --local.lr, or leave the gate as it is"
+        )
     params = {**served.params, **{name: after[name] for name in moved}}
     return edit_mixture(served, params, find_cards(served))
 

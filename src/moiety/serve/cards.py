@@ -40,6 +40,10 @@ PUBLIC = "public"
 """The owner of the expert that everyone has: the frozen model that gates read."""
 
 SLOPE, CONSTANT, MEAN = "gate.slope", "gate.constant", "gate.mean"
+ROW_OF_GATE = (SLOPE, CONSTANT, MEAN)
+
+LONGEST_LINE = 200
+"""The most characters that a line of a card may have."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class Card:
         for name, told in asdict(self).items():
             if type(told) is not (int if name == "rows" else str) or not str(told).isprintable():
                 raise ValueError(f"{name}={told!r}; a card has a number of rows, and lines of text")
+            if len(str(told)) > LONGEST_LINE:
+                raise ValueError(
+                    f"{name} has {len(str(told))} characters; say it in {LONGEST_LINE}"
+                )
         if self.rows < 0:
             raise ValueError(f"rows={self.rows}; give at least 0")
         if not self.owner.strip():
@@ -137,8 +145,14 @@ def load_owned_expert(path: str | Path) -> OwnedExpert:
         raise RunError(f"{folder / TENSORS} was changed; copy it again from its owner")
     tensors = tensors_from_bytes(data, folder / TENSORS)
     own = {n.removeprefix(PREFIX): t for n, t in tensors.items() if n.startswith(PREFIX)}
+    more = sorted(n for n in tensors if not n.startswith(PREFIX) and n not in ROW_OF_GATE)
+    if more:
+        raise RunError(
+            f"{folder / TENSORS} has tensors that are no expert's: {', '.join(more[:3])}; an "
+            f"expert is {PREFIX}* and {', '.join(ROW_OF_GATE)}"
+        )
     try:
-        gate = [tensors[name] for name in (SLOPE, CONSTANT, MEAN)]
+        gate = [tensors[name] for name in ROW_OF_GATE]
         net = dict(about["net"])
         return OwnedExpert(Card(**about["card"]), net, own, *gate)
     except (KeyError, TypeError, ValueError) as error:

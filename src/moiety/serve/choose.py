@@ -18,7 +18,7 @@ from moiety.core.protocols import Kept, Model, Transform
 from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Batch, Params
 from moiety.models.gated import EXPERT, GatedExperts, gather_held_scores
-from moiety.ops.top import select_best
+from moiety.ops.top import hold_shared, select_best
 from moiety.tasks.classes import Classes
 
 MODES = ("top1", "soft")
@@ -56,12 +56,14 @@ class Routed:
         mode: ``top1`` answers each row by the best-scored expert at hand, as DDOME does
             (arXiv:2306.08586, section 3.4 of its specification); ``soft`` mixes those at hand.
         objective: what answers are.
+        shared: how many of the last experts everyone uses besides.
     """
 
     model: GatedExperts
     k: int | None
     mode: str = "top1"
     objective: Objective = field(default_factory=Classes)
+    shared: int = 0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -69,13 +71,16 @@ class Routed:
 
     def config(self) -> dict[str, Any]:
         """Say how to build this again."""
-        return {"kind": "routed", "k": self.k, "mode": self.mode}
+        shared = {"shared": self.shared} if self.shared else {}
+        return {"kind": "routed", "k": self.k, "mode": self.mode, **shared}
 
     def choose(self, params: Params, rows: Rows, /) -> Part:
         total_E = average_gate_scores(self.model, params, rows)
-        if self.k is None or self.k >= len(total_E):
+        routed = len(total_E) - self.shared
+        if self.k is None or self.k >= routed:
             return Part({EXPERT: torch.arange(len(total_E))})
-        return Part({EXPERT: select_best(total_E, self.k).sort().values})
+        chosen = select_best(total_E[:routed], self.k).sort().values
+        return Part({EXPERT: hold_shared(chosen, len(total_E), self.shared)})
 
     def scores(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor:
         out_KBC = self.model.expert_logits(piece, batch)

@@ -118,7 +118,7 @@ def rebuild_gated(
 def rebuild_components(config: Mapping[str, Any], module: FeatureModel | None) -> Components:
     """Build models beside each other from their ``config()``; values are set by whoever loads."""
     one = rebuild_model(config["model"], module)
-    return components(one, [one.params] * config["count"])
+    return components(one, [one.params] * config["count"], config.get("labels", 0))
 
 
 BY_COMPONENTS: Mapping[str, Callable[[Components, Objective], Serve]] = {
@@ -165,7 +165,8 @@ def rebuild_serve(
     if config["kind"] in BY_COMPONENTS and isinstance(model, Components):
         return BY_COMPONENTS[config["kind"]](model, objective)
     if config["kind"] == "routed" and isinstance(model, GatedExperts):
-        return Routed(model, config["k"], config["mode"], objective)
+        k, mode, shared = config["k"], config["mode"], config.get("shared", 0)
+        return Routed(model, k, mode, objective, shared)
     if config["kind"] == "prompts" and isinstance(model, GatedPrompts):
         return ServePrompts(model, config["k"], objective)
     return Plain(model, objective)

@@ -17,7 +17,7 @@ from moiety.core.protocols import Kept
 from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Batch, Params
 from moiety.models.components import MIX, Components
-from moiety.models.stacked import EXPERT
+from moiety.models.stacked import EXPERT, count_models
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,33 @@ class Mixed:
 
     def routes(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor | None:
         del piece, batch, kept
+
+
+@torch.no_grad()
+def weigh_models_once(
+    model: Components, params: Params, rows: Rows, objective: Objective
+) -> dict[str, Tensor]:
+    """Set the weights of a new worker's mixture in one step, from equal ones; models stay.
+
+    Args:
+        model: the models.
+        params: of all of them.
+        rows: of the worker, with targets ``y``.
+        objective: what was learnt.
+
+    Returns:
+        ``params`` with the worker's ``mix``: the log of the mean shares of its rows for which each
+        model answers.
+    """
+    total_K = torch.zeros(count_models(params))
+    for ids in chunk_positions(rows, 2048):
+        batch = rows.take(ids)
+        out = model.ask(params, batch).float()
+        loss_KB = torch.stack([objective.rows(one, batch["y"]) for one in out])
+        total_K = total_K + (-loss_KB).softmax(0).sum(1).cpu()
+    if not rows.size:
+        raise ValueError("no rows to weigh models by; give at least one")
+    return {**params, MIX: (total_K / rows.size).clamp_min(1e-6).log()}
 
 
 @dataclass(frozen=True)

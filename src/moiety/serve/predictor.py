@@ -170,15 +170,15 @@ class Predictor:
         """Keep the experts that rows choose, by default two, and what the gate says of them."""
         model, serve = self.model, self.serve
         assert isinstance(model, GatedExperts) and isinstance(serve, Routed)  # noqa: PT018
-        count = model.held(self.params)
+        count = model.held(self.params) - serve.shared
         experts = min(2, count) if experts is None else experts
         if not 1 <= experts <= count:
             raise RunError(f"--experts {experts}, but the model has {count}; choose 1 to {count}")
         part = replace(serve, k=experts).choose(self.params, self.open(x))
         kept = part.axes[EXPERT]
         piece = cut_experts(self.params, model.axes, kept)
-        small, note = replace(model, params=piece), cut_note(self.note, count, kept)
-        kept_serve = Routed(small, None, serve.mode, self.objective)
+        small, note = replace(model, params=piece), cut_note(self.note, count + serve.shared, kept)
+        kept_serve = Routed(small, None, serve.mode, self.objective, serve.shared)
         return Predictor(piece, small, kept_serve, self.input_spec, note)
 
 

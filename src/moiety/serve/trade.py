@@ -110,6 +110,11 @@ def take_mixture(served: Predictor) -> GatedExperts:
             "answers of this model are corrected by what was fitted to its experts "
             "(serve.prior=em); play the run with serve.prior none to edit its experts"
         )
+    if served.serve.shared:
+        raise RunError(
+            "an expert of this model is everyone's (ddome.shared), and the others learned what it "
+            "does not know; play the run without it to edit its experts"
+        )
     return served.model
 
 

@@ -1,6 +1,6 @@
 """What workers minimise who hold several models: each alone, or the likelihood of their mixture.
 
-Letters: B rows, K models at hand, O outputs.
+Letters: B rows, C classes, K models at hand, O outputs.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from moiety.core.protocols import Kept
 from moiety.core.solver import Descent
 from moiety.core.state import Job, Plan, Update, make_empty_plan
 from moiety.core.types import Batch, Carry, Memory, Params
-from moiety.models.components import MIX, Components
+from moiety.models.components import LABELS, MIX, Components
 from moiety.solve.sgd import OWN
 from moiety.solve.wrapped import FinishedJob, Wrapped
 from moiety.tasks.objectives import shift_outputs
 
 HELD = "held"
 """Sums over rows of how much each model answers for them, [K]."""
+
+LEAST_LABEL_SHARE = 1e-6
+"""Shares below count as this: a class that nobody brought says nothing against a model."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class LossesAlone:
 class MixtureLosses:
     """``-log sum_k mix_k exp(-loss_k)``, whose gradient weighs each model by what it answers for.
 
+    Where models are told how often they have each class, ``mix_k`` is over the share of the row's.
+
     Args:
         model: the models; their weights are not trained here.
         objective: what is learnt.
@@ -57,8 +62,18 @@ class MixtureLosses:
     def __call__(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         del kept
         out, after = self.model.ask_in_training(params, batch)
-        log_BK = params[MIX].log_softmax(-1).expand(out.shape[1], -1)
+        log_BK = weigh_models(params, batch).expand(out.shape[1], -1)
         return self.objective.mix(shift_outputs(out.float(), batch), log_BK, batch["y"]), after
+
+
+def weigh_models(params: Params, batch: Batch) -> Tensor:
+    """Give the log weights of a worker's models for its rows, [1, K], or by their class [B, K]."""
+    log_1K = params[MIX].log_softmax(-1)[None]
+    if LABELS not in params:
+        return log_1K
+    share_KC = params[LABELS].clamp_min(LEAST_LABEL_SHARE)
+    share_KC = share_KC / share_KC.mean(-1, keepdim=True)  # equal shares are 1
+    return log_1K - share_KC.log().index_select(-1, batch["y"]).T
 
 
 def lose_each(objective: Objective, out: Tensor, batch: Batch) -> Tensor:
@@ -83,13 +98,21 @@ class Responsibilities:
         del solve, role
         params = {**carry["params"], **carry["frozen"]}
         loss_KB = lose_each(self.objective, self.model.ask(params, batch), batch)
-        held_KB = (params[MIX].log_softmax(-1)[:, None] - loss_KB).softmax(0)
-        return {HELD: held_KB @ batch["weight"].to(held_KB.dtype)}
+        held_KB = (weigh_models(params, batch).T - loss_KB).softmax(0)
+        weight_B = batch["weight"].to(held_KB.dtype)
+        found = {HELD: held_KB @ weight_B}
+        if LABELS in params:
+            classes_C = torch.arange(params[LABELS].shape[-1], device=held_KB.device)
+            of_class_BC = batch["y"][:, None] == classes_C
+            found[LABELS] = (held_KB * weight_B) @ of_class_BC.to(held_KB.dtype)
+        return found
 
     def end(self, update: Update, done: FinishedJob, /) -> Update:
-        mix = done.mean()[HELD].clamp_min(1e-6).log()
-        own = {**update.memory.get(OWN, {}), MIX: mix}
-        return replace(update, memory={**update.memory, OWN: own})
+        found = done.mean()
+        own = {**update.memory.get(OWN, {}), MIX: found[HELD].clamp_min(1e-6).log()}
+        told = {name: found[name] for name in update.piece if name == LABELS}
+        piece = {**update.piece, **told}
+        return replace(update, piece=piece, memory={**update.memory, OWN: own})
 
 
 def weigh_by_rows_held(solve: Descent, model: Components, objective: Objective) -> Wrapped:

@@ -21,11 +21,13 @@ class TopScores:
         model: whose gate scores.
         k: how many.
         full: answer with all mean scores [E] instead, for a server that chooses under a capacity.
+        shared: how many of the last indices everyone holds, so that they are not chosen among.
     """
 
     model: Gate
     k: int
     full: bool = False
+    shared: int = 0
     stackable: bool = True
     needs_statistics: bool = True
     keeps_memory: bool = False
@@ -46,6 +48,7 @@ class TopScores:
 
     def finish(self, job: Job, plan: Plan, carry: Carry, statistics: Params, /) -> Update:
         mean_E = statistics["score"] / statistics["rows"]
+        mean_E = mean_E[: len(mean_E) - self.shared]
         if self.full:
             return Update({}, answer={"score": mean_E.cpu()})
         return Update({}, answer={"ids": select_best(mean_E, self.k).int()})

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from moiety.core.axes import Part
 from moiety.core.state import Share, State, Turn
+from moiety.ops.top import hold_shared
 
 ANCHOR = "anchor"
 """The role of a worker that is tied to one index and teaches the gate."""
@@ -31,7 +32,8 @@ class Gated:
         anchors: worker -> its index.
         capacity: the most workers of a round that may hold an index, or None.
         random: choose k at random for workers that answered nothing.
-        size: length of the axis; needed to choose at random.
+        size: length of the axis; needed to choose at random, and where some is shared.
+        shared: how many of its last indices everyone holds besides.
     """
 
     axis: str
@@ -40,22 +42,28 @@ class Gated:
     capacity: int | None = None
     random: bool = False
     size: int = 0
+    shared: int = 0
 
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
         del state
         held = self.choose(turn)
         return {
-            worker: Share(Part({self.axis: torch.tensor([self.anchors[worker]])}), ANCHOR)
+            worker: Share(self.cut(torch.tensor([self.anchors[worker]])), ANCHOR)
             if worker in self.anchors
-            else Share(Part({self.axis: held[worker].long().sort().values}))
+            else Share(self.cut(held[worker].long().sort().values))
             for worker in turn.cohort
         }
+
+    def cut(self, ids: Tensor) -> Part:
+        """Cut chosen indices out, and those that everyone holds."""
+        return Part({self.axis: hold_shared(ids, self.size, self.shared)})
 
     def choose(self, turn: Turn) -> Mapping[int, Tensor]:
         """Choose for the workers without an anchor."""
         free = [worker for worker in turn.cohort if worker not in self.anchors]
         if self.random:
-            return {w: torch.randperm(self.size, generator=turn.rng)[: self.k] for w in free}
+            size = self.size - self.shared
+            return {w: torch.randperm(size, generator=turn.rng)[: self.k] for w in free}
         if self.capacity is None:
             return {worker: turn.answers[worker]["ids"] for worker in free}
         if not free:

@@ -19,6 +19,7 @@ from moiety.run.commands.common import check_folder, check_writable
 from moiety.run.commands.words import POSITIONAL
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.group import GROUP
+from moiety.serve.cards import CARD
 from moiety.serve.predictions import Predictions
 from moiety.serve.predictor import Predictor, load_model
 
@@ -65,6 +66,11 @@ def open_model(folder: Path) -> Predictor:
         names = sorted(str(path.parent) for path in folder.glob("*/final"))
         raise RunError(f"{folder} holds several runs; name one: {', '.join(names)}")
     if not (folder / "final").is_dir() and not (folder / "model.safetensors").exists():
+        if (folder / CARD).exists():
+            raise RunError(
+                f"{folder} is one owner's expert, which answers nothing alone; put it into a "
+                f"mixture: moiety expert add MIXTURE --experts {folder} --out NEW"
+            )
         command = write_command("resume", folder)
         raise RunError(f"{folder} has no finished model; go on with: {command}")
     return load_model(folder)

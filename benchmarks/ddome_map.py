@@ -1,0 +1,127 @@
+"""A shared expert, corrected answers, inputs that differ: ``python -m benchmarks.ddome_map``.
+
+On cells of the map (digits; hidden units and classes of a worker; or all classes, and each worker
+sees digits in a turn or in colours of its own), FedAvg, the common expert, DDOME and DDOME with a
+shared expert are scored on unseen workers, each without and with corrected answers. ``--json FILE``
+keeps cells and goes on where it stopped; ``--minutes M`` begins no cell after so many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.ddome_cells import DRAWN, MAPPED, Cell
+from benchmarks.ddome_page import RESULTS, fill
+from benchmarks.ddome_rivals import play_cell, write_mean
+from benchmarks.gates import Book
+from moiety.core.streams import stream
+from moiety.data.datasets import load_dataset
+
+PAGE = RESULTS / "ddome.md"
+PLAYED = (
+    ("common", "none"), ("fedavg", "none"), ("fedavg", "adjust"), ("ddome", "none"),
+    ("ddome-shared", "none"), ("ddome-shared", "adjust"),
+)  # fmt: skip
+RIVALS = [(m, p, served) for m, p in PLAYED[:3] for served in ("none", "em")]
+"""Of the label-free rivals: method, local prior, prior when served."""
+
+CANDIDATE = ("ddome-shared", "adjust", "em"), ("ddome-shared", "none", "em")
+WORKERS = 36
+SEEDS = range(5)
+
+
+def draw_inputs() -> None:
+    """Write digits of workers who see them differently: turned by quarters, or in other colours."""
+    data = load_dataset("digits")
+    assert data.y is not None
+    x = data.x.reshape(-1, 8, 8)
+    order = torch.randperm(len(x), generator=stream(0, "drawn"))
+    holder = torch.empty_like(order)
+    holder[order] = torch.arange(len(x)) % WORKERS
+    turned = torch.stack([one.rot90(int(w) % 4) for one, w in zip(x, holder, strict=True)])
+    inverted = torch.where((holder % 2 == 1)[:, None, None], x.max() - x, x)
+    DRAWN.mkdir(exist_ok=True)
+    head = ",".join([*(f"p{place}" for place in range(64)), "label", "worker"])
+    for name, seen in {"turned": turned, "inverted": inverted}.items():
+        lines = [
+            ",".join([*(f"{p:g}" for p in row.tolist()), f"d{int(y)}", f"w{int(w)}"])
+            for row, y, w in zip(seen.flatten(1), data.y, holder, strict=True)
+        ]
+        (DRAWN / f"{name}.csv").write_text("\n".join([head, *lines]) + "\n")
+
+
+def find_scores(book: Book, setting: str, way: tuple[str, str, str]) -> dict[int, float]:
+    """Find the accuracy on unseen workers of a method, by seed."""
+    method, prior, served = way
+    found = {seed: book.figures.get(Cell(setting, method, prior, seed).key) for seed in SEEDS}
+    return {seed: one[served]["unseen"] for seed, one in found.items() if one}
+
+
+def compare(ours: dict[int, float], theirs: dict[int, float]) -> str:
+    """Write the mean difference over shared seeds, its standard error, and whether it is enough.
+
+    >>> compare({0: 90.0, 1: 92.0}, {0: 91.0, 1: 91.0})
+    '+0.0 ± 1.0'
+    """
+    apart = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    error = statistics.stdev(apart) / len(apart) ** 0.5
+    mean = statistics.fmean(apart)
+    return (
+        f"{mean:+.1f} ± {error:.1f}" if mean >= -0.5 - error else f"**{mean:+.1f} ± {error:.1f}**"
+    )
+
+
+def write_map(book: Book) -> str:
+    """Write a line a setting: accuracies, and how far the candidates are from the best rival."""
+    ways = [(method, prior, served) for method, prior in PLAYED for served in ("none", "em")]
+    head = ["setting", *(f"{m}, {p}, {s}" for m, p, s in ways), "best rival",
+            *(f"{p} less it" for _, p, _ in CANDIDATE), "seeds"]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for setting in MAPPED:
+        found = {way: find_scores(book, setting, way) for way in ways}
+        whole = set.intersection(*(set(one) for one in found.values()))
+        if len(whole) < 2:
+            continue
+        cut = {way: {s: v for s, v in one.items() if s in whole} for way, one in found.items()}
+        best = max(RIVALS, key=lambda way: statistics.fmean(cut[way].values()))
+        lines.append([
+            setting, *(write_mean(list(one.values())) for one in cut.values()), ", ".join(best),
+            *(compare(cut[way], cut[best]) for way in CANDIDATE), str(len(whole)),
+        ])  # fmt: skip
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Play what is lacking, and print the map."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="keep cells; go on from them")
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no cell after so many")
+    parser.add_argument("--settings", nargs="+", default=list(MAPPED))
+    parser.add_argument("--page", action="store_true", help="write the map into the page")
+    said = parser.parse_args(words)
+    torch.set_num_threads(1)
+    draw_inputs()
+    book, begun = Book.open(said.json), time.monotonic()
+    for seed in SEEDS:
+        for setting in said.settings:
+            for method, prior in PLAYED:
+                if time.monotonic() - begun < 60 * said.minutes:
+                    cell = Cell(setting, method, prior, seed)
+                    book.measure(cell.key, partial(play_cell, cell))
+    table = write_map(book)
+    print(table)
+    if said.page:
+        PAGE.write_text(fill(PAGE.read_text(), {"shared map": table}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
