@@ -197,12 +197,16 @@ def test_saved_experts_and_mixtures_are_those_that_were_written(tmp_path: Path):
 
 def test_what_does_not_fit_is_refused():
     other = open_mixture(make_base(), PUBLIC.x + 1)
-    wide = replace(ANN, net={**ANN.net, "widths": [2, 5, 3]})
+    wide = train_owned_expert(
+        open_mixture(make_base(5), PUBLIC.x), PUBLIC, Card("Wide"), SHORT, PUBLIC.x
+    )
+    wide = replace(wide, card=replace(ANN.card, owner="Wide"))
     corrected = replace(ALL, serve=EstimatedPrior(ALL.serve))
     cut = replace(ANN, params={name: t[:1] for name, t in ANN.params.items()})
     for edit, why in {
         lambda: insert_expert(other, ANN): "train it beside this one",
-        lambda: insert_expert(MIXTURE, wide): "have one shape",
+        lambda: insert_expert(MIXTURE, wide): "or is a narrower one",
+        lambda: insert_expert(MIXTURE, replace(ANN, net={"kind": "cnn"})): "or is a narrower one",
         lambda: insert_expert(MIXTURE, cut): "are not those",
         lambda: insert_expert(MIXTURE, replace(ANN, slope=ANN.mean[:1])): "are not those",
         lambda: insert_expert(MIXTURE, replace(ANN, slope=ANN.slope / 0)): "not finite",
@@ -222,6 +226,20 @@ def test_what_does_not_fit_is_refused():
     }.items():
         with pytest.raises(RunError, match=why):
             edit()
+
+
+def test_a_narrower_expert_answers_between_zeros_as_it_did_alone():
+    how = replace(SHORT, width=0.5)
+    half = train_owned_expert(MIXTURE, draw_rows((0, 1), 0), Card("Ann"), how, PUBLIC.x)
+    assert half.net == {"kind": "mlp", "widths": [2, 2, 3]}
+    grown = insert_expert(MIXTURE, half)
+    batch = {"x": PUBLIC.x}
+    small = replace(MIXTURE.model.expert, params=half.params)  # type: ignore[union-attr]
+    told = grown.model.expert_logits(grown.params, batch)[1]  # type: ignore[union-attr]
+    torch.testing.assert_close(told, small.logits(half.params, batch, {}))
+    assert equal_but(remove_expert(grown, "Ann"), remove_expert(ALL, "Ann"), [0], [0])
+    with pytest.raises(ValueError, match="width=0"):
+        replace(SHORT, width=0.0).check()
 
 
 def test_labels_go_by_their_names():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +25,12 @@ from moiety.core.types import TARGET, Batch, Params
 from moiety.data.dataset import Dataset
 from moiety.engine.serial import Serial
 from moiety.methods.task import LocalTraining
+from moiety.models.base import FeatureModel
 from moiety.models.gated import GatedExperts
 from moiety.ops.ratio import fit_log_ratio
 from moiety.recipes.source import fingerprint_data
 from moiety.serve.cards import PUBLIC, Card, OwnedExpert, fingerprint_common
+from moiety.serve.narrow import cut_narrow
 from moiety.serve.predictions import order_targets
 from moiety.serve.predictor import Predictor
 from moiety.serve.trade import edit_mixture, find_cards, take_mixture
@@ -55,12 +58,14 @@ class AloneTraining:
         seed: of the order of its rows.
         ridge: how much the slopes of its gate row are drawn to 0; read with public rows.
         fresh: the expert starts at values of its own instead of at the frozen model's.
+        width: share of the units of every layer that the expert has, the first ones.
     """
 
     local: LocalTraining = ALONE
     seed: int = 0
     ridge: float = 1.0
     fresh: bool = False
+    width: float = 1.0
 
     def check(self) -> None:
         """Refuse what a single owner cannot do.
@@ -77,6 +82,8 @@ class AloneTraining:
                 )
         if not 0 < self.ridge < math.inf:
             raise ValueError(f"ridge={self.ridge}; choose a finite number above 0")
+        if not 0 < self.width <= 1:
+            raise ValueError(f"width={self.width}; choose a share above 0 and up to 1")
 
 
 def read_owned_rows(served: Predictor, data: Dataset) -> TableRows:
@@ -140,31 +147,31 @@ def train_owned_expert(
     seen = transform_rows(rows, model.common)
     own_ND = take_all_rows(seen)["embed"]
     slope_D, constant = fit_gate_row(served, own_ND, public, how.ridge)
-    first = choose_first_values(model, how)
+    net = choose_network(model, how)
     column = score_beside(model, slope_D, constant)
     solve = how.local.make_solver(
-        {"": BesideFrozen(model.expert, objective)},
-        1,
-        model=model.expert,
-        frozen=model.expert.buffers,
+        {"": BesideFrozen(net, objective)}, 1, model=net, frozen=net.buffers
     )
-    params = run_alone(solve, first, transform_rows(seen, column), how.seed)
+    params = run_alone(solve, net.params, transform_rows(seen, column), how.seed)
     told = replace(
         card,
         rows=rows.size,
         data=fingerprint_data(data),
         anchor=fingerprint_common(model.common),
     )
-    config = model.expert.config()
-    return OwnedExpert(told, config, params, slope_D, constant, own_ND.mean(0))
+    return OwnedExpert(told, net.config(), params, slope_D, constant, own_ND.mean(0))
 
 
-def choose_first_values(model: GatedExperts, how: AloneTraining) -> Params:
-    """Choose where an expert starts: as the frozen model, where that is of its shape."""
-    common = model.common
-    if how.fresh or dict(model.expert.config()) != dict(common.model.config()):
-        return model.expert.redraw(stream(how.seed, "expert"))
-    return common.params
+def choose_network(model: GatedExperts, how: AloneTraining) -> FeatureModel:
+    """Choose an expert's network, and where it starts: as the frozen model, if of its shape."""
+    common, rng = model.common, stream(how.seed, "expert")
+    fresh = how.fresh or dict(model.expert.config()) != dict(common.model.config())
+    net: Any = model.expert
+    net = replace(net, params=net.redraw(rng) if fresh else common.params)
+    if how.width == 1:
+        return net
+    narrow: Any = cut_narrow(net, net.params, how.width)
+    return replace(narrow, params=narrow.redraw(rng)) if fresh else narrow
 
 
 def fit_gate_row(

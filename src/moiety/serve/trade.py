@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from moiety.core.errors import RunError
+from moiety.core.streams import stream
 from moiety.core.types import Params
 from moiety.models.gated import GatedExperts, common_expert, rate_experts
 from moiety.models.stacked import PREFIX, stack_models
@@ -27,7 +28,11 @@ from moiety.serve.cards import (
     note_cards,
 )
 from moiety.serve.choose import Plain, Routed
+from moiety.serve.narrow import widen_expert
 from moiety.serve.predictor import Predictor
+
+TRIED = 4
+"""Rows on which a narrower expert is tried."""
 
 LAYER1_W, LAYER1_B = "gate.layer1.w", "gate.layer1.b"
 LAYER2_W, LAYER2_B = "gate.layer2.w", "gate.layer2.b"
@@ -135,8 +140,12 @@ def find_owner(served: Predictor, owner: str) -> int:
     return owners.index(owner)
 
 
-def check_fit(served: Predictor, expert: OwnedExpert) -> None:
-    """Refuse an expert that was trained beside another model, or is of another shape."""
+def fit_in(served: Predictor, expert: OwnedExpert) -> OwnedExpert:
+    """Give an expert as it fits into a mixture: a narrower one is put between zeros.
+
+    Raises:
+        RunError: for one that was trained beside another model, or is of another shape.
+    """
     model, who = take_mixture(served), expert.card.owner
     here = fingerprint_common(model.common)
     if expert.card.anchor != here:
@@ -145,10 +154,9 @@ def check_fit(served: Predictor, expert: OwnedExpert) -> None:
             f"this mixture's is {here}; train it beside this one"
         )
     if dict(expert.net) != dict(model.expert.config()):
-        raise RunError(
-            f"the expert of {who!r} is {dict(expert.net)}, but those of this mixture are "
-            f"{dict(model.expert.config())}; experts of one mixture have one shape"
-        )
+        x = served.input_spec.adapter.draw(TRIED, served.input_spec.shape, stream(0, "narrow"))
+        rows = served.open(x)
+        expert = widen_expert(model.expert, expert, rows.take(torch.arange(rows.size)))
     width = len(model.common.mean)
     found = {name: tuple(tensor.shape) for name, tensor in expert.params.items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in model.expert.params.items()}
@@ -160,6 +168,7 @@ def check_fit(served: Predictor, expert: OwnedExpert) -> None:
         if held is None or not bool(held.isfinite().all()):
             raise RunError(f"the expert of {who!r} has numbers that are not finite, or are none; "
                            "one would spoil every answer of the mixture")  # fmt: skip
+    return expert
 
 
 def insert_expert(served: Predictor, expert: OwnedExpert) -> Predictor:
@@ -168,7 +177,7 @@ def insert_expert(served: Predictor, expert: OwnedExpert) -> Predictor:
     Raises:
         RunError: if the owner is there already, or the expert does not fit.
     """
-    check_fit(served, expert)
+    expert = fit_in(served, expert)
     cards = find_cards(served)
     if expert.card.owner in [card.owner for card in cards]:
         raise RunError(f"{expert.card.owner!r} has an expert here; replace it, or drop it first")
@@ -197,7 +206,7 @@ def exchange_expert(served: Predictor, owner: str, expert: OwnedExpert) -> Predi
         RunError: if there is none, if the new owner has another place here, or if the expert does
             not fit.
     """
-    check_fit(served, expert)
+    expert = fit_in(served, expert)
     place, cards = find_owner(served, owner), find_cards(served)
     if any(card.owner == expert.card.owner for i, card in enumerate(cards) if i != place):
         raise RunError(f"{expert.card.owner!r} has another expert here; drop that one first")

@@ -79,7 +79,7 @@ def train_owner(words: Sequence[str]) -> int:
     require_empty_folder(said.out)
     if said.public is None and said.ridge != AloneTraining.ridge:
         raise UsageError(f"--ridge {said.ridge} is read with --public alone; leave it out")
-    how = AloneTraining(said.local, said.seed, said.ridge, said.fresh)
+    how = AloneTraining(said.local, said.seed, said.ridge, said.fresh, said.width)
     how.check()
     served = open_model(said.model)
     trade.take_mixture(served)

@@ -44,6 +44,7 @@ class TrainArguments:
         seed: of the order of rows.
         ridge: how much slopes of the row of the gate are drawn to 0; read with public rows.
         fresh: start at values of its own instead of at the public model's.
+        width: share of the units of every layer that the expert has; 1 for the mixture's shape.
         local: how the expert is trained.
     """
 
@@ -58,6 +59,7 @@ class TrainArguments:
     seed: int = 0
     ridge: float = 1.0
     fresh: bool = False
+    width: float = 1.0
     local: LocalTraining = ALONE
 
 
