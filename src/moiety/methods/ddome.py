@@ -62,9 +62,7 @@ def ddome(
         shared: one expert more that everyone holds and trains beside its k as FedAvg trains its
             model, from the common expert on; the others learn beside it, and the gate mixes it in.
     """
-    check_ddome(task, experts, k)
-    if merge not in MERGES:
-        raise ValueError(f"ddome.merge={merge!r}; choose one of {MERGES}")
+    check_ddome(task, experts, k, merge)
     more = int(shared)
     model = make_expert_mixture(task, experts, gate_hidden, from_common=from_common, shared=more)
     query = TopScores(model, k, capacity > 0, more)
@@ -97,8 +95,10 @@ def make_mixture_losses(
     return {"": MixtureLoss(model, objective, kind, shared), ANCHOR: anchor}
 
 
-def check_ddome(task: Task, experts: int, k: int) -> None:
-    """Refuse numbers that do not fit each other."""
+def check_ddome(task: Task, experts: int, k: int, merge: str) -> None:
+    """Refuse choices that are none, and numbers that do not fit each other."""
+    if merge not in MERGES:
+        raise ValueError(f"ddome.merge={merge!r}; choose one of {MERGES}")
     if not 1 <= k <= experts:
         raise ValueError(f"{k=} experts per worker, but the model has {experts}; choose fewer")
     if task.local.optimizer_state == "keep":
