@@ -65,10 +65,14 @@ class State:
 
 @dataclass(frozen=True)
 class Share:
-    """What a split gives a worker: a part, and the role it plays with it."""
+    """What a split gives a worker: a part, and the role it plays with it.
+
+    ``holders`` is what all workers of the round hold, where they must know it of each other.
+    """
 
     part: Part = field(default_factory=Part)
     role: str = ""
+    holders: Mapping[int, Part] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Job:
             control variate is one.
         known: parameter names that the worker already has from the query, not sent again.
         code: what is sent in place of some tensors of the piece, by section; none if empty.
+        beside_bytes: of what passes to the worker besides: keys and shares of a secure sum.
     """
 
     seed: int
@@ -105,13 +110,13 @@ class Job:
     optimizer_state: Memory = field(default_factory=dict)
     known: frozenset[str] = frozenset()
     code: Memory = field(default_factory=dict)
+    beside_bytes: int = 0
 
     @property
     def down_bytes(self) -> int:
         """Bytes that this job costs on the way to its worker."""
-        return count_sent(self.piece, self.code, self.known) + count_section_bytes(
-            self.optimizer_state
-        )
+        sent = count_sent(self.piece, self.code, self.known) + self.beside_bytes
+        return sent + count_section_bytes(self.optimizer_state)
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class Update:
     """What a solver makes of a job: absolute piece, new memory, precision, answer for the server.
 
     ``memory`` stays at the worker, ``optimizer_state`` travel with the piece, and ``code`` in place
-    of tensors that are missing in it.
+    of tensors that are missing in it. ``beside_bytes`` pass besides: keys and shares.
     """
 
     piece: Params
@@ -145,6 +150,7 @@ class Update:
     answer: Params = field(default_factory=dict)
     optimizer_state: Memory = field(default_factory=dict)
     code: Memory = field(default_factory=dict)
+    beside_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,7 @@ class Reply:
     ``fault`` says why there is nothing in it, where its worker could not do the job or did not
     answer in time. ``change`` is the norm of what the worker changed, measured where the piece is,
     if that is elsewhere. ``code`` stands for tensors that the piece lacks until it is read.
+    ``beside_bytes`` passed besides: keys and shares of a secure sum.
     """
 
     worker: int
@@ -166,6 +173,7 @@ class Reply:
     fault: str = ""
     change: float | None = None
     code: Memory = field(default_factory=dict)
+    beside_bytes: int = 0
 
     @property
     def up_bytes(self) -> int:
@@ -173,7 +181,7 @@ class Reply:
         know = self.precision
         beside = self.answer, know.axes, know.diagonal, *self.optimizer_state.values()
         passed = [count_bytes(some) for some in beside if some]
-        return count_sent(self.piece, self.code, frozenset()) + sum(passed)
+        return count_sent(self.piece, self.code, frozenset()) + sum(passed) + self.beside_bytes
 
 
 @dataclass(frozen=True)
@@ -198,12 +206,14 @@ class Plan:
             weight 0 pad a short batch; they stand at its end.
         lr: factor on the learning rates, [steps].
         seeds: seed of the noise inside a step, e.g. dropout, [steps]; [0] where none is drawn.
+        size: rows of the worker, where a solver that is wrapped asks for them; else 0.
     """
 
     rows: Tensor
     weights: Tensor
     lr: Tensor
     seeds: Tensor
+    size: int = 0
 
     @property
     def steps(self) -> int:

@@ -93,13 +93,15 @@ def write_job(job: Job, note: Mapping[str, Any]) -> bytes:
         "axes": list(part.axes),
         "known": sorted(job.known),
         "code": list(job.code),
+        "holders": [(w, one.names, list(one.axes)) for w, one in job.share.holders.items()],
     }
     there = job.known | job.code.get(CODED, {}).keys()
     sent = [(["piece", name], t) for name, t in job.piece.items() if name not in there]
     kept = [(["part", axis], t) for axis, t in part.axes.items()]
     code = [one for one in list_sections("code", job.code) if one[0][-1] not in job.known]
     memory = list_sections("memory", job.optimizer_state)
-    return write_letter(head, [*kept, *sent, *code, *memory])
+    parts = {str(worker): one.axes for worker, one in job.share.holders.items()}
+    return write_letter(head, [*kept, *sent, *code, *memory, *list_sections("holders", parts)])
 
 
 class FindKnown(Protocol):
@@ -129,13 +131,24 @@ def read_job(data: bytes, find_known: FindKnown) -> tuple[Job, dict[str, Any]]:
         raise ValueError(f"the job lacks {lacks[:3]}, which no question brought")
     axes = tree.get("part", {})
     names = None if head["names"] is None else tuple(head["names"])
-    share = Share(Part({axis: axes[axis] for axis in head["axes"]}, names), head["role"])
+    part = Part({axis: axes[axis] for axis in head["axes"]}, names)
+    share = Share(part, head["role"], read_holders(head["holders"], tree.get("holders", {})))
     memory = {section: tree.get("memory", {}).get(section, {}) for section in head["sections"]}
     ordered = {name: piece[name] for name in head["order"] if name not in coded}
     known_names = frozenset(head["known"])
     address = head["seed"], head["round"], head["worker"]
     job = Job(*address, share, ordered, memory, known_names, code)
     return job, head["note"]
+
+
+def read_holders(told: Any, axes: Mapping[str, Params]) -> dict[int, Part]:
+    """Read what the workers of a round hold, where a job says it."""
+    return {
+        int(worker): Part(
+            {axis: axes[str(worker)][axis] for axis in cut}, None if names is None else tuple(names)
+        )
+        for worker, names, cut in told
+    }
 
 
 def write_reply(reply: Reply) -> bytes:

@@ -214,7 +214,8 @@ def open_job_rows(open_rows: OpenRows, job: Job) -> Rows:
 def make_reply(job: Job, update: Update, record: Record) -> Reply:
     """Make the reply to a job."""
     sent = update.piece, update.precision, update.answer, record, update.optimizer_state
-    return Reply(job.worker, job.share, *sent, code=update.code)
+    beside = update.beside_bytes
+    return Reply(job.worker, job.share, *sent, code=update.code, beside_bytes=beside)
 
 
 def summarize_losses(job: Job, size: int, losses: Sequence[float]) -> Record:

@@ -26,6 +26,7 @@ from moiety.recipes.common import require_common
 from moiety.recipes.options import find_method, make_method
 from moiety.recipes.record import Federation
 from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
+from moiety.secure.config import SecureConfig, apply_secure
 from moiety.wire.config import apply_wire
 
 
@@ -208,7 +209,8 @@ def make_forecast_method(name: str, task: Task, record: Federation) -> Method:
         require_common(name, int(task.common is not None))
     if not find_method(name).trains:
         raise ValueError("it never trains")
-    return apply_wire(make_method(name, task, record.options), record.wire)
+    method = apply_wire(make_method(name, task, record.options), record.wire)
+    return apply_secure(method, record.secure, task.workers, task.seed)
 
 
 def forecast_round(name: str, plan: AbstractRun, setting: Setting) -> Forecast:
@@ -275,7 +277,8 @@ def measure_seconds(
         moved = sum(cost.down_bytes + cost.up_bytes for cost in found.values())
         each_s = found[worker].step_flops / setting.flops + setting.launch_s
         return each_s, 0.0, 2 * moved / setting.copy_rate
-    method = make_forecast_method(name, plan.numbers(), plan.record)
+    plain = replace(plan.record, secure=SecureConfig())  # whose bytes are counted, not seconds
+    method = make_forecast_method(name, plan.numbers(), plain)
     solve: Any = method.solve  # a Descent, or ``profile_round`` had refused it
     scene = FirstRound(method, initialise_state(method), list(plan.rows), plan.seed, answers)
     rows = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from math import comb
 
 import torch
@@ -12,6 +13,7 @@ from moiety.plan.abstract import META
 from moiety.plan.costs import make_forecast_method
 from moiety.plan.outline import AbstractRun
 from moiety.recipes.record import Federation
+from moiety.secure.config import SecureConfig
 from moiety.split.gated import Gated
 
 SPARE = 0.25
@@ -59,9 +61,9 @@ def foresee_routing(record: Federation, method: Method, classes: int) -> str:
 
 def warn_of_routing(plan: AbstractRun) -> list[str]:
     """Warn of methods whose workers will hold fewer experts than their classes need."""
-    said = []
+    said, plain = [], replace(plan.record, secure=SecureConfig())
     for name in plan.record.methods:
         with suppress(ValueError), torch.device(META):  # what cannot be made is told elsewhere
-            method = make_forecast_method(name, plan.task, plan.record)
+            method = make_forecast_method(name, plan.task, plain)
             said.append(foresee_routing(plan.record, method, plan.task.classes))
     return [one for one in said if one]

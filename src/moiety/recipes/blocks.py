@@ -33,6 +33,11 @@ def check_blocks(record: Federation) -> None:
             f"{list(record.wire.up)}, wire.down={list(record.wire.down)}; leave these out, or say "
             "--engine collective, whose replies are coded"
         )
+    if record.secure.threshold:
+        raise ValueError(
+            f"engine {record.engine!r} exchanges blocks, which show what each rank learnt: got "
+            f"secure.threshold={record.secure.threshold}; leave it out, or say --engine serial"
+        )
     if record.local.by_rows or record.schedule.has_clock:
         raise ValueError(
             f"engine {record.engine!r} has no clock and takes the plain mean of holders: got "

@@ -32,6 +32,8 @@ from moiety.recipes.prepare import (
 )
 from moiety.recipes.record import Federation
 from moiety.recipes.schedule import check_late_replies, check_schedule
+from moiety.recipes.secure import check_secure
+from moiety.secure.config import apply_secure
 from moiety.serve.adapters import Adapter
 from moiety.wire.config import apply_wire
 
@@ -113,7 +115,7 @@ def build_run(
         losses=base.kind.losses,
     )
     stages = [
-        replace(stage, method=choose_passage(stage.method, record)) if stage.rounds else stage
+        pass_replies(stage, record, workers, seed)
         for stage in make_stages(method, task, record.options)
     ]
     check_late_replies(record, stages[0].method)
@@ -126,9 +128,12 @@ def build_run(
     return assemble_inputs(record, replace(base, places=places, about=about), stages, common, seed)
 
 
-def choose_passage(method: Method, record: Federation) -> Method:
-    """Choose how replies pass to the server and are merged."""
-    return apply_wire(choose_merge(method, record.merge), record.wire)
+def pass_replies(stage: Stage, record: Federation, workers: int, seed: int) -> Stage:
+    """Choose how replies pass to the server and are merged, or summed unseen."""
+    if not stage.rounds:
+        return stage
+    method = apply_wire(choose_merge(stage.method, record.merge), record.wire)
+    return replace(stage, method=apply_secure(method, record.secure, workers, seed))
 
 
 def describe_gate(common: SeedCommon | None, rows: int) -> tuple[str, ...]:
@@ -144,6 +149,7 @@ def check_choices(record: Federation, base: SeedData) -> None:
     record.local.check()
     record.checkpoint.check()
     record.wire.check()
+    check_secure(record)
     record.keep.check(groups, "set population.validation above 0")
     record.serve.check(base.objective, validation=bool(groups.get("validation")))
 

@@ -14,6 +14,7 @@ from moiety.recipes.fields import to_plain
 from moiety.recipes.options import RECORDS, Options
 from moiety.rounds.judging import Judging
 from moiety.rounds.schedule import Schedule
+from moiety.secure.config import SecureConfig
 from moiety.serve.prior import Serving
 from moiety.wire.config import WireConfig
 
@@ -193,6 +194,7 @@ class Federation:
     judging: Judging = field(default_factory=Judging)
     merge: Merging = field(default_factory=Merging)
     wire: WireConfig = field(default_factory=WireConfig)
+    secure: SecureConfig = field(default_factory=SecureConfig)
     options: Options = field(default_factory=Options)
 
 

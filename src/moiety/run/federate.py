@@ -120,6 +120,11 @@ def resolve_plan(plan: FederationPlan) -> tuple[RunSpec, RunInputs]:
             f"schedule.speeds={record.schedule.speeds} are of a virtual clock, but nodes take the "
             "time that they take; leave them out"
         )
+    if record.secure.threshold:
+        raise RunError(
+            f"secure.threshold={record.secure.threshold}, but nodes do not exchange masks yet, and "
+            "without these their server would see every reply; leave it out of [fields]"
+        )
     if plan.own:
         check_sample(record)
     spec, built = resolve_run(plan.recipe, record, record.methods[0], record.seed)

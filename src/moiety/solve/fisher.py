@@ -61,4 +61,4 @@ class FisherDiagonal:
 def weigh_by_fisher(solve: Descent, floor: float) -> Wrapped:
     """Send the Fisher diagonal along with a piece, as its precision."""
     fisher = FisherDiagonal(floor)
-    return Wrapped(solve, look=fisher.look, end=fisher.end)
+    return Wrapped(solve, look=fisher.look, end=fisher.end, weighs=True)

@@ -55,4 +55,4 @@ class Usage:
 def weigh_by_usage(solve: Descent, gate: Gate, axis: str, least: float = 0.0) -> Wrapped:
     """Send along with a piece how much each of its indices of an axis was used."""
     usage = Usage(gate, axis, least)
-    return Wrapped(solve, look=usage.look, end=usage.end)
+    return Wrapped(solve, look=usage.look, end=usage.end, weighs=True)

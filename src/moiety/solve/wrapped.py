@@ -6,7 +6,7 @@ gradients, looks at all rows afterwards, and adds to the update.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -87,6 +87,7 @@ class Wrapped:
         look: what to sum over all rows after the last step; a full pass more.
         end: adds to the update.
         keeps: whether ``end`` leaves something in the worker's memory.
+        weighs: whether ``end`` says how well the worker knows its piece.
     """
 
     inner: Descent
@@ -95,6 +96,7 @@ class Wrapped:
     look: LookAtRows | None = None
     end: AddToUpdate = leave_update
     keeps: bool = False
+    weighs: bool = False
 
     @property
     def stackable(self) -> bool:
@@ -128,7 +130,7 @@ class Wrapped:
         return self.inner.first_optimizer_state(params)
 
     def plan(self, size: int, job: Job, /) -> Plan:
-        return self.inner.plan(size, job)
+        return replace(self.inner.plan(size, job), size=size)
 
     def start(self, job: Job, memory: Memory, /) -> Carry:
         return self.begin(self.inner.start(job, memory), job, memory)
