@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from moiety.models.mlp import linear, mlp
     from moiety.models.module import from_module
     from moiety.models.normed import normed
+    from moiety.privacy.config import PrivacyConfig
     from moiety.rounds.commit import commit_replies
     from moiety.rounds.schedule import Schedule
     from moiety.rounds.synchronous import initialise_state, make_jobs, play_round
@@ -74,6 +75,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     ),
     "moiety.models.module": ("from_module",),
     "moiety.models.normed": ("normed",),
+    "moiety.privacy.config": ("PrivacyConfig",),
     "moiety.rounds.commit": ("commit_replies",),
     "moiety.rounds.schedule": ("Schedule",),
     "moiety.rounds.synchronous": (
@@ -114,6 +116,7 @@ __all__ = [
     "Numbers",
     "OwnLoss",
     "Part",
+    "PrivacyConfig",
     "Schedule",
     "Serving",
     "State",

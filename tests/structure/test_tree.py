@@ -18,12 +18,12 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"
 EXTRAS = (
     "sklearn", "pyarrow", "PIL", "matplotlib", "jinja2", "tensorboardX", "optuna", "tyro", "scipy",
     "pandas", "flwr", "joblib", "transformers", "peft", "mlflow", "wandb", "torchmetrics",
-    "onnx", "onnxscript", "cryptography",
+    "onnx", "onnxscript", "cryptography", "dp_accounting",
 )  # fmt: skip
 ROOMS = {
     "blocks", "core", "data", "engine", "estimators", "federation", "merge", "methods", "mixtures",
-    "models", "ops", "plan", "prompts", "recipes", "report", "rounds", "run", "secure", "serve",
-    "server", "solve", "split", "tasks", "wire",
+    "models", "ops", "plan", "privacy", "prompts", "recipes", "report", "rounds", "run", "secure",
+    "serve", "server", "solve", "split", "tasks", "wire",
 }  # fmt: skip
 NOT_BROUGHT = [["estimators"], ["plan"], ["report"]]
 

@@ -99,6 +99,7 @@ class Round:
     local work (``work_s``), to folding and the server (``merge_s``) and to waiting for others
     (``wait_s``), as the process that writes the ledger saw them; to an evaluation ``evaluate_s``.
     ``sent_bytes`` really passed between all processes; ``refused`` are replies not merged.
+    ``epsilon`` is what all rounds so far told of one worker, where the run is private.
     """
 
     kind: ClassVar[str] = "round"
@@ -119,6 +120,7 @@ class Round:
     evaluate_s: float = 0.0
     sent_bytes: int = 0
     refused: Sequence[Refusal] = ()
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from moiety.plan.count import LAYOUTS, Link, Traffic
 from moiety.plan.outline import AbstractRun
 from moiety.plan.profile import JobCost, profile_job, profile_query
 from moiety.plan.speed import time_idle_round, time_job, time_step
+from moiety.privacy.config import apply_privacy
 from moiety.recipes.common import require_common
 from moiety.recipes.options import find_method, make_method
 from moiety.recipes.record import Federation
@@ -209,8 +210,8 @@ def make_forecast_method(name: str, task: Task, record: Federation) -> Method:
         require_common(name, int(task.common is not None))
     if not find_method(name).trains:
         raise ValueError("it never trains")
-    method = apply_wire(make_method(name, task, record.options), record.wire)
-    return apply_secure(method, record.secure, task.workers, task.seed)
+    made = apply_privacy(make_method(name, task, record.options), record.privacy)
+    return apply_secure(apply_wire(made, record.wire), record.secure, task.workers, task.seed)
 
 
 def forecast_round(name: str, plan: AbstractRun, setting: Setting) -> Forecast:

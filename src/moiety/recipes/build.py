@@ -19,6 +19,7 @@ from moiety.engine.choose import BLOCK_ENGINES
 from moiety.merge.robust import choose_merge
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
+from moiety.privacy.config import apply_privacy
 from moiety.recipes.blocks import check_blocks
 from moiety.recipes.common import EpochWatcher, find_anchors, ignore_epoch, require_common
 from moiety.recipes.options import find_method, make_network, make_stages
@@ -30,6 +31,7 @@ from moiety.recipes.prepare import (
     prepare_seed_common,
     prepare_seed_data,
 )
+from moiety.recipes.private import check_private
 from moiety.recipes.record import Federation
 from moiety.recipes.schedule import check_late_replies, check_schedule
 from moiety.recipes.secure import check_secure
@@ -132,7 +134,8 @@ def pass_replies(stage: Stage, record: Federation, workers: int, seed: int) -> S
     """Choose how replies pass to the server and are merged, or summed unseen."""
     if not stage.rounds:
         return stage
-    method = apply_wire(choose_merge(stage.method, record.merge), record.wire)
+    merged = apply_privacy(choose_merge(stage.method, record.merge), record.privacy)
+    method = apply_wire(merged, record.wire)
     return replace(stage, method=apply_secure(method, record.secure, workers, seed))
 
 
@@ -150,6 +153,7 @@ def check_choices(record: Federation, base: SeedData) -> None:
     record.checkpoint.check()
     record.wire.check()
     check_secure(record)
+    check_private(record)
     record.keep.check(groups, "set population.validation above 0")
     record.serve.check(base.objective, validation=bool(groups.get("validation")))
 

@@ -10,6 +10,7 @@ from moiety.core.checkpoints import CheckpointPolicy
 from moiety.core.keep import Keep
 from moiety.merge.rules import Merging
 from moiety.methods.task import LocalTraining
+from moiety.privacy.config import PrivacyConfig
 from moiety.recipes.fields import to_plain
 from moiety.recipes.options import RECORDS, Options
 from moiety.rounds.judging import Judging
@@ -195,6 +196,7 @@ class Federation:
     merge: Merging = field(default_factory=Merging)
     wire: WireConfig = field(default_factory=WireConfig)
     secure: SecureConfig = field(default_factory=SecureConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     options: Options = field(default_factory=Options)
 
 

@@ -23,6 +23,7 @@ from moiety.report.findings import (
 from moiety.report.frames import Summary, summarize_series
 from moiety.report.grid import Grid
 from moiety.report.numbers import NONE, format_seconds
+from moiety.report.privacy import describe_privacy
 from moiety.report.series import (
     Series,
     describe_settings,
@@ -69,6 +70,7 @@ def render_page(ledgers: Sequence[Ledger]) -> str:
         headline=write_headline(rows),
         settings=describe_settings(found),
         against=describe_others(rows),
+        private=describe_privacy(ledgers),
         warnings=list_warnings(ledgers, found),
         notes=list(dict.fromkeys(run.start.note for run in ledgers if run.start.note)),
         head=name_columns(list_scored_groups(rows)),

@@ -22,6 +22,7 @@ from moiety.report.numbers import (
     format_bytes_spread,
     format_seconds_spread,
 )
+from moiety.report.privacy import describe_privacy
 from moiety.report.series import group_series
 
 WIDTH = 88  # columns of the sentences below the table
@@ -110,6 +111,7 @@ def format_table(ledgers: Sequence[Ledger]) -> str:
         write_reading(rows),
         write_headline(rows),
         *list_warnings(ledgers, found),
+        *describe_privacy(ledgers),
     ]
     return "\n".join([*lines, "", *(line for text in sentences for line in wrap(text, WIDTH))])
 

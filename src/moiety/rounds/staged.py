@@ -13,6 +13,7 @@ from moiety.core.stage import Stage, find_stage
 from moiety.core.state import State
 from moiety.rounds.asynchronous import AsynchronousRounds, Concurrency
 from moiety.rounds.cohort import CohortRule
+from moiety.rounds.private import PrivateRounds
 from moiety.rounds.real_time import RealTimeRounds
 from moiety.rounds.schedule import Schedule
 from moiety.rounds.synchronous import SynchronousRounds
@@ -43,7 +44,7 @@ class StagedRounds:
     """
 
     stages: Sequence[Stage]
-    rounds: SynchronousRounds | AsynchronousRounds | RealTimeRounds
+    rounds: SynchronousRounds | AsynchronousRounds | RealTimeRounds | PrivateRounds
 
     @property
     def engine(self) -> Engine:

@@ -62,6 +62,20 @@ class Dispatch:
 FIRST_DISPATCH = Dispatch()
 
 
+def split_cohort(
+    method: Method,
+    state: State,
+    cohort: Cohort,
+    answers: Mapping[int, Params],
+    seed: int,
+    dispatch: Dispatch = FIRST_DISPATCH,
+) -> Mapping[int, Share]:
+    """Say who gets what in a round."""
+    rng = dispatch.stream(seed, state.round, "split")
+    turn = Turn(state.round, tuple(cohort), answers, rng, dispatch.concurrency)
+    return method.split(state, turn)
+
+
 def make_jobs(
     method: Method,
     state: State,
@@ -71,10 +85,7 @@ def make_jobs(
     dispatch: Dispatch = FIRST_DISPATCH,
 ) -> Iterator[Job]:
     """Split and cut, lazily, the jobs of one round; what the query brought is not sent again."""
-    rng = dispatch.stream(seed, state.round, "split")
-    shares = method.split(
-        state, Turn(state.round, tuple(cohort), answers, rng, dispatch.concurrency)
-    )
+    shares = split_cohort(method, state, cohort, answers, seed, dispatch)
     asked = method.query.part if method.query is not None else Part(names=())
     store = method.store(state.params, method.model.axes)
     optimizer_state = open_optimizer_stores(method, state.optimizer_state)

@@ -89,6 +89,7 @@ class Run(Generic[S]):
         metric: by which the best checkpoint is kept.
         ranks: who plays this run alike; rank 0 alone writes the ledger.
         keep: which model is the final one, and when the run ends early.
+        ending: why ``count`` is less than was wished, where it is.
     """
 
     rounds: Rounds[S]
@@ -103,6 +104,7 @@ class Run(Generic[S]):
     metric: Metric
     ranks: Ranks = field(default_factory=Ranks)
     keep: Keep = field(default_factory=Keep)
+    ending: str = ""
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,6 @@ def end_rounds(run: Run[S], played: Played[S], ledger: LedgerWriter, *, stop: bo
         told = f"who watched it raised {type(raised).__name__}: {raised}" if raised else ""
         return replace(played, reason=told or "stopped by the user", stopped=True)
     if played.state.round >= run.count:
-        return played
+        return replace(played, reason=run.ending)
     stalled = f"no better for {count_stalled(played.scores, run.keep.improvement)} evaluations"
     return replace(played, reason="ended by who watched it" if stop else stalled)

@@ -21,6 +21,9 @@ from moiety.data.dataset import FeatureScale
 from moiety.engine.ranks import Ranks
 from moiety.methods.task import LocalTraining
 from moiety.ops.torch_optim import name_optimizer
+from moiety.privacy.config import PrivacyConfig
+from moiety.privacy.crowd import Crowd, require_waiting
+from moiety.rounds.cohort import UniformCohort
 from moiety.rounds.schedule import Schedule
 from moiety.rounds.staged import StagedRounds
 from moiety.run.environment import describe_environment
@@ -29,6 +32,7 @@ from moiety.run.loop import CHECKPOINTS, Run, choose_interval
 from moiety.run.own_method import MakeMethod
 from moiety.run.own_settings import Leaves, fingerprint_leaves
 from moiety.run.own_workers import UNSEEN, OwnWorkers
+from moiety.run.privacy import play_privately
 from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
 from moiety.serve.adapters import GraphAdapter, TableAdapter
 from moiety.serve.input_spec import InputSpec
@@ -60,6 +64,7 @@ class TrainConfig:
         serve: how the model is served when it is evaluated and used: corrected for a worker's own
             mix of classes, or not.
         wire: how what is sent is coded; as it is by default.
+        privacy: what whoever sees the models may learn of a worker; no promise by default.
         metrics: how a plain module is scored, the first decides: names of the task's, metrics of
             ours, or objects of torchmetrics whose state adds up over rows.
         keep: which model is the final one, and when the run ends early; by ``test["validation"]``.
@@ -81,6 +86,7 @@ class TrainConfig:
     keep: Keep = field(default_factory=Keep)
     log: tuple[str, ...] = ()
     wire: WireConfig = field(default_factory=WireConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     metrics: Sequence[str | Metric | object] = ()
 
 
@@ -117,6 +123,10 @@ class OwnRun:
 
 def make_own_run(run: OwnRun, rounds: StagedRounds, folder: Path) -> Run[State]:
     """Put together a run of one stage."""
+    count, ending = run.how.rounds, ""
+    if run.how.privacy.is_on:
+        crowd = describe_own_crowd(run.how, len(run.rows))
+        rounds, count, ending = play_privately(rounds, run.how.privacy, crowd, folder)
     method, how = run.method, run.how
     groups = {name: transform_groups(one, method) for name, one in run.crew.groups.items()}
     sample = sample_rows(run.rows.__getitem__, list(run.rows), CALIBRATION_ROWS, how.seed)
@@ -132,7 +142,7 @@ def make_own_run(run: OwnRun, rounds: StagedRounds, folder: Path) -> Run[State]:
 
     return Run(
         rounds=rounds,
-        count=how.rounds,
+        count=count,
         check=check_state,
         evaluate=WholeEvaluation(rounds, groups, sample, Ranks()),
         checkpoints=WholeCheckpoints(kept, rounds, Ranks(), mark, how.device, last),
@@ -142,7 +152,20 @@ def make_own_run(run: OwnRun, rounds: StagedRounds, folder: Path) -> Run[State]:
         checkpoint=how.checkpoint,
         metric=run.objective.metrics[0],
         keep=how.keep,
+        ending=ending,
     )
+
+
+def describe_own_crowd(how: TrainConfig, workers: int) -> Crowd:
+    """Say who may take part, for the accountant.
+
+    Raises:
+        ValueError: for a private run that does not wait for all.
+    """
+    schedule = how.schedule
+    require_waiting(how.privacy, schedule.kind, waits=schedule.is_synchronous)
+    size = how.size or workers
+    return Crowd(workers, size, UniformCohort(workers, size), how.seed, how.rounds)
 
 
 def make_own_input_spec(run: OwnRun) -> InputSpec:
@@ -170,7 +193,7 @@ def list_own_config(how: TrainConfig) -> Mapping[str, Any]:
     local = {} if how.local is None else {"local": asdict(how.local)}
     if how.local is not None and not isinstance(how.local.optimizer, str):
         local["local"]["optimizer"] = name_optimizer(how.local.optimizer)
-    plain = {"keep": asdict(how.keep), "wire": asdict(how.wire)}
+    plain = {"keep": asdict(how.keep), "wire": asdict(how.wire), "privacy": asdict(how.privacy)}
     return {**{name: getattr(how, name) for name in named}, **plain, **local}
 
 

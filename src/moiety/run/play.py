@@ -29,8 +29,9 @@ from moiety.run.cohort import choose_cohort_rule
 from moiety.run.display import PLAIN, Display
 from moiety.run.evaluate import fit_serve
 from moiety.run.loop import CHECKPOINTS, Run, S, choose_interval, execute_run
+from moiety.run.privacy import play_privately
 from moiety.run.same_ranks import join_recorded_ranks, scatter_pieces
-from moiety.run.spec import RunSpec, make_recipe_start
+from moiety.run.spec import RunSpec, describe_crowd, make_recipe_start
 from moiety.run.trackers import RunAbout, make_trackers
 from moiety.run.watch import make_event_writers
 from moiety.run.whole import WholeCheckpoints, WholeEvaluation, check_state
@@ -129,9 +130,13 @@ def make_whole_run(
     rounds = stage_rounds(stages, engine, cohort, spec.seed, record.schedule, concurrency)
     rounds = replace(rounds, rounds=replace(rounds.rounds, judging=record.judging))
     kept, last = folder / CHECKPOINTS, record.checkpoint.last
+    count, ending = built.rounds, ""
+    if record.privacy.is_on:
+        crowd = describe_crowd(built, cohort, spec.seed)
+        rounds, count, ending = play_privately(rounds, record.privacy, crowd, folder)
     return Run(
         rounds=rounds,
-        count=built.rounds,
+        count=count,
         check=check_state,
         evaluate=WholeEvaluation(rounds, built.groups, built.sample, ranks),
         checkpoints=WholeCheckpoints(kept, rounds, ranks, spec.fingerprint, record.device, last),
@@ -142,6 +147,7 @@ def make_whole_run(
         metric=built.objective.metrics[0],
         ranks=ranks,
         keep=record.keep,
+        ending=ending,
     )
 
 

@@ -16,11 +16,14 @@ from moiety.core.files import is_intact, read_json
 from moiety.core.ledger import Start
 from moiety.core.objective import list_metrics
 from moiety.engine.choose import choose_engine
+from moiety.privacy.crowd import Crowd, resolve_privacy
 from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.common import EpochWatcher, ignore_epoch
 from moiety.recipes.fields import override_fields, to_plain
 from moiety.recipes.record import Federation, write_read_fields
+from moiety.rounds.cohort import CohortRule
+from moiety.run.cohort import choose_cohort_rule
 from moiety.run.environment import describe_environment
 
 VERSION = 2
@@ -135,6 +138,11 @@ def write_flag(path: str, value: Any) -> list[str]:
     return [name, *map(str, values)]
 
 
+def describe_crowd(built: RunInputs, cohort: CohortRule, seed: int) -> Crowd:
+    """Say who may take part in a run, for its accountant."""
+    return Crowd(built.num_seen, built.cohort_size, cohort, seed, built.rounds)
+
+
 def resolve_run(
     recipe: str, record: Federation, method: str, seed: int, watch: EpochWatcher = ignore_epoch
 ) -> tuple[RunSpec, RunInputs]:
@@ -144,6 +152,9 @@ def resolve_run(
     if engine == "auto":
         together = record.schedule.size if record.schedule.kind == "buffered" else built.cohort_size
         engine = choose_engine(built.method, record.device, together)
+    cohort = choose_cohort_rule(record.participation, built.num_seen, built.anchors)
+    privacy = resolve_privacy(record.privacy, describe_crowd(built, cohort, seed))
+    record = replace(record, privacy=privacy)
     chosen = override_fields(
         record, {"engine": engine, "methods": [method], "seed": seed, "seeds": 1}
     )

@@ -24,6 +24,8 @@ from moiety.engine.choose import choose_engine, make_engine
 from moiety.engine.stackable import can_stack
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.base import FeatureModel
+from moiety.privacy.config import apply_privacy
+from moiety.privacy.crowd import resolve_privacy
 from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import UniformCohort
 from moiety.rounds.staged import stage_rounds
@@ -43,6 +45,7 @@ from moiety.run.own_method import (
 from moiety.run.own_run import (
     OwnRun,
     TrainConfig,
+    describe_own_crowd,
     list_own_config,
     make_own_run,
     transform_groups,
@@ -124,7 +127,9 @@ def prepare_run(
     method = place_method(make_own_method(what, how, crew, classes), how.device)
     adjusts = how.local is not None and how.local.adjusts
     validation = bool(crew.groups.get("validation"))
-    method = apply_wire(method, how.wire)
+    crowd = describe_own_crowd(how, len(crew.rows))
+    how = replace(how, privacy=resolve_privacy(how.privacy, crowd))
+    method = apply_wire(apply_privacy(method, how.privacy), how.wire)
     method = how.serve.apply(method, validation=validation, uniform=adjusts)
     leaves = describe_run(method, how, crew)
     rows = transform_groups(crew.rows, method)

@@ -62,12 +62,17 @@ class Progress:
         """Write a line for an entry."""
         if isinstance(entry, Round):
             said = f"round {entry.round}/{self.rounds}, loss {entry.loss_mean:.4f}"
-            text = f"{self.label}: {said}, {entry.seconds:.2f} s"
+            text = f"{self.label}: {said}, {entry.seconds:.2f} s{describe_epsilon(entry)}"
         elif isinstance(entry, Evaluation) and self.last:  # nobody may be there to be scored on
             text = f"{self.label}: after round {entry.round}, {self.last}"
         else:
             return
         print(hide_controls(text), file=self.out)
+
+
+def describe_epsilon(entry: Round) -> str:
+    """Say what all rounds so far told of one worker, where that is counted."""
+    return "" if entry.epsilon is None else f", epsilon {entry.epsilon:.4g}"
 
 
 def describe_groups(entry: Evaluation) -> str:
@@ -112,6 +117,7 @@ def describe_entry(entry: LedgerEntry, rounds: int) -> str:
             f"round {entry.round}/{rounds}, loss {entry.loss_mean:.4f}, {entry.seconds:.3f} s "
             f"({phases}), {entry.down_bytes:,} bytes down, {entry.up_bytes:,} up, "
             f"workers {' '.join(str(work.worker) for work in entry.workers)}"
+            f"{describe_epsilon(entry)}"
         )
     if isinstance(entry, Evaluation):
         means = ", ".join(f"{name} {mean:.4f}" for name, mean in list_means(entry))
@@ -207,6 +213,8 @@ def list_values(entry: Round | Evaluation) -> Iterator[tuple[str, float]]:
     for name in ("loss_mean", "seconds", "down_bytes", "up_bytes"):
         if math.isfinite(getattr(entry, name)):
             yield f"round/{name}", getattr(entry, name)
+    if entry.epsilon is not None:
+        yield "round/epsilon", entry.epsilon
 
 
 def list_means(entry: Evaluation) -> Iterator[tuple[str, float]]:

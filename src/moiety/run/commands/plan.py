@@ -24,7 +24,9 @@ from moiety.plan.costs import (
 from moiety.plan.count import Link, Traffic, interpolate_statistical_cost
 from moiety.plan.outline import AbstractRun, abstract_run
 from moiety.plan.routing import warn_of_routing
+from moiety.privacy.crowd import Crowd, PrivatePlan, forecast_privacy
 from moiety.recipes.population import Partition
+from moiety.recipes.private import check_private
 from moiety.recipes.record import Federation
 from moiety.run.cohort import choose_cohort_rule
 from moiety.run.commands.common import check_record
@@ -83,6 +85,7 @@ def do_plan(words: Sequence[str]) -> int:
     about = f"Say what a recipe would cost, and which method to choose.\n{EXAMPLES}"
     _, said = parse_recipe(words, "plan", about, PlanArguments)
     record, setting = check_record(said.record), read_setting(said)
+    check_private(record)
     plan = abstract_run(record, record.seed, partial(draw_first_cohort, record))
     told = forecast_methods(plan, setting)
     steps = max(one.cost.steps for one in told.found.values())
@@ -94,10 +97,17 @@ def do_plan(words: Sequence[str]) -> int:
         echo_warning(warning)
     if not record.schedule.is_synchronous and said.json:
         echo_warning(NOT_SYNCHRONOUS.format(record.schedule.kind))
+    private = plan_privacy(plan) if record.privacy.is_on else None
     if said.json:
-        echo_json(plan_to_plain(told, choice, num, steps, setting))
+        more = {} if private is None else {"privacy": asdict(private)}
+        echo_json({**plan_to_plain(told, choice, num, steps, setting), **more})
     else:
         print_plan(said, told, choice, num, steps)
+        if private is not None:
+            echo(
+                f"privacy: {private.rounds} rounds cost epsilon {private.epsilon:.4g} for a worker "
+                f"at delta {private.delta:g}, with noise {private.noise:g}"
+            )
     return 0
 
 
@@ -106,6 +116,18 @@ def draw_first_cohort(record: Federation, places: Partition) -> Sequence[int]:
     return choose_cohort_rule(record.participation, len(places.train), places.anchors)(
         0, record.seed
     )
+
+
+def plan_privacy(plan: AbstractRun) -> PrivatePlan:
+    """Say what a private run will promise.
+
+    Raises:
+        ValueError: for a budget that no round keeps.
+    """
+    record, task = plan.record, plan.task
+    rule = choose_cohort_rule(record.participation, task.population, task.anchors)
+    crowd = Crowd(task.population, task.workers, rule, record.seed, record.rounds)
+    return forecast_privacy(record.privacy, crowd)
 
 
 def read_setting(said: PlanArguments) -> Setting:

@@ -1,0 +1,119 @@
+"""Private runs: what they write, where they stop, and what goes on after a stop."""
+
+import json
+import re
+import stat
+
+import pytest
+
+from moiety.core.errors import RunError
+from moiety.core.ledger import read_ledger
+from moiety.privacy.accountant import Accountant
+from moiety.run.loop import LEDGER
+from moiety.run.privacy import KEY_FILE
+from moiety.run.spec import resolve_run
+
+CHOICE = {"clip": 0.5, "noise": 1.5, "delta": 1e-3}
+
+
+def read_spent(folder) -> list[float]:
+    return [entry.epsilon for entry in read_ledger(folder / LEDGER).rounds]
+
+
+@pytest.mark.parametrize("cohort", ["known", "secret"])
+def test_a_private_run_goes_on_to_the_bit_and_its_key_stays_where_it_is(
+    cohort, lab, tiny, final, lines
+):
+    free = {"anchors": -1} if cohort == "secret" else {}
+    record = tiny(
+        privacy={**CHOICE, "cohort": cohort},
+        participation=free,
+        checkpoint={"every": 1, "last": 9},
+    )
+    folder = lab.play(record)
+    before, told = final(folder), lines(folder)
+    path = folder / KEY_FILE
+    key = path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for other in (other for other in folder.rglob("*") if other.is_file() and other != path):
+        raw = other.read_bytes()
+        assert key not in raw
+        assert key.hex().encode() not in raw
+    lab.resume(folder, at=2)
+    assert final(folder) == before
+    assert lines(folder) == told
+    spent = read_spent(folder)
+    if cohort == "secret":
+        account = Accountant(1e-3, chance=4 / 6)
+        assert spent == [account.spend(1.5, done) for done in range(1, 7)]
+    else:
+        most = [max(c) for c in count_asked(folder)]
+        assert spent == [Accountant(1e-3, tuple(most)).spend(1.5, done) for done in range(1, 7)]
+    assert spent == sorted(spent)
+    path.unlink()
+    with pytest.raises(RunError, match=r"noise\.key is missing"):
+        lab.resume(folder, at=2)
+
+
+def count_asked(folder) -> list[list[int]]:
+    """Count, after each round, in how many each worker took part."""
+    found = [0] * 6
+    after = []
+    for entry in read_ledger(folder / LEDGER).rounds:
+        for work in entry.workers:
+            found[work.worker] += 1
+        after.append(list(found))
+    return after
+
+
+def test_two_runs_of_one_recipe_have_other_noise(lab, tiny, final):
+    record = tiny(privacy=CHOICE, rounds=1)
+    assert final(lab.play(record, name="one")) != final(lab.play(record, name="other"))
+
+
+def test_a_budget_ends_a_run_with_the_last_round_that_keeps_it(lab, tiny):
+    whole = read_spent(lab.play(tiny(privacy=CHOICE), name="whole"))
+    budget = (whole[3] + whole[4]) / 2 if whole[3] < whole[4] else whole[4]
+    folder = lab.play(tiny(privacy={**CHOICE, "epsilon": budget}), name="bounded")
+    kept = [one for one in whole if one <= budget]
+    ledger = read_ledger(folder / LEDGER)
+    assert read_spent(folder) == kept
+    assert ledger.end.status == "finished"
+    assert f"privacy.epsilon={budget:g}" in ledger.end.reason
+    lab.resume(folder)
+    assert read_spent(folder) == kept
+
+
+def test_the_noise_for_a_budget_is_written_down(tiny):
+    record = tiny(privacy={"clip": 0.5, "delta": 1e-3, "epsilon": 3.0})
+    spec, _ = resolve_run("yours", record, "fedavg", 0)
+    found = spec.record.privacy.noise
+    assert re.search(rf"--privacy.noise {found}", spec.command)
+    again, _ = resolve_run("yours", spec.record, "fedavg", 0)
+    assert json.dumps(again.to_json()) == json.dumps(spec.to_json())
+
+
+REFUSED = [
+    ({"privacy": {"noise": 1.0}}, "fedavg", "privacy.clip=0.0"),
+    ({"privacy": {"clip": 1.0}}, "fedavg", "without noise"),
+    ({"privacy": {**CHOICE, "delta": 0.2}}, "fedavg", "6 workers"),
+    ({"privacy": {**CHOICE, "noise": 0.1, "epsilon": 1.0}}, "fedavg", "one round costs"),
+    ({"privacy": {**CHOICE, "cohort": "hidden"}}, "fedavg", "known"),
+    ({"privacy": {**CHOICE, "cohort": "secret"}}, "fedavg", "anchors -1"),
+    ({"schedule": {"kind": "buffered", "size": 2}}, "fedavg", "schedule.kind='buffered'"),
+    ({"balance": True}, "fedavg", "balance"),
+    ({"merge": {"kind": "median"}}, "fedavg", "the merge is Robust"),
+    ({"local": {"by_rows": True}}, "fedavg", "by_rows"),
+    ({"local": {"optimizer_state": "send", "momentum": 0.9}}, "fedavg", "memory"),
+    ({"engine": "collective"}, "fedavg", "--engine serial"),
+    ({"net": "normed"}, "fedavg", "averaged as they are|calibrated"),
+    ({}, "scaffold", "memory"),
+    ({}, "ddome", "answer a question"),
+    ({}, "fisher", "sums over their rows"),
+]
+
+
+@pytest.mark.parametrize(("changes", "method", "words"), REFUSED)
+def test_what_would_tell_more_is_refused(changes, method, words, tiny):
+    with pytest.raises(ValueError, match=words):
+        resolve_run("yours", tiny(**{"privacy": CHOICE, **changes}), method, 0)
