@@ -21,7 +21,7 @@ from moiety.core.lines import (
     replace_nonfinite,
 )
 from moiety.core.objective import OF_CLASSES, MetricEntry
-from moiety.core.old_ledgers import upgrade_group, upgrade_start
+from moiety.core.old_ledgers import refuse_version, upgrade_group, upgrade_start
 from moiety.core.state import Refusal
 
 VERSION = 4
@@ -94,12 +94,12 @@ class Round:
     """One commit. ``gate_load`` is the share of workers that held each index of the gated axis.
 
     ``clock`` is the virtual time of the commit in seconds, 0 where the run has no virtual clock.
-    ``seconds`` are those of the round, by a clock on the wall. Of them went to asking, who gets
-    what and cutting pieces (``split_s``), to moving tensors between processes (``send_s``), to
-    local work (``work_s``), to folding and the server (``merge_s``) and to waiting for others
-    (``wait_s``), as the process that writes the ledger saw them; to an evaluation ``evaluate_s``.
-    ``sent_bytes`` really passed between all processes; ``refused`` are replies not merged.
-    ``epsilon`` is what all rounds so far told of one worker, where the run is private.
+    ``seconds`` are those of the round, by a clock on the wall: of asking, who gets what and cutting
+    pieces (``split_s``), of moving tensors between processes (``send_s``), of local work
+    (``work_s``), of folding and the server (``merge_s``) and of waiting for others (``wait_s``), as
+    the process that writes the ledger saw them; of an evaluation ``evaluate_s``. ``sent_bytes``
+    really passed between all processes; ``refused`` are replies not merged; ``epsilon`` is what all
+    rounds so far told of one worker.
     """
 
     kind: ClassVar[str] = "round"
@@ -209,7 +209,7 @@ def decode_entry(line: str, before: str = "") -> LedgerEntry:
         raise ValueError(CHANGED) from error
     kind = str(raw.pop("kind", None)) if isinstance(raw, dict) else ""
     if kind == "start":
-        refuse_version(raw.get("version"))
+        refuse_version(raw.get("version"), READ)
     if not is_line_intact(line, before):
         raise ValueError(CHANGED)
     del raw["check"]
@@ -223,15 +223,6 @@ def decode_entry(line: str, before: str = "") -> LedgerEntry:
         unknown = sorted(raw.keys() - names)
         raise ValueError(f"ledger line of kind {kind!r} has unknown fields {unknown}")
     return record(**raw)
-
-
-def refuse_version(found: Any) -> None:
-    """Refuse a ledger of a version that is not read."""
-    if found not in READ:
-        raise ValueError(
-            f"ledger of version {found!r}, but this reader knows {', '.join(map(str, READ))}; "
-            "use the release of moiety that wrote it"
-        )
 
 
 def decode_start(raw: Mapping[str, Any]) -> dict[str, Any]:

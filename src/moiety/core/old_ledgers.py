@@ -9,6 +9,15 @@ from typing import Any
 from moiety.core.objective import OF_CLASSES
 
 
+def refuse_version(found: Any, known: Sequence[int]) -> None:
+    """Refuse a ledger of a version that is not read."""
+    if found not in known:
+        raise ValueError(
+            f"ledger of version {found!r}, but this reader knows {', '.join(map(str, known))}; "
+            "use the release of moiety that wrote it"
+        )
+
+
 def upgrade_start(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Give the fields of a start; of ``texts`` the loss was what counts."""
     rest = {name: value for name, value in raw.items() if name != "texts"}
