@@ -102,6 +102,7 @@ REFUSED = [
     ({"privacy": {**CHOICE, "cohort": "secret"}}, "fedavg", "anchors -1"),
     ({"schedule": {"kind": "buffered", "size": 2}}, "fedavg", "schedule.kind='buffered'"),
     ({"balance": True}, "fedavg", "balance"),
+    ({"secure": {"threshold": 2}}, "fedavg", "cannot clip it"),
     ({"merge": {"kind": "median"}}, "fedavg", "the merge is Robust"),
     ({"local": {"by_rows": True}}, "fedavg", "by_rows"),
     ({"local": {"optimizer_state": "send", "momentum": 0.9}}, "fedavg", "memory"),

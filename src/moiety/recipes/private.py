@@ -37,8 +37,8 @@ def list_private_conflicts(record: Federation) -> Iterator[str]:
         )
     if record.secure.threshold:
         yield (
-            f"with secure.threshold={record.secure.threshold} the server sees no worker's change, so "
-            "it cannot clip it; leave one of them out"
+            f"with secure.threshold={record.secure.threshold} the server sees no worker's change, "
+            "so it cannot clip it; leave one of them out"
         )
     if record.balance:
         yield (
