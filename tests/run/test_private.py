@@ -17,7 +17,7 @@ CHOICE = {"clip": 0.5, "noise": 1.5, "delta": 1e-3}
 
 
 def read_spent(folder) -> list[float]:
-    return [entry.epsilon for entry in read_ledger(folder / LEDGER).rounds]
+    return [float(entry.epsilon or 0) for entry in read_ledger(folder / LEDGER).rounds]
 
 
 @pytest.mark.parametrize("cohort", ["known", "secret"])
@@ -78,6 +78,7 @@ def test_a_budget_ends_a_run_with_the_last_round_that_keeps_it(lab, tiny):
     kept = [one for one in whole if one <= budget]
     ledger = read_ledger(folder / LEDGER)
     assert read_spent(folder) == kept
+    assert ledger.end is not None
     assert ledger.end.status == "finished"
     assert f"privacy.epsilon={budget:g}" in ledger.end.reason
     lab.resume(folder)
