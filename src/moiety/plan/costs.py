@@ -22,13 +22,12 @@ from moiety.plan.count import LAYOUTS, Link, Traffic
 from moiety.plan.outline import AbstractRun
 from moiety.plan.profile import JobCost, profile_job, profile_query
 from moiety.plan.speed import time_idle_round, time_job, time_step
-from moiety.privacy.config import apply_privacy
 from moiety.recipes.common import require_common
 from moiety.recipes.options import find_method, make_method
+from moiety.recipes.passage import apply_passage
 from moiety.recipes.record import Federation
 from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
-from moiety.secure.config import SecureConfig, apply_secure
-from moiety.wire.config import apply_wire
+from moiety.secure.config import SecureConfig
 
 
 @dataclass(frozen=True)
@@ -210,8 +209,8 @@ def make_forecast_method(name: str, task: Task, record: Federation) -> Method:
         require_common(name, int(task.common is not None))
     if not find_method(name).trains:
         raise ValueError("it never trains")
-    made = apply_privacy(make_method(name, task, record.options), record.privacy)
-    return apply_secure(apply_wire(made, record.wire), record.secure, task.workers, task.seed)
+    made = make_method(name, task, record.options)
+    return apply_passage(made, record, task.workers, task.seed)
 
 
 def forecast_round(name: str, plan: AbstractRun, setting: Setting) -> Forecast:

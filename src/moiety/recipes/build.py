@@ -19,10 +19,10 @@ from moiety.engine.choose import BLOCK_ENGINES
 from moiety.merge.robust import choose_merge
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
-from moiety.privacy.config import apply_privacy
 from moiety.recipes.blocks import check_blocks
 from moiety.recipes.common import EpochWatcher, find_anchors, ignore_epoch, require_common
 from moiety.recipes.options import find_method, make_network, make_stages
+from moiety.recipes.passage import apply_passage
 from moiety.recipes.population import TRAIN, Partition, add_anchors, name_workers
 from moiety.recipes.prepare import (
     SeedCommon,
@@ -35,9 +35,7 @@ from moiety.recipes.private import check_private
 from moiety.recipes.record import Federation
 from moiety.recipes.schedule import check_late_replies, check_schedule
 from moiety.recipes.secure import check_secure
-from moiety.secure.config import apply_secure
 from moiety.serve.adapters import Adapter
-from moiety.wire.config import apply_wire
 
 LISTED = 1000
 """Populations up to this size have their rows per class written in the ledger."""
@@ -134,9 +132,8 @@ def pass_replies(stage: Stage, record: Federation, workers: int, seed: int) -> S
     """Choose how replies pass to the server and are merged, or summed unseen."""
     if not stage.rounds:
         return stage
-    merged = apply_privacy(choose_merge(stage.method, record.merge), record.privacy)
-    method = apply_wire(merged, record.wire)
-    return replace(stage, method=apply_secure(method, record.secure, workers, seed))
+    method = choose_merge(stage.method, record.merge)
+    return replace(stage, method=apply_passage(method, record, workers, seed))
 
 
 def describe_gate(common: SeedCommon | None, rows: int) -> tuple[str, ...]:
