@@ -119,8 +119,21 @@ MAPPED: Mapping[str, Setting] = {
     "turned-8": map_inputs(8, "turned"),
     "turned-32": map_inputs(32, "turned"),
     "inverted-8": map_inputs(8, "inverted"),
-}
-"""Cells of the map: hidden units, then classes of a worker; or workers whose inputs differ."""
+    "encoded-4": Setting(
+        "quickstart",
+        {
+            **SHORT,
+            "mlp": {"hidden": [32]},
+            "population": {
+                "workers": 40, "unseen": 10, "classes": 4, "anchors": 5, "rows": 100,
+                "public": 0.3, "validation": 0.05,
+            },
+        },
+        {"data": str(DRAWN / "posts.npz")},
+    ),
+}  # fmt: skip
+"""Cells of the map: hidden units, then classes of a worker; workers whose inputs differ; and texts
+as ``benchmarks.encode_texts`` writes them there."""
 
 PLACES: Mapping[str, Setting] = {**SETTINGS, **MAPPED}
 

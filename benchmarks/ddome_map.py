@@ -66,12 +66,14 @@ def find_scores(book: Book, setting: str, way: tuple[str, str, str]) -> dict[int
 
 
 def compare(ours: dict[int, float], theirs: dict[int, float]) -> str:
-    """Write the mean difference over shared seeds, its standard error, and whether it is enough.
+    """Write the mean difference over shared seeds and its standard error; bold is not enough.
 
     >>> compare({0: 90.0, 1: 92.0}, {0: 91.0, 1: 91.0})
     '+0.0 ± 1.0'
     """
     apart = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    if not apart[1:]:
+        return "".join(f"{one:+.1f}, one seed" for one in apart) or "-"
     error = statistics.stdev(apart) / len(apart) ** 0.5
     mean = statistics.fmean(apart)
     return (
@@ -87,14 +89,16 @@ def write_map(book: Book) -> str:
     lines = [head, ["---"] * len(head)]
     for setting in MAPPED:
         found = {way: find_scores(book, setting, way) for way in ways}
-        whole = set.intersection(*(set(one) for one in found.values()))
-        if len(whole) < 2:
+        most = max(len(found[way]) for way in RIVALS)
+        met = [way for way in RIVALS if len(found[way]) == most]  # means over the same seeds
+        if not most or not found[CANDIDATE[1]]:
             continue
-        cut = {way: {s: v for s, v in one.items() if s in whole} for way, one in found.items()}
-        best = max(RIVALS, key=lambda way: statistics.fmean(cut[way].values()))
+        best = max(met, key=lambda way: statistics.fmean(found[way].values()))
+        counts = [len(one) for one in found.values() if one]
         lines.append([
-            setting, *(write_mean(list(one.values())) for one in cut.values()), ", ".join(best),
-            *(compare(cut[way], cut[best]) for way in CANDIDATE), str(len(whole)),
+            setting, *(write_mean(list(one.values())) for one in found.values()), ", ".join(best),
+            *(compare(found[way], found[best]) for way in CANDIDATE),
+            f"{min(counts)} to {max(counts)}",
         ])  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
