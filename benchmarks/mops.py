@@ -29,7 +29,7 @@ from benchmarks.mops_parts.cells import (
     show_seeds,
 )
 from benchmarks.mops_parts.central import measure_bare
-from benchmarks.mops_parts.cost import measure_cost
+from benchmarks.mops_parts.cost import COSTS
 from benchmarks.mops_parts.places import CENTRAL, PLACES, WORKERS, open_at, open_whole, run_cell
 
 SEEDS = (0, 1)
@@ -118,34 +118,49 @@ def name_bare(place: str) -> str:
 
 def judge_cost(book: Book) -> Iterator[Gate]:
     """Ask what a token, a step and its memory cost."""
-    names = (
-        ("decoding a token, MoPs to the bare model, CPU time", 1.1, "decoding", "bare"),
-        ("a training step, MoPs to prompt tuning of as many prompts, CPU time", 1.0, "training",
-         "prompt tuning"),
-    )  # fmt: skip
-    if COST not in book.figures:
-        yield from (not_run(name, f"at most {most:g}x", REASON) for name, most, *_ in names)
-        yield not_run("bytes kept for the backward pass, likewise", "at most 1x", REASON)
-        yield not_run("X-LoRA", "-", REASON)
-        return
-    cost = book.figures[COST]
-    seconds = {"decoding": cost["decoding"], "training": cost["training"]["seconds"]}
-    for name, most, part, other in names:
-        pairs = zip(seconds[part]["MoPs"], seconds[part][other], strict=True)
-        yield at_most(name, most, [mine / theirs for mine, theirs in pairs], "x")
-    kept = cost["training"]["kept_bytes"]
-    share = [kept["MoPs"] / kept["prompt tuning"]]
-    yield at_most("bytes kept for the backward pass, likewise", 1, share, "x")
-    for part, name, other in (
-        ("training", "MoPs, blocks below kept", "MoPs"),
-        ("decoding", "X-LoRA", "bare"),
-        ("training", "X-LoRA", "prompt tuning"),
+    for name, asked in (("MoPs", 1.1), ("X-LoRA", None)):
+        key = f"{COST}: decoding, {name}"
+        title = f"decoding a token, {name} to the bare model, CPU time"
+        if key in book.figures:
+            yield judge_pairs(title, asked, book.figures[key]["mine"], book.figures[key]["bare"])
+        else:
+            yield not_run(title, "-" if asked is None else f"at most {asked:g}x", REASON)
+    training = book.figures.get(f"{COST}: training")
+    for name, other, asked in (
+        ("MoPs", "prompt tuning", 1.0),
+        ("MoPs, blocks below kept", "MoPs", None),
+        ("X-LoRA", "prompt tuning", None),
     ):
-        pairs = zip(seconds[part][name], seconds[part][other], strict=True)
-        found = [mine / theirs for mine, theirs in pairs]
-        yield Gate(f"{part}, {name} to {other}, CPU time", "-", show_seeds(found, "x"))
-    share = [kept["X-LoRA"] / kept["prompt tuning"]]
-    yield Gate("bytes kept, X-LoRA to prompt tuning", "-", show_seeds(share, "x"))
+        title = f"a training step, {name} to {other}"
+        if training is None:
+            yield not_run(title, "-" if asked is None else f"at most {asked:g}x", REASON)
+            continue
+        seconds, kept = training["seconds"], training["kept_bytes"]
+        yield judge_pairs(f"{title}, CPU time", asked, seconds[name], seconds[other])
+        share = kept[name] / kept[other]
+        words = "-" if asked is None else f"at most {asked:g}x"
+        ok = None if asked is None else share <= asked
+        yield Gate(f"{title}, bytes kept for the backward pass", words, f"{share:.2f}x", ok)
+
+
+def judge_pairs(
+    name: str, asked: float | None, mine: Sequence[float], rival: Sequence[float]
+) -> Gate:
+    """Ask that the median of ratios be at most so much; None asks nothing."""
+    found = [a / b for a, b in zip(mine, rival, strict=True)]
+    if asked is None:
+        return Gate(name, "-", show_seeds(found, "x"))
+    return at_most(name, asked, found, "x")
+
+
+def judge_step(book: Book) -> Gate:
+    """Ask that a training step of the study cost no more than one of PEFT's prompt tuning."""
+    name = "CPU time of a training step of the study, MoPs to prompt tuning"
+    cells = [at_best(book, CENTRAL, one, 0) for one in ("MoPs", "prompt tuning")]
+    mine, theirs = (list_figures(book, cell, SEEDS, "cpu_s_per_step") for cell in cells)
+    if not mine or not theirs:
+        return not_run(name, "at most 1x", REASON)
+    return at_most(name, 1, [a / b for a, b in zip(mine, theirs, strict=False)], "x")
 
 
 def judge_all(book: Book) -> list[Gate]:
@@ -162,6 +177,7 @@ def judge_all(book: Book) -> list[Gate]:
             for mine in ("MoPs", "MoPs, one expert a worker")
             for rival, asked in workers
         ),
+        judge_step(book),
         *judge_cost(book),
         *(
             judge_pair(book, place, "MoPs", rival, asked)
@@ -195,7 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for cell in list_cells(book, places):
         held.take(cell)
     if COST in asked.places or len(places) == len(PLACES):
-        held.measure(COST, lambda: measure_cost(open_whole()))
+        for key, measure in COSTS.items():
+            held.measure(key, lambda measure=measure: measure(open_whole()))
     return report(judge_all(book), book, told, machine())
 
 

@@ -11,17 +11,16 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.mops_parts.records import SKILLS, Study, pad_records
-from benchmarks.mops_parts.rivals import EACH, add_mixture, add_prompts, tell_rows, wrap_copy
+from benchmarks.mops_parts.rivals import add_mixture, add_prompts, tell_rows, wrap_copy
 
-REPEATS = 5
-ROWS, SHORT, LONG = 6, 4, 36
+REPEATS = 4
+ROWS, SHORT, LONG = 6, 4, 20
 """Records in a step; tokens of the shorter and of the longer text that is decoded."""
 
 
@@ -44,13 +43,9 @@ def decode(model: Any, ids: Tensor, length: int) -> None:
         model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **told)
 
 
-def measure_decoding(study: Study) -> dict[str, list[float]]:
-    """Give the seconds of a decoded token: a long text less a short one, by their tokens."""
-    models = {
-        "bare": copy.deepcopy(study.model),
-        "MoPs": add_mixture(study),
-        "X-LoRA": add_xlora(study),
-    }
+def measure_decoding(study: Study, add: Callable[[Study], Any]) -> dict[str, list[float]]:
+    """Give the seconds of a decoded token beside the bare model: a long text less a short one."""
+    models = {"bare": copy.deepcopy(study.model), "mine": add(study)}
     ids = torch.tensor([study.train[0].ids[:24]])
     takes = {
         f"{name} {length}": lambda model=model, length=length: decode(model.eval(), ids, length)
@@ -117,7 +112,7 @@ def add_xlora(study: Study) -> Any:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrap_copy(study, config).save_pretrained(folder)
-        paths = {f"skill{place}": str(Path(folder)) for place in range(SKILLS)}
+        paths = {str(place): folder for place in range(SKILLS)}  # names PEFT gives them
         base = copy.deepcopy(study.model)
         base.config.use_cache = False  # it refuses a cache
         choices = XLoraConfig(
@@ -128,10 +123,8 @@ def add_xlora(study: Study) -> Any:
         return get_peft_model(base, choices)
 
 
-def measure_cost(study: Study) -> dict[str, Any]:
-    """Measure decoding and training; ``prompts`` is how many there are in a block."""
-    return {
-        "decoding": measure_decoding(study),
-        "training": measure_steps(study),
-        "prompts": SKILLS * EACH,
-    }
+COSTS: Mapping[str, Callable[[Study], dict[str, Any]]] = {
+    "cost: training": measure_steps,
+    "cost: decoding, MoPs": lambda study: measure_decoding(study, add_mixture),
+    "cost: decoding, X-LoRA": lambda study: measure_decoding(study, add_xlora),
+}

@@ -30,7 +30,8 @@ PLACEHOLDERS = {"RECIPE": "quickstart", "RUN": "runs/mine", "METHOD": "fedavg"}
 OTHERS = {"make", "rm", "git", "pip", "fresh/bin/moiety", "fresh/bin/python"}
 FOREIGN = {
     "--help", "--help-all", "--version", "--no-deps", "--strict", "--nproc-per-node", "--nnodes",
-    "--rdzv-endpoint", "--check", "--json", "--quick", "--field", "--halfway.share",
+    "--rdzv-endpoint", "--check", "--json", "--quick", "--field", "--halfway.share", "--places",
+    "--base",
 }  # fmt: skip
 """Of torchrun, pip, the benchmarks and every command; and those that stand for others."""
 
