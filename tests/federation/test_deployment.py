@@ -69,3 +69,22 @@ def test_rounds_of_a_deployment_go_on_without_a_node_and_through_a_kill(tmp_path
     assert who[2] == [0, 1]
     assert [one.worker for one in ledger.rounds[2].refused] == [2]
     assert (run / "final" / "model.safetensors").is_file()
+
+
+def test_a_secure_sum_is_opened_without_the_lost_node(tmp_path, link):
+    """Two of three are left, and two suffice; that all letters pass is seen by the model."""
+    app = tmp_path / "app"
+    run = write_app(app, NAMES, "--method", "fedavg", "--rounds", "2")
+    plan = app / "plan.toml"
+    text = plan.read_text(encoding="utf8")
+    plan.write_text(text.replace("[fields]", "[fields]\nsecure = { threshold = 2 }", 1))
+    link.submit(app)
+    wait_for(lambda: count_rounds(run) == 1, "the first round is played")
+    if "south" in link.running:  # or the test before has lost it
+        link.kill("south")
+    wait_for(lambda: has_ended(run), "the run ends")
+    ledger = read_ledger(run / "ledger.jsonl")
+    assert ledger.end is not None
+    assert ledger.end.status == "finished"
+    assert {work.worker for work in ledger.rounds[-1].workers} >= {0, 1}
+    assert (run / "final" / "model.safetensors").is_file()

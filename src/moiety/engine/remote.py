@@ -22,6 +22,9 @@ from moiety.engine.letters import read_reply, write_job
 from moiety.engine.patience import Waiting
 from moiety.engine.post import Post, Returned
 
+PLAIN: Mapping[str, Any] = {}
+"""What goes with a letter beside what goes with all."""
+
 
 @dataclass
 class Outbox:
@@ -31,11 +34,13 @@ class Outbox:
         begun: when the first letter left, in seconds of a clock that only grows.
         out: number of a letter -> its job.
         done: worker -> its reply.
+        least: so many are waited for as long as for any, whatever the quorum.
     """
 
     begun: float
     out: dict[str, Job] = field(default_factory=dict)
     done: dict[int, Reply] = field(default_factory=dict)
+    least: int = 0
 
     @property
     def good(self) -> int:
@@ -89,12 +94,25 @@ class Remote:
 
     def map(self, solve: Solve, jobs: Iterable[Job], /) -> Iterator[Reply]:
         kind = next(name for one, name in self.solves if one is solve)
+        yield from self.exchange(kind, jobs, PLAIN)
+
+    def exchange(
+        self, kind: str, jobs: Iterable[Job], more: Mapping[str, Any], least: int = 0
+    ) -> Iterator[Reply]:
+        """Send letters and wait for the answers; they come in the order of the jobs.
+
+        Args:
+            kind: how the letters call what is carried out.
+            jobs: to be sent.
+            more: plain data that goes with each of them.
+            least: how many answers are of no use if fewer.
+        """
         here = self.join()
-        box, order = Outbox(time.monotonic()), []
+        box, order = Outbox(time.monotonic(), least=least), []
         for job in jobs:
             order.append(job.worker)
             self.drawer.drop_before(job.round if self.oldest is None else self.oldest)
-            self.dispatch(box, kind, job, here)
+            self.dispatch(box, kind, job, here, more)
         with self.transfers.waiting():
             while box.out and not self.is_over(box, kind, len(order)):
                 self.collect(box, kind)
@@ -124,10 +142,17 @@ class Remote:
         self.joined = True
         return here
 
-    def dispatch(self, box: Outbox, kind: str, job: Job, here: Mapping[str, int]) -> None:
+    def dispatch(
+        self,
+        box: Outbox,
+        kind: str,
+        job: Job,
+        here: Mapping[str, int],
+        more: Mapping[str, Any] = PLAIN,
+    ) -> None:
         """Send a job to its worker's node, unless its reply is there from before a stop."""
         name = self.names[job.worker]
-        letter = write_job(job, {**self.note, "kind": kind, "name": name})
+        letter = write_job(job, {**self.note, **more, "kind": kind, "name": name})
         kept = self.drawer.find(kind, job, letter)
         if kept is not None:
             box.done[job.worker] = read_reply(kept)
@@ -164,7 +189,7 @@ class Remote:
         passed = time.monotonic() - box.begun
         if passed >= self.waiting.most_s:
             return True
-        if box.good < math.ceil(self.waiting.quorum * count):
+        if box.good < max(box.least, math.ceil(self.waiting.quorum * count)):
             return False
         names = {self.names[job.worker] for job in box.out.values()}
         if names <= set(self.silent.values()):

@@ -18,14 +18,17 @@ from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
 from moiety.core.wire import Wire
 from moiety.engine.letters import list_sections, read_job, read_letter, write_letter, write_reply
+from moiety.engine.summed import KEYS, OPEN, SHARES, STEP
 from moiety.engine.work import open_job_rows, run_job, run_steps_in_place, use_one_thread
 from moiety.federation.node import NodeConfig
+from moiety.federation.sums import SumDrawer, answer_step, mask_reply, take_boxes
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.options import get_options
 from moiety.recipes.own_rows import open_own_rows
 from moiety.recipes.record import Federation
 from moiety.recipes.source import stamp_file
+from moiety.secure.ends import find_sum_rule
 
 QUERY, SOLVE = "query", "solve"
 """How a letter calls a question and a job, before the number of the stage."""
@@ -74,6 +77,8 @@ class Desk:
             return kept
         job, note = read_job(letter, shelf.read_known)
         try:
+            if note["kind"] in (KEYS, SHARES, OPEN):
+                return self.answer_sum(job, note)
             job, (reply, after) = self.work(job, note, shelf)
         except (WorkerError, ValueError, OSError, ImportError) as error:
             return write_reply(Reply(job.worker, job.share, {}, fault=str(error)))
@@ -100,10 +105,7 @@ class Desk:
         record = place_files(override_fields(Federation(), note["fields"]), self.node)
         now = stamp_file(record.data, record.test)
         built = keep_inputs(record, note["method"], note["seed"], now)
-        named = zip(name_solves(built), list_wires(built), strict=True)
-        found = next(((one, wire) for (one, kind), wire in named if kind == note["kind"]), None)
-        if found is None:
-            raise ValueError(f"{note['method']} has nothing called {note['kind']!r}")
+        found = find_choice(built, note["method"], note["kind"])
         if built.data_fingerprint != note["data"]:
             raise ValueError(f"the data of {name!r}, {data!r}, are not those of the server's run")
         refuse_other_rows(self.node, own=note["own"])
@@ -113,9 +115,44 @@ class Desk:
             stamps = (now, stamp_file(self.node.rows))
             rows = keep_own_rows(record, note["method"], note["seed"], self.node.rows, stamps)
         kept = shelf.read_memory(job, note)
-        solve, job = found[0], found[1].open(job)
+        solve, rule = found[0], find_sum_rule(found[1]) if job.share.holders else None
+        job, state = take_boxes(self.drawer, job, note) if rule else (job, None)
+        job = found[1].open(job)
         with use_one_thread():
-            return job, run_job(solve, job, rows, kept, run_steps_in_place)
+            reply, after = run_job(solve, job, rows, kept, run_steps_in_place)
+        if rule and state:
+            reply = mask_reply(self.drawer, job, reply, state, rule)
+        return job, (reply, after)
+
+    @property
+    def drawer(self) -> SumDrawer:
+        """Where the secrets of a secure sum lie."""
+        return SumDrawer(self.node.folder / "sum")
+
+    def answer_sum(self, job: Job, note: Mapping[str, Any]) -> bytes:
+        """Answer a letter of a secure sum that is no job."""
+        if note["name"] != self.node.name:
+            raise ValueError(f"the letter is for {note['name']!r}, not for {self.node.name!r}")
+        record = place_files(override_fields(Federation(), note["fields"]), self.node)
+        now = stamp_file(record.data, record.test)
+        built = keep_inputs(record, note["method"], note["seed"], now)
+        rule = find_sum_rule(find_choice(built, note["method"], note[STEP]["kind"])[1])
+        if rule is None:
+            raise ValueError("the run has no secure sums")
+        return write_reply(answer_step(self.drawer, job, note[STEP], rule))
+
+
+def find_choice(built: RunInputs, method: str, kind: str) -> tuple[Solve, Wire]:
+    """Find what a letter asks for.
+
+    Raises:
+        ValueError: for what the method has not.
+    """
+    named = zip(name_solves(built), list_wires(built), strict=True)
+    found = next(((one, wire) for (one, name), wire in named if name == kind), None)
+    if found is None:
+        raise ValueError(f"{method} has nothing called {kind!r}")
+    return found
 
 
 def place_files(record: Federation, node: NodeConfig) -> Federation:

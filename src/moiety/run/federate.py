@@ -18,6 +18,7 @@ from moiety.engine.patience import Waiting
 from moiety.engine.post import Post
 from moiety.engine.ranks import Ranks
 from moiety.engine.remote import Remote
+from moiety.engine.summed import SummedRemote
 from moiety.federation.desk import name_solves
 from moiety.federation.node import check_name
 from moiety.federation.packing import PURPOSE
@@ -34,6 +35,7 @@ from moiety.run.loop import execute_run
 from moiety.run.play import list_own_parameters, make_whole_run
 from moiety.run.spec import RunSpec, resolve_run
 from moiety.run.watch import Progress
+from moiety.secure.ends import find_sum_rule
 
 ENGINE, RUN_ID, ARRIVED = "flower", "run_id", "arrived"
 KEYS = ("recipe", "workers", "folder", "rows", "fields", "waiting")
@@ -120,11 +122,6 @@ def resolve_plan(plan: FederationPlan) -> tuple[RunSpec, RunInputs]:
             f"schedule.speeds={record.schedule.speeds} are of a virtual clock, but nodes take the "
             "time that they take; leave them out"
         )
-    if record.secure.threshold:
-        raise RunError(
-            f"secure.threshold={record.secure.threshold}, but nodes do not exchange masks yet, and "
-            "without these their server would see every reply; leave it out of [fields]"
-        )
     if plan.own:
         check_sample(record)
     spec, built = resolve_run(plan.recipe, record, record.methods[0], record.seed)
@@ -154,7 +151,9 @@ def refuse_own_parameters(name: str, method: Method) -> None:
         )
 
 
-def make_remote(plan: FederationPlan, spec: RunSpec, built: RunInputs, post: Post) -> Remote:
+def make_remote(
+    plan: FederationPlan, spec: RunSpec, built: RunInputs, post: Post
+) -> Remote | SummedRemote:
     """Make the engine of a run."""
     identity = plan.folder / RUN_ID
     if not identity.is_file():
@@ -168,7 +167,10 @@ def make_remote(plan: FederationPlan, spec: RunSpec, built: RunInputs, post: Pos
         "own": plan.own,
     }
     drawer = Drawer(plan.folder / ARRIVED)
-    return Remote(post, name_solves(built), plan.workers, note, plan.waiting, drawer)
+    remote = Remote(post, name_solves(built), plan.workers, note, plan.waiting, drawer)
+    found = [(one.method.solve, find_sum_rule(one.method.wire)) for one in built.stages]
+    rules = [(solve, rule) for solve, rule in found if rule is not None]
+    return SummedRemote(remote, rules) if rules else remote
 
 
 def play_federation(plan: FederationPlan, post: Post) -> Path:

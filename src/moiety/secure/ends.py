@@ -62,6 +62,12 @@ class SumRule:
         return {str(c): 1 + n for c, n in sizes if len(cells.holders[c]) >= self.least}
 
 
+def is_of_form(answer: Params, asked: Mapping[str, int]) -> bool:
+    """Say whether an answer has the vectors asked: by cell, of numbers of the ring."""
+    forms = {name: (t.dtype, tuple(t.shape)) for name, t in answer.items()}
+    return forms == {name: (torch.int32, (size,)) for name, size in asked.items()}
+
+
 @dataclass(frozen=True)
 class TellHolders:
     """A split that tells every worker what the others hold."""
@@ -109,16 +115,17 @@ class SummedWire:
                 "secure.rows; lower local.lr, or raise these"
             )
         asked = self.rule.measure(job.share)
-        found = {
-            name: len(t) if t.dtype == torch.int32 and t.ndim == 1 else -1
-            for name, t in reply.answer.items()
-        }
-        if found != asked or reply.piece:
+        if not is_of_form(reply.answer, asked) or reply.piece:
             raise ValueError(
-                f"its vectors are not those of its cells: {found} numbers of 32 bits by cell, not "
-                f"{asked}, and {len(reply.piece)} tensors in clear"
+                f"its vectors are not those of its cells, {asked} numbers of 32 bits by cell, or "
+                f"it sends {len(reply.piece)} tensors in clear"
             )
         return reply
+
+
+def find_sum_rule(wire: Wire) -> SumRule | None:
+    """Say what is summed over a wire; nothing where replies pass each by itself."""
+    return wire.rule if isinstance(wire, SummedWire) else None
 
 
 @dataclass(frozen=True)
