@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from moiety.estimators import MixtureOfExpertsRegressor
+from moiety.mixtures.climb import revive_expert, run_em
 from moiety.mixtures.em import (
     Prior,
     compute_penalised_likelihood,
     make_m_step,
-    revive_expert,
-    run_em,
     sum_rows,
 )
 from moiety.mixtures.experts import GaussianExperts

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from moiety.estimators.standard_errors import standard_errors
-from moiety.mixtures.em import run_em, sum_rows
+from moiety.mixtures.climb import run_em
+from moiety.mixtures.em import sum_rows
 from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.model import Mixture, add_constant, map_covariates, uncentring_matrix
 from moiety.mixtures.scale import rescale_response

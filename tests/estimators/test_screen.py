@@ -9,7 +9,8 @@ from moiety.estimators import (
     DistributedMixtureOfExpertsClassifier,
     DistributedMixtureOfExpertsRegressor,
 )
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.categorical import CategoricalExperts
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.hellinger import class_proba, squared_hellinger
 from moiety.mixtures.inputs import LocalFit
 from moiety.mixtures.model import Mixture, add_constant, log_density

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.categorical import CategoricalExperts
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.model import Mixture, add_constant, gate_proba
 
 

@@ -11,9 +11,10 @@ from moiety.estimators import MixtureOfExpertsRegressor
 from moiety.merge.transport import gather_support
 from moiety.methods.dmoe import demo
 from moiety.mixtures.align import match_experts
+from moiety.mixtures.categorical import CategoricalExperts
 from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS
 from moiety.mixtures.em import Prior, compute_penalised_likelihood, make_m_step, sum_rows
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.fit import Search
 from moiety.mixtures.inputs import LocalFit, Support, prepare_inputs
 from moiety.mixtures.model import Mixture, add_constant

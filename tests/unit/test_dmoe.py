@@ -20,7 +20,8 @@ from moiety.estimators.shards import HeldShard
 from moiety.merge.transport import Transport
 from moiety.methods.dmoe import demo, dmoe
 from moiety.methods.task import Task
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.categorical import CategoricalExperts
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.inputs import Support
 from moiety.mixtures.learn import learn_rows
 from moiety.mixtures.logit import pack_symmetric, unpack_symmetric

@@ -13,9 +13,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from moiety.estimators.columns import average_known, choose_freedom
+from moiety.estimators.columns import average_known, choose_freedom, share_parameters
 from moiety.estimators.criteria import Criteria
-from moiety.estimators.options import check_amount, check_spread, check_whole_number
+from moiety.estimators.options import check_amount, check_sharing, check_spread, check_whole_number
 from moiety.estimators.saved import read_estimator, write_estimator
 from moiety.estimators.table import name_spreads
 from moiety.mixtures.cost import CATEGORICAL_COSTS
@@ -46,7 +46,7 @@ def make_numpy_generator(random_state: Any) -> np.random.Generator:
 
 MISSING: dict[str, Any] = {"refuse": True, "mean": "allow-nan"}  # what scikit-learn is to let pass
 OF_EM = ("gate_columns", "expert_columns", "offset", "noise", "expert_ridge", "expert_lasso",
-         "gate_lasso")  # fmt: skip
+         "gate_lasso", "shared_columns", "shared_spread")  # fmt: skip
 ALGORITHMS: dict[str, Algorithm | None] = {"em": None, "published": solve_published}
 
 
@@ -68,6 +68,8 @@ class MixtureEstimator(Criteria, BaseEstimator):
     expert_lasso: float = 0.0
     gate_lasso: float = 0.0
     noise: Any = None
+    shared_columns: Any = None
+    shared_spread: bool = False
     missing: str = "refuse"
     init: Any
     random_state: Any
@@ -116,6 +118,7 @@ class MixtureEstimator(Criteria, BaseEstimator):
         ):  # fmt: skip
             check_amount(self, name)
         check_spread(self, "slope_limit")
+        check_sharing(self)
         plain = all(getattr(self, name) in (None, 0) for name in OF_EM)
         if self.algorithm != "em" and not plain:
             raise ValueError(f"the published algorithm knows none of {list(OF_EM)}; choose 'em'")
@@ -136,15 +139,16 @@ class MixtureEstimator(Criteria, BaseEstimator):
 
     def _prior(self) -> Prior:
         names = getattr(self, "feature_names_in_", ())
-        chosen = self.gate_columns, self.expert_columns, self.offset
+        count, shared = vars(self).get("n_features_in_", 0), self.shared_columns
+        free = choose_freedom(self.gate_columns, self.expert_columns, self.offset, count, names)
         return Prior(
             self.ridge,
             self.variance_floor,
-            float(self.slope_limit),
+            float(self.slope_limit) if shared is None else float("inf"),
             self.expert_ridge,
             self.expert_lasso,
             self.gate_lasso,
-            choose_freedom(*chosen, vars(self).get("n_features_in_", 0), names),
+            share_parameters(free, shared, count, names, one_spread=bool(self.shared_spread)),
         )
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> RowArrays:

@@ -6,6 +6,7 @@ Letters: d covariates, D = d + 1 columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -42,6 +43,25 @@ def mark_columns(option: str, chosen: Any, count: int, names: Sequence[Any]) -> 
     for one in chosen:
         marks[1 + find_column(option, one, count, names)] = True
     return marks
+
+
+def share_parameters(
+    free: Freedom, columns: Any, count: int, names: Sequence[Any], *, one_spread: bool
+) -> Freedom:
+    """Let experts share the slopes of the covariates that an option names, and their spread."""
+    if columns is None:
+        return replace(free, one_spread=one_spread)
+    marks = mark_columns("shared_columns", columns, count, names)
+    marks[0] = False
+    lost = marks & ~np.array(free.experts or np.ones(count + 1), bool)
+    if lost.any():
+        at = int(np.flatnonzero(lost)[0]) - 1
+        named = names[at] if len(names) else at
+        raise ValueError(
+            f"shared_columns names {named!r}, which the experts do not use; leave it out"
+        )
+    shared = tuple(marks.tolist()) if marks.any() else None
+    return replace(free, shared=shared, one_spread=one_spread)
 
 
 def average_known(x: Array, weights: Array) -> Array:

@@ -163,9 +163,14 @@ class Criteria:
                 f"ICL {self.icl(X, y, sample_weight):.2f}"
             )
             lines.append(f"  {'':<24}{'estimate':>14}{'std. error':>14}{'z':>10}")
-        lines += format_coefficients(self.mixture_, self._terms(), errors, self._prior().free)
+        free = self._prior().free
+        lines += format_coefficients(self.mixture_, self._terms(), errors, free)
         for name, values in name_spreads(self.mixture_.experts).items():
             lines.append(f"{name}  " + "  ".join(f"{value:.6g}" for value in values))
+        told = [name for name, one in zip(self._terms(), free.shared or (), strict=False) if one]
+        told += ["spread"] * free.one_spread
+        if told:
+            lines.append(f"one for all experts  {', '.join(told)}")
         if self.mixture_.noise is not None:
             lines.append(f"share of noise  {self.mixture_.noise.share:.6g}")
         return "\n".join(lines)

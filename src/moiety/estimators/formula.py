@@ -21,11 +21,11 @@ from moiety.estimators.formula_design import (
     read_state,
     write_state,
 )
-from moiety.estimators.formula_terms import FormulaTerms, split_formula
+from moiety.estimators.formula_terms import SHARED, FormulaTerms, split_formula
 from moiety.estimators.saved import read_estimator
 from moiety.estimators.single import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
 
-COLUMN_OPTIONS = ("gate_columns", "expert_columns", "offset")
+COLUMN_OPTIONS = ("gate_columns", "expert_columns", "offset", "shared_columns")
 FILE, FORMAT = "formula.json", "moiety formula 1"
 
 
@@ -34,9 +34,10 @@ class FormulaMixture(BaseEstimator):
 
     ``"y ~ x + s(z) | w"``: experts are linear in ``x`` and in a natural spline of ``z``, the gate
     in ``w``. Without a bar the gate has the experts' columns; ``| 1`` is a constant gate.
-    ``offset(log(t))`` has the coefficient 1 in every expert. Words are categories. The parts are
-    those of formulaic, restricted to columns, arithmetic of them, and log, log2, log10, exp, sqrt,
-    center, scale, poly, bs, cr, cc, s, C, I: a formula runs no other code.
+    ``offset(log(t))`` has the coefficient 1 in every expert, ``shared(z)`` the same one in all.
+    Words are categories. The parts are those of formulaic, restricted to columns, arithmetic of
+    them, and log, log2, log10, exp, sqrt, center, scale, poly, bs, cr, cc, s, C, I: a formula runs
+    no other code.
 
     Args:
         formula: of the columns.
@@ -74,6 +75,11 @@ class FormulaMixture(BaseEstimator):
                          expert_columns=list(self.design_.mean))  # fmt: skip
         if terms.offset is not None:
             model.set_params(offset=terms.offset)
+        shared = [name for name in self.design_.mean if name.startswith(SHARED)]
+        if shared and "shared_columns" not in model.get_params(deep=False):
+            raise ValueError(f"experts of classes share nothing; write {shared[0]} without shared")
+        if shared:
+            model.set_params(shared_columns=shared)
         self.model_ = model.fit(columns, self.response(X), sample_weight)
         return self
 

@@ -16,8 +16,8 @@ from moiety.estimators.formula_terms import FormulaTerms, find_names
 Told = Mapping[str, Any]
 
 
-def take_offset(values: Any) -> Any:
-    """Give an offset as it is."""
+def take_as_it_is(values: Any) -> Any:
+    """Give an offset, or what experts share, as it is."""
     return values
 
 
@@ -33,7 +33,8 @@ def make_context() -> dict[str, Any]:
 
     smooth.__is_stateful_transform__ = True  # type: ignore[attr-defined]
     smooth.get_required_variables = cubic.get_required_variables  # type: ignore[attr-defined]
-    return {"s": smooth, "offset": take_offset, "sqrt": np.sqrt}
+    return {"s": smooth, "offset": take_as_it_is, "shared": take_as_it_is,
+            "sqrt": np.sqrt}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any
 from moiety.core.extras import import_extra
 
 TRANSFORMS = ("log", "log2", "log10", "exp", "sqrt", "center", "scale", "poly", "bs", "cr", "cc",
-              "s", "C", "I", "offset")  # fmt: skip
+              "s", "C", "I", "offset", "shared")  # fmt: skip
+SHARED = "shared("  # how a term begins whose slopes all experts share
 LARGEST_POWER = 10
 REMEDY = f"use names of columns, numbers, and {', '.join(TRANSFORMS)}"
 
@@ -53,11 +54,17 @@ def split_formula(text: str) -> FormulaTerms:
     offset = check_part(mean)
     if "|" in right and check_part(gate) is not None:
         raise ValueError(f"formula={text!r}: an offset is of the experts; put it before the bar")
+    if SHARED in gate.replace(" ", ""):
+        raise ValueError(f"formula={text!r}: the gate shares nothing; put shared() before the bar")
     return FormulaTerms(response, mean.strip(), gate.strip() if "|" in right else None, offset)
 
 
 def check_part(text: str) -> str | None:
     """Check the terms of one side, and give the offset among them, if any."""
+    if not text.strip():
+        raise ValueError(
+            "formula: a part has no terms; write 1 for a constant: 'y ~ 1', 'y ~ x | 1'"
+        )
     formulaic = import_extra("formulaic", "a formula", "formulas")
     try:
         terms = list(formulaic.Formula(text))
@@ -72,10 +79,10 @@ def check_part(text: str) -> str | None:
         constant = constant or factors == ["1"]
         for factor in factors:
             check_factor(factor)
-        held = [factor for factor in factors if factor.startswith("offset(")]
+        held = [factor for factor in factors if factor.startswith(("offset(", SHARED))]
         if held and len(factors) > 1:
-            raise ValueError(f"formula: an offset stands alone; {term} is an interaction")
-        offsets += held
+            raise ValueError(f"formula: {held[0]} stands alone; {term} is an interaction")
+        offsets += [factor for factor in held if factor.startswith("offset(")]
     if not constant:
         raise ValueError(f"formula: {text.strip()!r} has no intercept, which all parts have here")
     if len(offsets) > 1:

@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from moiety.estimators.base import MixtureEstimator
 from moiety.estimators.diagnose import say
 from moiety.estimators.saved import read_estimator
-from moiety.mixtures.experts import CategoricalExperts, Experts
+from moiety.mixtures.categorical import CategoricalExperts
+from moiety.mixtures.experts import Experts
 from moiety.mixtures.inputs import LocalFit
 from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array

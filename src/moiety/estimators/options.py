@@ -34,6 +34,19 @@ def check_spread(options: Any, name: str) -> None:
         raise ValueError(f"{name}={value!r} must be a number above 0; float('inf') sets no limit")
 
 
+def check_sharing(options: Any) -> None:
+    """Refuse what experts cannot share."""
+    if not isinstance(options.shared_spread, bool | np.bool_):
+        raise ValueError(  # noqa: TRY004 - as all refusals here
+            f"shared_spread={options.shared_spread!r} must be True or False"
+        )
+    if options.shared_columns is not None and options.expert_lasso:
+        raise ValueError(
+            "expert_lasso makes slopes 0 expert by expert, and shared_columns have one slope for "
+            "all; leave one of them out"
+        )
+
+
 def check_reduction(cost: str, gate: str, reduction: str, costs: Iterable[str]) -> None:
     """Refuse choices that are not known, before any machine is asked."""
     for name, value, known in (

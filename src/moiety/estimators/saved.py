@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.categorical import CategoricalExperts
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.inputs import LocalFit, Support
 from moiety.mixtures.law import Law
 from moiety.mixtures.laws import find_law

@@ -16,8 +16,8 @@ from moiety.estimators.base import MixtureEstimator
 from moiety.estimators.options import check_whole_number
 from moiety.estimators.predictive import LawPredictive, NoisyPredictive, Predictive
 from moiety.estimators.single_base import SingleEstimator
+from moiety.mixtures.categorical import CategoricalExperts
 from moiety.mixtures.cost import GAUSSIAN_COSTS, find_law_costs
-from moiety.mixtures.experts import CategoricalExperts
 from moiety.mixtures.law import Law
 from moiety.mixtures.laws import find_law
 from moiety.mixtures.linked import LinkedExperts
@@ -36,6 +36,11 @@ class NumberResponse(RegressorMixin, MixtureEstimator):
         law = find_law(self.family, int(self.trials))
         if law is not None and self.algorithm != "em":
             raise ValueError("the published algorithm has normal experts only; choose 'em'")
+        if law is not None and self.shared_spread and not law.spread_names:
+            raise ValueError(
+                f"family={self.family!r} has no spread that experts could share; leave out "
+                "shared_spread"
+            )
         return law
 
     def _costs(self) -> Iterable[str]:
@@ -132,6 +137,9 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
         expert_columns: covariates that the experts use, likewise.
         offset: a covariate whose coefficient is 1 in every expert, and that the gate does not use
             unless it is named: the logarithm of an exposure, say.
+        shared_columns: covariates of which all experts have one slope, by names or places; with
+            some, ``slope_limit`` is not in force.
+        shared_spread: all experts have one variance, or one of each spread of their family.
         noise: a share of rows that follow no expert, anywhere in a range, evenly: ``"range"`` of
             the responses, or (low, high).
         expert_ridge: half of it times each squared slope of an expert is taken from a row's
@@ -157,7 +165,7 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
         *,
         family: str = "normal",
         trials: int = 1,
-        n_init: int = 6,
+        n_init: int = 10,
         max_iter: int = 500,
         tol: float = 1e-8,
         ridge: float = 1e-7,
@@ -171,6 +179,8 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
         gate_columns: Any = None,
         expert_columns: Any = None,
         offset: Any = None,
+        shared_columns: Any = None,
+        shared_spread: bool = False,
         noise: Any = None,
         expert_ridge: float = 0.0,
         expert_lasso: float = 0.0,
@@ -188,6 +198,7 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.gate_columns, self.expert_columns = gate_columns, expert_columns
+        self.shared_columns, self.shared_spread = shared_columns, shared_spread
         self.offset, self.noise = offset, noise
         self.expert_ridge, self.expert_lasso = expert_ridge, expert_lasso
         self.gate_lasso, self.missing = gate_lasso, missing
@@ -230,7 +241,7 @@ class MixtureOfExpertsClassifier(CategoricalResponse, SingleEstimator):
         self,
         n_experts: int = 2,
         *,
-        n_init: int = 6,
+        n_init: int = 10,
         max_iter: int = 500,
         tol: float = 1e-6,
         ridge: float = 1e-4,

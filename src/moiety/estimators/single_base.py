@@ -28,8 +28,8 @@ from moiety.estimators.online import (
     express_in_row_units,
     update_online_fit,
 )
+from moiety.mixtures.climb import Fit
 from moiety.mixtures.degenerate import count_ties
-from moiety.mixtures.em import Fit
 from moiety.mixtures.em_starts import make_labelled_start, raise_variances
 from moiety.mixtures.fit import RowArrays, Search
 from moiety.mixtures.inputs import LocalFit

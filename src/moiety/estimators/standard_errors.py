@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import block_diag
 
-from moiety.mixtures.counting import find_free_parameters
+from moiety.mixtures.categorical import CategoricalExperts
+from moiety.mixtures.counting import find_free_parameters, find_twins
 from moiety.mixtures.em import DEFAULT_PRIOR, Prior
-from moiety.mixtures.experts import CategoricalExperts, Experts, GaussianExperts
+from moiety.mixtures.experts import Experts, GaussianExperts
 from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.information import observed_information, sum_score_products
 from moiety.mixtures.linked import LinkedExperts
@@ -115,24 +116,28 @@ def standard_errors(
     filling = sum_score_products(there.mixture, [ready]) if kind == "sandwich" else None
     inside = replace(prior, free=prior.free.express(there.scale))
     free = find_free_parameters(there.mixture, inside)
-    return derive_errors(there, observed_information(there.mixture, [ready]), filling, free)
+    twins = np.where(free, find_twins(there.mixture, inside), -1)
+    return derive_errors(there, observed_information(there.mixture, [ready]), filling, twins)
 
 
 def derive_errors(
     there: StandardisedMixture,
     information: Array,
     filling: Array | None = None,
-    free: Array | None = None,
+    twins: Array | None = None,
 ) -> dict[str, Array]:
     """Give standard errors from the information in standardised units; see standard_errors.
 
-    With a filling, the sum of the scores' outer products, they are those of a sandwich. ``free``
-    tells which parameters were free.
+    With a filling, the sum of the scores' outer products, they are those of a sandwich. ``twins``
+    gives for each parameter the first that it is one with, or -1 where it was not free.
     """
     lift = there.lift
-    if free is not None and not free.all():
-        information, lift = information[np.ix_(free, free)], lift[:, free]
-        filling = None if filling is None else filling[np.ix_(free, free)]
+    if twins is not None and (twins != np.arange(len(twins))).any():
+        free = twins >= 0
+        basis = np.equal.outer(twins[free], np.unique(twins[free])).astype(float)
+        information, lift = basis.T @ information[np.ix_(free, free)] @ basis, lift[:, free] @ basis
+        if filling is not None:
+            filling = basis.T @ filling[np.ix_(free, free)] @ basis
     with np.errstate(invalid="ignore"):
         variances = _derive_variances(information, lift)
         if filling is not None:

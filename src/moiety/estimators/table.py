@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri
 
-from moiety.mixtures.experts import CategoricalExperts, Experts, GaussianExperts
+from moiety.mixtures.categorical import CategoricalExperts
+from moiety.mixtures.experts import Experts, GaussianExperts
 from moiety.mixtures.freedom import ALL_FREE, Freedom
 from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array

@@ -31,6 +31,9 @@ class CanonicalLaw(ABC):
     def move(self, spreads: Array, sums: Array, change_K: Array, options: StepOptions, /) -> Array:
         return spreads
 
+    def hold_spreads(self, spreads: Array, floor: float, /) -> Array:
+        return spreads
+
     def soften(self, spreads: Array, /) -> Array:
         return spreads
 

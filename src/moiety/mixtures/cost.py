@@ -13,8 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from moiety.mixtures.categorical import CategoricalExperts
 from moiety.mixtures.counts import PoissonKL
-from moiety.mixtures.experts import CategoricalExperts, Experts, GaussianExperts
+from moiety.mixtures.experts import Experts, GaussianExperts
 from moiety.mixtures.law import Law
 from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array, fit_logit, solve_symmetric, weighted_grams

@@ -40,6 +40,21 @@ def find_free_parameters(mixture: Mixture, prior: Prior) -> Array:
     return np.concatenate([free_gate.T.ravel(), each.ravel(), noise])
 
 
+def find_twins(mixture: Mixture, prior: Prior) -> Array:
+    """Give for each parameter the first that it is one with, in the same order, [P]."""
+    coef, (columns, size) = mixture.experts.coef, mixture.gate.shape
+    gate, lines = columns * (size - 1), coef[..., :-1] if coef.ndim == 3 else coef
+    width, each = mixture.experts.size() // size, lines.size // size
+    places = np.arange(gate + size * width + int(mixture.noise is not None))
+    own = places[gate : gate + size * width].reshape(size, width)
+    if prior.free.shared is not None:
+        shared = np.flatnonzero(np.tile(prior.free.shared, each // columns))
+        own[:, shared] = own[0, shared]
+    if prior.free.one_spread:
+        own[:, each:] = own[0, each:]
+    return places
+
+
 def count_free_parameters(mixture: Mixture, prior: Prior) -> int:
-    """Count them."""
-    return int(find_free_parameters(mixture, prior).sum())
+    """Count them; what experts share counts once."""
+    return len(np.unique(find_twins(mixture, prior)[find_free_parameters(mixture, prior)]))

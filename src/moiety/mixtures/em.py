@@ -10,9 +10,8 @@ penalised likelihood is halved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Generic
 
 import numpy as np
 
@@ -22,9 +21,8 @@ from moiety.mixtures.logit import (
     Array,
     assemble_symmetric,
     curvature,
-    log_softmax,
-    log_sum_exp,
     make_slope_penalty,
+    split_softmax,
     weighted_grams,
 )
 from moiety.mixtures.model import E, Mixture
@@ -34,7 +32,6 @@ from moiety.mixtures.penalties import measure_groups, step_with_group_lasso
 BLOCK_ENTRIES = (
     32_768  # entries of a block of covariates; its weighted copies stay near the processor
 )
-ROUNDING = 1e-12  # a fall of the objective, relative, that is no fall
 Sums = Mapping[str, Array]
 Block = tuple[Array, Array, Array]
 
@@ -61,42 +58,35 @@ class Prior:
     gate_lasso: float = 0.0
     free: Freedom = ALL_FREE
 
+    @property
+    def is_smooth(self) -> bool:
+        """Tell whether no penalty makes coefficients exactly 0."""
+        return not (self.lasso or self.gate_lasso)
+
     def weigh(self, rows: float, step_size: float = 1.0) -> StepOptions:
         """Give what an M-step on so many rows needs."""
         own = self.own_ridge * rows, self.lasso * rows
-        return StepOptions(self.ridge * rows, self.floor, step_size, self.limit, *own)
+        together = self.free.find_shared_rows(), self.free.one_spread
+        return StepOptions(self.ridge * rows, self.floor, step_size, self.limit, *own, *together)
 
 
-@dataclass(frozen=True)
-class Fit(Generic[E]):
-    """A fitted mixture, the log-likelihoods around every M-step, and the last sums.
-
-    ``before`` counts steps over the same rows that led to the start.
-    """
-
-    mixture: Mixture[E]
-    trace: tuple[float, ...]
-    sums: Sums
-    converged: bool
-    before: int = 0
-
-    @property
-    def steps(self) -> int:
-        """Count the steps in all."""
-        return self.before + len(self.trace) - 1
+DEFAULT_PRIOR = Prior()
 
 
 def sum_block(mixture: Mixture, x_ND: Array, y: Array, weights_N: Array) -> Sums:
     """Sum over a block: rows, log-likelihood, Gram matrices, slopes, squares and expert masses."""
     experts = mixture.experts
     lines = experts.lines(x_ND)
-    log_gate = log_softmax(x_ND @ mixture.gate)
-    joint = log_gate + experts.log_density(lines, y)
-    value = log_sum_exp(joint)
+    scores = x_ND @ mixture.gate
+    total, gate = split_softmax(scores)
+    joint = scores + experts.log_density(lines, y)
+    value, shares = split_softmax(joint)
+    value -= total
     if mixture.noise is not None:
-        joint, value = admit_noise(joint, value, mixture.noise, y)
-    shares = np.exp(joint - value[:, None]) * weights_N[:, None]
-    gate = np.exp(log_gate[:, :-1])
+        joint, value = admit_noise(joint - total[:, None], value, mixture.noise, y)
+        shares = np.exp(joint - value[:, None])
+    shares *= weights_N[:, None]
+    gate = gate[:, :-1]
     found = experts.prepare_step(lines, y, shares)
     told = weights_N if mixture.noise is None else shares.sum(1)
     weighed = told[:, None] * gate
@@ -187,103 +177,3 @@ def compute_penalised_likelihood(mixture: Mixture, sums: Sums, prior: Prior) -> 
     if prior.gate_lasso:
         gate += prior.gate_lasso * float(sums["rows"]) * measure_groups(mixture.gate)
     return float(sums["loglik"]) - gate - mixture.experts.penalty(options)
-
-
-DEFAULT_PRIOR = Prior()
-
-
-def run_em(
-    sum_at: Callable[[Mixture[E]], Sums],
-    start: Mixture[E],
-    *,
-    prior: Prior = DEFAULT_PRIOR,
-    tol: float = 1e-8,
-    max_iter: int = 500,
-) -> Fit[E]:
-    """Repeat E- and M-steps until a row gains at most ``tol`` per step on average.
-
-    An emptied expert is revived; a climb that then ends lower goes on from where it was left.
-
-    Args:
-        sum_at: the pass over all rows; called once per step, and once more per halving.
-        start: where to begin.
-        prior: ridge and variance floor.
-        tol: the least gain in mean penalised log-likelihood that is worth another step.
-        max_iter: the most M-steps.
-
-    Raises:
-        FloatingPointError: if the likelihood at the start is not finite.
-    """
-    at, left, revivals = _check_finite(_evaluate_at(sum_at, start, prior)), None, 3
-    trace, converged = [float(at.sums["loglik"])], False
-    for _ in range(max_iter):
-        empty = at.sums["mass"].min() < start.gate.shape[0] + 1
-        if empty and revivals and start.num_experts > 1:
-            revivals -= 1
-            left = _pick_better(left, at)
-            at = _evaluate_at(sum_at, revive_expert(at.mixture, at.sums), prior)
-        at, gain = _make_step(sum_at, at, prior)
-        trace.append(float(at.sums["loglik"]))
-        if gain <= tol * float(at.sums["rows"]):
-            if left is None or left.value <= at.value:
-                converged = True
-                break
-            at, left, revivals = left, None, 0
-    ended = _pick_better(left, at)
-    trace[-1] = float(ended.sums["loglik"])
-    return Fit(ended.mixture, tuple(trace), ended.sums, converged)
-
-
-@dataclass(frozen=True)
-class Iterate(Generic[E]):
-    """A mixture, its sums, and the penalised log-likelihood there."""
-
-    mixture: Mixture[E]
-    sums: Sums
-    value: float
-
-
-def _evaluate_at(
-    sum_at: Callable[[Mixture[E]], Sums], mixture: Mixture[E], prior: Prior
-) -> Iterate[E]:
-    sums = sum_at(mixture)
-    return Iterate(mixture, sums, compute_penalised_likelihood(mixture, sums, prior))
-
-
-def _check_finite(at: Iterate[E]) -> Iterate[E]:
-    if not np.isfinite(at.value):
-        raise FloatingPointError(f"the log-likelihood at the start is {at.value}")
-    return at
-
-
-def _pick_better(left: Iterate[E] | None, at: Iterate[E]) -> Iterate[E]:
-    """Give the best place that a revival left, or the present one if it is as good."""
-    return at if left is None or left.value <= at.value else left
-
-
-def _make_step(
-    sum_at: Callable[[Mixture[E]], Sums], at: Iterate[E], prior: Prior
-) -> tuple[Iterate[E], float]:
-    """Make an M-step, with a shorter one for the gate while the objective falls."""
-    for halving in range(8):
-        trial = _evaluate_at(
-            sum_at, make_m_step(at.mixture, at.sums, prior, step_size=0.5**halving), prior
-        )
-        gain = trial.value - at.value
-        if gain >= -ROUNDING * abs(at.value):
-            return trial, gain
-    return at, 0.0
-
-
-def revive_expert(mixture: Mixture[E], sums: Sums) -> Mixture[E]:
-    """Replace the emptiest expert by a shifted copy of the one that leaves most unexplained."""
-    empty = int(sums["mass"].argmin())
-    squares = np.atleast_2d(sums["squares"])[0]  # the others are of spreads
-    misfit = np.where(squares > 0, squares, sums["mass"])
-    source = int(np.argmax(np.where(np.arange(len(misfit)) == empty, -np.inf, misfit)))
-    order = np.arange(mixture.num_experts)
-    order[empty] = source
-    gate, experts = mixture.gate[:, order], mixture.experts.pick(order)
-    shift = np.sqrt(squares[source] / sums["mass"][source]) or 1.0
-    experts.coef.reshape(*gate.shape, -1)[0, empty, 0] += shift
-    return replace(mixture, gate=gate - gate[:, -1:], experts=experts)

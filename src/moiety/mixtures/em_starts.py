@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts, StepOptions
+from moiety.mixtures.categorical import CategoricalExperts
+from moiety.mixtures.experts import GaussianExperts, StepOptions
 from moiety.mixtures.freedom import advance_free
 from moiety.mixtures.linked import LinkedExperts, start_linked
 from moiety.mixtures.logit import Array, weighted_grams
@@ -20,13 +21,15 @@ from moiety.mixtures.model import Mixture
 
 
 def cut_slabs(features_NF: Array, weights_N: Array, parts: int, direction_F: Array) -> Array:
-    """Cut the rows into parts of equal weight along a direction; labels 0..parts-1, [N]."""
-    score = features_NF @ direction_F
-    order = np.argsort(score, kind="stable")
-    below = np.cumsum(weights_N[order]) - 0.5 * weights_N[order]
-    labels = np.empty(len(score), np.intp)
-    labels[order] = np.minimum(parts * below / weights_N.sum(), parts - 1).astype(np.intp)
-    return labels
+    """Cut the rows into parts of equal weight along a direction; labels 0..parts-1, [N].
+
+    Rows that lie at one place, but for rounding, are never parted.
+    """
+    score = np.round(features_NF @ direction_F, 9)
+    place = np.unique(score, return_inverse=True)[1]
+    mass = np.bincount(place, weights_N)
+    below = np.cumsum(mass) - 0.5 * mass
+    return np.minimum(parts * below / mass.sum(), parts - 1).astype(np.intp)[place]
 
 
 def run_lloyd(features_NF: Array, weights_N: Array, labels: Array, parts: int, steps: int) -> Array:

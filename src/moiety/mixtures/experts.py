@@ -1,4 +1,4 @@
-"""The two families of experts.
+"""Experts: what EM asks of them, and the normal ones.
 
 Letters: N rows, D columns with the constant, K experts, G classes.
 
@@ -15,15 +15,14 @@ import numpy as np
 
 from moiety.mixtures.logit import (
     Array,
-    assemble_symmetric,
-    curvature,
-    log_softmax,
     make_slope_penalty,
     solve_stack,
     solve_symmetric,
 )
 from moiety.mixtures.penalties import step_with_lasso
+from moiety.mixtures.sharing import step_together
 
+LARGEST_LOG_STEP = 1.0  # of the logarithm of a spread
 HOLDINGS = 20  # the most times that slopes beyond their limit are looked for
 Self = TypeVar("Self", bound="Experts")
 
@@ -43,7 +42,8 @@ class StepOptions:
 
     Slopes of regressions beyond ``limit`` are drawn back to it, as by a normal prior of spread 1.
     ``own_ridge`` and ``lasso`` are of the slopes of experts of any kind; a lasso takes the limit's
-    place.
+    place. Of the columns in ``shared`` all experts have one slope, which the limit and a lasso do
+    not know of; with ``one_spread`` they have one spread too.
     """
 
     ridge: float
@@ -52,6 +52,8 @@ class StepOptions:
     limit: float = np.inf
     own_ridge: float = 0.0
     lasso: float = 0.0
+    shared: tuple[int, ...] = ()
+    one_spread: bool = False
 
     def weigh_slopes(self, coef: Array) -> float:
         """Give what ``own_ridge`` and ``lasso`` take from the log-likelihood."""
@@ -105,6 +107,18 @@ class Experts(Protocol):
         """Count the free parameters."""
         ...
 
+    def share_spread(self: Self) -> Self:
+        """Give all experts one spread, between those that they have."""
+        ...
+
+    def pack(self) -> Array:
+        """Lay coefficients and logarithms of spreads out in one vector."""
+        ...
+
+    def unpack(self: Self, values: Array, floor: float, /) -> Self:
+        """Give the experts of a vector; their spreads are near these, and where they may be."""
+        ...
+
 
 @dataclass(frozen=True)
 class GaussianExperts:
@@ -134,15 +148,28 @@ class GaussianExperts:
         """Solve the weighted least squares; an expert without rows stays."""
         held = np.flatnonzero(grams[:, 0, 0] > 0)
         coef, variances = self.coef.copy(), self.variances.copy()
-        if options.own_ridge or options.lasso or not len(held):
-            plain = np.zeros((len(held), len(coef)))
+        grams, slopes = grams[held], slopes.T[held]
+        if options.shared:
+            own = variances[held, None]
+            step = step_together((slopes / own).T, grams / own[:, :, None], coef[:, held],
+                                 options.own_ridge, options.shared)  # fmt: skip
+            steps, over = options.step_size * step.T, np.zeros(0, np.intp)
+        elif options.own_ridge or options.lasso or not len(held):
+            steps, over = np.zeros((len(held), len(coef))), range(len(held))
         else:
-            plain = solve_stack(grams[held], slopes.T[held])
-        for k, step in zip(held, plain, strict=True):
-            step = hold_step(step, grams[k], slopes[:, k], (coef[:, k], variances[k]), options)
-            left = squares[k] - 2 * step @ slopes[:, k] + step @ grams[k] @ step
-            coef[:, k] += step
-            variances[k] = max(left / grams[k, 0, 0], options.floor)
+            steps = solve_stack(grams, slopes)
+            far = np.abs(coef.T[held, 1:] + steps[:, 1:]) > options.limit
+            over = np.flatnonzero(far.any(1))
+        for at in over:
+            here = coef[:, held[at]], variances[held[at]]
+            steps[at] = hold_step(steps[at], grams[at], slopes[at], here, options)
+        ahead = (grams @ steps[:, :, None])[:, :, 0] - 2 * slopes
+        left = squares[held] + (steps * ahead).sum(1)
+        coef[:, held] += steps.T
+        mass = grams[:, 0, 0]
+        if options.one_spread:
+            left, mass = np.full(len(held), left.sum()), mass.sum()
+        variances[held] = np.maximum(left / mass, options.floor)
         return GaussianExperts(coef, variances)
 
     def penalty(self, options: StepOptions, /) -> float:
@@ -163,6 +190,26 @@ class GaussianExperts:
     def size(self) -> int:
         """Count coefficients and variances."""
         return self.coef.size + self.variances.size
+
+    def share_spread(self) -> GaussianExperts:
+        """Give all experts the mean variance."""
+        return replace(self, variances=np.full_like(self.variances, self.variances.mean()))
+
+    def pack(self) -> Array:
+        """Lay coefficients and logarithms of variances out in one vector."""
+        return np.concatenate([self.coef.ravel(), np.log(self.variances)])
+
+    def unpack(self, values: Array, floor: float, /) -> GaussianExperts:
+        """Give the experts of a vector, with variances near these."""
+        coef = values[: self.coef.size].reshape(self.coef.shape)
+        variances = follow_logarithms(self.variances, values[self.coef.size :])
+        return GaussianExperts(coef, np.maximum(variances, floor))
+
+
+def follow_logarithms(spreads: Array, logarithms: Array) -> Array:
+    """Give spreads by their logarithms, at most e times larger or smaller than others."""
+    change = logarithms.reshape(spreads.shape) - np.log(spreads)
+    return spreads * np.exp(np.clip(change, -LARGEST_LOG_STEP, LARGEST_LOG_STEP))
 
 
 def hold_step(
@@ -210,75 +257,3 @@ def hold_slopes(gram: Array, slope: Array, coef: Array, variance: float, limit: 
         gradient = slope + hold * (over * limit - coef)
         moved = coef + solve_symmetric(gram + np.diag(hold), gradient)
     return moved - coef
-
-
-@dataclass(frozen=True)
-class CategoricalExperts:
-    """Multinomial logits: ``coef`` [D, K, G], the last class 0; y holds class indices."""
-
-    coef: Array
-
-    def lines(self, x_ND: Array, /) -> Array:
-        """Give the log probabilities, [N, K, G]."""
-        columns, experts, classes = self.coef.shape
-        scores = x_ND @ self.coef.reshape(columns, -1)
-        return log_softmax(scores.reshape(-1, experts, classes))
-
-    def log_density(self, lines: Array, y: Array, /) -> Array:
-        """Give the log probability of the class seen, [N, K]."""
-        return lines[np.arange(len(y)), :, y.astype(np.intp)]
-
-    def prepare_step(self, lines: Array, y: Array, shares_NK: Array, /) -> ExpertDerivatives:
-        """Give shares times curvature and times residuals, expert by expert."""
-        free = lines.shape[-1] - 1
-        probs = np.exp(lines[..., :-1])
-        hit = y.astype(np.intp)[:, None] == np.arange(free)
-        slopes = shares_NK[..., None] * (hit[:, None, :] - probs)
-        curves = shares_NK[..., None] * curvature(probs)
-        rows = len(y)
-        return ExpertDerivatives(
-            curves.reshape(rows, -1), slopes.reshape(rows, -1), np.zeros(lines.shape[1])
-        )
-
-    def advance(
-        self, grams: Array, slopes: Array, squares: Array, options: StepOptions, /
-    ) -> CategoricalExperts:
-        """Make one penalised Newton step per expert; squares are not needed."""
-        del squares
-        columns, experts, classes = self.coef.shape
-        free, coef = classes - 1, self.coef.copy()
-        by_expert = grams.reshape(experts, -1, columns, columns)
-        slopes = slopes.reshape(columns, experts, free)
-        penalty = make_slope_penalty((columns, free), options.own_ridge) + options.ridge
-        for k in range(experts):
-            information = assemble_symmetric(by_expert[k], free)
-            here = coef[:, k, :-1]
-            step = step_with_lasso(slopes[:, k], information, here, penalty, options.lasso)
-            coef[:, k, :-1] += options.step_size * step
-        return CategoricalExperts(coef)
-
-    def penalty(self, options: StepOptions, /) -> float:
-        """Give half the ridge times the squares, intercepts included, and the own penalties."""
-        ridge = 0.5 * options.ridge * float((self.coef**2).sum())
-        return ridge + options.weigh_slopes(self.coef)
-
-    def pick(self, order: Array, /) -> CategoricalExperts:
-        """Take experts by index."""
-        return CategoricalExperts(self.coef[:, order])
-
-    def mapped(self, matrix_DD: Array, /) -> CategoricalExperts:
-        """Express the coefficients in other covariates."""
-        return CategoricalExperts(np.tensordot(matrix_DD, self.coef, 1))
-
-    def size(self) -> int:
-        """Count the coefficients of all classes but the last."""
-        return self.coef[..., :-1].size
-
-
-def make_blank_experts(
-    columns: int, experts: int, classes: int = 0
-) -> GaussianExperts | CategoricalExperts:
-    """Make experts that know nothing: Gaussian, or categorical where there are classes."""
-    if classes:
-        return CategoricalExperts(np.zeros((columns, experts, classes)))
-    return GaussianExperts(np.zeros((columns, experts)), np.ones(experts))

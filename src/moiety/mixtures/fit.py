@@ -12,8 +12,10 @@ from itertools import cycle
 
 import numpy as np
 
+from moiety.mixtures.categorical import CategoricalExperts
+from moiety.mixtures.climb import Fit, run_em
 from moiety.mixtures.degenerate import find_floored
-from moiety.mixtures.em import DEFAULT_PRIOR, Fit, Prior, run_em, sum_rows
+from moiety.mixtures.em import DEFAULT_PRIOR, Prior, sum_rows
 from moiety.mixtures.em_starts import (
     join_start_features,
     label_by_kmeans,
@@ -21,7 +23,7 @@ from moiety.mixtures.em_starts import (
     make_labelled_start,
     standardise_linked,
 )
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts, make_blank_experts
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.law import Law
 from moiety.mixtures.linked import LinkedExperts, make_blank_linked
 from moiety.mixtures.logit import Array
@@ -34,6 +36,7 @@ STARTS = {
     "random": (label_by_slabs,),
 }
 
+ALIKE = 1e-5  # of log-likelihood per row, within which two climbs are as good
 ROUGH_TOL = 1e-6  # the gain per row at which a start that only competes has come far enough
 RowArrays = tuple[Array, Array, Array]
 ExpertsOfAnyKind = GaussianExperts | CategoricalExperts | LinkedExperts
@@ -50,9 +53,9 @@ class Search:
 
     num_experts: int
     classes: int = 0
-    num_starts: int = 6
+    num_starts: int = 10
     start: str = "mixed"
-    looks: int = 15
+    looks: int = 10
     kept: int = 3
     tol: float = 1e-8
     max_iter: int = 500
@@ -67,11 +70,14 @@ class Search:
 
     def make_blank(self, columns: int) -> ExpertsOfAnyKind:
         """Make experts that know nothing."""
+        zero = np.zeros((columns, self.num_experts))
         if self.law is not None:
             blank = make_blank_linked(self.law, columns, self.num_experts)
+        elif self.classes:
+            blank = CategoricalExperts(np.zeros((columns, self.num_experts, self.classes)))
         else:
-            blank = make_blank_experts(columns, self.num_experts, self.classes)
-        return self.admit(Mixture(np.zeros((columns, self.num_experts)), blank)).experts
+            blank = GaussianExperts(zero, np.ones(self.num_experts))
+        return self.admit(Mixture(zero, blank)).experts
 
     def admit(self, start: Mixture) -> Mixture:
         """Let a start keep to the columns in use, and have noise where it is asked for."""
@@ -132,7 +138,7 @@ def choose_start(
     )
     looks = min(search.looks, search.max_iter)
     looked = list(each(partial(run, max_iter=looks), starts))
-    looked.sort(key=lambda fit: -fit.trace[-1])
+    looked = [looked[at] for at in rank_fits(looked)]
     ended: list[Fit] = []
     for ahead in (looked[: search.kept], looked[search.kept :]):
         begins = [fit.mixture for fit in ahead]
@@ -143,8 +149,25 @@ def choose_start(
         ]
         if sound:
             break
-    best = max(sound or ended, key=lambda fit: fit.trace[-1])
+    able = sound or ended
+    best = able[rank_fits(able)[0]]
     return ChosenStart(best.mixture, best.steps)
+
+
+def rank_fits(fits: Sequence[Fit]) -> list[int]:
+    """Give the places of fits from the likeliest down; of those that are as good the first leads.
+
+    Which of two climbs to one maximum ends a hair higher is decided by rounding, and they stop at
+    different points around it.
+    """
+    values = np.array([fit.trace[-1] for fit in fits])
+    near = ALIKE * float(fits[0].sums["rows"])
+    left, ranked = list(range(len(fits))), []
+    while left:
+        top = values[left].max()
+        ranked.append(next(at for at in left if values[at] >= top - near))
+        left.remove(ranked[-1])
+    return ranked
 
 
 def fit_rows(

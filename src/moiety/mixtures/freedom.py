@@ -1,4 +1,4 @@
-"""Which columns gate and experts use.
+"""Which columns gate and experts use, and what experts share.
 
 Letters: D columns with the constant, K experts, J = K - 1.
 """
@@ -26,11 +26,15 @@ class Freedom:
         gate: columns that the gate uses, [D]; its coefficients of others are 0.
         experts: columns that experts use, [D]; their coefficients of others are the ``fixed``.
         fixed: coefficients that all experts have and that nobody moves, [D]; None for 0.
+        shared: columns of which all experts have one slope, [D]; None for none.
+        one_spread: all experts have one spread.
     """
 
     gate: tuple[bool, ...] | None = None
     experts: tuple[bool, ...] | None = None
     fixed: tuple[float, ...] | None = None
+    shared: tuple[bool, ...] | None = None
+    one_spread: bool = False
 
     def express(self, scale: StandardScale) -> Freedom:
         """Give the freedom in standardised units, in which constant columns are left out."""
@@ -39,7 +43,8 @@ class Freedom:
         fixed = self.fixed
         if fixed is not None:
             fixed = tuple((np.array(fixed)[kept] * stretch).tolist())
-        return Freedom(_take(self.gate, kept), _take(self.experts, kept), fixed)
+        gate, experts, shared = (_take(m, kept) for m in (self.gate, self.experts, self.shared))
+        return Freedom(gate, experts, fixed, shared, self.one_spread)
 
     def find_gate_rows(self, columns: int) -> Array:
         """Give the places of the gate's columns."""
@@ -48,6 +53,10 @@ class Freedom:
     def find_expert_rows(self, columns: int) -> Array:
         """Give the places of the experts' columns."""
         return np.arange(columns) if self.experts is None else np.flatnonzero(self.experts)
+
+    def find_shared_rows(self) -> tuple[int, ...]:
+        """Give the places of columns whose slopes are shared."""
+        return tuple(np.flatnonzero(self.shared or ()).tolist())
 
     def hold(self, mixture: Mixture[E]) -> Mixture[E]:
         """Set the coefficients that may not move to what they must be."""
@@ -60,6 +69,12 @@ class Freedom:
             coef = experts.coef.copy()
             coef[~free] = fixed[~free].reshape(-1, *[1] * (coef.ndim - 1))
             experts = set_coefficients(experts, coef)
+        if self.shared is not None:
+            coef, rows = experts.coef.copy(), list(self.find_shared_rows())
+            coef[rows] = coef[rows].mean(1, keepdims=True)
+            experts = set_coefficients(experts, coef)
+        if self.one_spread:
+            experts = experts.share_spread()
         return replace(mixture, gate=gate, experts=experts)
 
 
@@ -85,10 +100,11 @@ def cut_information(information: Array, rows: Array, free: int) -> Array:
 def advance_free(
     experts: X, grams: Array, slopes: Array, squares: Array, options: StepOptions, rows: Array
 ) -> X:
-    """Make the M-step of experts in some of their columns."""
+    """Make the M-step of experts in some of their columns; those that they share are among them."""
     columns = len(experts.coef)
     if len(rows) == columns:
         return experts.advance(grams, slopes, squares, options)
+    options = replace(options, shared=tuple(np.searchsorted(rows, options.shared).tolist()))
     few = experts.mapped(np.eye(columns)[rows])
     moved = few.advance(grams[:, rows][:, :, rows], slopes[rows], squares, options)
     coef = experts.coef.copy()

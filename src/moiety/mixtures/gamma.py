@@ -65,6 +65,9 @@ class Gamma:
         moved = spreads[0] * (best / spreads[0]) ** options.step_size
         return np.where(held, np.clip(moved, LEAST_SHAPE, most), spreads[0])[None]
 
+    def hold_spreads(self, spreads: Array, floor: float, /) -> Array:
+        return np.clip(spreads, LEAST_SHAPE, 1 / max(floor, 1e-12))
+
     def soften(self, spreads: Array, /) -> Array:
         return np.minimum(spreads, 100 * spreads.min())
 

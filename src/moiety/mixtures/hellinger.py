@@ -14,7 +14,8 @@ import functools
 
 import numpy as np
 
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.categorical import CategoricalExperts
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.law import NODE_LEVELS
 from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array, log_softmax, log_sum_exp

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from moiety.mixtures.categorical import CategoricalExperts
 from moiety.mixtures.em import Block, cut_block
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.linked import LinkedExperts, inform_linked, score_linked
 from moiety.mixtures.logit import Array, assemble_symmetric, curvature, log_softmax, weighted_grams
 from moiety.mixtures.model import Mixture, responsibilities

@@ -12,8 +12,9 @@ from typing import Generic
 import numpy as np
 
 from moiety.mixtures.align import compare_mixtures
+from moiety.mixtures.categorical import CategoricalExperts
 from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS, Cost, find_law_costs
-from moiety.mixtures.experts import CategoricalExperts, Experts
+from moiety.mixtures.experts import Experts
 from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import (

@@ -17,7 +17,6 @@ from moiety.mixtures.experts import StepOptions
 from moiety.mixtures.logit import Array
 
 LARGEST_LINE = 30.0  # beyond it an exponential says no more than that a step went astray
-LARGEST_LOG_STEP = 1.0  # of the logarithm of a spread
 FLOOR_MARGIN = 1e-6  # a spread this near to the least, relative, rests on it
 NODE_LEVELS = (np.arange(9) + 0.5) / 9  # quantiles that stand for a distribution, equally weighed
 
@@ -112,6 +111,10 @@ class Law(Protocol):
             change_K: what the step of the lines changes the weighed squares by.
             options: ridge, floor, and the part of a step taken.
         """
+        ...
+
+    def hold_spreads(self, spreads: Array, floor: float, /) -> Array:
+        """Hold spreads where they may be."""
         ...
 
     def soften(self, spreads: Array, /) -> Array:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from moiety.mixtures.climb import Fit, run_em
 from moiety.mixtures.degenerate import find_floored, measure_robust_variance
-from moiety.mixtures.em import Fit, Prior, Sums, assemble_gate_information, run_em, sum_rows
+from moiety.mixtures.em import Prior, Sums, assemble_gate_information, sum_rows
 from moiety.mixtures.fit import MapStarts, RowArrays, Search, choose_start, draw_starts, fit_rows
 from moiety.mixtures.gates import reorder_information
 from moiety.mixtures.inputs import LocalFit

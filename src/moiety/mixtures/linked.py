@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from moiety.mixtures.experts import ExpertDerivatives, StepOptions
+from moiety.mixtures.experts import ExpertDerivatives, StepOptions, follow_logarithms
 from moiety.mixtures.law import Law
 from moiety.mixtures.logit import (
     Array,
@@ -18,6 +18,7 @@ from moiety.mixtures.logit import (
     weighted_grams,
 )
 from moiety.mixtures.penalties import step_with_lasso
+from moiety.mixtures.sharing import step_together
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,29 @@ class LinkedExperts:
         """Make one Newton step of the lines per expert, and one of the spreads."""
         ridge = options.ridge + options.own_ridge
         coef, penalty = self.coef.copy(), make_slope_penalty((len(self.coef), 1), ridge)
-        change = np.zeros(coef.shape[1])
-        for k in np.flatnonzero(grams[:, 0, 0] > 0):
-            here = coef[:, [k]]
-            step = step_with_lasso(slopes[:, [k]], grams[k], here, penalty, options.lasso)
-            moved = options.step_size * step[:, 0]
-            coef[:, k] += moved
-            change[k] = moved @ grams[k] @ moved - 2 * moved @ slopes[:, k]
-        spreads = self.spreads
-        if len(spreads):
-            spreads = self.law.move(spreads, np.atleast_2d(squares), change, options)
-        return replace(self, coef=coef, spreads=spreads)
+        steps = np.zeros_like(coef)
+        if options.shared:
+            steps = step_together(slopes, grams, coef, ridge, options.shared)
+        else:
+            for k in np.flatnonzero(grams[:, 0, 0] > 0):
+                here = coef[:, [k]]
+                one = step_with_lasso(slopes[:, [k]], grams[k], here, penalty, options.lasso)
+                steps[:, k] = one[:, 0]
+        moved = options.step_size * steps
+        change = np.einsum("dk,kde,ek->k", moved, grams, moved) - 2 * (moved * slopes).sum(0)
+        return replace(self, coef=coef + moved, spreads=self._move(squares, change, options))
+
+    def _move(self, squares: Array, change_K: Array, options: StepOptions) -> Array:
+        """Make the M-step of the spreads; one that all share is of the sums of all."""
+        if not len(self.spreads):
+            return self.spreads
+        sums = np.atleast_2d(squares)
+        if not options.one_spread:
+            return self.law.move(self.spreads, sums, change_K, options)
+        moved = self.law.move(
+            self.spreads[:, :1], sums.sum(1, keepdims=True), change_K.sum(keepdims=True), options
+        )
+        return np.repeat(moved, self.spreads.shape[1], 1)
 
     def penalty(self, options: StepOptions, /) -> float:
         """Give half the ridge times the squared slopes, and the own penalties."""
@@ -77,6 +90,21 @@ class LinkedExperts:
     def size(self) -> int:
         """Count coefficients and spreads."""
         return self.coef.size + self.spreads.size
+
+    def share_spread(self) -> LinkedExperts:
+        """Give all experts the geometric mean of each spread."""
+        middle = np.exp(np.log(self.spreads).mean(1, keepdims=True))
+        return replace(self, spreads=np.repeat(middle, self.spreads.shape[1], 1))
+
+    def pack(self) -> Array:
+        """Lay coefficients and logarithms of spreads out in one vector."""
+        return np.concatenate([self.coef.ravel(), np.log(self.spreads).ravel()])
+
+    def unpack(self, values: Array, floor: float, /) -> LinkedExperts:
+        """Give the experts of a vector, with spreads near these."""
+        coef = values[: self.coef.size].reshape(self.coef.shape)
+        spreads = follow_logarithms(self.spreads, values[self.coef.size :])
+        return replace(self, coef=coef, spreads=self.law.hold_spreads(spreads, floor))
 
 
 def make_blank_linked(law: Law, columns: int, experts: int) -> LinkedExperts:

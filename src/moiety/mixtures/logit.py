@@ -33,6 +33,24 @@ def log_sum_exp(scores: Array) -> Array:
     return top + np.log(total)
 
 
+def split_softmax(scores_NK: Array) -> tuple[Array, Array]:
+    """Give log(sum(exp(scores))) of rows, [N], and their softmax, [N, K], by one exponential each.
+
+    >>> total, probs = split_softmax(np.array([[1000.0, 1000.0]]))
+    >>> round(float(total[0]) - 1000.0, 6), probs.tolist()
+    (0.693147, [[0.5, 0.5]])
+    """
+    top = scores_NK[:, 0]
+    for column in scores_NK.T[1:]:  # a few long columns: far faster than many short reductions
+        top = np.maximum(top, column)
+    probs = np.exp(scores_NK - top[:, None])
+    mass = probs[:, 0].copy()
+    for column in probs.T[1:]:
+        mass += column
+    probs /= mass[:, None]
+    return top + np.log(mass), probs
+
+
 def log_softmax(scores: Array) -> Array:
     """Give the logarithm of the softmax over the last dim."""
     return scores - log_sum_exp(scores)[..., None]

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moiety.mixtures.experts import StepOptions
+from moiety.mixtures.experts import LARGEST_LOG_STEP, StepOptions
 from moiety.mixtures.law import (
-    LARGEST_LOG_STEP,
     Derivatives,
     LawSums,
     check_whole_numbers,
@@ -66,7 +65,10 @@ class NegativeBinomial:
         moved = np.log(spreads) + options.step_size * np.clip(
             step, -LARGEST_LOG_STEP, LARGEST_LOG_STEP
         )
-        return np.clip(np.exp(moved), LEAST_SIZE, LARGEST_SIZE)
+        return self.hold_spreads(np.exp(moved), options.floor)
+
+    def hold_spreads(self, spreads: Array, floor: float, /) -> Array:
+        return np.clip(spreads, LEAST_SIZE, LARGEST_SIZE)
 
     def soften(self, spreads: Array, /) -> Array:
         return np.minimum(spreads, 100.0)

@@ -15,7 +15,8 @@ from itertools import cycle
 
 import numpy as np
 
-from moiety.mixtures.em import Fit, sum_rows
+from moiety.mixtures.climb import Fit
+from moiety.mixtures.em import sum_rows
 from moiety.mixtures.em_starts import join_start_features
 from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.fit import STARTS, RowArrays, Search

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moiety.mixtures.experts import StepOptions
-from moiety.mixtures.law import FLOOR_MARGIN, LARGEST_LOG_STEP, Derivatives, LawSums
+from moiety.mixtures.experts import LARGEST_LOG_STEP, StepOptions
+from moiety.mixtures.law import FLOOR_MARGIN, Derivatives, LawSums
 from moiety.mixtures.logit import Array
 from moiety.mixtures.special import digamma, log_gamma, trigamma
 
@@ -68,6 +68,10 @@ class Student:
         step = np.clip(slope / np.where(held, known, 1.0), -LARGEST_LOG_STEP, LARGEST_LOG_STEP)
         freed = np.clip(free * np.exp(options.step_size * step), LEAST_FREEDOM, LARGEST_FREEDOM)
         return np.stack([np.maximum(moved, options.floor), np.where(held, freed, free)])
+
+    def hold_spreads(self, spreads: Array, floor: float, /) -> Array:
+        freed = np.clip(spreads[1], LEAST_FREEDOM, LARGEST_FREEDOM)
+        return np.stack([np.maximum(spreads[0], floor), freed])
 
     def soften(self, spreads: Array, /) -> Array:
         least = max(0.01 * float(spreads[0].mean()), 1e-6)

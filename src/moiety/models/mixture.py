@@ -21,8 +21,9 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
+from moiety.mixtures.categorical import CategoricalExperts
 from moiety.mixtures.em import Sums
-from moiety.mixtures.experts import CategoricalExperts, GaussianExperts
+from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.law import Law
 from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import pack_symmetric, unpack_symmetric
