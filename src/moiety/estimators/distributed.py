@@ -28,8 +28,10 @@ from moiety.estimators.opening import LazyShard, ShardColumns, gather_shards, op
 from moiety.estimators.options import (
     check_amount,
     check_reduction,
+    check_restrictions,
     check_support_choice,
     check_whole_number,
+    names_columns,
 )
 from moiety.estimators.reducing import ReducingEstimator
 from moiety.estimators.refining import Refining, play_refining
@@ -126,7 +128,8 @@ class DistributedEstimator(ReducingEstimator):
         opened = self._open(shards)
         classes = getattr(self, "classes_", None)
         centre = self.covariate_mean_, self.covariate_sd_
-        return assess_shards(opened, classes, self.mixture_, centre, self.n_jobs)
+        prior = self._prior()
+        return assess_shards(opened, classes, self.mixture_, centre, self.n_jobs, prior)
 
     def _open(self, shards: Iterable[Any]) -> list[Shard | LazyShard]:
         opened = [open_shard(shard, at, self.target) for at, shard in enumerate(shards)]
@@ -144,6 +147,7 @@ class DistributedEstimator(ReducingEstimator):
         if self.n_support is not None:
             check_whole_number(self, "n_support", 1)
         check_support_choice(self.support, self.gate)
+        check_restrictions(self)
         start = self._known_start()
         if start is None and not isinstance(self.init, str):
             raise ValueError(
@@ -171,6 +175,11 @@ class DistributedEstimator(ReducingEstimator):
             self.feature_names_in_ = np.array(columns, dtype=object)
 
     def _task(self, machines: int) -> FitTask:
+        if names_columns(self) and "n_features_in_" not in vars(self):
+            raise ValueError(
+                "these partitions tell their columns only when they are read; name no columns, or "
+                "give shards that have them, such as frames or files"
+            )
         start, solve = self._known_start(), ALGORITHMS[self.algorithm]
         sends = self.support if isinstance(self.support, str) else "nothing"
         return FitTask(self._search(), self.n_support, machines, start, solve, sends=sends)

@@ -63,6 +63,16 @@ class DistributedMixtureOfExpertsRegressor(NumberResponse, DistributedEstimator)
         init: ``"mixed"``, ``"kmeans"``, ``"random"``, or a fitted mixture from which all start.
         random_state: seed; every machine has its own stream.
         n_jobs: machines worked on at once, by joblib's back end.
+        gate_columns: covariates that the gate uses, by names or places; [] for a constant gate.
+        expert_columns: covariates that the experts use, likewise.
+        offset: a covariate whose coefficient is 1 in every expert; not of negative binomial and
+            binomial experts.
+        expert_ridge: half of it times each squared slope of an expert is taken from a row's
+            log-likelihood, in standardised units.
+        expert_lasso: it times each absolute slope of an expert is taken from a row's
+            log-likelihood: in local fits and refining rounds some become exactly 0, but a
+            reduction without rounds mixes them.
+        gate_lasso: it times the norm of the gate's coefficients of a covariate, likewise.
 
     Attributes:
         ledger_: rounds, bytes up and down, and seconds.
@@ -103,6 +113,12 @@ class DistributedMixtureOfExpertsRegressor(NumberResponse, DistributedEstimator)
         init: Any = "mixed",
         random_state: Any = None,
         n_jobs: int | None = None,
+        gate_columns: Any = None,
+        expert_columns: Any = None,
+        offset: Any = None,
+        expert_ridge: float = 0.0,
+        expert_lasso: float = 0.0,
+        gate_lasso: float = 0.0,
     ) -> None:
         self.n_experts, self.family, self.trials = n_experts, family, trials
         self.cost, self.gate, self.reduction, self.screen = cost, gate, reduction, screen
@@ -117,6 +133,9 @@ class DistributedMixtureOfExpertsRegressor(NumberResponse, DistributedEstimator)
         self.init = init
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.gate_columns, self.expert_columns = gate_columns, expert_columns
+        self.offset, self.expert_ridge = offset, expert_ridge
+        self.expert_lasso, self.gate_lasso = expert_lasso, gate_lasso
 
 
 class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEstimator):
@@ -150,6 +169,12 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
         init: ``"mixed"``, ``"kmeans"``, ``"random"``, or a fitted mixture from which all start.
         random_state: seed; every machine has its own stream.
         n_jobs: machines worked on at once, by joblib's back end.
+        gate_columns: covariates that the gate uses, by names or places; [] for a constant gate.
+        expert_columns: covariates that the experts use, likewise.
+        expert_lasso: it times each absolute slope of an expert is taken from a row's
+            log-likelihood: in local fits and refining rounds some become exactly 0, but a
+            reduction without rounds mixes them.
+        gate_lasso: it times the norm of the gate's coefficients of a covariate, likewise.
 
     Attributes:
         classes_: the classes, [G].
@@ -189,6 +214,10 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
         init: Any = "mixed",
         random_state: Any = None,
         n_jobs: int | None = None,
+        gate_columns: Any = None,
+        expert_columns: Any = None,
+        expert_lasso: float = 0.0,
+        gate_lasso: float = 0.0,
     ) -> None:
         self.n_experts = n_experts
         self.classes = classes
@@ -201,6 +230,8 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
         self.init = init
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.gate_columns, self.expert_columns = gate_columns, expert_columns
+        self.expert_lasso, self.gate_lasso = expert_lasso, gate_lasso
 
     def _agree(self, opened: OpenedShards) -> ExchangeTraffic:
         traffic = NO_TRAFFIC

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from moiety.mixtures.reduce import GATES, REDUCTIONS
+from moiety.mixtures.baselines import REDUCTIONS
+from moiety.mixtures.reduce import GATES
+from moiety.mixtures.restrict import OFFSET_WEIGHTS
 
 SUPPORTS = ("rows", "normal")
 
@@ -44,6 +46,27 @@ def check_sharing(options: Any) -> None:
         raise ValueError(
             "expert_lasso makes slopes 0 expert by expert, and shared_columns have one slope for "
             "all; leave one of them out"
+        )
+
+
+def names_columns(options: Any) -> bool:
+    """Tell whether gate or experts are to use some covariates only."""
+    chosen = options.gate_columns, options.expert_columns, options.offset
+    return any(one is not None for one in chosen)
+
+
+def check_restrictions(options: Any) -> None:
+    """Refuse columns that a reduction cannot keep."""
+    if names_columns(options) and options.gate == "posterior":
+        raise ValueError(
+            "gate='posterior' uses all covariates; choose another gate, or leave out "
+            "gate_columns, expert_columns and offset"
+        )
+    family = getattr(options, "family", "normal")
+    if options.offset is not None and family not in ("normal", *OFFSET_WEIGHTS):
+        raise ValueError(
+            f"the reduction of family={family!r} knows no offset; choose family='poisson', or fit "
+            "all rows in one place"
         )
 
 

@@ -32,6 +32,7 @@ from moiety.mixtures.logit import Array, log_sum_exp
 from moiety.mixtures.model import Mixture, count_mixture_parameters, log_density
 from moiety.mixtures.pooled import measure_centre
 from moiety.mixtures.reduce import ReductionConfig, ReductionResult, reduce_fits
+from moiety.mixtures.restrict import check_restricted
 from moiety.mixtures.screen import are_incompatible
 
 
@@ -97,7 +98,12 @@ class ReducingEstimator(MixtureEstimator):
 
     def _recipe(self) -> ReductionConfig:
         return ReductionConfig(
-            self.n_experts, self.cost, self.gate, screen=self.screen, reduction=self.reduction
+            self.n_experts,
+            self.cost,
+            self.gate,
+            screen=self.screen,
+            reduction=self.reduction,
+            free=self._prior().free,
         )
 
     def _adopt(self, estimators: Sequence[Any], mixtures: Sequence[Mixture]) -> None:
@@ -112,6 +118,7 @@ class ReducingEstimator(MixtureEstimator):
 
     def _finish(self, locals_: list[LocalFit], support: Support, rng: np.random.Generator) -> Any:
         """Reduce fits that are here already."""
+        check_restricted(locals_, self._prior().free)
         self._publish(reduce_fits(locals_, support, self._recipe(), rng), locals_, support)
         if self.incompatible_:
             warn_incompatible(

@@ -44,7 +44,7 @@ class Refining:
             none of it, unless they are judged again.
         rounds: pooled EM steps; None for as many as gain.
         tol: without a number of rounds, the gain in a row's mean log-likelihood at which they end.
-        prior: ridge, variance floor and limit of slopes.
+        prior: ridge, variance floor, limit of slopes, penalties, and columns in use.
         form: how the mixture lies in tensors.
     """
 
@@ -93,7 +93,8 @@ def play_refining(
     scale = make_common_scale(mixture, support)
     x_SD = standardise_pair(scale, support.x, np.zeros(len(support.x)))[0]
     begin = standardise_mixture(mixture, scale)
-    how = replace(how, prior=express_prior(how.prior, measure_spread(begin, x_SD, support.weights)))
+    prior = express_prior(how.prior, measure_spread(begin, x_SD, support.weights))
+    how = replace(how, prior=replace(prior, free=prior.free.express(scale)))
     form = how.form
     sums, step = PooledSums(scale, factor, form), PooledStep(how.prior, x_SD, form)
     game = PooledGame(sums, step, engine)
@@ -125,8 +126,14 @@ def measure_spread(mixture: Mixture, x_SD: Array, weights_S: Array) -> float:
 
 
 def express_prior(prior: Prior, spread: float) -> Prior:
-    """Express floor and limit, for y of spread 1, where y has another spread."""
-    return replace(prior, floor=prior.floor * spread**2, limit=prior.limit * spread)
+    """Express floor, limit and penalties, for y of spread 1, where y has another spread."""
+    return replace(
+        prior,
+        floor=prior.floor * spread**2,
+        limit=prior.limit * spread,
+        own_ridge=prior.own_ridge / spread**2,
+        lasso=prior.lasso / spread,
+    )
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,9 @@ def _express_search(search: Search, scale: StandardScale, rows: RowArrays) -> Se
     """
     if search.law is not None:
         search.law.check(rows[1])
+    fixed = search.prior.free.fixed
+    if fixed is not None and np.array(fixed)[1:][~scale.kept].any():
+        raise ValueError("the offset is the same for all rows of a shard; leave it out")
     search = replace(search, prior=replace(search.prior, free=search.prior.free.express(scale)))
     if search.fixed_units:
         return search

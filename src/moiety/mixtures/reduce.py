@@ -6,7 +6,7 @@ Letters: S support rows, D columns with the constant, M mixtures, K experts of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from moiety.mixtures import gates
 from moiety.mixtures.align import (
-    align_mixtures,
-    average_mixture_parameters,
     match_experts,
     measure_divergence,
 )
+from moiety.mixtures.baselines import REDUCTIONS
+from moiety.mixtures.freedom import ALL_FREE, Freedom, cut_information
 from moiety.mixtures.hellinger import squared_hellinger
 from moiety.mixtures.inputs import (
     LocalFit,
@@ -40,6 +40,7 @@ from moiety.mixtures.model import (
     reorder_experts,
     sort_experts,
 )
+from moiety.mixtures.restrict import restrict_cost, widen_gate
 from moiety.mixtures.screen import find_excessive_fits, find_middle, screen_fits
 from moiety.mixtures.transport import TransportResult, thin_support, transport_experts
 from moiety.mixtures.transport_starts import choose_spread_experts, start_like_mixture
@@ -54,7 +55,8 @@ SCREENING_PASSES = (
 class ReductionConfig:
     """How many experts, the cost, the gate, k-means starts beside the two others, and screening.
 
-    ``reduction`` is ``"transport"`` or one of the baselines, ``"middle"`` and ``"average"``.
+    ``reduction`` is ``"transport"`` or one of the baselines, ``"middle"`` and ``"average"``;
+    ``free`` says which columns gate and experts use, as all local fits did.
     """
 
     num_experts: int
@@ -63,6 +65,7 @@ class ReductionConfig:
     num_starts: int = 3
     screen: bool = True
     reduction: str = "transport"
+    free: Freedom = ALL_FREE
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ def transport_from_starts(
 ) -> TransportResult[E]:
     """Carry from several starts on few support rows, and from the best of them on all."""
     problem, size = make_transport_problem(scene), recipe.num_experts
+    cost = restrict_cost(problem.cost, recipe.free, scene.x.shape[1])
+    problem = replace(problem, cost=cost)
     if problem.experts.coef.shape[1] < size:
         raise ValueError(
             f"the local fits hold {problem.experts.coef.shape[1]} experts in all, fewer than the "
@@ -106,17 +111,30 @@ def transport_from_starts(
 def make_reduced_gate(
     scene: ReductionInputs, carried: TransportResult, recipe: ReductionConfig, y_S: Array | None
 ) -> Array:
-    """Make the gate that the recipe names, [D, K]."""
+    """Make the gate that the recipe names, [D, K], in the columns that it uses."""
+    rows = recipe.free.find_gate_rows(scene.x.shape[1])
+    gate = _make_gate_of_columns(scene, carried, recipe, y_S, rows)
+    return widen_gate(gate, rows, scene.x.shape[1])
+
+
+def _make_gate_of_columns(
+    scene: ReductionInputs,
+    carried: TransportResult,
+    recipe: ReductionConfig,
+    y_S: Array | None,
+    rows: Array,
+) -> Array:
     alike = all(m.num_experts == recipe.num_experts for m in scene.mixtures)
     if not alike:
-        start = np.zeros((scene.x.shape[1], recipe.num_experts))
-        return gates.project_gate(scene.x, carried.mass, start)
+        start = np.zeros((len(rows), recipe.num_experts))
+        return gates.project_gate(scene.x[:, rows], carried.mass, start)
     x_SD, u_S = scene.x, scene.weights
     orders = [match_experts(x_SD, u_S, m, carried.experts, scene.cost) for m in scene.mixtures]
     ordered = [reorder_experts(m, order) for m, order in zip(scene.mixtures, orders, strict=True)]
+    ordered = [replace(m, gate=m.gate[rows]) for m in ordered]
     start = gates.average_gates(ordered, scene.share)
     if recipe.gate == "projection":
-        return gates.project_gate(x_SD, carried.mass, start)
+        return gates.project_gate(x_SD[:, rows], carried.mass, start)
     if recipe.gate == "posterior":
         if y_S is None:
             raise ValueError(
@@ -127,16 +145,21 @@ def make_reduced_gate(
     if recipe.gate == "average" or recipe.num_experts == 1:
         return start
     known = [
-        gates.reorder_information(_find_information(scene, local), order)
+        gates.reorder_information(_find_information(scene, local, rows), order)
         for local, order in zip(scene.locals, orders, strict=True)
     ]
     return gates.weigh_gates(ordered, known, scene.share)
 
 
-def _find_information(scene: ReductionInputs, local: LocalFit) -> Array:
-    if local.information is not None:
-        return local.information
-    return local.rows * gates.evaluate_gate_information(local.mixture, scene.x, scene.weights)
+def _find_information(scene: ReductionInputs, local: LocalFit, rows: Array) -> Array:
+    """Give what a fit knows of its gate in the columns that gates use."""
+    found = local.information
+    if found is None:
+        own = gates.evaluate_gate_information(local.mixture, scene.x, scene.weights)
+        found = local.rows * own
+    if len(rows) == scene.x.shape[1] or not found.size:
+        return found
+    return cut_information(found, rows, local.mixture.num_experts - 1)
 
 
 def reduce_mixtures(
@@ -238,32 +261,6 @@ def measure_strain(scene: ReductionInputs, distance_MM: Array, misfit_M: Array) 
     """Compare the distances of fits from the result with those from the middle one."""
     beside = measure_misfits(scene, scene.mixtures[find_middle(distance_MM, scene.share)]).sum()
     return float(misfit_M.sum() / beside) if beside > 0 else 0.0
-
-
-def choose_middle_mixture(
-    locals_: Sequence[LocalFit[E]], support: Support, cost: str = "kl"
-) -> Mixture[E]:
-    """Give the local fit with the least weighted divergence from all."""
-    scene = prepare_inputs(locals_, support, cost)
-    return locals_[find_middle(compare_fits(scene), scene.share)].mixture
-
-
-def average_mixtures(
-    locals_: Sequence[LocalFit[E]], support: Support, cost: str = "kl"
-) -> Mixture[E]:
-    """Average all parameters after matching every fit's experts with the middle fit's."""
-    scene = prepare_inputs(locals_, support, cost)
-    pattern = scene.mixtures[find_middle(compare_fits(scene), scene.share)]
-    ordered = align_mixtures(scene.x, scene.weights, scene.mixtures, pattern.experts, scene.cost)
-    return sort_experts(
-        map_covariates(average_mixture_parameters(ordered, scene.share), scene.back)
-    )
-
-
-REDUCTIONS: dict[str, Callable[..., Mixture]] = {
-    "middle": choose_middle_mixture,
-    "average": average_mixtures,
-}
 
 
 def reduce_fits(
