@@ -4,8 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
-from moiety.estimators import DistributedMixtureOfExpertsRegressor
+from moiety.estimators import (
+    DistributedMixtureOfExpertsRegressor,
+    MixtureOfExpertsClassifier,
+    MixtureOfExpertsRegressor,
+)
 from moiety.solve.em import LocalEM
 from tests.estimators.worlds import draw, gaussian_mixture, shards
 
@@ -43,3 +49,28 @@ def test_a_fit_that_is_refused_is_one_left_out(monkeypatch):
     assert model.kept_.tolist() == [True, False, True, True]
     assert np.isnan(model.misfits_[1])
     assert np.isfinite(model.predict(x)).all()
+
+
+def test_a_start_of_another_kind_is_refused():
+    """Its experts would be those of the result, whatever was asked for."""
+    x, y = draw(gaussian_mixture(0), 60, seed=0)
+    options = {"n_init": 1, "tol": 1.0}
+    counts, classes = np.round(np.abs(y)), (y > 0).astype(int)
+    known = MixtureOfExpertsRegressor(2, **options)
+    for start, text in (
+        (clone(known).set_params(family="poisson").fit(x, counts), "another family"),
+        (MixtureOfExpertsClassifier(2, **options).fit(x, classes), "another family"),
+        (clone(known).fit(x[:, :1], y), "has 1 covariates, and there are 2"),
+        (clone(known).set_params(n_experts=1).fit(x, y), "init has 1 experts"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            MixtureOfExpertsRegressor(2, init=start).fit(x, y)
+        with pytest.raises(ValueError, match=text):
+            DistributedMixtureOfExpertsRegressor(2, init=start).fit([(x, y)])
+    for given in ("rows.csv", None):
+        with pytest.raises(ValueError, match="give a list"):
+            DistributedMixtureOfExpertsRegressor(2).fit(given)
+    with pytest.raises(ValueError, match="the same for all rows of the support"):
+        DistributedMixtureOfExpertsRegressor(2, offset=0, support=np.ones((9, 2))).fit([(x, y)])
+    with pytest.raises(NotFittedError):
+        known.summary()

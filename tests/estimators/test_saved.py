@@ -1,5 +1,6 @@
 """Fitted estimators as files that cannot run code."""
 
+import json
 import pickle
 
 import numpy as np
@@ -110,3 +111,32 @@ def test_a_loaded_fit_goes_on_warm_and_refuses_to_be_a_stream(tmp_path):
     with pytest.raises(ValueError, match="cannot go on as a stream"):
         there.partial_fit(x, y)
     assert there.fit(x, y).n_iter_ <= 3
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda told: [], "is not what save writes"),
+        (lambda told: {**told, "choices": {**told["choices"], "pickle": 1}}, "says \\['pickle'\\]"),
+        (lambda told: {**told, "told": {"predict": told["told"]["n_iter_"]}}, "says \\['predict'"),
+        (lambda told: {**told, "choices": {"n_experts": 2, "family": "poisson"}}, "another family"),
+        (lambda told: {**told, "told": {"n_features_in_": {**told["told"]["n_iter_"], "value": 9}}},
+         "and there are 9"),
+    ],
+)  # fmt: skip
+def test_a_file_that_was_tampered_with_is_refused(change, text, tmp_path):
+    """A file sets what save writes, and nothing else of the estimator."""
+    x, y = draw(gaussian_mixture(0), 60, seed=0)
+    MixtureOfExpertsRegressor(2, n_init=1, tol=1.0).fit(x, y).save(tmp_path)
+    path = tmp_path / "config.json"
+    good = path.read_text()
+    path.write_text(json.dumps(change(json.loads(good))))
+    with pytest.raises(ValueError, match=text):
+        MixtureOfExpertsRegressor.load(tmp_path)
+    path.write_text(good[:-9])
+    with pytest.raises(ValueError, match="cannot be read"):
+        MixtureOfExpertsRegressor.load(tmp_path)
+    path.write_text(good)
+    (tmp_path / "model.safetensors").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="cannot be read"):
+        MixtureOfExpertsRegressor.load(tmp_path)

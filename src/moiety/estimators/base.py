@@ -22,7 +22,7 @@ from moiety.mixtures.cost import CATEGORICAL_COSTS
 from moiety.mixtures.counting import count_free_parameters
 from moiety.mixtures.em import Prior
 from moiety.mixtures.experts import GaussianExperts
-from moiety.mixtures.fit import STARTS, RowArrays, Search
+from moiety.mixtures.fit import STARTS, ExpertsOfAnyKind, RowArrays, Search
 from moiety.mixtures.law import Law
 from moiety.mixtures.learn import Algorithm
 from moiety.mixtures.linked import LinkedExperts
@@ -177,12 +177,24 @@ class MixtureEstimator(Criteria, BaseEstimator):
     def _learn_classes(self, y: Any) -> None:
         """Take note of the classes, where there are any."""
 
+    def _blank_experts(self, columns: int) -> ExpertsOfAnyKind:
+        """Make experts of this estimator's kind that know nothing."""
+        return Search(1, classes=self._classes(), law=self._law()).make_blank(columns)
+
     def _known_start(self) -> Mixture | None:
         """Give the mixture that the user starts from, if any."""
-        if isinstance(self.init, MixtureEstimator):
-            check_is_fitted(self.init)
-            return self.init.mixture_
-        return self.init if isinstance(self.init, Mixture) else None
+        start = self.init
+        if isinstance(start, MixtureEstimator):
+            check_is_fitted(start)
+            start = start.mixture_
+        if not isinstance(start, Mixture):
+            return None
+        if start.num_experts != self.n_experts:
+            raise ValueError(
+                f"init has {start.num_experts} experts, but n_experts={self.n_experts}; "
+                "give as many"
+            )
+        return start
 
     def _show(self, mixture: Mixture) -> Any:
         """Set what a fitted mixture shows."""

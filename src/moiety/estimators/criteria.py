@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.standard_errors import standard_errors
 from moiety.estimators.table import name_spreads, tabulate_parameters
@@ -148,6 +149,7 @@ class Criteria:
 
     def summary(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> str:
         """Describe the fit; with rows, also standard errors, z values and criteria on them."""
+        check_is_fitted(self)
         lines = [
             f"{type(self).__name__}: {self.mixture_.num_experts} experts, "
             f"{self._count()} parameters"

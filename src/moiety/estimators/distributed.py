@@ -35,6 +35,7 @@ from moiety.estimators.options import (
 )
 from moiety.estimators.reducing import ReducingEstimator
 from moiety.estimators.refining import Refining, play_refining
+from moiety.estimators.saved import check_mixture
 from moiety.estimators.shards import Shard, agree_on_columns
 from moiety.merge.transport import SentFits, read_fits, read_reduction
 from moiety.mixtures.fit import STARTS
@@ -154,11 +155,6 @@ class DistributedEstimator(ReducingEstimator):
                 f"init={self.init!r} is of no use on shards; choose from {sorted(STARTS)}, or a "
                 "fitted mixture"
             )
-        if start is not None and start.num_experts != self.n_experts:
-            raise ValueError(
-                f"init has {start.num_experts} experts, but n_experts={self.n_experts}; "
-                "give as many"
-            )
 
     def _agree(self, opened: OpenedShards) -> ExchangeTraffic:
         """Settle what all machines must know before they fit."""
@@ -181,6 +177,8 @@ class DistributedEstimator(ReducingEstimator):
                 "give shards that have them, such as frames or files"
             )
         start, solve = self._known_start(), ALGORITHMS[self.algorithm]
+        if start is not None:
+            check_mixture(start, self, "init")
         sends = self.support if isinstance(self.support, str) else "nothing"
         return FitTask(self._search(), self.n_support, machines, start, solve, sends=sends)
 
@@ -196,6 +194,13 @@ class DistributedEstimator(ReducingEstimator):
                 f"support has the shape {x.shape} for {width} covariates; give finite rows [S, d], "
                 "'rows' or 'normal'"
             )
+        if self.offset is not None:
+            fixed = np.array(self._prior().free.fixed)[1:] != 0
+            if (np.ptp(x[:, fixed], axis=0) == 0).any():
+                raise ValueError(
+                    f"offset={self.offset!r} is the same for all rows of the support; give rows in "
+                    "which it varies"
+                )
         return Support(x, np.ones(len(x)))
 
     def _report(self, fits: Sequence[LocalFit], engine: ShardEngine) -> None:

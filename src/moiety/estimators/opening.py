@@ -49,6 +49,8 @@ def gather_shards(x: Any, y: Any, labels: Any, weights: Any) -> Any:
             "a distributed fit takes the rows of each machine by themselves: give "
             "fit([(X_0, y_0), (X_1, y_1)]), one pair or path a machine, or fit(X, y, shards=labels)"
         )
+    if x is None or isinstance(x, (str, Path)):
+        raise ValueError(f"the shards are {x!r}; give a list, one pair or path a machine")
     return x
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from moiety.mixtures.categorical import CategoricalExperts
@@ -70,6 +71,46 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, path)
 
 
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read arrays; a file that holds none is told by its name."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); save the estimator again") from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read what stands beside the arrays."""
+    try:
+        config = json.loads(path.read_text(encoding="utf8"))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}); save the estimator again") from None
+    if isinstance(config, dict) and config.get("format") != FORMAT:
+        raise ValueError(
+            f"{path.parent} has the format {config.get('format')!r}, not {FORMAT!r}; give a folder "
+            "that save wrote"
+        )
+    parts = [config.get(name) for name in ("choices", "told")] if isinstance(config, dict) else [0]
+    if not all(isinstance(part, dict) for part in parts):
+        raise ValueError(f"{path} is not what save writes; save the estimator again")
+    return config
+
+
+def check_mixture(mixture: Mixture, estimator: Any, who: str) -> None:
+    """Refuse a mixture of another kind than an estimator's, or of other covariates."""
+    wanted = estimator._blank_experts(len(mixture.gate))  # noqa: SLF001 - of all estimators
+    found, columns = mixture.experts, vars(estimator).get("n_features_in_")
+    if (type(found), *found.coef.shape[2:]) != (type(wanted), *wanted.coef.shape[2:]) or (
+        isinstance(found, LinkedExperts) and found.law != vars(wanted)["law"]
+    ):
+        raise ValueError(f"{who} has experts of another family than this estimator; fit it anew")
+    if columns is not None and len(mixture.gate) != columns + 1:
+        raise ValueError(
+            f"{who} has {len(mixture.gate) - 1} covariates, and there are {columns}; give one of "
+            "the same columns"
+        )
+
+
 def read_estimator(path: str | Path, kinds: Sequence[type]) -> Any:
     """Read what :func:`write_estimator` wrote; ``kinds`` are the classes that are welcome."""
     folder = Path(path)
@@ -77,28 +118,28 @@ def read_estimator(path: str | Path, kinds: Sequence[type]) -> Any:
         raise ValueError(
             f"{folder} holds no {CONFIG}; give a folder that an estimator's save wrote"
         )
-    config = json.loads((folder / CONFIG).read_text(encoding="utf8"))
-    if config.get("format") != FORMAT:
-        raise ValueError(
-            f"{folder} has the format {config.get('format')!r}, not {FORMAT!r}; give a folder that "
-            "save wrote"
-        )
+    config = read_config(folder / CONFIG)
     known = {kind.__name__: kind for kind in kinds}
     if config["estimator"] not in known:
         raise ValueError(f"{folder} holds a {config['estimator']}; give one of {sorted(known)}")
-    estimator = known[config["estimator"]](**config["choices"])
+    kind = known[config["estimator"]]
+    strange = {*config["choices"]} - {*kind().get_params(deep=False)} | {*config["told"]} - {*TOLD}
+    if strange:
+        raise ValueError(f"{folder} says {sorted(strange)}, which no {kind.__name__} has")
+    estimator = kind(**config["choices"])
     for name, value in config["told"].items():
         setattr(estimator, name, read_value(value))
     chosen = config["choices"]
     law = find_law(chosen.get("family", POISSON.name), chosen.get("trials", 1)) or POISSON
-    fits = read_local_fits(load_file(folder / LOCAL), law)
+    fits = read_local_fits(read_arrays(folder / LOCAL), law)
     if "kept_" in config["told"]:
         estimator.locals_ = fits
         if (folder / SUPPORT).is_file():
-            estimator.support_ = Support(**load_file(folder / SUPPORT))
+            estimator.support_ = Support(**read_arrays(folder / SUPPORT))
     else:
         (estimator.local_fit_,) = fits
-    (mixture,) = read_mixtures(load_file(folder / MODEL), law)
+    (mixture,) = read_mixtures(read_arrays(folder / MODEL), law)
+    check_mixture(mixture, estimator, "the folder")
     return estimator._show(mixture)  # noqa: SLF001 - the loader of this class
 
 

@@ -28,6 +28,7 @@ from moiety.estimators.online import (
     express_in_row_units,
     update_online_fit,
 )
+from moiety.estimators.saved import check_mixture
 from moiety.mixtures.climb import Fit
 from moiety.mixtures.degenerate import count_ties
 from moiety.mixtures.em_starts import make_labelled_start, raise_variances
@@ -179,6 +180,7 @@ class SingleEstimator(MixtureEstimator):
         """Give what makes the only start, where the user named one."""
         known = self._known_start() if earlier is None else earlier
         if known is not None:
+            check_mixture(known, self, "init" if earlier is None else "the earlier fit")
             return lambda scale, _: _soften(standardise_mixture(known, scale))
         if isinstance(self.init, str):
             return None
