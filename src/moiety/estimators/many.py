@@ -88,54 +88,26 @@ class DistributedMixtureOfExpertsRegressor(NumberResponse, DistributedEstimator)
     alone = MixtureOfExpertsRegressor
 
     def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
-        self,
-        n_experts: int = 3,
-        *,
-        family: str = "normal",
-        trials: int = 1,
-        cost: str = "kl",
-        gate: str = "information",
-        refine_rounds: Any = "auto",
-        refine_tol: float = 1e-3,
-        reduction: str = "transport",
-        screen: bool = True,
-        n_support: int | None = None,
-        support: Any = "rows",
-        keep_support: bool = False,
-        target: Any = "y",
-        n_init: int = 10,
-        max_iter: int = 500,
-        tol: float = 1e-8,
-        ridge: float = 1e-7,
-        variance_floor: float = 1e-6,
-        slope_limit: float = 10.0,
-        algorithm: str = "em",
-        init: Any = "mixed",
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        gate_columns: Any = None,
-        expert_columns: Any = None,
-        offset: Any = None,
-        expert_ridge: float = 0.0,
-        expert_lasso: float = 0.0,
-        gate_lasso: float = 0.0,
-    ) -> None:
-        self.n_experts, self.family, self.trials = n_experts, family, trials
-        self.cost, self.gate, self.reduction, self.screen = cost, gate, reduction, screen
-        self.refine_rounds, self.refine_tol = refine_rounds, refine_tol
-        self.n_support, self.support, self.keep_support = n_support, support, keep_support
-        self.target = target
-        self.n_init, self.max_iter, self.tol = n_init, max_iter, tol
-        self.ridge = ridge
-        self.variance_floor = variance_floor
-        self.slope_limit = slope_limit
-        self.algorithm = algorithm
-        self.init = init
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.gate_columns, self.expert_columns = gate_columns, expert_columns
-        self.offset, self.expert_ridge = offset, expert_ridge
-        self.expert_lasso, self.gate_lasso = expert_lasso, gate_lasso
+        self, n_experts: int = 3, *, family: str = "normal", trials: int = 1, cost: str = "kl",
+        gate: str = "information", refine_rounds: Any = "auto", refine_tol: float = 1e-3,
+        reduction: str = "transport", screen: bool = True, n_support: int | None = None,
+        support: Any = "rows", keep_support: bool = False, target: Any = "y", n_init: int = 10,
+        max_iter: int = 500, tol: float = 1e-8, ridge: float = 1e-7, variance_floor: float = 1e-6,
+        slope_limit: float = 10.0, algorithm: str = "em", init: Any = "mixed",
+        random_state: Any = None, n_jobs: int | None = None, gate_columns: Any = None,
+        expert_columns: Any = None, offset: Any = None, expert_ridge: float = 0.0,
+        expert_lasso: float = 0.0, gate_lasso: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.n_experts, self.family, self.trials, self.cost = n_experts, family, trials, cost
+        self.gate, self.refine_rounds, self.refine_tol = gate, refine_rounds, refine_tol
+        self.reduction, self.screen, self.n_support = reduction, screen, n_support
+        self.support, self.keep_support, self.target = support, keep_support, target
+        self.n_init, self.max_iter, self.tol, self.ridge = n_init, max_iter, tol, ridge
+        self.variance_floor, self.slope_limit = variance_floor, slope_limit
+        self.algorithm, self.init, self.random_state = algorithm, init, random_state
+        self.n_jobs, self.gate_columns, self.expert_columns = n_jobs, gate_columns, expert_columns
+        self.offset, self.expert_ridge, self.expert_lasso = offset, expert_ridge, expert_lasso
+        self.gate_lasso = gate_lasso
 
 
 class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEstimator):
@@ -193,45 +165,22 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
     slope_limit = float("inf")  # the ridge holds the weights of logits
 
     def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
-        self,
-        n_experts: int = 2,
-        *,
-        classes: Any = None,
-        cost: str = "kl",
-        gate: str = "information",
-        refine_rounds: Any = "auto",
-        refine_tol: float = 1e-3,
-        reduction: str = "transport",
-        screen: bool = True,
-        n_support: int | None = None,
-        support: Any = "rows",
-        keep_support: bool = False,
-        target: Any = "y",
-        n_init: int = 10,
-        max_iter: int = 500,
-        tol: float = 1e-6,
-        ridge: float = 1e-4,
-        init: Any = "mixed",
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        gate_columns: Any = None,
-        expert_columns: Any = None,
-        expert_lasso: float = 0.0,
-        gate_lasso: float = 0.0,
-    ) -> None:
-        self.n_experts = n_experts
-        self.classes = classes
-        self.cost, self.gate, self.reduction, self.screen = cost, gate, reduction, screen
-        self.refine_rounds, self.refine_tol = refine_rounds, refine_tol
-        self.n_support, self.support, self.keep_support = n_support, support, keep_support
-        self.target = target
-        self.n_init, self.max_iter, self.tol = n_init, max_iter, tol
-        self.ridge = ridge
-        self.init = init
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.gate_columns, self.expert_columns = gate_columns, expert_columns
-        self.expert_lasso, self.gate_lasso = expert_lasso, gate_lasso
+        self, n_experts: int = 2, *, classes: Any = None, cost: str = "kl",
+        gate: str = "information", refine_rounds: Any = "auto", refine_tol: float = 1e-3,
+        reduction: str = "transport", screen: bool = True, n_support: int | None = None,
+        support: Any = "rows", keep_support: bool = False, target: Any = "y", n_init: int = 10,
+        max_iter: int = 500, tol: float = 1e-6, ridge: float = 1e-4, init: Any = "mixed",
+        random_state: Any = None, n_jobs: int | None = None, gate_columns: Any = None,
+        expert_columns: Any = None, expert_lasso: float = 0.0, gate_lasso: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.n_experts, self.classes, self.cost, self.gate = n_experts, classes, cost, gate
+        self.refine_rounds, self.refine_tol, self.reduction = refine_rounds, refine_tol, reduction
+        self.screen, self.n_support, self.support = screen, n_support, support
+        self.keep_support, self.target, self.n_init = keep_support, target, n_init
+        self.max_iter, self.tol, self.ridge, self.init = max_iter, tol, ridge, init
+        self.random_state, self.n_jobs, self.gate_columns = random_state, n_jobs, gate_columns
+        self.expert_columns, self.expert_lasso = expert_columns, expert_lasso
+        self.gate_lasso = gate_lasso
 
     def _agree(self, opened: OpenedShards) -> ExchangeTraffic:
         traffic = NO_TRAFFIC

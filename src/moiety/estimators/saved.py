@@ -127,6 +127,9 @@ def read_estimator(path: str | Path, kinds: Sequence[type]) -> Any:
     if strange:
         raise ValueError(f"{folder} says {sorted(strange)}, which no {kind.__name__} has")
     estimator = kind(**config["choices"])
+    needed = ("n_features_in_", "classes_")[: 1 + estimator._classifies()]  # noqa: SLF001 - as below
+    if not {*needed} <= {*config["told"]}:
+        raise ValueError(f"{folder} does not say {list(needed)}; save the estimator again")
     for name, value in config["told"].items():
         setattr(estimator, name, read_value(value))
     chosen = config["choices"]

@@ -160,46 +160,22 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
     """
 
     def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
-        self,
-        n_experts: int = 3,
-        *,
-        family: str = "normal",
-        trials: int = 1,
-        n_init: int = 10,
-        max_iter: int = 500,
-        tol: float = 1e-8,
-        ridge: float = 1e-7,
-        variance_floor: float = 1e-6,
-        slope_limit: float = 10.0,
-        algorithm: str = "em",
-        init: Any = "mixed",
-        warm_start: bool = False,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        gate_columns: Any = None,
-        expert_columns: Any = None,
-        offset: Any = None,
-        shared_columns: Any = None,
-        shared_spread: bool = False,
-        noise: Any = None,
-        expert_ridge: float = 0.0,
-        expert_lasso: float = 0.0,
-        gate_lasso: float = 0.0,
+        self, n_experts: int = 3, *, family: str = "normal", trials: int = 1, n_init: int = 10,
+        max_iter: int = 500, tol: float = 1e-8, ridge: float = 1e-7, variance_floor: float = 1e-6,
+        slope_limit: float = 10.0, algorithm: str = "em", init: Any = "mixed",
+        warm_start: bool = False, random_state: Any = None, n_jobs: int | None = None,
+        gate_columns: Any = None, expert_columns: Any = None, offset: Any = None,
+        shared_columns: Any = None, shared_spread: bool = False, noise: Any = None,
+        expert_ridge: float = 0.0, expert_lasso: float = 0.0, gate_lasso: float = 0.0,
         missing: str = "refuse",
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.n_experts, self.family, self.trials, self.n_init = n_experts, family, trials, n_init
-        self.max_iter, self.tol = max_iter, tol
-        self.ridge = ridge
-        self.variance_floor = variance_floor
-        self.slope_limit = slope_limit
-        self.algorithm = algorithm
-        self.init = init
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.gate_columns, self.expert_columns = gate_columns, expert_columns
-        self.shared_columns, self.shared_spread = shared_columns, shared_spread
-        self.offset, self.noise = offset, noise
+        self.max_iter, self.tol, self.ridge = max_iter, tol, ridge
+        self.variance_floor, self.slope_limit = variance_floor, slope_limit
+        self.algorithm, self.init, self.warm_start = algorithm, init, warm_start
+        self.random_state, self.n_jobs, self.gate_columns = random_state, n_jobs, gate_columns
+        self.expert_columns, self.offset = expert_columns, offset
+        self.shared_columns, self.shared_spread, self.noise = shared_columns, shared_spread, noise
         self.expert_ridge, self.expert_lasso = expert_ridge, expert_lasso
         self.gate_lasso, self.missing = gate_lasso, missing
 
@@ -238,32 +214,14 @@ class MixtureOfExpertsClassifier(CategoricalResponse, SingleEstimator):
     slope_limit = float("inf")  # the ridge holds the weights of logits
 
     def __init__(  # noqa: PLR0913 - scikit-learn wants every choice here
-        self,
-        n_experts: int = 2,
-        *,
-        n_init: int = 10,
-        max_iter: int = 500,
-        tol: float = 1e-6,
-        ridge: float = 1e-4,
-        init: Any = "mixed",
-        warm_start: bool = False,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        gate_columns: Any = None,
-        expert_columns: Any = None,
-        expert_lasso: float = 0.0,
-        gate_lasso: float = 0.0,
+        self, n_experts: int = 2, *, n_init: int = 10, max_iter: int = 500, tol: float = 1e-6,
+        ridge: float = 1e-4, init: Any = "mixed", warm_start: bool = False,
+        random_state: Any = None, n_jobs: int | None = None, gate_columns: Any = None,
+        expert_columns: Any = None, expert_lasso: float = 0.0, gate_lasso: float = 0.0,
         missing: str = "refuse",
-    ) -> None:
-        self.n_experts = n_experts
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.ridge = ridge
-        self.init = init
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.gate_columns, self.expert_columns = gate_columns, expert_columns
-        self.expert_lasso, self.gate_lasso = expert_lasso, gate_lasso
-        self.missing = missing
+    ) -> None:  # fmt: skip
+        self.n_experts, self.n_init, self.max_iter, self.tol = n_experts, n_init, max_iter, tol
+        self.ridge, self.init, self.warm_start = ridge, init, warm_start
+        self.random_state, self.n_jobs, self.gate_columns = random_state, n_jobs, gate_columns
+        self.expert_columns, self.expert_lasso = expert_columns, expert_lasso
+        self.gate_lasso, self.missing = gate_lasso, missing
