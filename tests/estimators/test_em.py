@@ -1,6 +1,7 @@
 """The fit: sums, steps, maxima known from three programs."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -263,7 +264,7 @@ def test_set_s_standard_errors_are_the_known_ones():
     """Source: errors from the observed information in reference_outputs.json."""
     x, y = training("S")
     known = reference()["S_mle_independent"]
-    model = MixtureOfExpertsRegressor(3)
+    model: Any = MixtureOfExpertsRegressor(3)
     model.mixture_ = Mixture(
         np.array(known["alpha"]),
         GaussianExperts(np.array(known["beta"]), np.array(known["sigma2"])),

@@ -1,6 +1,7 @@
 """Fits that the round refuses, and fits that it must not."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,18 +57,24 @@ def test_a_start_of_another_kind_is_refused():
     x, y = draw(gaussian_mixture(0), 60, seed=0)
     options = {"n_init": 1, "tol": 1.0}
     counts, classes = np.round(np.abs(y)), (y > 0).astype(int)
-    known = MixtureOfExpertsRegressor(2, **options)
+    known: Any = MixtureOfExpertsRegressor(2, **options)
+
+    def fresh(**told: Any) -> Any:
+        copy: Any = clone(known)
+        return copy.set_params(**told)
+
     for start, text in (
-        (clone(known).set_params(family="poisson").fit(x, counts), "another family"),
+        (fresh(family="poisson").fit(x, counts), "another family"),
         (MixtureOfExpertsClassifier(2, **options).fit(x, classes), "another family"),
-        (clone(known).fit(x[:, :1], y), "has 1 covariates, and there are 2"),
-        (clone(known).set_params(n_experts=1).fit(x, y), "init has 1 experts"),
+        (fresh().fit(x[:, :1], y), "has 1 covariates, and there are 2"),
+        (fresh(n_experts=1).fit(x, y), "init has 1 experts"),
     ):
         with pytest.raises(ValueError, match=text):
             MixtureOfExpertsRegressor(2, init=start).fit(x, y)
         with pytest.raises(ValueError, match=text):
             DistributedMixtureOfExpertsRegressor(2, init=start).fit([(x, y)])
-    for given in ("rows.csv", None):
+    wrong: tuple[Any, ...] = ("rows.csv", None)
+    for given in wrong:
         with pytest.raises(ValueError, match="give a list"):
             DistributedMixtureOfExpertsRegressor(2).fit(given)
     with pytest.raises(ValueError, match="the same for all rows of the support"):

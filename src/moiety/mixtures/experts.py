@@ -161,7 +161,7 @@ class GaussianExperts:
             far = np.abs(coef.T[held, 1:] + steps[:, 1:]) > options.limit
             over = np.flatnonzero(far.any(1))
         for at in over:
-            here = coef[:, held[at]], variances[held[at]]
+            here = coef[:, held[at]], float(variances[held[at]])
             steps[at] = hold_step(steps[at], grams[at], slopes[at], here, options)
         ahead = (grams @ steps[:, :, None])[:, :, 0] - 2 * slopes
         left = squares[held] + (steps * ahead).sum(1)

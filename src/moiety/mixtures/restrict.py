@@ -44,12 +44,12 @@ class RestrictedCost(Generic[E]):
     def update(self, x_SD: Array, plan_KSL: Array, local: E, reduced: E, /) -> E:
         """Give the experts of least cost in the columns that move."""
         pick = np.eye(x_SD.shape[1])[self.rows]
-        still = np.setdiff1d(np.arange(x_SD.shape[1]), self.rows)
-        if isinstance(local, LinkedExperts) and local.coef[still].any():
-            weights = OFFSET_WEIGHTS[local.law.name](x_SD[:, still] @ local.coef[still, 0])
+        still, experts = np.setdiff1d(np.arange(x_SD.shape[1]), self.rows), local.mapped(pick)
+        fixed = local.coef[still]
+        if isinstance(local, LinkedExperts) and fixed.any():
+            weights = OFFSET_WEIGHTS[local.law.name](x_SD[:, still] @ fixed[:, 0])
             plan_KSL = plan_KSL * weights[:, None]
-        few = self.cost.update(x_SD[:, self.rows], plan_KSL, local.mapped(pick),
-                               reduced.mapped(pick))  # fmt: skip
+        few = self.cost.update(x_SD[:, self.rows], plan_KSL, experts, reduced.mapped(pick))
         coef = reduced.coef.copy()
         coef[self.rows] = few.coef
         return set_coefficients(few, coef)
