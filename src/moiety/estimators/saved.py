@@ -79,7 +79,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
         raise ValueError(f"{path} cannot be read ({error}); save the estimator again") from None
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_told(path: Path) -> dict[str, Any]:
     """Read what stands beside the arrays."""
     try:
         config = json.loads(path.read_text(encoding="utf8"))
@@ -118,7 +118,7 @@ def read_estimator(path: str | Path, kinds: Sequence[type]) -> Any:
         raise ValueError(
             f"{folder} holds no {CONFIG}; give a folder that an estimator's save wrote"
         )
-    config = read_config(folder / CONFIG)
+    config = read_told(folder / CONFIG)
     known = {kind.__name__: kind for kind in kinds}
     if config["estimator"] not in known:
         raise ValueError(f"{folder} holds a {config['estimator']}; give one of {sorted(known)}")
