@@ -35,7 +35,7 @@ from moiety.estimators.options import (
 )
 from moiety.estimators.reducing import ReducingEstimator
 from moiety.estimators.refining import Refining, play_refining
-from moiety.estimators.saved import check_mixture
+from moiety.estimators.saved import check_family
 from moiety.estimators.shards import Shard, agree_on_columns
 from moiety.merge.transport import SentFits, read_fits, read_reduction
 from moiety.mixtures.fit import STARTS
@@ -178,7 +178,7 @@ class DistributedEstimator(ReducingEstimator):
             )
         start, solve = self._known_start(), ALGORITHMS[self.algorithm]
         if start is not None:
-            check_mixture(start, self, "init")
+            check_family(start, self, "init")
         sends = self.support if isinstance(self.support, str) else "nothing"
         return FitTask(self._search(), self.n_support, machines, start, solve, sends=sends)
 

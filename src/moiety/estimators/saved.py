@@ -96,14 +96,20 @@ def read_told(path: Path) -> dict[str, Any]:
     return config
 
 
-def check_mixture(mixture: Mixture, estimator: Any, who: str) -> None:
-    """Refuse a mixture of another kind than an estimator's, or of other covariates."""
+def check_family(mixture: Mixture, estimator: Any, who: str) -> None:
+    """Refuse a mixture of another kind than an estimator's."""
     wanted = estimator._blank_experts(len(mixture.gate))  # noqa: SLF001 - of all estimators
-    found, columns = mixture.experts, vars(estimator).get("n_features_in_")
+    found = mixture.experts
     if (type(found), *found.coef.shape[2:]) != (type(wanted), *wanted.coef.shape[2:]) or (
         isinstance(found, LinkedExperts) and found.law != vars(wanted)["law"]
     ):
         raise ValueError(f"{who} has experts of another family than this estimator; fit it anew")
+
+
+def check_mixture(mixture: Mixture, estimator: Any, who: str) -> None:
+    """Refuse a mixture of another kind than an estimator's, or of other covariates."""
+    check_family(mixture, estimator, who)
+    columns = vars(estimator).get("n_features_in_")
     if columns is not None and len(mixture.gate) != columns + 1:
         raise ValueError(
             f"{who} has {len(mixture.gate) - 1} covariates, and there are {columns}; give one of "
