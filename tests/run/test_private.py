@@ -1,19 +1,21 @@
 """Private runs: what they write, where they stop, and what goes on after a stop."""
 
 import json
+import math
 import re
 import stat
 
 import pytest
 
 from moiety.core.errors import RunError
+from moiety.core.keys import KEY_FILE
 from moiety.core.ledger import read_ledger
-from moiety.privacy.accountant import Accountant
+from moiety.privacy.accountant import Accountant, spend_gaussian
 from moiety.run.loop import LEDGER
-from moiety.run.privacy import KEY_FILE
 from moiety.run.spec import resolve_run
 
 CHOICE = {"clip": 0.5, "noise": 1.5, "delta": 1e-3}
+ROWS = {"row_clip": 1.0, "row_noise": 2.0}
 
 
 def read_spent(folder) -> list[float]:
@@ -66,6 +68,25 @@ def count_asked(folder) -> list[list[int]]:
     return after
 
 
+def test_rows_are_guarded_at_workers_and_their_losses_stay_there(lab, tiny, final, lines):
+    """Epsilon is of the rounds in which a worker was asked; a run goes on to the bit."""
+    guard = {"row_clip": 1.0, "row_noise": 2.0, "delta": 1e-3}
+    record = tiny(privacy=guard, rounds=3, local={"epochs": 2}, checkpoint={"every": 1, "last": 9})
+    folder = lab.play(record)
+    before, told = final(folder), lines(folder)
+    asked = [0] * 6
+    for entry in read_ledger(folder / LEDGER).rounds:
+        for work in entry.workers:
+            asked[work.worker] += 1
+            spent = (entry.row_epsilon or {})[str(work.worker)]
+            assert spent == spend_gaussian(2.0, 2 * asked[work.worker], 1e-3)
+            assert math.isnan(work.loss_mean)
+        assert entry.epsilon is None
+    lab.resume(folder, at=1)
+    assert final(folder) == before
+    assert lines(folder) == told
+
+
 def test_two_runs_of_one_recipe_have_other_noise(lab, tiny, final):
     record = tiny(privacy=CHOICE, rounds=1)
     assert final(lab.play(record, name="one")) != final(lab.play(record, name="other"))
@@ -95,6 +116,11 @@ def test_the_noise_for_a_budget_is_written_down(tiny):
 
 
 REFUSED = [
+    ({"privacy": {"row_clip": 1.0}}, "fedavg", "--privacy.row-noise"),
+    ({"privacy": ROWS, "local": {"prior": "adjust"}}, "fedavg", "local.prior"),
+    ({"privacy": ROWS, "local": {"epochs": 0, "steps": 3}}, "fedavg", "local.epochs"),
+    ({"privacy": ROWS, "net": "normed"}, "fedavg", "norms are over the rows"),
+    ({"privacy": {**ROWS, "epsilon": 1.0}}, "fedavg", "privacy.clip=0.0"),
     ({"privacy": {"noise": 1.0}}, "fedavg", "privacy.clip=0.0"),
     ({"privacy": {"clip": 1.0}}, "fedavg", "without noise"),
     ({"privacy": {**CHOICE, "delta": 0.2}}, "fedavg", "6 workers"),
@@ -108,7 +134,7 @@ REFUSED = [
     ({"local": {"by_rows": True}}, "fedavg", "by_rows"),
     ({"local": {"optimizer_state": "send", "momentum": 0.9}}, "fedavg", "memory"),
     ({"engine": "collective"}, "fedavg", "--engine serial"),
-    ({"net": "normed"}, "fedavg", "averaged as they are|calibrated"),
+    ({"net": "normed"}, "fedavg", "norms are over the rows"),
     ({}, "scaffold", "memory"),
     ({}, "ddome", "answer a question"),
     ({}, "fisher", "sums over their rows"),

@@ -18,7 +18,7 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"
 EXTRAS = (
     "sklearn", "pyarrow", "PIL", "matplotlib", "jinja2", "tensorboardX", "optuna", "tyro", "scipy",
     "pandas", "flwr", "joblib", "transformers", "peft", "mlflow", "wandb", "torchmetrics",
-    "onnx", "onnxscript", "cryptography", "dp_accounting",
+    "onnx", "onnxscript", "cryptography", "dp_accounting", "opacus",
 )  # fmt: skip
 ROOMS = {
     "blocks", "core", "data", "engine", "estimators", "federation", "merge", "methods", "mixtures",

@@ -99,7 +99,7 @@ class Round:
     (``work_s``), of folding and the server (``merge_s``) and of waiting for others (``wait_s``), as
     the process that writes the ledger saw them; of an evaluation ``evaluate_s``. ``sent_bytes``
     really passed between all processes; ``refused`` are replies not merged; ``epsilon`` is what all
-    rounds so far told of one worker.
+    rounds so far told of one worker, ``row_epsilon`` of one row of each that took part, by worker.
     """
 
     kind: ClassVar[str] = "round"
@@ -121,6 +121,7 @@ class Round:
     sent_bytes: int = 0
     refused: Sequence[Refusal] = ()
     epsilon: float | None = None
+    row_epsilon: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,14 @@ class KeepsParameters(Protocol):
 
 
 @runtime_checkable
+class HidesLosses(Protocol):
+    """A solver whose losses, which are exact, stay at the worker."""
+
+    @property
+    def hides_losses(self) -> bool: ...
+
+
+@runtime_checkable
 class PredictsUpdate(Protocol):
     """A solver of which it is known what it sends, though not how long it works."""
 

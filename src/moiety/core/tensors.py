@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,3 +49,14 @@ def tensors_from_bytes(data: bytes, path: Path) -> dict[str, Tensor]:
 def move_tensors(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
     """Move tensors to a device."""
     return {name: t.to(torch.device(device)) for name, t in tensors.items()}
+
+
+def digest_tensors(*trees: Mapping[str, Tensor]) -> str:
+    """Give a digest of the numbers of some tensors, in the order of their names."""
+    found = hashlib.blake2b(digest_size=32)
+    for tree in trees:
+        for name in sorted(tree):
+            tensor = tree[name].detach().cpu().contiguous()
+            found.update(repr((name, tensor.shape, tensor.dtype)).encode())
+            found.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from moiety.core.errors import WorkerError
 from moiety.core.rows import OpenRows, Rows, chunk_positions, split_batch
-from moiety.core.solver import Descent, Solve, Stepping
+from moiety.core.solver import Descent, HidesLosses, Solve, Stepping
 from moiety.core.state import Job, Record, Reply, Update
 from moiety.core.types import Batch, Carry, Memory, Params
 from moiety.engine.batches import read_batches
@@ -163,6 +163,8 @@ def run_job(
         carry, losses = go(solve, solve.start(job, memory), counted(), role)
         told = [] if losses is None else losses.tolist()
         record = summarize_losses(job, rows.size, told)
+        if isinstance(solve, HidesLosses) and solve.hides_losses:
+            record = Record(record.steps, rows.size, model_version=job.round)
         statistics = sum_statistics(solve, carry, rows, role) if solve.needs_statistics else {}
         update = solve.finish(job, plan, carry, statistics)
         refuse_global_draws(generators)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from moiety.core.errors import WorkerError
 from moiety.core.files import digest_bytes, replace_file
+from moiety.core.keys import KEY_FILE, derive_key, make_key, read_key
 from moiety.core.rows import Rows
 from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
@@ -29,6 +30,7 @@ from moiety.recipes.own_rows import open_own_rows
 from moiety.recipes.record import Federation
 from moiety.recipes.source import stamp_file
 from moiety.secure.ends import find_sum_rule
+from moiety.solve.private import PrivateDescent
 
 QUERY, SOLVE = "query", "solve"
 """How a letter calls a question and a job, before the number of the stage."""
@@ -115,7 +117,8 @@ class Desk:
             stamps = (now, stamp_file(self.node.rows))
             rows = keep_own_rows(record, note["method"], note["seed"], self.node.rows, stamps)
         kept = shelf.read_memory(job, note)
-        solve, rule = found[0], find_sum_rule(found[1]) if job.share.holders else None
+        solve = lend_key(found[0], self.node, note["run"])
+        rule = find_sum_rule(found[1]) if job.share.holders else None
         job, state = take_boxes(self.drawer, job, note) if rule else (job, None)
         job = found[1].open(job)
         with use_one_thread():
@@ -153,6 +156,14 @@ def find_choice(built: RunInputs, method: str, kind: str) -> tuple[Solve, Wire]:
     if found is None:
         raise ValueError(f"{method} has nothing called {kind!r}")
     return found
+
+
+def lend_key(solve: Solve, node: NodeConfig, run: str) -> Solve:
+    """Give a private solver a key of the run, made of the node's own, which never leaves it."""
+    if not isinstance(solve, PrivateDescent):
+        return solve
+    path = node.folder / KEY_FILE
+    return replace(solve, key=derive_key(read_key(path) or make_key(path), run))
 
 
 def place_files(record: Federation, node: NodeConfig) -> Federation:

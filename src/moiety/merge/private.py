@@ -10,8 +10,7 @@ h_j is public. docs/privacy.md works it out.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,6 +21,7 @@ from moiety.core.fold import Precision, add_mass
 from moiety.core.protocols import Merged
 from moiety.core.state import Reply
 from moiety.core.store import Store
+from moiety.core.tensors import digest_tensors
 from moiety.core.types import Params
 from moiety.ops.keyed_noise import draw_keyed_normal
 
@@ -66,17 +66,6 @@ def count_holders(
                 held = found.get(name, torch.zeros_like(one))
                 found[name] = add_mass(held, find_cuts(axes, part, name, tensor), one, tensor)
     return found
-
-
-def digest_tensors(*trees: Mapping[str, Tensor]) -> str:
-    """Give a digest of the numbers of some tensors, in the order of their names."""
-    found = hashlib.blake2b(digest_size=32)
-    for tree in trees:
-        for name in sorted(tree):
-            tensor = tree[name].detach().cpu().contiguous()
-            found.update(repr((name, tensor.shape, tensor.dtype)).encode())
-            found.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 from moiety.core.extras import import_extra
@@ -22,19 +23,29 @@ DrawCohort = Callable[[int, int], Sequence[int]]
 """Names the workers of a round, by its number and the seed."""
 
 
+def count_asked(draw: DrawCohort, seed: int, rounds: int) -> tuple[dict[int, int], ...]:
+    """Count, in each round, for those who are asked how often they were, this time included.
+
+    >>> count_asked(lambda number, _: (0, 1 + number % 2), 0, 3)
+    ({0: 1, 1: 1}, {0: 2, 2: 1}, {0: 3, 1: 2})
+    """
+    asked: dict[int, int] = {}
+    found = []
+    for number in range(rounds):
+        here = draw(number, seed)
+        asked.update({worker: asked.get(worker, 0) + 1 for worker in here})
+        found.append({worker: asked[worker] for worker in here})
+    return tuple(found)
+
+
 def count_most_asked(draw: DrawCohort, seed: int, rounds: int) -> tuple[int, ...]:
     """Count in how many rounds that worker was asked that was asked most, after each round.
 
     >>> count_most_asked(lambda number, _: (0, 1 + number % 2), 0, 3)
     (1, 2, 3)
     """
-    asked: dict[int, int] = {}
-    found = []
-    for number in range(rounds):
-        for worker in draw(number, seed):
-            asked[worker] = asked.get(worker, 0) + 1
-        found.append(max(asked.values(), default=0))
-    return tuple(found)
+    most = [max(here.values(), default=0) for here in count_asked(draw, seed, rounds)]
+    return tuple(accumulate(most, max))
 
 
 def spend_gaussian(noise: float, times: int, delta: float) -> float:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from moiety.privacy.accountant import Accountant, DrawCohort, count_most_asked
+from moiety.privacy.accountant import (
+    Accountant,
+    DrawCohort,
+    count_most_asked,
+    spend_gaussian,
+)
 from moiety.privacy.config import PrivacyConfig
 
 
@@ -19,6 +24,7 @@ class Crowd:
         cohort: names them, where everybody may know.
         seed: of the run.
         rounds: that are planned.
+        epochs: of a worker in a round; read where something is promised to rows.
     """
 
     workers: int
@@ -26,6 +32,7 @@ class Crowd:
     cohort: DrawCohort
     seed: int
     rounds: int
+    epochs: int = 0
 
 
 def require_waiting(config: PrivacyConfig, schedule: str, *, waits: bool) -> None:
@@ -36,7 +43,7 @@ def require_waiting(config: PrivacyConfig, schedule: str, *, waits: bool) -> Non
     """
     if config.is_on and not waits:
         raise ValueError(
-            f"privacy.clip={config.clip}, but schedule.kind={schedule!r} commits whose replies "
+            f"{config.said}, but schedule.kind={schedule!r} commits whose replies "
             "came first and draws late ones back, so who is in a sum is not known before; say "
             "--schedule.kind sync"
         )
@@ -61,7 +68,7 @@ def resolve_privacy(config: PrivacyConfig, crowd: Crowd) -> PrivacyConfig:
     Raises:
         ValueError: for a budget that not even one round keeps.
     """
-    if not config.is_on:
+    if not config.guards_workers:
         return config
     accountant = make_accountant(config, crowd)
     if not config.noise:
@@ -84,13 +91,15 @@ class PrivatePlan:
         noise: over the largest norm of a change.
         delta: the chance for which epsilon does not answer.
         rounds: that the budget allows.
-        epsilon: after these.
+        epsilon: after these, of one worker; None where nothing is promised to workers.
+        row_epsilon: after these, of one row; None where nothing is promised to rows.
     """
 
     noise: float
     delta: float
     rounds: int
-    epsilon: float
+    epsilon: float | None
+    row_epsilon: float | None
 
 
 def forecast_privacy(config: PrivacyConfig, crowd: Crowd) -> PrivatePlan:
@@ -100,6 +109,11 @@ def forecast_privacy(config: PrivacyConfig, crowd: Crowd) -> PrivatePlan:
         ValueError: for a budget that not even one round keeps.
     """
     found, accountant = resolve_privacy(config, crowd), make_accountant(config, crowd)
-    rounds = accountant.count_rounds(found.noise, found.epsilon or math.inf, crowd.rounds)
-    spent = accountant.spend(found.noise, rounds)
-    return PrivatePlan(found.noise, found.delta, rounds, spent)
+    rounds, spent, row_spent = crowd.rounds, None, None
+    if found.guards_workers:
+        rounds = accountant.count_rounds(found.noise, found.epsilon or math.inf, crowd.rounds)
+        spent = accountant.spend(found.noise, rounds)
+    if found.guards_rows and rounds:
+        most = count_most_asked(crowd.cohort, crowd.seed, rounds)[-1]
+        row_spent = spend_gaussian(found.row_noise, most * crowd.epochs, found.delta)
+    return PrivatePlan(found.noise, found.delta, rounds, spent, row_spent)

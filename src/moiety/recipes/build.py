@@ -19,6 +19,7 @@ from moiety.engine.choose import BLOCK_ENGINES
 from moiety.merge.robust import choose_merge
 from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
+from moiety.privacy.rows import apply_row_privacy
 from moiety.recipes.blocks import check_blocks
 from moiety.recipes.common import EpochWatcher, find_anchors, ignore_epoch, require_common
 from moiety.recipes.options import find_method, make_network, make_stages
@@ -133,7 +134,8 @@ def pass_replies(stage: Stage, record: Federation, workers: int, seed: int) -> S
     if not stage.rounds:
         return stage
     method = choose_merge(stage.method, record.merge)
-    return replace(stage, method=apply_passage(method, record, workers, seed))
+    method = apply_passage(method, record, workers, seed)
+    return replace(stage, method=apply_row_privacy(method, record.privacy))
 
 
 def describe_gate(common: SeedCommon | None, rows: int) -> tuple[str, ...]:

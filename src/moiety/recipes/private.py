@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from moiety.privacy.config import PrivacyConfig
 from moiety.privacy.crowd import require_waiting
+from moiety.privacy.rows import SHARED_LABELS
 from moiety.recipes.record import Federation
 
 RANKS = ("collective", "partitioned", "peers")
@@ -24,7 +25,9 @@ def check_private(record: Federation) -> None:
     schedule = record.schedule
     require_waiting(record.privacy, schedule.kind, waits=schedule.is_synchronous)
     for reason in list_private_conflicts(record):
-        raise ValueError(f"privacy.clip={record.privacy.clip}, but {reason}")
+        raise ValueError(f"{record.privacy.said}, but {reason}")
+    if record.privacy.guards_rows and record.local.adjusts:
+        raise ValueError(SHARED_LABELS.format(record.privacy.row_clip))
 
 
 def list_private_conflicts(record: Federation) -> Iterator[str]:
@@ -32,10 +35,10 @@ def list_private_conflicts(record: Federation) -> Iterator[str]:
     drawn, people = record.participation, record.population
     if record.engine in RANKS:
         yield (
-            f"with engine {record.engine!r} no process sees what one worker changed, so none can "
-            "clip it; say --engine serial, vectorized or pool"
+            f"with engine {record.engine!r} no process sees what one worker changed, or each has "
+            "a key of its own; say --engine serial, vectorized or pool"
         )
-    if record.secure.threshold:
+    if record.secure.threshold and record.privacy.guards_workers:
         yield (
             f"with secure.threshold={record.secure.threshold} the server sees no worker's change, "
             "so it cannot clip it; leave one of them out"

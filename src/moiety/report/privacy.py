@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from moiety.core.ledger import Ledger
 
 
-def read_epsilon(ledger: Ledger) -> float | None:
-    """Read what all rounds of a run told of one worker; None where nothing is promised."""
-    found = [entry.epsilon for entry in ledger.rounds]
-    return found[-1] if found else None
-
-
 def describe_privacy(ledgers: Sequence[Ledger]) -> list[str]:
     """Say of every private run what it promises."""
-    said = []
-    for ledger in ledgers:
-        epsilon, config = read_epsilon(ledger), ledger.start.config.get("privacy", {})
-        if epsilon is not None:
-            who = f"{ledger.start.method}, seed {ledger.start.seed}"
-            said.append(
-                f"{who}: epsilon {epsilon:.4g} for a worker at delta {config['delta']:g}, after "
-                f"{ledger.rounds[-1].round} rounds (clip {config['clip']:g}, noise "
-                f"{config['noise']:g}, cohort {config['cohort']})."
-            )
-    return said
+    return [text for ledger in ledgers for text in describe_run_privacy(ledger)]
+
+
+def describe_run_privacy(ledger: Ledger) -> Iterator[str]:
+    """Say what a run promises to workers and to rows."""
+    config, rounds = ledger.start.config.get("privacy", {}), ledger.rounds
+    who = f"{ledger.start.method}, seed {ledger.start.seed}, after {len(rounds)} rounds"
+    if rounds and rounds[-1].epsilon is not None:
+        yield (
+            f"{who}: epsilon {rounds[-1].epsilon:.4g} for a worker at delta {config['delta']:g} "
+            f"(clip {config['clip']:g}, noise {config['noise']:g}, cohort {config['cohort']})."
+        )
+    told = [one for entry in rounds for one in (entry.row_epsilon or {}).values()]
+    if told:
+        yield (
+            f"{who}: epsilon {max(told):.4g} at most for a row at delta {config['delta']:g} "
+            f"(clip {config['row_clip']:g}, noise {config['row_noise']:g})."
+        )

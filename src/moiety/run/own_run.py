@@ -23,6 +23,7 @@ from moiety.methods.task import LocalTraining
 from moiety.ops.torch_optim import name_optimizer
 from moiety.privacy.config import PrivacyConfig
 from moiety.privacy.crowd import Crowd, require_waiting
+from moiety.privacy.rows import SHARED_LABELS, count_epochs
 from moiety.rounds.cohort import UniformCohort
 from moiety.rounds.schedule import Schedule
 from moiety.rounds.staged import StagedRounds
@@ -123,11 +124,11 @@ class OwnRun:
 
 def make_own_run(run: OwnRun, rounds: StagedRounds, folder: Path) -> Run[State]:
     """Put together a run of one stage."""
-    count, ending = run.how.rounds, ""
-    if run.how.privacy.is_on:
-        crowd = describe_own_crowd(run.how, len(run.rows))
-        rounds, count, ending = play_privately(rounds, run.how.privacy, crowd, folder)
     method, how = run.method, run.how
+    count, ending = how.rounds, ""
+    if how.privacy.is_on:
+        crowd = describe_own_crowd(how, method, len(run.rows))
+        rounds, count, ending = play_privately(rounds, how.privacy, crowd, folder)
     groups = {name: transform_groups(one, method) for name, one in run.crew.groups.items()}
     sample = sample_rows(run.rows.__getitem__, list(run.rows), CALIBRATION_ROWS, how.seed)
     mark = fingerprint_leaves(run.leaves)
@@ -156,7 +157,7 @@ def make_own_run(run: OwnRun, rounds: StagedRounds, folder: Path) -> Run[State]:
     )
 
 
-def describe_own_crowd(how: TrainConfig, workers: int) -> Crowd:
+def describe_own_crowd(how: TrainConfig, method: Method, workers: int) -> Crowd:
     """Say who may take part, for the accountant.
 
     Raises:
@@ -164,8 +165,10 @@ def describe_own_crowd(how: TrainConfig, workers: int) -> Crowd:
     """
     schedule = how.schedule
     require_waiting(how.privacy, schedule.kind, waits=schedule.is_synchronous)
-    size = how.size or workers
-    return Crowd(workers, size, UniformCohort(workers, size), how.seed, how.rounds)
+    if how.privacy.guards_rows and how.local is not None and how.local.adjusts:
+        raise ValueError(SHARED_LABELS.format(how.privacy.row_clip))
+    size, epochs = how.size or workers, count_epochs(method)
+    return Crowd(workers, size, UniformCohort(workers, size), how.seed, how.rounds, epochs)
 
 
 def make_own_input_spec(run: OwnRun) -> InputSpec:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from dataclasses import replace
 from pathlib import Path
 
 from moiety.core.checkpoints import list_checkpoints
-from moiety.core.errors import RunError, explain_os_error
-from moiety.ops.keyed_noise import KEY_BYTES
+from moiety.core.errors import RunError
+from moiety.core.keys import KEY_FILE, make_key, read_key
+from moiety.engine.remote import Remote
+from moiety.privacy.accountant import count_asked, spend_gaussian
 from moiety.privacy.config import PrivacyConfig
 from moiety.privacy.crowd import Crowd, make_accountant
-from moiety.rounds.private import PrivateRounds, SecretCohort
+from moiety.rounds.private import PrivateRounds, SecretCohort, Spending
 from moiety.rounds.staged import StagedRounds
 from moiety.rounds.synchronous import SynchronousRounds
 from moiety.run.loop import CHECKPOINTS
-
-KEY_FILE = "noise.key"
-"""The file in a run's folder that nobody else may read."""
 
 
 def play_privately(
@@ -40,8 +37,25 @@ def play_privately(
     def spend(count: int) -> float:
         return accountant.spend(config.noise, count)
 
-    method = rounds.stages[0].method
-    private = PrivateRounds(method, plain, config.noise, size, key, spend)
+    asked = count_asked(plain.cohort, crowd.seed, crowd.rounds) if config.guards_rows else ()
+
+    def spend_rows(count: int, worker: int) -> float:
+        times = asked[count - 1][worker] * crowd.epochs
+        return spend_gaussian(config.row_noise, times, config.delta)
+
+    spending = Spending(
+        spend if config.guards_workers else None, spend_rows if config.guards_rows else None
+    )
+    at_nodes = isinstance(plain.engine, Remote)  # they have keys of their own
+    private = PrivateRounds(
+        rounds.stages[0].method,
+        plain,
+        spending,
+        config.noise,
+        size,
+        key,
+        row_key=b"" if at_nodes else key,
+    )
     count, ending = crowd.rounds, ""
     if config.epsilon:
         count = accountant.count_rounds(config.noise, config.epsilon, crowd.rounds)
@@ -60,24 +74,10 @@ def keep_key(folder: Path) -> bytes:
         RunError: where a run that has begun lacks it, or it is damaged.
     """
     path = folder / KEY_FILE
-    if path.is_file():
-        key = path.read_bytes()
-        if len(key) != KEY_BYTES:
-            raise RunError(f"{path} is damaged; bring it back from a copy, or start the run anew")
-        return key
-    if list_checkpoints(folder / CHECKPOINTS):
+    key = read_key(path)
+    if key is None and list_checkpoints(folder / CHECKPOINTS):
         raise RunError(
             f"{path} is missing, and without it rounds would be played again with other noise, "
             "which tells more than the ledger says; bring it back, or start the run anew"
         )
-    key = secrets.token_bytes(KEY_BYTES)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {explain_os_error(error)}") from error
-    return key
+    return make_key(path) if key is None else key

@@ -17,6 +17,7 @@ from moiety.core.ledger import Start
 from moiety.core.objective import list_metrics
 from moiety.engine.choose import choose_engine
 from moiety.privacy.crowd import Crowd, resolve_privacy
+from moiety.privacy.rows import count_epochs
 from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.common import EpochWatcher, ignore_epoch
@@ -140,7 +141,8 @@ def write_flag(path: str, value: Any) -> list[str]:
 
 def describe_crowd(built: RunInputs, cohort: CohortRule, seed: int) -> Crowd:
     """Say who may take part in a run, for its accountant."""
-    return Crowd(built.num_seen, built.cohort_size, cohort, seed, built.rounds)
+    epochs = max(count_epochs(stage.method) for stage in built.stages)
+    return Crowd(built.num_seen, built.cohort_size, cohort, seed, built.rounds, epochs)
 
 
 def resolve_run(

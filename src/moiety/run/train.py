@@ -26,6 +26,7 @@ from moiety.methods.task import LocalTraining, Task
 from moiety.models.base import FeatureModel
 from moiety.privacy.config import apply_privacy
 from moiety.privacy.crowd import resolve_privacy
+from moiety.privacy.rows import apply_row_privacy
 from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.cohort import UniformCohort
 from moiety.rounds.staged import stage_rounds
@@ -127,9 +128,10 @@ def prepare_run(
     method = place_method(make_own_method(what, how, crew, classes), how.device)
     adjusts = how.local is not None and how.local.adjusts
     validation = bool(crew.groups.get("validation"))
-    crowd = describe_own_crowd(how, len(crew.rows))
+    crowd = describe_own_crowd(how, method, len(crew.rows))
     how = replace(how, privacy=resolve_privacy(how.privacy, crowd))
     method = apply_wire(apply_privacy(method, how.privacy), how.wire)
+    method = apply_row_privacy(method, how.privacy)
     method = how.serve.apply(method, validation=validation, uniform=adjusts)
     leaves = describe_run(method, how, crew)
     rows = transform_groups(crew.rows, method)

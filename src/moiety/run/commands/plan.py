@@ -104,10 +104,7 @@ def do_plan(words: Sequence[str]) -> int:
     else:
         print_plan(said, told, choice, num, steps)
         if private is not None:
-            echo(
-                f"privacy: {private.rounds} rounds cost epsilon {private.epsilon:.4g} for a worker "
-                f"at delta {private.delta:g}, with noise {private.noise:g}"
-            )
+            echo(describe_private_plan(private))
     return 0
 
 
@@ -118,6 +115,13 @@ def draw_first_cohort(record: Federation, places: Partition) -> Sequence[int]:
     )
 
 
+def describe_private_plan(told: PrivatePlan) -> str:
+    """Say in a line what a private run will promise."""
+    found = {f"a worker (noise {told.noise:g})": told.epsilon, "a row": told.row_epsilon}
+    costs = [f"epsilon {e:.4g} for {unit}" for unit, e in found.items() if e is not None]
+    return f"privacy: {told.rounds} rounds cost {' and '.join(costs)}, at delta {told.delta:g}"
+
+
 def plan_privacy(plan: AbstractRun) -> PrivatePlan:
     """Say what a private run will promise.
 
@@ -126,7 +130,8 @@ def plan_privacy(plan: AbstractRun) -> PrivatePlan:
     """
     record, task = plan.record, plan.task
     rule = choose_cohort_rule(record.participation, task.population, task.anchors)
-    crowd = Crowd(task.population, task.workers, rule, record.seed, record.rounds)
+    epochs = record.local.epochs
+    crowd = Crowd(task.population, task.workers, rule, record.seed, record.rounds, epochs)
     return forecast_privacy(record.privacy, crowd)
 
 

@@ -1,0 +1,56 @@
+"""A file with a key that nobody else may read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from moiety.core.errors import RunError, explain_os_error
+from moiety.ops.keyed_noise import KEY_BYTES
+
+KEY_FILE = "noise.key"
+"""The file in the folder of a run, or of a node, that nobody else may read."""
+
+
+def read_key(path: Path) -> bytes | None:
+    """Read a key, where there is one.
+
+    Raises:
+        RunError: where it is damaged.
+    """
+    if not path.is_file():
+        return None
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise RunError(f"{path} is damaged; bring it back from a copy, or start the run anew")
+    return key
+
+
+def make_key(path: Path) -> bytes:
+    """Draw a key from the system's generator and write it, readable by its owner alone.
+
+    Raises:
+        RunError: where it cannot be written.
+    """
+    key = secrets.token_bytes(KEY_BYTES)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {explain_os_error(error)}") from error
+    return key
+
+
+def derive_key(key: bytes, purpose: str) -> bytes:
+    """Make another key of one, from which nobody finds that one.
+
+    >>> derive_key(bytes(32), "a") == derive_key(bytes(32), "b")
+    False
+    """
+    return hashlib.shake_256(key + purpose.encode()).digest(KEY_BYTES)
