@@ -28,7 +28,7 @@ def read_key(path: Path) -> bytes | None:
     return key
 
 
-def make_key(path: Path) -> bytes:
+def write_new_key(path: Path) -> bytes:
     """Draw a key from the system's generator and write it, readable by its owner alone.
 
     Raises:

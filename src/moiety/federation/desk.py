@@ -12,7 +12,7 @@ from torch import Tensor
 
 from moiety.core.errors import WorkerError
 from moiety.core.files import digest_bytes, replace_file
-from moiety.core.keys import KEY_FILE, derive_key, make_key, read_key
+from moiety.core.keys import KEY_FILE, derive_key, read_key, write_new_key
 from moiety.core.rows import Rows
 from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
@@ -163,7 +163,7 @@ def lend_key(solve: Solve, node: NodeConfig, run: str) -> Solve:
     if not isinstance(solve, PrivateDescent):
         return solve
     path = node.folder / KEY_FILE
-    return replace(solve, key=derive_key(read_key(path) or make_key(path), run))
+    return replace(solve, key=derive_key(read_key(path) or write_new_key(path), run))
 
 
 def place_files(record: Federation, node: NodeConfig) -> Federation:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from moiety.core.checkpoints import list_checkpoints
 from moiety.core.errors import RunError
-from moiety.core.keys import KEY_FILE, make_key, read_key
+from moiety.core.keys import KEY_FILE, read_key, write_new_key
 from moiety.engine.remote import Remote
-from moiety.privacy.accountant import count_asked, spend_gaussian
+from moiety.privacy.accountant import Accountant, count_asked, spend_gaussian
 from moiety.privacy.config import PrivacyConfig
 from moiety.privacy.crowd import Crowd, make_accountant
+from moiety.rounds.cohort import CohortRule
 from moiety.rounds.private import PrivateRounds, SecretCohort, Spending
 from moiety.rounds.staged import StagedRounds
 from moiety.rounds.synchronous import SynchronousRounds
@@ -34,18 +35,7 @@ def play_privately(
         cohort = SecretCohort(crowd.workers, accountant.chance, key)
         plain = replace(plain, cohort=cohort)
 
-    def spend(count: int) -> float:
-        return accountant.spend(config.noise, count)
-
-    asked = count_asked(plain.cohort, crowd.seed, crowd.rounds) if config.guards_rows else ()
-
-    def spend_rows(count: int, worker: int) -> float:
-        times = asked[count - 1][worker] * crowd.epochs
-        return spend_gaussian(config.row_noise, times, config.delta)
-
-    spending = Spending(
-        spend if config.guards_workers else None, spend_rows if config.guards_rows else None
-    )
+    spending = make_spending(config, crowd, accountant, plain.cohort)
     at_nodes = isinstance(plain.engine, Remote)  # they have keys of their own
     private = PrivateRounds(
         rounds.stages[0].method,
@@ -61,10 +51,28 @@ def play_privately(
         count = accountant.count_rounds(config.noise, config.epsilon, crowd.rounds)
     if count < crowd.rounds:
         ending = (
-            f"another round would cost epsilon {spend(count + 1):.4g}, more than "
+            f"another round would cost epsilon {accountant.spend(config.noise, count + 1):.4g}, more than "
             f"privacy.epsilon={config.epsilon:g}"
         )
     return replace(rounds, rounds=private), count, ending
+
+
+def make_spending(
+    config: PrivacyConfig, crowd: Crowd, accountant: Accountant, cohort: CohortRule
+) -> Spending:
+    """Say what rounds tell of a worker and of a row."""
+    asked = count_asked(cohort, crowd.seed, crowd.rounds) if config.guards_rows else ()
+
+    def spend(count: int) -> float:
+        return accountant.spend(config.noise, count)
+
+    def spend_rows(count: int, worker: int) -> float:
+        times = asked[count - 1][worker] * crowd.epochs
+        return spend_gaussian(config.row_noise, times, config.delta)
+
+    return Spending(
+        spend if config.guards_workers else None, spend_rows if config.guards_rows else None
+    )
 
 
 def keep_key(folder: Path) -> bytes:
@@ -80,4 +88,4 @@ def keep_key(folder: Path) -> bytes:
             f"{path} is missing, and without it rounds would be played again with other noise, "
             "which tells more than the ledger says; bring it back, or start the run anew"
         )
-    return make_key(path) if key is None else key
+    return write_new_key(path) if key is None else key
