@@ -50,8 +50,9 @@ def play_privately(
     if config.epsilon:
         count = accountant.count_rounds(config.noise, config.epsilon, crowd.rounds)
     if count < crowd.rounds:
+        more = accountant.spend(config.noise, count + 1)
         ending = (
-            f"another round would cost epsilon {accountant.spend(config.noise, count + 1):.4g}, more than "
+            f"another round would cost epsilon {more:.4g}, more than "
             f"privacy.epsilon={config.epsilon:g}"
         )
     return replace(rounds, rounds=private), count, ending
