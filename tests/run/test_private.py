@@ -87,6 +87,19 @@ def test_rows_are_guarded_at_workers_and_their_losses_stay_there(lab, tiny, fina
     assert lines(folder) == told
 
 
+@pytest.mark.parametrize("method", ["fjord", "heterofl", "ist", "fedper", "diloco"])
+def test_parts_and_servers_of_all_kinds_are_played(method, lab, tiny, tensors):
+    """With both promises at once; nothing but the noise moves what a great noise hides."""
+    guard = {"clip": 0.5, "noise": 50.0, "delta": 1e-3, "row_clip": 1.0, "row_noise": 1.0}
+    people = {"size": 3, "anchors": -1}
+    own = {"mlp": {"hidden": (6,)}}
+    loud = lab.play(tiny(privacy=guard, rounds=2, participation=people, **own), method)
+    assert all(one > 0 for one in read_spent(loud))
+    weight = tensors(loud)["layer1.w"].double()
+    # Between noise on a mean of all, once or twice, and that of one holder.
+    assert 0.2 * 50 * 0.5 / 3 < float(weight.std()) < 3 * 50 * 0.5
+
+
 def test_two_runs_of_one_recipe_have_other_noise(lab, tiny, final):
     record = tiny(privacy=CHOICE, rounds=1)
     assert final(lab.play(record, name="one")) != final(lab.play(record, name="other"))

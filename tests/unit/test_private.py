@@ -46,7 +46,8 @@ def draw_reply(worker: int, part: Part, scale: float, rng: Generator) -> Reply:
 
 
 def merge(replies, parts, noise=0.0, key=KEY, start=WHOLE) -> dict[str, torch.Tensor]:
-    made = PrivateMean(WHOLE, AXES, TRAINED, CLIP, noise, tuple(parts), key=key)
+    shapes = {name: t.to("meta") for name, t in WHOLE.items()}  # as a run has them
+    made = PrivateMean(shapes, AXES, TRAINED, CLIP, noise, tuple(parts), key=key)
     under_way = made.begin(LocalStore(start, AXES))
     for reply in replies:
         under_way.add(reply)

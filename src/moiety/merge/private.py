@@ -83,7 +83,7 @@ class PrivateGathering:
             whole = merge.whole[name]
             if name not in self.sums:
                 self.sums[name] = torch.zeros(whole.shape, dtype=tensor.dtype, device=tensor.device)
-            where = find_cuts(merge.axes, part, name, whole)
+            where = find_cuts(merge.axes, part, name, self.sums[name])
             add_at_positions(self.sums[name], where, tensor)
 
     def close(self) -> Merged:
