@@ -72,7 +72,7 @@ FRESH = (
         "hand/test_core.py::test_a_later_schedule_begins_at_its_stage",
     ),
     Mutant(
-        "merge", "mixtures are reduced in the order in which they came", "merge/transport.py",
+        "merge", "mixtures are reduced in the order in which they came", "merge/gather.py",
         "sorted(self.replies, key=lambda reply: reply.worker)", "list(self.replies)",
         "hand/test_mixtures.py::test_mixtures_are_reduced_alike_in_whatever_order_they_come",
     ),

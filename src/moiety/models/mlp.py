@@ -32,7 +32,8 @@ class MLP:
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
-        weights = [t for name, t in self.params.items() if name.endswith(".w")]
+        # By number: what comes from a file may come in any order.
+        weights = [self.params[f"layer{place}.w"] for place in range(1, len(self.params) // 2 + 1)]
         return {"kind": "mlp", "widths": [weights[0].shape[1], *(len(w) for w in weights)]}
 
     def redraw(self, rng: Generator, /) -> Params:
