@@ -202,7 +202,7 @@ def judge_storm(storm: Storm, ledger: Ledger, weather: Weather, seconds: float) 
 def play_calm(storm: Storm, folder: Path) -> float:
     """Play the same run undisturbed, on one machine; give its accuracy."""
     shutil.rmtree(folder, ignore_errors=True)
-    words = ["run", "quickstart", "--methods", "fedavg", "--seeds", "1", "--engine", "vectorized"]
+    words = ["run", "quickstart", "--methods", "fedavg", "--seeds", "1", "--engine", "pool"]
     words += ["--rounds", str(storm.rounds), "--out", str(folder), "--quiet"]
     for key, value in storm.flags.items():
         inner = value.items() if isinstance(value, Mapping) else [("", value)]
