@@ -194,6 +194,12 @@ def test_a_header_that_begins_like_a_pickle_is_read():
     assert tensors.tensors_from_bytes(data, Path("none"))["w"].tolist() == [1.0, 1.0]
 
 
+def test_tensors_of_a_file_come_by_name():
+    names = [f"layer{place}.{kind}" for place in range(1, 9) for kind in "bw"]
+    data = tensors.tensors_to_bytes({name: torch.ones(2) for name in reversed(names)})
+    assert list(tensors.tensors_from_bytes(data, Path("none"))) == names
+
+
 def test_another_checkpoint_helps_where_the_newest_is_damaged(lab, tiny, run, final):
     whole = final(run)
     (newest(run) / TENSORS).write_bytes(b"")

@@ -1,5 +1,7 @@
 """Models that run on any piece of themselves."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from torch import nn
 from moiety.core.axes import Part, read_axis_lengths, take_piece
 from moiety.models.cnn import cnn, group_norm
 from moiety.models.mlp import linear, mlp
+from moiety.models.normed import normed
 from moiety.serve.config import rebuild_model
 
 
@@ -162,8 +165,8 @@ def test_images_too_small_are_refused():
 
 @pytest.mark.parametrize(
     "model",
-    [mlp((6, 5, 4, 3), rng()), linear(6, 3, rng()), small_cnn((4, 5))],
-    ids=["mlp", "linear", "cnn"],
+    [mlp((6, 5, 4, 3), rng()), linear(6, 3, rng()), small_cnn((4, 5)), normed((6, 5, 4, 3), rng())],
+    ids=["mlp", "linear", "cnn", "normed"],
 )
 def test_a_model_is_built_again_from_plain_data(model):
     again = rebuild_model(model.config())
@@ -171,6 +174,8 @@ def test_a_model_is_built_again_from_plain_data(model):
     assert {n: t.shape for n, t in again.params.items()} == {
         n: t.shape for n, t in model.params.items()
     }
+    turned = replace(model, params=dict(reversed(model.params.items())))  # as a file may have it
+    assert turned.config() == model.config()
     fresh = model.redraw(torch.Generator().manual_seed(5))
     assert fresh.keys() == model.params.keys()
     weights = [name for name, t in fresh.items() if t.ndim > 1]

@@ -26,13 +26,15 @@ def tensors_to_bytes(tensors: Mapping[str, Tensor], note: Mapping[str, str] | No
 
 
 def tensors_from_bytes(data: bytes, path: Path) -> dict[str, Tensor]:
-    """Read safetensors; anything else is refused, a pickle by name.
+    """Read safetensors, sorted by name; anything else is refused, a pickle by name.
+
+    The library gives them in another order in every process.
 
     Raises:
         RunError: if the bytes are not safetensors.
     """
     try:
-        return parse(data)
+        return dict(sorted(parse(data).items()))
     except (SafetensorError, ValueError) as error:
         if data.startswith(PICKLE):
             raise RunError(

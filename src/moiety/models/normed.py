@@ -44,7 +44,7 @@ class NormedMLP:
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
-        weights = [t for name, t in self.params.items() if name.endswith(".w")]
+        weights = [self.params[f"layer{place}.w"] for place in range(1, self.depth + 1)]
         widths = [weights[0].shape[1], *(len(w) for w in weights)]
         return {"kind": "normed", "widths": widths, "norm": self.norm}
 
