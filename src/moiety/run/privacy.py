@@ -9,6 +9,7 @@ from moiety.core.checkpoints import list_checkpoints
 from moiety.core.errors import RunError
 from moiety.core.keys import KEY_FILE, read_key, write_new_key
 from moiety.engine.remote import Remote
+from moiety.engine.summed import SummedRemote
 from moiety.privacy.accountant import Accountant, count_asked, spend_gaussian
 from moiety.privacy.config import PrivacyConfig
 from moiety.privacy.crowd import Crowd, make_accountant
@@ -34,9 +35,8 @@ def play_privately(
     if config.is_secret:
         cohort = SecretCohort(crowd.workers, accountant.chance, key)
         plain = replace(plain, cohort=cohort)
-
     spending = make_spending(config, crowd, accountant, plain.cohort)
-    at_nodes = isinstance(plain.engine, Remote)  # they have keys of their own
+    at_nodes = isinstance(plain.engine, Remote | SummedRemote)  # they have keys of their own
     private = PrivateRounds(
         rounds.stages[0].method,
         plain,
