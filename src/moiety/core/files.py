@@ -25,6 +25,19 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def write_once(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that is not there yet, with its rights from its first byte on.
+
+    Raises:
+        OSError: where it is there, or cannot be written.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Replace a file at once."""
     beside = path.with_name(f".{path.name}.new")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from pathlib import Path
 
 from moiety.core.errors import RunError, explain_os_error
+from moiety.core.files import write_once
 from moiety.ops.keyed_noise import KEY_BYTES
+
+OWNER_ALONE = 0o600
+"""Rights of a file that nobody else may read."""
 
 KEY_FILE = "noise.key"
 """The file in the folder of a run, or of a node, that nobody else may read."""
@@ -37,11 +40,7 @@ def write_new_key(path: Path) -> bytes:
     key = secrets.token_bytes(KEY_BYTES)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
+        write_once(path, key, OWNER_ALONE)
     except OSError as error:
         raise RunError(f"cannot write {path}: {explain_os_error(error)}") from error
     return key

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 from moiety.core.errors import RunError
 from moiety.core.extras import import_extra
-from moiety.core.files import holds_anything
+from moiety.core.files import holds_anything, write_once
+from moiety.core.keys import OWNER_ALONE
 from moiety.federation.node import check_name
 
 PURPOSE, EXTRA = "making trial certificates", "flower"
@@ -56,15 +56,8 @@ def write_certificates(
         files |= make_node_keys(node)
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        write_once(folder / name, data, 0o600 if name.endswith(".key") else 0o644)
+        write_once(folder / name, data, OWNER_ALONE if name.endswith(".key") else 0o644)
     return [folder / name for name in files]
-
-
-def write_once(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that is not there yet, with its rights from its first byte on."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
 
 
 def make_authority(hosts: Sequence[str], days: int) -> Mapping[str, bytes]:

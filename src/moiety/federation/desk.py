@@ -101,15 +101,13 @@ class Desk:
         self, job: Job, note: Mapping[str, Any], shelf: Shelf
     ) -> tuple[Job, tuple[Reply, Memory]]:
         """Carry out a job; give it back opened."""
-        name, data = self.node.name, self.node.data
-        if note["name"] != name:
-            raise ValueError(f"the job is for {note['name']!r}, but this node is {name!r}")
-        record = place_files(override_fields(Federation(), note["fields"]), self.node)
-        now = stamp_file(record.data, record.test)
-        built = keep_inputs(record, note["method"], note["seed"], now)
+        record, built, now = self.open_run(note)
         found = find_choice(built, note["method"], note["kind"])
         if built.data_fingerprint != note["data"]:
-            raise ValueError(f"the data of {name!r}, {data!r}, are not those of the server's run")
+            raise ValueError(
+                f"the data of {self.node.name!r}, {self.node.data!r}, are not those of the "
+                "server's run"
+            )
         refuse_other_rows(self.node, own=note["own"])
         if not note["own"]:
             rows = open_job_rows(built.open, job)
@@ -127,6 +125,20 @@ class Desk:
             reply = mask_reply(self.drawer, job, reply, state, rule)
         return job, (reply, after)
 
+    def open_run(self, note: Mapping[str, Any]) -> tuple[Federation, RunInputs, tuple[int, ...]]:
+        """Give the recipe of a letter with this node's files, the run, and the files' stamp.
+
+        Raises:
+            ValueError: for a letter to another node.
+        """
+        if note["name"] != self.node.name:
+            raise ValueError(
+                f"the job is for {note['name']!r}, but this node is {self.node.name!r}"
+            )
+        record = place_files(override_fields(Federation(), note["fields"]), self.node)
+        now = stamp_file(record.data, record.test)
+        return record, keep_inputs(record, note["method"], note["seed"], now), now
+
     @property
     def drawer(self) -> SumDrawer:
         """Where the secrets of a secure sum lie."""
@@ -134,11 +146,7 @@ class Desk:
 
     def answer_sum(self, job: Job, note: Mapping[str, Any]) -> bytes:
         """Answer a letter of a secure sum that is no job."""
-        if note["name"] != self.node.name:
-            raise ValueError(f"the letter is for {note['name']!r}, not for {self.node.name!r}")
-        record = place_files(override_fields(Federation(), note["fields"]), self.node)
-        now = stamp_file(record.data, record.test)
-        built = keep_inputs(record, note["method"], note["seed"], now)
+        _, built, _ = self.open_run(note)
         rule = find_sum_rule(find_choice(built, note["method"], note[STEP]["kind"])[1])
         if rule is None:
             raise ValueError("the run has no secure sums")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from moiety.core.files import write_once
+from moiety.core.keys import OWNER_ALONE
 from moiety.core.state import Job, Reply
 from moiety.engine.summed import (
     BOXES,
@@ -65,8 +66,7 @@ class SumDrawer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_name(".sum.new")
         beside.unlink(missing_ok=True)
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(json.dumps(plain))
+        write_once(beside, json.dumps(plain).encode(), OWNER_ALONE)
         beside.replace(self.path)
 
     def read(self, name: str) -> SumState:

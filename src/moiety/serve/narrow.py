@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -43,13 +43,12 @@ def widen_expert(model: FeatureModel, expert: OwnedExpert, batch: Batch) -> Owne
         RunError: for an expert that is no part of such a model, and for networks whose answers
             depend on how many units there are (norms over channels).
     """
-    who, record = expert.card.owner, model
+    who, made = expert.card.owner, cast("Any", model)
     wanted = f"those of this mixture are {dict(model.config())}"
     unlike = RunError(
         f"the expert of {who!r} is {dict(expert.net)}, but {wanted}; an expert has their shape, "
         "or is a narrower one of the same network"
     )
-    made: Any = record
     small = replace(made, params=expert.params)
     try:
         lengths = read_axis_lengths(expert.params, model.axes)
