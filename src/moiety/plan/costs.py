@@ -24,10 +24,9 @@ from moiety.plan.profile import JobCost, profile_job, profile_query
 from moiety.plan.speed import time_idle_round, time_job, time_step
 from moiety.recipes.common import require_common
 from moiety.recipes.options import find_method, make_method
-from moiety.recipes.passage import apply_passage
+from moiety.recipes.passage import apply_passage, unmask_record
 from moiety.recipes.record import Federation
 from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
-from moiety.secure.config import SecureConfig
 
 
 @dataclass(frozen=True)
@@ -277,8 +276,7 @@ def measure_seconds(
         moved = sum(cost.down_bytes + cost.up_bytes for cost in found.values())
         each_s = found[worker].step_flops / setting.flops + setting.launch_s
         return each_s, 0.0, 2 * moved / setting.copy_rate
-    plain = replace(plan.record, secure=SecureConfig())  # whose bytes are counted, not seconds
-    method = make_forecast_method(name, plan.numbers(), plain)
+    method = make_forecast_method(name, plan.numbers(), unmask_record(plan.record))
     solve: Any = method.solve  # a Descent, or ``profile_round`` had refused it
     scene = FirstRound(method, initialise_state(method), list(plan.rows), plan.seed, answers)
     rows = (

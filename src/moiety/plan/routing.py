@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from math import comb
 
 import torch
@@ -12,8 +11,8 @@ from moiety.core.protocols import Method
 from moiety.plan.abstract import META
 from moiety.plan.costs import make_forecast_method
 from moiety.plan.outline import AbstractRun
+from moiety.recipes.passage import unmask_record
 from moiety.recipes.record import Federation
-from moiety.secure.config import SecureConfig
 from moiety.split.gated import Gated
 
 SPARE = 0.25
@@ -61,7 +60,7 @@ def foresee_routing(record: Federation, method: Method, classes: int) -> str:
 
 def warn_of_routing(plan: AbstractRun) -> list[str]:
     """Warn of methods whose workers will hold fewer experts than their classes need."""
-    said, plain = [], replace(plan.record, secure=SecureConfig())
+    said, plain = [], unmask_record(plan.record)
     for name in plan.record.methods:
         with suppress(ValueError), torch.device(META):  # what cannot be made is told elsewhere
             method = make_forecast_method(name, plan.task, plain)
