@@ -107,6 +107,14 @@ def test_the_noise_of_a_step_has_the_variance_that_is_said_and_is_of_the_job_alo
     assert float(gap.std()) > 2.0 * CLIP
 
 
+def test_every_step_has_noise_of_its_own_also_a_short_one():
+    """Of 4 rows in batches of 3 the last step has one, which counts whole: 1/9 and 1 add up."""
+    net = mlp((4, 2000, 3), stream(3, "net"))
+    moved = move(make_solver(net, 200.0, batch=3), net, draw_rows(2, rows=4))
+    drawn = torch.cat([t.flatten() for t in moved.values()]).double() / (4 * 200.0 * CLIP)
+    assert float(drawn.var()) == pytest.approx(10 / 9, abs=4 * math.sqrt(2 / len(drawn)) * 10 / 9)
+
+
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_short_batches_and_pieces_of_a_batch_change_no_sum(accumulate):
     """Of 5 rows in batches of 3, the second has 2, each of which counts more, as has the noise."""

@@ -33,6 +33,7 @@ ROWS = {
 LOCAL = LocalTraining(lr=0.1, momentum=0.0, batch=4)
 TASK = Task(MODEL, LOCAL, workers=4, classes=3, population=4)
 THREE = SecureConfig(threshold=3)
+AXES = {entry for entries in MODEL.axes.values() for entry in entries if isinstance(entry, str)}
 
 
 def make(name, config=THREE, task=TASK, **options):
@@ -151,6 +152,20 @@ def test_what_is_no_sum_is_refused_at_construction(name, local, said):
     task = replace(TASK, local=replace(LOCAL, momentum=0.9, **local))
     with pytest.raises(ValueError, match=said):
         make(name, task=task)
+
+
+def test_parts_that_fewer_than_enough_hold_are_refused():
+    """Units that two hold each: enough for a threshold of two, and not for three."""
+
+    parts = [Part(dict.fromkeys(AXES, torch.arange(6) + 6 * pair)) for pair in (0, 1)]
+
+    def split_in_pairs(_, turn):
+        return {worker: Share(parts[worker // 2]) for worker in turn.cohort}
+
+    method = replace(METHODS["fedavg"].make(TASK), split=split_in_pairs)
+    assert apply_secure(method, SecureConfig(2), 4, 7).split != method.split
+    with pytest.raises(ValueError, match=r"no index of h\d has more than 2 of a round's 4\."):
+        apply_secure(method, THREE, 4, 7)
 
 
 def test_a_merge_that_needs_individuals_refuses_sums():
