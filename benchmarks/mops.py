@@ -1,7 +1,7 @@
 """Prompts with a gate beside PEFT's methods on a real language model, records of six skills.
 
     MOIETY_LM=FOLDER MOIETY_DATA=FOLDER python -m benchmarks.mops [--minutes N] [--check]
-        [--places NAMES ...] [--json FILE]
+        [--places NAMES ...] [--methods NAMES ...] [--json FILE]
 
 The learning rate of every method is chosen on validation records with seed 0; other seeds, pruned
 bases and other shares of skills run at that rate. A run goes on with what the file lacks, and
@@ -30,7 +30,9 @@ from benchmarks.mops_parts.cells import (
 )
 from benchmarks.mops_parts.central import measure_bare
 from benchmarks.mops_parts.cost import COSTS
+from benchmarks.mops_parts.federated import METHODS
 from benchmarks.mops_parts.places import CENTRAL, PLACES, WORKERS, open_at, open_whole, run_cell
+from benchmarks.mops_parts.rivals import RIVALS
 
 SEEDS = (0, 1)
 COST = "cost"
@@ -62,8 +64,20 @@ def at_best(book: Book, place: str, name: str, seed: int) -> Cell | None:
     return None if lr is None else Cell(place, name, lr, seed)
 
 
-def list_cells(book: Book, places: Sequence[str]) -> Iterator[Cell]:
-    """List what is to be measured: rates, then other seeds, then other places."""
+def list_cells(book: Book, places: Sequence[str], methods: Sequence[str] = ()) -> Iterator[Cell]:
+    """List what is to be measured: rates, then other seeds, then other places.
+
+    Args:
+        book: what is there.
+        places: where.
+        methods: of which methods; none for all.
+    """
+    cells = list_places(book, places)
+    yield from (cell for cell in cells if not methods or cell.name in methods)
+
+
+def list_places(book: Book, places: Sequence[str]) -> Iterator[Cell]:
+    """List what is to be measured at some places, by all methods."""
     first = [name for name in places if not PLACES[name].chosen_at]
     for name in first:
         for method, rates in PLACES[name].rates.items():
@@ -193,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mine = argparse.ArgumentParser(add_help=False)
     mine.add_argument("--minutes", type=float, default=math.inf)
     mine.add_argument("--places", nargs="+", default=list(PLACES), choices=[*PLACES, COST])
+    mine.add_argument("--methods", nargs="+", default=[], choices=[*{**RIVALS, **METHODS}])
     asked, rest = mine.parse_known_args(arguments)
     told = options(__doc__ or "", rest)
     if told.quick:
@@ -208,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 name_bare(name),
                 lambda place=place: measure_bare(open_at(place.pruned, dolly=place.dolly)),
             )
-    for cell in list_cells(book, places):
+    for cell in list_cells(book, places, asked.methods):
         held.take(cell)
     if COST in asked.places or len(places) == len(PLACES):
         for key, measure in COSTS.items():

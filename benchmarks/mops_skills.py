@@ -89,11 +89,10 @@ def list_cells(book: Book) -> Iterator[Cell]:
         yield from (Cell(place, name, lr, 0) for name in CHOSEN for lr in GRID)
         if place == ONE:
             yield from find_cells(book, ONE, 0)
-            yield from find_cells(book, TWO, 0)
     for seed in SEEDS:
         for place in (CENTRAL, ONE, CENTRAL + LESS, ONE + LESS):
             yield from find_cells(book, place, seed)
-    for seed in SEEDS[1:]:
+    for seed in SEEDS:
         yield from find_cells(book, TWO, seed)
 
 

@@ -12,6 +12,7 @@ import torch
 from benchmarks.mops_parts.oracle import make_oracle
 from benchmarks.mops_parts.played import (
     Playing,
+    draw_gate,
     fill_rows,
     make_model,
     measure_served,
@@ -50,6 +51,12 @@ class Federated:
     alone: bool = False
 
 
+def make_drawn(task: Task) -> Method:
+    """Make MoPs whose gate was drawn, knows nothing, and stays so."""
+    model: Any = task.model
+    return mops(replace(task, start={**(task.start or {}), **draw_gate(model)}), gate_rate=0.0)
+
+
 METHODS: Mapping[str, Federated] = {
     "FedPrompt": Federated(lambda task, _: fedprompt(task), (3e-2, 1e-2)),
     "MoPs, all uses heard": Federated(lambda task, _: mops(task, least_usage=0.0)),
@@ -61,6 +68,7 @@ METHODS: Mapping[str, Federated] = {
     "MoPs, plain mean": Federated(lambda task, _: mops(task, merge="holders")),
     "MoPs": Federated(lambda task, _: mops(task)),
     "MoPs, two experts a worker": Federated(lambda task, _: mops(task, k=2)),
+    "MoPs, gate drawn and frozen": Federated(lambda task, _: make_drawn(task)),
     "oracle": Federated(lambda task, _: make_oracle(task)),
     "deep prompts, each worker alone": Federated(
         lambda task, _: fedprompt(task, deep=True), alone=True

@@ -90,6 +90,16 @@ def make_model(base: Any, config: MopsConfig, text: list[int]) -> PromptedLM:
     return replace(model, params={**model.params, **starts}, first=tokens_EM)
 
 
+def draw_gate(model: PromptedLM) -> Params:
+    """Make a gate that was never taught, uneven over experts."""
+    gate: Any = find_tuner(model.tuned).adapters(["default"])["default"].gate
+    drawn = copy.deepcopy(gate)
+    drawn.redraw(1)
+    names = {"layer1": drawn.hidden, "layer2": drawn.out}
+    told = {f"gate.{n}.w": m.weight.detach().clone() for n, m in names.items()}
+    return told | {f"gate.{n}.b": m.bias.detach().clone() for n, m in names.items()}
+
+
 def play_rounds(
     method: Method, workers: Mapping[int, Rows], playing: Playing, seed: int
 ) -> tuple[Mapping[int, Params], float]:

@@ -6,7 +6,6 @@ Letters: B rows, D width, E experts, H hidden units of the gate.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +18,7 @@ from benchmarks.mops_parts.cells import Cell
 from benchmarks.mops_parts.oracle import make_oracle
 from benchmarks.mops_parts.played import (
     Playing,
+    draw_gate,
     fill_rows,
     make_model,
     measure_served,
@@ -36,7 +36,6 @@ from moiety.methods.fedprompt import fedprompt
 from moiety.methods.mops import mops
 from moiety.methods.task import LocalTraining, Task
 from moiety.prompts import MopsConfig
-from moiety.prompts.edit import find_tuner
 from moiety.prompts.language import PromptedLM
 from moiety.tasks.answers import Answers
 
@@ -106,17 +105,6 @@ class Variant:
     alone: bool = False
 
 
-def draw_gate(field: Field) -> Params:
-    """Make a gate that was never taught, uneven over experts."""
-    gate: Any = find_tuner(field.model.tuned).adapters(["default"])["default"].gate
-    drawn = copy.deepcopy(gate)
-    drawn.redraw(1)
-    names = {"layer1": drawn.hidden, "layer2": drawn.out}
-    told = {f"gate.{n}.w": m.weight.detach().clone() for n, m in names.items()}
-    told |= {f"gate.{n}.b": m.bias.detach().clone() for n, m in names.items()}
-    return {**field.taught, **told}
-
-
 def start_fresh(_: Field) -> None:
     """Start at the gate as the tuner makes it: all experts count alike."""
 
@@ -134,7 +122,10 @@ VARIANTS: Mapping[str, Variant] = {
     "MoPs, gate not taught, plain mean": Variant(
         lambda task: mops(task, merge="holders"), start_fresh
     ),
-    "MoPs, gate drawn and frozen": Variant(lambda task: mops(task, gate_rate=0.0), draw_gate),
+    "MoPs, gate drawn and frozen": Variant(
+        lambda task: mops(task, gate_rate=0.0),
+        lambda field: {**field.taught, **draw_gate(field.model)},
+    ),
     "oracle": Variant(make_oracle),
     "deep prompts, each worker alone": Variant(lambda task: fedprompt(task, deep=True), alone=True),
 }
