@@ -9,10 +9,9 @@ import pytest
 import torch
 import transformers
 from torch import nn
-from torch.nn.utils import prune
 from torch.testing import assert_close
 
-from moiety.prompts import GateTraining, pretrain_gate, read_requests
+from moiety.prompts import GateTraining, pretrain_gate, prune_language, read_requests
 from tests.prompts.conftest import (
     FAMILIES,
     choose,
@@ -148,15 +147,6 @@ def test_the_trainer_trains_it_and_saves_an_adapter(tmp_path):
         assert torch.equal(held, before[name])
 
 
-def prune_base(base, share):
-    """Set the smallest weights of every block to zero, for good."""
-    for name, module in base.named_modules():
-        if isinstance(module, nn.Linear | transformers.pytorch_utils.Conv1D) and "head" not in name:
-            prune.l1_unstructured(module, "weight", amount=share)
-            prune.remove(module, "weight")
-    return base
-
-
 class Int8(nn.Module):
     """A linear layer whose weights are 8-bit numbers with a scale a row: buffers, no parameters."""
 
@@ -184,10 +174,13 @@ def quantise(base):
     return base
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "gpt_neox"])
-def test_a_pruned_base(kind):
+@pytest.mark.parametrize(
+    ("kind", "mask"),
+    [("llama", "sparsegpt"), ("qwen2", "magnitude"), ("gpt2", "sparsegpt"), ("gpt_neox", "wanda")],
+)
+def test_a_pruned_base(kind, mask):
     """The gate is taught after pruning, and prompts get gradients; zeros stay zeros."""
-    base = prune_base(make_base(kind), 0.5)
+    base = prune_language(make_base(kind), 0.5, mask, input_ids=make_rows(12))
     zeros = {name: p == 0 for name, p in base.named_parameters() if p.ndim == 2}
     assert any(mask.float().mean() > 0.4 for mask in zeros.values())
     learn_and_answer(base)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from moiety.prompts import MopsConfig, add_expert, drop_expert, join_adapters, pretrain_gate
 from moiety.prompts.base import check_numbers, read_folder
@@ -136,3 +137,16 @@ def test_experts_and_gates():
     with pytest.raises(ValueError, match="this is the only expert"):
         drop_expert(only, 0)
     assert label_from(make_rows(), 2).shape == (2, 9)
+
+
+@pytest.mark.parametrize("ending", ["mops_prompts", "mops_gate.out.weight"])
+def test_a_folder_whose_numbers_were_spoilt(ending, tmp_path):
+    """PEFT would load it, and every answer would be none."""
+    tune(make_base()).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = next(one for one in tensors if one.endswith(ending))
+    tensors[name].view(-1)[-1] = torch.nan
+    save_file(tensors, file)
+    with pytest.raises(ValueError, match=f"{ending} in its adapter_model file .* not finite"):
+        load(make_base(), tmp_path)

@@ -4,6 +4,7 @@ Importing this folder makes the method known to PEFT: ``get_peft_model(base, Mop
 """
 
 import moiety.prompts.installed  # noqa: F401  (says what is missing)
+from moiety.prompts.compress import prune_language
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.edit import add_expert, drop_expert, join_adapters, sum_adapters
 from moiety.prompts.language import PromptedLM, make_prompted, put_params, save_adapter
@@ -25,6 +26,7 @@ __all__ = [
     "join_adapters",
     "make_prompted",
     "pretrain_gate",
+    "prune_language",
     "put_params",
     "read_requests",
     "save_adapter",

@@ -21,8 +21,8 @@ from moiety.prompts.attention import restore_attention, switch_attention
 from moiety.prompts.below import Below, replace_input, start_at_block
 from moiety.prompts.families import find_family
 from moiety.prompts.flow import flow_prompts
-from moiety.prompts.gate import find_prefix
 from moiety.prompts.layer import MopsLayer
+from moiety.prompts.loaded import check_loaded
 from moiety.prompts.places import place_adapter
 from moiety.prompts.request import (
     Attached,
@@ -30,6 +30,7 @@ from moiety.prompts.request import (
     GateRead,
     Remembered,
     Request,
+    hide_prefix,
     open_request,
 )
 from moiety.prompts.starts import fill_prompts
@@ -120,6 +121,13 @@ class MopsModel(BaseTuner):
         if found in key:
             return key.replace(found, ".mops_gate.")
         return super()._remove_adapter_name_from_key(key, adapter_name)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        check_loaded(state_dict, adapter_name)
+        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
 
     def layers(self) -> Mapping[int, MopsLayer]:
         """Find the layers that hold prompts, by block."""
@@ -274,22 +282,3 @@ class MopsModel(BaseTuner):
         z_BD = self.read_gate(name, **inputs)
         request = Request(self.adapters([name]), z_BD, z_BD, pooled={name: z_BD})
         return request.weigh(request.adapters[name], len(z_BD), z_BD.device).exp()
-
-
-def hide_prefix(request: Request, labels: Tensor | None) -> Tensor | None:
-    """Take the labels off the tokens that a gate reads as a prefix.
-
-    Raises:
-        ValueError: if no label is left.
-    """
-    lengths = [
-        one.config.gate_context
-        for one in request.adapters.values()
-        if one.config.gate_pooling == "prefix" and one.gate is not None
-    ]
-    if labels is None or not lengths:
-        return labels
-    hidden = labels.masked_fill(find_prefix(request.attended, max(lengths)), -100)
-    if not bool((hidden != -100).any()):
-        raise ValueError(f"no row is longer than gate_context={max(lengths)}; choose a smaller one")
-    return hidden

@@ -232,3 +232,22 @@ def check_rows(rows: Sequence[str], count: int, adapters: Mapping[str, Attached]
         raise ValueError(f"adapter_names has {unknown}; choose from {[*adapters]} and {BASE!r}")
     if len(rows) != count:
         raise ValueError(f"adapter_names names {len(rows)} rows, but the batch has {count}")
+
+
+def hide_prefix(request: Request, labels: Tensor | None) -> Tensor | None:
+    """Take the labels off the tokens that a gate reads as a prefix.
+
+    Raises:
+        ValueError: if no label is left.
+    """
+    lengths = [
+        one.config.gate_context
+        for one in request.adapters.values()
+        if one.config.gate_pooling == "prefix" and one.gate is not None
+    ]
+    if labels is None or not lengths:
+        return labels
+    hidden = labels.masked_fill(find_prefix(request.attended, max(lengths)), -100)
+    if not bool((hidden != -100).any()):
+        raise ValueError(f"no row is longer than gate_context={max(lengths)}; choose a smaller one")
+    return hidden
