@@ -46,5 +46,7 @@ def test_sets_of_counts():
     held = np.concatenate([np.arange(low, high + 1) for low, high in parts])
     assert sorted(held) == sorted(need)
     assert len(parts) == 2
-    with pytest.raises(ValueError, match=r"level=1\.5 is no chance"):
+    with pytest.raises(ValueError, match=r"level=1\.5 is no chance of an interval"):
+        found.interval(1.5)
+    with pytest.raises(ValueError, match=r"level=1\.5 is no chance of a set"):
         found.highest_density(1.5)

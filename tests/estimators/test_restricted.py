@@ -207,6 +207,12 @@ def test_noise_against_a_general_optimiser(tmp_path):
     model.save(tmp_path)
     again = MixtureOfExpertsRegressor.load(tmp_path)
     np.testing.assert_array_equal(again.log_density(x, y), model.log_density(x, y))
+    sizes = again.experts_frame(x, y)
+    assert sizes.expert.tolist() == [0, -1]
+    assert sizes.share.tolist() == [1 - again.noise_share_, share]
+    assert sizes.rows.sum() == pytest.approx(len(y))
+    alone = again.set_params(noise=None, tol=1e-3).fit(x, y)  # nothing of the earlier fit stays
+    assert "noise_share_" not in vars(alone)
 
 
 def differentiate_twice(function, point, step=1e-3):

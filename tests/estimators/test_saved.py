@@ -2,9 +2,11 @@
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from moiety.estimators import (
     DistributedMixtureOfExpertsClassifier,
@@ -113,30 +115,91 @@ def test_a_loaded_fit_goes_on_warm_and_refuses_to_be_a_stream(tmp_path):
     assert there.fit(x, y).n_iter_ <= 3
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    x, y = draw(gaussian_mixture(0), 60, seed=0)
+    folder = tmp_path_factory.mktemp("saved") / "fit"
+    MixtureOfExpertsRegressor(2, n_init=1, tol=1.0).fit(x, y).save(folder)
+    return folder
+
+
+def put(part: str, name: str, value: object):
+    """Change a choice, or an attribute, of what is told."""
+    return lambda told: {**told, part: {**told[part], name: value}}
+
+
+def word(value: object, dtype: str = "str") -> dict[str, object]:
+    return {"dtype": dtype, "object": False, "value": value}
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         (lambda told: [], "is not what save writes"),
-        (lambda told: {**told, "choices": {**told["choices"], "pickle": 1}}, "says \\['pickle'\\]"),
+        (lambda told: {n: v for n, v in told.items() if n != "estimator"}, "is not what save"),
+        (lambda told: {**told, "estimator": ["a"]}, "is not what save writes"),
+        (put("choices", "pickle", 1), r"says \['pickle'\]"),
         (lambda told: {**told, "told": {"predict": told["told"]["n_iter_"]}}, "says \\['predict'"),
         (lambda told: {**told, "choices": {"n_experts": 2, "family": "poisson"}}, "another family"),
-        (lambda told: {**told, "told": {"n_features_in_": {**told["told"]["n_iter_"], "value": 9}}},
-         "and there are 9"),
+        (put("choices", "n_experts", "two"), "must be a whole number"),
+        (put("choices", "ridge", {"a": 1}), "must be a finite number"),
+        (put("choices", "missing", "mean"), "does not say .*fill_"),
+        (put("told", "n_features_in_", word(9, "<i8")), "of another length than its covariates"),
+        (put("told", "n_features_in_", word("x")), "'n_features_in_', which save does not"),
+        (put("told", "n_iter_", word(7, "U999999999")), "'n_iter_', which save does not"),
+        (put("told", "n_iter_", [1, 2]), "'n_iter_', which save does not"),
+        (put("told", "converged_", {"dtype": "|b1"}), "'converged_', which save does not"),
+        (put("told", "covariate_sd_", word([[1.0], [2.0, 3.0]], "<f8")), "which save does not"),
+        (put("told", "feature_names_in_", word(["a"])), "of another length than its covariates"),
     ],
-)  # fmt: skip
-def test_a_file_that_was_tampered_with_is_refused(change, text, tmp_path):
+)
+def test_a_file_that_was_tampered_with_is_refused(change, text, saved, tmp_path):
     """A file sets what save writes, and nothing else of the estimator."""
-    x, y = draw(gaussian_mixture(0), 60, seed=0)
-    MixtureOfExpertsRegressor(2, n_init=1, tol=1.0).fit(x, y).save(tmp_path)
-    path = tmp_path / "config.json"
-    good = path.read_text()
-    path.write_text(json.dumps(change(json.loads(good))))
+    path = shutil.copytree(saved, tmp_path / "fit") / "config.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(ValueError, match=text):
-        MixtureOfExpertsRegressor.load(tmp_path)
-    path.write_text(good[:-9])
+        MixtureOfExpertsRegressor.load(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("name", "junk"),
+    [("config.json", b"{"), ("config.json", b"[" * 100_000), ("config.json", b"\xff"),
+     ("model.safetensors", b"junk"), ("local.safetensors", b"")],
+)  # fmt: skip
+def test_a_file_of_junk_is_refused(name, junk, saved, tmp_path):
+    path = shutil.copytree(saved, tmp_path / "fit") / name
+    path.write_bytes(junk)
     with pytest.raises(ValueError, match="cannot be read"):
-        MixtureOfExpertsRegressor.load(tmp_path)
-    path.write_text(good)
-    (tmp_path / "model.safetensors").write_bytes(b"junk")
-    with pytest.raises(ValueError, match="cannot be read"):
-        MixtureOfExpertsRegressor.load(tmp_path)
+        MixtureOfExpertsRegressor.load(path.parent)
+
+
+ARRAYS = {
+    "no gate": ("gate", None, "lacks"),
+    "no sizes that count": ("sizes", np.array([2.0]), "no counts"),
+    "more experts than the gate": ("sizes", np.array([9]), "for \\[9\\] experts"),
+    "two mixtures": ("sizes", np.array([1, 1]), "holds 2 mixtures"),
+    "not a number": ("experts", np.full((3, 2), np.nan), "holds nan"),
+    "a moved reference": ("gate", np.ones((3, 2)), "last gate"),
+    "other columns": ("experts", np.ones((4, 2)), "has the shape"),
+    "another type": ("experts", np.ones((3, 2), np.float32), "has the shape"),
+    "no axis of experts": ("experts", np.ones(6), "has the shape"),
+    "a variance below 0": ("variances", -np.ones(2), "not above 0"),
+    "no variances": ("variances", None, "another family"),
+    "a stranger": ("pickle", np.ones(2), "has the shape"),
+    "noise of more than all": ("noise", np.array([[0.0, 1.0, 5.0, 0.0]]), "noise of 5.0"),
+    "rows below 0": ("rows", np.array([-1.0]), "not above 0"),
+    "no rows": ("rows", None, "lacks"),
+    "information cut short": ("information", np.ones(2), "has the shape"),
+    "information of nothing": ("information", np.full(6, np.nan), "not finite"),
+}
+
+
+@pytest.mark.parametrize("case", ARRAYS)
+def test_arrays_that_no_fit_has_are_refused(case, saved, tmp_path):
+    name, values, text = ARRAYS[case]
+    local = name in ("rows", "information")
+    path = shutil.copytree(saved, tmp_path / "fit") / f"{'local' if local else 'model'}.safetensors"
+    arrays = {n: part for n, part in {**load_file(path), name: values}.items() if part is not None}
+    save_file(arrays, path)
+    with pytest.raises(ValueError, match=text):
+        MixtureOfExpertsRegressor.load(path.parent)

@@ -124,6 +124,13 @@ def test_frames_in_and_names_out(regression):
     assert "age" in text
     assert "std. error" in text
     assert "std. error" not in model.summary()
+    sizes = model.experts_frame(frame, y[:300])
+    np.testing.assert_allclose(sizes.rows, model.responsibilities(frame, y[:300]).sum(0))
+    np.testing.assert_allclose(sizes.share, model.gate_proba(frame).mean(0))
+    assert sizes.assigned.sum() == 300
+    assert f"{sizes.rows[1]:.6g}" in text
+    alike = model.summary(frame, y[:300], np.full(300, 1 / 300))
+    assert alike == text  # weights count as in a fit: their unit is nothing
     with pytest.raises(ValueError, match="feature names"):
         model.predict(frame.rename(columns={"age": "weight"}))
 

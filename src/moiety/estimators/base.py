@@ -203,10 +203,14 @@ class MixtureEstimator(Criteria, BaseEstimator):
         self.gate_coef_, self.gate_intercept_ = mixture.gate[1:].T, mixture.gate[0]
         self.coef_ = np.moveaxis(mixture.experts.coef[1:], 0, -1)
         self.intercept_ = mixture.experts.coef[0]
+        for name in ("variances_", "spreads_", "noise_share_"):  # an earlier fit may have had them
+            vars(self).pop(name, None)
         if isinstance(mixture.experts, GaussianExperts):
             self.variances_ = mixture.experts.variances
         if isinstance(mixture.experts, LinkedExperts):
             self.spreads_ = name_spreads(mixture.experts)
+        if mixture.noise is not None:
+            self.noise_share_ = mixture.noise.share
         return self
 
     def save(self, path: str | Path) -> None:

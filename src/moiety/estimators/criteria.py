@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.standard_errors import standard_errors
-from moiety.estimators.table import name_spreads, tabulate_parameters
+from moiety.estimators.table import measure_experts, name_spreads, tabulate_parameters
 from moiety.mixtures.counting import count_free_parameters
 from moiety.mixtures.em import Prior
 from moiety.mixtures.fit import RowArrays
@@ -141,6 +141,18 @@ class Criteria:
         free = self._prior().free
         return tabulate_parameters(self.mixture_, self._terms(), errors, level, free)
 
+    def experts_frame(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Give how much of these rows each expert has, as a frame of pandas, a row each.
+
+        Columns: ``expert``; ``share``, the mean gate probability; ``rows``, the sum of
+        responsibilities; ``assigned``, the rows of which it is the likeliest; ``ratio``, those
+        among the rows with a responsibility above 1e-4: near 1 where it stands apart. Noise has the
+        number -1.
+        """
+        import pandas as pd  # a second of loading, which fits do not need
+
+        return pd.DataFrame(measure_experts(self.mixture_, self._judged(X, y, sample_weight)))
+
     def _terms(self) -> list[str]:
         """Name the columns, the constant first."""
         names = list(getattr(self, "feature_names_in_", []))
@@ -154,10 +166,10 @@ class Criteria:
             f"{type(self).__name__}: {self.mixture_.num_experts} experts, "
             f"{self._count()} parameters"
         ]
-        errors = None
+        errors, held = None, {}
         if X is not None:
             errors = self.standard_errors(X, y, sample_weight)
-            rows = self._seen(X, y, sample_weight)
+            rows = self._judged(X, y, sample_weight)
             value = float(rows[2] @ log_density(self.mixture_, rows[0], rows[1]))
             lines.append(
                 f"log-likelihood {value:.4f}   BIC {self.bic(X, y, sample_weight):.2f}   "
@@ -165,9 +177,11 @@ class Criteria:
                 f"ICL {self.icl(X, y, sample_weight):.2f}"
             )
             lines.append(f"  {'':<24}{'estimate':>14}{'std. error':>14}{'z':>10}")
+            sizes = measure_experts(self.mixture_, rows)
+            held = {name: sizes[name][: self.mixture_.num_experts] for name in ("share", "rows")}
         free = self._prior().free
         lines += format_coefficients(self.mixture_, self._terms(), errors, free)
-        for name, values in name_spreads(self.mixture_.experts).items():
+        for name, values in {**name_spreads(self.mixture_.experts), **held}.items():
             lines.append(f"{name}  " + "  ".join(f"{value:.6g}" for value in values))
         told = [name for name, one in zip(self._terms(), free.shared or (), strict=False) if one]
         told += ["spread"] * free.one_spread

@@ -40,7 +40,7 @@ def warn_degenerate(learned: LearnedMixture, ties: Sequence[Ties]) -> None:
     """Say which experts collapsed, and on what."""
     for tie in ties:
         reason = (
-            f"{tie.rows} of {tie.total} rows ({100 * tie.rows / tie.total:.2g} %) have the same "
+            f"{tie.rows} of {tie.total} rows ({tie.rows / tie.total:.1%}) have the same "
             f"response {tie.value:g}; leave them out or model them apart"
             if tie.rows > 1
             else "it passes through its few rows; fit fewer experts or raise variance_floor"

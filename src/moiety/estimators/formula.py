@@ -21,8 +21,8 @@ from moiety.estimators.formula_design import (
     read_state,
     write_state,
 )
-from moiety.estimators.formula_terms import SHARED, FormulaTerms, split_formula
-from moiety.estimators.saved import read_estimator
+from moiety.estimators.formula_terms import SHARED, split_formula
+from moiety.estimators.saved import read_estimator, read_json
 from moiety.estimators.single import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
 
 COLUMN_OPTIONS = ("gate_columns", "expert_columns", "offset", "shared_columns")
@@ -124,17 +124,22 @@ class FormulaMixture(BaseEstimator):
         del y
         return float(np.mean(self.log_density(X)))
 
-    def bic(self, X: Any) -> float:
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
         """Give -2 log-likelihood + parameters * log(rows); lower is better."""
-        return self.model_.bic(self.design(X), self.response(X))
+        return self.model_.bic(self.design(X), self.response(X), sample_weight)
 
-    def summary(self, X: Any) -> str:
+    def summary(self, X: Any, sample_weight: Any = None) -> str:
         """Describe the fit with errors on these rows."""
-        return self.model_.summary(self.design(X), self.response(X))
+        return self.model_.summary(self.design(X), self.response(X), sample_weight)
 
-    def summary_frame(self, X: Any, **options: Any) -> Any:
+    def summary_frame(self, X: Any, sample_weight: Any = None, **options: Any) -> Any:
         """Give all parameters as a frame; options are those of the model."""
-        return self.model_.summary_frame(self.design(X), self.response(X), **options)
+        response = self.response(X)
+        return self.model_.summary_frame(self.design(X), response, sample_weight, **options)
+
+    def experts_frame(self, X: Any, sample_weight: Any = None) -> Any:
+        """Give how much of these rows each expert has, as a frame."""
+        return self.model_.experts_frame(self.design(X), self.response(X), sample_weight)
 
     def save(self, path: str | Path) -> None:
         """Write formula and model into a folder, as JSON and safetensors; no row goes along."""
@@ -160,24 +165,28 @@ class FormulaMixture(BaseEstimator):
         place = Path(path) / FILE
         if not place.is_file():
             raise ValueError(f"{path} holds no {FILE}; give a folder that save wrote")
-        told = json.loads(place.read_text(encoding="utf8"))
-        if told.get("format") != FORMAT:
-            raise ValueError(f"{place} has the format {told.get('format')!r}, not {FORMAT!r}")
-        terms = split_formula(told["formula"])
+        told = read_json(place, FORMAT)
         model = read_estimator(path, [MixtureOfExpertsRegressor, MixtureOfExpertsClassifier])
+        design = read_design(told, place)
+        if {*vars(model).get("feature_names_in_", ())} != design.list_columns():
+            raise ValueError(f"{place} names other columns than its model; save it again")
         known = model.get_params(deep=False)
         bare: Any = clone(model)
         bare.set_params(**{name: None for name in COLUMN_OPTIONS if name in known})
         found = cls(told["formula"], bare)
-        found.model_, found.design_ = model, read_design(terms, told)
+        found.model_, found.design_ = model, design
         return found
 
 
-def read_design(terms: FormulaTerms, told: dict[str, Any]) -> FormulaDesign:
-    """Read a design; its texts are those of the formula, which was checked."""
-    texts = [terms.mean] if terms.gate is None else [terms.mean, terms.gate]
-    parts = tuple(
-        PartDesign(text, read_state(one["state"]), read_state(one["encoders"]))
-        for text, one in zip(texts, told["parts"], strict=True)
-    )
-    return FormulaDesign(terms, parts, tuple(told["mean"]), tuple(told["gate"]))
+def read_design(told: dict[str, Any], place: Path) -> FormulaDesign:
+    """Read a design; its texts are those of the formula, which is checked."""
+    try:
+        terms = split_formula(told["formula"])
+        texts = [terms.mean] if terms.gate is None else [terms.mean, terms.gate]
+        parts = tuple(
+            PartDesign(text, read_state(one["state"]), read_state(one["encoders"]))
+            for text, one in zip(texts, told["parts"], strict=True)
+        )
+        return FormulaDesign(terms, parts, tuple(told["mean"]), tuple(told["gate"]))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{place} is not what save writes ({error}); save again") from None

@@ -129,6 +129,10 @@ class FormulaDesign:
     mean: tuple[str, ...]
     gate: tuple[str, ...]
 
+    def list_columns(self) -> set[str]:
+        """Name all columns, the offset included."""
+        return {*self.mean, *self.gate, self.terms.offset} - {None}
+
     def make(self, data: Any) -> pd.DataFrame:
         """Make all columns."""
         frame = pd.DataFrame(data)

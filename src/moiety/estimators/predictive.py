@@ -67,7 +67,7 @@ class Predictive:
 
     def interval(self, level: float = 0.9) -> tuple[Array, Array]:
         """Give the bounds between which y lies with this chance, equal tails, [N] and [N]."""
-        return self.quantile(0.5 * (1 - level)), self.quantile(0.5 * (1 + level))
+        return find_interval(self.quantile, level)
 
     def sample(self, size: int = 1, random_state: Any = None) -> Array:
         """Draw responses of every row, [N, size]."""
@@ -133,7 +133,7 @@ class LawPredictive:
 
     def interval(self, level: float = 0.9) -> tuple[Array, Array]:
         """Give bounds between which y lies with this chance, of counts at least, [N] and [N]."""
-        return self.quantile(0.5 * (1 - level)), self.quantile(0.5 * (1 + level))
+        return find_interval(self.quantile, level)
 
     def sample(self, size: int = 1, random_state: Any = None) -> Array:
         """Draw responses of every row, [N, size]."""
@@ -206,7 +206,7 @@ class NoisyPredictive:
 
     def interval(self, level: float = 0.9) -> tuple[Array, Array]:
         """Give bounds between which y lies with this chance, of counts at least, [N] and [N]."""
-        return self.quantile(0.5 * (1 - level)), self.quantile(0.5 * (1 + level))
+        return find_interval(self.quantile, level)
 
     def sample(self, size: int = 1, random_state: Any = None) -> Array:
         """Draw responses of every row, [N, size]."""
@@ -253,6 +253,13 @@ def find_quantiles(find: Callable[[float], Array], level: Any) -> Array:
     if levels.ndim == 0:
         return find(float(levels))
     return np.stack([find(float(one)) for one in levels.ravel()], 1)
+
+
+def find_interval(quantile: Callable[[float], Array], level: float) -> tuple[Array, Array]:
+    """Give the quantiles that leave out as much on either side, [N] and [N]."""
+    if not 0 < level < 1:
+        raise ValueError(f"{level=} is no chance of an interval; choose one between 0 and 1")
+    return quantile(0.5 * (1 - level)), quantile(0.5 * (1 + level))
 
 
 def bisect_quantile(cdf: Callable[[Array], Array], level: float, low: Array, high: Array) -> Array:

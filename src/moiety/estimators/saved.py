@@ -11,29 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from moiety.mixtures.categorical import CategoricalExperts
-from moiety.mixtures.experts import GaussianExperts
-from moiety.mixtures.inputs import LocalFit, Support
-from moiety.mixtures.law import Law
-from moiety.mixtures.laws import find_law
+from moiety.estimators.saved_arrays import (
+    read_checked,
+    read_local_fits,
+    read_mixtures,
+    read_support,
+    write_arrays,
+    write_local_fits,
+    write_mixtures,
+)
 from moiety.mixtures.linked import LinkedExperts
-from moiety.mixtures.logit import Array, pack_symmetric, unpack_symmetric
 from moiety.mixtures.model import Mixture
-from moiety.mixtures.noise import Noise
 from moiety.mixtures.poisson import POISSON
 
 MODEL, CONFIG = "model.safetensors", "config.json"
 LOCAL, SUPPORT = "local.safetensors", "support.safetensors"
 FORMAT = "moiety mixture 1"
-TOLD = (
-    "n_features_in_", "feature_names_in_", "classes_", "n_iter_", "converged_", "floored_",
-    "expert_rows_", "kept_", "n_refine_rounds_", "incompatible_", "misfits_", "strain_",
-    "divergences_", "objective_", "log_likelihoods_", "local_log_likelihoods_",
-    "covariate_mean_", "covariate_sd_", "fill_",
-)  # fmt: skip
+TOLD: dict[str, tuple[str, int]] = {  # attribute -> kinds of its values, and its dimensions
+    "n_features_in_": ("i", 0), "feature_names_in_": ("OU", 1), "classes_": ("OUbiuf", 1),
+    "n_iter_": ("i", 0), "converged_": ("b", 0), "floored_": ("b", 1), "expert_rows_": ("f", 1),
+    "kept_": ("b", 1), "n_refine_rounds_": ("i", 0), "incompatible_": ("b", 0),
+    "misfits_": ("f", 1), "strain_": ("f", 0), "divergences_": ("f", 1), "objective_": ("f", 1),
+    "log_likelihoods_": ("f", 1), "local_log_likelihoods_": ("f", 1),
+    "covariate_mean_": ("f", 1), "covariate_sd_": ("f", 1), "fill_": ("f", 1),
+}  # fmt: skip
+WRITTEN_TYPES = {"str", "|b1"} | {f"{o}{k}{n}" for o in "<>|" for k in "iuf" for n in (1, 2, 4, 8)}
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -57,8 +60,7 @@ def write_estimator(estimator: Any, path: str | Path) -> None:
     }
     fits = known.get("locals_") or [known["local_fit_"]]
     write_arrays(folder / MODEL, write_mixtures([estimator.mixture_]))
-    local = {**write_mixtures([fit.mixture for fit in fits]), **write_local_fits(fits)}
-    write_arrays(folder / LOCAL, local)
+    write_arrays(folder / LOCAL, write_local_fits(fits))
     if known.get("support_") is not None and estimator.keep_support:
         write_arrays(
             folder / SUPPORT, {n: v for n, v in vars(known["support_"]).items() if v is not None}
@@ -66,34 +68,24 @@ def write_estimator(estimator: Any, path: str | Path) -> None:
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf8")
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays as safetensors."""
-    save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, path)
+def read_json(path: Path, form: str) -> dict[str, Any]:
+    """Read a mapping of the given format.
 
-
-def read_arrays(path: Path) -> dict[str, Array]:
-    """Read arrays; a file that holds none is told by its name."""
+    Raises:
+        ValueError: for a file that holds something else.
+    """
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        found = json.loads(path.read_text(encoding="utf8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}); save the estimator again") from None
-
-
-def read_told(path: Path) -> dict[str, Any]:
-    """Read what stands beside the arrays."""
-    try:
-        config = json.loads(path.read_text(encoding="utf8"))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}); save the estimator again") from None
-    if isinstance(config, dict) and config.get("format") != FORMAT:
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is not what save writes; save again")  # noqa: TRY004 - as all
+    if found.get("format") != form:
         raise ValueError(
-            f"{path.parent} has the format {config.get('format')!r}, not {FORMAT!r}; give a folder "
+            f"{path.parent} has the format {found.get('format')!r}, not {form!r}; give a folder "
             "that save wrote"
         )
-    parts = [config.get(name) for name in ("choices", "told")] if isinstance(config, dict) else [0]
-    if not all(isinstance(part, dict) for part in parts):
-        raise ValueError(f"{path} is not what save writes; save the estimator again")
-    return config
+    return found
 
 
 def check_family(mixture: Mixture, estimator: Any, who: str) -> None:
@@ -124,96 +116,58 @@ def read_estimator(path: str | Path, kinds: Sequence[type]) -> Any:
         raise ValueError(
             f"{folder} holds no {CONFIG}; give a folder that an estimator's save wrote"
         )
-    config = read_told(folder / CONFIG)
+    config = read_json(folder / CONFIG, FORMAT)
     known = {kind.__name__: kind for kind in kinds}
-    if config["estimator"] not in known:
-        raise ValueError(f"{folder} holds a {config['estimator']}; give one of {sorted(known)}")
-    kind = known[config["estimator"]]
-    strange = {*config["choices"]} - {*kind().get_params(deep=False)} | {*config["told"]} - {*TOLD}
-    if strange:
-        raise ValueError(f"{folder} says {sorted(strange)}, which no {kind.__name__} has")
-    estimator = kind(**config["choices"])
-    needed = ("n_features_in_", "classes_")[: 1 + estimator._classifies()]  # noqa: SLF001 - as below
-    if not {*needed} <= {*config["told"]}:
-        raise ValueError(f"{folder} does not say {list(needed)}; save the estimator again")
-    for name, value in config["told"].items():
-        setattr(estimator, name, read_value(value))
-    chosen = config["choices"]
-    law = find_law(chosen.get("family", POISSON.name), chosen.get("trials", 1)) or POISSON
-    fits = read_local_fits(read_arrays(folder / LOCAL), law)
-    if "kept_" in config["told"]:
+    name, choices, told = (config.get(part) for part in ("estimator", "choices", "told"))
+    if not (isinstance(name, str) and isinstance(choices, dict) and isinstance(told, dict)):
+        raise ValueError(  # noqa: TRY004 - as all refusals here
+            f"{folder / CONFIG} is not what save writes; save again"
+        )
+    if name not in known:
+        raise ValueError(f"{folder} holds a {name}; give one of {sorted(known)}")
+    estimator = restore_choices(known[name], choices, told, folder)
+    law = estimator._law() or POISSON  # noqa: SLF001 - as below
+    local = read_checked(folder / LOCAL, law, fits=True)
+    fits = read_local_fits(local, law)
+    if "kept_" in told:
         estimator.locals_ = fits
         if (folder / SUPPORT).is_file():
-            estimator.support_ = Support(**read_arrays(folder / SUPPORT))
+            estimator.support_ = read_support(folder / SUPPORT, estimator.n_features_in_)
     else:
-        (estimator.local_fit_,) = fits
-    (mixture,) = read_mixtures(read_arrays(folder / MODEL), law)
-    check_mixture(mixture, estimator, "the folder")
+        estimator.local_fit_ = fits[0]
+    mixture = read_mixtures(read_checked(folder / MODEL, law, fits=False), law)[0]
+    for one in (mixture, *(fit.mixture for fit in fits)):
+        check_mixture(one, estimator, "the folder")
     return estimator._show(mixture)  # noqa: SLF001 - the loader of this class
 
 
-def write_mixtures(mixtures: Sequence[Mixture]) -> dict[str, Array]:
-    """Lay mixtures side by side along the experts."""
-    found = {
-        "sizes": np.array([mixture.num_experts for mixture in mixtures]),
-        "gate": np.concatenate([mixture.gate for mixture in mixtures], 1),
-        "experts": np.concatenate([mixture.experts.coef for mixture in mixtures], 1),
-    }
-    spreads = [m.experts.variances for m in mixtures if isinstance(m.experts, GaussianExperts)]
-    laws = [m.experts.spreads for m in mixtures if isinstance(m.experts, LinkedExperts)]
-    if laws and len(laws[0]):
-        found["spreads"] = np.concatenate(laws, 1)
-    noise = [mixture.noise for mixture in mixtures if mixture.noise is not None]
-    if len(noise) == len(mixtures):
-        found["noise"] = np.array([[n.low, n.high, n.share, n.whole] for n in noise], float)
-    return {**found, "variances": np.concatenate(spreads)} if spreads else found
-
-
-def read_mixtures(tensors: Mapping[str, Array], law: Law = POISSON) -> list[Mixture]:
-    """Read mixtures that lie side by side."""
-    found, at = [], 0
-    for size in tensors["sizes"].tolist():
-        part = slice(at, at + size)
-        gate, coef = tensors["gate"][:, part].copy(), tensors["experts"][:, part].copy()
-        if "variances" in tensors:
-            experts = GaussianExperts(coef, tensors["variances"][part].copy())
-        elif coef.ndim == 2:
-            spreads = tensors.get("spreads", np.zeros((0, coef.shape[1] + at)))
-            experts = LinkedExperts(coef, spreads[:, part].copy(), law)
-        else:
-            experts = CategoricalExperts(coef)
-        found.append(Mixture(gate, experts, read_noise(tensors, len(found))))
-        at += size
-    return found
-
-
-def read_noise(tensors: Mapping[str, Array], place: int) -> Noise | None:
-    """Read the noise of a mixture, where it has some."""
-    if "noise" not in tensors:
-        return None
-    low, high, share, whole = tensors["noise"][place].tolist()
-    return Noise(low, high, share, bool(whole))
-
-
-def write_local_fits(fits: Sequence[LocalFit]) -> dict[str, Array]:
-    """Lay out the rows of fits and, where all know them, their informations."""
-    known = [fit.information for fit in fits if fit.information is not None]
-    found = {"rows": np.array([fit.rows for fit in fits], float)}
-    if len(known) < len(fits):
-        return found
-    return {**found, "information": np.concatenate([pack_symmetric(one) for one in known])}
-
-
-def read_local_fits(tensors: Mapping[str, Array], law: Law = POISSON) -> list[LocalFit]:
-    """Read fits with their rows and informations."""
-    fits, at = [], 0
-    for mixture, rows in zip(read_mixtures(tensors, law), tensors["rows"].tolist(), strict=True):
-        side = mixture.gate[:, :-1].size
-        end = at + side * (side + 1) // 2
-        told = tensors["information"][at:end] if "information" in tensors else None
-        fits.append(LocalFit(mixture, rows, None if told is None else unpack_symmetric(told)))
-        at = end
-    return fits
+def restore_choices(
+    kind: type, choices: Mapping[str, Any], told: Mapping[str, Any], folder: Path
+) -> Any:
+    """Make an estimator with the choices and the plain attributes of a file."""
+    strange = {*choices} - {*kind().get_params(deep=False)} | {*told} - {*TOLD}
+    if strange:
+        raise ValueError(f"{folder} says {sorted(strange)}, which no {kind.__name__} has")
+    estimator = kind(**choices)
+    classifies, filled = estimator._classifies(), choices.get("missing") == "mean"  # noqa: SLF001
+    needed = ["n_features_in_", *["classes_"] * classifies, *["fill_"] * filled]
+    if not {*needed} <= {*told}:
+        raise ValueError(f"{folder} does not say {needed}; save the estimator again")
+    for name, value in told.items():
+        try:
+            setattr(estimator, name, read_value(value, *TOLD[name]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise ValueError(
+                f"{folder} says {value!r:.80} of {name!r}, which save does not; save again"
+            ) from None
+    for name in ("feature_names_in_", "covariate_mean_", "covariate_sd_", "fill_"):
+        if name in told and len(vars(estimator)[name]) != estimator.n_features_in_:
+            raise ValueError(f"{folder} has {name!r} of another length than its covariates")
+    known = vars(estimator).get("classes_")
+    if known is not None and not np.array_equal(np.unique(known), known):
+        raise ValueError(f"{folder} has the classes {known.tolist()}, which are not in order")
+    estimator._check_search()  # noqa: SLF001
+    return estimator
 
 
 def make_plain(value: Any) -> Any:
@@ -237,7 +191,12 @@ def write_value(value: Any) -> dict[str, Any]:
     return {"dtype": kind, "object": array.dtype.kind == "O", "value": array.tolist()}
 
 
-def read_value(told: Mapping[str, Any]) -> Any:
-    """Read a value that was written with its type."""
+def read_value(told: Mapping[str, Any], kinds: str, dimensions: int) -> Any:
+    """Read a value that was written with its type, of one of the kinds."""
+    if told["dtype"] not in WRITTEN_TYPES:
+        raise ValueError(f"{told['dtype']!r} is no type that is written")
     array = np.array(told["value"], dtype=object if told["object"] else told["dtype"])
+    words = array.dtype.kind != "O" or all(isinstance(one, str) for one in array.tolist())
+    if array.ndim != dimensions or array.dtype.kind not in kinds or not words:
+        raise ValueError(f"{array!r} is of another kind")
     return array if array.ndim else array.item()

@@ -154,7 +154,7 @@ class MixtureOfExpertsRegressor(NumberResponse, SingleEstimator):
     Attributes:
         mixture_: the fitted mixture as a value.
         coef_: slopes of the experts, [K, d]; ``intercept_`` [K]; ``variances_`` [K] of normal ones,
-            ``spreads_`` of others: name -> [K].
+            ``spreads_`` of others: name -> [K]; ``noise_share_`` where noise was asked for.
         gate_coef_: slopes of the gate, [K, d], the last row 0; ``gate_intercept_`` [K].
         log_likelihoods_: the log-likelihood before every step, and at the end.
     """

@@ -1,6 +1,6 @@
 """Parameters as a table.
 
-Letters: D columns with the constant, K experts, G classes.
+Letters: N rows, D columns with the constant, K experts, G classes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from scipy.special import expit, logit, ndtr, ndtri
 
 from moiety.mixtures.categorical import CategoricalExperts
 from moiety.mixtures.experts import Experts, GaussianExperts
+from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.freedom import ALL_FREE, Freedom
 from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture
+from moiety.mixtures.model import Mixture, gate_proba, responsibilities
 
+REACHED = 1e-4  # a responsibility above it counts a row among those that an expert reaches
 COLUMNS = ("block", "expert", "class", "term", "estimate", "error", "z", "p", "low", "high")
 
 
@@ -51,6 +53,25 @@ def tabulate_parameters(
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     classes = isinstance(mixture.experts, CategoricalExperts)
     return frame if classes else frame.drop(columns="class")
+
+
+def measure_experts(mixture: Mixture, rows: RowArrays) -> dict[str, Array]:
+    """Measure how much of the rows each expert has, by name of the measure, each [K].
+
+    Noise, where there is some, is the last, of the number -1.
+    """
+    owned, weights = responsibilities(mixture, rows[0], rows[1]), rows[2]
+    share = weights @ gate_proba(mixture, rows[0]) / weights.sum()
+    number = np.arange(mixture.num_experts)
+    if mixture.noise is not None:
+        owned = np.column_stack([owned, 1 - owned.sum(1)])
+        share = np.append((1 - mixture.noise.share) * share, mixture.noise.share)
+        number = np.append(number, -1)
+    assigned = weights @ (owned.argmax(1)[:, None] == np.arange(len(number)))
+    reached = weights @ (owned > REACHED)
+    ratio = np.divide(assigned, reached, out=np.zeros(len(number)), where=reached > 0)
+    return {"expert": number, "share": share, "rows": weights @ owned, "assigned": assigned,
+            "ratio": ratio}  # fmt: skip
 
 
 def list_coefficients(

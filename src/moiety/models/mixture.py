@@ -21,16 +21,13 @@ from torch import Generator, Tensor
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
-from moiety.mixtures.categorical import CategoricalExperts
+from moiety.mixtures.arrays import EXPERTS, GATE, VARIANCES, build_mixture, lay_out_mixture
 from moiety.mixtures.em import Sums
-from moiety.mixtures.experts import GaussianExperts
 from moiety.mixtures.law import Law
-from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import pack_symmetric, unpack_symmetric
 from moiety.mixtures.model import Mixture
 from moiety.mixtures.poisson import POISSON
 
-GATE, EXPERTS, VARIANCES, SPREADS = "gate", "experts", "variances", "spreads"
 GRAMS = "grams"
 AXES: Axes = {GATE: (None, "expert"), EXPERTS: (None, "expert", None)}
 NUMBER_AXES: Axes = {GATE: (None, "expert"), EXPERTS: (None, "expert"), VARIANCES: ("expert",)}
@@ -51,12 +48,7 @@ class MixtureForm:
     def read(self, params: Params, /) -> Mixture:
         """Read a mixture off tensors."""
         found = {n: t.detach().cpu().double().numpy() for n, t in self.widen(params).items()}
-        if VARIANCES in found:
-            return Mixture(found[GATE], GaussianExperts(found[EXPERTS], found[VARIANCES]))
-        if found[EXPERTS].ndim == 2:
-            spreads = found.get(SPREADS, np.zeros((0, found[EXPERTS].shape[1])))
-            return Mixture(found[GATE], LinkedExperts(found[EXPERTS], spreads, self.law))
-        return Mixture(found[GATE], CategoricalExperts(found[EXPERTS]))
+        return build_mixture(found, self.law)
 
     def widen(self, params: Params) -> Params:
         """Put back what was left out."""
@@ -67,16 +59,11 @@ class MixtureForm:
 
     def write(self, found: Mixture, like: Params, /) -> Params:
         """Write a mixture as tensors, of the dtype and device of others where there are any."""
-        experts, end = found.experts, -1 if self.free else None
-        values = {GATE: found.gate[:, :end]}
-        if isinstance(experts, GaussianExperts):
-            values |= {EXPERTS: experts.coef, VARIANCES: experts.variances}
-        elif isinstance(experts, LinkedExperts):
-            values[EXPERTS] = experts.coef
-            if len(experts.spreads):
-                values[SPREADS] = experts.spreads
-        else:
-            values[EXPERTS] = experts.coef[..., :end]
+        values = lay_out_mixture(found)
+        if self.free:
+            values[GATE] = values[GATE][:, :-1]
+        if self.free and values[EXPERTS].ndim == 3:
+            values[EXPERTS] = values[EXPERTS][..., :-1]
         tensors = {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in values.items()}
         return {n: t.to(like[n]) if n in like else t for n, t in tensors.items()}
 

@@ -7,19 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from moiety.core.types import Memory, Params
+from moiety.mixtures.arrays import EXPERTS, GATE, SPREADS, VARIANCES
 from moiety.mixtures.em import Prior
 from moiety.mixtures.logit import Array
 from moiety.mixtures.pooled import PooledPoint, step_pooled
-from moiety.models.mixture import (
-    EXPERTS,
-    FREE,
-    GATE,
-    SPREADS,
-    VARIANCES,
-    MixtureForm,
-    pack_sums,
-    unpack_sums,
-)
+from moiety.models.mixture import FREE, MixtureForm, pack_sums, unpack_sums
 
 JUDGEMENT = "judgement"
 

@@ -13,11 +13,12 @@ from moiety.core.fold import Precision
 from moiety.core.state import Job, Plan, Record, Update, require_rows
 from moiety.core.streams import hash_address
 from moiety.core.types import Batch, Carry, Memory, Params
+from moiety.mixtures.arrays import EXPERTS, GATE
 from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.logit import Array, pack_symmetric
 from moiety.mixtures.model import add_constant, log_density
 from moiety.mixtures.worker import FitTask, WorkerFit, WorkerRows, fit_worker
-from moiety.models.mixture import EXPERTS, GATE, WHOLE, MixtureForm
+from moiety.models.mixture import WHOLE, MixtureForm
 from moiety.tasks.objectives import weigh_rows
 
 DrawRng = Callable[[Job], np.random.Generator]
