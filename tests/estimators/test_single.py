@@ -1,5 +1,7 @@
 """The estimators on one machine: scikit-learn's contract, and what a statistician expects."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,9 +93,7 @@ def test_the_predictive_distribution(regression, fitted):
     y = np.linspace(-60, 60, 20_001)
     for at in range(5):
         weights, means = found.weights[at], found.means[at]
-        density = sum(
-            w * norm.pdf(y, m, s) for w, m, s in zip(weights, means, found.spreads, strict=True)
-        )
+        density = norm.pdf(y[:, None], means, found.spreads) @ weights
         assert np.trapezoid(density * y, y) == pytest.approx(found.mean()[at], abs=1e-6)
         spread = np.trapezoid(density * (y - found.mean()[at]) ** 2, y)
         assert spread == pytest.approx(found.var()[at], rel=1e-6)
@@ -111,7 +111,7 @@ def test_pipelines_searches_and_clones(regression):
     line = make_pipeline(StandardScaler(), MixtureOfExpertsRegressor(random_state=0, n_init=2))
     search = GridSearchCV(line, {"mixtureofexpertsregressor__n_experts": [1, 3]}, cv=2).fit(x, y)
     assert search.best_params_ == {"mixtureofexpertsregressor__n_experts": 3}
-    copy = clone(search.best_estimator_)
+    copy: Any = clone(search.best_estimator_)
     np.testing.assert_allclose(copy.fit(x, y).predict(x), search.predict(x))
 
 

@@ -22,7 +22,7 @@ from moiety.estimators.formula_design import (
     write_state,
 )
 from moiety.estimators.formula_terms import SHARED, split_formula
-from moiety.estimators.saved import read_estimator, read_json
+from moiety.estimators.saved import read_estimator, read_saved_json
 from moiety.estimators.single import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
 
 COLUMN_OPTIONS = ("gate_columns", "expert_columns", "offset", "shared_columns")
@@ -165,7 +165,7 @@ class FormulaMixture(BaseEstimator):
         place = Path(path) / FILE
         if not place.is_file():
             raise ValueError(f"{path} holds no {FILE}; give a folder that save wrote")
-        told = read_json(place, FORMAT)
+        told = read_saved_json(place, FORMAT)
         model = read_estimator(path, [MixtureOfExpertsRegressor, MixtureOfExpertsClassifier])
         design = read_design(told, place)
         if {*vars(model).get("feature_names_in_", ())} != design.list_columns():

@@ -68,7 +68,7 @@ def write_estimator(estimator: Any, path: str | Path) -> None:
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf8")
 
 
-def read_json(path: Path, form: str) -> dict[str, Any]:
+def read_saved_json(path: Path, form: str) -> dict[str, Any]:
     """Read a mapping of the given format.
 
     Raises:
@@ -116,7 +116,7 @@ def read_estimator(path: str | Path, kinds: Sequence[type]) -> Any:
         raise ValueError(
             f"{folder} holds no {CONFIG}; give a folder that an estimator's save wrote"
         )
-    config = read_json(folder / CONFIG, FORMAT)
+    config = read_saved_json(folder / CONFIG, FORMAT)
     known = {kind.__name__: kind for kind in kinds}
     name, choices, told = (config.get(part) for part in ("estimator", "choices", "told"))
     if not (isinstance(name, str) and isinstance(choices, dict) and isinstance(told, dict)):
