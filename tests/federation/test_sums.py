@@ -1,5 +1,6 @@
 """Secure sums between nodes: the bytes of serial, whoever is lost, and no reply in clear."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from moiety.core.ledger import read_ledger
 from moiety.engine.letters import read_letter, read_reply
+from moiety.engine.sum_progress import SumProgress
 from moiety.run.federate import play_federation
 from tests.federation.test_remote import (
     ALL,
@@ -73,6 +75,51 @@ def test_a_node_is_lost_and_the_sum_of_the_others_is_opened(tmp_path, letter):
         assert [one.worker for one in told.refused] == ([] if letter == 4 else [1])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+class KilledPost(LocalPost):
+    """Its server is killed once so many answers came; those of a step come all at once."""
+
+    def collect(self, numbers, /):
+        if self.came >= self.kill_after:
+            raise KeyboardInterrupt
+        here = [one for one in numbers if one in self.back]
+        here = here[: int(min(len(here), self.kill_after - self.came))]
+        self.came += len(here)
+        return {one: self.back.pop(one) for one in here}
+
+
+def test_a_server_that_is_killed_goes_on_with_the_same_sum(tmp_path, wanted):
+    """At every step; two sums of one round would differ by whoever is in one of them alone.
+
+    A round is four letters to each of four nodes, and the server is killed when two answers to each
+    have come. West is away when the sum is opened, but its vectors are in it; then it is back.
+    """
+    plan = make_plan(tmp_path, replace(ALL, quorum=0.75), **SECURE)
+    post = KilledPost(make_post(tmp_path).desks)
+    for post.kill_after, post.silent in (
+        (2, set()), (6, set()), (10, set()), (14, set()), (15, {"west"}),
+    ):  # fmt: skip
+        with pytest.raises(KeyboardInterrupt):
+            play_federation(plan, post)
+    post.kill_after, post.silent = math.inf, set()
+    assert final_bytes(play_federation(plan, post).parent) == final_bytes(wanted)
+    notes = [read_letter(letter)[0]["note"]["sum"] for _, letter in post.letters]
+    assert len({note["name"] for note in notes}) == 2  # of two rounds
+    assert {tuple(note["here"]) for note in notes if note["step"] == "open"} == {(0, 1, 2, 3)}
+    for path in (tmp_path / "nodes").rglob("answer"):
+        assert path.stat().st_mode & 0o077 == 0  # it may hold shares
+
+
+def test_who_was_late_for_a_step_stays_out_of_it(tmp_path):
+    """Also after a stop; and a sum that was given up is followed by another."""
+    one = SumProgress.open(tmp_path / "sum")
+    one.close_step("keys", [2, 0])
+    again = SumProgress.open(tmp_path / "sum")
+    assert again.list_workers("keys", [0, 1, 2]) == [2, 0]
+    assert again.list_workers("shares", [2, 0]) == [2, 0]
+    again.give_up([0, 1, 2], "too few")
+    assert SumProgress.open(tmp_path / "sum").name != again.name == one.name
 
 
 def test_sums_go_with_noise_of_the_nodes_own(tmp_path):

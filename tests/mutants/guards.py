@@ -20,8 +20,8 @@ GUARDS = (
         "unit/test_private.py::test_noise_repeats_with_the_same_replies_alone",
     ),
     Mutant(
-        "privacy", "padding makes the noise of a short batch small", "solve/private.py",
-        "float(weight_B.max())", "float(weight_B.mean())",
+        "privacy", "the noise of a step forgets the clip", "solve/private.py",
+        "float(weight_B.max()) * self.noise * self.clip", "float(weight_B.max()) * self.noise",
         "unit/test_row_privacy.py::test_every_step_has_noise_of_its_own_also_a_short_one",
     ),
     Mutant(
@@ -81,5 +81,15 @@ GUARDS = (
         "drawer.path.unlink()", "state.boxes",
         "federation/test_sums.py::"
         "test_a_node_tells_no_reply_without_masks_and_nothing_twice",
+    ),
+    Mutant(
+        "secure", "a server that was killed begins another sum", "engine/sum_progress.py",
+        "if not path.is_file():", "if path.name:",
+        "federation/test_sums.py::test_a_server_that_is_killed_goes_on_with_the_same_sum",
+    ),
+    Mutant(
+        "secure", "who was late is taken in after a stop", "engine/sum_progress.py",
+        "return self.closed.get(step) or list(workers)", "return list(workers)",
+        "federation/test_sums.py::test_who_was_late_for_a_step_stays_out_of_it",
     ),
 )  # fmt: skip

@@ -81,6 +81,8 @@ def test_any_so_many_shares_tell_a_secret_and_fewer_tell_nothing():
     shares = split_secret(b"\x00secret\xff", [1, 2, 5, 255], 3)
     for some in itertools.combinations(shares, 3):
         assert join_secret({place: shares[place] for place in some}) == b"\x00secret\xff"
+    for some in itertools.combinations(shares, 2):
+        assert join_secret({place: shares[place] for place in some}) != b"\x00secret\xff"
     two = {place: shares[place][:1] for place in (1, 2)}
     assert {join_secret({**two, 7: bytes([byte])}) for byte in range(256)} == {
         bytes([byte]) for byte in range(256)

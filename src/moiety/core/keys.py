@@ -1,4 +1,4 @@
-"""A file with a key that nobody else may read."""
+"""Files that nobody else may read: with a key, or with what makes one."""
 
 from __future__ import annotations
 
@@ -44,6 +44,15 @@ def write_new_key(path: Path) -> bytes:
     except OSError as error:
         raise RunError(f"cannot write {path}: {explain_os_error(error)}") from error
     return key
+
+
+def replace_secret_file(path: Path, data: bytes) -> None:
+    """Replace a file at once; nobody but its owner may read it, at no moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    write_once(beside, data, OWNER_ALONE)
+    beside.replace(path)
 
 
 def derive_key(key: bytes, purpose: str) -> bytes:

@@ -44,6 +44,10 @@ class Drawer:
         """Say where the reply to a letter lies."""
         return self.folder / f"{job.round:08d}-{kind}-{job.worker}-{digest[:32]}"
 
+    def place_sum(self, kind: str, round_index: int) -> Path:
+        """Say where it lies how far a secure sum has come."""
+        return self.folder / f"{round_index:08d}-{kind}-sum"
+
     def drop_before(self, round_index: int) -> None:
         """Throw away what is of rounds before one."""
         if self.oldest >= round_index or not self.folder.is_dir():

@@ -2,11 +2,13 @@
 
 The server forwards public keys and boxes, and gets vectors with masks. What is left of these in
 the sums it takes off the vectors of one of those who replied: the others' stay as they came.
+
+Who is in each step is on disk before the next one begins. So a server that was killed goes on with
+the same sum of the same workers: two sums of one round would differ by whoever is in one alone.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +21,7 @@ from moiety.core.state import Job, Reply, Share
 from moiety.core.transfers import Transfers
 from moiety.core.types import Memory, Params
 from moiety.engine.remote import Remote
+from moiety.engine.sum_progress import SumProgress
 from moiety.secure.ends import SumRule, is_of_form
 from moiety.secure.opening import sum_masks
 from moiety.secure.ring import wrap
@@ -55,21 +58,24 @@ class SumExchange:
         jobs: of the round.
         rule: what is summed.
         kind: how a letter calls what is carried out.
-        name: of the sum; no other has it.
-        faults: worker -> why it takes no part any more.
+        progress: how far it has come, also before a stop.
         passed: worker -> bytes of keys, boxes and shares that it sent.
     """
 
     jobs: Mapping[int, Job]
     rule: SumRule
     kind: str
-    name: str = field(default_factory=lambda: secrets.token_hex(16))
-    faults: dict[int, str] = field(default_factory=dict)
+    progress: SumProgress
     passed: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> dict[int, str]:
+        """Why a worker takes no part any more."""
+        return self.progress.faults
 
     def note(self, step: str, **more: Any) -> dict[str, Any]:
         """Say what a letter is about."""
-        return {STEP: {"step": step, "name": self.name, "kind": self.kind, **more}}
+        return {STEP: {"step": step, "name": self.progress.name, "kind": self.kind, **more}}
 
     def read(self, replies: Iterable[Reply], keys: Collection[str], size: int = 0) -> dict:
         """Read bytes off the answers to a step; whose are not as asked is out.
@@ -135,12 +141,16 @@ class SummedRemote:
             yield from self.remote.map(solve, jobs)
             return
         kind = next(name for one, name in self.remote.solves if one is solve)
-        exchange = SumExchange({job.worker: job for job in jobs}, rule, kind)
+        asked = {job.worker: job for job in jobs}
+        if not asked:
+            return
+        path = self.remote.drawer.place_sum(kind, next(iter(asked.values())).round)
+        exchange = SumExchange(asked, rule, kind, SumProgress.open(path))
         try:
             done = self.sum_replies(exchange)
         except ValueError as error:
             done = {}
-            exchange.faults = {**dict.fromkeys(exchange.jobs, str(error)), **exchange.faults}
+            exchange.progress.give_up(exchange.jobs, str(error))
         for worker, job in exchange.jobs.items():
             fault = exchange.faults.get(worker, "")
             yield done[worker] if worker in done else Reply(worker, job.share, {}, fault=fault)
@@ -158,6 +168,7 @@ class SummedRemote:
         replies = self.collect_vectors(one, boxes)
         here = sorted(worker for worker, reply in replies.items() if reply.answer)
         one.check(here, "sent their vectors")
+        one.progress.close_step(VECTORS, replies)
         holders = Share(holders=self.find_holders(one))
         told = self.ask(one, here, OPEN, (holders, {}), here=here)
         shares = {
@@ -197,17 +208,20 @@ class SummedRemote:
         Returns:
             The sum, and sender -> receiver -> box.
         """
-        told = self.ask(one, list(one.jobs), KEYS, (Share(), {}))
+        told = self.ask(one, one.progress.list_workers(KEYS, one.jobs), KEYS, (Share(), {}))
         keys = {w: some[KEYS] for w, some in one.read(told, [KEYS], 64).items()}
         one.check(keys, "told their keys")
+        one.progress.close_step(KEYS, keys)
         holders = self.find_holders(one)
         cells = one.rule.find_cells(holders)
-        session = Session(one.name.encode(), cells.holders, one.rule.least, keys)
+        session = Session(one.progress.name.encode(), cells.holders, one.rule.least, keys)
         roster = {str(worker): write_bytes_tensor(key) for worker, key in keys.items()}
-        told = self.ask(one, list(keys), SHARES, (Share(holders=holders), roster))
+        workers = one.progress.list_workers(SHARES, keys)
+        told = self.ask(one, workers, SHARES, (Share(holders=holders), roster))
         found = one.read(told, [str(worker) for worker in keys])
         boxes = {w: {int(to): box for to, box in some.items()} for w, some in found.items()}
         one.check(boxes, "shared their secrets")
+        one.progress.close_step(SHARES, boxes)
         return session, boxes
 
     def collect_vectors(
@@ -215,7 +229,7 @@ class SummedRemote:
     ) -> dict[int, Reply]:
         """Send the jobs, with the boxes of the others; vectors of another form are out."""
         jobs = []
-        for worker in boxes:
+        for worker in one.progress.list_workers(VECTORS, boxes):
             mine = {str(sender): write_bytes_tensor(some[worker]) for sender, some in boxes.items()}
             jobs.append(replace(one.jobs[worker], optimizer_state={BOXES: mine}))
         found = {}

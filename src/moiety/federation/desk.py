@@ -12,7 +12,13 @@ from torch import Tensor
 
 from moiety.core.errors import WorkerError
 from moiety.core.files import digest_bytes, replace_file
-from moiety.core.keys import KEY_FILE, derive_key, read_key, write_new_key
+from moiety.core.keys import (
+    KEY_FILE,
+    derive_key,
+    read_key,
+    replace_secret_file,
+    write_new_key,
+)
 from moiety.core.rows import Rows
 from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
@@ -80,7 +86,9 @@ class Desk:
         job, note = read_job(letter, shelf.read_known)
         try:
             if note["kind"] in (KEYS, SHARES, OPEN):
-                return self.answer_sum(job, note)
+                answer = self.answer_sum(job, note)
+                shelf.write_answer(asked, answer)
+                return answer
             job, (reply, after) = self.work(job, note, shelf)
         except (WorkerError, ValueError, OSError, ImportError) as error:
             return write_reply(Reply(job.worker, job.share, {}, fault=str(error)))
@@ -282,6 +290,5 @@ class Shelf:
         return answer if head == asked else b""
 
     def write_answer(self, asked: bytes, answer: bytes) -> None:
-        """Keep an answer, beside its question."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        replace_file(self.folder / "answer", asked + b"\n" + answer)
+        """Keep an answer, beside its question; it may hold shares of what others keep secret."""
+        replace_secret_file(self.folder / "answer", asked + b"\n" + answer)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from moiety.core.files import write_once
-from moiety.core.keys import OWNER_ALONE
+from moiety.core.keys import replace_secret_file
 from moiety.core.state import Job, Reply
 from moiety.engine.summed import (
     BOXES,
@@ -63,11 +62,7 @@ class SumDrawer:
             "keys": {str(worker): key.hex() for worker, key in state.keys.items()},
             "boxes": {str(worker): box.hex() for worker, box in state.boxes.items()},
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(".sum.new")
-        beside.unlink(missing_ok=True)
-        write_once(beside, json.dumps(plain).encode(), OWNER_ALONE)
-        beside.replace(self.path)
+        replace_secret_file(self.path, json.dumps(plain).encode())
 
     def read(self, name: str) -> SumState:
         """Give the state of a sum.
