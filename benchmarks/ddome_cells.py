@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from moiety.core.streams import stream
+from moiety.data.datasets import load_dataset
 from moiety.data.homes import DATA_VARIABLE
 from moiety.recipes import RECIPES
 from moiety.recipes.fields import override_fields
@@ -45,6 +49,7 @@ CIFAR = {
     "local": {"lr": 0.05, "batch": 50},
     "checkpoint": {"every": 60},
 }
+WEAK = {**CIFAR, "common": {"target_accuracy": 0.35, "epochs": 30, "lr": 0.02}}
 APART = {"rows": 250, "public": 0.15, "validation": 0.02}
 HUNDRED = {"rounds": 100, "evaluate_every": 100, "checkpoint": {"every": 100}}
 FASHION = {**HUNDRED, "population": {"classes": 4}, "local": {"batch": 50}}
@@ -74,18 +79,32 @@ NEWS = {
 }  # fmt: skip
 NEWS_FILES = {"data": "text_20newsgroups_train.csv.gz", "test": "text_20newsgroups_test.csv.gz"}
 
-SETTINGS: Mapping[str, Setting] = {
-    "quickstart": Setting("quickstart", {"evaluate_every": 200, "checkpoint": {"every": 200}}),
-    "fashion-4": Setting("ddome-fashion", FASHION),
-    "femnist": Setting("ddome-fashion", WRITERS),
-    "news-4": Setting("ddome-fashion", NEWS, NEWS_FILES),
-    "cifar-2": Setting("ddome-fashion", {**CIFAR, "population": {**APART, "classes": 2}}),
-    "cifar-4": Setting("ddome-fashion", {**CIFAR, "population": APART}),
-}
-"""Cheap ones first. Of the last four of a name, so many labels a worker; ``femnist`` by writer."""
-
 DRAWN = Path(tempfile.gettempdir()) / "moiety-drawn"
 """Where rows that a benchmark draws are written."""
+
+READERS = 36
+"""Workers of drawn rows."""
+
+
+def draw_inputs() -> None:
+    """Write digits of workers who see them differently: turned by quarters, or in other colours."""
+    data = load_dataset("digits")
+    assert data.y is not None
+    x = data.x.reshape(-1, 8, 8)
+    order = torch.randperm(len(x), generator=stream(0, "drawn"))
+    holder = torch.empty_like(order)
+    holder[order] = torch.arange(len(x)) % READERS
+    turned = torch.stack([one.rot90(int(w) % 4) for one, w in zip(x, holder, strict=True)])
+    inverted = torch.where((holder % 2 == 1)[:, None, None], x.max() - x, x)
+    DRAWN.mkdir(exist_ok=True)
+    head = ",".join([*(f"p{place}" for place in range(64)), "label", "worker"])
+    for name, seen in {"turned": turned, "inverted": inverted}.items():
+        lines = [
+            ",".join([*(f"{p:g}" for p in row.tolist()), f"d{int(y)}", f"w{int(w)}"])
+            for row, y, w in zip(seen.flatten(1), data.y, holder, strict=True)
+        ]
+        (DRAWN / f"{name}.csv").write_text("\n".join([head, *lines]) + "\n")
+
 
 SHORT = {"rounds": 100, "evaluate_every": 100, "checkpoint": {"every": 100}}
 SEEN_APART = {
@@ -98,6 +117,24 @@ SEEN_APART = {
     "ddome": {"experts": 4},
     "common": {"target_accuracy": 0.8},
 }  # fmt: skip
+
+
+NORMED = {**SEEN_APART, "net": "normed", "normed": {"hidden": [8]}}
+
+SETTINGS: Mapping[str, Setting] = {
+    "quickstart": Setting("quickstart", {"evaluate_every": 200, "checkpoint": {"every": 200}}),
+    "fashion-4": Setting("ddome-fashion", FASHION),
+    "femnist": Setting("ddome-fashion", WRITERS),
+    "news-4": Setting("ddome-fashion", NEWS, NEWS_FILES),
+    "turned-norms": Setting("quickstart", NORMED, {"data": str(DRAWN / "turned.csv")}),
+    "cifar-2": Setting("ddome-fashion", {**CIFAR, "population": {**APART, "classes": 2}}),
+    "cifar-4": Setting("ddome-fashion", {**CIFAR, "population": APART}),
+    "weak-2": Setting("ddome-fashion", {**WEAK, "population": {**APART, "classes": 2}}),
+    "weak-4": Setting("ddome-fashion", {**WEAK, "population": APART}),
+}
+"""Cheap ones first. Of a name the digit says how many labels a worker has; ``femnist`` is by
+writer; in ``turned-norms`` inputs differ and networks have norms; ``weak`` is CIFAR-10 from a
+common expert of lower accuracy."""
 
 
 def map_digits(width: int, classes: int) -> Setting:
@@ -119,6 +156,7 @@ MAPPED: Mapping[str, Setting] = {
     "turned-8": map_inputs(8, "turned"),
     "turned-32": map_inputs(32, "turned"),
     "inverted-8": map_inputs(8, "inverted"),
+    "writers-32": Setting("ddome-fashion", WRITERS),
     "encoded-4": Setting(
         "quickstart",
         {
@@ -133,7 +171,7 @@ MAPPED: Mapping[str, Setting] = {
     ),
 }  # fmt: skip
 """Cells of the map: hidden units, then classes of a worker; workers whose inputs differ; and texts
-as ``benchmarks.encode_texts`` writes them there."""
+as ``benchmarks.encode_texts`` writes them there; FEMNIST by writer."""
 
 PLACES: Mapping[str, Setting] = {**SETTINGS, **MAPPED}
 
@@ -144,6 +182,7 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddome-all": ("ddome", {"ddome": {"k": 5, "serve": "soft"}}),
     "ddome-all-common": ("ddome", {"ddome": {"k": 5, "serve": "soft", "from_common": True}}),
     "ddome-shared": ("ddome", {"ddome": {"serve": "soft", "shared": True}}),
+    "fedrc": ("fedem", {"fedem": {"robust": True}}),
 }
 """Name -> method and options: all experts at every worker, mixed; and begun as the common one."""
 

@@ -49,7 +49,10 @@ def find_owners(built: RunInputs) -> Tensor:
 def judge_worker(
     model: GatedExperts, serve: Routed, params: Params, rows: Rows, owner_C: Tensor
 ) -> dict[str, Tensor]:
-    """Judge the rows of a worker: each figure is a share of them."""
+    """Judge the rows of a worker: each figure is a share of them.
+
+    ``shared`` is the gate's weight on what everyone holds, over that on all that the worker holds.
+    """
     held = serve.choose(params, rows).axes[EXPERT]
     parts: dict[str, list[Tensor]] = {}
     for ids in chunk_positions(rows, 2048):
@@ -68,6 +71,9 @@ def judge_worker(
             "oracle": right_EB[own_B, one_B],
             "any_held": right_EB[held].any(0),
         }
+        if serve.shared:
+            weight_BK = gate_BE[:, held].softmax(-1)
+            figures["shared"] = weight_BK[:, len(held) - serve.shared :].sum(-1)
         for name, figure_B in figures.items():
             parts.setdefault(name, []).append(figure_B.double())
     return {name: torch.cat(one).mean() for name, one in parts.items()}

@@ -18,12 +18,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.ddome_cells import DRAWN, MAPPED, Cell
+from benchmarks.ddome_cells import MAPPED, Cell, draw_inputs
 from benchmarks.ddome_page import RESULTS, fill
 from benchmarks.ddome_rivals import play_cell, write_mean
 from benchmarks.gates import Book
-from moiety.core.streams import stream
-from moiety.data.datasets import load_dataset
 
 PAGE = RESULTS / "ddome.md"
 PLAYED = (
@@ -34,28 +32,7 @@ RIVALS = [(m, p, served) for m, p in PLAYED[:3] for served in ("none", "em")]
 """Of the label-free rivals: method, local prior, prior when served."""
 
 CANDIDATE = ("ddome-shared", "adjust", "em"), ("ddome-shared", "none", "em")
-WORKERS = 36
 SEEDS = range(5)
-
-
-def draw_inputs() -> None:
-    """Write digits of workers who see them differently: turned by quarters, or in other colours."""
-    data = load_dataset("digits")
-    assert data.y is not None
-    x = data.x.reshape(-1, 8, 8)
-    order = torch.randperm(len(x), generator=stream(0, "drawn"))
-    holder = torch.empty_like(order)
-    holder[order] = torch.arange(len(x)) % WORKERS
-    turned = torch.stack([one.rot90(int(w) % 4) for one, w in zip(x, holder, strict=True)])
-    inverted = torch.where((holder % 2 == 1)[:, None, None], x.max() - x, x)
-    DRAWN.mkdir(exist_ok=True)
-    head = ",".join([*(f"p{place}" for place in range(64)), "label", "worker"])
-    for name, seen in {"turned": turned, "inverted": inverted}.items():
-        lines = [
-            ",".join([*(f"{p:g}" for p in row.tolist()), f"d{int(y)}", f"w{int(w)}"])
-            for row, y, w in zip(seen.flatten(1), data.y, holder, strict=True)
-        ]
-        (DRAWN / f"{name}.csv").write_text("\n".join([head, *lines]) + "\n")
 
 
 def find_scores(book: Book, setting: str, way: tuple[str, str, str]) -> dict[int, float]:
@@ -109,12 +86,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="keep cells; go on from them")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no cell after so many")
     parser.add_argument("--settings", nargs="+", default=list(MAPPED))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--page", action="store_true", help="write the map into the page")
     said = parser.parse_args(words)
     torch.set_num_threads(1)
     draw_inputs()
     book, begun = Book.open(said.json), time.monotonic()
-    for seed in SEEDS:
+    for seed in said.seeds:
         for setting in said.settings:
             for method, prior in PLAYED:
                 if time.monotonic() - begun < 60 * said.minutes:

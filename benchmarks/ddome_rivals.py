@@ -4,7 +4,7 @@ A cell is a setting, a method, a local prior and a seed. Its final model is scor
 training never saw, as it is and corrected for their mix of classes (``serve.prior``); on all test
 rows as one worker's; and where new workers have labels, after the method's own local work on half
 of their rows, judged on the other half. ``--json FILE`` keeps cells and goes on where it stopped;
-``--minutes M`` begins no cell after so many; ``--only WORD`` plays the settings named so.
+``--minutes M`` begins no cell after so many; ``--only SETTING ...`` plays these settings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,16 @@ from typing import Any
 
 import torch
 
-from benchmarks.ddome_cells import PLACES, PLAIN, SEEDS, SETTINGS, VARIANTS, Cell, list_cells
+from benchmarks.ddome_cells import (
+    PLACES,
+    PLAIN,
+    SEEDS,
+    SETTINGS,
+    VARIANTS,
+    Cell,
+    draw_inputs,
+    list_cells,
+)
 from benchmarks.ddome_gate import judge_gate
 from benchmarks.ddome_page import RESULTS, fill
 from benchmarks.gates import Book
@@ -147,17 +156,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="keep cells; go on from them")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no cell after so many")
-    parser.add_argument("--only", default="", help="settings whose name has this word")
+    parser.add_argument("--only", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--methods", nargs="+", default=list(PLAIN))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--kept", action="store_true", help="play nothing, print what is there")
     parser.add_argument("--page", action="store_true", help="write the tables into the page")
     said = parser.parse_args(words)
     torch.set_num_threads(1)
+    draw_inputs()
     book, begun = Book.open(said.json), time.monotonic()
     for cell in list_cells(said.methods, said.seeds):
         late = said.kept or time.monotonic() - begun > 60 * said.minutes
-        if said.only in cell.setting and not late:
+        if cell.setting in said.only and not late:
             book.measure(cell.key, partial(play_cell, cell))
     found = {f"rivals {setting}": write_table(book, setting) for setting in SETTINGS}
     found["rivals gates"] = write_gates(book)
