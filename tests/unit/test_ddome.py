@@ -1,12 +1,13 @@
 """What DDOME must keep: specification, sections 3 and 9.1."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from moiety.core.rows import TransformedRows
-from moiety.core.state import count_bytes
+from moiety.core.state import Turn, count_bytes
 from moiety.core.streams import stream
 from moiety.engine.serial import Serial
 from moiety.methods.ddome import ddome
@@ -21,7 +22,7 @@ ANCHORS = {0: 0, 1: 1, 2: 2}
 def made(anchors=ANCHORS, **choices):
     """Make the method with 5 experts on the demo problem, an engine and the first state."""
     task, data = make_two_class_workers(stream(0, "demo"))
-    method = ddome(replace(task, anchors=anchors), **{"experts": 5, **choices})
+    method: Any = ddome(replace(task, anchors=anchors), **{"experts": 5, **choices})
     return (
         method,
         Serial(TransformedRows(data.__getitem__, method.transform)),
@@ -180,3 +181,54 @@ def test_impossible_choices_are_refused():
         ddome(task, experts=2)
     with pytest.raises(ValueError, match="needs a common expert"):
         ddome(replace(task, common=None))
+
+
+def test_a_worker_holds_the_fewest_experts_that_cover_its_scores():
+    """As many as a loop over the scores finds, in training and in use; one and k are the ends."""
+    for cover, shared in ((0.3, False), (0.55, True), (0.9999, False)):
+        method, engine, state = made(k=4, cover=cover, shared=shared)
+        _, told, jobs, _ = exchange(method, engine, state, FREE)
+        for reply, job in zip(told, jobs, strict=True):
+            rows = engine.open(reply.worker)
+            batch = rows.take(torch.arange(rows.size))
+            score_E = method.model.log_gate(state.params, batch).exp().mean(0)[:5]
+            order, count = score_E.argsort(descending=True), 1
+            while count < 4 and score_E[order[:count]].sum() < cover * score_E.sum():
+                count += 1
+            wanted = sorted(order[:count].tolist()) + [5] * shared
+            assert job.share.part.axes["expert"].tolist() == wanted
+            assert method.serve.choose(state.params, rows).axes["expert"].tolist() == wanted
+            assert reply.answer["ids"].shape == (4,)  # answers of all workers have one form
+
+
+def test_some_workers_explore_and_others_keep_their_choice():
+    """About half of them, experts of any number; without a chance the draws are none."""
+    method, _, state = made(explore=0.5)
+    answers = {worker: {"ids": torch.tensor([4, 1])} for worker in range(3, 203)}
+    turn = Turn(0, tuple(answers), answers, stream(0, "turn"))
+    held = [share.part.axes["expert"].tolist() for share in method.split(state, turn).values()]
+    kept = held.count([1, 4])
+    assert 80 < kept < 145  # 100 and a tenth of the others, within four deviations
+    assert {expert for one in held for expert in one} == set(range(5))
+
+
+def test_experts_in_use_may_be_more_than_in_training():
+    method, engine, state = made(serve_k=5)
+    _, _, jobs, _ = exchange(method, engine, state, FREE)
+    assert {len(job.share.part.axes["expert"]) for job in jobs} == {2}
+    assert len(method.serve.choose(state.params, engine.open(3)).axes["expert"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"cover": 0.0}, "cover=0.0 is a share"),
+        ({"explore": 1.0}, "explore=1.0 is a chance"),
+        ({"serve_k": 6}, "serve_k=6, but the model has 5 experts"),
+        ({"cover": 0.5, "capacity": 9}, "they do not; leave them out"),
+        ({"explore": 0.5, "random": True}, "they do not; leave them out"),
+    ],
+)
+def test_ways_to_choose_that_nothing_reads_are_refused(choices, message):
+    with pytest.raises(ValueError, match=message):
+        made(**choices)

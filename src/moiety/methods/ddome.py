@@ -12,6 +12,7 @@ from moiety.core.axes import Part
 from moiety.core.memory import check_memory
 from moiety.core.objective import Objective
 from moiety.core.protocols import Method, Query
+from moiety.core.solver import Descent
 from moiety.core.streams import stream
 from moiety.methods.demo import Demo, make_two_class_workers
 from moiety.methods.task import Task
@@ -42,6 +43,9 @@ def ddome(
     capacity: int = 0,
     merge: str = "holders",
     shared: bool = False,
+    cover: float = 1.0,
+    explore: float = 0.0,
+    serve_k: int = 0,
 ) -> Method:
     """Send each worker the k experts its gate prefers; train experts and gate jointly.
 
@@ -61,26 +65,28 @@ def ddome(
             them by how much its gate used the expert, on all its rows after training.
         shared: one expert more that everyone holds and trains beside its k as FedAvg trains its
             model, from the common expert on; the others learn beside it, and the gate mixes it in.
+        cover: below 1, a worker holds the fewest experts that have this share of its gate's scores,
+            k at most: as many as its rows touch. 1 gives everyone k.
+        explore: the chance that a worker without an anchor trains random experts in a round.
+        serve_k: experts of a worker at use; as many as there are let the gate choose for each row
+            among all. 0 for k.
     """
     check_ddome(task, experts, k, merge)
+    check_choosing(experts, cover, explore, serve_k, chosen=not (random or capacity))
     more = int(shared)
     model = make_expert_mixture(task, experts, gate_hidden, from_common=from_common, shared=more)
-    query = TopScores(model, k, capacity > 0, more)
-    solve = task.local.make_solver(
-        make_mixture_losses(model, task.objective, loss, teach=teach, shared=more),
-        task.rounds,
-        model=task.model,
-        rules=(("gate.*", SGD(gate_lr)),),
-        frozen=model.buffers,
-    )
+    losses = make_mixture_losses(model, task.objective, loss, teach=teach, shared=more)
+    solve = make_mixture_solver(task, model, losses, gate_lr)
+    query = TopScores(model, k, capacity > 0, more, cover)
+    size = experts + more
     return Method(
         name="ddome",
         model=model,
         query=None if random else Query(query, Part(names=("gate.*",)), frozenset(task.anchors)),
-        split=Gated(EXPERT, k, task.anchors, capacity or None, random, experts + more, more),
+        split=Gated(EXPERT, k, task.anchors, capacity or None, random, size, more, explore),
         solve=weigh_by_usage(solve, model, EXPERT) if merge == "usage" else solve,
         merge=task.choose_merge(),
-        serve=Routed(model, k, serve, task.objective, more),
+        serve=Routed(model, serve_k or k, serve, task.objective, more, cover),
         transform=model.common,
         gated=EXPERT,
         constants=model.constants,
@@ -93,6 +99,16 @@ def make_mixture_losses(
     """Make the losses of workers, and of anchors."""
     anchor = AnchorLoss(model, objective, teach, shared)
     return {"": MixtureLoss(model, objective, kind, shared), ANCHOR: anchor}
+
+
+def make_mixture_solver(
+    task: Task, model: GatedExperts, losses: Mapping[str, Losses], gate_lr: float
+) -> Descent:
+    """Make the local training of experts, and of the gate by plain SGD of its own rate."""
+    rules = (("gate.*", SGD(gate_lr)),)
+    return task.local.make_solver(
+        losses, task.rounds, model=task.model, rules=rules, frozen=model.buffers
+    )
 
 
 def check_ddome(task: Task, experts: int, k: int, merge: str) -> None:
@@ -109,6 +125,31 @@ def check_ddome(task: Task, experts: int, k: int, merge: str) -> None:
     wrong = {worker: e for worker, e in task.anchors.items() if not 0 <= e < experts}
     if wrong:
         raise ValueError(f"anchors {wrong} name experts that are not among 0..{experts - 1}")
+
+
+def check_choosing(
+    experts: int, cover: float, explore: float, serve_k: int, *, chosen: bool
+) -> None:
+    """Refuse ways to choose experts that are none, or that nothing reads.
+
+    Args:
+        experts: how many there are.
+        cover: share of scores.
+        explore: chance.
+        serve_k: experts at use.
+        chosen: whether workers choose by themselves in training.
+    """
+    if not 0 < cover <= 1:
+        raise ValueError(f"ddome.{cover=} is a share of scores; choose one above 0 and up to 1")
+    if not 0 <= explore < 1:
+        raise ValueError(f"ddome.{explore=} is a chance; choose one of at least 0 and below 1")
+    if not 0 <= serve_k <= experts:
+        raise ValueError(f"ddome.{serve_k=}, but the model has {experts} experts; choose 0 for k, "
+                         f"or up to {experts}")  # fmt: skip
+    if not chosen and (cover < 1 or explore):
+        raise ValueError(f"ddome.{cover=} and {explore=} are for workers that choose by their "
+                         "gate, but with ddome.random or ddome.capacity they do not; leave them "
+                         "out")  # fmt: skip
 
 
 def make_expert_mixture(

@@ -18,7 +18,7 @@ from moiety.core.protocols import Kept, Model, Transform
 from moiety.core.rows import Rows, chunk_positions
 from moiety.core.types import Batch, Params
 from moiety.models.gated import EXPERT, GatedExperts, gather_held_scores
-from moiety.ops.top import hold_shared, select_best
+from moiety.ops.top import count_covering, hold_shared, select_best
 from moiety.tasks.classes import Classes
 
 MODES = ("top1", "soft")
@@ -57,6 +57,8 @@ class Routed:
             (arXiv:2306.08586, section 3.4 of its specification); ``soft`` mixes those at hand.
         objective: what answers are.
         shared: how many of the last experts everyone uses besides.
+        cover: below 1, a worker uses the fewest experts that have this share of the scores, k at
+            most.
     """
 
     model: GatedExperts
@@ -64,6 +66,7 @@ class Routed:
     mode: str = "top1"
     objective: Objective = field(default_factory=Classes)
     shared: int = 0
+    cover: float = 1.0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -72,14 +75,16 @@ class Routed:
     def config(self) -> dict[str, Any]:
         """Say how to build this again."""
         shared = {"shared": self.shared} if self.shared else {}
-        return {"kind": "routed", "k": self.k, "mode": self.mode, **shared}
+        cover = {"cover": self.cover} if self.cover < 1 else {}
+        return {"kind": "routed", "k": self.k, "mode": self.mode, **shared, **cover}
 
     def choose(self, params: Params, rows: Rows, /) -> Part:
         total_E = average_gate_scores(self.model, params, rows)
         routed = len(total_E) - self.shared
-        if self.k is None or self.k >= routed:
-            return Part({EXPERT: torch.arange(len(total_E))})
-        chosen = select_best(total_E[:routed], self.k).sort().values
+        most = routed if self.k is None else self.k
+        if self.cover < 1:
+            most = min(most, int(count_covering(total_E[:routed], self.cover)))
+        chosen = select_best(total_E[:routed], most).sort().values
         return Part({EXPERT: hold_shared(chosen, len(total_E), self.shared)})
 
     def scores(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor:

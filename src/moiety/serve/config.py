@@ -166,7 +166,7 @@ def rebuild_serve(
         return BY_COMPONENTS[config["kind"]](model, objective)
     if config["kind"] == "routed" and isinstance(model, GatedExperts):
         k, mode, shared = config["k"], config["mode"], config.get("shared", 0)
-        return Routed(model, k, mode, objective, shared)
+        return Routed(model, k, mode, objective, shared, config.get("cover", 1.0))
     if config["kind"] == "prompts" and isinstance(model, GatedPrompts):
         return ServePrompts(model, config["k"], objective)
     return Plain(model, objective)

@@ -144,7 +144,8 @@ class Predictor:
 
         Args:
             x: of the worker, without labels.
-            experts: how many it keeps; by default two, or all of fewer.
+            experts: how many it keeps; by default two, or all of fewer; or, where the run was
+                played with ``ddome.cover``, as many as its scores ask for.
 
         Raises:
             RunError: for a model without gated experts that estimates no shares either.
@@ -167,14 +168,15 @@ class Predictor:
         return replace(base, serve=estimate.adapt(base.params, base.model.axes, rows))
 
     def keep_experts(self, x: Numbers, experts: int | None) -> Predictor:
-        """Keep the experts that rows choose, by default two, and what the gate says of them."""
+        """Keep the experts that rows choose, and what the gate says of them."""
         model, serve = self.model, self.serve
         assert isinstance(model, GatedExperts) and isinstance(serve, Routed)  # noqa: PT018
         count = model.held(self.params) - serve.shared
-        experts = min(2, count) if experts is None else experts
-        if not 1 <= experts <= count:
+        if experts is not None and not 1 <= experts <= count:
             raise RunError(f"--experts {experts}, but the model has {count}; choose 1 to {count}")
-        part = replace(serve, k=experts).choose(self.params, self.open(x))
+        counted = replace(serve, k=min(2, count) if experts is None else experts, cover=1.0)
+        chooses = experts is None and serve.cover < 1
+        part = (serve if chooses else counted).choose(self.params, self.open(x))
         kept = part.axes[EXPERT]
         piece = cut_experts(self.params, model.axes, kept)
         small, note = replace(model, params=piece), cut_note(self.note, count + serve.shared, kept)

@@ -228,7 +228,7 @@ def edit_mixture(served: Predictor, params: Params, cards: list[Card]) -> Predic
     return Predictor(
         params,
         model,
-        Routed(model, k, serve.mode, served.objective),
+        replace(serve, model=model, k=k),
         served.input_spec,
         note_cards(rest, cards),
     )

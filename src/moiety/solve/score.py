@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from moiety.core.state import Job, Plan, Update, make_empty_plan, require_rows
 from moiety.core.types import Batch, Carry, Memory, Params
-from moiety.ops.top import select_best
+from moiety.ops.top import count_covering, select_best
 from moiety.solve.usage import Gate
 
 
@@ -22,12 +22,15 @@ class TopScores:
         k: how many.
         full: answer with all mean scores [E] instead, for a server that chooses under a capacity.
         shared: how many of the last indices everyone holds, so that they are not chosen among.
+        cover: below 1, say besides how many of the last of them are ``spare`` [1], since those
+            before have this share of the scores.
     """
 
     model: Gate
     k: int
     full: bool = False
     shared: int = 0
+    cover: float = 1.0
     stackable: bool = True
     needs_statistics: bool = True
     keeps_memory: bool = False
@@ -51,4 +54,8 @@ class TopScores:
         mean_E = mean_E[: len(mean_E) - self.shared]
         if self.full:
             return Update({}, answer={"score": mean_E.cpu()})
-        return Update({}, answer={"ids": select_best(mean_E, self.k).int()})
+        answer = {"ids": select_best(mean_E, self.k).int()}
+        if self.cover < 1:
+            spare = (self.k - count_covering(mean_E, self.cover)).clamp(min=0)
+            answer["spare"] = spare.int()[None]
+        return Update({}, answer=answer)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from moiety.core.axes import Part
 from moiety.core.state import Share, State, Turn
+from moiety.core.types import Params
 from moiety.ops.top import hold_shared
 
 ANCHOR = "anchor"
@@ -23,8 +24,9 @@ ANCHOR = "anchor"
 class Gated:
     """Give each worker k indices of an axis, by what it answered.
 
-    An answer holds the chosen ``ids`` [k], or all ``score`` [E] where the server is to choose under
-    a capacity. Workers with an anchor get their one index and are not asked.
+    An answer holds the chosen ``ids`` [k], and maybe how many of the last of them are ``spare``
+    [1]; or all ``score`` [E] where the server is to choose under a capacity. Workers with an anchor
+    get their one index and are not asked.
 
     Args:
         axis: the axis to cut.
@@ -34,6 +36,7 @@ class Gated:
         random: choose k at random for workers that answered nothing.
         size: length of the axis; needed to choose at random, and where some is shared.
         shared: how many of its last indices everyone holds besides.
+        explore: the chance that a worker gets random ones in a round, whatever it answered.
     """
 
     axis: str
@@ -43,6 +46,7 @@ class Gated:
     random: bool = False
     size: int = 0
     shared: int = 0
+    explore: float = 0.0
 
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
         del state
@@ -58,19 +62,38 @@ class Gated:
         """Cut chosen indices out, and those that everyone holds."""
         return Part({self.axis: hold_shared(ids, self.size, self.shared)})
 
+    def draw(self, turn: Turn) -> Tensor:
+        """Draw k indices for a worker."""
+        return torch.randperm(self.size - self.shared, generator=turn.rng)[: self.k]
+
     def choose(self, turn: Turn) -> Mapping[int, Tensor]:
         """Choose for the workers without an anchor."""
         free = [worker for worker in turn.cohort if worker not in self.anchors]
         if self.random:
-            size = self.size - self.shared
-            return {w: torch.randperm(size, generator=turn.rng)[: self.k] for w in free}
+            return {worker: self.draw(turn) for worker in free}
+        if self.explore:
+            stray_W = torch.rand(len(free), generator=turn.rng) < self.explore
+            return {
+                worker: self.draw(turn) if stray else read_choice(turn.answers[worker])
+                for worker, stray in zip(free, stray_W, strict=True)
+            }
         if self.capacity is None:
-            return {worker: turn.answers[worker]["ids"] for worker in free}
+            return {worker: read_choice(turn.answers[worker]) for worker in free}
         if not free:
             return {}
         score_WE = torch.stack([turn.answers[worker]["score"] for worker in free])
         kept = fill_by_score(score_WE, self.k, self.capacity)
         return dict(zip(free, kept, strict=True))
+
+
+def read_choice(answer: Params) -> Tensor:
+    """Read the indices that a worker is to hold, at least one.
+
+    >>> read_choice({"ids": torch.tensor([4, 0, 1]), "spare": torch.tensor([1])}).tolist()
+    [4, 0]
+    """
+    ids = answer["ids"]
+    return ids[: max(1, len(ids) - int(answer["spare"]))] if "spare" in answer else ids
 
 
 def fill_by_score(score_WE: Tensor, k: int, capacity: int) -> list[Tensor]:
