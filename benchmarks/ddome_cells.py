@@ -182,9 +182,16 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddome-all": ("ddome", {"ddome": {"k": 5, "serve": "soft"}}),
     "ddome-all-common": ("ddome", {"ddome": {"k": 5, "serve": "soft", "from_common": True}}),
     "ddome-shared": ("ddome", {"ddome": {"serve": "soft", "shared": True}}),
+    "ddome-three": ("ddome", {"ddome": {"k": 3}}),
+    "ddome-cover": ("ddome", {"ddome": {"k": 5, "cover": 0.9}}),
+    "ddome-balanced": ("ddome", {"ddome": {"capacity": 4}}),
+    "ddome-even": ("ddome", {"ddome": {"capacity": 2}}),
+    "ddome-explore": ("ddome", {"ddome": {"explore": 0.2}}),
+    "ddome-rows": ("ddome", {"ddome": {"serve_k": 5}}),
+    "ddome-common": ("ddome", {"ddome": {"from_common": True}}),
     "fedrc": ("fedem", {"fedem": {"robust": True}}),
 }
-"""Name -> method and options: all experts at every worker, mixed; and begun as the common one."""
+"""Name -> method and options."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from moiety.core.types import Params
 from moiety.models.gated import EXPERT, GatedExperts
 from moiety.recipes.build import RunInputs
 from moiety.serve.choose import Routed
+from moiety.split.gated import Gated
 
 
 def judge_gate(built: RunInputs, params: Params, workers: Mapping[int, Rows]) -> dict[str, float]:
@@ -28,8 +29,11 @@ def judge_gate(built: RunInputs, params: Params, workers: Mapping[int, Rows]) ->
         workers: worker -> rows with labels.
     """
     model, serve = built.method.model, built.method.serve
-    if not isinstance(model, GatedExperts) or not isinstance(serve, Routed) or not built.anchors:
+    split = built.method.split
+    if not isinstance(model, GatedExperts) or not isinstance(serve, Routed):
         return {}
+    if not isinstance(split, Gated) or not split.anchors:
+        return {}  # as of fedmix, whose experts are nobody's
     owner_C = find_owners(built)
     with torch.no_grad():
         found = [judge_worker(model, serve, params, rows, owner_C) for rows in workers.values()]

@@ -44,7 +44,9 @@ from moiety.core.protocols import Method
 from moiety.core.rows import JoinedRows, Rows, TableRows, take_all_rows
 from moiety.core.state import State
 from moiety.core.streams import stream
+from moiety.core.types import Params
 from moiety.engine.serial import Serial
+from moiety.models.gated import EXPERT
 from moiety.recipes.build import RunInputs
 from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
 from moiety.run.checkpoint import read_checkpoint
@@ -52,7 +54,10 @@ from moiety.run.evaluate import evaluate_groups
 from moiety.run.group import start_run
 from moiety.run.loop import CHECKPOINTS, LEDGER
 from moiety.run.spec import RunSpec, resolve_run
+from moiety.serve.cards import cut_experts
+from moiety.serve.choose import Routed
 from moiety.serve.prior import Serving
+from moiety.serve.single import average_experts, weigh_experts
 from moiety.solve.sgd import OWN
 
 PAGE = RESULTS / "ddome.md"
@@ -76,6 +81,7 @@ def play_cell(cell: Cell) -> dict[str, Any]:
     found["common"] = round(100 * (built.common_score or 0.0), 2)
     groups = choose_rows(built)
     found["gate"] = judge_gate(built, state.params, groups["unseen"])
+    found["merged"] = score_merged(built, state.params, groups["unseen"])
     for prior in ("none", "em"):
         uniform = spec.record.local.adjusts and method != "common"
         served = Serving(prior).apply(built.method, validation=True, uniform=uniform)
@@ -122,6 +128,24 @@ def score_groups(
         "loss": round(statistics.fmean(told.groups["unseen"].metrics["loss"]), 4),
         "test": round(100 * told.groups["test"].metrics["accuracy"][0], 2),
     }
+
+
+def score_merged(built: RunInputs, params: Params, unseen: Mapping[int, Rows]) -> float | None:
+    """Score workers who merge the experts that they hold into one model, in percent."""
+    model: Any = built.method.model
+    if not isinstance(built.method.serve, Routed):
+        return None
+    right = []
+    for rows in unseen.values():
+        batch = take_all_rows(rows)
+        batch = batch if "embed" in batch else model.common(batch)
+        kept = built.method.serve.choose(params, rows).axes[EXPERT]
+        piece = cut_experts(params, model.axes, kept)
+        with torch.no_grad():
+            one = average_experts(piece, weigh_experts(model, piece, batch))
+            told_BC = model.expert.logits(one, batch, {})
+        right.append(float((told_BC.argmax(-1) == batch["y"]).double().mean()))
+    return round(100 * statistics.fmean(right), 2)
 
 
 def score_with_labels(

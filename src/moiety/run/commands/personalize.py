@@ -20,6 +20,7 @@ from moiety.run.commands.words import POSITIONAL
 from moiety.run.echo import echo, echo_json
 from moiety.run.loop import LEDGER
 from moiety.serve.predictor import MODEL, Predictor, write_model
+from moiety.serve.single import merge_experts
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class PersonalizeArguments:
         data: CSV, Parquet, npz, or a folder of images; labels are not read even if there are some.
         out: folder to write the personal model to.
         experts: how many experts it keeps; by default two. Only of a method that has experts.
+        merged: average these experts into one plain model of the size of one, weighed by what the
+            gate says of the rows; for experts that began at the same values.
         target: the column of labels, to leave it out where it has another name than in training.
         json: print as JSON.
     """
@@ -40,6 +43,7 @@ class PersonalizeArguments:
     data: Path
     out: Path
     experts: int | None = None
+    merged: bool = False
     target: str = ""
     json: bool = False
 
@@ -65,6 +69,7 @@ def do_personalize(words: Sequence[str]) -> int:
     wanted = Columns(said.target or None, labels=False, usual_target=known)
     x = served.input_spec.read(said.data, wanted).x
     mine = served.personalize(x, said.experts)
+    mine = merge_experts(mine, x) if said.merged else mine
     write_model(mine, said.out)
     told = mine.predict_answer(x)
     kept = mine.note.get("experts", [])
@@ -83,6 +88,9 @@ def do_personalize(words: Sequence[str]) -> int:
         )
         return 0
     whole = f"experts {kept} of {count_experts(served)}" if kept else "the whole model"
+    if said.merged:
+        parts = ", ".join(f"{one:.0%}" for one in mine.note["merged"])
+        whole = f"{whole}, merged into one model ({parts})"
     echo(f"{whole}; {size} bytes in {said.out}\n")
     echo(write_coverage(mine, share_C, routed, chosen=bool(kept)))
     return 0
