@@ -20,7 +20,8 @@ import torch
 
 from benchmarks.ddome_cells import MAPPED, Cell, draw_inputs
 from benchmarks.ddome_page import RESULTS, fill
-from benchmarks.ddome_rivals import play_cell, write_mean
+from benchmarks.ddome_rivals import play_cell
+from benchmarks.ddome_tables import write_mean
 from benchmarks.gates import Book
 
 PAGE = RESULTS / "ddome.md"

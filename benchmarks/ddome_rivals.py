@@ -36,6 +36,7 @@ from benchmarks.ddome_cells import (
 )
 from benchmarks.ddome_gate import judge_gate
 from benchmarks.ddome_page import RESULTS, fill
+from benchmarks.ddome_tables import write_gates, write_options, write_table
 from benchmarks.gates import Book
 from moiety.core.axes import Part, take_piece
 from moiety.core.checkpoints import list_checkpoints
@@ -57,7 +58,7 @@ from moiety.run.spec import RunSpec, resolve_run
 from moiety.serve.cards import cut_experts
 from moiety.serve.choose import Routed
 from moiety.serve.prior import Serving
-from moiety.serve.single import average_experts, weigh_experts
+from moiety.serve.single import average_experts, average_gate
 from moiety.solve.sgd import OWN
 
 PAGE = RESULTS / "ddome.md"
@@ -142,7 +143,7 @@ def score_merged(built: RunInputs, params: Params, unseen: Mapping[int, Rows]) -
         kept = built.method.serve.choose(params, rows).axes[EXPERT]
         piece = cut_experts(params, model.axes, kept)
         with torch.no_grad():
-            one = average_experts(piece, weigh_experts(model, piece, batch))
+            one = average_experts(piece, average_gate(model, piece, batch))
             told_BC = model.expert.logits(one, batch, {})
         right.append(float((told_BC.argmax(-1) == batch["y"]).double().mean()))
     return round(100 * statistics.fmean(right), 2)
@@ -195,77 +196,12 @@ def main(words: Sequence[str] | None = None) -> int:
             book.measure(cell.key, partial(play_cell, cell))
     found = {f"rivals {setting}": write_table(book, setting) for setting in SETTINGS}
     found["rivals gates"] = write_gates(book)
+    found["rivals options"] = write_options(book)
     for name, table in found.items():
         print(f"\n{name}\n\n{table}")
     if said.page:
         PAGE.write_text(fill(PAGE.read_text(), found))
     return 0
-
-
-def write_table(book: Book, setting: str) -> str:
-    """Write the table of a setting: a line for each method and local prior."""
-    head = (
-        "method", "local prior", "unseen", "unseen, em", "worst tenth, em",
-        "one set of all classes", "unseen, 200 labels", "MB in all", "seeds",
-    )  # fmt: skip
-    lines = [head, ("---",) * len(head)]
-    for method, prior in sorted({(c.method, c.prior) for c in find_cells(book, setting)}):
-        cells = [c for c in find_cells(book, setting) if (c.method, c.prior) == (method, prior)]
-        found = [book.figures[cell.key] for cell in cells]
-        lines.append((
-            method, prior,
-            write_mean([one["none"]["unseen"] for one in found]),
-            write_mean([one["em"]["unseen"] for one in found]),
-            write_mean([one["em"]["worst_tenth"] for one in found]),
-            write_mean([one["none"]["test"] for one in found]),
-            write_mean([one["labels"] for one in found if "labels" in one and prior == "none"]),
-            write_mean([(one["down_bytes"] + one["up_bytes"]) / 1e6 for one in found
-                        if "down_bytes" in one]),
-            str(len(found)),
-        ))  # fmt: skip
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def write_gates(book: Book) -> str:
-    """Write what the gate finds, beside the oracle: a line for each setting and local prior."""
-    names = {
-        "gate_names_owner": "gate names the right expert of all",
-        "owner_is_held": "the right one is held",
-        "routed_to_owner": "rows routed to it",
-        "routed": "accuracy, as routed",
-        "any_held": "accuracy, best of those held",
-        "oracle": "accuracy, right expert always",
-    }
-    lines = [["setting", "method", "local prior", *names.values(), "seeds"], ["---"] * 10]
-    for setting in SETTINGS:
-        cells = [cell for cell in find_cells(book, setting) if book.figures[cell.key].get("gate")]
-        for method, prior in sorted({(cell.method, cell.prior) for cell in cells}):
-            told = [
-                book.figures[cell.key]["gate"]
-                for cell in cells
-                if (cell.method, cell.prior) == (method, prior)
-            ]
-            means = [write_mean([one[name] for one in told]) for name in names]
-            lines.append([setting, method, prior, *means, str(len(told))])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def find_cells(book: Book, setting: str) -> list[Cell]:
-    """Find the cells of a setting that were played."""
-    cells = [Cell(s, m, p, int(n)) for s, m, p, n in (key.split() for key in book.figures)]
-    return [cell for cell in cells if cell.setting == setting]
-
-
-def write_mean(values: Sequence[float]) -> str:
-    """Write a mean and the sample standard deviation over seeds.
-
-    >>> write_mean([1.0, 3.0])
-    '2.0 ± 1.4'
-    """
-    if not values:
-        return "-"
-    mean = f"{statistics.fmean(values):.1f}"
-    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
 if __name__ == "__main__":

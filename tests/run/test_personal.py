@@ -137,6 +137,10 @@ def test_predict_takes_the_personal_model(moiety, played, mine, tmp_path):
     assert told["accuracy"] == pytest.approx(float(np.mean(np.array(guess) == y)))
     with (tmp_path / "classes.csv").open() as file:
         assert [row["class"] for row in csv.DictReader(file)] == guess
+    said = moiety("personalize", played, "--data", path, "--merged", "--out", "one")
+    assert "merged into one model" in said.out, said.err
+    assert moiety("predict", "one", "--data", path, "--out", "more.csv").code == 0
+    assert not any(name.startswith("gate.") for name in load_model(tmp_path / "one").params)
 
 
 def test_a_personal_model_can_be_made_smaller_still(moiety, played, mine):

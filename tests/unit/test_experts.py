@@ -32,6 +32,7 @@ from moiety.serve.choose import Plain
 from moiety.serve.input_spec import InputSpec
 from moiety.serve.predictor import Predictor, load_model, write_model
 from moiety.serve.prior import EstimatedPrior
+from moiety.serve.single import merge_experts
 from moiety.serve.trade import (
     exchange_expert,
     find_cards,
@@ -265,3 +266,26 @@ def test_an_owner_trains_alone():
         Card("a" * 201)
     with pytest.raises(ValueError, match="yesterday"):
         Card("Ann", date="yesterday")
+
+
+def test_a_merged_model_is_the_mean_of_its_experts_by_what_the_gate_says(tmp_path):
+    mine = ALL.personalize(PUBLIC.x, 2)
+    one = merge_experts(mine, PUBLIC.x)
+    weights = rate(mine, PUBLIC.x).softmax(-1).mean(0)
+    for name, tensor in one.params.items():
+        both = mine.params["expert." + name]
+        torch.testing.assert_close(tensor, weights[0] * both[0] + weights[1] * both[1])
+    write_model(one, tmp_path / "one")
+    again = load_model(tmp_path / "one")
+    assert torch.equal(again.predict_answer(PUBLIC.x), one.predict_answer(PUBLIC.x))
+    assert not any(name.startswith(("gate.", "common.")) for name in one.params)
+    with pytest.raises(RunError, match="is not merged"):
+        merge_experts(one, PUBLIC.x)
+
+
+def test_experts_that_are_alike_merge_into_what_they_are():
+    both = {n: torch.stack([t[0], t[0]]) if n.startswith("expert.") else t
+            for n, t in ALL.personalize(PUBLIC.x, 2).params.items()}  # fmt: skip
+    mine = replace(ALL.personalize(PUBLIC.x, 2), params=both)
+    told = merge_experts(mine, PUBLIC.x).predict_answer(PUBLIC.x)
+    torch.testing.assert_close(told, mine.predict_answer(PUBLIC.x), atol=1e-5, rtol=1e-5)

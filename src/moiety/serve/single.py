@@ -23,7 +23,7 @@ from moiety.serve.choose import Plain, Routed
 from moiety.serve.predictor import Predictor
 
 
-def weigh_experts(model: GatedExperts, params: Params, batch: Batch) -> Tensor:
+def average_gate(model: GatedExperts, params: Params, batch: Batch) -> Tensor:
     """Give the mean over rows of the gate's scores of the experts at hand, which sum to 1, [K]."""
     return model.log_gate(params, batch).exp().mean(0)
 
@@ -67,7 +67,7 @@ def merge_experts(served: Predictor, x: Inputs) -> Predictor:
         )
     with torch.no_grad():
         batch = take_all_rows(served.see(served.open(x)))
-        weight_K = weigh_experts(model, served.params, batch)
+        weight_K = average_gate(model, served.params, batch)
         params = average_experts(served.params, weight_K)
     note: Mapping[str, Any] = {n: told for n, told in served.note.items() if n != CARDS}
     plain: Any = model.expert
