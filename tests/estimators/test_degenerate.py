@@ -11,7 +11,11 @@ from moiety.estimators import (
     MixtureOfExpertsRegressor,
     select_experts,
 )
-from moiety.mixtures.degenerate import measure_robust_variance
+from moiety.mixtures.degenerate import count_effective_rows, measure_robust_variance
+from moiety.mixtures.experts import GaussianExperts
+from moiety.mixtures.laws import find_law
+from moiety.mixtures.linked import LinkedExperts
+from moiety.mixtures.model import Mixture
 from tests.estimators.worlds import draw, gaussian_mixture, shards
 
 
@@ -70,13 +74,62 @@ def test_shards_say_where_variances_rest_at_the_floor():
     assert any("on shards [0, 1] variances rest at the floor" in str(one.message) for one in told)
 
 
+def test_pooled_steps_say_that_they_let_an_expert_collapse():
+    """No shard's own fit rests at the floor, but all of them together do."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 2))
+    own = np.where(rng.random(800) < 0.5, x[:, 0], 1 + x[:, 1])
+    y = np.minimum(1.5 * own + 0.5 * rng.normal(size=800), 2.0)
+    model = DistributedMixtureOfExpertsRegressor(
+        3, random_state=0, n_init=1, max_iter=1, refine_rounds=25
+    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.fit(shards(x, y, 4))
+    assert not model.floored_.any()
+    assert model.floored_experts_.tolist() == [False, False, True]
+    texts = [str(one.message) for one in told]
+    assert any("variances of experts [2] came to rest at the floor" in text for text in texts)
+    assert any("on shards [0, 1, 2, 3] EM did not converge" in text for text in texts)
+
+
+def test_one_wild_count_that_carries_an_expert_is_told():
+    """It owns eight rows, but one of them weighs more than the others together."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 2))
+    y = rng.poisson(np.exp(0.5 + 0.4 * x[:, 0])).astype(float)
+    y[3] = 300
+    options = {"family": "poisson", "random_state": 0, "n_init": 1, "tol": 1e-5}
+    with pytest.warns(UserWarning, match="fewer than their own parameters carry them"):
+        model = MixtureOfExpertsRegressor(2, **options).fit(x, y)
+    assert model.expert_rows_.min() > 3
+    apart = DistributedMixtureOfExpertsRegressor(2, refine_rounds=0, **options)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        apart.fit(shards(x, y, 2))
+    text = "an expert is carried by fewer rows than it has parameters"
+    assert any(text in str(one.message) for one in told)
+
+
+def test_effective_rows_by_hand():
+    """Of counts a row weighs by its mean: 1, 1 and 98 rest on 100^2 / (1 + 1 + 98^2) rows."""
+    law = find_law("poisson")
+    assert law is not None
+    x, line = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]]), np.array([[0.0], [np.log(98.0)]])
+    counts = Mixture(np.zeros((2, 1)), LinkedExperts(line, np.zeros((0, 1)), law))
+    y = np.array([1.0, 1.0, 98.0])
+    assert count_effective_rows(counts, x, y) == pytest.approx([100**2 / (2 + 98**2)])
+    normal = Mixture(np.zeros((2, 1)), GaussianExperts(line, np.ones(1)))
+    assert count_effective_rows(normal, x, y) == pytest.approx([3.0])
+
+
 def test_one_wild_response_does_not_raise_the_floor():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 1))
     y = x[:, 0] + 0.5 * rng.normal(size=500)
     y[7] = 1e6
     assert measure_robust_variance(y, np.ones(500)) < 3
-    with pytest.warns(UserWarning, match="fewer than their own parameters|passes through its few"):
+    with pytest.warns(UserWarning, match="carry them|passes through its few"):
         model = MixtureOfExpertsRegressor(2, random_state=0).fit(x, y)
     assert model.variances_[np.argmax(model.expert_rows_)] == pytest.approx(0.25, rel=0.2)
     assert model.expert_rows_.min() < 3

@@ -107,7 +107,7 @@ STRANGE = (
 )  # fmt: skip
 WRONG = ("y x", "y ~ x ~ z", "y ~ x | w | z", "log(y) ~ x", "y ~ 0 + x", "y ~ x - 1", "y ~ x +",
          "y ~ .", "y ~ x | offset(time)", "y ~ x:offset(time)", "y ~ offset(x) + offset(z)",
-         5)  # fmt: skip
+         "y ~ x + log(y)", "y ~ x | y", 5)  # fmt: skip
 
 
 @pytest.mark.parametrize("formula", STRANGE + WRONG)
@@ -120,12 +120,17 @@ def test_a_file_runs_no_code(frame, tmp_path):
     model = FormulaMixture("y ~ x | w", MixtureOfExpertsRegressor(1)).fit(frame)
     model.save(tmp_path)
     place, mark = tmp_path / "formula.json", tmp_path / "ran"
-    told = json.loads(place.read_text())
+    good = place.read_text()
+    told = json.loads(good)
     told["formula"] = f"y ~ x + I(open({str(mark)!r}, 'w')) | w"
     place.write_text(json.dumps(told))
     with pytest.raises(ValueError, match="not allowed"):
         FormulaMixture.load(tmp_path)
     assert not mark.exists()
+    for hurt in ({"formula": "y ~ x | z"}, {"mean": 5}, {"parts": [{}, {}]}, {"gate": ["v"]}):
+        place.write_text(json.dumps({**json.loads(good), **hurt}))
+        with pytest.raises(ValueError, match=r"formula\.json|feature names"):
+            FormulaMixture.load(tmp_path).predict(frame)
     told["format"] = "other"
     place.write_text(json.dumps(told))
     with pytest.raises(ValueError, match="has the format 'other'"):

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 
 from moiety.estimators import (
+    DistributedMixtureOfExpertsRegressor,
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
     bootstrap_fit,
@@ -79,6 +81,24 @@ def test_experts_keep_their_places_when_rows_are_drawn_again():
     ratio = found["experts"] / model.standard_errors(x, y)["experts"]
     assert 0.5 < np.median(ratio) < 1.6
     assert ratio.max() < 3
+
+
+def test_what_is_drawn_again_keeps_its_columns_names():
+    pd = pytest.importorskip("pandas")
+    x, y = draw(gaussian_mixture(11, 2), 100, 0)
+    named = pd.DataFrame(x, columns=["age", "dose"])
+    line = MixtureOfExpertsRegressor(1, gate_columns=[], expert_columns=["dose"], tol=1e-3)
+    few = bootstrap_fit(line.fit(named, y), named, y, replications=2, random_state=0)
+    assert (few.values["experts"][:, 1] == 0).all()
+    assert compare_numbers(line, 1, named, y, replications=1, random_state=0).p in (0.5, 1.0)
+    with pytest.raises(ValueError, match=r"level=1\.5 is no level"):
+        few.interval(1.5)
+    with pytest.raises(ValueError, match="replications=0 must be at least 1"):
+        compare_numbers(line, 1, named, y, replications=0)
+    with pytest.raises(ValueError, match="is no mixture of one machine"):
+        bootstrap_fit(DistributedMixtureOfExpertsRegressor(), x, y)  # pyright: ignore
+    with pytest.raises(NotFittedError):
+        bootstrap_fit(MixtureOfExpertsRegressor(), x, y)
 
 
 def test_a_ratio_tells_how_many_experts_are_needed():

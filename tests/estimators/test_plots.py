@@ -37,6 +37,9 @@ def test_components_are_the_lines_of_the_experts(world):
     )
     shares = frame[frame.expert >= 0].groupby("x").share.sum()
     np.testing.assert_allclose(shares, 1, rtol=1e-9)
+    assert frame_components(model, x, "dose", level=0.9, points=7).equals(frame)
+    with pytest.raises(ValueError, match="column names 'mass'"):
+        plot_components(model, x, y, "mass")
     above, below = plot_components(model, x, y, 1, points=7).axes
     assert above.get_xlabel() == "dose"
     assert [text.get_text() for text in above.get_legend().get_texts()] == [

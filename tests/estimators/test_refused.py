@@ -77,7 +77,11 @@ def test_a_start_of_another_kind_is_refused():
     for given in wrong:
         with pytest.raises(ValueError, match="give a list"):
             DistributedMixtureOfExpertsRegressor(2).fit(given)
-    with pytest.raises(ValueError, match="the same for all rows of the support"):
-        DistributedMixtureOfExpertsRegressor(2, offset=0, support=np.ones((9, 2))).fit([(x, y)])
+    public = np.column_stack([np.ones(9), np.arange(9)])
+    with (pytest.warns(UserWarning, match=r"covariates \[0\] do not vary in the support"),
+          pytest.raises(ValueError, match="the same for all rows of the support")):  # fmt: skip
+        DistributedMixtureOfExpertsRegressor(2, offset=0, support=public).fit([(x, y)])
+    with pytest.raises(ValueError, match="support has 2 rows, but the experts depend on 2"):
+        DistributedMixtureOfExpertsRegressor(2, support=public[:2]).fit([(x, y)])
     with pytest.raises(NotFittedError):
         known.summary()

@@ -13,6 +13,8 @@ import numpy as np
 from joblib import Parallel, delayed
 from scipy.special import logit
 from sklearn.base import clone
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.base import make_numpy_generator
 from moiety.estimators.single_base import SingleEstimator
@@ -39,6 +41,8 @@ class Bootstrap:
 
     def interval(self, level: float = 0.95) -> dict[str, tuple[Array, Array]]:
         """Give the percentiles between which the level of the replications lies."""
+        if not 0 < level < 1:
+            raise ValueError(f"{level=} is no level of intervals; choose one between 0 and 1")
         ends = 0.5 * (1 - level), 0.5 * (1 + level)
         return {
             name: (np.quantile(found, ends[0], axis=0), np.quantile(found, ends[1], axis=0))
@@ -90,10 +94,12 @@ def bootstrap_fit(  # noqa: PLR0913 - the habits of scikit-learn
         raise ValueError(f"{resample=} is not known; choose from {list(RESAMPLES)}")
     if replications < 2:
         raise ValueError(f"{replications=} must be at least 2; errors need 200 or more")
-    x, y = np.asarray(X), np.asarray(y)
-    weights = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, float)
+    check_single(fitted)
+    check_is_fitted(fitted)
+    y = np.asarray(y)
+    weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, float)
     streams = make_numpy_generator(random_state).spawn(replications)
-    jobs = (delayed(_fit_again)(fitted, x, y, weights, resample, rng) for rng in streams)
+    jobs = (delayed(_fit_again)(fitted, X, y, weights, resample, rng) for rng in streams)
     found: list[Any] = list(Parallel(n_jobs=n_jobs)(jobs))
     return Bootstrap({name: np.stack([one[name] for one in found]) for name in found[0]})
 
@@ -122,17 +128,30 @@ def compare_numbers(  # noqa: PLR0913 - the habits of scikit-learn
         random_state: seed of the draws.
         n_jobs: draws fitted at once.
     """
-    x, y = np.asarray(X), np.asarray(y)
-    seen, fewer = _gain(estimator, n_experts, x, y)
+    check_single(estimator)
+    if replications < 1:
+        raise ValueError(
+            f"{replications=} must be at least 1; p is at least 1 / (1 + replications)"
+        )
+    seen, fewer = _gain(estimator, n_experts, X, np.asarray(y))
     streams = make_numpy_generator(random_state).spawn(replications)
     jobs = (
-        delayed(_gain)(estimator, n_experts, x, _draw_responses(fewer, x, rng)) for rng in streams
+        delayed(_gain)(estimator, n_experts, X, _draw_responses(fewer, X, rng)) for rng in streams
     )
     drawn: list[Any] = list(Parallel(n_jobs=n_jobs)(jobs))
     return LikelihoodRatio(seen, np.array([gain for gain, _ in drawn]))
 
 
-def _gain(estimator: Any, number: int, x: Array, y: Array) -> tuple[float, Any]:
+def check_single(estimator: Any) -> None:
+    """Refuse what is no estimator of one machine."""
+    if not isinstance(estimator, SingleEstimator):
+        raise ValueError(  # noqa: TRY004 - as all refusals here
+            f"{type(estimator).__name__} is no mixture of one machine; give one, of a formula its "
+            "model_ with the columns of design(data)"
+        )
+
+
+def _gain(estimator: Any, number: int, x: Any, y: Array) -> tuple[float, Any]:
     """Give twice the gain of one more expert, and the fit with fewer."""
     fits = []
     with warnings.catch_warnings():
@@ -145,11 +164,15 @@ def _gain(estimator: Any, number: int, x: Array, y: Array) -> tuple[float, Any]:
 
 
 def _fit_again(
-    fitted: Any, x: Array, y: Array, weights: Array, resample: str, rng: np.random.Generator
+    fitted: Any, x: Any, y: Array, weights: Array, resample: str, rng: np.random.Generator
 ) -> dict[str, Array]:
     if resample == "rows":
-        taken = rng.integers(len(x), size=len(x))
-        x, y, weights = x[taken], y[taken], weights[taken]
+        taken = rng.integers(len(y), size=len(y))
+        x, y, weights = (
+            _safe_indexing(x, taken),
+            y[taken],
+            weights[taken],
+        )  # frames keep their names
     else:
         y = _draw_responses(fitted, x, rng)
     fresh: Any = clone(fitted)
@@ -161,11 +184,11 @@ def _fit_again(
     return lay_out_parameters(fresh.mixture_, order)
 
 
-def _draw_responses(fitted: Any, x: Array, rng: np.random.Generator) -> Array:
+def _draw_responses(fitted: Any, x: Any, rng: np.random.Generator) -> Array:
     if not fitted._classifies():  # noqa: SLF001 - of this package
         return fitted.predict_dist(x).sample(1, rng)[:, 0]
     below = fitted.predict_proba(x).cumsum(1)[:, :-1]
-    return fitted.classes_[(rng.random((len(x), 1)) > below).sum(1)]
+    return fitted.classes_[(rng.random((len(below), 1)) > below).sum(1)]
 
 
 def _match_order(before: Mixture, after: Mixture) -> Array:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from moiety.estimators.refining import Refined
 from moiety.merge.transport import SentFits
-from moiety.mixtures.degenerate import Ties
+from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.inputs import LocalFit
 from moiety.mixtures.learn import LearnedMixture
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import count_mixture_parameters
+from moiety.mixtures.worker import diagnose_fit
 
 LEAST_ROWS_PER_PARAMETER = 2.0  # below this a fit follows the noise of its rows
 FELT_GAP = 0.05  # of mean log density, beyond which one would rather know
@@ -36,8 +37,9 @@ def warn_unconverged(learned: LearnedMixture, max_iter: int) -> None:
         say(f"EM did not converge in {max_iter=} steps; raise max_iter or tol", ConvergenceWarning)
 
 
-def warn_degenerate(learned: LearnedMixture, ties: Sequence[Ties]) -> None:
-    """Say which experts collapsed, and on what."""
+def warn_degenerate(learned: LearnedMixture, rows: RowArrays) -> None:
+    """Say which experts collapsed, and on what, and which rest on a few rows."""
+    ties, starved = diagnose_fit(learned, rows)
     for tie in ties:
         reason = (
             f"{tie.rows} of {tie.total} rows ({tie.rows / tie.total:.1%}) have the same "
@@ -46,20 +48,14 @@ def warn_degenerate(learned: LearnedMixture, ties: Sequence[Ties]) -> None:
             else "it passes through its few rows; fit fewer experts or raise variance_floor"
         )
         say(f"the variance of expert {tie.expert} rests at the floor; {NO_MEANING}: {reason}")
-    few = find_starved(learned) & ~learned.floored
-    if few.any():
-        owned = ", ".join(f"{learned.mass[k]:.3g}" for k in np.flatnonzero(few))
+    few = np.flatnonzero(starved & ~learned.floored)
+    if len(few):
+        owned = ", ".join(f"{learned.mass[k]:.3g}" for k in few)
         say(
-            f"experts {np.flatnonzero(few).tolist()} own {owned} rows, fewer than their own "
-            "parameters: they follow single rows, maybe wild ones; look at the rows with the "
-            "largest responsibilities, or fit fewer experts"
+            f"experts {few.tolist()} own {owned} rows, of which fewer than their own parameters "
+            "carry them: they follow single rows, maybe wild ones; look at the rows with the "
+            "largest responses or responsibilities, or fit fewer experts"
         )
-
-
-def find_starved(learned: LearnedMixture) -> Array:
-    """Tell which experts own fewer rows than they have parameters, [K]."""
-    own = learned.mixture.experts.size() / learned.mixture.num_experts
-    return learned.mass < own
 
 
 def warn_overfitted(learned: LearnedMixture, parameters: int) -> None:
@@ -81,12 +77,20 @@ def warn_shards(
         known: what each shard's worker remembers of its fit.
         num_experts: as asked for.
     """
-    for at, fit in enumerate(fits):
-        if fit.mixture.num_experts < num_experts:
-            say(
-                f"shard {at} has {fit.rows:g} rows, too few for n_experts={num_experts}; it fitted "
-                f"{fit.mixture.num_experts}"
-            )
+    short = [at for at, fit in enumerate(fits) if fit.mixture.num_experts < num_experts]
+    if short:
+        fewest = min((fits[at] for at in short), key=lambda fit: fit.rows)
+        say(
+            f"shards {short} have rows too few for n_experts={num_experts} and fitted fewer: the "
+            f"least has {fewest.rows:g} and fitted {fewest.mixture.num_experts}; pool them with "
+            "others, or choose fewer"
+        )
+    climbing = [at for at, one in enumerate(known) if not bool(one["converged"])]
+    if climbing:
+        say(
+            f"on shards {climbing} EM did not converge in max_iter steps; raise max_iter or tol",
+            ConvergenceWarning,
+        )
     constant = np.array([one["constant"].numpy() for one in known])
     for column in np.flatnonzero(constant.any(0) & ~constant.all(0)):
         where = np.flatnonzero(constant[:, column]).tolist()
@@ -94,13 +98,27 @@ def warn_shards(
             f"covariate {column} is constant on shards {where}: they know nothing of it, and their "
             "experts take its coefficient as 0; pool them with others"
         )
+    warn_degenerate_shards(known)
+
+
+def warn_degenerate_shards(known: Sequence[Mapping[str, Tensor]]) -> None:
+    """Say on which shards experts collapsed, or follow single rows."""
     floored = [at for at, one in enumerate(known) if bool(one["floored"].any())]
     if floored:
         worst = max((one["tied"].tolist() for one in known), key=lambda tied: tied[0] / tied[1])
+        reason = "experts pass through a few rows"
+        if worst[0] > 1:
+            reason = f"up to {worst[0]:g} of {worst[1]:g} rows have one response; leave such rows "
+            reason += "out or model them apart"
         say(
-            f"on shards {floored} variances rest at the floor; {NO_MEANING}: up to "
-            f"{worst[0]:g} of {worst[1]:g} rows have one response; leave such rows out or model "
-            "them apart, fit fewer experts, or raise variance_floor"
+            f"on shards {floored} variances rest at the floor; {NO_MEANING}: {reason}, fit fewer "
+            "experts, or raise variance_floor"
+        )
+    starved = [at for at, one in enumerate(known) if bool((one["starved"] & ~one["floored"]).any())]
+    if starved:
+        say(
+            f"on shards {starved} an expert is carried by fewer rows than it has parameters, maybe "
+            "by one wild response; look at the largest responses there, or fit fewer experts"
         )
 
 
@@ -110,6 +128,18 @@ def warn_incompatible(misfit_M: Array, remedy: str) -> None:
         f"the local fits are incompatible: their mean misfit of {misfit_M.mean():.3g} is more than "
         f"their rows explain, so that one exchange is not enough; {remedy}"
     )
+
+
+def warn_refined_floor(refined: Refined) -> None:
+    """Say that pooled steps let experts collapse, also where no shard's own fit did."""
+    if refined.floored.any():
+        found = np.flatnonzero(refined.floored).tolist()
+        say(
+            f"in refining rounds the variances of experts {found} came to rest at the floor; "
+            f"{NO_MEANING}: they sit on rows with one response, or one wild response makes "
+            "all others look alike; leave such rows out or model them apart, fit fewer experts, or "
+            "raise variance_floor"
+        )
 
 
 def warn_refined(refined: Refined, sent: SentFits, tol: float) -> None:

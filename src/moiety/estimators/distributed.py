@@ -14,9 +14,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.assess import Assessment, assess_shards
 from moiety.estimators.base import ALGORITHMS, make_numpy_generator
-from moiety.estimators.diagnose import warn_incompatible, warn_refined, warn_shards
+from moiety.estimators.diagnose import (
+    warn_incompatible,
+    warn_refined,
+    warn_refined_floor,
+    warn_shards,
+)
 from moiety.estimators.exchange import NO_TRAFFIC, ExchangeTraffic, Spent, make_exchange_ledger
 from moiety.estimators.machines import OpenedShards, ShardEngine
+from moiety.estimators.merging import check_support_rank
 from moiety.estimators.method import (
     choose_mixture_form,
     make_fit_method,
@@ -95,7 +101,7 @@ class DistributedEstimator(ReducingEstimator):
 
     def _needs_refining(self) -> bool:
         """Tell whether rounds were asked for, or the fits are incompatible; else say so."""
-        self.n_refine_rounds_ = 0
+        self.n_refine_rounds_, self.floored_experts_ = 0, np.zeros(self.n_experts_, bool)
         if self.refine_rounds == "auto":
             return self.incompatible_
         if self.incompatible_ and not self.refine_rounds:
@@ -110,6 +116,8 @@ class DistributedEstimator(ReducingEstimator):
         play = partial(play_refining, self.mixture_, sent.factor, self.support_, engine, how)
         refined, spent = measure_server(engine, play)
         self.kept_, self.n_refine_rounds_ = refined.kept, refined.rounds
+        self.floored_experts_ = refined.floored
+        warn_refined_floor(refined)
         if rounds is None:
             warn_refined(refined, sent, self.refine_tol)
         self._show(refined.mixture)
@@ -194,6 +202,7 @@ class DistributedEstimator(ReducingEstimator):
                 f"support has the shape {x.shape} for {width} covariates; give finite rows [S, d], "
                 "'rows' or 'normal'"
             )
+        check_support_rank(x, np.ones(width, bool))
         if self.offset is not None:
             fixed = np.array(self._prior().free.fixed)[1:] != 0
             if (np.ptp(x[:, fixed], axis=0) == 0).any():

@@ -51,16 +51,16 @@ def split_formula(text: str) -> FormulaTerms:
     response, (mean, _, gate) = left.strip(), right.partition("|")
     if not response.isidentifier():
         raise ValueError(f"formula={text!r}: the response is the name of a column, not {left!r}")
-    offset = check_part(mean)
-    if "|" in right and check_part(gate) is not None:
+    offset = check_part(mean, response)
+    if "|" in right and check_part(gate, response) is not None:
         raise ValueError(f"formula={text!r}: an offset is of the experts; put it before the bar")
     if SHARED in gate.replace(" ", ""):
         raise ValueError(f"formula={text!r}: the gate shares nothing; put shared() before the bar")
     return FormulaTerms(response, mean.strip(), gate.strip() if "|" in right else None, offset)
 
 
-def check_part(text: str) -> str | None:
-    """Check the terms of one side, and give the offset among them, if any."""
+def check_part(text: str, response: str) -> str | None:
+    """Check the terms of one part, and give the offset among them, if any."""
     if not text.strip():
         raise ValueError(
             "formula: a part has no terms; write 1 for a constant: 'y ~ 1', 'y ~ x | 1'"
@@ -78,7 +78,7 @@ def check_part(text: str) -> str | None:
         factors = [factor.expr for factor in term.factors]
         constant = constant or factors == ["1"]
         for factor in factors:
-            check_factor(factor)
+            check_factor(factor, response)
         held = [factor for factor in factors if factor.startswith(("offset(", SHARED))]
         if held and len(factors) > 1:
             raise ValueError(f"formula: {held[0]} stands alone; {term} is an interaction")
@@ -90,14 +90,16 @@ def check_part(text: str) -> str | None:
     return offsets[0] if offsets else None
 
 
-def check_factor(factor: str) -> None:
-    """Refuse a factor that is more than names, numbers and known transforms."""
+def check_factor(factor: str, response: str) -> None:
+    """Refuse a factor that is more than names, numbers and known transforms, or the response."""
     try:
         tree = ast.parse(factor, mode="eval").body
     except SyntaxError:
         raise ValueError(f"formula: {factor!r} cannot be read; {REMEDY}") from None
     if not is_harmless(tree):
         raise ValueError(f"formula: {factor!r} is not allowed; {REMEDY}")
+    if response in find_names(factor):
+        raise ValueError(f"formula: the response {response!r} explains itself; leave it out")
 
 
 def is_harmless(node: Any) -> bool:

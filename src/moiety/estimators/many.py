@@ -83,6 +83,8 @@ class DistributedMixtureOfExpertsRegressor(NumberResponse, DistributedEstimator)
         strain_: above 1 the result stands farther from the fits than the middle one of them.
         incompatible_: whether the fits differ by more than their rows explain.
         n_refine_rounds_: refining rounds made.
+        floored_: shards on which a variance ends at the floor, [M]; ``floored_experts_`` [K], the
+            experts that refining rounds left there.
     """
 
     alone = MixtureOfExpertsRegressor
@@ -191,7 +193,7 @@ class DistributedMixtureOfExpertsClassifier(CategoricalResponse, DistributedEsti
         check_classification_targets(self.classes_)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"the shards have one class only, {self.classes_[0]!r}; a classifier needs two"
+                f"the shards have one class only, {self.classes_.tolist()}; a classifier needs two"
             )
         return traffic
 

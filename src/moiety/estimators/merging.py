@@ -132,7 +132,12 @@ def check_merge_support(mixtures: Sequence[Mixture], support: Any) -> Array:
             f"support has {x[tuple(bad[0])]} in row {bad[0][0]}, covariate {bad[0][1]}; "
             "drop such rows"
         )
-    used = np.any([find_used_columns(mixture) for mixture in mixtures], 0)
+    check_support_rank(x, np.any([find_used_columns(mixture) for mixture in mixtures], 0))
+    return x
+
+
+def check_support_rank(x: Array, used: Array) -> None:
+    """Refuse rows too few to tell experts apart that depend on the columns in use, [d]."""
     if len(x) < used.sum() + 1:
         raise ValueError(
             f"support has {len(x)} rows, but the experts depend on {used.sum()} covariates and "
@@ -144,7 +149,6 @@ def check_merge_support(mixtures: Sequence[Mixture], support: Any) -> Array:
             f"the covariates {still} do not vary in the support: nothing of what the fits know of "
             "them is kept, and their coefficients become 0; give rows in which all covariates vary"
         )
-    return x
 
 
 def find_used_columns(mixture: Mixture) -> Array:

@@ -13,6 +13,7 @@ from scipy.special import ndtri
 
 from moiety.core.extras import import_extra
 from moiety.estimators.base import make_numpy_generator
+from moiety.estimators.columns import find_column
 from moiety.estimators.predictive import NoisyPredictive
 from moiety.estimators.select import Selection
 from moiety.estimators.single import NumberResponse
@@ -24,14 +25,14 @@ INNERMOST = 1e-12  # the least chance of a residual, so that none is infinite
 
 
 def frame_components(
-    model: NumberResponse, X: Any, column: int = 0, *, level: float = 0.9, points: int = 100
+    model: NumberResponse, X: Any, column: Any = 0, *, level: float = 0.9, points: int = 100
 ) -> Any:
     """Follow every expert, and all of them, over one covariate; the others stay at their means.
 
     Args:
         model: fitted.
         X: covariates whose range and means are used, [N, d].
-        column: place of the covariate.
+        column: the covariate, by its name or its place.
         level: of the predictive intervals.
         points: places at which it is evaluated, from the least to the largest value.
 
@@ -39,9 +40,10 @@ def frame_components(
         A frame: ``x``, ``expert`` (-1 for all), ``share`` of the gate, ``mean``, ``low``, ``high``.
     """
     pd = import_extra("pandas", "frames of mixtures", "estimators")
-    rows = np.asarray(X, dtype=np.float64)
-    grid = np.tile(rows.mean(0), (points, 1))
-    grid[:, column] = np.linspace(rows[:, column].min(), rows[:, column].max(), points)
+    rows, names = np.asarray(X, dtype=np.float64), getattr(model, "feature_names_in_", ())
+    column = find_column("column", column, rows.shape[1], names)
+    grid = np.tile(np.nanmean(rows, 0), (points, 1))
+    grid[:, column] = np.linspace(np.nanmin(rows[:, column]), np.nanmax(rows[:, column]), points)
     found = model.predict_dist(match_columns(model, grid))
     parts = [(-1, np.ones(points), found)]
     found = found.experts if isinstance(found, NoisyPredictive) else found
@@ -68,7 +70,7 @@ def plot_components(
     model: NumberResponse,
     X: Any,
     y: Any = None,
-    column: int = 0,
+    column: Any = 0,
     *,
     level: float = 0.9,
     points: int = 100,
@@ -79,7 +81,7 @@ def plot_components(
         model: fitted.
         X: covariates, [N, d].
         y: responses to be drawn as points, [N].
-        column: place of the covariate.
+        column: the covariate, by its name or its place.
         level: of the predictive intervals.
         points: places at which they are evaluated.
 
@@ -88,9 +90,11 @@ def plot_components(
     """
     frame = frame_components(model, X, column, level=level, points=points)
     figure, (above, below) = make_figure(2)
-    name = str(getattr(model, "feature_names_in_", [f"x{i}" for i in range(column + 1)])[column])
+    rows, names = np.asarray(X, dtype=np.float64), getattr(model, "feature_names_in_", ())
+    column = find_column("column", column, rows.shape[1], names)
+    name = str(names[column]) if len(names) else f"x{column}"
     if y is not None:
-        above.plot(np.asarray(X, float)[:, column], y, ".", color="0.7", markersize=2, zorder=0)
+        above.plot(rows[:, column], y, ".", color="0.7", markersize=2, zorder=0)
     for expert, part in frame[frame.expert >= 0].groupby("expert"):
         (line,) = above.plot(part.x, part["mean"], label=f"expert {expert}")
         above.fill_between(part.x, part.low, part.high, color=line.get_color(), alpha=0.2)

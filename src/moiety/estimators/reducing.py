@@ -24,9 +24,7 @@ from moiety.estimators.merging import (
     open_estimators,
     warn_foreign_support,
 )
-from moiety.estimators.options import (
-    check_reduction,
-)
+from moiety.estimators.options import check_reduction
 from moiety.mixtures.inputs import LocalFit, Support, keep_support
 from moiety.mixtures.logit import Array, log_sum_exp
 from moiety.mixtures.model import Mixture, count_mixture_parameters, log_density
@@ -57,6 +55,7 @@ class ReducingEstimator(MixtureEstimator):
             support: covariates on which experts are compared, [S, d]; public ones do, or those of
                 ``draw_covariates``.
         """
+        self._check_search()
         check_reduction(self.cost, self.gate, self.reduction, self._costs())
         estimators = open_estimators(estimators, (self.alone, type(self)))
         mixtures = collect_mixtures(estimators, classifies=self._classifies())

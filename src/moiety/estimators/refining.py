@@ -12,11 +12,17 @@ import numpy as np
 from moiety.core.state import Reply, State
 from moiety.estimators.machines import ShardEngine
 from moiety.methods.dmoe import judge_mixture, refine_mixture
+from moiety.mixtures.degenerate import find_floored
 from moiety.mixtures.em import DEFAULT_PRIOR, Prior, compute_penalised_likelihood
 from moiety.mixtures.inputs import Support
 from moiety.mixtures.linked import LinkedExperts
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture, gate_proba, sort_experts
+from moiety.mixtures.model import (
+    Mixture,
+    find_canonical_order,
+    gate_proba,
+    reorder_experts,
+)
 from moiety.mixtures.pooled import make_common_scale
 from moiety.mixtures.scale import (
     goes_with_scale,
@@ -65,6 +71,7 @@ class Refined:
         gain: of the last step that was looked at, per row; NaN where none was.
         log_likelihood: per row of the workers whose rows count, before the last step.
         kept: whose rows count, those that were judged again included, [M].
+        floored: which experts rest on the least variance, [K].
     """
 
     mixture: Mixture
@@ -72,6 +79,7 @@ class Refined:
     gain: float
     log_likelihood: float
     kept: Array
+    floored: Array
 
 
 def play_refining(
@@ -105,9 +113,12 @@ def play_refining(
         if (again != how.kept).any():
             state, more = game.climb(State(state.params), replace(how, kept=again))
             done = replace(more, rounds=done.rounds + more.rounds)
-    moved = sort_experts(restore_units(form.read(state.params), scale))
+    moved = form.read(state.params)
+    floored, moved = find_floored(moved.experts, how.prior.floor), restore_units(moved, scale)
+    order = find_canonical_order(moved)
     value = done.log_likelihood - log_jacobian(scale)
-    return replace(done, mixture=moved, log_likelihood=value)
+    return replace(done, mixture=reorder_experts(moved, order), log_likelihood=value,
+                   floored=floored[order])  # fmt: skip
 
 
 def measure_spread(mixture: Mixture, x_SD: Array, weights_S: Array) -> float:
@@ -166,7 +177,8 @@ class PooledGame:
                 break
         assert here is not None
         mean = float(here.sums["loglik"]) / float(here.sums["rows"])
-        return state, Refined(here.mixture, played, gain, mean, how.kept)
+        floored = find_floored(here.mixture.experts, how.prior.floor)
+        return state, Refined(here.mixture, played, gain, mean, how.kept, floored)
 
     def judge_again(self, state: State, kept: Array) -> Array:
         """Tell who counts, when machines that were left out are compared with those kept."""

@@ -32,6 +32,7 @@ TOLD: dict[str, tuple[str, int]] = {  # attribute -> kinds of its values, and it
     "n_features_in_": ("i", 0), "feature_names_in_": ("OU", 1), "classes_": ("OUbiuf", 1),
     "n_iter_": ("i", 0), "converged_": ("b", 0), "floored_": ("b", 1), "expert_rows_": ("f", 1),
     "kept_": ("b", 1), "n_refine_rounds_": ("i", 0), "incompatible_": ("b", 0),
+    "floored_experts_": ("b", 1),
     "misfits_": ("f", 1), "strain_": ("f", 0), "divergences_": ("f", 1), "objective_": ("f", 1),
     "log_likelihoods_": ("f", 1), "local_log_likelihoods_": ("f", 1),
     "covariate_mean_": ("f", 1), "covariate_sd_": ("f", 1), "fill_": ("f", 1),

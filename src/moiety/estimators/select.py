@@ -121,4 +121,4 @@ def _fit_and_score_shards(
 ) -> tuple[Any, float, bool]:
     fitted = estimator.fit(shards)
     value = float(getattr(fitted.assess(shards), criterion))
-    return fitted, value, bool(np.any(fitted.floored_))
+    return fitted, value, bool(np.any(fitted.floored_) or np.any(fitted.floored_experts_))

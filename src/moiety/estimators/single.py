@@ -83,7 +83,9 @@ class CategoricalResponse(ClassifierMixin, MixtureEstimator):
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs two")
+            raise ValueError(
+                f"y has one class only, {self.classes_.tolist()}; a classifier needs two"
+            )
 
     def _encoded(self, y: Any) -> Array:
         places = np.searchsorted(self.classes_, y)

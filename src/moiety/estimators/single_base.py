@@ -30,13 +30,12 @@ from moiety.estimators.online import (
 )
 from moiety.estimators.saved import check_mixture
 from moiety.mixtures.climb import Fit
-from moiety.mixtures.degenerate import count_ties
 from moiety.mixtures.em_starts import make_labelled_start, raise_variances
 from moiety.mixtures.fit import RowArrays, Search
 from moiety.mixtures.inputs import LocalFit
 from moiety.mixtures.learn import LearnedMixture, count_needed_parameters, learn_rows, limit_experts
 from moiety.mixtures.logit import Array
-from moiety.mixtures.model import Mixture, add_constant
+from moiety.mixtures.model import Mixture
 from moiety.mixtures.scale import StandardScale, standardise_mixture
 from moiety.mixtures.worker import drop_zero_weights, lift_weights
 
@@ -208,5 +207,4 @@ class SingleEstimator(MixtureEstimator):
         """Say what the user of a fit to these rows must know."""
         warn_unconverged(learned, self.max_iter)
         warn_overfitted(learned, self.n_parameters_)
-        ties = count_ties(learned.mixture, add_constant(rows[0]), rows[1], learned.floored)
-        warn_degenerate(learned, ties)
+        warn_degenerate(learned, rows)

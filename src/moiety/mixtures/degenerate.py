@@ -70,3 +70,22 @@ def count_ties(mixture: Mixture, x_ND: Array, y: Array, floored: Array) -> tuple
             most = int(counts.argmax())
             found.append(Ties(int(expert), float(values[most]), int(counts[most]), len(y)))
     return tuple(found)
+
+
+def count_effective_rows(mixture: Mixture, x_ND: Array, y: Array) -> Array:
+    """Count the rows on which each expert's line rests, (sum c)^2 / sum c^2, [K].
+
+    ``c`` is a row's part of the information of the line: its responsibility, times the mean where
+    that is the variance. A count of a million weighs as much as a million rows with a count of one.
+    """
+    shares, experts = responsibilities(mixture, x_ND, y), mixture.experts
+    if isinstance(experts, LinkedExperts):
+        shares = experts.prepare_step(experts.lines(x_ND), y, shares).curves
+    squares = (shares**2).sum(0)
+    return np.divide(shares.sum(0) ** 2, squares, out=np.zeros_like(squares), where=squares > 0)
+
+
+def find_starved(mixture: Mixture, mass_K: Array, effective_K: Array) -> Array:
+    """Tell which experts own, or rest on, fewer rows than they have parameters, [K]."""
+    own = mixture.experts.size() / mixture.num_experts
+    return np.minimum(mass_K, effective_K) < own

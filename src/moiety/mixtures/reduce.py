@@ -187,7 +187,10 @@ def reduce_mixtures(
     scene = prepare_inputs(locals_, support, recipe.cost)
     kept = find_usable(scene, recipe)
     if not kept.any():
-        raise ValueError("no local fit is finite; refit the machines with other starts")
+        raise ValueError(
+            "no two local fits can be compared: they are not finite, or so far apart that their "
+            "divergence is not; look for wild or repeated responses, or fit fewer experts"
+        )
     kept, carried = transport_and_screen(locals_, support, kept, recipe, rng)
     held = keep_support(support, kept)
     scene = prepare_inputs(locals_, held, recipe.cost)

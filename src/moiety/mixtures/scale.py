@@ -81,6 +81,8 @@ def find_varying(mean: Array, spread: Array) -> Array:
 def make_standard_scale(found: Moments, *, classes: int = 0) -> StandardScale:
     """Make a scale from moments; class indices are left as they are."""
     spread = np.sqrt(found.square / found.rows)
+    if not np.isfinite(spread).all():
+        raise ValueError("squares of covariates or responses overflow; choose other units")
     kept = find_varying(found.mean[:-1], spread[:-1])
     shift, factor = (0.0, 1.0) if classes else (float(found.mean[-1]), float(spread[-1]) or 1.0)
     return StandardScale(found.mean[:-1][kept], spread[:-1][kept], kept, shift, factor)

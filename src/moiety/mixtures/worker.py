@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moiety.mixtures.degenerate import Ties, count_ties
+from moiety.mixtures.degenerate import Ties, count_effective_rows, count_ties, find_starved
 from moiety.mixtures.fit import RowArrays, Search
 from moiety.mixtures.learn import (
     Algorithm,
@@ -73,7 +73,8 @@ class FitTask:
 class WorkerFit:
     """A fit, support rows, and how many rows of which weight there were, as they came.
 
-    ``ties`` say on what experts collapsed; of a file, in a sample of its rows.
+    ``ties`` say on what experts collapsed, and ``starved`` [K] which rest on fewer rows than they
+    have parameters; of a file, in a sample of its rows.
     """
 
     learned: LearnedMixture
@@ -81,6 +82,7 @@ class WorkerFit:
     count: float
     weight: float
     ties: tuple[Ties, ...]
+    starved: np.ndarray
 
 
 def compute_weight_factor(rows: float, weight: float) -> float:
@@ -133,8 +135,8 @@ def fit_worker(rows: WorkerRows, task: FitTask, rng: np.random.Generator) -> Wor
         support = take_rows(found.few, taken)
     else:
         support = draw_support(found.few, task, rng)
-    ties = _find_ties(learned, found.few)
-    return WorkerFit(learned, support, learned.rows, learned.rows, ties)
+    told = diagnose_fit(learned, found.few)
+    return WorkerFit(learned, support, learned.rows, learned.rows, *told)
 
 
 def _fit_in_memory(rows: RowArrays, task: FitTask, rng: np.random.Generator) -> WorkerFit:
@@ -149,12 +151,15 @@ def _fit_in_memory(rows: RowArrays, task: FitTask, rng: np.random.Generator) -> 
         support = take_rows(rows, rng.choice(len(rows[0]), size, replace=False))
     else:
         support = draw_support(rows, task, rng)
-    ties = _find_ties(learned, rows)
-    return WorkerFit(learned, support, count, weight, ties)
+    return WorkerFit(learned, support, count, weight, *diagnose_fit(learned, rows))
 
 
-def _find_ties(learned: LearnedMixture, rows: RowArrays) -> tuple[Ties, ...]:
-    return count_ties(learned.mixture, add_constant(rows[0]), rows[1], learned.floored)
+def diagnose_fit(learned: LearnedMixture, rows: RowArrays) -> tuple[tuple[Ties, ...], np.ndarray]:
+    """Say on what experts collapsed, and which rest on fewer rows than they have parameters."""
+    mixture, x_ND, y = learned.mixture, add_constant(rows[0]), rows[1]
+    effective = count_effective_rows(mixture, x_ND, y)
+    starved = find_starved(mixture, learned.mass, effective)
+    return count_ties(mixture, x_ND, y, learned.floored), starved
 
 
 def draw_support(rows: RowArrays, task: FitTask, rng: np.random.Generator) -> RowArrays:

@@ -101,7 +101,8 @@ class LocalEM:
         """Do a job on rows that are read as often as need be; its losses are those of EM.
 
         The worker remembers whether EM converged, which columns were constant, which experts rest
-        on the least variance, and how many of how many rows share the response that they sit on.
+        on the least variance or on fewer rows than they have parameters, and how many of how many
+        rows share a response.
         """
         fit, update = self.fit(job, rows)
         losses = [-value / fit.learned.rows for value in fit.learned.trace]
@@ -112,6 +113,7 @@ class LocalEM:
             "converged": torch.tensor(fit.learned.fit.converged),
             "constant": torch.from_numpy(~fit.learned.scale.kept),
             "floored": torch.from_numpy(fit.learned.floored),
+            "starved": torch.from_numpy(fit.starved),
             "tied": torch.tensor([max((tie.rows for tie in fit.ties), default=0), fit.count]),
         }
         return replace(update, memory={FIT: known}), record
