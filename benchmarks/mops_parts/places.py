@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,9 +11,9 @@ from typing import Any
 from benchmarks.mops_parts.cells import Cell
 from benchmarks.mops_parts.central import train_rival
 from benchmarks.mops_parts.federated import METHODS, train_workers
-from benchmarks.mops_parts.records import LONG, Study, open_study, read_dolly
+from benchmarks.mops_parts.records import LONG, Study, open_study, pad_records, read_dolly
 from benchmarks.mops_parts.rivals import RIVALS
-from benchmarks.mops_parts.skilled import prune_base
+from moiety.prompts import prune_language
 
 CENTRAL, WORKERS = "central", "over workers"
 
@@ -25,7 +26,7 @@ class Place:
         train: trains a method by name at a rate, with a seed.
         rates: method -> its rates.
         chosen_at: the place whose best rates are taken; empty where all are tried.
-        pruned: the share of the base's numbers that are 0.
+        pruned: the share of the base's numbers that are 0, by SparseGPT on training records.
         dolly: whether records are those of Dolly.
     """
 
@@ -79,7 +80,14 @@ def open_at(pruned: float, *, dolly: bool) -> Study:
     if dolly:
         skills, parts = read_dolly(study.tokenizer)
         study = replace(study, skills=skills, length=LONG, **parts)
-    return replace(study, model=prune_base(study.model, pruned)) if pruned else study
+    return replace(study, model=prune_base(study, pruned)) if pruned else study
+
+
+def prune_base(study: Study, share: float) -> Any:
+    """Prune a copy of the model by SparseGPT, as the paper's models are, on what it learns from."""
+    batch = pad_records(study.train)
+    del batch["labels"]
+    return prune_language(copy.deepcopy(study.model), share, "sparsegpt", **batch)
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:
