@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from moiety.prompts import MopsConfig, add_expert, drop_expert, join_adapters, pretrain_gate
 from moiety.prompts.base import check_numbers, read_folder
+from moiety.prompts.network import check_length
 from tests.prompts.conftest import (
     CONFIGS,
     choose,
@@ -59,6 +60,8 @@ def test_models():
     bloom = transformers.BloomConfig(hidden_size=16, n_layer=2, n_head=2, vocab_size=60)
     with pytest.raises(ValueError, match="type 'bloom'; choose one of llama"):
         get_model(transformers.AutoModelForCausalLM.from_config(bloom), choose())
+    with pytest.raises(ValueError, match="type 'bloom'; choose one of llama"):
+        check_length(transformers.AutoModelForCausalLM.from_config(bloom), 8)
     with pytest.raises(ValueError, match="give the causal language model"):
         get_model(transformers.AutoModel.from_config(CONFIGS["llama"]()), choose(task_type=None))
 
@@ -67,6 +70,12 @@ def test_a_folder_of_another_base(tmp_path):
     tune(make_base("llama")).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"made for a model \['llama', 3, 16\]"):
         load(make_base("gpt2"), tmp_path)
+    load(make_base("llama", dtype=torch.bfloat16), tmp_path)  # the same, rounded
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        other = transformers.AutoModelForCausalLM.from_config(CONFIGS["llama"]())
+    with pytest.raises(ValueError, match="made for another model of this shape"):
+        load(other, tmp_path)
 
 
 def test_folders_that_hold_no_sound_model(tmp_path):

@@ -57,6 +57,7 @@ class MopsConfig(PeftConfig):
         seed: of first values.
         target_modules: found from the model.
         base_shape: of the model that the adapter was made for; found from it.
+        base_means: of its embeddings, by which another model of this shape is told; found likewise.
     """
 
     num_experts: int = field(default=8)
@@ -81,6 +82,7 @@ class MopsConfig(PeftConfig):
     seed: int = field(default=0)
     target_modules: list[str] | None = field(default=None)
     base_shape: list[str | int] | None = field(default=None)
+    base_means: list[float] | None = field(default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,7 +23,7 @@ from moiety.prompts.families import find_family
 from moiety.prompts.flow import flow_prompts
 from moiety.prompts.layer import MopsLayer
 from moiety.prompts.loaded import check_loaded
-from moiety.prompts.places import place_adapter
+from moiety.prompts.places import check_base, place_adapter
 from moiety.prompts.request import (
     Attached,
     Calling,
@@ -60,7 +60,8 @@ class MopsModel(BaseTuner):
         ]
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict) -> Any:
-        return place_adapter(peft_config, model_config, self.family, len(self.blocks))
+        placed = place_adapter(peft_config, model_config, self.family, len(self.blocks))
+        return check_base(placed, self.model.get_input_embeddings().weight)
 
     def _create_and_replace(  # noqa: PLR0913
         self,

@@ -18,6 +18,7 @@ from moiety.models.base import FeatureModel
 from moiety.prompts.base import open_language
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.edit import find_tuner
+from moiety.prompts.families import find_family
 from moiety.prompts.language import PromptedLM, make_prompted
 from moiety.prompts.low_rank import make_low_rank
 from moiety.prompts.places import read_positions
@@ -67,8 +68,9 @@ def check_length(model: Any, length: int) -> None:
     """Refuse records that are longer than what the model has positions for.
 
     Raises:
-        ValueError: if they are.
+        ValueError: if they are, or the model is of no family that is known.
     """
+    find_family(model)
     most = read_positions(model.config.to_dict())
     if length > most:
         raise ValueError(

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.families import Family
+
+FAR = 0.5
+"""Distance of means of embeddings, as a share of the largest, that no rounding makes."""
 
 
 def place_adapter(
@@ -46,6 +51,30 @@ def place_adapter(
         )
     config.base_shape, config.gate_layer, config.injection_layers = shape, gate, list(layers)
     config.target_modules = [family.name_attention(layer) for layer in layers]
+    return config
+
+
+def check_base(config: MopsConfig, embedding_VD: Tensor) -> MopsConfig:
+    """Note means of a model's embeddings in a configuration, or compare them, in place.
+
+    Rounding, further training and more tokens move them little; those of another model are others.
+
+    Raises:
+        ValueError: if the adapter was made for a model with others.
+    """
+    if embedding_VD.is_meta or not embedding_VD.numel():  # held elsewhere
+        return config
+    found = embedding_VD[:1000, :16].detach().float().mean(0).tolist()
+    if config.base_means is None:
+        config.base_means = found
+    most = max(map(abs, config.base_means))
+    apart = max(abs(a - b) for a, b in zip(found, config.base_means, strict=True))
+    if apart > FAR * most:
+        raise ValueError(
+            f"the adapter was made for another model of this shape: means of embeddings are up to "
+            f"{most:.2g} there, and up to {apart:.2g} away here; load the model that it was made "
+            "for, or make a new MopsConfig"
+        )
     return config
 
 

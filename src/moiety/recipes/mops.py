@@ -25,9 +25,9 @@ def mops_records() -> Federation:
         checkpoint=CheckpointPolicy(every=10),
         options=with_options(lm={"attention": "eager"}, mops={"gate_rate": 0.01}),
         note=(
-            "Numbers of the tiny model were drawn, not trained: this shows how a run looks, not "
-            "how good prompts are. Take --lm.folder FOLDER and --data FILE for a model and records "
-            "that mean something. fedprompt is one prompt in front of the input; common is where "
-            "mops starts."
+            "Without --lm.folder FOLDER the language model is a tiny one whose numbers were drawn, "
+            "not trained, and without --data FILE its records are made up: that shows how a run "
+            "looks, not how good prompts are. fedprompt is one prompt in front of the input; "
+            "common is where mops starts."
         ),
     )
