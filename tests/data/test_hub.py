@@ -2,7 +2,8 @@
 
 import pytest
 
-from moiety.data.hub import read_hub
+from moiety.data.hub import read_hub, read_hub_records
+from moiety.data.records import RecordColumns
 from moiety.data.roles import Columns
 from tests.hub import make
 
@@ -34,3 +35,18 @@ def test_what_is_not_there_is_said(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="cannot be loaded"):
         read_hub(str(tmp_path / "empty"), Columns())
+
+
+def test_instruction_records_keep_the_names_of_their_skills(tmp_path):
+    """Splits beside that of training are named; a record without an answer is told."""
+    made = make(4).rename_columns({"text": "instruction", "size": "answer", "label": "skill"})
+    hub.DatasetDict({"train": made, "held": made}).save_to_disk(tmp_path / "saved")
+    records, others = read_hub_records(str(tmp_path / "saved"), RecordColumns())
+    assert records.requests[1] == "it was good in town 1"
+    assert records.answers == ["0.0", "1.0", "2.0", "3.0"]
+    assert records.skills == ["bad", "good", "bad", "good"]
+    assert others == ["held"]
+    lacking = made.map(lambda row: {"answer": None if row["answer"] == 2 else row["answer"]})
+    lacking.save_to_disk(tmp_path / "lacking")
+    with pytest.raises(ValueError, match="record 3 has no 'answer'"):
+        read_hub_records(str(tmp_path / "lacking"), RecordColumns())

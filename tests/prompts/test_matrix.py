@@ -99,6 +99,17 @@ def test_inputs_may_be_embedded_already(kind):
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
+def test_a_model_that_is_dispatched(kind, tmp_path):
+    """A folder of a model opened with a device map takes a saved adapter, and answers alike."""
+    model, ids = tune(make_base(kind)), make_rows()
+    model.save_pretrained(tmp_path / "adapter")
+    make_base(kind).save_pretrained(tmp_path / "base")
+    told = {"device_map": {"": "cpu"}, "attn_implementation": "sdpa"}
+    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", **told)
+    assert torch.equal(score(load(base, tmp_path / "adapter"), ids), score(model, ids))
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_checkpointed_gradients_are_the_gradients(kind):
     ids = make_rows()
     found = []

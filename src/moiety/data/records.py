@@ -84,7 +84,15 @@ def read_records(path: Path, said: RecordColumns) -> Records:
     Raises:
         ValueError: if there are none, or a column or an answer is missing; says where.
     """
-    rows = read_rows_of(path)
+    return gather_records(path, read_rows_of(path), said)
+
+
+def gather_records(path: Path, rows: Sequence[Mapping[str, str]], said: RecordColumns) -> Records:
+    """Gather records from rows of texts by column; ``path`` is what errors call them.
+
+    Raises:
+        ValueError: as ``read_records``.
+    """
     if not rows:
         raise ValueError(f"{path} has no record; give {WANTED}")
     columns = choose_record_columns(path, rows[0], said)

@@ -12,6 +12,7 @@ from torch import Tensor
 from moiety.data import datasets
 from moiety.data.classes import encode_labels
 from moiety.data.dataset import Dataset
+from moiety.data.hub import PREFIX, read_hub_records
 from moiety.data.records import RecordColumns, Records, encode_records, read_records
 from moiety.data.skills import NAME, make_skill_records
 from moiety.recipes.objective import apply_choices
@@ -44,7 +45,7 @@ def read_record_data(record: Federation) -> tuple[Dataset, RecordsAdapter]:
     length = choices["length"]
     if length < 4:
         raise ValueError(f"{record.net}.length={length}; choose at least 4 tokens")
-    records = find_records(record)
+    records, notes = find_records(record)
     language = open_language(choices["folder"], choices["dtype"], choices["attention"])
     x, y, cut = encode_records(records, language.tokenizer, length)
     skill, skills = number_labels(records.skills, "skill")
@@ -57,7 +58,8 @@ def read_record_data(record: Federation) -> tuple[Dataset, RecordsAdapter]:
             "--methods fedprompt"
         )
     skill = torch.zeros(len(x), dtype=torch.int64) if skill is None else skill
-    notes = [f"{cut} of {len(x)} records are longer than {length} tokens and cut"] if cut else []
+    if cut:
+        notes.append(f"{cut} of {len(x)} records are longer than {length} tokens and cut")
     if len(names) == 1:
         notes.append("records name one skill only: the gate is taught by clusters of requests")
     data = Dataset(
@@ -73,11 +75,11 @@ def read_record_data(record: Federation) -> tuple[Dataset, RecordsAdapter]:
     return apply_choices(data, record), RecordsAdapter(choices["folder"], length, records.columns)
 
 
-def find_records(record: Federation) -> Records:
-    """Find the records: those made up here, or those of a file.
+def find_records(record: Federation) -> tuple[Records, list[str]]:
+    """Find the records: those made up here, of a file or of Hugging Face; and notes on them.
 
     Raises:
-        ValueError: if there is no such file.
+        ValueError: if there are no such.
     """
     if record.data in datasets.DATASETS:
         raise ValueError(
@@ -85,14 +87,17 @@ def find_records(record: Federation) -> Records:
             "name; choose another --net, or --data FILE of requests and answers"
         )
     said = RecordColumns(record.features, record.target, record.skill, record.group)
+    if record.data.startswith(PREFIX):
+        records, others = read_hub_records(record.data.removeprefix(PREFIX), said)
+        return records, [f"splits that are not read: {', '.join(others)}"] if others else []
     if record.data != NAME:
-        return read_records(Path(record.data), said)
+        return read_records(Path(record.data), said), []
     if said != RecordColumns():
         raise ValueError(
             f"the data set {NAME!r} has columns of its own; leave out --features, --target, "
             "--skill and --group, or give a file by --data"
         )
-    return make_skill_records()
+    return make_skill_records(), []
 
 
 def number_labels(labels: Any, role: str) -> tuple[Tensor | None, tuple[str, ...]]:
