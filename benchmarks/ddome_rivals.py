@@ -184,6 +184,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--methods", nargs="+", default=list(PLAIN))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--priors", nargs="+", default=["none", "adjust"], help="of local losses")
     parser.add_argument("--kept", action="store_true", help="play nothing, print what is there")
     parser.add_argument("--page", action="store_true", help="write the tables into the page")
     said = parser.parse_args(words)
@@ -192,7 +193,7 @@ def main(words: Sequence[str] | None = None) -> int:
     book, begun = Book.open(said.json), time.monotonic()
     for cell in list_cells(said.methods, said.seeds):
         late = said.kept or time.monotonic() - begun > 60 * said.minutes
-        if cell.setting in said.only and not late:
+        if cell.setting in said.only and cell.prior in said.priors and not late:
             book.measure(cell.key, partial(play_cell, cell))
     found = {f"rivals {setting}": write_table(book, setting) for setting in SETTINGS}
     found["rivals gates"] = write_gates(book)
