@@ -151,6 +151,7 @@ def test_a_toml_file_with_mistakes(moiety, tmp_path, text, said):
     (["runn"], "unknown command 'runn'; did you mean 'run'"),
     (["run", "quickstrat"], "unknown recipe 'quickstrat'; did you mean 'quickstart'"),
     (["sweep", "quickstrat"], "unknown recipe 'quickstrat'; did you mean 'quickstart'"),
+    (["run", "ddome"], "unknown recipe 'ddome'; it is a method: moiety run yours --methods ddome"),
     (["run", "yours", "--methods", "fedavgg"], "unknown method 'fedavgg'; did you mean 'fedavg'"),
     (["run", "yours", "--engine", "vectorised"], "did you mean 'vectorized'"),
     (["run", "yours", "--device", "gpu"], "unknown device 'gpu'; choose 'cpu' or 'cuda'"),

@@ -23,6 +23,7 @@ from moiety.data.gaps import describe_gaps, drop_unlabelled, find_gaps
 from moiety.data.limits import check_unpacked_size
 from moiety.data.roles import Columns, Roles, check_column, note_clients, split_targets
 from moiety.data.targets import read_targets
+from moiety.ops.text import write_some
 
 LINES = (".jsonl", ".jsonl.gz", ".ndjson")
 """How files of JSON lines end."""
@@ -192,7 +193,8 @@ def read_encoded(path: Path, columns: Columns, encoding: Encoding) -> Dataset:
     missing = [name for name in needed if name not in table.names]
     if missing:
         raise ValueError(
-            f"{path}: columns {missing} are missing; the model was trained on {list(needed)}"
+            f"{path}: columns {write_some(missing)} are missing; the model was trained "
+            f"on {write_some(needed)}"
         )
     others = [name for name in table.names if name not in needed]
     check_target(path, columns.target, table.names, needed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 HIDDEN = {
     code: "?"
@@ -37,6 +37,16 @@ def write_command(*words: object) -> str:
     "moiety resume 'runs/a b; c'"
     """
     return shlex.join(["moiety", *map(str, words)])
+
+
+def write_some(names: Collection[str], most: int = 8) -> str:
+    """Write names for a sentence, the first ones of many.
+
+    >>> write_some(["a", "b", "c"]), write_some(["a", "b", "c"], 2)
+    ("['a', 'b', 'c']", "['a', 'b'] and 1 more")
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{list(names)[:most]}{more}"
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> str:

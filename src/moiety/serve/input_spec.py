@@ -17,6 +17,7 @@ from moiety.core.objective import Objective
 from moiety.core.rows import Rows, fit_chunk
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.data.roles import Columns
+from moiety.ops.text import write_some
 from moiety.serve.adapters import ADAPTERS, Adapter, TableAdapter
 from moiety.serve.named import Inputs, require_array
 
@@ -103,7 +104,8 @@ class InputSpec:
         missing = [name for name in self.columns if name not in place]
         if missing:
             raise ValueError(
-                f"columns {missing} are missing; the model was trained on {list(self.columns)}"
+                f"columns {write_some(missing)} are missing; the model was trained "
+                f"on {write_some(self.columns)}"
             )
         return x[:, [place[name] for name in self.columns]]
 

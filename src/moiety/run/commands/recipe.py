@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from moiety.core.errors import RunError, UsageError
+from moiety.methods import METHODS
 from moiety.recipes import RECIPES, RecipeEntry
 from moiety.recipes.fields import CATALOGUE, list_paths, override_fields, read_fields, suggest_names
 from moiety.recipes.options import RECORDS
@@ -70,9 +71,9 @@ def take_recipe(words: Sequence[str], command: str) -> tuple[str, RecipeEntry, l
         echo(f"moiety {command} RECIPE --help lists the fields of a recipe.")
         raise SystemExit(0 if words else 2)
     if words[0] not in RECIPES:
-        raise UsageError(
-            f"unknown recipe {words[0]!r}{suggest_names(words[0], RECIPES, CATALOGUE)}"
-        )
+        near = suggest_names(words[0], RECIPES, CATALOGUE)
+        method = f"; it is a method: moiety {command} yours --methods {words[0]} --data FILE"
+        raise UsageError(f"unknown recipe {words[0]!r}{method if words[0] in METHODS else near}")
     return words[0], RECIPES[words[0]], list(words[1:])
 
 
