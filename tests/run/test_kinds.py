@@ -43,7 +43,7 @@ SMALL = {
     "vgg": {"channels": [2, 2], "blocks": [1, 1], "hidden": [4]},
     "resnet": {"channels": [2, 2], "blocks": [1, 1]}, "gcn": {"hidden": [4]},
     "sage": {"hidden": [4]}, "gpt": {"hidden": 4, "width": 4, "heads": 2, "depth": 2},
-    "bag": {"hidden": 4},
+    "bag": {"hidden": 4}, "encoder": {"hidden": 4, "width": 4, "heads": 2},
     "vit": {"hidden": 4, "width": 4, "heads": 2, "depth": 2},
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from moiety.engine.vectorized import Vectorized
 from moiety.methods.ist import ist
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.blocks import Sizes, run_attention, scale_branches
-from moiety.models.transformer import gpt
+from moiety.models.encoder import TextEncoder, build_encoder, draw_encoder, rebuild_encoder
+from moiety.models.transformer import gpt, lay_assigned_axes
 from moiety.models.vit import vit
 from moiety.ops.attention import attend
 from moiety.recipes.options import make_network, with_options
@@ -51,7 +53,13 @@ def text(rows=3):
     return torch.randint(7, (rows, 6), generator=stream(1, "text"))
 
 
+def words():
+    made = TextEncoder(draw_encoder((6, 7), 5, SIZES, stream(0, "net")), lay_assigned_axes(3, (0,)))
+    return shaken(made)
+
+
 BATCHES = {
+    "encoder": (words, lambda: {"x": text()}),
     "gpt": (decoder, lambda: {"x": text()}),
     "vit": (images, lambda: {"x": torch.randn(3, 2, 8, 8, generator=stream(1, "images"))}),
 }
@@ -90,7 +98,7 @@ def test_attention_agrees_with_loops(causal):
             for t in range(5):
                 seen = range(t + 1 if causal else 5)
                 weight = torch.stack([torch.exp(q[t] @ k[s] / 3**0.5) for s in seen])
-                mixed = sum(w * v[s] for w, s in zip(weight / weight.sum(), seen, strict=True))
+                mixed = (weight / weight.sum()) @ torch.stack([v[s] for s in seen])
                 wanted[row, t] += mixed @ params[f"{at}.wo"][head]
     found = run_attention(params, at, x, causal=causal)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
@@ -100,7 +108,7 @@ def test_attention_agrees_with_loops(causal):
 def test_stacked_attention_and_loss_agree_with_single_ones(causal):
     rng = stream(3, "stack")
     q, k, v = torch.randn(3, 4, 2, 3, 5, 2, generator=rng)
-    stacked = torch.vmap(lambda *one: attend(*one, causal=causal))(q, k, v)
+    stacked = torch.vmap(partial(attend, causal=causal))(q, k, v)
     for place in range(4):
         single = attend(q[place], k[place], v[place], causal=causal)
         torch.testing.assert_close(stacked[place], single, rtol=1e-5, atol=1e-6)
@@ -197,8 +205,10 @@ def test_branches_are_scaled_before_their_biases_and_only_where_they_were_dealt(
     torch.testing.assert_close(found, mean, rtol=1e-4, atol=1e-5)
 
 
-def test_the_lift_counts_in_training_on_cut_axes_alone(case):
-    model, batch = case
+@pytest.mark.parametrize("kind", ["gpt", "vit"])
+def test_the_lift_counts_in_training_on_cut_axes_alone(kind):
+    make, take = BATCHES[kind]
+    model, batch = make(), take()
     lifted = replace(model, lift=4.0)
     here = {"layers.1.head": torch.arange(4)}
     found = lifted.forward(model.params, batch, here)[0]
@@ -295,3 +305,24 @@ def test_a_factor_on_branches_is_finite_and_above_nothing(lift):
     options = with_options(vit={"lift": lift})
     with pytest.raises(ValueError, match="choose a finite factor above 0"):
         make_network("vit", options, (1, 8, 8), 3, 0)
+
+
+def test_an_encoder_averages_the_words_that_are_there_and_reads_no_further():
+    """By hand: without blocks' branches a text is the mean of its normed embeddings."""
+    model = build_encoder((9, 7), 3, stream(0, "net"), length=4, width=8, heads=2)
+    still = {name: torch.zeros_like(t) if name.split(".")[-1] in ("wo", "w2", "bo", "b2") else t
+             for name, t in model.params.items()}  # fmt: skip
+    x = torch.tensor([[3, 5, 0, 0, 6, 6], [0, 0, 0, 0, 1, 1]])
+    found = model.features(still, {"x": x})
+    each = still["words"][x[0, :2]] + still["places"][:2]
+    each = (each - each.mean(-1, keepdim=True)) / (each.var(-1, correction=0) + 1e-5).sqrt()[
+        :, None
+    ]
+    torch.testing.assert_close(found[0], each.mean(0))
+    assert not found[1].any()
+    again = rebuild_encoder(stream(1), **{n: v for n, v in model.config().items() if n != "kind"})
+    assert torch.equal(
+        again.logits(model.params, {"x": x}, {}), model.logits(model.params, {"x": x}, {})
+    )
+    with pytest.raises(ValueError, match="length=0"):
+        build_encoder((9, 7), 3, stream(0), length=0)

@@ -96,6 +96,7 @@ NETWORKS: Registry[NetworkLine, NetworkEntry] = Registry(
         "sage": NetworkLine("graph", GRAPHS),
         "gpt": NetworkLine("transformer", TEXTS),
         "bag": NetworkLine("bag", DOCUMENTS),
+        "encoder": NetworkLine("encoder", DOCUMENTS),
         "lm": NetworkLine("language", RECORDS, folder="serve"),
         "vit": NetworkLine("vit", IMAGES),
     },
