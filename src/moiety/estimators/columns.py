@@ -98,3 +98,12 @@ def choose_freedom(
         own[at], fixed[at] = False, 1.0
         used[at] &= gate is not None
     return Freedom(tuple(used.tolist()), tuple(own.tolist()), tuple(fixed.tolist()))
+
+
+def check_offset_varies(offset: Any, free: Freedom, x: Array, remedy: str) -> None:
+    """Refuse an offset that is the same for all rows, [N, d]; ``remedy`` says of which."""
+    if offset is None:
+        return
+    fixed = np.array(free.fixed)[1:] != 0
+    if (np.ptp(x[:, fixed], axis=0) == 0).any():
+        raise ValueError(f"{offset=} is the same for all {remedy}")

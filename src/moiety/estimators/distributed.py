@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.assess import Assessment, assess_shards
 from moiety.estimators.base import ALGORITHMS, make_numpy_generator
+from moiety.estimators.columns import check_offset_varies
 from moiety.estimators.diagnose import (
     warn_incompatible,
     warn_refined,
@@ -203,13 +204,8 @@ class DistributedEstimator(ReducingEstimator):
                 "'rows' or 'normal'"
             )
         check_support_rank(x, np.ones(width, bool))
-        if self.offset is not None:
-            fixed = np.array(self._prior().free.fixed)[1:] != 0
-            if (np.ptp(x[:, fixed], axis=0) == 0).any():
-                raise ValueError(
-                    f"offset={self.offset!r} is the same for all rows of the support; give rows in "
-                    "which it varies"
-                )
+        remedy = "rows of the support; give rows in which it varies"
+        check_offset_varies(self.offset, self._prior().free, x, remedy)
         return Support(x, np.ones(len(x)))
 
     def _report(self, fits: Sequence[LocalFit], engine: ShardEngine) -> None:

@@ -18,6 +18,7 @@ from moiety.estimators.base import (
     MixtureEstimator,
     make_numpy_generator,
 )
+from moiety.estimators.columns import check_offset_varies
 from moiety.estimators.diagnose import warn_degenerate, warn_overfitted, warn_unconverged
 from moiety.estimators.noise import choose_noise
 from moiety.estimators.online import (
@@ -36,7 +37,7 @@ from moiety.mixtures.inputs import LocalFit
 from moiety.mixtures.learn import LearnedMixture, count_needed_parameters, learn_rows, limit_experts
 from moiety.mixtures.logit import Array
 from moiety.mixtures.model import Mixture
-from moiety.mixtures.scale import StandardScale, standardise_mixture
+from moiety.mixtures.scale import standardise_mixture
 from moiety.mixtures.worker import drop_zero_weights, lift_weights
 
 
@@ -45,11 +46,8 @@ def _soften(mixture: Mixture) -> Mixture:
     return replace(mixture, experts=raise_variances(mixture.experts))
 
 
-def _start_from_user_labels(
-    scale: StandardScale, ready: RowArrays, labels: Array, search: Search
-) -> Mixture:
-    """Start from the user's labels."""
-    del scale
+def _start_from_user_labels(ready: RowArrays, labels: Array, search: Search) -> Mixture:
+    """Start from the user's labels, of rows in standardised units."""
     places = np.unique(labels, return_inverse=True)[1]
     if places.max() >= search.num_experts:
         raise ValueError(
@@ -79,14 +77,7 @@ class SingleEstimator(MixtureEstimator):
         self._learn_classes(y)
         rows = (X, self._encoded(y), weights)
         search = self._capped(rows)
-        learned = learn_rows(
-            rows,
-            search,
-            make_numpy_generator(self.random_state),
-            each=self._each,
-            begin=self._begin(earlier, rows, search),
-            solve=ALGORITHMS[self.algorithm],
-        )
+        learned = self._learn(rows, search, earlier)
         self._publish(learned, factor, len(X))
         self._warn(learned, rows)
         return self
@@ -130,9 +121,7 @@ class SingleEstimator(MixtureEstimator):
         search, columns = self._search_for(rows), rows[0].shape[1] + 1
         asked = search.num_experts, columns, search.classes
         search = replace(search, num_experts=limit_experts(*asked, rows[2].sum()))
-        rng, begin = make_numpy_generator(self.random_state), self._begin(None, rows, search)
-        solve = ALGORITHMS[self.algorithm]
-        learned = learn_rows(rows, search, rng, each=self._each, begin=begin, solve=solve)
+        learned = self._learn(rows, search, None)
         self._publish(learned, factor, len(raw[0]))
         if len(raw[0]) < ROWS_PER_PARAMETER * count_needed_parameters(*asked):
             self.stream_ = WaitingRows(raw)
@@ -141,16 +130,19 @@ class SingleEstimator(MixtureEstimator):
         self.stream_ = begin_online_fit(learned, len(raw[0]), factor)
         return self
 
+    def _learn(self, rows: RowArrays, search: Search, earlier: Mixture | None) -> LearnedMixture:
+        """Let the starts compete, or go on from an earlier solution."""
+        rng, begin = make_numpy_generator(self.random_state), self._begin(earlier, rows, search)
+        solve = ALGORITHMS[self.algorithm]
+        return learn_rows(rows, search, rng, each=self._each, begin=begin, solve=solve)
+
     def _search_for(self, rows: RowArrays) -> Search:
         """Give the search for these rows, in which noise knows its range."""
         search = self._search()
-        if self.offset is not None:
-            fixed = np.array(search.prior.free.fixed)[1:] != 0
-            if (np.ptp(rows[0][:, fixed], axis=0) == 0).any():
-                raise ValueError(
-                    f"offset={self.offset!r} is the same for all rows; leave it out, since the "
-                    "intercepts say as much"
-                )
+        check_offset_varies(
+            self.offset, search.prior.free, rows[0],
+            "rows; leave it out, since the intercepts say as much",
+        )  # fmt: skip
         law = search.law
         return replace(
             search, noise=choose_noise(self.noise, rows[1], whole=law is not None and law.whole)
@@ -189,7 +181,7 @@ class SingleEstimator(MixtureEstimator):
                 f"init has shape {labels.shape}, but {len(rows[1])} rows have weight; "
                 "give one label per row"
             )
-        return lambda scale, ready: _start_from_user_labels(scale, ready, labels, search)
+        return lambda _, ready: _start_from_user_labels(ready, labels, search)
 
     def _publish(self, learned: LearnedMixture, factor: float, count: int) -> None:
         """Set what a fit of so many rows leaves behind; weights were multiplied by a factor."""
