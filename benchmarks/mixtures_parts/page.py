@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.mixtures_parts import prose
 from benchmarks.mixtures_parts.gate import Gate
 
 PARTS = ("gate", "experts", "variances")
@@ -133,28 +134,7 @@ def real(numbers: dict[str, Any]) -> list[str]:
         for name in names
     ]
     head = [title(s, numbers[s]) for s in sets]
-    return [*lines, *table(["", *head], rows), *LOSSES]
-
-
-LOSSES = [
-    "On two of the sets a log density over all rows means little: 4.7 % of the responses of",
-    "California housing are one number, the cap, and 70 % of those of flights (whole minutes) are",
-    "numbers that a hundredth of the rows or more share. Experts sat on such numbers, and how high",
-    "the density is there was decided by `variance_floor`; the figures of mixtures for these two",
-    "sets in the table are of such fits, and no lead may be read from them. With floor solutions",
-    "kept out of the competition of starts (2026-11-29, `real.mixture` on `real.split`, K = 8,",
-    "seed 0) the global fit to California housing has -0.439 over all rows and -0.389 over those",
-    "below the cap, RMSE 0.483, and no variance at the floor; boosting has -0.555, -0.474 and",
-    "0.421. Figures without atoms stand in brackets where a run has them.",
-    "",
-    "Where a mixture loses: in RMSE to gradient boosting on protein, flights and California",
-    "housing; on kin40k to the Gaussian process, which with 1,000 rows is far better in both",
-    "figures. Where it wins: in log density on protein, and globally on California housing below",
-    "the cap. These data are no mixtures of a few regressions, so local fits find other maxima,",
-    "and one reduction of sixteen of them loses much against the global fit; on kin40k it falls",
-    "behind boosting in log density too. Refining rounds win part of it back.",
-    "",
-]
+    return [*lines, *table(["", *head], rows), *prose.REAL]
 
 
 def optima(numbers: dict[str, Any]) -> list[str]:
@@ -210,7 +190,7 @@ def coverage(numbers: dict[str, Any]) -> list[str]:
     return [
         "## Coverage",
         "",
-        "N = 600, two experts (2026-11-29): "
+        "N = 600, two experts (2026-11-30): "
         "how often 95 % intervals hold each coefficient (of the observed "
         "information where the law is that of the family, of a sandwich where the noise is skewed "
         "and grows with x2), and 90 % intervals fresh responses. A share of 200 has a standard "
@@ -240,13 +220,7 @@ def skew(numbers: dict[str, Any]) -> list[str]:
         "regime each: rows are sorted by the likeliest expert of the global fit.",
         "",
         *table(["", *head], rows),
-        "Measured on 2026-11-30, one seed. What stays far off: four machines whose rows are sorted "
-        "by the response, on kin40k, protein, flights and California housing; one regime each on "
-        "flights and kin40k; and the two small sets sorted by a covariate over four machines. Each "
-        "machine then holds a law that no other has seen, the reduction begins far away, and "
-        "pooled steps end in a lesser maximum. The fit says so, since the shards' own fits explain "
-        "their rows better. Compare with another `init`, one mixture for all.",
-        "",
+        *prose.SKEW,
     ]
 
 
@@ -282,11 +256,7 @@ def main() -> None:
     lines = [
         "# Mixtures of experts: what was asked and what was measured",
         "",
-        "Made by `python -m benchmarks.mixtures --json docs/results/mixtures.json` on one core of "
-        "a busy two-core machine; times are of the processor where a gate says so. Gates 7 and 8 "
-        "are of 2026-11-30, since EM leaps and ten starts compete; the others are of fits before "
-        "that.",
-        "",
+        *prose.HEAD,
         *gates(found),
     ]
     for name, write in WRITERS.items():
