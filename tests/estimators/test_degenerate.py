@@ -32,7 +32,7 @@ def tied_rows(kind: str) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("kind", ["counts", "capped", "rounded"])
 def test_a_fit_that_sits_on_one_response_names_it(kind):
     x, y = tied_rows(kind)
-    with pytest.warns(UserWarning, match="rests at the floor") as told:
+    with pytest.warns(UserWarning, match="rest at the floor") as told:
         model = MixtureOfExpertsRegressor(5, random_state=0, n_init=2, max_iter=2000).fit(x, y)
     assert model.floored_.any()
     first = next(str(one.message) for one in told if "the same response" in str(one.message))
@@ -129,7 +129,7 @@ def test_one_wild_response_does_not_raise_the_floor():
     y = x[:, 0] + 0.5 * rng.normal(size=500)
     y[7] = 1e6
     assert measure_robust_variance(y, np.ones(500)) < 3
-    with pytest.warns(UserWarning, match="carry them|passes through its few"):
+    with pytest.warns(UserWarning, match="carry them|pass through their few"):
         model = MixtureOfExpertsRegressor(2, random_state=0).fit(x, y)
     assert model.variances_[np.argmax(model.expert_rows_)] == pytest.approx(0.25, rel=0.2)
     assert model.expert_rows_.min() < 3

@@ -6,10 +6,12 @@ import pytest
 from moiety.estimators import MixtureOfExpertsRegressor, Selection
 from moiety.estimators.plots import (
     frame_components,
+    frame_regions,
     frame_residuals,
     frame_responsibilities,
     plot_components,
     plot_criteria,
+    plot_regions,
     plot_residuals,
     plot_responsibilities,
 )
@@ -46,6 +48,23 @@ def test_components_are_the_lines_of_the_experts(world):
         "expert 0", "expert 1", "mean of all",
     ]  # fmt: skip
     np.testing.assert_allclose(below.lines[0].get_ydata(), part.share)
+
+
+def test_regions_are_those_of_the_gate(world):
+    model, x, _ = world
+    frame = frame_regions(model, x, ("dose", "age"), points=5)
+    grid = pd.DataFrame({"age": frame.second, "dose": frame["first"]})
+    shares = model.gate_proba(grid)
+    assert frame.expert.tolist() == shares.argmax(1).tolist()
+    assert frame.share.tolist() == shares.max(1).tolist()
+    assert (frame["first"].min(), frame["first"].max()) == (x.dose.min(), x.dose.max())
+    (axis,) = plot_regions(model, x, points=5).axes
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("age", "dose")
+    drawn = np.asarray(axis.images[0].get_array())[..., 3]  # the alpha of a cell
+    shares = frame_regions(model, x, points=5).share.to_numpy().reshape(5, 5)
+    np.testing.assert_allclose(drawn, shares**2)
+    with pytest.raises(ValueError, match="column names 5"):
+        plot_regions(model, x, (0, 5))
 
 
 def test_rootograms_count_every_row(world):

@@ -76,6 +76,7 @@ class MixtureEstimator(Criteria, BaseEstimator):
     n_jobs: int | None
     mixture_: Mixture
     fill_: Array
+    n_features_in_: int
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

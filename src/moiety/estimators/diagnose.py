@@ -14,6 +14,7 @@ from torch import Tensor
 
 from moiety.estimators.refining import Refined
 from moiety.merge.transport import SentFits
+from moiety.mixtures.degenerate import Ties
 from moiety.mixtures.fit import RowArrays
 from moiety.mixtures.inputs import LocalFit
 from moiety.mixtures.learn import LearnedMixture
@@ -40,14 +41,10 @@ def warn_unconverged(learned: LearnedMixture, max_iter: int) -> None:
 def warn_degenerate(learned: LearnedMixture, rows: RowArrays) -> None:
     """Say which experts collapsed, and on what, and which rest on a few rows."""
     ties, starved = diagnose_fit(learned, rows)
-    for tie in ties:
-        reason = (
-            f"{tie.rows} of {tie.total} rows ({tie.rows / tie.total:.1%}) have the same "
-            f"response {tie.value:g}; leave them out or model them apart"
-            if tie.rows > 1
-            else "it passes through its few rows; fit fewer experts or raise variance_floor"
-        )
-        say(f"the variance of expert {tie.expert} rests at the floor; {NO_MEANING}: {reason}")
+    if ties:
+        reasons = "; ".join(dict.fromkeys(explain_collapse(tie) for tie in ties))
+        where = [tie.expert for tie in ties]
+        say(f"the variances of experts {where} rest at the floor; {NO_MEANING}: {reasons}")
     few = np.flatnonzero(starved & ~learned.floored)
     if len(few):
         owned = ", ".join(f"{learned.mass[k]:.3g}" for k in few)
@@ -56,6 +53,16 @@ def warn_degenerate(learned: LearnedMixture, rows: RowArrays) -> None:
             "carry them: they follow single rows, maybe wild ones; look at the rows with the "
             "largest responses or responsibilities, or fit fewer experts"
         )
+
+
+def explain_collapse(tie: Ties) -> str:
+    """Say on what an expert collapsed, and what can be done."""
+    if tie.rows > 1:
+        return (
+            f"{tie.rows} of {tie.total} rows ({tie.rows / tie.total:.1%}) have the same response "
+            f"{tie.value:g}; leave them out or model them apart"
+        )
+    return "experts pass through their few rows; fit fewer experts or raise variance_floor"
 
 
 def warn_overfitted(learned: LearnedMixture, parameters: int) -> None:

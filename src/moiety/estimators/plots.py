@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from moiety.core.extras import import_extra
-from moiety.estimators.base import make_numpy_generator
+from moiety.estimators.base import MixtureEstimator, make_numpy_generator
 from moiety.estimators.columns import find_column
 from moiety.estimators.predictive import NoisyPredictive
 from moiety.estimators.select import Selection
@@ -40,8 +40,7 @@ def frame_components(
         A frame: ``x``, ``expert`` (-1 for all), ``share`` of the gate, ``mean``, ``low``, ``high``.
     """
     pd = import_extra("pandas", "frames of mixtures", "estimators")
-    rows, names = np.asarray(X, dtype=np.float64), getattr(model, "feature_names_in_", ())
-    column = find_column("column", column, rows.shape[1], names)
+    rows, column = np.asarray(X, dtype=np.float64), locate_column(model, column)[0]
     grid = np.tile(np.nanmean(rows, 0), (points, 1))
     grid[:, column] = np.linspace(np.nanmin(rows[:, column]), np.nanmax(rows[:, column]), points)
     found = model.predict_dist(match_columns(model, grid))
@@ -58,7 +57,60 @@ def frame_components(
     return pd.concat(frames, ignore_index=True)
 
 
-def match_columns(model: NumberResponse, grid: Array) -> Any:
+def frame_regions(
+    model: MixtureEstimator, X: Any, columns: tuple[Any, Any] = (0, 1), *, points: int = 60
+) -> Any:
+    """Tell which expert the gate prefers over two covariates; the others stay at their means.
+
+    Args:
+        model: fitted, a regressor or a classifier.
+        X: covariates whose ranges and means are used, [N, d].
+        columns: the two covariates, by their names or places.
+        points: places of each, from the least to the largest value.
+
+    Returns:
+        A frame: ``first``, ``second``, ``expert``, ``share`` of the gate.
+    """
+    pd = import_extra("pandas", "frames of mixtures", "estimators")
+    rows = np.asarray(X, dtype=np.float64)
+    first, second = (locate_column(model, one)[0] for one in columns)
+    low, high = np.nanmin(rows, 0), np.nanmax(rows, 0)
+    across, up = (np.linspace(low[at], high[at], points) for at in (first, second))
+    grid = np.tile(np.nanmean(rows, 0), (points**2, 1))
+    grid[:, first], grid[:, second] = np.tile(across, points), np.repeat(up, points)
+    shares = model.gate_proba(match_columns(model, grid))
+    told = {"first": grid[:, first], "second": grid[:, second], "expert": shares.argmax(1)}
+    return pd.DataFrame({**told, "share": shares.max(1)})
+
+
+def plot_regions(
+    model: MixtureEstimator, X: Any, columns: tuple[Any, Any] = (0, 1), *, points: int = 60
+) -> Any:
+    """Draw where the gate prefers which expert, the paler the less it does; see the frame."""
+    frame = frame_regions(model, X, columns, points=points)
+    figure, (axis,) = make_figure(1)
+    to_rgba = import_extra("matplotlib.colors", "a picture of a mixture", "report").to_rgba
+    picture = np.array(
+        [to_rgba(f"C{k}", a**2) for k, a in zip(frame.expert, frame.share, strict=True)]
+    )
+    ends = [end for part in (frame["first"], frame["second"]) for end in (part.min(), part.max())]
+    axis.imshow(picture.reshape(points, points, 4), origin="lower", extent=ends, aspect="auto")
+    for expert in sorted(set(frame.expert)):
+        axis.plot([], [], "s", color=f"C{expert}", label=f"expert {expert}")
+    first, second = (locate_column(model, one)[1] for one in columns)
+    axis.set(xlabel=first, ylabel=second)
+    axis.legend(fontsize=7)
+    return figure
+
+
+def locate_column(model: MixtureEstimator, column: Any) -> tuple[int, str]:
+    """Give the place of a covariate, and its name as summaries have it."""
+    names = getattr(model, "feature_names_in_", ())
+    place = find_column("column", column, model.n_features_in_, names)
+    return place, str(names[place]) if len(names) else f"x{place}"
+
+
+def match_columns(model: MixtureEstimator, grid: Array) -> Any:
     """Give rows as the model was given them: with names, where it knows some."""
     names = getattr(model, "feature_names_in_", None)
     if names is None:
@@ -90,11 +142,9 @@ def plot_components(
     """
     frame = frame_components(model, X, column, level=level, points=points)
     figure, (above, below) = make_figure(2)
-    rows, names = np.asarray(X, dtype=np.float64), getattr(model, "feature_names_in_", ())
-    column = find_column("column", column, rows.shape[1], names)
-    name = str(names[column]) if len(names) else f"x{column}"
+    place, name = locate_column(model, column)
     if y is not None:
-        above.plot(rows[:, column], y, ".", color="0.7", markersize=2, zorder=0)
+        above.plot(np.asarray(X, float)[:, place], y, ".", color="0.7", markersize=2, zorder=0)
     for expert, part in frame[frame.expert >= 0].groupby("expert"):
         (line,) = above.plot(part.x, part["mean"], label=f"expert {expert}")
         above.fill_between(part.x, part.low, part.high, color=line.get_color(), alpha=0.2)
