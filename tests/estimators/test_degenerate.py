@@ -143,7 +143,12 @@ def test_rows_too_few_for_the_parameters_are_told():
         MixtureOfExpertsRegressor(2, random_state=0, n_init=2).fit(x[:, :3], y)
         few = len([one for one in told if "follow their noise" in str(one.message)])
         MixtureOfExpertsRegressor(3, random_state=0, n_init=2).fit(x, y)
-    messages = [str(one.message) for one in told if "follow their noise" in str(one.message)]
+        apart = DistributedMixtureOfExpertsRegressor(2, random_state=0, n_init=2, refine_rounds=0)
+        apart.fit(shards(x, y, 2))
+    texts = [str(one.message) for one in told]
+    messages = [text for text in texts if "follow their noise" in text]
+    where = "the fits of shards [0, 1] follow the noise of their rows: 29 parameters are fitted to"
+    assert any(text.startswith(f"{where} 30 rows") for text in texts)
     assert few == 0
     assert messages == [
         "48 parameters are fitted to 60 rows and follow their noise; fit fewer experts, drop "

@@ -74,6 +74,27 @@ def warn_overfitted(learned: LearnedMixture, parameters: int) -> None:
         )
 
 
+def warn_few_rows(fits: Sequence[LocalFit], num_experts: int) -> None:
+    """Say which shards have few rows for the experts asked for."""
+    short = [at for at, fit in enumerate(fits) if fit.mixture.num_experts < num_experts]
+    if short:
+        fewest = min((fits[at] for at in short), key=lambda fit: fit.rows)
+        say(
+            f"shards {short} have rows too few for n_experts={num_experts} and fitted fewer: the "
+            f"least has {fewest.rows:g} and fitted {fewest.mixture.num_experts}; pool them with "
+            "others, or choose fewer"
+        )
+    sizes = [count_mixture_parameters(fit.mixture) for fit in fits]
+    noisy = [at for at, fit in enumerate(fits) if fit.rows < LEAST_ROWS_PER_PARAMETER * sizes[at]]
+    if noisy:
+        least = min(noisy, key=lambda at: fits[at].rows)
+        say(
+            f"the fits of shards {noisy} follow the noise of their rows: {sizes[least]} parameters "
+            f"are fitted to {fits[least].rows:g} rows; pool them with others, fit fewer experts, "
+            "or drop covariates"
+        )
+
+
 def warn_shards(
     fits: Sequence[LocalFit], known: Sequence[Mapping[str, Tensor]], num_experts: int
 ) -> None:
@@ -84,14 +105,7 @@ def warn_shards(
         known: what each shard's worker remembers of its fit.
         num_experts: as asked for.
     """
-    short = [at for at, fit in enumerate(fits) if fit.mixture.num_experts < num_experts]
-    if short:
-        fewest = min((fits[at] for at in short), key=lambda fit: fit.rows)
-        say(
-            f"shards {short} have rows too few for n_experts={num_experts} and fitted fewer: the "
-            f"least has {fewest.rows:g} and fitted {fewest.mixture.num_experts}; pool them with "
-            "others, or choose fewer"
-        )
+    warn_few_rows(fits, num_experts)
     climbing = [at for at, one in enumerate(known) if not bool(one["converged"])]
     if climbing:
         say(
