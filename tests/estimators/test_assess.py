@@ -1,5 +1,7 @@
 """Criteria and standard errors from sums are those of all rows in one place."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from tests.estimators.worlds import categorical_mixture, draw, gaussian_mixture,
 
 
 def fitted(kind):
-    options = {"random_state": 0, "refine_rounds": 6}
+    options: dict[str, Any] = {"random_state": 0, "refine_rounds": 6}
     if kind == "classes":
         truth = categorical_mixture(5)
         x, y = draw(truth, 1500, 0)
@@ -69,3 +71,6 @@ def test_shards_are_needed():
     model.fit([draw(gaussian_mixture(11), 300, 0)])
     with pytest.raises(ValueError, match="no shards"):
         model.assess([])
+    x, y = draw(gaussian_mixture(11), 20, 0)
+    with pytest.raises(ValueError, match="have 1 covariates, and the fit 2"):
+        model.assess([(x[:, :1], y)])

@@ -67,6 +67,14 @@ def test_other_kinds_and_unfitted_ones_are_refused(rows, fits, support):
         DistributedMixtureOfExpertsClassifier(2).merge(fits, support=support)
     with pytest.raises(NotFittedError, match="not fitted"):
         model.merge([fits[0], MixtureOfExpertsRegressor(3)], support=support)
+    noisy = MixtureOfExpertsRegressor(1, noise="range", tol=1e-3).fit(x[:100], y[:100])
+    with pytest.raises(ValueError, match="estimator 0 has a share of noise"):
+        model.merge([noisy, noisy], support=support)
+    counts = MixtureOfExpertsRegressor(1, family="poisson").fit(x[:100], np.round(np.abs(y[:100])))
+    with pytest.raises(ValueError, match="estimator 0 has experts of another family"):
+        model.merge([counts], support=support)
+    with pytest.raises(ValueError, match="tol=-1"):
+        DistributedMixtureOfExpertsRegressor(3, tol=-1).merge(fits, support=support)
     with pytest.raises(ValueError, match=r"fit\.pkl holds no config\.json"):
         model.merge(["fit.pkl"], support=support)
 

@@ -142,6 +142,8 @@ def test_warm_start_goes_on(regression):
     cold.fit(x, y)
     assert cold.n_iter_ <= 2 < before[0]
     assert cold.log_likelihood(x, y) >= before[1] - 1e-6
+    with pytest.raises(ValueError, match="goes on from 3 experts, and 2 are asked for"):
+        cold.set_params(n_experts=2).fit(x, y)
 
 
 def test_starts_of_every_kind(regression, fitted):

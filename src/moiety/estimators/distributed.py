@@ -136,6 +136,13 @@ class DistributedEstimator(ReducingEstimator):
         """
         check_is_fitted(self)
         opened = self._open(shards)
+        columns = agree_on_columns([shard.columns for shard in opened])
+        width = columns if isinstance(columns, int) or columns is None else len(columns)
+        if width not in (None, self.n_features_in_):
+            raise ValueError(
+                f"the shards have {width} covariates, and the fit {self.n_features_in_}; give the "
+                "same columns"
+            )
         classes = getattr(self, "classes_", None)
         centre = self.covariate_mean_, self.covariate_sd_
         prior = self._prior()

@@ -46,6 +46,10 @@ def collect_mixtures(estimators: Sequence[Any], *, classifies: bool) -> list[Mix
                 f"estimator {at} is a {kinds[not classifies]}, and this merges "
                 f"{kinds[classifies]}s; use the distributed {kinds[not classifies]}"
             )
+        if mixture.noise is not None:
+            raise ValueError(
+                f"estimator {at} has a share of noise, which no reduction knows; fit without noise"
+            )
         found.append(mixture)
     laws = {describe_family(mixture.experts) for mixture in found}
     if len(laws) > 1:

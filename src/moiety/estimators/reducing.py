@@ -25,6 +25,7 @@ from moiety.estimators.merging import (
     warn_foreign_support,
 )
 from moiety.estimators.options import check_reduction
+from moiety.estimators.saved import check_family
 from moiety.mixtures.inputs import LocalFit, Support, keep_support
 from moiety.mixtures.logit import Array, log_sum_exp
 from moiety.mixtures.model import Mixture, count_mixture_parameters, log_density
@@ -63,6 +64,8 @@ class ReducingEstimator(MixtureEstimator):
         x = check_merge_support(mixtures, support)
         warn_foreign_support(estimators, x)
         self._adopt(estimators, mixtures)
+        for at, mixture in enumerate(mixtures):
+            check_family(mixture, self, f"estimator {at}")
         self.n_features_in_ = x.shape[1]
         vars(self).pop("feature_names_in_", None)
         if names is not None:

@@ -172,6 +172,11 @@ class SingleEstimator(MixtureEstimator):
         known = self._known_start() if earlier is None else earlier
         if known is not None:
             check_mixture(known, self, "init" if earlier is None else "the earlier fit")
+            if earlier is not None and earlier.num_experts != search.num_experts:
+                raise ValueError(
+                    f"warm_start goes on from {earlier.num_experts} experts, and "
+                    f"{search.num_experts} are asked for; fit by warm_start=False"
+                )
             return lambda scale, _: _soften(standardise_mixture(known, scale))
         if isinstance(self.init, str):
             return None
