@@ -274,6 +274,9 @@ def test_an_app_that_is_written_is_played(tmp_path):
     for more in (["--workers", "../x", "b"], ["--method", "fedper"]):
         assert main([*words, *more]) == 1
         assert not app.exists()
+    for more in (["--data", "nosuch.csv"], ["--rounds", "-1"]):
+        assert main([*words, *more]) == 2
+        assert not app.exists()
     assert main([*words, "--method", "fedavg"]) == 0
     for name in ("server_app.py", "client_app.py"):
         compile((app / name).read_text(), name, "exec")

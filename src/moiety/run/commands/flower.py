@@ -8,6 +8,8 @@ from pathlib import Path
 
 from moiety.core.errors import UsageError
 from moiety.core.streams import stream
+from moiety.data import datasets
+from moiety.data.hub import PREFIX
 from moiety.federation.certs import write_certificates
 from moiety.federation.new import AppPlan, write_app
 from moiety.federation.node import check_name
@@ -103,10 +105,12 @@ def do_new(words: Sequence[str]) -> int:
     if said.recipe not in RECIPES:
         raise UsageError(f"unknown recipe {said.recipe!r}{suggest_names(said.recipe, RECIPES)}")
     refuse_same_names("workers", said.workers)
+    if said.rounds < 0:
+        raise UsageError(f"--rounds {said.rounds}: say 1 or more, or nothing for the recipe's")
     record = RECIPES[said.recipe].record
     method = said.method or record.methods[0]
     refuse_own_parameters(method, find_method(method).demo(stream(0)).method)
-    data = resolve_path(said.data)
+    data = find_data(said.data)
     fields = {key: value for key, value in (("data", data), ("target", said.target)) if value}
     app = AppPlan(
         said.recipe,
@@ -122,6 +126,21 @@ def do_new(words: Sequence[str]) -> int:
         echo(str(path))
     echo("docs/federation.md says how SuperLink and SuperNodes are started, then: flwr run")
     return 0
+
+
+def find_data(name: str) -> str:
+    """Say where the server finds its data: it is started by Flower, in another folder.
+
+    Raises:
+        UsageError: for a relative path to nothing.
+    """
+    data = resolve_path(name)
+    if not name or name in datasets.DATASETS or name.startswith(PREFIX) or Path(data).is_absolute():
+        return data
+    raise UsageError(
+        f"--data {name}: there is no such file here, and no data set is called so; name one that "
+        "is here, or the full path of one that the server will have"
+    )
 
 
 def do_certs(words: Sequence[str]) -> int:
