@@ -120,7 +120,7 @@ def test_effective_rows_by_hand():
     y = np.array([1.0, 1.0, 98.0])
     assert count_effective_rows(counts, x, y) == pytest.approx([100**2 / (2 + 98**2)])
     normal = Mixture(np.zeros((2, 1)), GaussianExperts(line, np.ones(1)))
-    assert count_effective_rows(normal, x, y) == pytest.approx([3.0])
+    assert count_effective_rows(normal, x, y).tolist() == [np.inf]  # its mass says it all
 
 
 def test_one_wild_response_does_not_raise_the_floor():

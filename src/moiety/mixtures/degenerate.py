@@ -77,12 +77,16 @@ def count_effective_rows(mixture: Mixture, x_ND: Array, y: Array) -> Array:
 
     ``c`` is a row's part of the information of the line: its responsibility, times the mean where
     that is the variance. A count of a million weighs as much as a million rows with a count of one.
+    Where ``c`` is the responsibility alone, which is at most 1, no fewer rows carry an expert than
+    it owns: infinity is given, and no pass over the rows is made.
     """
-    shares, experts = responsibilities(mixture, x_ND, y), mixture.experts
-    if isinstance(experts, LinkedExperts):
-        shares = experts.prepare_step(experts.lines(x_ND), y, shares).curves
-    squares = (shares**2).sum(0)
-    return np.divide(shares.sum(0) ** 2, squares, out=np.zeros_like(squares), where=squares > 0)
+    experts = mixture.experts
+    if not isinstance(experts, LinkedExperts):
+        return np.full(mixture.num_experts, np.inf)
+    shares = responsibilities(mixture, x_ND, y)
+    parts = experts.prepare_step(experts.lines(x_ND), y, shares).curves
+    squares = (parts**2).sum(0)
+    return np.divide(parts.sum(0) ** 2, squares, out=np.zeros_like(squares), where=squares > 0)
 
 
 def find_starved(mixture: Mixture, mass_K: Array, effective_K: Array) -> Array:
