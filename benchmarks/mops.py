@@ -36,6 +36,7 @@ from benchmarks.mops_parts.rivals import RIVALS
 
 SEEDS = (0, 1)
 COST = "cost"
+DOLLY = f"Dolly, {CENTRAL}"
 
 FEW = {
     CENTRAL: ("prompt tuning", "MoPs", "deep prompts, no gate", "prefix tuning"),
@@ -55,7 +56,9 @@ def name_methods(name: str) -> tuple[str, ...]:
     place = PLACES[name]
     if not place.chosen_at:
         return tuple(place.rates)
-    return FEW[place.chosen_at] if place.pruned or place.dolly else SHARED
+    if not place.pruned and not place.dolly:
+        return SHARED
+    return (*FEW[place.chosen_at], *(("LoRA",) if name == DOLLY else ()))
 
 
 def at_best(book: Book, place: str, name: str, seed: int) -> Cell | None:
@@ -177,13 +180,25 @@ def judge_step(book: Book) -> Gate:
     return at_most(name, 1, [a / b for a, b in zip(mine, theirs, strict=False)], "x")
 
 
+def tell_share(book: Book) -> Gate:
+    """Say how much of what LoRA gains over prompt tuning on Dolly MoPs gains."""
+    name = f"{DOLLY}: gain of MoPs over prompt tuning, as a share of LoRA's"
+    found = [list_tests(book, DOLLY, one) for one in ("prompt tuning", "MoPs", "LoRA")]
+    if not all(found):
+        return not_run(name, "-", REASON)
+    most, mine, least = (one[0] for one in found)
+    return Gate(
+        name, "-", f"{(most - mine) / (most - least):.2f}: {most:.2f}, {mine:.2f}, LoRA {least:.2f}"
+    )
+
+
 def judge_all(book: Book) -> list[Gate]:
     """Judge what is in the book."""
     central = (("prompt tuning", 3), ("prefix tuning", 0), ("deep prompts, no gate", None),
                ("LoRA", None))  # fmt: skip
     workers = (("FedPrompt", 9), ("prefix tuning", 0), ("deep prompts, no gate", None),
                ("deep prompts, each worker alone", None))  # fmt: skip
-    shared = [name for name, place in PLACES.items() if place.chosen_at == WORKERS]
+    others = {CENTRAL: central[:2], WORKERS: workers[:2]}
     return [
         *(judge_pair(book, CENTRAL, "MoPs", rival, asked) for rival, asked in central),
         *(
@@ -194,10 +209,12 @@ def judge_all(book: Book) -> list[Gate]:
         judge_step(book),
         *judge_cost(book),
         *(
-            judge_pair(book, place, "MoPs", rival, asked)
-            for place in shared
-            for rival, asked in (("FedPrompt", 9), ("prefix tuning", 0))
+            judge_pair(book, name, "MoPs", rival, asked)
+            for name, place in PLACES.items()
+            if place.chosen_at
+            for rival, asked in others[place.chosen_at]
         ),
+        tell_share(book),
         *(gate for place in PLACES for gate in show_place(book, place)),
     ]
 
