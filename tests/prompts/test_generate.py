@@ -152,9 +152,24 @@ def test_prompts_that_learnt_since_are_not_taken_from_before():
         model.base_model.layers()[2].mops_prompts["default"].mul_(3)
         cache.crop(-1)
         after = model(input_ids=ids[:, 5:], past_key_values=cache).logits
+        model.base_model.adapters(["default"])["default"].gate.out.bias[0] += 5
+        cache.crop(-1)
+        regated = model(input_ids=ids[:, 5:], past_key_values=cache).logits
     assert (after - before).abs().max() > 1e-3
+    assert (regated - after).abs().max() > 1e-3
     with pytest.raises(ValueError, match="the gate has not read the request in this cache"):
         score(model, ids[:, 5:], past_key_values=twin)
+
+
+def test_tokens_behind_a_cache_make_nothing_anew():
+    """Neither gate nor prompts are worked on again for a token that is decoded."""
+    model, ids = tune(make_base()), make_rows(2, 5)
+    made = []
+    for layer in model.base_model.layers().values():
+        inner = layer.make_keys
+        layer.make_keys = lambda *of, inner=inner: made.append(1) or inner(*of)
+    model.generate(input_ids=ids, max_new_tokens=5, do_sample=False)
+    assert len(made) == 2  # once in each layer of prompts
 
 
 def test_a_new_turn():

@@ -163,6 +163,20 @@ def switch_attention(model: Any) -> None:
     model.set_attn_implementation(PREFIX + current)
 
 
+def check_attention(model: Any) -> None:
+    """Refuse to leave prompts out where somebody changed the implementation afterwards.
+
+    Raises:
+        ValueError: if so.
+    """
+    current = model.config._attn_implementation  # noqa: SLF001
+    if not str(current).startswith(PREFIX):
+        raise ValueError(
+            f"attention was set to {current!r} after the adapter was added, which knows no "
+            f"prompts; set it to {PREFIX + 'sdpa'!r} or {PREFIX + 'eager'!r}"
+        )
+
+
 def restore_attention(model: Any) -> None:
     """Switch back."""
     current = model.config._attn_implementation  # noqa: SLF001

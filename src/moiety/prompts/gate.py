@@ -39,6 +39,10 @@ class MopsGate(nn.Module):
                 layer.weight.copy_(draw_uniform(tuple(layer.weight.shape), fan, rng))
                 layer.bias.copy_(draw_uniform(tuple(layer.bias.shape), fan, rng))
 
+    def list_parts(self) -> list[Tensor]:
+        """List the parameters; ``parameters()`` walks modules, which a decoded token would feel."""
+        return [self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias]
+
     def forward(self, z_BD: Tensor) -> Tensor:
         """Score experts, [B, E]."""
         dtype = self.hidden.weight.dtype

@@ -12,7 +12,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from moiety.prompts.attention import PREFIX, PromptKeys
+from moiety.prompts.attention import PromptKeys
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.families import Family
 from moiety.prompts.gate import MopsGate
@@ -82,7 +82,6 @@ class MopsLayer(nn.Module, BaseTunerLayer):
         if isinstance(request, Recorder):
             request.inputs[self.layer] = hidden
             return self.base_layer(*args, **kwargs)
-        self.check_attention()
         prompts = tuple(
             self.attach(request, one, hidden)
             for one in request.adapters.values()
@@ -90,18 +89,22 @@ class MopsLayer(nn.Module, BaseTunerLayer):
         )
         return self.base_layer(*args, mops_prompts=prompts, **kwargs)
 
-    def check_attention(self) -> None:
-        """Refuse to leave prompts out where somebody changed the implementation afterwards."""
-        config: Any = self.base_layer.config
-        current = config._attn_implementation  # noqa: SLF001
-        if not str(current).startswith(PREFIX):
-            raise ValueError(
-                f"attention was set to {current!r} after the adapter was added, which knows no "
-                f"prompts; set it to {PREFIX + 'sdpa'!r} or {PREFIX + 'eager'!r}"
-            )
-
     def attach(self, request: Request, one: Attached, hidden_BTD: Tensor) -> PromptKeys:
-        """Make the keys and values of an adapter's prompts, and their bias or scale."""
+        """Make the keys and values of an adapter's prompts, and their bias or scale.
+
+        Without a gradient they are made once for a request, unless parameters change meanwhile.
+        """
+        parts = [self.mops_scale[one.name]] if one.name in self.mops_scale else []
+        parts += [self.mops_prompts[one.name]] if one.name in self.mops_prompts else []
+        gate: Any = one.gate
+        parts += [] if gate is None else gate.list_parts()
+        versions = [part._version for part in parts]  # noqa: SLF001
+        stamp = (hidden_BTD.shape[0], hidden_BTD.dtype, versions)
+        key = one.name, self.layer
+        return request.keep(key, stamp, lambda: self.make_keys(request, one, hidden_BTD))
+
+    def make_keys(self, request: Request, one: Attached, hidden_BTD: Tensor) -> PromptKeys:
+        """Make what ``attach`` keeps."""
         rows, device, config = hidden_BTD.shape[0], hidden_BTD.device, one.config
         key, value = self.project(request, one, hidden_BTD.dtype)
         log_BE = request.weigh(one, rows, device)
@@ -121,13 +124,11 @@ class MopsLayer(nn.Module, BaseTunerLayer):
     def project(self, request: Request, one: Attached, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Project prompts to keys and values, [B or 1, G, P, K]."""
         if one.config.injection == "token":
-            flow = request.flows[one.name][self.layer]
-            stamp, prompts = flow._version, flow  # noqa: SLF001
+            prompts = request.flows[one.name][self.layer]
         else:
-            held = self.mops_prompts[one.name]
-            stamp, prompts = held._version, held.flatten(0, 1)[None]  # noqa: SLF001
+            prompts = self.mops_prompts[one.name].flatten(0, 1)[None]
         make = self.split_prompts if one.config.prompt_space == "kv" else self.project_prompts
-        return request.project_once((one.name, self.layer), stamp, lambda: make(prompts.to(dtype)))
+        return make(prompts.to(dtype))
 
     def project_prompts(self, prompts_BPD: Tensor) -> tuple[Tensor, Tensor]:
         """Project hidden states by the frozen matrices of the layer, unrotated."""

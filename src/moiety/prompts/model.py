@@ -17,7 +17,7 @@ from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
-from moiety.prompts.attention import restore_attention, switch_attention
+from moiety.prompts.attention import check_attention, restore_attention, switch_attention
 from moiety.prompts.below import Below, replace_input, start_at_block
 from moiety.prompts.families import find_family
 from moiety.prompts.flow import flow_prompts
@@ -132,8 +132,9 @@ class MopsModel(BaseTuner):
 
     def layers(self) -> Mapping[int, MopsLayer]:
         """Find the layers that hold prompts, by block."""
-        found = (m for m in self.model.modules() if isinstance(m, MopsLayer))
-        return {layer.layer: layer for layer in found}
+        held = (getattr(block, self.family.attention) for block in self.blocks)
+        found = (next((m for m in one.modules() if isinstance(m, MopsLayer)), None) for one in held)
+        return {layer.layer: layer for layer in found if layer is not None}
 
     def adapters(self, names: list[str]) -> Mapping[str, Attached]:
         """Describe adapters, by name."""
@@ -202,17 +203,18 @@ class MopsModel(BaseTuner):
         self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Open or recall the request of a call, and send it down."""
-        layers = self.layers()
-        off = all(layer.disable_adapters for layer in layers.values())
-        if "mops_context" in kwargs or off:
+        if "mops_context" in kwargs:
             return None
-        names = self.calling.adapter_names
-        chosen = self.active_adapters if names is None else sorted({*names} & {*self.peft_config})
-        adapters = self.adapters(chosen)
+        if all(layer.disable_adapters for layer in self.layers().values()):
+            return None
+        check_attention(model)
         inputs = {**kwargs, **({"input_ids": args[0]} if args else {})}
         cache = inputs.get("past_key_values")
         if cache is not None and int(cache.get_seq_length()) > 0:
             return args, {**kwargs, "mops_context": self._go_on(cache, inputs)}
+        names = self.calling.adapter_names
+        chosen = self.active_adapters if names is None else sorted({*names} & {*self.peft_config})
+        adapters = self.adapters(chosen)
         request = open_request(adapters, inputs, self.calling)
         labels = hide_prefix(request, inputs.get("labels"))
         told = kwargs if labels is None else {**kwargs, "labels": labels}

@@ -71,7 +71,7 @@ class Request:
         pooled: what the gate of an adapter reads, [B, D].
         flows: adapter -> block -> prompts that flowed there, [B, prompts, D].
         weights: adapter -> log of its experts' weights, where they come from elsewhere, [B, E].
-        projected: keys and values of prompts, kept where no gradient is asked for.
+        kept: adapter and block -> what was made of them, where no gradient is asked for.
     """
 
     adapters: Mapping[str, Attached]
@@ -83,7 +83,7 @@ class Request:
     pooled: dict[str, Tensor] = field(default_factory=dict)
     flows: dict[str, Mapping[int, Tensor]] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
-    projected: dict[tuple[str, int], tuple[int, Any]] = field(default_factory=dict)
+    kept: dict[tuple[str, int], tuple[Any, Any]] = field(default_factory=dict)
 
     def choose_read(self, config: MopsConfig) -> Tensor:
         """Mark the tokens that a gate reads, [B, T]."""
@@ -125,13 +125,13 @@ class Request:
             return None
         return torch.tensor([row == name for row in self.rows], device=device)
 
-    def project_once(self, key: tuple[str, int], stamp: int, make: Callable[[], Any]) -> Any:
-        """Project prompts, or take them from before where no gradient is asked for."""
+    def keep(self, key: tuple[str, int], stamp: Any, make: Callable[[], Any]) -> Any:
+        """Make something, or take it from before where its stamp is the same; no gradient flows."""
         if torch.is_grad_enabled():
             return make()
-        if key not in self.projected or self.projected[key][0] != stamp:
-            self.projected[key] = stamp, make()
-        return self.projected[key][1]
+        if key not in self.kept or self.kept[key][0] != stamp:
+            self.kept[key] = stamp, make()
+        return self.kept[key][1]
 
 
 @dataclass
