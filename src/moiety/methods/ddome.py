@@ -124,7 +124,10 @@ def check_ddome(task: Task, experts: int, k: int, merge: str) -> None:
         )
     wrong = {worker: e for worker, e in task.anchors.items() if not 0 <= e < experts}
     if wrong:
-        raise ValueError(f"anchors {wrong} name experts that are not among 0..{experts - 1}")
+        raise ValueError(
+            f"anchors {wrong} name experts that are not among 0..{experts - 1}: each anchor has "
+            "one of its own; raise ddome.experts, or lower population.anchors"
+        )
 
 
 def check_choosing(
