@@ -1,18 +1,16 @@
 # Two commands: `make demo` and `make test`. Both make .venv first and need Python >= 3.11, pip and make.
 # `make test-data` runs the tests that read data files, from the folder that MOIETY_DATA names;
-# `make test-flower` runs the tests that start a deployment of Flower, from an environment of its own, for Flower pins older libraries;
 # `make docs` builds the documentation site into site/; `make mutants` plants small bugs one at a time and says which the tests catch (AREA="core split" for some).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FLOWER := .venv-flower
 SHELL := /bin/bash
 # One more than the cores of a small machine, for some tests wait for processes of others.
 JOBS ?= 3
 
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo docs test test-data test-flower mutants lint check-version clean
+.PHONY: demo docs test test-data mutants lint check-version clean
 
 demo: $(VENV)/.demo
 	$(BIN)/moiety run quickstart
@@ -28,9 +26,6 @@ test-data: $(VENV)/.dev
 	@[ -d "$$MOIETY_DATA" ] || \
 	  { echo "set MOIETY_DATA to the folder of the data files (docs/data.md lists them)"; exit 1; }
 	$(PYTEST) -m needs_data $$(grep -rl --include='test_*.py' needs_data tests)
-
-test-flower: $(VENV)/.dev $(FLOWER)/.flower
-	MOIETY_FLOWER=$(FLOWER)/bin/python OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/federation/test_deployment.py
 
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants --jobs $(JOBS) $(if $(AREA),--area $(AREA))
@@ -57,10 +52,5 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
 	@touch $@ $(VENV)/.demo
 
-$(FLOWER)/.flower: pyproject.toml constraints.txt | check-version
-	$(PYTHON) -m venv $(FLOWER)
-	$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[data,flower]"
-	@touch $@
-
 clean:
-	rm -rf $(VENV) $(FLOWER) build dist site .cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site .cache .pytest_cache .ruff_cache

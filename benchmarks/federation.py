@@ -1,13 +1,13 @@
 """A federation that does not die: deployments of Flower on this machine, killed and besieged.
 
-    MOIETY_FLOWER=PYTHON python -m benchmarks.federation [--quick] [--check] [--json FILE]
+    python -m benchmarks.federation [--quick] [--check] [--json FILE]
 
-``PYTHON`` has Flower beside what moiety needs (``make test-flower`` makes one). Parts: the storm (a
-node is killed in every round and another comes back, the server is killed twice, two nodes are
+It needs Flower beside moiety, or ``MOIETY_FLOWER`` names a Python that has both. Parts: the storm
+(a node is killed in every round and another comes back, the server is killed twice, two nodes are
 hostile), doors (nodes without a key, with a wrong key, with a wrong certificate), a node that
 stands still, and the bytes of methods beside those of one machine and of Flower's simulation (which
-needs ray). A full run that is stopped goes
-on with the parts that are left. A quick run plays a small storm alone.
+needs ray). A full run that is stopped goes on with the parts that are left. A quick run plays a
+small storm alone.
 """
 
 from __future__ import annotations

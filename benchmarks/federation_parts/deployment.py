@@ -44,8 +44,8 @@ def find_flower() -> Path:
     link = path.parent / "flower-superlink"
     if not link.is_file() or subprocess.run([path, "-c", NEEDS], capture_output=True).returncode:
         raise RuntimeError(
-            f"{path} has no Flower beside what moiety needs; make test-flower makes an environment "
-            f"that has, and {VARIABLE} names the Python of one"
+            f"{path} has no Flower beside what moiety needs; pip install '.[data,flower]', or name "
+            f"the Python of an environment that has both in {VARIABLE}"
         )
     return path
 
