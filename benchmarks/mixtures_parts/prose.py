@@ -2,9 +2,8 @@
 
 HEAD = [
     "Made by `python -m benchmarks.mixtures --json docs/results/mixtures.json` on one core of a",
-    "busy two-core machine; times are of the processor where a gate says so. Gates 5 and 7 to 10,",
-    "and the learning time of gate 2, are of 2026-11-30, since EM leaps and ten starts compete;",
-    "the others are of fits before that.",
+    "busy two-core machine; times are of the processor where a gate says so. All gates are of",
+    "2026-11-30, since EM leaps and ten starts compete; but 3 and 6 are of fits before that.",
     "",
 ]
 
