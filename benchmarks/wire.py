@@ -4,8 +4,10 @@ Digits, three seeds. Networks with two hidden layers of 128 units at four worker
 (FedAvg, DiLoCo, IST: 24 rounds of 20 local steps; data parallelism: as many steps, each a
 round), and DDOME's quickstart (24 workers, 60 rounds). Asked: DiLoCo with at least 100 times fewer
 bytes than data parallelism and 8 times fewer than its own in float32, with a test loss at most 1 %
-above that; IST with pieces of 4 bits: the fewest bytes to one accuracy of all in the table. A quick
-run takes one seed, 4 rounds and no data parallelism.
+above that; IST with pieces of 4 bits: the fewest bytes to one accuracy of all in the table. Then
+seconds to that accuracy over links of 10 and 100 Mbit/s: rounds to it, times the seconds of a round
+of four ranks behind such links (``benchmarks.wire_links``; needs root, ip and tc). A quick run
+takes one seed, 4 rounds, no data parallelism and no links.
 
     python -m benchmarks.wire [--quick] [--check] [--json FILE]
 """
@@ -22,11 +24,12 @@ from typing import Any
 import torch
 
 from benchmarks.gates import Book, Gate, at_least, at_most, not_run, options, report
+from benchmarks.wire_links import RATES, can_shape_links, time_links
 from moiety.engine.pool import Pool
 from moiety.engine.ranks import Ranks
 from moiety.recipes import RECIPES
 from moiety.recipes.build import build_run
-from moiety.recipes.record import Federation
+from moiety.recipes.record import Federation, write_read_fields
 from moiety.rounds.asynchronous import Concurrency
 from moiety.rounds.staged import stage_rounds
 from moiety.rounds.synchronous import initialise_state
@@ -116,8 +119,18 @@ def count_bytes_to(told: Mapping[str, Sequence[float]], accuracy: float) -> floa
     >>> count_bytes_to({"bytes": [10, 20], "accuracy": [0.5, 0.9]}, 0.9)
     20
     """
-    pairs = zip(told["bytes"], told["accuracy"], strict=True)
-    return next((size for size, reached in pairs if reached >= accuracy), float("inf"))
+    return find_first(told, "bytes", accuracy)
+
+
+def count_rounds_to(told: Mapping[str, Sequence[float]], accuracy: float) -> float:
+    """Count the rounds until an accuracy is reached for the first time, where it is looked at."""
+    return find_first(told, "rounds", accuracy)
+
+
+def find_first(told: Mapping[str, Sequence[float]], column: str, accuracy: float) -> float:
+    """Find what stands in a column where an accuracy is reached for the first time."""
+    pairs = zip(told[column], told["accuracy"], strict=True)
+    return next((value for value, reached in pairs if reached >= accuracy), float("inf"))
 
 
 Runs = Mapping[tuple[str, str], Sequence[Mapping[str, Sequence[float]]]]
@@ -211,14 +224,51 @@ def measure(book: Book, *, quick: bool) -> Runs:
     return {key: found for key, found in runs.items() if found}
 
 
+def measure_links(book: Book) -> Mapping[str, Mapping[str, float]]:
+    """Time rounds over links, where they can be made or are kept: rate -> run -> seconds."""
+    worlds = [world for world in WORLDS if world.method != "ddome"]  # of other workers
+    jobs = {
+        f"{world.method}, {chain}": write_read_fields(make_record(world, chain))
+        for world in worlds for chain in world.chains
+    }  # fmt: skip
+    takes = {f"rounds over {rate}": partial(time_links, jobs, rate) for rate in RATES}
+    if not can_shape_links():
+        takes = {key: take for key, take in takes.items() if key in book.figures}
+    told = dict(zip(takes, book.several(takes), strict=False))
+    return {key.rpartition(" ")[-1]: found for key, found in told.items()}
+
+
+def write_links(runs: Runs, links: Mapping[str, Mapping[str, float]]) -> str:
+    """Write the seconds to an accuracy over each link."""
+    lines = [
+        f"| method | up / down | rounds to {ACCURACY:.0%} | "
+        + " | ".join(f"s, {rate}" for rate in links) + " |",
+        "| --- | --- | ---: |" + " ---: |" * len(links),
+    ]  # fmt: skip
+    for (method, chain), found in runs.items():
+        key = f"{method}, {chain}"
+        if not all(key in seconds for seconds in links.values()):
+            continue
+        count = statistics.mean(count_rounds_to(one, ACCURACY) for one in found)
+        spent = [f"{count * seconds[key]:.2f}" for seconds in links.values()]
+        lines.append(f"| {' | '.join((method, chain, f'{count:.0f}', *spent))} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Measure, print, judge."""
     told = options(str(__doc__))
     book = Book() if told.quick else Book.open(told.json, closed=told.kept)
     runs = measure(book, quick=told.quick)
     print(write_table(runs))
+    gates, links = judge(runs), {} if told.quick else measure_links(book)
+    if links:
+        print(write_links(runs, links))
+    else:
+        why = "a quick run makes no links" if told.quick else "links need root, ip and tc"
+        gates.append(not_run(f"seconds to {ACCURACY:.0%} over {' and '.join(RATES)}", "-", why))
     facts = book.facts()
-    return report(judge(runs), book, told, {"cpu": facts["cpu"], "torch": facts["torch"]})
+    return report(gates, book, told, {"cpu": facts["cpu"], "torch": facts["torch"]})
 
 
 if __name__ == "__main__":

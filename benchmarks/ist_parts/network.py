@@ -21,7 +21,7 @@ def sh(*words: str) -> None:
 
 
 @contextlib.contextmanager
-def network(n: int, rate: str) -> Iterator[list[list[str]]]:
+def network(n: int, rate: str, burst: str = "256kb") -> Iterator[list[list[str]]]:
     """Join namespaces by a bridge with shaped links; what to say before a command in each."""
     tag = f"m{os.getpid() % 10000}"
     names = [f"{tag}n{place}" for place in range(n)]
@@ -37,7 +37,7 @@ def network(n: int, rate: str) -> Iterator[list[list[str]]]:
             sh(*inside, "ip", "addr", "add", f"10.77.0.{place + 1}/24", "dev", "eth0")
             sh(*inside, "ip", "link", "set", "eth0", "up")
             sh(*inside, "ip", "link", "set", "lo", "up")
-            shape = ["root", "tbf", "rate", rate, "burst", "256kb", "latency", "300ms"]
+            shape = ["root", "tbf", "rate", rate, "burst", burst, "latency", "300ms"]
             sh("tc", "qdisc", "add", "dev", f"{tag}v{place}", *shape)
             sh(*inside, "tc", "qdisc", "add", "dev", "eth0", *shape)
         yield [["ip", "netns", "exec", name] for name in names]
@@ -49,7 +49,13 @@ def network(n: int, rate: str) -> Iterator[list[list[str]]]:
         subprocess.run(["ip", "link", "del", f"{tag}b"], check=False, capture_output=True)
 
 
-def ranks(jobs: Jobs, prefixes: Sequence[Sequence[str]], host: str, link: str) -> dict[str, Any]:
+def ranks(
+    jobs: Jobs,
+    prefixes: Sequence[Sequence[str]],
+    host: str,
+    link: str,
+    module: str = "benchmarks.ist_rank",
+) -> dict[str, Any]:
     """Start one rank behind each prefix, and read what rank 0 wrote."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -59,7 +65,7 @@ def ranks(jobs: Jobs, prefixes: Sequence[Sequence[str]], host: str, link: str) -
         asked.write_text(json.dumps(jobs))
         common = {**os.environ, "WORLD_SIZE": str(len(prefixes)), "MASTER_ADDR": host}
         common |= {"MASTER_PORT": port, "GLOO_SOCKET_IFNAME": link, "OMP_NUM_THREADS": "1"}
-        words = [sys.executable, "-m", "benchmarks.ist_rank", str(asked), str(told)]
+        words = [sys.executable, "-m", module, str(asked), str(told)]
         processes = [
             subprocess.Popen([*prefix, *words], env={**common, "RANK": str(rank)})
             for rank, prefix in enumerate(prefixes)
