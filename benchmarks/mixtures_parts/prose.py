@@ -3,7 +3,7 @@
 HEAD = [
     "Made by `python -m benchmarks.mixtures --json docs/results/mixtures.json` on one core of a",
     "busy two-core machine; times are of the processor where a gate says so. All gates are of",
-    "2026-11-30, since EM leaps and ten starts compete; but 3 and 6 are of fits before that.",
+    "2026-11-30, since EM leaps and ten starts compete; but 6 is of fits before that.",
     "",
 ]
 
