@@ -265,7 +265,7 @@ def main() -> int:
     if links:
         print(write_links(runs, links))
     else:
-        why = "a quick run makes no links" if told.quick else "links need root, ip and tc"
+        why = "a quick run makes no links" if told.quick else "nothing kept, or no root, ip and tc"
         gates.append(not_run(f"seconds to {ACCURACY:.0%} over {' and '.join(RATES)}", "-", why))
     facts = book.facts()
     return report(gates, book, told, {"cpu": facts["cpu"], "torch": facts["torch"]})
