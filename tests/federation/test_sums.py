@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from moiety.core.errors import RunError
 from moiety.core.ledger import read_ledger
 from moiety.engine.letters import read_letter, read_reply
 from moiety.engine.sum_progress import SumProgress
@@ -120,6 +121,10 @@ def test_who_was_late_for_a_step_stays_out_of_it(tmp_path):
     assert again.list_workers("shares", [2, 0]) == [2, 0]
     again.give_up([0, 1, 2], "too few")
     assert SumProgress.open(tmp_path / "sum").name != again.name == one.name
+    for damaged in ("", "{", "[]", '{"name": "x"}'):
+        (tmp_path / "sum").write_text(damaged)
+        with pytest.raises(RunError, match="is damaged; delete it"):
+            SumProgress.open(tmp_path / "sum")
 
 
 def test_sums_go_with_noise_of_the_nodes_own(tmp_path):
@@ -128,12 +133,25 @@ def test_sums_go_with_noise_of_the_nodes_own(tmp_path):
     fields = {"privacy": privacy, "local": {"epochs": 1, "steps": 0}, "rounds": 1}
     plan, post = make_plan(tmp_path, ALL, **{**SECURE, **fields}), make_post(tmp_path)
     play_federation(plan, post)
+    north, (_, letter) = post.desks["north"], next(one for one in post.letters if is_job(one))
+    key = north.node.folder / "noise.key"
+    whole = key.read_bytes()
+    key.write_bytes(b"short")
+    (north.node.folder / "answer").unlink()
+    assert "noise.key is damaged" in read_reply(north.answer(letter)).fault
+    key.write_bytes(whole)
     (told,) = read_ledger(plan.folder / "ledger.jsonl").rounds
     assert not told.refused
     assert len(told.row_epsilon or {}) == len(NAMES)
     assert [read_letter(one)[0]["note"]["kind"] for _, one in post.letters][:4] == ["keys"] * 4
     keys = {path.read_bytes() for path in (tmp_path / "nodes").rglob("noise.key")}
     assert len(keys) == len(NAMES)
+
+
+def is_job(sent):
+    """Say whether a letter is one of north's jobs."""
+    name, letter = sent
+    return name == "north" and read_letter(letter)[0]["note"]["kind"] == "solve0"
 
 
 def final_tensors(final):

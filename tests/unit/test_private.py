@@ -174,6 +174,7 @@ def test_epsilon_of_secret_cohorts_bounds_what_a_round_tells():
         most = 50 * order + math.log1p(-1 / 2) - math.log(1e-4 * 2)
         assert 0.4 * most < account.spend(noise, 50) <= most
     assert account.spend(2.0, 0) == 0.0
+    assert Accountant(1e-5, (1,)).spend(1e6, 1) == 0.0  # and nothing warns
 
 
 def test_noise_and_rounds_are_found_for_a_budget():

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from moiety.core.errors import RunError
 from moiety.core.files import replace_file
 
 
@@ -29,14 +30,23 @@ class SumProgress:
 
     @staticmethod
     def open(path: Path) -> SumProgress:
-        """Open that of a sum that was under way, or of a new one."""
+        """Open that of a sum that was under way, or of a new one.
+
+        Raises:
+            RunError: where the file is damaged.
+        """
         if not path.is_file():
             new = SumProgress(path)
             new.write()
             return new
-        raw = json.loads(path.read_text(encoding="utf8"))
-        faults = {int(worker): fault for worker, fault in raw["faults"].items()}
-        return SumProgress(path, raw["name"], raw["closed"], faults)
+        try:
+            raw = json.loads(path.read_text(encoding="utf8"))
+            faults = {int(worker): fault for worker, fault in raw["faults"].items()}
+            return SumProgress(path, raw["name"], raw["closed"], faults)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(
+                f"{path} is damaged; delete it, and the round begins another secure sum"
+            ) from error
 
     def list_workers(self, step: str, workers: Iterable[int]) -> list[int]:
         """List the workers of a step: those of before a stop, if it was over then."""

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from moiety.core.errors import WorkerError
+from moiety.core.errors import RunError, WorkerError
 from moiety.core.files import digest_bytes, replace_file
 from moiety.core.keys import (
     KEY_FILE,
@@ -90,7 +90,7 @@ class Desk:
                 shelf.write_answer(asked, answer)
                 return answer
             job, (reply, after) = self.work(job, note, shelf)
-        except (WorkerError, ValueError, OSError, ImportError) as error:
+        except (RunError, WorkerError, ValueError, OSError, ImportError) as error:
             return write_reply(Reply(job.worker, job.share, {}, fault=str(error)))
         shelf.write_memory(job, note, after)
         if str(note["kind"]).startswith(QUERY):

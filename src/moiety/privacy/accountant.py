@@ -9,6 +9,8 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+
 from moiety.core.extras import import_extra
 
 PURPOSE, EXTRA = "accounting for privacy", "privacy"
@@ -57,7 +59,8 @@ def spend_gaussian(noise: float, times: int, delta: float) -> float:
         delta: the chance for which epsilon does not answer.
     """
     library: Any = import_extra("dp_accounting", PURPOSE, EXTRA)
-    return float(library.get_epsilon_gaussian(noise / math.sqrt(times), delta))
+    with np.errstate(divide="ignore"):  # of noise so large that epsilon is 0
+        return float(library.get_epsilon_gaussian(noise / math.sqrt(times), delta))
 
 
 @lru_cache(maxsize=4096)
