@@ -9,7 +9,11 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
-from moiety.estimators import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
+from moiety.estimators import (
+    DistributedMixtureOfExpertsRegressor,
+    MixtureOfExpertsClassifier,
+    MixtureOfExpertsRegressor,
+)
 
 pytest.importorskip("formulaic")
 from moiety.estimators.formula import FormulaMixture
@@ -152,5 +156,11 @@ def test_data_that_do_not_fit(frame):
         model.fit(frame, frame.y)
     with pytest.raises(ValueError, match="no response 'price'"):
         FormulaMixture("price ~ x").fit(frame)
+    several: Any = DistributedMixtureOfExpertsRegressor(1)
+    with pytest.raises(ValueError, match="a mixture on one machine, not of Distributed"):
+        FormulaMixture("y ~ x", several).fit(frame)
+    for text, remedy in (("log(y) ~ x", "make the column first"), ("y ~ 0 + x", "leave out")):
+        with pytest.raises(ValueError, match=remedy):
+            FormulaMixture(text).fit(frame)
     with pytest.raises(ValueError, match="leave out offset="):
         FormulaMixture("y ~ x", MixtureOfExpertsRegressor(1, offset=0)).fit(frame)

@@ -12,6 +12,7 @@ from moiety.estimators import (
     DistributedMixtureOfExpertsRegressor,
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
+    select_experts,
 )
 from moiety.solve.em import LocalEM
 from tests.estimators.worlds import draw, gaussian_mixture, shards
@@ -85,3 +86,68 @@ def test_a_start_of_another_kind_is_refused():
         DistributedMixtureOfExpertsRegressor(2, support=public[:2]).fit([(x, y)])
     with pytest.raises(NotFittedError):
         known.summary()
+
+
+def test_shards_that_are_no_list_of_shards_are_refused():
+    x, y = draw(gaussian_mixture(0), 60, seed=0)
+    model: Any = DistributedMixtureOfExpertsRegressor(2)
+    for given, text in (
+        ((x, y), r"fit\(\[\(X, y\)\]\)"),
+        ({"a": (x, y)}, r"list\(shards\.values\(\)\)"),
+        ([(x, y, y, y)], r"\(X, y, weights\), a path"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            model.fit(given)
+    third = np.arange(60) == 3
+    words = np.array([None if one else "a" for one in third], dtype=object)
+    for labels in (words, np.where(third, np.nan, 1.0)):
+        with pytest.raises(ValueError, match="no machine for row 3"):
+            model.fit(x, y, shards=labels)
+
+
+def test_rows_to_judge_have_the_columns_of_the_fit():
+    """Swapped columns gave criteria and errors of other rows."""
+    pd = pytest.importorskip("pandas")
+    x, y = draw(gaussian_mixture(11, 2), 60, seed=0)
+    frame = pd.DataFrame(x, columns=["age", "dose"])
+    model = DistributedMixtureOfExpertsRegressor(1, n_init=1, tol=1e-3).fit([(frame, y)])
+    assert model.assess([(frame, y)]).rows == 60
+    for other in (frame[["dose", "age"]], frame.rename(columns={"age": "years"})):
+        with pytest.raises(ValueError, match="and the fit \\('age', 'dose'\\); give the same"):
+            model.assess([(other, y)])
+
+
+def test_errors_that_are_not_known_are_named_as_the_columns_are():
+    pd = pytest.importorskip("pandas")
+    x, y = draw(gaussian_mixture(11, 2), 60, seed=0)
+    frame = pd.DataFrame({"age": x[:, 0], "ward": 1.0})
+    known = MixtureOfExpertsRegressor(1, n_init=1).fit(frame, y)
+    with pytest.warns(UserWarning, match=r"NaN \(ward\)"):
+        known.summary(frame, y)
+    apart = DistributedMixtureOfExpertsRegressor(1, n_init=1).fit([(frame, y)])
+    with pytest.warns(UserWarning, match=r"NaN \(ward\)"):
+        apart.assess([(frame, y)])
+
+
+@pytest.mark.parametrize("options", [{}, {"family": "student"}, {"noise": "range"}])
+def test_densities_are_of_one_response_per_row(options):
+    """A column of responses was compared with all rows, and gave numbers of a wrong shape."""
+    x, y = draw(gaussian_mixture(11, 2), 60, seed=0)
+    found = MixtureOfExpertsRegressor(1, n_init=1, tol=1e-3, **options).fit(x, y).predict_dist(x)
+    for given in (y[:, None], y[:3], y[0]):
+        for judge in (found.logpdf, found.pdf, found.cdf):
+            with pytest.raises(ValueError, match="one response per row"):
+                judge(given)
+    with pytest.raises(ValueError, match="size=-1 draws"):
+        found.sample(-1)
+
+
+def test_a_missing_label_and_one_number_of_experts_are_refused():
+    x, y = draw(gaussian_mixture(11, 2), 60, seed=0)
+    labels = np.where(y > 0, "up", "down").astype(object)
+    labels[3] = None
+    with pytest.raises(ValueError, match="missing labels in y; drop"):
+        MixtureOfExpertsClassifier(2).fit(x, labels)
+    one: Any = 3
+    with pytest.raises(ValueError, match=r"give several, such as range\(1, 6\)"):
+        select_experts(MixtureOfExpertsRegressor(2), one, x, y)

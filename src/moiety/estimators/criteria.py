@@ -113,7 +113,7 @@ class Criteria:
             warning, where the rows do not identify a parameter.
         """
         rows = self._judged(X, y, sample_weight)
-        return standard_errors(self.mixture_, rows, kind, self._prior())
+        return standard_errors(self.mixture_, rows, kind, self._prior(), self._terms())
 
     def summary_frame(
         self,

@@ -44,6 +44,7 @@ from moiety.estimators.reducing import ReducingEstimator
 from moiety.estimators.refining import Refining, play_refining
 from moiety.estimators.saved import check_family
 from moiety.estimators.shards import Shard, agree_on_columns
+from moiety.estimators.standard_errors import warn_unidentified
 from moiety.merge.transport import SentFits, read_fits, read_reduction
 from moiety.mixtures.fit import STARTS
 from moiety.mixtures.inputs import LocalFit, Support
@@ -143,10 +144,18 @@ class DistributedEstimator(ReducingEstimator):
                 f"the shards have {width} covariates, and the fit {self.n_features_in_}; give the "
                 "same columns"
             )
+        names = tuple(getattr(self, "feature_names_in_", ()))
+        if names and isinstance(columns, tuple) and columns != names:
+            raise ValueError(
+                f"the shards have the columns {columns}, and the fit {names}; give the same "
+                "columns in the same order"
+            )
         classes = getattr(self, "classes_", None)
         centre = self.covariate_mean_, self.covariate_sd_
         prior = self._prior()
-        return assess_shards(opened, classes, self.mixture_, centre, self.n_jobs, prior)
+        judged = assess_shards(opened, classes, self.mixture_, centre, self.n_jobs, prior)
+        warn_unidentified(judged.standard_errors, self._terms(), depth=3)
+        return judged
 
     def _open(self, shards: Iterable[Any]) -> list[Shard | LazyShard]:
         opened = [open_shard(shard, at, self.target) for at, shard in enumerate(shards)]

@@ -68,6 +68,11 @@ class FormulaMixture(BaseEstimator):
         terms = split_formula(self.formula)
         self.design_, columns = learn_design(terms, X)
         model: Any = clone(self.model if self.model is not None else MixtureOfExpertsRegressor(2))
+        if not isinstance(model, (MixtureOfExpertsRegressor, MixtureOfExpertsClassifier)):
+            raise ValueError(  # noqa: TRY004 - as all refusals here
+                f"a formula is of a mixture on one machine, not of {type(model).__name__}; give "
+                "MixtureOfExpertsRegressor or MixtureOfExpertsClassifier"
+            )
         for name in COLUMN_OPTIONS:
             if vars(model).get(name) is not None:
                 raise ValueError(f"the formula says the columns; leave out {name}= of the model")

@@ -50,7 +50,10 @@ def split_formula(text: str) -> FormulaTerms:
     left, right = text.split("~")
     response, (mean, _, gate) = left.strip(), right.partition("|")
     if not response.isidentifier():
-        raise ValueError(f"formula={text!r}: the response is the name of a column, not {left!r}")
+        raise ValueError(
+            f"formula={text!r}: the response is the name of a column, not {left!r}; make the "
+            "column first"
+        )
     offset = check_part(mean, response)
     if "|" in right and check_part(gate, response) is not None:
         raise ValueError(f"formula={text!r}: an offset is of the experts; put it before the bar")
@@ -84,7 +87,10 @@ def check_part(text: str, response: str) -> str | None:
             raise ValueError(f"formula: {held[0]} stands alone; {term} is an interaction")
         offsets += [factor for factor in held if factor.startswith("offset(")]
     if not constant:
-        raise ValueError(f"formula: {text.strip()!r} has no intercept, which all parts have here")
+        raise ValueError(
+            f"formula: {text.strip()!r} has no intercept, which all parts have here; leave out "
+            "'- 1' or '0 +'"
+        )
     if len(offsets) > 1:
         raise ValueError(f"formula: {offsets} are several offsets; write their sum as one")
     return offsets[0] if offsets else None

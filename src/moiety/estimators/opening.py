@@ -6,6 +6,7 @@ named.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from moiety.estimators.shards import (
     Shard,
     check_shard_arrays,
     hold_rows,
+    is_missing_label,
     refuse_kind,
 )
 
@@ -51,6 +53,12 @@ def gather_shards(x: Any, y: Any, labels: Any, weights: Any) -> Any:
         )
     if x is None or isinstance(x, (str, Path)):
         raise ValueError(f"the shards are {x!r}; give a list, one pair or path a machine")
+    if isinstance(x, Mapping):
+        raise ValueError(  # noqa: TRY004 - as all refusals here
+            f"the shards are a mapping of {list(x)[:3]}; give list(shards.values())"
+        )
+    if isinstance(x, tuple) and any(getattr(part, "ndim", 0) == 1 for part in x[1:2]):
+        raise ValueError("the shards are one pair (X, y); give a list, fit([(X, y)])")
     return x
 
 
@@ -64,6 +72,9 @@ def split_rows(x: Any, y: Any, labels: Any, weights: Any = None) -> list[tuple[A
         weights: [N], or none.
     """
     labels = np.asarray(labels)
+    missing = [at for at, one in enumerate(labels.ravel().tolist()) if is_missing_label(one)]
+    if missing:
+        raise ValueError(f"shards= names no machine for row {missing[0]}; drop such rows")
     parts = [x, y] if weights is None else [x, y, weights]
     if labels.ndim != 1 or {len(part) for part in parts} != {len(labels)}:
         sizes = [len(part) for part in parts]
@@ -97,7 +108,8 @@ def open_shard(shard: Any, place: int, target: Any) -> Shard | LazyShard:
         return hold_rows(name, rows, known)
     if getattr(shard, "columns", None) is None:
         raise ValueError(
-            f"{name} is a {type(shard).__name__}; give (X, y), a path, a frame or a partition"
+            f"{name} is a {type(shard).__name__}; give (X, y), (X, y, weights), a path, a frame or "
+            "a partition for each machine"
         )
     return open_frame(name, shard, target)
 

@@ -42,7 +42,7 @@ class Predictive:
 
     def logpdf(self, y: Array) -> Array:
         """Give the log density of one y per row, [N]."""
-        z = (np.asarray(y)[:, None] - self.means) / self.spreads
+        z = (line_up_responses(y, self.means) - self.means) / self.spreads
         with np.errstate(divide="ignore"):
             parts = np.log(self.weights) - 0.5 * (z**2 + np.log(2 * np.pi * self.spreads**2))
         top = parts.max(1, keepdims=True)
@@ -54,7 +54,7 @@ class Predictive:
 
     def cdf(self, y: Array) -> Array:
         """Give the chance of at most y, one y per row, [N]."""
-        z = (np.asarray(y)[:, None] - self.means) / self.spreads
+        z = (line_up_responses(y, self.means) - self.means) / self.spreads
         return (self.weights * ndtr(z)).sum(1)
 
     def quantile(self, level: Any) -> Array:
@@ -106,7 +106,7 @@ class LawPredictive:
 
     def logpdf(self, y: Array) -> Array:
         """Give the log density, or of counts the log probability, of one y per row, [N]."""
-        y_N1 = np.asarray(y, dtype=np.float64)[:, None]
+        y_N1 = line_up_responses(y, self.lines)
         with np.errstate(divide="ignore"):
             parts = np.log(self.weights) + self.law.log_density(self.lines, y_N1, self.spreads)
         return log_sum_exp(parts)
@@ -117,7 +117,7 @@ class LawPredictive:
 
     def cdf(self, y: Array) -> Array:
         """Give the chance of at most y, one y per row, [N]."""
-        y_N1 = np.asarray(y, dtype=np.float64)[:, None]
+        y_N1 = line_up_responses(y, self.lines)
         return (self.weights * self.law.cdf(self.lines, y_N1, self.spreads)).sum(1)
 
     def quantile(self, level: Any) -> Array:
@@ -238,8 +238,21 @@ def bisect_counts(cdf: Callable[[Array], Array], level: float, low: Array, high:
     return high
 
 
+def line_up_responses(y: Any, lines_NK: Array) -> Array:
+    """Give one response per row as a column, [N, 1]; refuse any other shape."""
+    y_N = np.asarray(y, dtype=np.float64)
+    if y_N.shape != (len(lines_NK),):
+        raise ValueError(
+            f"y has shape {y_N.shape} for predictions of {len(lines_NK)} rows; give one response "
+            "per row, [N]"
+        )
+    return y_N[:, None]
+
+
 def draw_labels(weights_NK: Array, size: int, rng: np.random.Generator) -> Array:
     """Draw experts for every row, [N, size]."""
+    if size < 0:
+        raise ValueError(f"{size=} draws per row; give a whole number of at least 0")
     below = weights_NK.cumsum(1)[:, None, :-1]
     return (rng.random((len(weights_NK), size))[..., None] > below).sum(-1)
 

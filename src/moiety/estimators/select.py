@@ -63,6 +63,10 @@ def select_experts(  # noqa: PLR0913 - the habits of scikit-learn
     """
     if criterion not in ("bic", "icl", "aic"):
         raise ValueError(f"{criterion=} is not known; choose 'bic', 'icl' or 'aic'")
+    if not isinstance(numbers, Iterable):
+        raise ValueError(  # noqa: TRY004 - as all refusals here
+            f"{numbers=} is one number of experts; give several, such as range(1, 6)"
+        )
     numbers = list(numbers)
     if not numbers:
         raise ValueError("no numbers of experts; give some, such as range(1, 6)")

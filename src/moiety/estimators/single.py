@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from moiety.estimators.base import MixtureEstimator
 from moiety.estimators.options import check_whole_number
 from moiety.estimators.predictive import LawPredictive, NoisyPredictive, Predictive
+from moiety.estimators.shards import is_missing_label
 from moiety.estimators.single_base import SingleEstimator
 from moiety.mixtures.categorical import CategoricalExperts
 from moiety.mixtures.cost import GAUSSIAN_COSTS, find_law_costs
@@ -80,6 +81,8 @@ class CategoricalResponse(ClassifierMixin, MixtureEstimator):
         return len(self.classes_)
 
     def _learn_classes(self, y: Any) -> None:
+        if y.dtype.kind == "O" and any(map(is_missing_label, y)):
+            raise ValueError("missing labels in y; drop these rows")
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:

@@ -6,6 +6,7 @@ Letters: N rows, D columns with the constant, Q of them that vary, K experts, P 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,7 +87,11 @@ def standardise_with_inverse(
 
 
 def standard_errors(
-    mixture: Mixture, rows: RowArrays, kind: str = "observed", prior: Prior = DEFAULT_PRIOR
+    mixture: Mixture,
+    rows: RowArrays,
+    kind: str = "observed",
+    prior: Prior = DEFAULT_PRIOR,
+    terms: Sequence[str] | None = None,
 ) -> dict[str, Array]:
     """Give standard errors: ``gate`` [D, K - 1], ``experts``, and ``log_variances`` [K].
 
@@ -103,6 +108,7 @@ def standard_errors(
         kind: ``"observed"`` information, or ``"sandwich"``, which holds where the law is not quite
             that of the mixture. A weight of two is the same row twice.
         prior: of the fit, which says what was free.
+        terms: the columns' names for the warning, the constant's first.
     """
     if kind not in KINDS:
         raise ValueError(f"{kind=} is not known; choose from {list(KINDS)}")
@@ -117,7 +123,9 @@ def standard_errors(
     inside = replace(prior, free=prior.free.express(there.scale))
     free = find_free_parameters(there.mixture, inside)
     twins = np.where(free, find_twins(there.mixture, inside), -1)
-    return derive_errors(there, observed_information(there.mixture, [ready]), filling, twins)
+    found = derive_errors(there, observed_information(there.mixture, [ready]), filling, twins)
+    warn_unidentified(found, terms)
+    return found
 
 
 def derive_errors(
@@ -158,9 +166,7 @@ def derive_errors(
         names = [f"log_{name}" for name in law.spread_names]
         found = {"gate": gate, "experts": rest[:, :cut].T}
         found |= dict(zip(names, rest[:, cut:].T, strict=True))
-    found |= noise
-    _warn_unidentified(found)
-    return found
+    return found | noise
 
 
 def _derive_variances(information: Array, lift: Array) -> Array:
@@ -192,16 +198,19 @@ def _derive_sandwich(information: Array, lift: Array, filling: Array) -> Array:
     return np.einsum("ip,pq,iq->i", half, filling, half)
 
 
-def _warn_unidentified(found: dict[str, Array]) -> None:
-    """Say which parameters the rows do not identify."""
+def warn_unidentified(
+    found: dict[str, Array], terms: Sequence[str] | None = None, *, depth: int = 4
+) -> None:
+    """Say which parameters the rows do not identify, to the caller at this depth."""
     missing = [np.argwhere(np.isnan(found[name]))[:, 0] for name in ("gate", "experts")]
     rows = np.unique(np.concatenate(missing)).tolist()
     count = sum(int(np.isnan(part).sum()) for part in found.values())
     if count:
-        names = ["intercept" if at == 0 else f"covariate {at - 1}" for at in rows]
+        plain = ["intercept", *(f"covariate {at}" for at in range(max(rows, default=0)))]
+        names = [str((terms or plain)[at]) for at in rows]
         warnings.warn(
             f"{count} standard errors are NaN ({', '.join(names) or 'variances'}): these rows do "
             "not identify them; leave out constant and collinear columns, or fit fewer experts",
             UserWarning,
-            stacklevel=5,
+            stacklevel=depth,
         )

@@ -5,6 +5,8 @@ Letters: D columns with the constant, K experts, J = K - 1, P parameters.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from moiety.mixtures.em import Prior
@@ -56,5 +58,15 @@ def find_twins(mixture: Mixture, prior: Prior) -> Array:
 
 
 def count_free_parameters(mixture: Mixture, prior: Prior) -> int:
-    """Count them; what experts share counts once."""
-    return len(np.unique(find_twins(mixture, prior)[find_free_parameters(mixture, prior)]))
+    """Count them; what experts share counts once, and a constant column not at all.
+
+    A column that is constant has coefficients of exactly 0 in the gate and in all experts.
+    """
+    gate, coef = mixture.gate, mixture.experts.coef
+    moved = (gate != 0).any(1) | (coef.reshape(len(coef), -1) != 0).any(1)
+    moved[0], free = True, prior.free
+    in_gate = moved if free.gate is None else moved & np.array(free.gate)
+    in_experts = moved if free.experts is None else moved & np.array(free.experts)
+    told = replace(free, gate=tuple(in_gate.tolist()), experts=tuple(in_experts.tolist()))
+    counted = find_free_parameters(mixture, replace(prior, free=told))
+    return len(np.unique(find_twins(mixture, prior)[counted]))
