@@ -31,7 +31,7 @@ OTHERS = {"make", "rm", "git", "pip", "fresh/bin/moiety", "fresh/bin/python"}
 FOREIGN = {
     "--help", "--help-all", "--version", "--no-deps", "--strict", "--nproc-per-node", "--nnodes",
     "--rdzv-endpoint", "--check", "--json", "--quick", "--field", "--halfway.share", "--places",
-    "--base",
+    "--base", "--only", "--priors",
 }  # fmt: skip
 """Of torchrun, pip, the benchmarks and every command; and those that stand for others."""
 
