@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.federation_parts.agree import METHODS, compare, simulate
 from benchmarks.federation_parts.doors import knock, stand_still
-from benchmarks.federation_parts.storm import QUICK, Storm, play_calm, play_storm
+from benchmarks.federation_parts.storm import LONG, QUICK, Storm, play_calm, play_storm
 from benchmarks.gates import Book, Gate, machine, not_run, options, report
 
 WAITING = {
@@ -32,6 +32,8 @@ ROUNDS = 2
 """Rounds of a method whose bytes are compared."""
 
 LEAST_GOODPUT, MOST_LOSS = 0.88, 0.01
+GOOD = f"at least {LEAST_GOODPUT:.0%}"
+LONG_NAME = f"seconds of accepted work, {LONG.rounds} rounds of {LONG.steps} steps"
 
 
 def judge_storm(storm: Storm, told: Mapping[str, Any], calm: float, *, quick: bool) -> list[Gate]:
@@ -56,7 +58,7 @@ def judge_storm(storm: Storm, told: Mapping[str, Any], calm: float, *, quick: bo
         Gate("seconds until a killed server is back", "-", f"{max(back, default=0):.1f} at most"),
         Gate("workers merged in a round", "-", f"{told['workers']:.1f} of {storm.nodes}"),
     ]  # fmt: skip
-    asked = (f"at most {MOST_LOSS:.0%} less", f"at least {LEAST_GOODPUT:.0%}")
+    asked = (f"at most {MOST_LOSS:.0%} less", GOOD)
     words = f"{told['accuracy']:.1%}, undisturbed {calm:.1%}"
     good = f"{told['goodput']:.1%} of {told['seconds']:.0f} s"
     reached = (None, None) if quick else (lost <= MOST_LOSS, told["goodput"] >= LEAST_GOODPUT)
@@ -65,6 +67,13 @@ def judge_storm(storm: Storm, told: Mapping[str, Any], calm: float, *, quick: bo
         Gate("accuracy after the storm", "-" if quick else asked[0], words, reached[0]),
         Gate("seconds of accepted work", "-" if quick else asked[1], good, reached[1]),
     ]
+
+
+def judge_long_storm(told: Mapping[str, Any]) -> Gate:
+    """Ask for goodput where jobs are long."""
+    good = f"{told['goodput']:.1%} of {told['seconds']:.0f} s, {told['hostile_merged']} hostile"
+    ok = told["rounds"] == LONG.rounds and not told["hostile_merged"]
+    return Gate(LONG_NAME, GOOD, good, ok and told["goodput"] >= LEAST_GOODPUT)
 
 
 def judge_doors(told: Mapping[str, str]) -> list[Gate]:
@@ -102,6 +111,8 @@ def play_parts(book: Book, folder: Path, *, quick: bool) -> list[Gate]:
     gates = play_weather(book, folder, quick=quick)
     if quick:
         return gates
+    told = book.several({"long storm": partial(play_storm, LONG, folder / "l", WAITING)})
+    gates += [judge_long_storm(one) for one in told] or [not_run(LONG_NAME, GOOD, "not kept")]
     for told in book.several({"doors": lambda: knock(folder / "doors")}):
         gates += judge_doors(told)
     for told in book.several({"still": lambda: stand_still(folder / "still")}):

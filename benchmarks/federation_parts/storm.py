@@ -70,6 +70,8 @@ class Storm:
 
 
 QUICK = Storm(4, 1, 3, 1600, (2,), secure=False)
+LONG = Storm(rounds=10, steps=90_000, server_kills=(5,))
+"""Jobs of two minutes, to see what of a round does not grow with its jobs."""
 
 
 @dataclass
