@@ -28,6 +28,7 @@ def count_near(answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 near = Metric("within 50", count_near, lambda totals: float(totals[0] / totals[1]), unit="share")
 objective = Numbers(("progression",), metrics=(RMSE, R2, near)).fit(y[train])
 
+torch.manual_seed(0)
 net = torch.nn.Sequential(torch.nn.Linear(10, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1))
 local = LocalTraining(lr=0.02, batch=32, epochs=2)
 config = moiety.TrainConfig(rounds=40, evaluate_every=20, local=local, objective=objective)

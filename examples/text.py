@@ -26,6 +26,7 @@ owner = torch.tensor([ord(name[0]) % 4 for *_, name in texts])  # four workers, 
 rows = {f"team {k}": (owner == k) & ~held for k in range(4)}
 workers = {team: {"x": x[mine], "y": y[mine]} for team, mine in rows.items()}
 
+torch.manual_seed(0)
 net = torch.nn.Sequential(torch.nn.EmbeddingBag(2049, 16, padding_idx=0), torch.nn.Linear(16, 3))
 local = moiety.LocalTraining(optimizer="adamw", lr=0.01, epochs=1)
 config = moiety.TrainConfig(rounds=15, evaluate_every=15, local=local)
