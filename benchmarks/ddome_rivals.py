@@ -56,9 +56,9 @@ from moiety.run.group import start_run
 from moiety.run.loop import CHECKPOINTS, LEDGER
 from moiety.run.spec import RunSpec, resolve_run
 from moiety.serve.cards import cut_experts
-from moiety.serve.choose import Routed
+from moiety.serve.choose import Routed, average_gate_scores
 from moiety.serve.prior import Serving
-from moiety.serve.single import average_experts, average_gate
+from moiety.serve.single import average_experts
 from moiety.solve.sgd import OWN
 
 PAGE = RESULTS / "ddome.md"
@@ -143,7 +143,7 @@ def score_merged(built: RunInputs, params: Params, unseen: Mapping[int, Rows]) -
         kept = built.method.serve.choose(params, rows).axes[EXPERT]
         piece = cut_experts(params, model.axes, kept)
         with torch.no_grad():
-            one = average_experts(piece, average_gate(model, piece, batch))
+            one = average_experts(piece, average_gate_scores(model, piece, rows))
             told_BC = model.expert.logits(one, batch, {})
         right.append(float((told_BC.argmax(-1) == batch["y"]).double().mean()))
     return round(100 * statistics.fmean(right), 2)

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from moiety.core.errors import RunError, explain_os_error
 
@@ -20,9 +20,14 @@ DIGEST = "check"
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file through to the disk."""
     with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        write_through(file, data)
+
+
+def write_through(file: BinaryIO, data: bytes) -> None:
+    """Write to an open file, through to the disk."""
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def write_once(path: Path, data: bytes, mode: int) -> None:
@@ -33,9 +38,7 @@ def write_once(path: Path, data: bytes, mode: int) -> None:
     """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        write_through(file, data)
 
 
 def replace_file(path: Path, data: bytes) -> None:

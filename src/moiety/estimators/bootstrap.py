@@ -17,6 +17,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from moiety.estimators.base import make_numpy_generator
+from moiety.estimators.options import check_level
 from moiety.estimators.single_base import SingleEstimator
 from moiety.estimators.table import name_spreads
 from moiety.mixtures.align import solve_assignment
@@ -41,8 +42,7 @@ class Bootstrap:
 
     def interval(self, level: float = 0.95) -> dict[str, tuple[Array, Array]]:
         """Give the percentiles between which the level of the replications lies."""
-        if not 0 < level < 1:
-            raise ValueError(f"{level=} is no level of intervals; choose one between 0 and 1")
+        check_level(level, "level of intervals")
         ends = 0.5 * (1 - level), 0.5 * (1 + level)
         return {
             name: (np.quantile(found, ends[0], axis=0), np.quantile(found, ends[1], axis=0))

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from moiety.estimators.options import check_level
 from moiety.mixtures.logit import Array
 
 FINENESS = 401  # points at which a density is looked at, per expert
@@ -45,8 +46,7 @@ def find_highest_density(found: Density, level: float, *, whole: bool = False) -
         level: between 0 and 1.
         whole: responses are whole numbers.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"{level=} is no chance of a set; choose one between 0 and 1")
+    check_level(level, "chance of a set")
     points = found.grid()
     below = np.stack([found.cdf(column) for column in points.T], 1)
     chance, width = np.diff(below), np.diff(points)

@@ -36,6 +36,12 @@ def check_spread(options: Any, name: str) -> None:
         raise ValueError(f"{name}={value!r} must be a number above 0; float('inf') sets no limit")
 
 
+def check_level(level: float, kind: str) -> None:
+    """Refuse what is no chance; ``kind`` says of what."""
+    if not 0 < level < 1:
+        raise ValueError(f"{level=} is no {kind}; choose one between 0 and 1")
+
+
 def check_sharing(options: Any) -> None:
     """Refuse what experts cannot share."""
     if not isinstance(options.shared_spread, bool | np.bool_):

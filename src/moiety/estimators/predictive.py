@@ -18,6 +18,7 @@ from moiety.estimators.density_sets import (
     find_highest_density,
     list_counts,
 )
+from moiety.estimators.options import check_level
 from moiety.mixtures.law import Law
 from moiety.mixtures.logit import Array, log_sum_exp
 from moiety.mixtures.noise import Noise
@@ -270,8 +271,7 @@ def find_quantiles(find: Callable[[float], Array], level: Any) -> Array:
 
 def find_interval(quantile: Callable[[float], Array], level: float) -> tuple[Array, Array]:
     """Give the quantiles that leave out as much on either side, [N] and [N]."""
-    if not 0 < level < 1:
-        raise ValueError(f"{level=} is no chance of an interval; choose one between 0 and 1")
+    check_level(level, "chance of an interval")
     return quantile(0.5 * (1 - level)), quantile(0.5 * (1 + level))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri
 
+from moiety.estimators.options import check_level
 from moiety.mixtures.categorical import CategoricalExperts
 from moiety.mixtures.experts import Experts, GaussianExperts
 from moiety.mixtures.fit import RowArrays
@@ -42,8 +43,7 @@ def tabulate_parameters(
     """Lay parameters and their errors out as a frame of pandas, a row each."""
     import pandas as pd  # a second of loading, which fits do not need
 
-    if not 0 < level < 1:
-        raise ValueError(f"{level=} is no level of intervals; choose one between 0 and 1")
+    check_level(level, "level of intervals")
     reach = float(ndtri(0.5 + 0.5 * level))
     rows = [
         *list_coefficients(mixture, list(enumerate(terms)), errors, reach, free),

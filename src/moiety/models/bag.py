@@ -22,6 +22,13 @@ PADDING = 0
 """The number of no word."""
 
 
+def average_words(word_BTH: Tensor, x_BT: Tensor) -> Tensor:
+    """Average what stands for the words that are there, [B, H]; 0 of a text without any."""
+    there_BT = (x_BT != PADDING).to(word_BTH)
+    total_BH = (word_BTH * there_BT[..., None]).sum(1)
+    return total_BH / there_BT.sum(1, keepdim=True).clamp_min(1)
+
+
 @dataclass(frozen=True)
 class Bag:
     """Classifies a text by its words, in any order; runs on any piece of itself.
@@ -50,10 +57,7 @@ class Bag:
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:
         """Average the embeddings of the words that are there, [B, H]."""
-        x_BT = batch["x"]
-        there_BT = (x_BT != PADDING).to(params["words"].dtype)
-        total_BH = (F.embedding(x_BT, params["words"]) * there_BT[..., None]).sum(1)
-        return total_BH / there_BT.sum(1, keepdim=True).clamp_min(1)
+        return average_words(F.embedding(batch["x"], params["words"]), batch["x"])
 
     def logits(self, params: Params, batch: Batch, kept: Kept, /) -> Tensor:
         del kept

@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from moiety.core.axes import AxisEntry
+from moiety.core.axes import Axes, AxisEntry
 from moiety.core.protocols import Kept
 from moiety.core.types import Params
 from moiety.ops.attention import attend
@@ -70,6 +71,20 @@ def check_lift(lift: float) -> None:
     """Refuse a factor on branches with which nothing can be trained."""
     if not 0 < lift < math.inf:
         raise ValueError(f"{lift=}; choose a finite factor above 0 (1: none)")
+
+
+def describe_blocks(params: Params, axes: Axes) -> dict[str, Any]:
+    """Say how to build a stack of blocks again: widths, and which blocks are never assigned."""
+    sizes = Sizes.of(params)
+    assigned = {entry for entries in axes.values() for entry in entries}
+    shared = [place for place in range(len(sizes.heads)) if name_head_axis(place) not in assigned]
+    return {
+        "width": sizes.width,
+        "heads": list(sizes.heads),
+        "hidden": list(sizes.hidden),
+        "head": sizes.head,
+        "shared_blocks": shared,
+    }
 
 
 def read_block_sizes(width: int, heads: Sequence[int], hidden: Sequence[int], head: int) -> Sizes:

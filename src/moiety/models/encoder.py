@@ -18,14 +18,14 @@ from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.rows import Rows
 from moiety.core.types import Batch, Params
-from moiety.models.bag import PADDING
+from moiety.models.bag import average_words
 from moiety.models.blocks import (
     STD,
     Sizes,
+    describe_blocks,
     draw_blocks,
     draw_normal,
     layer_norm,
-    name_head_axis,
     read_block_sizes,
     run_blocks,
     scale_branches,
@@ -53,18 +53,12 @@ class TextEncoder:
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
-        sizes = Sizes.of(self.params)
-        axes = {entry for entries in self.axes.values() for entry in entries}
         return {
             "kind": "encoder",
             "words": len(self.params["words"]),
             "length": len(self.params["places"]),
             "classes": len(self.params["head.w"]),
-            "width": sizes.width,
-            "heads": list(sizes.heads),
-            "hidden": list(sizes.hidden),
-            "head": sizes.head,
-            "shared_blocks": [i for i in range(len(sizes.heads)) if name_head_axis(i) not in axes],
+            **describe_blocks(self.params, self.axes),
         }
 
     def redraw(self, rng: Generator, /) -> Params:
@@ -77,9 +71,7 @@ class TextEncoder:
         x_BT = batch["x"][:, : len(params["places"])]
         x_BTD = F.embedding(x_BT, params["words"]) + params["places"][: x_BT.shape[1]]
         x_BTD = layer_norm(params, "norm", run_blocks(params, x_BTD, kept, causal=False))
-        there_BT = (x_BT != PADDING).to(x_BTD)
-        total_BD = (x_BTD * there_BT[..., None]).sum(1)
-        return total_BD / there_BT.sum(1, keepdim=True).clamp_min(1)
+        return average_words(x_BTD, x_BT)
 
     def features(self, params: Params, batch: Batch, /) -> Tensor:
         """Give the mean stream of a text's words, [B, D]."""

@@ -22,11 +22,11 @@ from moiety.models.blocks import (
     STD,
     Sizes,
     check_lift,
+    describe_blocks,
     draw_blocks,
     draw_normal,
     lay_block_axes,
     layer_norm,
-    name_head_axis,
     read_block_sizes,
     run_blocks,
     scale_branches,
@@ -57,18 +57,11 @@ class GPT:
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
-        sizes = Sizes.of(self.params)
-        places = range(len(sizes.heads))
-        axes = {entry for entries in self.axes.values() for entry in entries}
         return {
             "kind": "gpt",
             "vocabulary": len(self.params["tokens"]),
             "context": len(self.params["places"]),
-            "width": sizes.width,
-            "heads": list(sizes.heads),
-            "hidden": list(sizes.hidden),
-            "head": sizes.head,
-            "shared_blocks": [place for place in places if name_head_axis(place) not in axes],
+            **describe_blocks(self.params, self.axes),
             "tied": "head" not in self.params,
             "lift": self.lift,
         }

@@ -21,10 +21,10 @@ from moiety.models.blocks import (
     STD,
     Sizes,
     check_lift,
+    describe_blocks,
     draw_blocks,
     draw_normal,
     layer_norm,
-    name_head_axis,
     read_block_sizes,
     run_blocks,
     scale_branches,
@@ -57,17 +57,11 @@ class ViT:
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
-        sizes = Sizes.of(self.params)
-        axes = {entry for entries in self.axes.values() for entry in entries}
         return {
             "kind": "vit",
             "shape": list(self.shape),
             "classes": len(self.params["head.w"]),
-            "width": sizes.width,
-            "heads": list(sizes.heads),
-            "hidden": list(sizes.hidden),
-            "head": sizes.head,
-            "shared_blocks": [i for i in range(len(sizes.heads)) if name_head_axis(i) not in axes],
+            **describe_blocks(self.params, self.axes),
             "lift": self.lift,
         }
 

@@ -13,19 +13,13 @@ import torch
 from torch import Tensor
 
 from moiety.core.errors import RunError
-from moiety.core.rows import take_all_rows
-from moiety.core.types import Batch, Params
+from moiety.core.types import Params
 from moiety.models.gated import GatedExperts
 from moiety.models.stacked import PREFIX
 from moiety.serve.arrays import Inputs
 from moiety.serve.cards import CARDS
-from moiety.serve.choose import Plain, Routed
+from moiety.serve.choose import Plain, Routed, average_gate_scores
 from moiety.serve.predictor import Predictor
-
-
-def average_gate(model: GatedExperts, params: Params, batch: Batch) -> Tensor:
-    """Give the mean over rows of the gate's scores of the experts at hand, which sum to 1, [K]."""
-    return model.log_gate(params, batch).exp().mean(0)
 
 
 def average_experts(params: Params, weight_K: Tensor) -> dict[str, Tensor]:
@@ -66,8 +60,7 @@ def merge_experts(served: Predictor, x: Inputs) -> Predictor:
             "experts of a run of ddome with serve.prior none"
         )
     with torch.no_grad():
-        batch = take_all_rows(served.see(served.open(x)))
-        weight_K = average_gate(model, served.params, batch)
+        weight_K = average_gate_scores(model, served.params, served.open(x))
         params = average_experts(served.params, weight_K)
     note: Mapping[str, Any] = {n: told for n, told in served.note.items() if n != CARDS}
     plain: Any = model.expert
