@@ -201,6 +201,7 @@ def judge_all(book: Book) -> list[Gate]:
     others = {CENTRAL: central[:2], WORKERS: workers[:2]}
     return [
         *(judge_pair(book, CENTRAL, "MoPs", rival, asked) for rival, asked in central),
+        judge_pair(book, CENTRAL, "MoPs, keys and values", "prefix tuning", None),
         *(
             judge_pair(book, WORKERS, mine, rival, asked)
             for mine in ("MoPs", "MoPs, one expert a worker")

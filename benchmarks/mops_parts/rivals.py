@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.mops_parts.records import SKILLS, Record, Study, pad_records
 from moiety.prompts import GateTraining, MopsConfig, pretrain_gate, read_requests
-from moiety.prompts.starts import record_inputs
+from moiety.prompts.starts import project_start, record_inputs
 
 EACH = 2
 """Prompts of an expert."""
@@ -108,12 +108,12 @@ def add_mixture(study: Study, *, labels: bool = True, **more: Any) -> Any:
     return tuned
 
 
-def add_untaught(study: Study, **more: Any) -> Any:
+def add_untaught(study: Study, each: int = EACH, **more: Any) -> Any:
     """A mixture of prompts that start from the text, its gate as the tuner makes it."""
     config = MopsConfig(
         task_type="CAUSAL_LM",
         num_experts=SKILLS,
-        prompts_per_expert=EACH,
+        prompts_per_expert=each,
         gate_hidden_size=32,
         **more,
     )
@@ -137,7 +137,10 @@ def start_from_text(study: Study, tuned: Any) -> None:
     given = record_inputs(tuned.base_model.model, torch.tensor([ids]))
     with torch.no_grad():
         for place, layer in layers.items():
-            layer.mops_prompts["default"].copy_(given[place][0].view(*shape, -1))
+            start = given[place][0].view(*shape, -1)
+            if tuned.peft_config["default"].prompt_space == "kv":
+                start = project_start(layer, start)
+            layer.mops_prompts["default"].copy_(start)
 
 
 def tell_rows(tuned: Any, some: Sequence[Record], labels_BT: Tensor) -> dict[str, Any]:
@@ -161,6 +164,9 @@ RIVALS: Mapping[str, Rival] = {
     "oracle": Rival(lambda study: add_mixture(study, gate_mode="oracle"), (1e-2, 3e-2)),
     "MoPs, gate by clusters": Rival(lambda study: add_mixture(study, labels=False), (1e-2, 3e-2)),
     "MoPs, top 1": Rival(lambda study: add_mixture(study, top_k=1), (1e-2, 3e-2)),
+    "MoPs, keys and values": Rival(
+        lambda study: add_mixture(study, each=3, prompt_space="kv"), (1e-2, 3e-2)
+    ),
     "(IA)3": Rival(add_ia3, (1e-2, 3e-2)),
     "MoPs, gate drawn and frozen": Rival(add_drawn, (1e-2, 3e-2)),
     "prompt tuning from noise": Rival(lambda study: add_prompts(study, noise=True), (1e-2, 3e-2)),

@@ -33,6 +33,8 @@ def test_the_gate_agrees_with_anchors(make, anchors, share):
     told = make.ledger(entries)
     assert measure_agreement(told) == share
     assert ("75.0 % of the rows go" in describe_use(told)) == (share is not None)
+    assert "bits of the class" in describe_use(told)
+    assert "bits of the skill" in describe_use(told, "skill")
 
 
 def test_the_worst_tenth_is_one_worker_at_least(make):

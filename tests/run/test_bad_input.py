@@ -137,6 +137,9 @@ def test_more_experts_a_worker_than_there_are(moiety, small, tmp_path):
     (["--local.optimizer", "adam", "--local.momentum", "0.5"], "=0.5 is not read by local.opt"),
     (["--checkpoint.last", "0"], "both must be >= 1"),
     (["--keep.patience", "-1"], "keep.patience=-1"),
+    (["--ddome.k", "9"], "k=9 experts per worker"),
+    (["--ddome.loss", "hinge"], "mixture loss 'hinge'"),
+    (["--ddome.experts", "1", "--ddome.k", "1"], "raise ddome.experts"),
 ])  # fmt: skip
 def test_choices_that_do_not_fit(moiety, small, words, said):
     found = moiety("run", "yours", *fit_words(small, words), "--methods", "ddome", *words,

@@ -135,6 +135,7 @@ REFUSED = [
     ({"privacy": ROWS, "net": "normed"}, "fedavg", "norms are over the rows"),
     ({"privacy": {**ROWS, "epsilon": 1.0}}, "fedavg", "privacy.clip=0.0"),
     ({"privacy": {"noise": 1.0}}, "fedavg", "privacy.clip=0.0"),
+    ({"privacy": {**CHOICE, "noise": 1e300}}, "fedavg", "privacy.noise=1e\\+300"),
     ({"privacy": {"clip": 1.0}}, "fedavg", "without noise"),
     ({"privacy": {**CHOICE, "delta": 0.2}}, "fedavg", "6 workers"),
     ({"privacy": {**CHOICE, "noise": 0.1, "epsilon": 1.0}}, "fedavg", "one round costs"),

@@ -10,6 +10,7 @@ from moiety.core.protocols import Method, skip_calibration
 from moiety.merge.overlap import overlap
 from moiety.merge.private import PrivateMean
 from moiety.merge.robust import MEANS
+from moiety.privacy.accountant import MOST_NOISE
 from moiety.split.whole import Whole
 
 KNOWN_COHORT, SECRET_COHORT = "known", "secret"
@@ -87,6 +88,11 @@ class PrivacyConfig:
         numbers = self.clip, self.noise, self.epsilon, self.row_clip, self.row_noise
         if not all(0 <= one < math.inf for one in numbers):
             raise ValueError(f"{self}: choose finite numbers, of at least 0")
+        if max(self.noise, self.row_noise) > MOST_NOISE:
+            raise ValueError(
+                f"privacy.noise={self.noise}, privacy.row_noise={self.row_noise}: multiples of the "
+                f"clip, above {MOST_NOISE:g} nothing of any model is left; choose less, e.g. 1.1"
+            )
         if (self.row_clip > 0) != (self.row_noise > 0):
             raise ValueError(
                 f"privacy.row_clip={self.row_clip}, privacy.row_noise={self.row_noise}: a clip "

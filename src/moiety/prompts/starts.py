@@ -78,6 +78,12 @@ def draw_like(given_EMD: Tensor, config: MopsConfig, layer: int) -> Tensor:
     return noise.to(given_EMD.device) * given_EMD.float().std()
 
 
+def project_start(layer: MopsLayer, start_EMD: Tensor) -> Tensor:
+    """Make keys and values of what the attention of a layer is given, beside each other."""
+    found = layer.family.project(layer.base_layer, start_EMD)
+    return torch.cat([one.flatten(-2) for one in found], -1)
+
+
 @torch.no_grad()
 def fill_prompts(
     model: Any, layers: Mapping[int, MopsLayer], name: str, config: MopsConfig
@@ -92,6 +98,5 @@ def fill_prompts(
         if config.prompt_init == "normal":
             start_EMD = draw_like(start_EMD, config, place)
         if config.prompt_space == "kv":
-            found = layer.family.project(layer.base_layer, start_EMD.to(given[place].dtype))
-            start_EMD = torch.cat([one.flatten(-2) for one in found], -1)
+            start_EMD = project_start(layer, start_EMD.to(given[place].dtype))
         layer.mops_prompts[name].copy_(start_EMD)

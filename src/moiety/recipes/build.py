@@ -18,10 +18,16 @@ from moiety.data.label_shares import LabelShares
 from moiety.engine.choose import BLOCK_ENGINES
 from moiety.merge.robust import choose_merge
 from moiety.methods.task import Task
-from moiety.models.base import FeatureModel
+from moiety.models.base import FeatureModel, Teachable
 from moiety.privacy.rows import apply_row_privacy
 from moiety.recipes.blocks import check_blocks
-from moiety.recipes.common import EpochWatcher, find_anchors, ignore_epoch, require_common
+from moiety.recipes.common import (
+    EpochWatcher,
+    find_anchors,
+    freeze_common,
+    ignore_epoch,
+    require_common,
+)
 from moiety.recipes.options import find_method, make_network, make_stages
 from moiety.recipes.passage import apply_passage
 from moiety.recipes.population import TRAIN, Partition, add_anchors, name_workers
@@ -96,27 +102,15 @@ def build_run(
     if in_blocks:
         check_blocks(record)
     base = prepare_seed_data(record, seed)
-    places, common = prepare_common(record, base, method, seed, watch)
-    workers = min(record.participation.size, len(places.train))
+    check_choices(record, base)
     make = outline_network if in_blocks else make_seed_network
-    net = make(record, base, seed)
-    task = Task(
-        model=net,
-        local=record.local,
-        rounds=record.rounds,
-        workers=workers,
-        population=workers if record.participation.fixed else len(places.train),
-        seed=seed,
-        common=None if common is None else common.frozen,
-        start=net.params if common is None else common.params,
-        anchors=places.anchors,
-        shape=tuple(base.kind.shape(base.data)),
-        classes=base.objective.outputs,
-        objective=base.objective,
-        losses=base.kind.losses,
-    )
+    task = lay_out_task(record, base, make(record, base, seed), seed)
+    places, common = prepare_common(record, base, method, task, watch)
+    task = replace(task, anchors=places.anchors)
+    if common is not None:
+        task = replace(task, common=common.frozen, start=common.params)
     stages = [
-        pass_replies(stage, record, workers, seed)
+        pass_replies(stage, record, task.workers, seed)
         for stage in make_stages(method, task, record.options)
     ]
     check_late_replies(record, stages[0].method)
@@ -127,6 +121,26 @@ def build_run(
     stages = [serve_stage(record, stage, places) for stage in stages]
     about = (*base.about, *describe_gate(common, len(places.public)))
     return assemble_inputs(record, replace(base, places=places, about=about), stages, common, seed)
+
+
+def lay_out_task(record: Federation, base: SeedData, net: FeatureModel, seed: int) -> Task:
+    """Lay out what is to be learnt, as it is before a common expert is trained."""
+    places = base.places
+    workers = min(record.participation.size, len(places.train))
+    return Task(
+        model=net,
+        local=record.local,
+        rounds=record.rounds,
+        workers=workers,
+        population=workers if record.participation.fixed else len(places.train),
+        seed=seed,
+        start=net.params,
+        anchors=places.anchors,
+        shape=tuple(base.kind.shape(base.data)),
+        classes=base.objective.outputs,
+        objective=base.objective,
+        losses=base.kind.losses,
+    )
 
 
 def pass_replies(stage: Stage, record: Federation, workers: int, seed: int) -> Stage:
@@ -173,9 +187,11 @@ def serve_stage(record: Federation, stage: Stage, places: Partition) -> Stage:
 
 
 def prepare_common(
-    record: Federation, base: SeedData, method: str, seed: int, watch: EpochWatcher
+    record: Federation, base: SeedData, method: str, task: Task, watch: EpochWatcher
 ) -> tuple[Partition, SeedCommon | None]:
     """Train the common expert where the method or the choice of anchors reads it.
+
+    The method is made before, for its options to be refused before anything is trained.
 
     Returns:
         Who holds what, with anchors found where they are read, and the common expert, if any.
@@ -184,7 +200,6 @@ def prepare_common(
         ValueError: where it is read and no row is set apart to train it, and for any choice that
             does not fit the data.
     """
-    check_choices(record, base)
     entry, places, drawn = find_method(method), base.places, record.participation
     count, public = record.population.anchors, len(base.places.public)
     search = bool(count) and not places.anchors and (entry.needs_common or drawn.anchors >= 0)
@@ -192,20 +207,31 @@ def prepare_common(
         require_common(method, public)
     if search:
         require_common(f"population.anchors={count} of scheme {record.population.scheme!r}", public)
-    workers = min(drawn.size, len(places.train))
-    check_schedule(record, workers, anchors=search or bool(places.anchors))
+    check_schedule(record, task.workers, anchors=search or bool(places.anchors))
     if not public or not (entry.needs_common or entry.starts_common or search):
         return places, None
-    common = prepare_seed_common(record, seed, watch)
+    some = {place: place for place in range(count)} if search else places.anchors
+    make_stages(method, rehearse(task, base, some), record.options)
+    common = prepare_seed_common(record, task.seed, watch)
     if search:
         if common.frozen is None:
             raise ValueError(
                 f"population.anchors={count}, but net {record.net!r} has no common expert to find "
                 "anchors with; set population.anchors 0"
             )
-        found = find_anchors(common.frozen, base.data.x, places.train, count, seed)
+        found = find_anchors(common.frozen, base.data.x, places.train, count, task.seed)
         places = add_anchors(places, found)
     return places, common
+
+
+def rehearse(task: Task, base: SeedData, anchors: Mapping[int, int]) -> Task:
+    """Give a task the untrained network as common expert, and some workers as anchors."""
+    if isinstance(task.model, Teachable):
+        return replace(task, anchors=anchors)
+    with torch.no_grad():
+        rows = base.data.x[base.places.public[:2]]
+        common = freeze_common(task.model, task.model.params, rows)
+    return replace(task, common=common, anchors=anchors)
 
 
 def outline_network(record: Federation, base: SeedData, seed: int) -> FeatureModel:

@@ -66,12 +66,17 @@ def measure_agreement(ledger: Ledger) -> float | None:
     return right / sum(map(sum, routes))
 
 
-def describe_use(ledger: Ledger) -> str:
-    """Say in a sentence how much experts tell of classes, and how far the gate follows anchors."""
+def describe_use(ledger: Ledger, kind: str = "class") -> str:
+    """Say in a sentence how much experts tell of classes, and how far the gate follows anchors.
+
+    Args:
+        ledger: of a run.
+        kind: the word for a class.
+    """
     bits, most = measure_information(find_final_evaluation(ledger).routes)
-    told = f"Which expert answers tells {bits:.2f} of {most:.2f} bits of the class"
+    told = f"Which expert answers tells {bits:.2f} of {most:.2f} bits of the {kind}"
     agreement = measure_agreement(ledger)
     if agreement is None:
         return f"{told}."
     share = format_percent(agreement)
-    return f"{told}; {share} of the rows go to the expert whose anchor holds most of their class."
+    return f"{told}; {share} of the rows go to the expert whose anchor holds most of their {kind}."

@@ -98,7 +98,7 @@ def tabulate_routes(one: Series) -> list[Routes]:
             found,
             normalise_columns(found),
             name_strata(ledger),
-            describe_use(ledger),
+            describe_use(ledger, name_strata(ledger)),
         )
         for ledger in one.ledgers
         if (found := find_final_evaluation(ledger).routes)
