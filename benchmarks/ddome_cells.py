@@ -188,6 +188,8 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddome-even": ("ddome", {"ddome": {"capacity": 2}}),
     "ddome-explore": ("ddome", {"ddome": {"explore": 0.2}}),
     "ddome-rows": ("ddome", {"ddome": {"serve_k": 5}}),
+    "ddome-soft": ("ddome", {"ddome": {"serve": "soft"}}),
+    "ddome-soft-all": ("ddome", {"ddome": {"serve": "soft", "serve_k": 5}}),
     "ddome-common": ("ddome", {"ddome": {"from_common": True}}),
     "fedrc": ("fedem", {"fedem": {"robust": True}}),
 }
