@@ -33,6 +33,9 @@ from moiety.prompts import MopsConfig
 from moiety.prompts.language import PromptedLM
 from moiety.tasks.answers import Answers
 
+HIGHER, LEARNS = (3e-2, 1e-2, 3e-3), 0.1
+"""Rates of what is best at the higher of two, and the gate's multiple where it learns on."""
+
 PLAYING, STEPS, BATCH = Playing(6, 3), 3, 6
 
 
@@ -59,15 +62,23 @@ def make_drawn(task: Task) -> Method:
 
 METHODS: Mapping[str, Federated] = {
     "FedPrompt": Federated(lambda task, _: fedprompt(task), (3e-2, 1e-2)),
-    "MoPs, all uses heard": Federated(lambda task, _: mops(task, least_usage=0.0)),
+    "MoPs": Federated(lambda task, _: mops(task), HIGHER),
+    "MoPs, one expert a worker": Federated(lambda task, _: mops(task, k=1), HIGHER),
     "prefix tuning": Federated(
-        lambda task, study: fedavg(replace(task, model=make_prefixed(study), start=None))
+        lambda task, study: fedavg(replace(task, model=make_prefixed(study), start=None)), HIGHER
     ),
-    "deep prompts, no gate": Federated(lambda task, _: fedprompt(task, deep=True)),
-    "MoPs, one expert a worker": Federated(lambda task, _: mops(task, k=1)),
-    "MoPs, plain mean": Federated(lambda task, _: mops(task, merge="holders")),
-    "MoPs": Federated(lambda task, _: mops(task)),
-    "MoPs, two experts a worker": Federated(lambda task, _: mops(task, k=2)),
+    "deep prompts, no gate": Federated(lambda task, _: fedprompt(task, deep=True), HIGHER),
+    "MoPs, two experts a worker": Federated(lambda task, _: mops(task, k=2), HIGHER),
+    "MoPs, gate learns on": Federated(lambda task, _: mops(task, gate_rate=LEARNS)),
+    "MoPs, one expert a worker, gate learns on": Federated(
+        lambda task, _: mops(task, k=1, gate_rate=LEARNS)
+    ),
+    "MoPs, gate learns on, all uses heard": Federated(
+        lambda task, _: mops(task, gate_rate=LEARNS, least_usage=0.0)
+    ),
+    "MoPs, gate learns on, plain mean": Federated(
+        lambda task, _: mops(task, gate_rate=LEARNS, merge="holders")
+    ),
     "MoPs, gate drawn and frozen": Federated(lambda task, _: make_drawn(task)),
     "oracle": Federated(lambda task, _: make_oracle(task)),
     "deep prompts, each worker alone": Federated(

@@ -118,6 +118,10 @@ VARIANTS: Mapping[str, Variant] = {
     "MoPs, two experts a worker": Variant(lambda task: mops(task, k=2)),
     "MoPs, one expert a request": Variant(mops, top_k=1),
     "MoPs, plain mean": Variant(lambda task: mops(task, merge="holders")),
+    "MoPs, gate learns on": Variant(lambda task: mops(task, gate_rate=0.1)),
+    "MoPs, one expert a worker, gate learns on": Variant(
+        lambda task: mops(task, k=1, gate_rate=0.1)
+    ),
     "MoPs, gate not taught": Variant(mops, start_fresh),
     "MoPs, gate not taught, plain mean": Variant(
         lambda task: mops(task, merge="holders"), start_fresh

@@ -146,6 +146,15 @@ def test_an_expert_that_nobody_uses_stays_as_it_is():
     assert moved == [[True, False, False], [True, True, True]]
 
 
+@pytest.mark.parametrize(("knows", "rate"), [(True, -1.0), (True, 0.1), (False, -1.0)])
+def test_a_gate_that_was_taught_is_kept(knows, rate):
+    """One that knows nothing learns, and so does one that is told to."""
+    model = make_prompted(make_taught() if knows else get_model(make_base(), choose()).eval())
+    after = play(mops(make_task(model, 2), gate_rate=rate), "serial")
+    kept = [torch.allclose(after[n], t, atol=1e-6) for n, t in model.params.items() if "gate" in n]
+    assert all(kept) == (knows and rate < 0)
+
+
 @pytest.mark.parametrize(("engine", "attention"), [("vectorized", "eager"), ("pool", "sdpa")])
 def test_every_engine_agrees(engine, attention):
     """Torch's scaled dot product cannot be stacked where its mask learns; sums can."""
@@ -212,7 +221,8 @@ def test_refusals():
     for choice, words in [
         ({"k": 4}, "mops.k=4, but the model has 3 experts"),
         ({"merge": "loud"}, "mops.merge='loud'"),
-        ({"gate_rate": -1.0}, "gate_rate=-1.0"),
+        ({"gate_rate": -0.5}, "gate_rate=-0.5"),
+        ({"gate_rate": float("nan")}, "gate_rate=nan"),
         ({"least_usage": 1.5}, "mops.least_usage=1.5"),
         ({"merge": "holders", "least_usage": 0.1}, "read by merge='usage' alone"),
         ({"random": True}, "k=0 gives all; set k"),

@@ -34,12 +34,15 @@ MERGES = ("usage", "holders")
 
 LEAST_USAGE = 0.25
 
+AS_TAUGHT, UNTAUGHT_RATE = -1.0, 0.1
+"""A gate that was taught is kept: see ``docs/results/mops.md`` for what learning on does to it."""
+
 
 def mops(
     task: Task,
     *,
     k: int = 0,
-    gate_rate: float = 0.1,
+    gate_rate: float = AS_TAUGHT,
     random: bool = False,
     capacity: int = 0,
     merge: str = "usage",
@@ -51,7 +54,8 @@ def mops(
         task: what is to be learnt; its model is a language model with prompts
             (``moiety.prompts.make_prompted``).
         k: experts that a worker holds, those that its gate prefers; 0 for all.
-        gate_rate: factor on the learning rate for the gate; 0 keeps it as it was taught.
+        gate_rate: factor on the learning rate for the gate; 0 keeps it as it is. -1 keeps one that
+            was taught, and gives 0.1 to one that knows nothing.
         random: control: workers get k experts at random.
         capacity: the most workers of a round that may hold one expert; 0 for any number.
         merge: ``usage`` weighs each worker's expert by how much its gate used it; ``holders`` is
@@ -61,8 +65,9 @@ def mops(
             anything stays as it is. 0 hears all.
     """
     check_merge(merge, least_usage)
-    if not gate_rate >= 0:
-        raise ValueError(f"mops.gate_rate={gate_rate}; choose a number of at least 0")
+    if not gate_rate >= 0 and gate_rate != AS_TAUGHT:
+        raise ValueError(f"mops.gate_rate={gate_rate}; choose a number of at least 0, or -1 to "
+                         "keep a gate that was taught")  # fmt: skip
     if task.local.optimizer_state == "keep" and k:
         raise ValueError("local.optimizer_state='keep' is for fixed parts, but mops deals others "
                          "each round; use 'reset' or 'send'")  # fmt: skip
@@ -72,7 +77,8 @@ def mops(
         raise ValueError(f"mops.k={k}, but the model has {size} experts; choose from 0 to {size}")
     if (random or capacity) and not k:
         raise ValueError(f"mops.{random=} or {capacity=} choose experts, but k=0 gives all; set k")
-    gate = replace(task.local, lr=task.local.lr * gate_rate).make_rule()
+    rate = find_gate_rate(model, task.start) if gate_rate == AS_TAUGHT else gate_rate
+    gate = replace(task.local, lr=task.local.lr * rate).make_rule()
     losses = {"": task.losses(task.objective, model.forward)}
     solve = task.local.make_solver(losses, task.rounds, model=model, rules=(("gate.*", gate),))
     scores = TopScores(model, k, full=capacity > 0)
@@ -100,6 +106,14 @@ def check_merge(merge: str, least_usage: float) -> None:
     if merge != "usage" and least_usage != LEAST_USAGE:
         raise ValueError(f"mops.least_usage={least_usage} is read by merge='usage' alone, but "
                          f"merge={merge!r}; leave it {LEAST_USAGE}")  # fmt: skip
+
+
+def find_gate_rate(model: GatedPrompts, start: Params | None) -> float:
+    """Find the rate of a gate: none where it tells requests apart already."""
+    held = {**model.params, **(start or {})}
+    last = [held[name] for name in ("gate.layer2.w", "gate.layer2.b")]
+    known = any(t.is_meta or bool(t.any()) for t in last)
+    return 0.0 if known else UNTAUGHT_RATE
 
 
 def find_prompts(task: Task) -> GatedPrompts:

@@ -23,7 +23,7 @@ def mops_records() -> Federation:
         participation=Participation(size=4),
         local=LocalTraining(optimizer="adam", lr=0.3, batch=8, epochs=0, steps=5),
         checkpoint=CheckpointPolicy(every=10),
-        options=with_options(lm={"attention": "eager"}, mops={"gate_rate": 0.01}),
+        options=with_options(lm={"attention": "eager"}),
         note=(
             "Without --lm.folder FOLDER the language model is a tiny one whose numbers were drawn, "
             "not trained, and without --data FILE its records are made up: that shows how a run "
