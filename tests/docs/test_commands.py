@@ -105,9 +105,8 @@ def list_plays() -> list[tuple[str, ...]]:
         if page == "README.md" or words[:1] != ["run"] or words[1] not in SHIPPED:
             continue
         new = {word for word in words[1:] if word.startswith("--") or word in METHODS} - said
-        if new - {"--out", "--seeds", "--rounds"} and not {"--engine", "--help", "--config"} & {
-            *words
-        }:
+        others = {"--engine", "--help", "--config", "--common.model"}
+        if new - {"--out", "--seeds", "--rounds"} and not others & {*words}:
             said |= new
             plays.append(tuple(words))
     return plays

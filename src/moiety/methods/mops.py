@@ -65,9 +65,6 @@ def mops(
             anything stays as it is. 0 hears all.
     """
     check_merge(merge, least_usage)
-    if not gate_rate >= 0 and gate_rate != AS_TAUGHT:
-        raise ValueError(f"mops.gate_rate={gate_rate}; choose a number of at least 0, or -1 to "
-                         "keep a gate that was taught")  # fmt: skip
     if task.local.optimizer_state == "keep" and k:
         raise ValueError("local.optimizer_state='keep' is for fixed parts, but mops deals others "
                          "each round; use 'reset' or 'send'")  # fmt: skip
@@ -77,8 +74,8 @@ def mops(
         raise ValueError(f"mops.k={k}, but the model has {size} experts; choose from 0 to {size}")
     if (random or capacity) and not k:
         raise ValueError(f"mops.{random=} or {capacity=} choose experts, but k=0 gives all; set k")
-    rate = find_gate_rate(model, task.start) if gate_rate == AS_TAUGHT else gate_rate
-    gate = replace(task.local, lr=task.local.lr * rate).make_rule()
+    rate = task.local.lr * find_gate_rate(model, task.start, gate_rate)
+    gate = replace(task.local, lr=rate).make_rule()
     losses = {"": task.losses(task.objective, model.forward)}
     solve = task.local.make_solver(losses, task.rounds, model=model, rules=(("gate.*", gate),))
     scores = TopScores(model, k, full=capacity > 0)
@@ -108,8 +105,17 @@ def check_merge(merge: str, least_usage: float) -> None:
                          f"merge={merge!r}; leave it {LEAST_USAGE}")  # fmt: skip
 
 
-def find_gate_rate(model: GatedPrompts, start: Params | None) -> float:
-    """Find the rate of a gate: none where it tells requests apart already."""
+def find_gate_rate(model: GatedPrompts, start: Params | None, asked: float) -> float:
+    """Find the factor for a gate: 0 where none was asked for and it tells requests apart already.
+
+    Raises:
+        ValueError: for a factor below 0 that is not -1.
+    """
+    if asked != AS_TAUGHT:
+        if not asked >= 0:
+            raise ValueError(f"mops.gate_rate={asked}; choose a number of at least 0, or -1 to "
+                             "keep a gate that was taught")  # fmt: skip
+        return asked
     held = {**model.params, **(start or {})}
     last = [held[name] for name in ("gate.layer2.w", "gate.layer2.b")]
     known = any(t.is_meta or bool(t.any()) for t in last)

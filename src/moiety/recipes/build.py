@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from moiety.blocks.partitioned import check_partitioned
@@ -18,17 +17,11 @@ from moiety.data.label_shares import LabelShares
 from moiety.engine.choose import BLOCK_ENGINES
 from moiety.merge.robust import choose_merge
 from moiety.methods.task import Task
-from moiety.models.base import FeatureModel, Teachable
 from moiety.privacy.rows import apply_row_privacy
 from moiety.recipes.blocks import check_blocks
-from moiety.recipes.common import (
-    EpochWatcher,
-    find_anchors,
-    freeze_common,
-    ignore_epoch,
-    require_common,
-)
-from moiety.recipes.options import find_method, make_network, make_stages
+from moiety.recipes.common import EpochWatcher, find_anchors, ignore_epoch, require_common
+from moiety.recipes.lay_out import lay_out_task, outline_network, rehearse
+from moiety.recipes.options import find_method, make_stages
 from moiety.recipes.passage import apply_passage
 from moiety.recipes.population import TRAIN, Partition, add_anchors, name_workers
 from moiety.recipes.prepare import (
@@ -123,26 +116,6 @@ def build_run(
     return assemble_inputs(record, replace(base, places=places, about=about), stages, common, seed)
 
 
-def lay_out_task(record: Federation, base: SeedData, net: FeatureModel, seed: int) -> Task:
-    """Lay out what is to be learnt, as it is before a common expert is trained."""
-    places = base.places
-    workers = min(record.participation.size, len(places.train))
-    return Task(
-        model=net,
-        local=record.local,
-        rounds=record.rounds,
-        workers=workers,
-        population=workers if record.participation.fixed else len(places.train),
-        seed=seed,
-        start=net.params,
-        anchors=places.anchors,
-        shape=tuple(base.kind.shape(base.data)),
-        classes=base.objective.outputs,
-        objective=base.objective,
-        losses=base.kind.losses,
-    )
-
-
 def pass_replies(stage: Stage, record: Federation, workers: int, seed: int) -> Stage:
     """Choose how replies pass to the server and are merged, or summed unseen."""
     if not stage.rounds:
@@ -154,7 +127,7 @@ def pass_replies(stage: Stage, record: Federation, workers: int, seed: int) -> S
 
 def describe_gate(common: SeedCommon | None, rows: int) -> tuple[str, ...]:
     """Say how well a gate was taught before the first round, where one was."""
-    if common is None or common.frozen is not None:
+    if common is None or common.frozen is not None or not rows:
         return ()
     return (f"gate: taught on {rows} rows; of some it had not seen, {common.score:.0%} right",)
 
@@ -208,10 +181,12 @@ def prepare_common(
     if search:
         require_common(f"population.anchors={count} of scheme {record.population.scheme!r}", public)
     check_schedule(record, task.workers, anchors=search or bool(places.anchors))
-    if not public or not (entry.needs_common or entry.starts_common or search):
+    reads = entry.needs_common or entry.starts_common or search
+    if not reads or not (public or record.common.model):
         return places, None
     some = {place: place for place in range(count)} if search else places.anchors
-    make_stages(method, rehearse(task, base, some), record.options)
+    if public:
+        make_stages(method, rehearse(task, base, some), record.options)
     common = prepare_seed_common(record, task.seed, watch)
     if search:
         if common.frozen is None:
@@ -222,23 +197,6 @@ def prepare_common(
         found = find_anchors(common.frozen, base.data.x, places.train, count, task.seed)
         places = add_anchors(places, found)
     return places, common
-
-
-def rehearse(task: Task, base: SeedData, anchors: Mapping[int, int]) -> Task:
-    """Give a task the untrained network as common expert, and some workers as anchors."""
-    if isinstance(task.model, Teachable):
-        return replace(task, anchors=anchors)
-    with torch.no_grad():
-        rows = base.data.x[base.places.public[:2]]
-        common = freeze_common(task.model, task.model.params, rows)
-    return replace(task, common=common, anchors=anchors)
-
-
-def outline_network(record: Federation, base: SeedData, seed: int) -> FeatureModel:
-    """Make a network of shapes alone, for a run of which nobody has the whole."""
-    with torch.device("meta"):
-        shape, classes = base.kind.shape(base.data), base.objective.outputs
-        return make_network(record.net, record.options, shape, classes, seed)
 
 
 def place_stage(stage: Stage, device: str) -> Stage:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import time
 from dataclasses import dataclass, field, replace
+from math import nan
 
 import torch
 from torch import Tensor
 
 from moiety.core.objective import Objective
+from moiety.core.tensors import digest_tensors
 from moiety.core.types import Params
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.models.base import FeatureModel, Teachable
@@ -19,10 +21,12 @@ from moiety.recipes.common import (
     EpochWatcher,
     freeze_common,
     ignore_epoch,
+    measure_metric,
     train_common,
 )
 from moiety.recipes.describe import describe_run_data
 from moiety.recipes.kinds import DataKind, read_rows
+from moiety.recipes.loaded import check_common_rows, name_model_file, open_common, take_common
 from moiety.recipes.options import keep_options, make_network
 from moiety.recipes.population import Partition, resolve_population
 from moiety.recipes.record import Federation, Population
@@ -49,7 +53,8 @@ class SeedCommon:
 
     Args:
         params: there.
-        frozen: the expert with these; None of a network of which a gate alone is taught.
+        frozen: the expert with these; None of a network of which a gate alone is taught, and of
+            one that was loaded where no row is set apart.
         score: its first metric on validation rows; of a gate, the share of requests told right.
         seconds: that it took.
     """
@@ -79,13 +84,18 @@ class CommonRun:
 
 def prepare_seed_data(record: Federation, seed: int) -> SeedData:
     """Prepare the data of a seed; kept for the next method."""
-    return build_seed_data(keep_data_fields(record), seed, stamp_file(record.data, record.test))
+    return build_seed_data(keep_data_fields(record), seed, stamp_files(record))
 
 
 def prepare_seed_common(record: Federation, seed: int, watch: EpochWatcher) -> SeedCommon:
     """Train the common expert of a seed; kept for the next method."""
-    now = stamp_file(record.data, record.test)
+    now = stamp_files(record)
     return train_seed_common(CommonRun(keep_data_fields(record), seed, now, watch))
+
+
+def stamp_files(record: Federation) -> tuple[int, ...]:
+    """Tell the files that a seed's data and common expert are of from what they were before."""
+    return stamp_file(record.data, record.test, name_model_file(record.common))
 
 
 @functools.lru_cache(maxsize=2)
@@ -96,7 +106,14 @@ def build_seed_data(record: Federation, seed: int, now: tuple[int, ...]) -> Seed
     population, places, data = place_rows(record, kind, read, seed)
     fingerprint = fingerprint_data(read)
     known = find_known_rows(places)
-    data, scale = kind.scale(data, known)
+    taken = open_common(record.common)
+    if taken is None:
+        data, scale = kind.scale(data, known)
+    else:
+        check_common_rows(taken, record.common, data, tuple(kind.shape(data)))
+        scale = taken.input_spec.scale
+        data = replace(data, x=scale.apply(data.x))
+        fingerprint += digest_tensors(taken.params)[:16]
     objective = fit_objective(data, known)
     about = describe_run_data(data, places, population, record.population.unseen)
     data = move_dataset(data, record.device)
@@ -112,12 +129,20 @@ def train_seed_common(run: CommonRun) -> SeedCommon:
     assert y is not None
     known, held = base.places.public, base.places.validation
     if isinstance(net, Teachable):
+        if record.common.model:
+            raise ValueError(f"common.model={record.common.model!r}, but the network {record.net} "
+                             "has no common expert; leave it out")  # fmt: skip
         params, told = net.teach(x[known], y[known], seed)
         return SeedCommon(params, None, told, time.perf_counter() - begun)
     held = held if len(held) else known
     rows = CommonRows((x[known], y[known]), (x[held], y[held]))
-    params, score = train_common(net, record.common, rows, seed, base.objective, run.watch)
-    frozen = freeze_common(net, params, x[known])
+    taken = open_common(record.common)
+    if taken is None:
+        params, score = train_common(net, record.common, rows, seed, base.objective, run.watch)
+    else:
+        params = take_common(taken, record.common, net, base.objective)
+        score = measure_metric(net, params, rows.validation, base.objective) if len(held) else nan
+    frozen = freeze_common(net, params, x[known]) if len(known) else None
     return SeedCommon(params, frozen, score, time.perf_counter() - begun)
 
 

@@ -27,6 +27,8 @@ class CommonExpert:
     """How the common expert is trained, on rows set apart that no worker holds.
 
     Args:
+        model: folder of a finished run, or of its model, that is the common expert as it is; rows
+            are scaled as it reads them, and nothing else here is read. Empty trains one.
         target_accuracy: training stops at the first epoch whose first metric (of classes the
             accuracy) is this or better on the validation rows.
         epochs: and after this many at the latest.
@@ -35,6 +37,7 @@ class CommonExpert:
         batch: rows in a step.
     """
 
+    model: str = ""
     target_accuracy: float = 0.6
     epochs: int = 200
     patience: int = 20

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from moiety.core.errors import UnknownNameError
 from moiety.data import datasets, files, texts
@@ -100,6 +101,15 @@ def resolve_path(name: str) -> str:
     if not name or name in datasets.DATASETS or not Path(name).exists():
         return name
     return str(Path(name).resolve())
+
+
+def resolve_files(record: Federation) -> Mapping[str, Any]:
+    """Say where the files that a record names are for good, as ``resolve_path``: field -> value."""
+    return {
+        "data": resolve_path(record.data),
+        "test": resolve_path(record.test),
+        "common": {"model": resolve_path(record.common.model)},
+    }
 
 
 def resolve_options(record: Federation) -> Mapping[str, Mapping[str, str]]:

@@ -17,7 +17,7 @@ from moiety.recipes.common import EpochWatcher, ignore_epoch
 from moiety.recipes.fields import override_fields
 from moiety.recipes.prepare import prepare_seed_data
 from moiety.recipes.record import Federation, write_read_fields
-from moiety.recipes.source import resolve_options, resolve_path
+from moiety.recipes.source import resolve_files, resolve_options
 from moiety.run.display import PLAIN, Display
 from moiety.run.folders import hold_folder, hold_folders, hold_for_all
 from moiety.run.loop import CHECKPOINTS, LEDGER
@@ -79,8 +79,7 @@ def start_group(
 ) -> list[Path]:
     """Play a record in a folder that is held: a run for each method and seed, side by side."""
     ranks = ranks or join_recorded_ranks(record)
-    files = {"data": resolve_path(record.data), "test": resolve_path(record.test)}
-    record = override_fields(record, {**files, **resolve_options(record)})
+    record = override_fields(record, {**resolve_files(record), **resolve_options(record)})
     names = [
         (method, record.seed + place) for place in range(record.seeds) for method in record.methods
     ]
@@ -168,10 +167,15 @@ def continue_run(folder: Path, at: int | None, ranks: Ranks, display: Display) -
     before = read_settings(folder / CONFIG).get("data", built.data_fingerprint)
     if before != built.data_fingerprint:
         raise RunError(
-            f"the data of {folder} ({spec.record.data}) are not those it began with; bring them "
-            "back, or start a run anew"
+            f"the data of {folder} ({spec.record.data}{name_common(spec.record)}) are not those it "
+            "began with; bring them back, or start a run anew"
         )
     play_run(spec, built, folder, at, ranks, display)
+
+
+def name_common(record: Federation) -> str:
+    """Name the model that is the common expert, where one is."""
+    return f", or common.model {record.common.model}" if record.common.model else ""
 
 
 def resume_runs(

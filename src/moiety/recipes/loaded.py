@@ -1,0 +1,112 @@
+"""A common expert that is not trained: the model of a run that is over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from moiety.core.errors import RunError
+from moiety.core.objective import Objective
+from moiety.core.types import Params
+from moiety.data.dataset import Dataset
+from moiety.models.base import FeatureModel, find_constants
+from moiety.recipes.record import CommonExpert
+from moiety.serve.predictor import CONFIG, Predictor, load_model
+
+
+def name_model_file(choice: CommonExpert) -> str:
+    """Name the file that changes whenever the model does; empty where none is named."""
+    if not choice.model:
+        return ""
+    folder = Path(choice.model)
+    return str((folder / "final" if (folder / "final").is_dir() else folder) / CONFIG)
+
+
+def open_common(choice: CommonExpert) -> Predictor | None:
+    """Open the model that is to be the common expert; None where it is to be trained.
+
+    Raises:
+        ValueError: if there is none, or it is damaged.
+    """
+    if not choice.model:
+        return None
+    try:
+        return load_model(choice.model)
+    except RunError as error:
+        raise ValueError(f"common.model={choice.model!r}: {error}") from error
+
+
+def check_common_rows(
+    taken: Predictor, choice: CommonExpert, data: Dataset, shape: tuple[int, ...]
+) -> None:
+    """Refuse rows that the model does not read.
+
+    Args:
+        taken: the model.
+        choice: where it is from.
+        data: rows as a run has them, before they are scaled.
+        shape: of one of them.
+    """
+    spec = taken.input_spec
+    if tuple(spec.shape) != tuple(shape) or spec.columns != data.columns:
+        raise ValueError(
+            f"common.model={choice.model!r} reads rows of shape {list(spec.shape)} "
+            f"{describe_columns(spec.columns)}, but the data have {list(shape)} "
+            f"{describe_columns(data.columns)}; take a model of such data, or leave it out"
+        )
+
+
+def describe_columns(columns: tuple[str, ...]) -> str:
+    """Write the first names of columns."""
+    if not columns:
+        return "without names"
+    more = f" and {len(columns) - 3} more" if columns[3:] else ""
+    return f"({', '.join(columns[:3])}{more})"
+
+
+def take_common(
+    taken: Predictor, choice: CommonExpert, net: FeatureModel, objective: Objective
+) -> Params:
+    """Take the parameters of a model for a run's network.
+
+    Args:
+        taken: the model.
+        choice: where it is from.
+        net: of the run.
+        objective: of the run.
+
+    Raises:
+        ValueError: if it is another network, or answers something else.
+    """
+    if taken.objective != objective:
+        raise ValueError(
+            f"common.model={choice.model!r} answers {describe_answers(taken.objective)}, but the "
+            f"run learns {describe_answers(objective)}; take a model of the same"
+        )
+    found, wanted = taken.model.config(), net.config()
+    if found != wanted:
+        raise ValueError(
+            f"common.model={choice.model!r} is {dict(found)}, but the workers' network is "
+            f"{dict(wanted)}; choose that one by --net and its options, or leave the model out"
+        )
+    mine, theirs = find_constants(net), find_constants(taken.model)
+    if any(not torch.equal(t.cpu(), theirs[name].cpu()) for name, t in mine.items()):
+        raise ValueError(
+            f"common.model={choice.model!r} has other frozen numbers than the workers' network; "
+            "take a model of a run with the same"
+        )
+    return {name: place_like(taken.params[name], t) for name, t in net.params.items()}
+
+
+def place_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """Bring a tensor to the device and type of another."""
+    return tensor.to(like.device, like.dtype)
+
+
+def describe_answers(objective: Objective) -> str:
+    """Say what answers are: how many, and the first names."""
+    names = [str(name) for name in objective.names]
+    more = ", ..." if names[3:] else ""
+    return f"{objective.name} ({', '.join(names[:3])}{more}; {len(names)} in all)"
