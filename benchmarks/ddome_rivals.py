@@ -55,6 +55,7 @@ from moiety.run.evaluate import evaluate_groups
 from moiety.run.group import start_run
 from moiety.run.loop import CHECKPOINTS, LEDGER
 from moiety.run.spec import RunSpec, resolve_run
+from moiety.serve.adapt import appoint_judges
 from moiety.serve.cards import cut_experts
 from moiety.serve.choose import Routed, average_gate_scores
 from moiety.serve.prior import Serving
@@ -86,6 +87,8 @@ def play_cell(cell: Cell) -> dict[str, Any]:
     for prior in ("none", "em"):
         uniform = spec.record.local.adjusts and method != "common"
         served = Serving(prior).apply(built.method, validation=True, uniform=uniform)
+        known, workers = groups["validation"], range(built.num_seen)
+        served = appoint_judges(served, known, built.open, workers)
         found[prior] = score_groups(served, state, groups)
     if built.rounds and not spec.record.local.adjusts:
         found["labels"] = score_with_labels(built, state, groups["unseen"], spec)

@@ -107,6 +107,10 @@ def test_shares_move_as_far_as_validation_workers_gain_by_it(skewed, spread):
         noise = torch.randn(40, 3, generator=rng)
         answers.append(((2 * torch.eye(3)[y] + noise + lean).log_softmax(-1), y))
     assert EstimatedPrior(read_logits()).fit(answers).spread == spread
+    logs, labels = zip(*answers, strict=True)
+    pooled = [(torch.cat(logs), torch.cat(labels))]  # nobody's: then those who train
+    assert EstimatedPrior(read_logits()).fit(pooled, answers).spread == spread
+    assert EstimatedPrior(read_logits()).fit(pooled).spread == 1.0
 
 
 @pytest.mark.parametrize("objective", [Numbers(("y",))])

@@ -35,6 +35,7 @@ from moiety.recipes.private import check_private
 from moiety.recipes.record import Federation
 from moiety.recipes.schedule import check_late_replies, check_schedule
 from moiety.recipes.secure import check_secure
+from moiety.serve.adapt import appoint_judges
 from moiety.serve.adapters import Adapter
 
 LISTED = 1000
@@ -214,8 +215,13 @@ def assemble_inputs(
     seed: int,
 ) -> RunInputs:
     """Put together what a run needs of its data and stages."""
-    method, train = stages[0].method, base.places.train
-    open_rows, groups = open_all_rows(base, method, adjusts=record.local.adjusts)
+    train = base.places.train
+    open_rows, groups = open_all_rows(base, stages[0].method, adjusts=record.local.adjusts)
+    known = groups.get("validation", {})
+    method, *later = (
+        appoint_judges(stage.method, known, open_rows, sorted(train)) for stage in stages
+    )
+    stages = [replace(s, method=m) for s, m in zip(stages, (method, *later), strict=True)]
     return RunInputs(
         method=method,
         rounds=sum(stage.rounds for stage in stages),

@@ -92,17 +92,22 @@ def fit_serve(
         memory: what workers kept; a worker uses its own parameters where it has some.
         groups: group -> worker -> rows with labels; ``validation`` is read.
     """
-    known = groups.get("validation", {})
-    if not known or not isinstance(method.serve, AdaptiveServe):
+    known, serve = groups.get("validation", {}), method.serve
+    if not known or not isinstance(serve, AdaptiveServe):
         return method
-    answers = (
-        (
-            answer_rows(method.serve, {**params, **get_own(memory, w)}, method.model.axes, rows),
-            read_labels(rows),
-        )
-        for w, rows in known.items()
+    answers, judged = (
+        [answer_labelled(method, params, memory, w, rows) for w, rows in workers.items()]
+        for workers in (known, serve.judges)
     )
-    return replace(method, serve=method.serve.fit(answers))
+    return replace(method, serve=serve.fit(answers, judged))
+
+
+def answer_labelled(
+    method: Method, params: Params, memory: Mapping[int, Memory], worker: int, rows: Rows
+) -> tuple[Tensor, Tensor]:
+    """Answer a worker's rows, [N, ...], and give their targets, [N]."""
+    mine = {**params, **get_own(memory, worker)}
+    return answer_rows(method.serve, mine, method.model.axes, rows), read_labels(rows)
 
 
 def get_own(memory: Mapping[int, Memory], worker: int) -> Params:

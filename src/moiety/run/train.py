@@ -55,6 +55,7 @@ from moiety.run.own_settings import Leaves, keep_settings
 from moiety.run.own_workers import OwnWorkers, gather_workers
 from moiety.run.trackers import RunAbout, make_trackers
 from moiety.run.watch import Progress, make_event_writers
+from moiety.serve.adapt import appoint_judges
 from moiety.tasks.classes import Classes
 from moiety.tasks.torch_metrics import score_by
 from moiety.wire.config import apply_wire
@@ -138,6 +139,8 @@ def prepare_run(
     if adjusts:
         shares = LabelShares(rows.__getitem__, len(method.serve.objective.names))
         rows = {worker: shares(worker) for worker in rows}
+    known = crew.groups.get("validation", {})
+    method = appoint_judges(method, known, rows.__getitem__, sorted(rows))
     job = try_first_batch(method, crew, rows, how.seed)
     engine = choose_own_engine(method, how, job, rows)
     return OwnRun(method, crew, how, rows, engine, {**leaves, "engine": engine})

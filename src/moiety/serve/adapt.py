@@ -5,17 +5,23 @@ Letters: N rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from moiety.core.axes import Axes, take_piece
-from moiety.core.protocols import Serve, Transform
-from moiety.core.rows import Rows, chunk_positions
+from moiety.core.protocols import Method, Serve, Transform
+from moiety.core.rows import OpenRows, Rows, chunk_positions
 from moiety.core.types import Batch, Params
+
+Answers = Iterable[tuple[Tensor, Tensor]]
+"""Answers to the rows of some workers, and their targets."""
+
+JUDGES = 20
+"""So many workers that train are looked at, at most."""
 
 CHUNK = 2048
 """Rows that are answered at once."""
@@ -43,15 +49,44 @@ class SeenRows:
 
 @runtime_checkable
 class AdaptiveServe(Serve, Protocol):
-    """A way to serve that is fitted on validation rows, and then adapted to each worker."""
+    """A way to serve that is fitted on validation rows, and then adapted to each worker.
 
-    def fit(self, answers: Iterable[tuple[Tensor, Tensor]], /) -> Serve:
-        """Fit on the answers [N, ...] to validation rows and their targets [N], by worker."""
+    ``judges`` are workers that train, by whose rows it is seen how workers differ where validation
+    rows are nobody's.
+    """
+
+    @property
+    def judges(self) -> Mapping[int, Rows]: ...
+
+    def fit(self, answers: Answers, judged: Answers = (), /) -> Serve:
+        """Fit on the answers [N, ...] to validation rows and their targets [N], by worker.
+
+        ``judged`` are likewise those of the judges.
+        """
         ...
 
     def adapt(self, params: Params, axes: Axes, rows: Rows, /) -> Serve:
         """Adapt to a worker, whose inputs only are looked at."""
         ...
+
+
+def appoint_judges(
+    method: Method, validation: Mapping[int, Rows], rows: OpenRows, workers: Sequence[int]
+) -> Method:
+    """Let some workers that train judge how a method is served, where validation rows cannot.
+
+    Args:
+        method: any; one whose serving is not fitted is as it was.
+        validation: worker -> rows; one sample of everybody says nothing of how workers differ.
+        rows: of the workers that train.
+        workers: those.
+    """
+    if not isinstance(method.serve, AdaptiveServe) or len(validation) != 1:
+        return method
+    serve: Any = method.serve
+    step = max(1, -(-len(workers) // JUDGES))
+    judges = {worker: rows(worker) for worker in workers[::step]}
+    return replace(method, serve=replace(serve, judges=judges))
 
 
 def adapt_serve(serve: Serve, params: Params, axes: Axes, rows: Rows) -> Serve:

@@ -9,8 +9,8 @@ Probabilities*, Neural Computation 14 (2002). Letters: N rows, B rows, C classes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,8 @@ from moiety.core.objective import Objective
 from moiety.core.protocols import Kept, Method, Serve
 from moiety.core.rows import Rows
 from moiety.core.types import Batch, Params
-from moiety.serve.adapt import answer_rows
+from moiety.ops.chi_square import find_chi_square
+from moiety.serve.adapt import Answers, answer_rows
 from moiety.tasks.losses import UNSCORED
 
 PRIORS = ("none", "em")
@@ -35,9 +36,6 @@ STEPS, STILL = 500, 1e-6
 
 SPREADS = (1.0, 10.0, 100.0, 1e9)
 """How many rows spread as in training EM may add to a worker's: with the last it moves nothing."""
-
-SURE = 2.326
-"""Standard normal quantile of 99 %."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,7 @@ class EstimatedPrior:
         temperature: log-probabilities are divided by it; ``fit`` finds it.
         source: shares that the probabilities presume, [C]; ``fit`` finds them.
         spread: rows that EM adds, spread as in training; ``fit`` chooses one of ``SPREADS``.
+        judges: workers by whom it is chosen where validation rows are nobody's.
     """
 
     inner: Serve
@@ -102,6 +101,7 @@ class EstimatedPrior:
     temperature: float = 1.0
     source: tuple[float, ...] = ()
     spread: float = 1.0
+    judges: Mapping[int, Rows] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def objective(self) -> Objective:
@@ -129,7 +129,7 @@ class EstimatedPrior:
     def routes(self, piece: Params, batch: Batch, kept: Kept, /) -> Tensor | None:
         return self.inner.routes(piece, batch, kept)
 
-    def fit(self, answers: Iterable[tuple[Tensor, Tensor]], /) -> EstimatedPrior:
+    def fit(self, answers: Answers, judged: Answers = (), /) -> EstimatedPrior:
         """Fit temperature, presumed shares and how far shares may move on validation rows."""
         workers = list(answers)
         found = [(log[y != UNSCORED], y[y != UNSCORED]) for log, y in workers]
@@ -139,9 +139,11 @@ class EstimatedPrior:
         source_C = torch.ones_like(count_C) if self.uniform else count_C
         shares = (source_C / source_C.sum()).tolist()
         fitted = replace(self, temperature=temperature, source=tuple(shares))
-        if len(workers) == 1:  # a sample of everybody says nothing of how workers differ
+        if not workers[1:]:  # a sample of everybody says nothing of how workers differ
+            workers = list(judged)
+        if not workers:
             return fitted
-        tried = [replace(fitted, spread=spread) for spread in SPREADS]
+        tried = [replace(fitted, spread=spread) for spread in reversed(SPREADS)]  # cautious first
         return min(tried, key=lambda one: one.measure_surprise(workers))
 
     def measure_surprise(self, workers: Sequence[tuple[Tensor, Tensor]]) -> float:
@@ -288,13 +290,3 @@ def estimate_shares(log_NC: Tensor, source_C: Tensor, spread: float = 1.0) -> Te
         if moved < STILL:
             break
     return share_C
-
-
-def find_chi_square(degrees: int) -> float:
-    """Find the 99 % quantile of chi-square (Wilson and Hilferty 1931).
-
-    >>> round(find_chi_square(9), 1)
-    21.7
-    """
-    spread = 2 / (9 * degrees)
-    return degrees * (1 - spread + SURE * spread**0.5) ** 3
