@@ -182,6 +182,10 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddome-all": ("ddome", {"ddome": {"k": 5, "serve": "soft"}}),
     "ddome-all-common": ("ddome", {"ddome": {"k": 5, "serve": "soft", "from_common": True}}),
     "ddome-shared": ("ddome", {"ddome": {"serve": "soft", "shared": True}}),
+    "ddome-shared-common": (
+        "ddome",
+        {"ddome": {"serve": "soft", "shared": True, "from_common": True}},
+    ),
     "ddome-three": ("ddome", {"ddome": {"k": 3}}),
     "ddome-cover": ("ddome", {"ddome": {"k": 5, "cover": 0.9}}),
     "ddome-balanced": ("ddome", {"ddome": {"capacity": 4}}),

@@ -111,6 +111,8 @@ def test_shares_move_as_far_as_validation_workers_gain_by_it(skewed, spread):
     pooled = [(torch.cat(logs), torch.cat(labels))]  # nobody's: then those who train
     assert EstimatedPrior(read_logits()).fit(pooled, answers).spread == spread
     assert EstimatedPrior(read_logits()).fit(pooled).spread == 1.0
+    few = EstimatedPrior(read_logits(), least_rows=100).fit(answers)  # of whom nobody can tell
+    assert few.spread == 1.0
 
 
 @pytest.mark.parametrize("objective", [Numbers(("y",))])

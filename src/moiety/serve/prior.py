@@ -143,8 +143,11 @@ class EstimatedPrior:
             workers = list(judged)
         if not workers:
             return fitted
-        tried = [replace(fitted, spread=spread) for spread in reversed(SPREADS)]  # cautious first
-        return min(tried, key=lambda one: one.measure_surprise(workers))
+        tried = [replace(fitted, spread=spread) for spread in SPREADS]
+        lost = [one.measure_surprise(workers) for one in tried]
+        if min(lost) == max(lost):  # nobody has rows enough to tell
+            return fitted
+        return tried[len(lost) - 1 - lost[::-1].index(min(lost))]  # of equals the cautious one
 
     def measure_surprise(self, workers: Sequence[tuple[Tensor, Tensor]]) -> float:
         """Sum up how surprising labels are, once answers are corrected for each worker."""
