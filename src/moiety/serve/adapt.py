@@ -20,7 +20,7 @@ from moiety.core.types import Batch, Params
 Answers = Iterable[tuple[Tensor, Tensor]]
 """Answers to the rows of some workers, and their targets."""
 
-JUDGES = 20
+JUDGES = 100
 """So many workers that train are looked at, at most."""
 
 CHUNK = 2048
