@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,7 +61,9 @@ def test_own_rows_are_encoded_and_scaled_as_the_sample_is(tmp_path, record):
     ("text", "message"),
     [
         ("size,big\n1,no\n", r"has no columns \['colour'\]"),
+        ("size,colour,big\n,red,no\n", r"has no columns \['size'\], or no value in them"),
         ("size,colour,big\n1,red,no\n2,red,maybe\n", r"has labels \['maybe'\]"),
+        ("size,colour,big\n1,red,no\nhuge,red,no\n", r"mine.csv: column 'size' is .* in row 2"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused(tmp_path, record, text, message):
@@ -102,6 +105,29 @@ def test_nodes_train_on_their_own_rows(tmp_path, record):
     assert list(ledger.start.worker_names) == ["north", "east"]
     assert ledger.end is not None
     assert ledger.end.status == "finished"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "size,colour,big\n1,Jo Doe,no\n2,Jo Doe\n",
+        "size,colour,big\nJo Doe,red,no\n1,red,no\n",
+        "Jo Doe,red,no\n",
+    ],
+    ids=["line", "value", "header"],
+)
+def test_rows_that_cannot_be_read_are_quoted_in_the_node_s_log_alone(
+    tmp_path, record, text, caplog
+):
+    post = make_nodes(tmp_path, record)
+    (tmp_path / "north" / "mine.csv").write_text(text)
+    plan = replace(make_plan(tmp_path, record, rounds=1), waiting=replace(ALL, quorum=0.5))
+    play_federation(plan, post)
+    ledger = (plan.folder / "ledger.jsonl").read_text()
+    assert "the rows of 'north' cannot be read; its own log (desk.log) says why" in ledger
+    assert "Doe" not in ledger
+    assert "mine.csv" in caplog.text
+    assert "Jo Doe" in caplog.text
 
 
 def test_neither_side_takes_other_rows_for_those(tmp_path, record):

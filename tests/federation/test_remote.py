@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from moiety.core.axes import Part
+from moiety.core.errors import RunError
 from moiety.core.fold import Precision
 from moiety.core.ledger import read_ledger
 from moiety.core.state import Job, Record, Reply, Share
@@ -243,6 +244,11 @@ def test_letters_of_strangers_are_refused():
         ({"schedule": {"speeds": {"values": [1.0, 2.0]}}}, "of a virtual clock"),
         ({"methods": ["fedper"]}, "parameters that never leave a node"),
         ({"population": {"workers": 5, "anchors": 3, "unseen": 2}}, "names 4 workers, but"),
+        ({"rounds": 0}, "rounds=0; choose at least 1"),
+        (
+            {"engine": "pool", "log": ["mlflow"], "checkpoint": {"every": 5}},
+            r"say \['engine', 'log', 'checkpoint.every'\], which a federation does not read",
+        ),
     ],
 )
 def test_what_nodes_cannot_play_is_refused(tmp_path, fields, message):
@@ -368,3 +374,28 @@ def test_letters_with_codes_give_the_bytes_of_serial(tmp_path):
     assert final_bytes(final.parent) == final_bytes(serial)
     (one, *_), (two, *_) = (read_ledger(p / "ledger.jsonl").rounds for p in (plan.folder, serial))
     assert (one.down_bytes, one.up_bytes) == (two.down_bytes, two.up_bytes)
+
+
+def test_a_folder_is_that_of_its_workers_and_replies_are_what_came(tmp_path, wanted, capsys):
+    """Names in another order are refused; a reply whose file was changed is asked for again."""
+    plan, post = make_plan(tmp_path), make_post(tmp_path, kill_after=13)
+    with pytest.raises(KeyboardInterrupt):
+        play_federation(plan, post)
+    post.kill_after = math.inf
+    with pytest.raises(RunError, match=r"was begun with .*; go on with those, in this order"):
+        play_federation(replace(plan, workers=NAMES[::-1]), post)
+    number = plan.folder / "run_id"
+    told = number.read_bytes()
+    for lost in (number.unlink, lambda: number.write_bytes(b"")):
+        lost()
+        with pytest.raises(RunError, match="run_id is lost"):
+            play_federation(plan, post)
+    number.write_bytes(told)
+    assert main(["resume", str(plan.folder)]) == 2
+    assert "flwr run plays an app" in capsys.readouterr().err
+    assert len(post.letters) == 15
+    for place, path in enumerate(sorted((plan.folder / "arrived").iterdir())):
+        data = path.read_bytes()
+        path.write_bytes((data[:30], data[:-1] + b"?", b"")[place % 3])
+    play_federation(plan, post)
+    assert final_bytes(plan.folder) == wanted

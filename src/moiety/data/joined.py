@@ -12,15 +12,20 @@ from moiety.data.columns import Column, import_arrow
 from moiety.data.dataset import Dataset
 
 
+class FormError(ValueError):
+    """Rows are of another form than others; the words name columns, labels and shapes alone."""
+
+
 def join_test(data: Dataset, test: Dataset) -> Dataset:
     """Put rows to test on behind those of training, as the official test part.
 
     Raises:
-        ValueError: if they have other columns, another shape, or labels that training has not.
+        FormError: if they have other columns, another shape, or labels that training has not.
+        ValueError: for a value that cannot be read.
     """
     if data.y is None or test.y is None:
         bare = data if data.y is None else test
-        raise ValueError(f"{bare.source} has no labels, which are needed to test; add some")
+        raise FormError(f"{bare.source} has no labels, which are needed to test; add some")
     x, raw = join_inputs(data, test)
     apart = torch.arange(len(x)) >= data.size
     return replace(
@@ -39,7 +44,7 @@ def join_inputs(data: Dataset, test: Dataset) -> tuple[Tensor, tuple[Column, ...
     """Put inputs behind each other: columns by their names where there are some."""
     if data.encoding is None:
         if data.x.shape[1:] != test.x.shape[1:]:
-            raise ValueError(
+            raise FormError(
                 f"rows of {test.source} have shape {list(test.x.shape[1:])}, but those of "
                 f"{data.source} {list(data.x.shape[1:])}; give rows of one shape"
             )
@@ -47,11 +52,16 @@ def join_inputs(data: Dataset, test: Dataset) -> tuple[Tensor, tuple[Column, ...
     found = {column.name: column for column in test.raw}
     missing = [column.name for column in data.raw if column.name not in found]
     if missing:
-        raise ValueError(
-            f"{test.source} has no columns {missing}, which {data.source} has; add them"
+        raise FormError(
+            f"{test.source} has no columns {missing}, or no value in them, which {data.source} "
+            "has; add them"
         )
     raw = tuple(join_columns(column, found[column.name]) for column in data.raw)
-    return data.encoding.apply({column.name: column for column in raw}), raw
+    try:
+        return data.encoding.apply({column.name: column for column in raw}), raw
+    except ValueError:  # the words name the first file, and a row of both
+        data.encoding.apply({column.name: found[column.name] for column in data.raw})
+        raise
 
 
 def join_columns(one: Column, other: Column) -> Column:
@@ -72,7 +82,7 @@ def rename_labels(data: Dataset, test: Dataset) -> Tensor:
     place = {name: number for number, name in enumerate(data.classes)}
     strange = [name for name in test.classes if name not in place]
     if strange:
-        raise ValueError(
+        raise FormError(
             f"{test.source} has labels {strange[:5]}, which {data.source} has not; drop such rows"
         )
     return torch.tensor([place[name] for name in test.classes])[test.y]

@@ -23,6 +23,12 @@ ENGINE_CLASSES: Mapping[str, tuple[str, str]] = {
 BLOCK_ENGINES = ("partitioned", "peers")
 """Those that play whole rounds on blocks (``run/blocks.py``)."""
 
+ELSEWHERE: Mapping[str, str] = {
+    "auto": ": it is resolved by choose_engine(method, device, num_workers)",
+    "flower": ": flwr run plays an app of moiety flower new, also to go on with its run",
+}
+"""What is no engine to make, and where it is one."""
+
 RANK_ENGINES = ("collective", *BLOCK_ENGINES)
 """Engines that use the processes of torchrun."""
 
@@ -84,8 +90,10 @@ def make_engine(
         )
     if name not in ENGINE_CLASSES:
         near = get_close_matches(name, ENGINE_CLASSES, n=3, cutoff=0) or list(ENGINE_CLASSES)
-        auto = "; 'auto' is resolved by choose(method, device, workers)" if name == "auto" else ""
-        raise UnknownNameError(f"no engine {name!r}; the nearest names are {', '.join(near)}{auto}")
+        raise UnknownNameError(
+            f"no engine {name!r} here{ELSEWHERE.get(name, '')}; the nearest names are "
+            f"{', '.join(near)}"
+        )
     module, kind = ENGINE_CLASSES[name]
     make = getattr(importlib.import_module(module), kind)
     return make(open_rows, {} if memory is None else memory)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
-from torch import Tensor
-
 from moiety.core.errors import RunError, WorkerError
-from moiety.core.files import digest_bytes, replace_file
+from moiety.core.files import digest_bytes
 from moiety.core.keys import (
     KEY_FILE,
     derive_key,
     read_key,
-    replace_secret_file,
     write_new_key,
 )
 from moiety.core.rows import Rows
@@ -24,15 +21,17 @@ from moiety.core.solver import Solve
 from moiety.core.state import Job, Reply
 from moiety.core.types import Memory
 from moiety.core.wire import Wire
-from moiety.engine.letters import list_sections, read_job, read_letter, write_letter, write_reply
+from moiety.engine.letters import read_job, write_reply
 from moiety.engine.summed import KEYS, OPEN, SHARES, STEP
 from moiety.engine.work import open_job_rows, run_job, run_steps_in_place, use_one_thread
 from moiety.federation.node import NodeConfig
+from moiety.federation.shelf import Shelf
 from moiety.federation.sums import SumDrawer, answer_step, mask_reply, take_boxes
+from moiety.ops.text import hide_controls
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.options import get_options
-from moiety.recipes.own_rows import open_own_rows
+from moiety.recipes.own_rows import OwnRowsError, open_own_rows
 from moiety.recipes.record import Federation
 from moiety.recipes.source import stamp_file
 from moiety.secure.ends import find_sum_rule
@@ -91,13 +90,20 @@ class Desk:
                 return answer
             job, (reply, after) = self.work(job, note, shelf)
         except (RunError, WorkerError, ValueError, OSError, ImportError) as error:
-            return write_reply(Reply(job.worker, job.share, {}, fault=str(error)))
+            return write_reply(Reply(job.worker, job.share, {}, fault=self.tell(error)))
         shelf.write_memory(job, note, after)
         if str(note["kind"]).startswith(QUERY):
             shelf.write_known(job, note)
         answer = write_reply(reply)
         shelf.write_answer(asked, answer)
         return answer
+
+    def tell(self, error: Exception) -> str:
+        """Say to the server why a job is not done; words that may quote rows, to our log alone."""
+        logging.getLogger(__name__).warning("%s", hide_controls(f"{self.node.name}: {error}"))
+        if isinstance(error, OwnRowsError):
+            return f"the rows of {self.node.name!r} cannot be read; its own log (desk.log) says why"
+        return str(error)
 
     def name_question(self, letter: bytes) -> bytes:
         """Name all that an answer is made of: the letter, and the files as they are now."""
@@ -227,68 +233,3 @@ Stamps: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 def keep_own_rows(record: Federation, method: str, seed: int, path: str, stamps: Stamps) -> Rows:
     """Read the rows that a node alone has once, as they are by the ``stamps`` of all files."""
     return open_own_rows(record, keep_inputs(record, method, seed, stamps[0]).method, seed, path)
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """What a node keeps on its disk, of the run that it saw last.
-
-    Memory is kept as it was before the last job, too: a job that is asked again, because its
-    server was killed, begins where it began, and its reply is the same to the bit. The last answer
-    is kept too: a server that is back asks for what is at work still, which is not done twice.
-    """
-
-    folder: Path
-
-    def read_memory(self, job: Job, note: Mapping[str, Any]) -> Memory:
-        """Give what the worker kept when the job's round began."""
-        path = self.folder / "memory"
-        if not path.is_file():
-            return {}
-        head, tree = read_letter(path.read_bytes())
-        if head["run"] != note["run"]:
-            return {}
-        if head["round"] > job.round:
-            raise ValueError(
-                f"round {job.round + 1} is asked, but this node has gone on to round "
-                f"{head['round'] + 1} of the run; begin the run in a new folder"
-            )
-        return tree.get("before" if head["round"] == job.round else "after", {})
-
-    def write_memory(self, job: Job, note: Mapping[str, Any], after: Memory) -> None:
-        """Keep what the worker keeps."""
-        before = self.read_memory(job, note)
-        if not after and not before:
-            return
-        head = {"run": note["run"], "round": job.round}
-        sections = [*list_sections("before", before), *list_sections("after", after or before)]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        replace_file(self.folder / "memory", write_letter(head, sections))
-
-    def read_known(self, note: Mapping[str, Any], round_index: int) -> Mapping[str, Tensor]:
-        """Give what the question of a round brought, which is not sent again with the job."""
-        path = self.folder / "known"
-        if not path.is_file():
-            return {}
-        head, tree = read_letter(path.read_bytes())
-        here = head["run"] == note["run"] and head["round"] == round_index
-        return tree.get("piece", {}) if here else {}
-
-    def write_known(self, job: Job, note: Mapping[str, Any]) -> None:
-        """Keep what a question brought."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = [(["piece", name], t) for name, t in job.piece.items()]
-        head = {"run": note["run"], "round": job.round}
-        replace_file(self.folder / "known", write_letter(head, tensors))
-
-    def read_answer(self, asked: bytes) -> bytes:
-        """Give the last answer, if it is to this question."""
-        path = self.folder / "answer"
-        if not path.is_file():
-            return b""
-        head, _, answer = path.read_bytes().partition(b"\n")
-        return answer if head == asked else b""
-
-    def write_answer(self, asked: bytes, answer: bytes) -> None:
-        """Keep an answer, beside its question; it may hold shares of what others keep secret."""
-        replace_secret_file(self.folder / "answer", asked + b"\n" + answer)

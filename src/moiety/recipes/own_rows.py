@@ -7,14 +7,17 @@ file, of the same columns, that nobody else reads.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
+from moiety.core.errors import RunError
 from moiety.core.protocols import Method
 from moiety.core.rows import Rows
 from moiety.data.dataset import Dataset
-from moiety.data.joined import join_test
+from moiety.data.joined import FormError, join_test
 from moiety.recipes.build import open_all_rows
 from moiety.recipes.kinds import read_rows
 from moiety.recipes.prepare import find_known_rows, find_training_rows, prepare_seed_data
@@ -23,6 +26,25 @@ from moiety.recipes.scaling import encode_rows, move_dataset
 
 SAMPLE = "all"
 """The scheme of the sample: all rows that train are everybody's."""
+
+
+class OwnRowsError(ValueError):
+    """A worker's rows cannot be read; the words may quote them, so they are the worker's alone."""
+
+
+@contextmanager
+def keep_words() -> Iterator[None]:
+    """Mark errors that may quote rows; those of columns and labels pass.
+
+    Raises:
+        OwnRowsError: in place of any other error of a file or of what is in it.
+    """
+    try:
+        yield
+    except FormError:
+        raise
+    except (ValueError, RunError, OSError) as error:
+        raise OwnRowsError(str(error)) from error
 
 
 def check_sample(record: Federation) -> None:
@@ -55,13 +77,15 @@ def open_own_rows(record: Federation, method: Method, seed: int, path: str) -> R
         path: of the file, or whatever else ``data`` may name.
 
     Raises:
-        ValueError: for a file of other columns, or with classes that the sample has not.
+        FormError: for a file of other columns, or with classes that the sample has not.
+        OwnRowsError: for one that cannot be read.
     """
     base = prepare_seed_data(record, seed)
     _, sample = read_rows(record)
     task = sample.find_objective().name
-    _, own = read_rows(replace(record, data=path, test="", task=task))
-    joined = encode_rows(join_own(sample, own), find_training_rows(base.places))
+    with keep_words():
+        _, own = read_rows(replace(record, data=path, test="", task=task))
+        joined = encode_rows(join_own(sample, own), find_training_rows(base.places))
     scaled, _ = base.kind.scale(joined, find_known_rows(base.places))
     mine = torch.arange(sample.size, joined.size)
     places = replace(base.places, train={0: mine}, groups={})

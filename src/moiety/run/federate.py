@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 import uuid
 from collections.abc import Mapping, Sequence
@@ -29,15 +30,18 @@ from moiety.recipes.fields import override_fields
 from moiety.recipes.own_rows import check_sample
 from moiety.recipes.record import write_read_fields
 from moiety.rounds.schedule import Speeds
+from moiety.run.commands.common import check_record
+from moiety.run.echo import echo_warning
 from moiety.run.folders import hold_folder
-from moiety.run.group import CONFIG
-from moiety.run.loop import execute_run
+from moiety.run.group import CONFIG, is_finished
+from moiety.run.loop import CHECKPOINTS, execute_run
 from moiety.run.play import list_own_parameters, make_whole_run
 from moiety.run.spec import RunSpec, resolve_run
 from moiety.run.watch import Progress
 from moiety.secure.ends import find_sum_rule
 
-ENGINE, RUN_ID, ARRIVED = "flower", "run_id", "arrived"
+ENGINE, RUN_ID, WORKERS, ARRIVED = "flower", "run_id", "workers.json", "arrived"
+UNREAD = {"engine", "log"}
 KEYS = ("recipe", "workers", "folder", "rows", "fields", "waiting")
 ROWS = ("shared", "own")
 """What a plan may say, and on which rows nodes train: the recipe's, or their own alone."""
@@ -104,13 +108,30 @@ def check_plan(path: Path, raw: Mapping[str, Any]) -> None:
         raise RunError(f"{path} says rows = {raw['rows']!r}; choose one of {', '.join(ROWS)}")
 
 
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Refuse fields of a record that a federation does not read.
+
+    Raises:
+        RunError: with their names.
+    """
+    strange = sorted(fields.keys() & UNREAD)
+    if "every" in fields.get("checkpoint", {}):
+        strange.append("checkpoint.every")
+    if strange:
+        raise RunError(
+            f"the plan's fields say {strange}, which a federation does not read: its engine are "
+            "nodes, each round has a checkpoint, and no tracker is told; leave them out"
+        )
+
+
 def resolve_plan(plan: FederationPlan) -> tuple[RunSpec, RunInputs]:
     """Build the run of a plan, and refuse what nodes cannot play.
 
     Raises:
         RunError: with the value and the remedy.
     """
-    base = override_fields(RECIPES[plan.recipe].record, dict(plan.fields))
+    base = check_record(override_fields(RECIPES[plan.recipe].record, dict(plan.fields)))
+    check_fields(plan.fields)
     record = override_fields(base, {"engine": ENGINE, "checkpoint": {"every": 1}})
     if len(record.methods) != 1 or record.seeds != 1:
         raise RunError(
@@ -151,15 +172,39 @@ def refuse_own_parameters(name: str, method: Method) -> None:
         )
 
 
+def name_run(plan: FederationPlan) -> str:
+    """Give the run's number, by which nodes know what they keep for it; new in a new folder.
+
+    Raises:
+        RunError: where the folder is that of other workers, or its number is lost.
+    """
+    number, names = plan.folder / RUN_ID, plan.folder / WORKERS
+    begun = (plan.folder / CHECKPOINTS).exists()
+    said = json.dumps(list(plan.workers)).encode()
+    if names.is_file() and names.read_bytes() != said:
+        raise RunError(
+            f"the plan names the workers {list(plan.workers)}, but the run in {plan.folder} was "
+            f"begun with {names.read_text(encoding='utf8')}; go on with those, in this order, or "
+            "choose another folder"
+        )
+    told = number.read_text(encoding="utf8") if number.is_file() else ""
+    if begun and not told:
+        raise RunError(
+            f"{number} is lost, by which nodes know what they keep for the run; put it back, or "
+            "choose another folder"
+        )
+    told = told or uuid.uuid4().hex
+    replace_file(number, told.encode())
+    replace_file(names, said)
+    return told
+
+
 def make_remote(
     plan: FederationPlan, spec: RunSpec, built: RunInputs, post: Post
 ) -> Remote | SummedRemote:
     """Make the engine of a run."""
-    identity = plan.folder / RUN_ID
-    if not identity.is_file():
-        replace_file(identity, uuid.uuid4().hex.encode())
     note = {
-        "run": identity.read_text(encoding="utf8"),
+        "run": name_run(plan),
         "method": spec.method,
         "seed": spec.seed,
         "fields": write_read_fields(spec.played),
@@ -187,6 +232,8 @@ def play_federation(plan: FederationPlan, post: Post) -> Path:
         config = {**spec.to_json(), "data": built.data_fingerprint}
         replace_file(plan.folder / CONFIG, json_to_bytes(add_digest(config)))
         engine = make_remote(plan, spec, built, post)
+        if is_finished(plan.folder):
+            echo_warning(f"{plan.folder} is over; for a new run name a new folder in the plan")
         run = make_whole_run(spec, built, plan.folder, engine, Ranks())
         execute_run(run, plan.folder, [Progress(f"{spec.method}, seed {spec.seed}", built.rounds)])
     return plan.folder / "final"
