@@ -130,8 +130,9 @@ def resolve_plan(plan: FederationPlan) -> tuple[RunSpec, RunInputs]:
     Raises:
         RunError: with the value and the remedy.
     """
-    base = check_record(override_fields(RECIPES[plan.recipe].record, dict(plan.fields)))
+    base = override_fields(RECIPES[plan.recipe].record, dict(plan.fields))
     check_fields(plan.fields)
+    check_record(base)
     record = override_fields(base, {"engine": ENGINE, "checkpoint": {"every": 1}})
     if len(record.methods) != 1 or record.seeds != 1:
         raise RunError(
