@@ -277,7 +277,9 @@ def test_an_app_that_is_written_is_played(tmp_path):
     """What ``moiety flower new`` writes is Python that compiles, and a plan that is read."""
     app = tmp_path / "My app"
     words = ["flower", "new", str(app), "--workers", "a", "b", "--rounds", "2"]
-    for more in (["--workers", "../x", "b"], ["--method", "fedper"]):
+    (tmp_path / "sample.csv").write_text("size,big\n1,no\n2,yes\n")
+    other = ["--data", str(tmp_path / "sample.csv"), "--target", "large", "--method", "fedavg"]
+    for more in (["--workers", "../x", "b"], ["--method", "fedper"], other):
         assert main([*words, *more]) == 1
         assert not app.exists()
     for more in (["--data", "nosuch.csv"], ["--rounds", "-1"]):

@@ -14,7 +14,8 @@ from moiety.federation.certs import write_certificates
 from moiety.federation.new import AppPlan, write_app
 from moiety.federation.node import check_name
 from moiety.recipes import RECIPES
-from moiety.recipes.fields import suggest_names
+from moiety.recipes.fields import override_fields, suggest_names
+from moiety.recipes.kinds import read_rows
 from moiety.recipes.options import find_method
 from moiety.recipes.source import resolve_path
 from moiety.run.commands.arguments import parse_words
@@ -112,6 +113,8 @@ def do_new(words: Sequence[str]) -> int:
     refuse_own_parameters(method, find_method(method).demo(stream(0)).method)
     data = find_data(said.data)
     fields = {key: value for key, value in (("data", data), ("target", said.target)) if value}
+    if Path(data).is_file():  # a wrong column is told now, not once nodes wait
+        read_rows(override_fields(record, fields))
     app = AppPlan(
         said.recipe,
         method,
