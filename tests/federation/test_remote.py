@@ -194,6 +194,10 @@ def test_memory_begins_where_the_round_began(tmp_path):
     assert again[0] != kept  # in the seconds of the work alone
     assert strip_seconds(again[0]) == strip_seconds(kept)
     assert "has gone on to round 3" in read_reply(desk.answer(jobs[1])).fault
+    memory = desk.node.folder / "memory"
+    for size in (90, 20, 0):
+        memory.write_bytes(memory.read_bytes()[:size])
+        assert "memory is damaged" in read_reply(desk.answer(jobs[1])).fault
 
 
 def strip_seconds(letter):
