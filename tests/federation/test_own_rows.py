@@ -15,6 +15,9 @@ from moiety.recipes.build import build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.own_rows import open_own_rows
 from moiety.run.federate import FederationPlan, play_federation, resolve_plan
+from moiety.run.group import start_run
+from moiety.run.spec import resolve_run
+from moiety.serve.prior import EstimatedPrior
 from tests.federation.test_remote import ALL, LocalPost
 
 SAMPLE = {"scheme": "all", "workers": 2, "unseen": 0, "anchors": 0, "shared_test": True}
@@ -42,8 +45,19 @@ def record(tmp_path):
     return override_fields(RECIPES["quickstart"].record, fields)
 
 
-def test_own_rows_are_encoded_and_scaled_as_the_sample_is(tmp_path, record):
+def play_before(tmp_path, record):
+    """Play a run on other rows, whose model others begin with."""
+    other = replace(record, data=write_table(tmp_path / "other.csv", range(7, 40), shift=9))
+    start_run(*resolve_run("quickstart", other, "fedavg", 3), tmp_path / "before")
+    return str(tmp_path / "before")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_own_rows_are_encoded_and_scaled_as_the_sample_is(tmp_path, record, begun):
     """The sample's own rows, from another file and in another order, are the same to the bit."""
+    if begun:
+        model = play_before(tmp_path, record)
+        record = replace(record, common=replace(record.common, model=model))
     built = build_run(record, "fedavg", 0)
     path = write_table(tmp_path / "mine.csv", reversed(range(60)))
     own = open_own_rows(record, built.method, 0, path)
@@ -163,3 +177,23 @@ def test_a_server_names_no_file_of_a_node(tmp_path, record):
     post, plan = make_nodes(tmp_path, record), make_plan(tmp_path, record, test=test)
     with pytest.raises(Exception, match=r"as test, the node ''; say in the node's configuration"):
         play_federation(plan, post)
+
+
+def test_a_node_names_its_copy_of_the_common_expert(tmp_path, record):
+    model = play_before(tmp_path, record)
+    post, plan = make_nodes(tmp_path, record), make_plan(tmp_path, record, common={"model": model})
+    with pytest.raises(Exception, match=r"as model, the node ''; say in the node's configuration"):
+        play_federation(plan, post)
+    copy = str(shutil.copytree(model, tmp_path / "copy"))
+    desks = {n: Desk(replace(desk.node, model=copy)) for n, desk in post.desks.items()}
+    play_federation(replace(plan, folder=tmp_path / "again"), LocalPost(desks))
+
+
+def test_who_has_rows_of_its_own_judges_no_correction(tmp_path, record):
+    """Nor does the sample, which is one for all."""
+    fields = {"serve": {"prior": "em"}, "population": {**SAMPLE, "validation": 0.2}}
+    for own in (True, False):
+        _, built = resolve_plan(make_plan(tmp_path, record, own=own, **fields))
+        serve = built.method.serve
+        assert isinstance(serve, EstimatedPrior)
+        assert bool(serve.judges) != own

@@ -1,6 +1,8 @@
 """A common expert that is the model of an earlier run."""
 
 import shutil
+from dataclasses import replace
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -8,10 +10,12 @@ import pytest
 import torch
 
 from moiety.core.errors import RunError
+from moiety.core.rows import take_all_rows
+from moiety.data.roles import Columns
 from moiety.recipes.build import build_run
 from moiety.run.group import resume_run
 from moiety.run.loop import CHECKPOINTS
-from moiety.serve.predictor import load_model
+from moiety.serve.predictor import load_model, write_model
 from tests.run.conftest import NAMES, Lab, draw
 
 
@@ -32,6 +36,39 @@ def test_it_is_taken_as_it_is(tiny, before):
     first = build_run(record, "fedavg", 0).method.first or {}
     assert all(torch.equal(first[name], t) for name, t in taken.params.items())
     assert built.data_fingerprint != build_run(tiny(), "ddome", 0).data_fingerprint
+
+
+@pytest.mark.parametrize("net", ["mlp", "bag"])
+def test_columns_and_targets_mean_what_they_mean_to_it(net, tiny, lab, tmp_path):
+    """A run of another seed, whose own rows would fill gaps, number words and scale otherwise."""
+    rng, path = np.random.default_rng(0), tmp_path / "some.csv"
+    said = [" ".join(f"w{rng.integers(30)}" for _ in range(5)) for _ in range(120)]
+    gaps = [f"{rng.normal():.2f}" if rng.random() < 0.7 else "" for _ in said]
+    y = [f"{rng.normal():.3f}" if net == "mlp" else "ab"[rng.integers(2)] for _ in said]
+    column = gaps if net == "mlp" else said
+    some = [f"{one},{two}" for one, two in zip(column, y, strict=True)]
+    path.write_text("\n".join(["told,target", *some]))
+    plain: Any = {
+        "data": str(path), "net": net, "methods": ("common",), "metrics": (),
+        "population": {"scheme": "iid", "anchors": 0}, "participation": {"anchors": -1},
+    }  # fmt: skip
+    before = lab.play(tiny(rounds=1, seed=7, **plain))
+    taken, record = load_model(before), tiny(common={"model": str(before)}, **plain)
+    built = build_run(record, "common", 0)
+    alone = build_run(tiny(**plain), "common", 0)
+    told = taken.predict_answer(taken.input_spec.read(path, Columns(target="target")).x)
+    for one in (built, alone):
+        answers = answer_training(one)
+        near = (answers[:, None] - told).abs().amax(-1).amin(1) < 1e-6
+        assert bool(near.all()) == (one is built)
+
+
+def answer_training(built):
+    """Answer the rows of the workers that train as the whole does that a run begins with."""
+    rows = [take_all_rows(built.open(worker), 99) for worker in range(built.num_seen)]
+    first = built.method.first or built.method.model.params
+    with torch.no_grad():
+        return torch.cat([built.method.serve.scores(first, batch, {}) for batch in rows])
 
 
 def test_a_start_needs_no_rows_set_apart(tiny, before):
@@ -67,13 +104,20 @@ def test_a_run_goes_on_with_the_same_one_alone(tiny, before, lab, final):
     (["--common.model", "MIXED"], "'kind': 'gated'"),
     (["--common.model", "MODEL", "--common.lr", "0.1"], "leave one of them out"),
     (["--common.model", "MODEL", "--data", "NARROW"], "but the data have [5]"),
+    (["--common.model", "MODEL", "--methods", "ifca"], "of ifca none begins at a common expert"),
+    (["--common.model", "BROKEN"], "holds NaN or infinity"),
 ])  # fmt: skip
 def test_what_it_cannot_be(moiety, small, lab, tiny, played, tmp_path, words, said):
     x, y = draw(width=5)
     np.savez(tmp_path / "narrow.npz", x=x, y=np.array(NAMES)[y])
     places = {
-        "MODEL": lab.play(tiny(rounds=1)), "MIXED": played, "NARROW": tmp_path / "narrow.npz"
+        "MODEL": lab.play(tiny(rounds=1)), "MIXED": played, "NARROW": tmp_path / "narrow.npz",
+        "BROKEN": tmp_path / "broken",
     }  # fmt: skip
+    whole = load_model(places["MODEL"])
+    write_model(
+        replace(whole, params={n: t * nan for n, t in whole.params.items()}), tmp_path / "broken"
+    )
     for option in ("--common.epochs", *(["--data"] if "--data" in words else [])):
         small = drop_option(small, option)
     found = moiety("run", "yours", *small, "--methods", "ddome",

@@ -4,15 +4,25 @@ import json
 import math
 import re
 import stat
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from moiety.core.errors import RunError
 from moiety.core.keys import KEY_FILE
 from moiety.core.ledger import read_ledger
 from moiety.privacy.accountant import Accountant, spend_gaussian
+from moiety.privacy.config import PrivacyConfig
+from moiety.recipes.build import build_run
 from moiety.run.loop import LEDGER
+from moiety.run.own_run import TrainConfig
 from moiety.run.spec import resolve_run
+from moiety.run.train import prepare_run
+from moiety.serve.prior import EstimatedPrior, Serving
+from tests.run.conftest import NAMES
+from tests.run.conftest import draw as draw_classes
 
 CHOICE = {"clip": 0.5, "noise": 1.5, "delta": 1e-3}
 ROWS = {"row_clip": 1.0, "row_noise": 2.0}
@@ -55,6 +65,24 @@ def test_a_private_run_goes_on_to_the_bit_and_its_key_stays_where_it_is(
     path.unlink()
     with pytest.raises(RunError, match=r"noise\.key is missing"):
         lab.resume(folder, at=2)
+
+
+@pytest.mark.parametrize("private", [{}, CHOICE, ROWS])
+def test_rows_that_train_judge_nothing_that_is_given_away(private, tiny):
+    """How far answers are corrected is part of the final model, and has no noise."""
+    how: Any = {
+        "privacy": private, "serve": {"prior": "em"}, "participation": {"anchors": -1},
+        "population": {"scheme": "dirichlet", "anchors": 0},
+    }  # fmt: skip
+    recipe = build_run(tiny(**how), "fedavg", 0).method.serve
+    x, y = (torch.as_tensor(one) for one in draw_classes(60))
+    workers = {w: (x[w::2], y[w::2]) for w in range(2)}
+    chosen = TrainConfig(rounds=1, privacy=PrivacyConfig(**private), serve=Serving("em"))
+    test = {"validation": {0: (x, y)}}
+    own = prepare_run(nn.Linear(6, 5), workers, chosen, test, NAMES).method.serve
+    for serve in (recipe, own):
+        assert isinstance(serve, EstimatedPrior)
+        assert bool(serve.judges) == (not private)
 
 
 def count_asked(folder) -> list[list[int]]:

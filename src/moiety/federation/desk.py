@@ -32,6 +32,7 @@ from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.fields import override_fields
 from moiety.recipes.options import get_options
 from moiety.recipes.own_rows import OwnRowsError, open_own_rows
+from moiety.recipes.prepare import stamp_files
 from moiety.recipes.record import Federation
 from moiety.recipes.source import stamp_file
 from moiety.secure.ends import find_sum_rule
@@ -150,7 +151,7 @@ class Desk:
                 f"the job is for {note['name']!r}, but this node is {self.node.name!r}"
             )
         record = place_files(override_fields(Federation(), note["fields"]), self.node)
-        now = stamp_file(record.data, record.test)
+        now = stamp_files(record)
         return record, keep_inputs(record, note["method"], note["seed"], now), now
 
     @property
@@ -194,7 +195,8 @@ def place_files(record: Federation, node: NodeConfig) -> Federation:
     Raises:
         ValueError: where the node does not say where something is.
     """
-    model = get_options(record.options, record.net).get("folder")
+    base = get_options(record.options, record.net).get("folder")
+    model = base or record.common.model
     for used, here, key in ((record.test, node.test, "test"), (model, node.model, "model")):
         if bool(used) != bool(here):
             raise ValueError(
@@ -202,7 +204,9 @@ def place_files(record: Federation, node: NodeConfig) -> Federation:
                 f'configuration {key}="PATH" where the run has one, and nothing where it has none'
             )
     placed = replace(record, data=node.data, test=node.test)
-    return override_fields(placed, {record.net: {"folder": node.model}}) if model else placed
+    if record.common.model:
+        placed = replace(placed, common=replace(record.common, model=node.model))
+    return override_fields(placed, {record.net: {"folder": node.model}}) if base else placed
 
 
 def refuse_other_rows(node: NodeConfig, *, own: bool) -> None:

@@ -14,6 +14,7 @@ from moiety.models.base import FeatureModel
 from moiety.models.gated import Common, common_expert
 from moiety.plan.abstract import META, AbstractMode
 from moiety.recipes.kinds import DataKind, read_rows
+from moiety.recipes.loaded import open_common
 from moiety.recipes.options import make_network
 from moiety.recipes.population import TRAIN, Partition
 from moiety.recipes.prepare import place_rows
@@ -64,7 +65,7 @@ def abstract_run(record: Federation, seed: int, choose: ChooseCohort | None = No
         choose: who takes part; by default the first workers, as many as a round has.
     """
     kind, read = read_rows(record)
-    _, places, data = place_rows(record, kind, read, seed)
+    _, places, data = place_rows(record, kind, read, seed, open_common(record.common))
     size, count = min(record.participation.size, len(places.train)), record.population.anchors
     check_schedule(record, size, anchors=bool(places.anchors))
     cohort = choose(places) if choose else sorted(places.train)[:size]

@@ -217,13 +217,12 @@ def assemble_inputs(
     """Put together what a run needs of its data and stages."""
     train = base.places.train
     open_rows, groups = open_all_rows(base, stages[0].method, adjusts=record.local.adjusts)
-    known = groups.get("validation", {})
-    method, *later = (
-        appoint_judges(stage.method, known, open_rows, sorted(train)) for stage in stages
-    )
-    stages = [replace(s, method=m) for s, m in zip(stages, (method, *later), strict=True)]
+    if not record.privacy.is_on:  # what judges say has no noise, and shows in the final model
+        known, workers = groups.get("validation", {}), sorted(train)
+        judged = [appoint_judges(stage.method, known, open_rows, workers) for stage in stages]
+        stages = [replace(s, method=m) for s, m in zip(stages, judged, strict=True)]
     return RunInputs(
-        method=method,
+        method=stages[0].method,
         rounds=sum(stage.rounds for stage in stages),
         open=open_rows,
         groups=groups,

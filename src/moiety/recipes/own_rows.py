@@ -20,9 +20,10 @@ from moiety.data.dataset import Dataset
 from moiety.data.joined import FormError, join_test
 from moiety.recipes.build import open_all_rows
 from moiety.recipes.kinds import read_rows
-from moiety.recipes.prepare import find_known_rows, find_training_rows, prepare_seed_data
+from moiety.recipes.loaded import open_common
+from moiety.recipes.prepare import encode_placed, prepare_seed_data, scale_rows
 from moiety.recipes.record import Federation
-from moiety.recipes.scaling import encode_rows, move_dataset
+from moiety.recipes.scaling import move_dataset
 
 SAMPLE = "all"
 """The scheme of the sample: all rows that train are everybody's."""
@@ -83,10 +84,11 @@ def open_own_rows(record: Federation, method: Method, seed: int, path: str) -> R
     base = prepare_seed_data(record, seed)
     _, sample = read_rows(record)
     task = sample.find_objective().name
+    taken = open_common(record.common)
     with keep_words():
         _, own = read_rows(replace(record, data=path, test="", task=task))
-        joined = encode_rows(join_own(sample, own), find_training_rows(base.places))
-    scaled, _ = base.kind.scale(joined, find_known_rows(base.places))
+        joined = encode_placed(record, join_own(sample, own), base.places, taken)
+    scaled, _ = scale_rows(base.kind, joined, base.places, taken)
     mine = torch.arange(sample.size, joined.size)
     places = replace(base.places, train={0: mine}, groups={})
     ready = replace(base, data=move_dataset(scaled, record.device), places=places)

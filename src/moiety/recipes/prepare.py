@@ -26,12 +26,20 @@ from moiety.recipes.common import (
 )
 from moiety.recipes.describe import describe_run_data
 from moiety.recipes.kinds import DataKind, read_rows
-from moiety.recipes.loaded import check_common_rows, name_model_file, open_common, take_common
+from moiety.recipes.loaded import (
+    check_common_rows,
+    find_encoding,
+    fit_like,
+    name_model_file,
+    open_common,
+    take_common,
+)
 from moiety.recipes.options import keep_options, make_network
 from moiety.recipes.population import Partition, resolve_population
 from moiety.recipes.record import Federation, Population
 from moiety.recipes.scaling import encode_rows, move_dataset, move_model
 from moiety.recipes.source import fingerprint_data, stamp_file
+from moiety.serve.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -103,18 +111,14 @@ def build_seed_data(record: Federation, seed: int, now: tuple[int, ...]) -> Seed
     """Prepare: a pure function of a record, a seed and the data file as it is ``now``."""
     del now
     kind, read = read_rows(record)
-    population, places, data = place_rows(record, kind, read, seed)
-    fingerprint = fingerprint_data(read)
-    known = find_known_rows(places)
     taken = open_common(record.common)
-    if taken is None:
-        data, scale = kind.scale(data, known)
-    else:
-        check_common_rows(taken, record.common, data, tuple(kind.shape(data)))
-        scale = taken.input_spec.scale
-        data = replace(data, x=scale.apply(data.x))
+    population, places, data = place_rows(record, kind, read, seed, taken)
+    data, scale = scale_rows(kind, data, places, taken)
+    fingerprint = fingerprint_data(read)
+    objective = fit_objective(data, find_known_rows(places))
+    if taken is not None:
         fingerprint += digest_tensors(taken.params)[:16]
-    objective = fit_objective(data, known)
+        objective = fit_like(objective, taken)
     about = describe_run_data(data, places, population, record.population.unseen)
     data = move_dataset(data, record.device)
     return SeedData(kind, data, scale, objective, places, fingerprint, about)
@@ -158,13 +162,39 @@ def find_known_rows(places: Partition) -> Tensor:
 
 
 def place_rows(
-    record: Federation, kind: DataKind, data: Dataset, seed: int
+    record: Federation, kind: DataKind, data: Dataset, seed: int, taken: Predictor | None
 ) -> tuple[Population, Partition, Dataset]:
-    """Say who holds which rows, and encode them as those of training ask."""
+    """Say who holds which rows, and encode them as those of training ask, or as a model reads."""
     owners = 0 if data.groups is None else len(data.groups.unique())
     population = resolve_population(record, data.size, owners)
     places = kind.split(data, population, seed)
-    return population, places, encode_rows(data, find_training_rows(places))
+    return population, places, encode_placed(record, data, places, taken)
+
+
+def encode_placed(
+    record: Federation, data: Dataset, places: Partition, taken: Predictor | None
+) -> Dataset:
+    """Encode rows as those of training ask, or as the model reads them that is common expert.
+
+    Raises:
+        ValueError: for rows that it does not read.
+    """
+    known = find_training_rows(places)
+    if taken is None:
+        return encode_rows(data, known)
+    data = encode_rows(data, known, find_encoding(taken, record.common, data))
+    check_common_rows(taken, record.common, data)
+    return data
+
+
+def scale_rows(
+    kind: DataKind, data: Dataset, places: Partition, taken: Predictor | None
+) -> tuple[Dataset, FeatureScale]:
+    """Bring rows to one scale, fitted on known ones, or to the scale of the common expert."""
+    if taken is None:
+        return kind.scale(data, find_known_rows(places))
+    scale = taken.input_spec.scale
+    return replace(data, x=scale.apply(data.x)), scale
 
 
 def find_training_rows(places: Partition) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from moiety.data.dataset import Dataset, FeatureScale, fit_scale
+from moiety.data.encoding import Encoding
 from moiety.models.base import FeatureModel
 
 
@@ -23,17 +24,17 @@ def scale_measures(data: Dataset, known: Tensor) -> tuple[Dataset, FeatureScale]
     return replace(data, x=scale.apply(data.x)), scale
 
 
-def encode_rows(data: Dataset, known: Tensor) -> Dataset:
+def encode_rows(data: Dataset, known: Tensor, like: Encoding | None = None) -> Dataset:
     """Fit to known rows how columns become numbers, and weights of 1 on average.
 
-    What came as numbers stays.
+    What came as numbers stays. Columns become numbers as ``like`` has it, where it is given.
     """
     if data.weights is not None:
         data = replace(data, weights=data.weights / data.weights[known].mean())
     if data.encoding is None:
         return data
     raw = {column.name: column for column in data.raw}
-    encoding = data.encoding.fit(raw, known.numpy())
+    encoding = like or data.encoding.fit(raw, known.numpy())
     return replace(data, x=encoding.apply(raw), columns=encoding.names(), raw=(), encoding=encoding)
 
 

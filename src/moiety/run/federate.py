@@ -27,6 +27,7 @@ from moiety.federation.post import FlowerPost
 from moiety.recipes import RECIPES
 from moiety.recipes.build import RunInputs
 from moiety.recipes.fields import override_fields
+from moiety.recipes.loaded import check_common_read
 from moiety.recipes.own_rows import check_sample
 from moiety.recipes.record import write_read_fields
 from moiety.rounds.schedule import Speeds
@@ -39,6 +40,7 @@ from moiety.run.play import list_own_parameters, make_whole_run
 from moiety.run.spec import RunSpec, resolve_run
 from moiety.run.watch import Progress
 from moiety.secure.ends import find_sum_rule
+from moiety.serve.adapt import dismiss_judges
 
 ENGINE, RUN_ID, WORKERS, ARRIVED = "flower", "run_id", "workers.json", "arrived"
 UNREAD = {"engine", "log"}
@@ -144,11 +146,21 @@ def resolve_plan(plan: FederationPlan) -> tuple[RunSpec, RunInputs]:
             f"schedule.speeds={record.schedule.speeds} are of a virtual clock, but nodes take the "
             "time that they take; leave them out"
         )
+    check_common_read(record)
     if plan.own:
         check_sample(record)
     spec, built = resolve_run(plan.recipe, record, record.methods[0], record.seed)
-    if plan.own:  # the sample's rows are nobody's
-        built = replace(built, seen_counts=(), worker_names=tuple(plan.workers))
+    if plan.own:  # the sample's rows are nobody's, and judge nothing
+        first, *later = (
+            replace(stage, method=dismiss_judges(stage.method)) for stage in built.stages
+        )
+        built = replace(
+            built,
+            method=first.method,
+            later_stages=tuple(later),
+            seen_counts=(),
+            worker_names=tuple(plan.workers),
+        )
     if len(plan.workers) != built.num_seen or len(set(plan.workers)) != built.num_seen:
         raise RunError(
             f"the plan names {len(set(plan.workers))} workers, but the recipe has "

@@ -139,8 +139,9 @@ def prepare_run(
     if adjusts:
         shares = LabelShares(rows.__getitem__, len(method.serve.objective.names))
         rows = {worker: shares(worker) for worker in rows}
-    known = crew.groups.get("validation", {})
-    method = appoint_judges(method, known, rows.__getitem__, sorted(rows))
+    if not how.privacy.is_on:  # what judges say has no noise, and shows in the final model
+        known = crew.groups.get("validation", {})
+        method = appoint_judges(method, known, rows.__getitem__, sorted(rows))
     job = try_first_batch(method, crew, rows, how.seed)
     engine = choose_own_engine(method, how, job, rows)
     return OwnRun(method, crew, how, rows, engine, {**leaves, "engine": engine})

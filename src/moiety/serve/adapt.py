@@ -89,6 +89,14 @@ def appoint_judges(
     return replace(method, serve=replace(serve, judges=judges))
 
 
+def dismiss_judges(method: Method) -> Method:
+    """Let nobody who trains judge how a method is served: their rows may tell nothing of it."""
+    if not isinstance(method.serve, AdaptiveServe):
+        return method
+    serve: Any = method.serve
+    return replace(method, serve=replace(serve, judges={}))
+
+
 def adapt_serve(serve: Serve, params: Params, axes: Axes, rows: Rows) -> Serve:
     """Adapt a way to serve to a worker's rows; one that adapts to nobody is as it was."""
     return serve.adapt(params, axes, rows) if isinstance(serve, AdaptiveServe) else serve

@@ -60,7 +60,19 @@ def check_record(record: Federation) -> Federation:
     for name, least in {"rounds": 1, "seeds": 1, "evaluate_every": 0}.items():
         if getattr(record, name) < least:
             raise UsageError(f"{name}={getattr(record, name)}; choose at least {least}")
+    if record.common.model:
+        refuse_unread_model(record)
     return record
+
+
+def refuse_unread_model(record: Federation) -> None:
+    """Refuse a common expert that no method of the run reads."""
+    from moiety.recipes.loaded import check_common_read  # imports the methods, and what serves
+
+    try:
+        check_common_read(record)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def explain_stop(folder: Path | None) -> None:

@@ -175,7 +175,11 @@ def refuse_names(named: Sequence[str], record: Federation) -> None:
         raise UsageError(str(error)) from error
     for name in named:
         owner, dot, option = name.replace("-", "_").partition(".")
-        if owner == "common" and option not in ("", "model") and "common.model" in named:
+        if (
+            owner == "common"
+            and option not in ("", "model")
+            and (record.common.model or "common.model" in named)
+        ):
             raise UsageError(
                 f"--{name} is about training a common expert, but --common.model names one that is "
                 "trained; leave one of them out"
