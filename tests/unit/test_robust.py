@@ -10,7 +10,7 @@ from moiety.core.state import Record, Reply, Share
 from moiety.core.store import LocalStore
 from moiety.engine.serial import Serial
 from moiety.merge.robust import Robust, choose_merge, clip_changes
-from moiety.merge.rules import RULES, Merging, lay_replies, score_by_krum
+from moiety.merge.rules import RULES, Merging, find_flag_basis, lay_replies, score_by_krum
 from moiety.methods import METHODS
 from moiety.rounds.synchronous import initialise_state, play_round
 
@@ -93,6 +93,30 @@ def test_clipping_shortens_changes_from_what_was_sent():
     by_median = clip_changes(store, [far, near], 0.0)  # of 1 and 5: 3
     assert by_median[0].piece["w"].tolist() == pytest.approx([11.8, 22.4])
     assert merge([far, near], "clip", norm=2.5).params["w"].tolist() == [11.25, 22.0, 30.0, 40.0]
+
+
+def test_a_flag_counts_directions_and_no_lengths():
+    """All lie in three dimensions, so the mean of unit changes stays, at the median norm of 5."""
+    axes, whole = {"w": ("h",)}, {"w": torch.ones(4)}
+    opened = Robust(Merging("flag"), axes).begin(LocalStore(whole, axes))
+    for worker, (place, long) in enumerate([(1, 5.0), (1, 5.0), (2, 5.0), (2, 1.0), (3, 1e7)]):
+        change = torch.zeros(4)
+        change[0], change[place] = 0.6 * long, 0.8 * long
+        opened.add(Reply(worker, Share(Part()), {"w": whole["w"] + change}))
+    wanted = torch.tensor([3.0, 8 / 5, 8 / 5, 4 / 5])
+    torch.testing.assert_close(opened.close().params["w"] - 1, wanted, atol=1e-3, rtol=0)
+
+
+def test_a_flag_lies_nearer_to_changes_than_principal_axes():
+    units = torch.randn(9, 40, generator=torch.Generator().manual_seed(0)).double()
+    units[:6] += 3 * torch.randn(2, 40, generator=torch.Generator().manual_seed(1)).repeat(3, 1)
+    units = units / units.norm(dim=1, keepdim=True)
+    gram = units @ units.T
+    span = find_flag_basis(gram).T @ units
+    torch.testing.assert_close(span @ span.T, torch.eye(5).double())
+    axes = torch.linalg.svd(units).Vh[:5]
+    far, farther = ((1 - (units @ s.T).square().sum(1)).clamp_min(0).sqrt() for s in (span, axes))
+    assert far.sum() < farther.sum()
 
 
 @pytest.mark.parametrize("kind", RULES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from moiety.core.types import Params
 WEISZFELD_STEPS, CLOSE = 32, 1e-6
 """Steps to a geometric median, and the distance below which a reply counts as lying on it."""
 
+FLAG_STEPS, TINY = 10, 1e-12
+"""Steps to a subspace, and the length below which a change is none."""
+
 CLIP = "clip"
 
 READERS: Mapping[str, tuple[str, ...]] = {"share": ("trimmed", "multikrum"), "norm": (CLIP,)}
@@ -33,7 +36,7 @@ class Merging:
 
     Args:
         kind: ``""`` (as the method says), ``median``, ``trimmed``, ``krum``, ``multikrum``,
-            ``geomedian`` or ``clip``.
+            ``geomedian``, ``flag`` or ``clip``.
         share: of the workers that may be bad: as many are left out at either end (``trimmed``) or
             as a whole (``multikrum``); rounded down, at least one.
         norm: of a worker's change, above which ``clip`` shortens it; 0 for the median of the
@@ -68,10 +71,19 @@ class Laid:
     Args:
         values: parameter -> [N, *shape], 0 where not held.
         held: parameter -> [N, *shape], true where held.
+        before: the whole that they change.
     """
 
     values: Mapping[str, Tensor]
     held: Mapping[str, Tensor]
+    before: Params = field(default_factory=dict)
+
+    def changes(self) -> dict[str, Tensor]:
+        """Give what each reply changed, [N, *shape]; 0 where not held."""
+        return {
+            name: torch.where(self.held[name], values - self.before[name].to(values), 0.0)
+            for name, values in self.values.items()
+        }
 
     def mean(self, weights_N: Tensor) -> dict[str, Tensor]:
         """Give the weighted mean of holders; NaN where nobody counts."""
@@ -112,7 +124,7 @@ def lay_replies(whole: Params, axes: Axes, replies: Sequence[Reply]) -> Laid:
                 )
         if bool(here.any()):
             values[name], held[name] = put, here > 0
-    return Laid(values, held)
+    return Laid(values, held, whole)
 
 
 def sort_held(values: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,6 +234,49 @@ def find_geometric_median(laid: Laid, merging: Merging) -> dict[str, Tensor]:
     return found
 
 
+def average_in_subspace(laid: Laid, merging: Merging) -> dict[str, Tensor]:
+    """Project the mean change on the subspace that most changes lie near (Almasi et al.).
+
+    Flag aggregator, arXiv:2302.05865: of dimension half the replies and one, rounded up; found by
+    iterated least squares, in which a change counts the less the farther it lies from the
+    subspace. Changes have the median of their norms here, for one may be of any; a coordinate that
+    few hold is made up for by as much as others lack it. Whole numbers have their median.
+    """
+    moved = {n: t for n, t in laid.changes().items() if laid.before[n].is_floating_point()}
+    size = len(next(iter(moved.values())))
+    flat_ND = torch.cat([t.reshape(size, -1).double().cpu() for t in moved.values()], 1)
+    norm_N = flat_ND.norm(dim=1)
+    gram_NN = flat_ND @ flat_ND.T / norm_N.clamp_min(TINY)[:, None] / norm_N.clamp_min(TINY)
+    basis_NM = find_flag_basis(gram_NN)
+    share_N = basis_NM @ (basis_NM.T @ gram_NN.mean(1)) * norm_N.median() / norm_N.clamp_min(TINY)
+    found = take_median(laid, merging)
+    for name, change in moved.items():
+        weights = share_N.to(change).reshape(-1, *[1] * (change.ndim - 1))
+        more = size / laid.held[name].sum(0).clamp_min(1)
+        found[name] = laid.before[name].to(change) + (weights * change).sum(0) * more
+    return found
+
+
+def find_flag_basis(gram_NN: Tensor) -> Tensor:
+    """Find orthonormal mixtures of unit changes that span the subspace, [N, M].
+
+    Args:
+        gram_NN: their products.
+    """
+    size = len(gram_NN)
+    dimension, weight_N = size // 2 + 1, torch.ones(size, dtype=gram_NN.dtype)
+    basis_NM = torch.zeros(size, dimension, dtype=gram_NN.dtype)
+    for _ in range(FLAG_STEPS):
+        root_N = weight_N.sqrt()
+        values_N, vectors_NN = torch.linalg.eigh(root_N[:, None] * gram_NN * root_N)
+        most_M = values_N[-dimension:]
+        scale_M = torch.where(most_M > TINY, most_M.clamp_min(TINY).rsqrt(), 0.0)
+        basis_NM = root_N[:, None] * vectors_NN[:, -dimension:] * scale_M
+        near_N = (gram_NN @ basis_NM).square().sum(1).clamp(0, 1)
+        weight_N = (1 - near_N).clamp_min(CLOSE).rsqrt()
+    return basis_NM
+
+
 def average_holders(laid: Laid, merging: Merging) -> dict[str, Tensor]:
     """Take the mean of holders."""
     del merging
@@ -234,6 +289,7 @@ RULES: Mapping[str, Rule] = {
     "krum": choose_by_krum,
     "multikrum": average_by_krum,
     "geomedian": find_geometric_median,
+    "flag": average_in_subspace,
     CLIP: average_holders,
 }
 """How values of each coordinate become one; what ``clip`` changes is changed before."""
