@@ -31,9 +31,9 @@ OTHERS = {"make", "rm", "git", "pip", "fresh/bin/moiety", "fresh/bin/python"}
 FOREIGN = {
     "--help", "--help-all", "--version", "--no-deps", "--strict", "--nproc-per-node", "--nnodes",
     "--rdzv-endpoint", "--check", "--json", "--quick", "--field", "--halfway.share", "--places",
-    "--base", "--only", "--priors",
+    "--base", "--only", "--priors", "--stream",
 }  # fmt: skip
-"""Of torchrun, pip, the benchmarks and every command; and those that stand for others."""
+"""Of torchrun, pip, flwr, the benchmarks and every command; and those that stand for others."""
 
 FILES = (".py", ".md", ".json", ".npz", ".csv", ".txt")
 
