@@ -127,6 +127,21 @@ def test_what_it_cannot_be(moiety, small, lab, tiny, played, tmp_path, words, sa
     assert "Traceback" not in found.err
 
 
+def test_a_run_can_be_repeated_by_its_file(moiety, small, lab, tiny, final):
+    """It says all there is of training a common expert; a file that says some of it is refused."""
+    model = lab.play(tiny(rounds=1))
+    words = drop_option(small, "--common.epochs")
+    assert moiety("run", "yours", *words, "--methods", "fedavg", "--seeds", 1, "--common.model",
+                  model, "--out", "mine").code == 0  # fmt: skip
+    mine = lab.root / "mine"
+    assert moiety("run", "yours", "--config", mine / "config.json", "--out", "more").code == 0
+    assert final(lab.root / "more") == final(mine)
+    (lab.root / "some.toml").write_text(f'[common]\nmodel = "{model}"\nlr = 0.1\n')
+    found = moiety("run", "yours", *words, "--config", "some.toml", "--out", "other")
+    assert found.code == 2
+    assert "leave one of them out" in found.err
+
+
 def drop_option(words, option):
     place = words.index(option)
     return [*words[:place], *words[place + 2 :]]

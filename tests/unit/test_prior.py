@@ -1,6 +1,7 @@
 """Answers corrected for a worker's mix of classes, and losses adjusted by it; numbers by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from moiety.methods.fedavg import fedavg
 from moiety.methods.task import LocalTraining, Task
 from moiety.models.mlp import linear
 from moiety.rounds.synchronous import initialise_state
-from moiety.serve.adapt import adapt_serve
+from moiety.serve.adapt import adapt_serve, appoint_judges
 from moiety.serve.choose import Plain
 from moiety.serve.prior import Corrected, EstimatedPrior, Serving, estimate_shares
 from moiety.tasks.classes import Classes
@@ -113,6 +114,19 @@ def test_shares_move_as_far_as_validation_workers_gain_by_it(skewed, spread):
     assert EstimatedPrior(read_logits()).fit(pooled).spread == 1.0
     few = EstimatedPrior(read_logits(), least_rows=100).fit(answers)  # of whom nobody can tell
     assert few.spread == 1.0
+
+
+def test_workers_that_train_judge_where_validation_rows_are_nobodys():
+    """At most about 500 rows of each, evenly; where validation workers can tell, nobody."""
+    task, _ = make_two_class_workers(stream(0, "judges"))
+    method = Serving("em").apply(fedavg(task), validation=True, uniform=False)
+    rows = {w: TableRows({"x": torch.arange(n)}, torch.arange(n)) for w, n in ((0, 3), (1, 1200))}
+    open_rows, nobody = rows.__getitem__, {-1: rows[0]}
+    found: Any = appoint_judges(method, nobody, open_rows, [0, 1]).serve
+    assert {w: one.size for w, one in found.judges.items()} == {0: 3, 1: 400}
+    assert torch.equal(take_all_rows(found.judges[1])["x"], torch.arange(0, 1200, 3))
+    told: Any = appoint_judges(method, rows, open_rows, [0, 1]).serve
+    assert not told.judges
 
 
 @pytest.mark.parametrize("objective", [Numbers(("y",))])

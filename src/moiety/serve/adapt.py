@@ -14,14 +14,14 @@ from torch import Tensor
 
 from moiety.core.axes import Axes, take_piece
 from moiety.core.protocols import Method, Serve, Transform
-from moiety.core.rows import OpenRows, Rows, chunk_positions
+from moiety.core.rows import JoinedRows, OpenRows, Rows, chunk_positions
 from moiety.core.types import Batch, Params
 
 Answers = Iterable[tuple[Tensor, Tensor]]
 """Answers to the rows of some workers, and their targets."""
 
-JUDGES = 100
-"""So many workers that train are looked at, at most."""
+JUDGES, JUDGED = 100, 500
+"""So many workers that train are looked at, at most, and so many rows of each."""
 
 CHUNK = 2048
 """Rows that are answered at once."""
@@ -85,8 +85,14 @@ def appoint_judges(
         return method
     serve: Any = method.serve
     step = max(1, -(-len(workers) // JUDGES))
-    judges = {worker: rows(worker) for worker in workers[::step]}
+    judges = {worker: thin_rows(rows(worker), JUDGED) for worker in workers[::step]}
     return replace(method, serve=replace(serve, judges=judges))
+
+
+def thin_rows(rows: Rows, most: int) -> Rows:
+    """Take rows evenly, about as many as asked at most; of fewer all."""
+    step = -(-rows.size // most)
+    return rows if step <= 1 else JoinedRows([rows], [torch.arange(0, rows.size, step)])
 
 
 def dismiss_judges(method: Method) -> Method:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,9 +47,13 @@ def parse_recipe(
     """
     name, recipe, rest = take_recipe(words, command)
     record, rest, named = apply_fields_file(recipe.record, rest)
-    named += [word[2:].partition("=")[0] for word in rest if word.startswith("--")]
+    spoken = [word[2:].partition("=")[0] for word in rest if word.startswith("--")]
+    named += spoken
     chosen = choose_read(record, rest)
     refuse_names(named, chosen)
+    refuse_training(spoken, record)
+    if not {f"common.{one.name}" for one in fields(record.common)} <= {*named}:
+        refuse_training(named, record)  # unless in a run's own file, which says all there is
     record = drop_unread(record, rest, named)
     shown = RECORDS if HELP_ALL in rest else list_read(chosen)
     said = parse_words(
@@ -175,15 +179,6 @@ def refuse_names(named: Sequence[str], record: Federation) -> None:
         raise UsageError(str(error)) from error
     for name in named:
         owner, dot, option = name.replace("-", "_").partition(".")
-        if (
-            owner == "common"
-            and option not in ("", "model")
-            and (record.common.model or "common.model" in named)
-        ):
-            raise UsageError(
-                f"--{name} is about training a common expert, but --common.model names one that is "
-                "trained; leave one of them out"
-            )
         if not dot or owner not in RECORDS:
             continue
         known = RECORDS[owner].__dataclass_fields__
@@ -195,6 +190,24 @@ def refuse_names(named: Sequence[str], record: Federation) -> None:
                 f"which do not read the options of {owner}; leave it out, or take {owner} into the "
                 "run (--methods, --net)"
             )
+
+
+def refuse_training(named: Sequence[str], record: Federation) -> None:
+    """Refuse what is said of training a common expert where one that is trained is named.
+
+    Args:
+        named: dotted, with underscores or hyphens.
+        record: as far as it is known.
+
+    Raises:
+        UsageError: with the remedy.
+    """
+    about = [name for name in named if name.startswith("common.") and name != "common.model"]
+    if about and (record.common.model or "common.model" in named):
+        raise UsageError(
+            f"--{about[0]} is about training a common expert, but --common.model names one that is "
+            "trained; leave one of them out"
+        )
 
 
 def nest_value(path: str, value: Any) -> Mapping[str, Any]:

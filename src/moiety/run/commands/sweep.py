@@ -25,7 +25,7 @@ from moiety.run.commands.common import (
     check_record,
     write_runs_report,
 )
-from moiety.run.commands.recipe import nest_value, parse_recipe, refuse_names
+from moiety.run.commands.recipe import nest_value, parse_recipe, refuse_names, refuse_training
 from moiety.run.commands.words import BESIDE
 from moiety.run.echo import echo, echo_json, echo_warning
 from moiety.run.evaluate import average_metric
@@ -194,6 +194,7 @@ def check_combinations(
     for chosen in iterate_grid(values):
         one = check_record(set_values(record, chosen))
         refuse_names(list(chosen), one)
+        refuse_training(list(chosen), one)
         brief = replace(one.common, epochs=min(1, one.common.epochs))
         try:
             built = build_run(replace(one, common=brief), one.methods[0], one.seed)
