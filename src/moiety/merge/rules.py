@@ -245,10 +245,10 @@ def average_in_subspace(laid: Laid, merging: Merging) -> dict[str, Tensor]:
     moved = {n: t for n, t in laid.changes().items() if laid.before[n].is_floating_point()}
     size = len(next(iter(moved.values())))
     flat_ND = torch.cat([t.reshape(size, -1).double().cpu() for t in moved.values()], 1)
-    norm_N = flat_ND.norm(dim=1)
-    gram_NN = flat_ND @ flat_ND.T / norm_N.clamp_min(TINY)[:, None] / norm_N.clamp_min(TINY)
+    norm_N = flat_ND.norm(dim=1).clamp_min(TINY)
+    gram_NN = flat_ND @ flat_ND.T / norm_N[:, None] / norm_N
     basis_NM = find_flag_basis(gram_NN)
-    share_N = basis_NM @ (basis_NM.T @ gram_NN.mean(1)) * norm_N.median() / norm_N.clamp_min(TINY)
+    share_N = basis_NM @ (basis_NM.T @ gram_NN.mean(1)) * norm_N.median() / norm_N
     found = take_median(laid, merging)
     for name, change in moved.items():
         weights = share_N.to(change).reshape(-1, *[1] * (change.ndim - 1))

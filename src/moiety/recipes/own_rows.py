@@ -20,7 +20,6 @@ from moiety.data.dataset import Dataset
 from moiety.data.joined import FormError, join_test
 from moiety.recipes.build import open_all_rows
 from moiety.recipes.kinds import read_rows
-from moiety.recipes.loaded import open_common
 from moiety.recipes.prepare import encode_placed, prepare_seed_data, scale_rows
 from moiety.recipes.record import Federation
 from moiety.recipes.scaling import move_dataset
@@ -84,11 +83,10 @@ def open_own_rows(record: Federation, method: Method, seed: int, path: str) -> R
     base = prepare_seed_data(record, seed)
     _, sample = read_rows(record)
     task = sample.find_objective().name
-    taken = open_common(record.common)
     with keep_words():
         _, own = read_rows(replace(record, data=path, test="", task=task))
-        joined = encode_placed(record, join_own(sample, own), base.places, taken)
-    scaled, _ = scale_rows(base.kind, joined, base.places, taken)
+        joined = encode_placed(record, join_own(sample, own), base.places, base.taken)
+    scaled, _ = scale_rows(base.kind, joined, base.places, base.taken)
     mine = torch.arange(sample.size, joined.size)
     places = replace(base.places, train={0: mine}, groups={})
     ready = replace(base, data=move_dataset(scaled, record.device), places=places)

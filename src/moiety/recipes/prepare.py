@@ -44,7 +44,10 @@ from moiety.serve.predictor import Predictor
 
 @dataclass(frozen=True)
 class SeedData:
-    """Data, scaled and on their device, who holds what, and that in words."""
+    """Data, scaled and on their device, who holds what, and that in words.
+
+    ``taken`` is the model that is to be the common expert, where one is not trained.
+    """
 
     kind: DataKind
     data: Dataset
@@ -53,6 +56,7 @@ class SeedData:
     places: Partition
     data_fingerprint: str
     about: tuple[str, ...] = ()
+    taken: Predictor | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def build_seed_data(record: Federation, seed: int, now: tuple[int, ...]) -> Seed
         objective = fit_like(objective, taken)
     about = describe_run_data(data, places, population, record.population.unseen)
     data = move_dataset(data, record.device)
-    return SeedData(kind, data, scale, objective, places, fingerprint, about)
+    return SeedData(kind, data, scale, objective, places, fingerprint, about, taken)
 
 
 @functools.lru_cache(maxsize=2)
@@ -140,11 +144,10 @@ def train_seed_common(run: CommonRun) -> SeedCommon:
         return SeedCommon(params, None, told, time.perf_counter() - begun)
     held = held if len(held) else known
     rows = CommonRows((x[known], y[known]), (x[held], y[held]))
-    taken = open_common(record.common)
-    if taken is None:
+    if base.taken is None:
         params, score = train_common(net, record.common, rows, seed, base.objective, run.watch)
     else:
-        params = take_common(taken, record.common, net, base.objective)
+        params = take_common(base.taken, record.common, net, base.objective)
         score = measure_metric(net, params, rows.validation, base.objective) if len(held) else nan
     frozen = freeze_common(net, params, x[known]) if len(known) else None
     return SeedCommon(params, frozen, score, time.perf_counter() - begun)

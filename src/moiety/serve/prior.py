@@ -143,11 +143,11 @@ class EstimatedPrior:
             workers = list(judged)
         if not workers:
             return fitted
-        tried = [replace(fitted, spread=spread) for spread in SPREADS]
-        lost = [one.measure_surprise(workers) for one in tried]
-        if min(lost) == max(lost):  # nobody has rows enough to tell
+        lost = {s: replace(fitted, spread=s).measure_surprise(workers) for s in SPREADS}
+        if len({*lost.values()}) == 1:  # nobody has rows enough to tell
             return fitted
-        return tried[len(lost) - 1 - lost[::-1].index(min(lost))]  # of equals the cautious one
+        cautious_first = reversed(SPREADS)
+        return replace(fitted, spread=min(cautious_first, key=lost.__getitem__))
 
     def measure_surprise(self, workers: Sequence[tuple[Tensor, Tensor]]) -> float:
         """Sum up how surprising labels are, once answers are corrected for each worker."""

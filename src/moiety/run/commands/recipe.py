@@ -51,9 +51,8 @@ def parse_recipe(
     named += spoken
     chosen = choose_read(record, rest)
     refuse_names(named, chosen)
-    refuse_training(spoken, record)
-    if not {f"common.{one.name}" for one in fields(record.common)} <= {*named}:
-        refuse_training(named, record)  # unless in a run's own file, which says all there is
+    whole = {f"common.{one.name}" for one in fields(record.common)} <= {*named}
+    refuse_training(spoken if whole else named, record)  # a run's own file says all there is
     record = drop_unread(record, rest, named)
     shown = RECORDS if HELP_ALL in rest else list_read(chosen)
     said = parse_words(
