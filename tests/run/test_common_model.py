@@ -38,6 +38,20 @@ def test_it_is_taken_as_it_is(tiny, before):
     assert built.data_fingerprint != build_run(tiny(), "ddome", 0).data_fingerprint
 
 
+def test_the_same_numbers_that_read_rows_otherwise_are_another(tiny, before, tmp_path):
+    """Of one scale and of another: a run that has begun with one does not go on with the other."""
+    taken, marks = load_model(before), set()
+    spec = taken.input_spec
+    for name, scale in (
+        ("kept", spec.scale),
+        ("other", replace(spec.scale, mean=spec.scale.mean + 1)),
+    ):
+        write_model(replace(taken, input_spec=replace(spec, scale=scale)), tmp_path / name)
+        built = build_run(tiny(common={"model": str(tmp_path / name)}), "fedavg", 0)
+        marks.add(built.data_fingerprint)
+    assert len(marks) == 2
+
+
 @pytest.mark.parametrize("net", ["mlp", "bag"])
 def test_columns_and_targets_mean_what_they_mean_to_it(net, tiny, lab, tmp_path):
     """A run of another seed, whose own rows would fill gaps, number words and scale otherwise."""

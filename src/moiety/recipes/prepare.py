@@ -10,6 +10,7 @@ from math import nan
 import torch
 from torch import Tensor
 
+from moiety.core.files import digest_bytes, digest_plain
 from moiety.core.objective import Objective
 from moiety.core.tensors import digest_tensors
 from moiety.core.types import Params
@@ -121,7 +122,8 @@ def build_seed_data(record: Federation, seed: int, now: tuple[int, ...]) -> Seed
     fingerprint = fingerprint_data(read)
     objective = fit_objective(data, find_known_rows(places))
     if taken is not None:
-        fingerprint += digest_tensors(taken.params)[:16]
+        read_as = digest_plain(taken.input_spec.config())
+        fingerprint += digest_bytes((digest_tensors(taken.params) + read_as).encode())[:16]
         objective = fit_like(objective, taken)
     about = describe_run_data(data, places, population, record.population.unseen)
     data = move_dataset(data, record.device)
