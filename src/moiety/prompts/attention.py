@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -64,20 +65,25 @@ def attend_with_prompts(
     joint = [one for one in prompts if one.scale is None]
     if joint:
         key, value = trim_empty(query, key, value, mask)
-        bias_BP = torch.cat([one.bias for one in joint], -1)
+        bias_BP = joint[0].bias if len(joint) == 1 else torch.cat([one.bias for one in joint], -1)
         mask = widen_mask(mask, bias_BP, query, key.shape[2])
         rows = query.shape[0]
-        key = torch.cat([*(one.key.expand(rows, -1, -1, -1) for one in joint), key], 2)
-        value = torch.cat([*(one.value.expand(rows, -1, -1, -1) for one in joint), value], 2)
+        key = torch.cat([*(spread(one.key, rows) for one in joint), key], 2)
+        value = torch.cat([*(spread(one.value, rows) for one in joint), value], 2)
     out, weights = inner(module, query, key, value, mask, **options)
     for one in prompts:
         if one.scale is not None:
             rows = query.shape[0]
-            held = [tensor.expand(rows, -1, -1, -1) for tensor in (one.key, one.value)]
+            held = [spread(tensor, rows) for tensor in (one.key, one.value)]
             open_BTP = query.new_zeros(rows, 1, query.shape[2], held[0].shape[2])
             extra, _ = inner(module, query, *held, open_BTP, **options)
             out = out + one.scale.to(out.dtype) * extra
     return out, weights
+
+
+def spread(tensor: Tensor, rows: int) -> Tensor:
+    """Give every row what is there once, [B, ...]; a view, and the tensor itself where it is so."""
+    return tensor if tensor.shape[0] == rows else tensor.expand(rows, -1, -1, -1)
 
 
 def trim_empty(
@@ -93,15 +99,15 @@ def trim_empty(
 def widen_mask(mask: Tensor | None, bias_BP: Tensor, query: Tensor, keys: int) -> Tensor:
     """Put the columns of the prompts in front of an additive mask, [B, 1, T, P + S]."""
     rows, length, least = query.shape[0], query.shape[2], torch.finfo(query.dtype).min
+    front = bias_BP.clamp_min(least).to(query.dtype)[:, None, None]
+    if mask is None and length == 1:
+        return F.pad(front, (0, keys))  # a decoded token, which sees all of the text
     zero = query.new_zeros(())
-    if mask is None and length > 1:
-        mask = torch.ones(length, keys, dtype=torch.bool, device=query.device).tril()[None, None]
     if mask is None:
-        mask = zero.expand(1, 1, length, keys)
+        mask = torch.ones(length, keys, dtype=torch.bool, device=query.device).tril()[None, None]
     if mask.dtype == torch.bool:
         mask = torch.where(mask, zero, least)
     mask = mask.expand(rows, -1, length, -1)
-    front = bias_BP.clamp_min(least).to(query.dtype)[:, None, None]
     return torch.cat([front.expand(-1, mask.shape[1], length, -1), mask], -1)
 
 

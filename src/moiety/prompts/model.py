@@ -130,11 +130,15 @@ class MopsModel(BaseTuner):
         check_loaded(state_dict, adapter_name)
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
 
-    def layers(self) -> Mapping[int, MopsLayer]:
-        """Find the layers that hold prompts, by block."""
+    def walk_layers(self) -> Iterator[MopsLayer]:
+        """Walk the layers that hold prompts, from below."""
         held = (getattr(block, self.family.attention) for block in self.blocks)
         found = (next((m for m in one.modules() if isinstance(m, MopsLayer)), None) for one in held)
-        return {layer.layer: layer for layer in found if layer is not None}
+        return (layer for layer in found if layer is not None)
+
+    def layers(self) -> Mapping[int, MopsLayer]:
+        """Find the layers that hold prompts, by block."""
+        return {layer.layer: layer for layer in self.walk_layers()}
 
     def adapters(self, names: list[str]) -> Mapping[str, Attached]:
         """Describe adapters, by name."""
@@ -205,7 +209,7 @@ class MopsModel(BaseTuner):
         """Open or recall the request of a call, and send it down."""
         if "mops_context" in kwargs:
             return None
-        if all(layer.disable_adapters for layer in self.layers().values()):
+        if all(layer.disable_adapters for layer in self.walk_layers()):
             return None
         check_attention(model)
         inputs = {**kwargs, **({"input_ids": args[0]} if args else {})}
