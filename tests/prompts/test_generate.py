@@ -47,6 +47,27 @@ def test_a_cache_changes_nothing_in_any_form(kind, form):
     assert torch.equal(made, go_on(model, ids, 6))
 
 
+@pytest.mark.parametrize(
+    "form", [{}, {"gate_pooling": "all"}, {"gate_pooling": "prefix", "gate_context": 8}], ids=str
+)
+@pytest.mark.parametrize("beams", [1, 2])
+def test_transformers_without_a_cache_generates_the_same(form, beams):
+    """However the request is padded and described, the gate reads nothing that was generated."""
+    model, ids = tune(make_base(), **form), make_rows(2, 5)
+    told = {"max_new_tokens": 5, "do_sample": False, "num_beams": beams}
+    padded = torch.cat([torch.zeros(2, 3, dtype=torch.long), ids], 1)
+    mask = (padded != 0).long()
+    made = model.generate(ids, **told)
+    assert torch.equal(model.generate(ids, **told, use_cache=False), made)
+    bare = model.generate(
+        input_ids=padded, attention_mask=mask, **told, use_cache=False, instruction_mask=mask
+    )
+    assert torch.equal(bare[:, 3:], made)
+    for cache in (False, True):
+        bare = model.generate(input_ids=padded, attention_mask=mask, **told, use_cache=cache)
+        assert torch.equal(bare[:, 3:], made)
+
+
 @pytest.mark.parametrize("injection", ["deep", "token"])
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_left_padding_changes_nothing(kind, injection):

@@ -22,7 +22,7 @@ from moiety.prompts.below import Below, replace_input, start_at_block
 from moiety.prompts.families import find_family
 from moiety.prompts.flow import flow_prompts
 from moiety.prompts.layer import MopsLayer
-from moiety.prompts.loaded import check_loaded
+from moiety.prompts.loaded import check_loaded, check_names
 from moiety.prompts.places import check_base, place_adapter
 from moiety.prompts.request import (
     Attached,
@@ -30,6 +30,7 @@ from moiety.prompts.request import (
     GateRead,
     Remembered,
     Request,
+    describe_request,
     hide_prefix,
     open_request,
 )
@@ -128,7 +129,9 @@ class MopsModel(BaseTuner):
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         check_loaded(state_dict, adapter_name)
-        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        found = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        check_names(found, model.state_dict(), adapter_name)
+        return found
 
     def walk_layers(self) -> Iterator[MopsLayer]:
         """Walk the layers that hold prompts, from below."""
@@ -178,9 +181,8 @@ class MopsModel(BaseTuner):
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generate, as ``forward`` runs."""
         said = {name: kwargs.pop(name, None) for name in ("expert_ids", "instruction_mask")}
-        mask = kwargs.get("attention_mask")
-        if said["instruction_mask"] is None and mask is not None and mask.ndim == 2:
-            said["instruction_mask"] = mask
+        if said["instruction_mask"] is None:
+            said["instruction_mask"] = describe_request(args, kwargs)
         with self._call(**said):
             return self.model.generate(*args, **kwargs)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from moiety.prompts.config import MopsConfig
 from moiety.prompts.gate import (
@@ -63,7 +64,7 @@ class Request:
 
     Args:
         adapters: those that are active, by name.
-        attended: tokens that are not padding, [B, T].
+        attended: tokens that are not padding, nor generated, [B, T].
         instruction: tokens of the request, [B, T].
         rows: the adapter of each row, or None for all active ones.
         expert_ids: the expert of each row, for adapters without a gate, [B].
@@ -197,9 +198,11 @@ def open_request(
     attended_BT = torch.ones(shape, dtype=torch.bool, device=given.device)
     if mask is not None:
         attended_BT = spread_rows(mask, shape[0])[:, -shape[1] :].to(given.device).bool()
-    instruction_BT = calling.instruction
-    if instruction_BT is None:
+    if calling.instruction is None:
         instruction_BT = find_instruction(attended_BT, inputs.get("labels"))
+    else:
+        told_BT = spread_rows(calling.instruction, shape[0]).to(given.device).bool()
+        attended_BT = instruction_BT = attended_BT & fit_length(told_BT, shape[1])
     rows = calling.adapter_names
     if rows is not None:
         rows = [name for name in rows for _ in range(shape[0] // len(rows))]
@@ -208,10 +211,40 @@ def open_request(
     return Request(
         adapters,
         attended_BT,
-        spread_rows(instruction_BT, shape[0]).to(given.device).bool(),
+        instruction_BT,
         rows,
         None if ids is None else spread_rows(ids, shape[0]),
     )
+
+
+def describe_request(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Mark the tokens that are given to ``generate``, [B, T]; None where it cannot be told.
+
+    Args:
+        args: of the call.
+        kwargs: likewise, by name.
+    """
+    mask = kwargs.get("attention_mask")
+    if mask is not None:
+        return mask if mask.ndim == 2 else None
+    named = (kwargs.get(name) for name in ("inputs", "input_ids", "inputs_embeds"))
+    given = next((one for one in (*args[:1], *named) if isinstance(one, Tensor)), None)
+    return None if given is None else torch.ones(given.shape[:2], device=given.device)
+
+
+def fit_length(instruction_BT: Tensor, length: int) -> Tensor:
+    """Say that tokens behind a request (generated ones, without a cache) are none of it, [B, T].
+
+    Raises:
+        ValueError: if more tokens were described than there are.
+    """
+    more = length - instruction_BT.shape[1]
+    if more < 0:
+        raise ValueError(
+            f"the request has {instruction_BT.shape[1]} tokens, but {length} came; give them "
+            "together (no prefill_chunk_size), and instruction_mask the shape of input_ids"
+        )
+    return pad(instruction_BT, (0, more))
 
 
 def spread_rows(given: Tensor, rows: int) -> Tensor:
