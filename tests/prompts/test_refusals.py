@@ -34,6 +34,18 @@ from tests.prompts.test_adapters import load
         ({"init_text": "one"}, "give a text"),
         ({"expert_names": ["one"]}, "expert_names has 1 entries, but num_experts=8"),
         ({"injection": "token", "prompt_space": "kv"}, "use prompt_space='hidden'"),
+        ({"num_experts": True}, "num_experts=True is a bool; give an int"),
+        ({"gate_layer": "1"}, "gate_layer='1' is a str; give an int or None"),
+        ({"top_k": 1.5}, "top_k=1.5 is a float"),
+        ({"train_gate": "no"}, "train_gate='no' is a str; give a bool"),
+        ({"injection_layers": 2}, "injection_layers=2; give a list of int"),
+        ({"expert_names": "abcdefgh"}, "expert_names='abcdefgh'; give a list of str"),
+        ({"prompt_init": "text", "init_text": 3}, "init_text=3; give a list of str"),
+        ({"base_means": [float("nan")]}, "not finite"),
+        ({"task_type": "SEQ_CLS"}, "task_type='SEQ_CLS', but .* choose 'CAUSAL_LM'"),
+        ({"gate_context": 9}, "gate_context=9 is not read with"),
+        ({"gate_temperature": 2.0, "gate_mode": "oracle"}, "gate_temperature=2.0 is not read with"),
+        ({"tokenizer_name_or_path": "here"}, "tokenizer_name_or_path='here' is not read with"),
     ],
 )
 def test_choices(choice, words):
@@ -49,6 +61,12 @@ def test_choices(choice, words):
         ({"injection_layers": [2, 1]}, "rising order"),
         ({"injection_layers": []}, "rising order"),
         ({"injection": "token", "injection_layers": [2]}, "leave them out"),
+        ({"target_modules": ["q_proj"]}, "say those, and leave target_modules out"),
+        ({"base_means": [1.0]}, "base_means has 1 numbers, but embeddings of this model give 16"),
+        (
+            {"prompt_init": "text", "init_text": "x", "tokenizer_name_or_path": "/nowhere"},
+            "tokenizer_name_or_path='/nowhere' does not open",
+        ),
     ],
 )
 def test_layers(choice, words):
@@ -146,6 +164,24 @@ def test_experts_and_gates():
     with pytest.raises(ValueError, match="this is the only expert"):
         drop_expert(only, 0)
     assert label_from(make_rows(), 2).shape == (2, 9)
+
+
+@pytest.mark.parametrize("form", [{}, {"injection": "token"}, {"gate_mode": "none"}], ids=str)
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_folder_has_the_tensors_that_its_choices_ask_for(form, lost, tmp_path):
+    """PEFT would warn and go on with first values in place of any that is missing."""
+    tune(make_base(), **form).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    whole = load_file(file)
+    for name in whole:
+        spare = name.replace(".layers.1.", ".layers.0.").replace(".layers.2.", ".layers.0.")
+        more = {} if lost else {spare: whole[name].clone()}
+        save_file({n: t for n, t in whole.items() if not lost or n != name} | more, file)
+        with pytest.raises(ValueError, match="its adapter_model file (lacks|has) .*mops_"):
+            load(make_base(), tmp_path)
+    embedding = "base_model.model.model.embed_tokens.weight"  # PEFT's own may lie beside them
+    save_file({**whole, embedding: make_base().get_input_embeddings().weight.detach()}, file)
+    load(make_base(), tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["mops_prompts", "mops_gate.out.weight"])

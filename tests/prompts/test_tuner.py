@@ -215,11 +215,13 @@ def test_what_the_gate_reads():
     ids = make_rows()
     labels = label_from(ids, 5)
     read = {
-        how: tune(make_base(), gate_pooling=how, gate_context=3).base_model.read_gate(
+        how: tune(make_base(), gate_pooling=how, **more).base_model.read_gate(
             input_ids=ids, labels=labels
         )
-        for how in ("instruction", "last", "prefix", "all")
-    }
+        for how, more in {
+            "instruction": {}, "last": {}, "prefix": {"gate_context": 3}, "all": {}
+        }.items()
+    }  # fmt: skip
     hidden = make_base()(input_ids=ids, output_hidden_states=True).hidden_states[1]
     assert_close(read["instruction"], hidden[:, :5].mean(1), **CLOSE)
     assert_close(read["last"], hidden[:, 4], **CLOSE)

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from numbers import Real
 
 from peft import PeftConfig
 
-PEFT_TYPE = "MOPS"
+from moiety.core.typed import check_types, fits_kind
+
+
+class MopsType(str, Enum):
+    """The method's name where PEFT reads a member of its own enum, whose ``value`` it asks for."""
+
+    MOPS = "MOPS"
+
+
+PEFT_TYPE = MopsType.MOPS
 
 CHOICES = {
     "injection": ("deep", "token"),
@@ -17,6 +29,15 @@ CHOICES = {
     "gate_pooling": ("instruction", "prefix", "last", "all"),
     "prompt_init": ("vocabulary", "text", "normal"),
 }
+
+LISTS = {"injection_layers": int, "expert_names": str, "base_shape": object, "base_means": float}
+"""Fields that are lists -> of what."""
+
+OF_GATES = (
+    "gate_activation", "gate_temperature", "gate_pooling", "gate_context", "train_gate",
+    "regate_on_new_turn",
+)  # fmt: skip
+"""What nothing reads where there is no gate."""
 
 
 @dataclass
@@ -95,8 +116,20 @@ class MopsConfig(PeftConfig):
             count = getattr(self, name)
             if not isinstance(count, int) or count < 1:
                 raise ValueError(f"{name}={count!r}; choose a whole number of at least 1")
+        check_types(self, "MopsConfig")
+        for name, kind in LISTS.items():
+            check_list(name, getattr(self, name), kind)
+        self.check_task()
         self.check_gate()
         self.check_starts()
+
+    def check_task(self) -> None:
+        """Refuse tasks that are not those of a causal language model."""
+        if self.task_type not in (None, "CAUSAL_LM"):
+            raise ValueError(
+                f"task_type={self.task_type!r}, but a mixture of prompts is for causal language "
+                "models; choose 'CAUSAL_LM'"
+            )
 
     def check_gate(self) -> None:
         """Refuse numbers of the gate that do not fit, and those that would not be read."""
@@ -108,15 +141,30 @@ class MopsConfig(PeftConfig):
             )
         if self.top_k is not None and not self.has_gate:
             raise ValueError(f"top_k={self.top_k}, but gate_mode={self.gate_mode!r} has no gate")
+        defaults = {name: type(self).__dataclass_fields__[name].default for name in OF_GATES}
+        unread = OF_GATES if not self.has_gate else ("gate_context",)
+        said = [name for name in unread if getattr(self, name) != defaults[name]]
+        if said and (not self.has_gate or self.gate_pooling != "prefix"):
+            raise ValueError(
+                f"{said[0]}={getattr(self, said[0])!r} is not read with "
+                f"gate_mode={self.gate_mode!r}, gate_pooling={self.gate_pooling!r}; leave it out"
+            )
         if self.injection == "token" and self.prompt_space == "kv":
             raise ValueError("injection='token' lets hidden states flow; use prompt_space='hidden'")
 
     def check_starts(self) -> None:
         """Refuse first values that cannot be made."""
+        if self.init_text is not None and not isinstance(self.init_text, str):
+            check_list("init_text", self.init_text, str)
         if (self.prompt_init == "text") != (self.init_text is not None):
             raise ValueError(
                 f"prompt_init={self.prompt_init!r} with init_text={self.init_text!r}; give a text "
                 "with prompt_init='text', and only then"
+            )
+        if self.tokenizer_name_or_path is not None and self.prompt_init != "text":
+            raise ValueError(
+                f"tokenizer_name_or_path={self.tokenizer_name_or_path!r} is not read with "
+                f"prompt_init={self.prompt_init!r}; leave it out, or start from a text"
             )
         texts = self.init_text if isinstance(self.init_text, list) else None
         for name, given in (("init_text", texts), ("expert_names", self.expert_names)):
@@ -136,3 +184,19 @@ class MopsConfig(PeftConfig):
         assert self.init_text is not None
         one = self.init_text
         return [one] * self.num_experts if isinstance(one, str) else one
+
+
+def check_list(name: str, given: object, kind: type) -> None:
+    """Refuse what is no list of values of a kind, or has numbers that are none; None is left out.
+
+    Raises:
+        ValueError: with the field and its value.
+    """
+    if given is None:
+        return
+    sound = isinstance(given, Sequence) and not isinstance(given, str)
+    if not sound or not all(fits_kind(one, kind) for one in given):
+        wanted = "" if kind is object else f" of {kind.__name__}"
+        raise ValueError(f"{name}={given!r}; give a list{wanted}")
+    if not all(math.isfinite(one) for one in given if isinstance(one, Real)):
+        raise ValueError(f"{name}={given!r} has numbers that are not finite; take a sound copy")

@@ -67,6 +67,7 @@ def add_expert(
     if init_from is None:
         fresh = copy.deepcopy(config)
         fresh.num_experts, fresh.prompt_init, fresh.init_text = 1, "vocabulary", None
+        fresh.tokenizer_name_or_path = None
         fresh.top_k, fresh.expert_names = None, None
         fresh.seed = config.seed + count
         tuner.peft_config["mops added"] = fresh
@@ -161,7 +162,7 @@ def join_adapters(model: Any, target: str, source: str) -> None:
     if mine.expert_names is not None or theirs.expert_names is not None:
         mine.expert_names = [*names[0], *names[1]]
     if isinstance(mine.init_text, list):
-        mine.init_text, mine.prompt_init = None, "vocabulary"
+        mine.init_text, mine.prompt_init, mine.tokenizer_name_or_path = None, "vocabulary", None
     mine.num_experts, mine.gate_hidden_size = total, hidden
 
 

@@ -50,7 +50,13 @@ def place_adapter(
             "behind the gate; leave them out, or use injection='deep'"
         )
     config.base_shape, config.gate_layer, config.injection_layers = shape, gate, list(layers)
-    config.target_modules = [family.name_attention(layer) for layer in layers]
+    placed = [family.name_attention(layer) for layer in layers]
+    if config.target_modules is not None and {*config.target_modules} != {*placed}:
+        raise ValueError(
+            f"target_modules={config.target_modules!r}, but prompts go to the attention of "
+            "injection_layers; say those, and leave target_modules out"
+        )
+    config.target_modules = placed
     return config
 
 
@@ -67,6 +73,9 @@ def check_base(config: MopsConfig, embedding_VD: Tensor) -> MopsConfig:
     found = embedding_VD[:1000, :16].detach().float().mean(0).tolist()
     if config.base_means is None:
         config.base_means = found
+    if len(config.base_means) != len(found):
+        raise ValueError(f"base_means has {len(config.base_means)} numbers, but embeddings of this "
+                         f"model give {len(found)}; load a sound copy")  # fmt: skip
     most = max(map(abs, config.base_means))
     apart = max(abs(a - b) for a, b in zip(found, config.base_means, strict=True))
     if apart > FAR * most:

@@ -29,13 +29,17 @@ def read_tokens(config: MopsConfig) -> Tensor:
     """Read the texts of a configuration, each repeated or cut to one token a prompt, [E, M].
 
     Raises:
-        ValueError: if no tokenizer is named, or a text has no token.
+        ValueError: if no tokenizer is named or found, or a text has no token.
     """
     from transformers import AutoTokenizer  # slow to load, and only this start needs it
 
     if config.tokenizer_name_or_path is None:
         raise ValueError("prompt_init='text' needs tokenizer_name_or_path")
-    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer_name_or_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer_name_or_path)
+    except (OSError, ValueError) as error:
+        name = config.tokenizer_name_or_path
+        raise ValueError(f"tokenizer_name_or_path={name!r} does not open: {error}") from error
     return tile_tokens(
         [tokenizer(text, add_special_tokens=False)["input_ids"] for text in config.texts()],
         config.prompts_per_expert,
