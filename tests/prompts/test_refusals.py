@@ -1,6 +1,7 @@
 """What cannot be: refused at once, with the value and the remedy."""
 
 import pytest
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -109,6 +110,29 @@ def test_folders_that_hold_no_sound_model(tmp_path):
         check_numbers(model, "here")
 
 
+def test_folders_whose_files_do_not_fit(tmp_path):
+    """Cut files, lost tokenizers and numbers that a configuration asks for are told in one line."""
+    make_base().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"has no tokenizer that opens \(.*save that of the"):
+        read_folder(tmp_path, "sdpa")
+    file, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    whole, told = file.read_bytes(), config.read_text()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"holds no language model that opens \(.*anew"):
+        read_folder(tmp_path, "sdpa")
+    file.write_bytes(whole)
+    config.write_text(told.replace('"num_hidden_layers": 3', '"num_hidden_layers": 4'))
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, "a"))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="b").save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(ValueError, match=r"has no numbers for model\.layers\.3\."):
+        read_folder(tmp_path, "sdpa")
+    config.write_text('{"model_type": "bloom"}')
+    with pytest.raises(ValueError, match="type 'bloom'; choose one of llama"):
+        read_folder(tmp_path, "sdpa")
+
+
 def test_rows():
     model, ids = tune(make_base()), make_rows()
     with pytest.raises(ValueError, match="row 0 of the batch has no instruction"):
@@ -177,7 +201,7 @@ def test_a_folder_has_the_tensors_that_its_choices_ask_for(form, lost, tmp_path)
         spare = name.replace(".layers.1.", ".layers.0.").replace(".layers.2.", ".layers.0.")
         more = {} if lost else {spare: whole[name].clone()}
         save_file({n: t for n, t in whole.items() if not lost or n != name} | more, file)
-        with pytest.raises(ValueError, match="its adapter_model file (lacks|has) .*mops_"):
+        with pytest.raises(ValueError, match=r"its adapter_model file (lacks|has) .*mops_"):
             load(make_base(), tmp_path)
     embedding = "base_model.model.model.embed_tokens.weight"  # PEFT's own may lie beside them
     save_file({**whole, embedding: make_base().get_input_embeddings().weight.detach()}, file)

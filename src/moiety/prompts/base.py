@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 import torch
 
+from moiety.core.files import refuse_damage
 from moiety.core.streams import stream
+from moiety.prompts.families import check_kind
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -133,7 +135,11 @@ def check_numbers(model: Any, folder: str) -> None:
 
 
 def read_folder(folder: Path, attention: str) -> tuple[Any, Any]:
-    """Read model and tokenizer from the files in a folder."""
+    """Read model and tokenizer from the files in a folder.
+
+    Raises:
+        ValueError: if it is none, or one of the two does not open whole.
+    """
     import transformers
 
     if not folder.is_dir():
@@ -144,21 +150,30 @@ def read_folder(folder: Path, attention: str) -> tuple[Any, Any]:
     files = sorted(path.name for path in folder.glob("*.gguf"))
     if len(files) > 1:
         raise ValueError(f"{folder} has {len(files)} GGUF files, {files[:3]}; leave one in it")
-    told: dict[str, Any] = {"gguf_file": files[0]} if files else {}
+    told: dict[str, Any] = {"local_files_only": True, **({"gguf_file": files[0]} if files else {})}
     bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, **told
-        )
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, attn_implementation=attention, **told
-        )
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(f"{folder} holds no language model that opens: {error}") from error
+        with refuse_damage(f"{folder} holds no language model that opens", "save it there anew"):
+            config = None if files else transformers.AutoConfig.from_pretrained(folder, **told)
+        if config is not None:
+            check_kind(config.model_type)  # before it is opened, whole, for nothing
+        with refuse_damage(f"{folder} holds no language model that opens", "save it there anew"):
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, attn_implementation=attention, output_loading_info=True, **told
+            )
+        with refuse_damage(f"{folder} has no tokenizer that opens",
+                           "save that of the language model beside it"):  # fmt: skip
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **told)
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
+    if info["missing_keys"]:
+        raise ValueError(
+            f"{folder} has no numbers for {min(info['missing_keys'])} and "
+            f"{len(info['missing_keys']) - 1} others that its config.json asks for; save model and "
+            "configuration anew from a sound copy"
+        )
     return model, tokenizer
 
 

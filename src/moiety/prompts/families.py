@@ -78,11 +78,7 @@ def find_family(model: Any) -> Family:
         ValueError: if the model is of no family that is known, or only a part of one.
     """
     kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
-    if kind not in FAMILIES:
-        raise ValueError(
-            f"a mixture of prompts cannot be put into a model of type {kind!r}; choose one of "
-            f"{', '.join(FAMILIES)}"
-        )
+    check_kind(kind)
     family = FAMILIES[kind]
     if family.blocks not in dict(model.named_modules()):
         raise ValueError(
@@ -90,3 +86,16 @@ def find_family(model: Any) -> Family:
             "(AutoModelForCausalLM), not its inner part"
         )
     return family
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a type of models that is of no family that is known.
+
+    Raises:
+        ValueError: with those that are.
+    """
+    if kind not in FAMILIES:
+        raise ValueError(
+            f"a mixture of prompts cannot be put into a model of type {kind!r}; choose one of "
+            f"{', '.join(FAMILIES)}"
+        )
