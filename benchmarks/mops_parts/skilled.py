@@ -94,7 +94,7 @@ def open_base(folder: Path | None) -> Any:
     """Open the base that is kept in a folder; train it where it is not there yet."""
     import transformers
 
-    if folder is not None and folder.exists():
+    if folder is not None and any(folder.glob("*.safetensors")):
         return transformers.AutoModelForCausalLM.from_pretrained(
             folder, attn_implementation="eager"
         ).eval()

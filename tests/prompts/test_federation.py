@@ -18,10 +18,19 @@ from moiety import (
     play_round,
     train,
 )
-from moiety.methods.mops import measure_usage, mops
-from moiety.prompts import GateTraining, make_prompted, pretrain_gate, put_params, read_requests
+from moiety.core.streams import stream
+from moiety.methods.mops import find_gate_rate, measure_usage, mops
+from moiety.prompts import (
+    GateTraining,
+    add_expert,
+    make_prompted,
+    pretrain_gate,
+    put_params,
+    read_requests,
+)
 from moiety.tasks.tokens import Tokens
 from tests.prompts.conftest import choose, get_model, label_from, make_base, make_rows, score, tune
+from tests.prompts.test_adapters import load
 
 LOCAL = LocalTraining(optimizer="adam", lr=0.1, batch=4, epochs=1)
 
@@ -153,6 +162,34 @@ def test_a_gate_that_was_taught_is_kept(knows, rate):
     after = play(mops(make_task(model, 2), gate_rate=rate), "serial")
     kept = [torch.allclose(after[n], t, atol=1e-6) for n, t in model.params.items() if "gate" in n]
     assert all(kept) == (knows and rate < 0)
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_whether_a_gate_was_taught_is_saved_with_it(knows, tmp_path):
+    """One that learnt on untaught has numbers too, and goes on learning where it is loaded."""
+    tuned = make_taught() if knows else get_model(make_base(), choose()).eval()
+    model = make_prompted(tuned)
+    put_params(tuned, play(mops(make_task(model, 2), gate_rate=1.0), "serial"))
+    tuned.save_pretrained(tmp_path)
+    loaded = make_prompted(load(make_base(), tmp_path))
+    assert bool(loaded.params["gate.layer2.w"].any())
+    assert find_gate_rate(loaded, None, -1.0) == (0.0 if knows else 0.1)
+    add_expert(loaded.tuned)  # whose score is still to be learnt
+    assert find_gate_rate(make_prompted(loaded.tuned), None, -1.0) == 0.1
+
+
+def test_a_gate_that_can_learn_nothing_is_as_one_never_taught():
+    """Requests that look alike, one held out whose skill no other has: never right."""
+    tuned, training = get_model(make_base(), choose()).eval(), GateTraining(steps=5)
+    first = int(torch.randperm(10, generator=stream(training.seed, "gate", "held out"))[0])
+    skills = torch.arange(10) % 2
+    skills[first] = 2
+    fit = pretrain_gate(tuned, torch.ones(10, 16), skills, training=training)
+    assert not fit.learnt
+    assert fit.accuracy == 0
+    model = make_prompted(tuned)
+    assert not model.params["gate.layer2.w"].any()
+    assert find_gate_rate(model, model.params, -1.0) == find_gate_rate(model, None, -1.0) == 0.1
 
 
 @pytest.mark.parametrize(("engine", "attention"), [("vectorized", "eager"), ("pool", "sdpa")])

@@ -106,7 +106,7 @@ def check_merge(merge: str, least_usage: float) -> None:
 
 
 def find_gate_rate(model: GatedPrompts, start: Params | None, asked: float) -> float:
-    """Find the factor for a gate: 0 where none was asked for and it tells requests apart already.
+    """Find the factor for a gate: 0 where none was asked for and it was taught, here or before.
 
     Raises:
         ValueError: for a factor below 0 that is not -1.
@@ -116,9 +116,9 @@ def find_gate_rate(model: GatedPrompts, start: Params | None, asked: float) -> f
             raise ValueError(f"mops.gate_rate={asked}; choose a number of at least 0, or -1 to "
                              "keep a gate that was taught")  # fmt: skip
         return asked
-    held = {**model.params, **(start or {})}
-    last = [held[name] for name in ("gate.layer2.w", "gate.layer2.b")]
-    known = any(t.is_meta or bool(t.any()) for t in last)
+    last = [(start or {}).get(name) for name in ("gate.layer2.w", "gate.layer2.b")]
+    here = [t for t in last if t is not None]
+    known = any(t.is_meta or bool(t.any()) for t in here) if here else model.taught
     return 0.0 if known else UNTAUGHT_RATE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from numbers import Real
 
 from peft import PeftConfig
@@ -13,7 +13,7 @@ from peft import PeftConfig
 from moiety.core.typed import check_types, fits_kind
 
 
-class MopsType(str, Enum):
+class MopsType(StrEnum):
     """The method's name where PEFT reads a member of its own enum, whose ``value`` it asks for."""
 
     MOPS = "MOPS"
@@ -69,6 +69,7 @@ class MopsConfig(PeftConfig):
             the gate see answers.
         gate_context: tokens of a ``prefix``.
         train_gate: whether the gate learns with the prompts.
+        gate_taught: whether ``pretrain_gate`` taught it, as it notes here.
         regate_on_new_turn: read the gate again where several new tokens meet an old cache.
         prompt_init: first values: hidden states of random tokens of the ``vocabulary``, those of
             ``init_text``, or ``normal`` noise of their deviation.
@@ -95,6 +96,7 @@ class MopsConfig(PeftConfig):
     gate_pooling: str = field(default="instruction")
     gate_context: int = field(default=32)
     train_gate: bool = field(default=True)
+    gate_taught: bool = field(default=False)
     regate_on_new_turn: bool = field(default=False)
     prompt_init: str = field(default="vocabulary")
     init_text: str | list[str] | None = field(default=None)

@@ -68,7 +68,7 @@ def add_expert(
         fresh = copy.deepcopy(config)
         fresh.num_experts, fresh.prompt_init, fresh.init_text = 1, "vocabulary", None
         fresh.tokenizer_name_or_path = None
-        fresh.top_k, fresh.expert_names = None, None
+        fresh.top_k, fresh.expert_names, fresh.gate_taught = None, None, False
         fresh.seed = config.seed + count
         tuner.peft_config["mops added"] = fresh
         tuner.inject_adapter(tuner.model, "mops added")
@@ -164,6 +164,7 @@ def join_adapters(model: Any, target: str, source: str) -> None:
     if isinstance(mine.init_text, list):
         mine.init_text, mine.prompt_init, mine.tokenizer_name_or_path = None, "vocabulary", None
     mine.num_experts, mine.gate_hidden_size = total, hidden
+    mine.gate_taught = mine.gate_taught and theirs.gate_taught
 
 
 def name_experts(config: MopsConfig) -> list[str]:
@@ -205,7 +206,8 @@ def sum_adapters(model: Any, adapters: Sequence[str], weights: Sequence[float], 
     apart = [fact for fact in facts if len({str(getattr(one, fact)) for one in configs}) > 1]
     if apart:
         raise ValueError(f"adapters {[*adapters]} differ in {apart}; join_adapters may fit better")
-    tuner.peft_config[name] = copy.deepcopy(configs[0])
+    mixed = tuner.peft_config[name] = copy.deepcopy(configs[0])
+    mixed.gate_taught = all(one.gate_taught for one in configs)
     tuner.inject_adapter(tuner.model, name)
     found = [list_tensors(tuner, one) for one in adapters]
     with torch.no_grad():

@@ -27,8 +27,7 @@ class MopsGate(nn.Module):
         self.out = nn.Linear(config.gate_hidden_size, config.num_experts)
         if self.hidden.weight.device.type != "meta":
             self.redraw(config.seed)
-            nn.init.zeros_(self.out.weight)
-            nn.init.zeros_(self.out.bias)
+            self.forget()
 
     def redraw(self, seed: int) -> None:
         """Draw fresh first values, uneven over experts, in place."""
@@ -38,6 +37,11 @@ class MopsGate(nn.Module):
                 fan = layer.in_features
                 layer.weight.copy_(draw_uniform(tuple(layer.weight.shape), fan, rng))
                 layer.bias.copy_(draw_uniform(tuple(layer.bias.shape), fan, rng))
+
+    def forget(self) -> None:
+        """Score all experts alike, in place."""
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def list_parts(self) -> list[Tensor]:
         """List the parameters; ``parameters()`` walks modules, which a decoded token would feel."""

@@ -109,6 +109,11 @@ class PromptedLM:
     about: Mapping[str, Any] = field(default_factory=dict)
     gated: bool = True
 
+    @property
+    def taught(self) -> bool:
+        """Say whether the gate was taught before, which its adapter's folder knows."""
+        return find_config(find_tuner(self.tuned), self.adapter).gate_taught
+
     def config(self) -> Mapping[str, Any]:
         """Say how to build this again; a model of the user's own is named and must be given."""
         if self.about:

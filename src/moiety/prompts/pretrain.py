@@ -33,12 +33,14 @@ class GateFit:
         confidence: mean weight of the heaviest expert.
         steps: that were made.
         experts: the expert of each request, [N].
+        learnt: whether it is right more often than by chance; one that is not scores all alike.
     """
 
     accuracy: float
     confidence: float
     steps: int
     experts: Tensor
+    learnt: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def pretrain_gate(
     adapter: str = "default",
     training: GateTraining | None = None,
 ) -> GateFit:
-    """Teach the gate afresh, in place.
+    """Teach the gate afresh, in place; one that learns nothing scores all experts alike.
 
     Args:
         model: the tuned model.
@@ -95,7 +97,9 @@ def pretrain_gate(
     gate: Any = tuner.adapters([adapter])[adapter].gate
     if gate is None:
         raise ValueError(f"adapter {adapter!r} has gate_mode={config.gate_mode!r}: no gate")
-    return fit_gate(gate, config, z_ND, labels_N, training)
+    fit = fit_gate(gate, config, z_ND, labels_N, training)
+    config.gate_taught = fit.learnt
+    return fit
 
 
 def fit_gate(
@@ -109,7 +113,10 @@ def fit_gate(
     apart, known = order[:held], order[held:]
     steps = teach_gate(gate, config, (z_ND, expert_N), (known, apart), training)
     accuracy, confidence = judge_gate(gate, config, z_ND[apart], expert_N[apart])
-    return GateFit(accuracy, confidence, steps, expert_N)
+    learnt = accuracy * config.num_experts > 1
+    if not learnt:
+        gate.forget()
+    return GateFit(accuracy, confidence, steps, expert_N, learnt)
 
 
 def assign_experts(z_ND: Tensor, labels_N: Tensor | None, count: int, seed: int) -> Tensor:

@@ -130,7 +130,11 @@ def describe_gate(common: SeedCommon | None, rows: int) -> tuple[str, ...]:
     """Say how well a gate was taught before the first round, where one was."""
     if common is None or common.frozen is not None or not rows:
         return ()
-    return (f"gate: taught on {rows} rows; of some it had not seen, {common.score:.0%} right",)
+    told = f"gate: taught on {rows} rows; of some it had not seen, {common.score:.0%} right"
+    scores = [t for name, t in common.params.items() if name.startswith("gate.layer2.")]
+    if not any(bool(t.any()) for t in scores):
+        told += ", no more than by chance: it starts as one that was never taught"
+    return (told,)
 
 
 def check_choices(record: Federation, base: SeedData) -> None:

@@ -32,6 +32,11 @@ class GatedPrompts(FeatureModel, Protocol):
         """Adds the column that the gate reads."""
         ...
 
+    @property
+    def taught(self) -> bool:
+        """Whether the gate was taught before."""
+        ...
+
     def log_gate(self, params: Params, batch: Batch, /) -> Tensor: ...
 
     def teach(self, x: Tensor, y: Tensor, seed: int, /) -> tuple[Params, float]:
