@@ -19,7 +19,7 @@ from moiety import (
     train,
 )
 from moiety.core.streams import stream
-from moiety.methods.mops import find_gate_rate, measure_usage, mops
+from moiety.methods.mops import find_gate_rate, find_taught, measure_usage, mops
 from moiety.prompts import (
     GateTraining,
     add_expert,
@@ -173,9 +173,9 @@ def test_whether_a_gate_was_taught_is_saved_with_it(knows, tmp_path):
     tuned.save_pretrained(tmp_path)
     loaded = make_prompted(load(make_base(), tmp_path))
     assert bool(loaded.params["gate.layer2.w"].any())
-    assert find_gate_rate(loaded, None, -1.0) == (0.0 if knows else 0.1)
+    assert find_gate_rate(loaded, -1.0) == (0.0 if knows else 0.1)
     add_expert(loaded.tuned)  # whose score is still to be learnt
-    assert find_gate_rate(make_prompted(loaded.tuned), None, -1.0) == 0.1
+    assert find_gate_rate(make_prompted(loaded.tuned), -1.0) == 0.1
 
 
 def test_a_gate_that_can_learn_nothing_is_as_one_never_taught():
@@ -189,7 +189,8 @@ def test_a_gate_that_can_learn_nothing_is_as_one_never_taught():
     assert fit.accuracy == 0
     model = make_prompted(tuned)
     assert not model.params["gate.layer2.w"].any()
-    assert find_gate_rate(model, model.params, -1.0) == find_gate_rate(model, None, -1.0) == 0.1
+    assert not find_taught(model, model.params)
+    assert not find_taught(model, None)
 
 
 @pytest.mark.parametrize(("engine", "attention"), [("vectorized", "eager"), ("pool", "sdpa")])

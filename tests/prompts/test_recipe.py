@@ -25,6 +25,7 @@ from moiety.recipes import RECIPES
 from moiety.recipes.fields import override_fields
 from moiety.recipes.prepare import make_seed_network, prepare_seed_data
 from moiety.run import cli
+from moiety.serve.export import Adapting
 from moiety.tasks.answers import Answers
 
 SMALL = [
@@ -127,6 +128,44 @@ def test_the_result_is_an_adapter_of_peft(played, tmp_path):
     with torch.no_grad():
         found = tuned(input_ids=x.clamp_min(2)).logits
     assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["mops", "deep", "single"])
+def test_every_rival_of_prompts_is_an_adapter_of_peft(form, tmp_path):
+    """What was learnt, opened by PEFT in a fresh copy of the language model, scores alike."""
+    from tests.prompts.test_adapters import load
+
+    record = override_fields(RECIPES["mops"].record, {"lm": {"experts": 2, "prompts": 3}})
+    net = make_seed_network(record, prepare_seed_data(record, 0), 0)
+    assert isinstance(net, PromptedLM)
+    model = net if form == "mops" else net.make_single(deep=form == "deep")
+    assert isinstance(model, Adapting)
+    rng = torch.Generator().manual_seed(1)
+    learnt = {n: t + 0.3 * torch.randn(t.shape, generator=rng) for n, t in model.params.items()}
+    model.save_adapter(learnt, tmp_path)
+    tuned = load(copy.deepcopy(open_language("", "float32", "eager").model), tmp_path)
+    x = torch.randint(3, 90, (2, 9), generator=rng)
+    with torch.no_grad():
+        found = tuned.eval()(input_ids=x).logits[:, -9:]
+    assert_close(found, model.logits(learnt, {"x": x}, {}), rtol=1e-4, atol=1e-5)
+
+
+def test_a_finished_run_is_exported_for_peft(played, tmp_path, capsys):
+    run, out = str(played / "run"), tmp_path / "adapter"
+    assert cli.main(["export", run, "--format", "peft", "--out", str(out)]) == 0
+    assert json.loads((out / "adapter_config.json").read_text())["gate_taught"]
+    assert cli.main(["export", run, "--out", str(tmp_path / "file")]) != 0
+    assert "choose --format peft" in capsys.readouterr().err
+
+
+def test_a_language_model_is_named_by_its_folder_alone(capsys, tmp_path):
+    """``--lm FOLDER`` is ``--lm.folder FOLDER``; of other groups their options are named."""
+    folder = str(tmp_path / "nowhere")
+    for word in ("--lm", "--lm.folder"):
+        assert cli.main(["run", "mops", word, folder, "--out", str(tmp_path / "run")]) != 0
+        assert f"lm.folder={folder!r} is no folder" in capsys.readouterr().err
+    assert cli.main(["run", "mops", "--local", "3", "--out", str(tmp_path / "run")]) != 0
+    assert "it has --local.optimizer, --local.lr," in capsys.readouterr().err
 
 
 def test_the_rivals_start_from_the_same_tokens():

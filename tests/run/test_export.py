@@ -118,8 +118,12 @@ def test_onnx_answers_as_the_model(build, tmp_path, monkeypatch):
 def test_what_cannot_be_a_file_is_refused(tmp_path):
     with pytest.raises(RunError, match="moiety personalize"):
         export_model(mixture(k=2), tmp_path / "a", "torch")
-    with pytest.raises(UnknownNameError, match=r"format 'onyx'; choose one of \('torch', 'onnx'\)"):
+    with pytest.raises(
+        UnknownNameError, match=r"'onyx'; choose one of \('torch', 'onnx', 'peft'\)"
+    ):
         export_model(mixture(), tmp_path / "a", "onyx")
+    with pytest.raises(RunError, match="no adapter of a language model; choose --format torch or"):
+        export_model(numbers(), tmp_path / "a", "peft")
     several = NamedAdapter({name: ColumnForm((2,), "float32") for name in "uv"})
     served = numbers()
     with pytest.raises(ValueError, match=r"takes the columns \['u', 'v'\]"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -74,7 +75,9 @@ def mops(
         raise ValueError(f"mops.k={k}, but the model has {size} experts; choose from 0 to {size}")
     if (random or capacity) and not k:
         raise ValueError(f"mops.{random=} or {capacity=} choose experts, but k=0 gives all; set k")
-    rate = task.local.lr * find_gate_rate(model, task.start, gate_rate)
+    known: Any = model
+    model = replace(known, taught=find_taught(model, task.start))
+    rate = task.local.lr * find_gate_rate(model, gate_rate)
     gate = replace(task.local, lr=rate).make_rule()
     losses = {"": task.losses(task.objective, model.forward)}
     solve = task.local.make_solver(losses, task.rounds, model=model, rules=(("gate.*", gate),))
@@ -105,8 +108,15 @@ def check_merge(merge: str, least_usage: float) -> None:
                          f"merge={merge!r}; leave it {LEAST_USAGE}")  # fmt: skip
 
 
-def find_gate_rate(model: GatedPrompts, start: Params | None, asked: float) -> float:
-    """Find the factor for a gate: 0 where none was asked for and it was taught, here or before.
+def find_taught(model: GatedPrompts, start: Params | None) -> bool:
+    """Say whether a gate was taught: for this task, of which it starts, or before."""
+    last = [(start or {}).get(name) for name in ("gate.layer2.w", "gate.layer2.b")]
+    here = [t for t in last if t is not None]
+    return any(t.is_meta or bool(t.any()) for t in here) if here else model.taught
+
+
+def find_gate_rate(model: GatedPrompts, asked: float) -> float:
+    """Find the factor for a gate: 0 where none was asked for and it was taught.
 
     Raises:
         ValueError: for a factor below 0 that is not -1.
@@ -116,10 +126,7 @@ def find_gate_rate(model: GatedPrompts, start: Params | None, asked: float) -> f
             raise ValueError(f"mops.gate_rate={asked}; choose a number of at least 0, or -1 to "
                              "keep a gate that was taught")  # fmt: skip
         return asked
-    last = [(start or {}).get(name) for name in ("gate.layer2.w", "gate.layer2.b")]
-    here = [t for t in last if t is not None]
-    known = any(t.is_meta or bool(t.any()) for t in here) if here else model.taught
-    return 0.0 if known else UNTAUGHT_RATE
+    return 0.0 if model.taught else UNTAUGHT_RATE
 
 
 def find_prompts(task: Task) -> GatedPrompts:

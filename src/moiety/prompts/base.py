@@ -159,7 +159,7 @@ def read_folder(folder: Path, attention: str) -> tuple[Any, Any]:
         if config is not None:
             check_kind(config.model_type)  # before it is opened, whole, for nothing
         with refuse_damage(f"{folder} holds no language model that opens", "save it there anew"):
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            opened: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, attn_implementation=attention, output_loading_info=True, **told
             )
         with refuse_damage(f"{folder} has no tokenizer that opens",
@@ -168,6 +168,7 @@ def read_folder(folder: Path, attention: str) -> tuple[Any, Any]:
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
+    model, info = opened
     if info["missing_keys"]:
         raise ValueError(
             f"{folder} has no numbers for {min(info['missing_keys'])} and "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from numbers import Real
+from typing import Any
 
 from peft import PeftConfig
 
@@ -35,7 +36,7 @@ LISTS = {"injection_layers": int, "expert_names": str, "base_shape": object, "ba
 
 OF_GATES = (
     "gate_activation", "gate_temperature", "gate_pooling", "gate_context", "train_gate",
-    "regate_on_new_turn",
+    "regate_on_new_turn", "gate_taught",
 )  # fmt: skip
 """What nothing reads where there is no gate."""
 
@@ -188,7 +189,7 @@ class MopsConfig(PeftConfig):
         return [one] * self.num_experts if isinstance(one, str) else one
 
 
-def check_list(name: str, given: object, kind: type) -> None:
+def check_list(name: str, given: Any, kind: type) -> None:
     """Refuse what is no list of values of a kind, or has numbers that are none; None is left out.
 
     Raises:

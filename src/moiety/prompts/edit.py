@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moiety.prompts.config import MopsConfig
+from moiety.prompts.config import OF_GATES, MopsConfig
 from moiety.prompts.gate import MopsGate
 from moiety.prompts.layer import MopsLayer
 from moiety.prompts.model import MopsModel
@@ -130,6 +130,18 @@ def replace_prompts(layer: MopsLayer, adapter: str, change: Callable[[Tensor], T
         held = layer.mops_prompts[adapter]
         fresh = change(held.detach()).clone()
         layer.mops_prompts[adapter] = nn.Parameter(fresh, requires_grad=held.requires_grad)
+
+
+def drop_gate(model: Any, adapter: str) -> None:
+    """Take the gate of an adapter away, in place: all its prompts count alike."""
+    tuner = find_tuner(model)
+    config = find_config(tuner, adapter)
+    for layer in tuner.layers().values():
+        if adapter in layer.mops_gate:
+            layer.mops_gate.pop(adapter)
+    config.gate_mode, config.top_k = "none", None
+    for name in OF_GATES:
+        setattr(config, name, type(config).__dataclass_fields__[name].default)
 
 
 def join_adapters(model: Any, target: str, source: str) -> None:

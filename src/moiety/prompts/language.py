@@ -26,7 +26,7 @@ from moiety.data.records import PADDING, show_tokens
 from moiety.models.base import FeatureModel
 from moiety.models.gated import score_gate
 from moiety.prompts.config import MopsConfig
-from moiety.prompts.edit import find_config, find_tuner
+from moiety.prompts.edit import drop_gate, find_config, find_tuner
 from moiety.prompts.gate import standardise, weigh_experts
 from moiety.prompts.low_rank import LowRankLM, make_low_rank
 from moiety.prompts.pretrain import GateTraining, fit_gate
@@ -94,6 +94,7 @@ class PromptedLM:
         first: the tokens that prompts began as, [E, M]; empty where they are not known.
         about: how the model is built again; empty where it is the user's own.
         gated: whether a gate weighs the experts, or all of them count alike.
+        taught: whether the gate was taught before workers began.
     """
 
     params: Params
@@ -108,16 +109,13 @@ class PromptedLM:
     first: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
     about: Mapping[str, Any] = field(default_factory=dict)
     gated: bool = True
-
-    @property
-    def taught(self) -> bool:
-        """Say whether the gate was taught before, which its adapter's folder knows."""
-        return find_config(find_tuner(self.tuned), self.adapter).gate_taught
+    taught: bool = False
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this again; a model of the user's own is named and must be given."""
         if self.about:
-            return {"kind": "lm", **self.about, **({} if self.gated else {"single": "deep"})}
+            more = {"single": "deep"} if not self.gated else {"taught": True} if self.taught else {}
+            return {"kind": "lm", **self.about, **more}
         return {"kind": "prompted", "class": type(find_tuner(self.tuned).model).__qualname__}
 
     def redraw(self, rng: Generator, /) -> Params:
@@ -194,6 +192,10 @@ class PromptedLM:
         axes = {name: entries for name, entries in self.axes.items() if name in held}
         return replace(self, params=held, axes=axes, gated=False)
 
+    def save_adapter(self, params: Params, folder: str | Path) -> None:
+        """Save what was learnt as an adapter of PEFT."""
+        save_adapter(self, params, folder)
+
     def make_low_rank(
         self, rank: int, scale: float, targets: Sequence[str], rng: Generator, /
     ) -> LowRankLM:
@@ -237,6 +239,7 @@ def make_prompted(tuned: Any, adapter: str = "default") -> PromptedLM:
         RequestEmbedding(tuned, adapter),
         tuned,
         adapter,
+        taught=config.gate_taught,
     )
 
 
@@ -245,11 +248,13 @@ def put_params(tuned: Any, params: Params, adapter: str = "default") -> None:
     """Put what a federation learnt back into the tuned model, which may then be saved."""
     tuner = find_tuner(tuned)
     layers, gate = tuner.layers(), tuner.adapters([adapter])[adapter].gate
-    assert gate is not None
     for name, tensor in params.items():
         kind, _, rest = name.partition(".")
-        held = layers[int(rest)].mops_prompts[adapter] if kind == "prompts" else None
-        (gate.get_parameter(GATE[rest]) if held is None else held).copy_(tensor)
+        if kind == "prompts":
+            layers[int(rest)].mops_prompts[adapter].copy_(tensor)
+        else:
+            assert gate is not None
+            gate.get_parameter(GATE[rest]).copy_(tensor)
 
 
 def save_adapter(model: PromptedLM, params: Params, folder: str | Path) -> None:
@@ -260,6 +265,12 @@ def save_adapter(model: PromptedLM, params: Params, folder: str | Path) -> None:
         params: its parameters, whole.
         folder: to write to.
     """
-    tuned = copy.deepcopy(model.tuned)
+    tuner = find_tuner(model.tuned)
+    shared: dict[int, Any] = {id(p): p for n, p in tuner.model.named_parameters()
+                              if ".mops_" not in n}  # fmt: skip
+    tuned = copy.deepcopy(model.tuned, shared)
+    find_config(find_tuner(tuned), model.adapter).gate_taught = model.taught
+    if not model.gated:
+        drop_gate(tuned, model.adapter)
     put_params(tuned, params, model.adapter)
     tuned.save_pretrained(str(folder))

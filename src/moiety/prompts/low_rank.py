@@ -85,6 +85,10 @@ class LowRankLM:
     def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         return self.logits(params, batch, kept), {}
 
+    def save_adapter(self, params: Params, folder: str | Path) -> None:
+        """Save what was learnt as an adapter of PEFT."""
+        save_lora(self, params, folder)
+
 
 def spell_factor(name: str) -> str:
     """Name a factor as PEFT does.

@@ -102,7 +102,7 @@ def rebuild_prompted(rng: Generator, config: Mapping[str, Any]) -> FeatureModel:
     Raises:
         ValueError: if the folder holds another language model than that of training.
     """
-    besides = ("base", "single", "low_rank")
+    besides = ("base", "single", "low_rank", "taught")
     choices = {name: value for name, value in config.items() if name not in besides}
     model = build_prompted(rng, choices)
     if model.about["base"] != config["base"]:
@@ -113,7 +113,9 @@ def rebuild_prompted(rng: Generator, config: Mapping[str, Any]) -> FeatureModel:
     if "low_rank" in config:
         return make_low_rank(model.tuned, model.about, config["low_rank"], rng)
     single = config.get("single", "")
-    return model.make_single(deep=single == "deep") if single else model
+    if single:
+        return model.make_single(deep=single == "deep")
+    return replace(model, taught=config.get("taught", False))
 
 
 def digest_base(constants: Mapping[str, Tensor]) -> str:

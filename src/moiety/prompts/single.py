@@ -5,11 +5,15 @@ Letters: B rows, T positions, P prompts, D width, V tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PromptTuningConfig, get_peft_model
 from torch import Generator, Tensor
 from torch.func import functional_call
 
@@ -18,6 +22,30 @@ from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
 from moiety.data.records import show_tokens
 from moiety.prompts.edit import find_tuner
+
+
+@dataclass(frozen=True)
+class FrontScore:
+    """Scores a text behind the prompt ``prompt`` [P, D].
+
+    Args:
+        tuned: the module that computes; its own prompts stay out of it.
+    """
+
+    tuned: Any
+
+    def __call__(self, params: Params, batch: Batch, /) -> Tensor:
+        model: Any = find_tuner(self.tuned).model
+        text_BTD = model.get_input_embeddings()(show_tokens(batch["x"]))
+        front_BPD = params["prompt"].to(text_BTD.dtype).expand(len(text_BTD), -1, -1)
+        told = {"inputs_embeds": torch.cat([front_BPD, text_BTD], 1), "use_cache": False}
+        out = functional_call(model, {}, (), {**told, "mops_context": None})
+        return out.logits[:, front_BPD.shape[1] :]
+
+    def copy_bare(self) -> Any:
+        """Copy the language model without prompts; the two share its frozen numbers."""
+        shared: dict[int, Any] = {id(p): p for p in find_tuner(self.tuned).model.parameters()}
+        return find_tuner(copy.deepcopy(self.tuned, shared)).unload()
 
 
 @dataclass(frozen=True)
@@ -33,7 +61,7 @@ class FrozenLM:
 
     params: Params
     constants: Params
-    score: Callable[[Params, Batch], Tensor]
+    score: FrontScore
     about: Mapping[str, Any]
     axes: Axes = field(default_factory=dict)
     buffers: Mapping[str, str] = field(default_factory=dict)
@@ -61,24 +89,16 @@ class FrozenLM:
     def forward(self, params: Params, batch: Batch, kept: Kept, /) -> tuple[Tensor, Params]:
         return self.logits(params, batch, kept), {}
 
-
-@dataclass(frozen=True)
-class FrontScore:
-    """Scores a text behind the prompt ``prompt`` [P, D].
-
-    Args:
-        tuned: the module that computes; its own prompts stay out of it.
-    """
-
-    tuned: Any
-
-    def __call__(self, params: Params, batch: Batch, /) -> Tensor:
-        model: Any = find_tuner(self.tuned).model
-        text_BTD = model.get_input_embeddings()(show_tokens(batch["x"]))
-        front_BPD = params["prompt"].to(text_BTD.dtype).expand(len(text_BTD), -1, -1)
-        told = {"inputs_embeds": torch.cat([front_BPD, text_BTD], 1), "use_cache": False}
-        out = functional_call(model, {}, (), {**told, "mops_context": None})
-        return out.logits[:, front_BPD.shape[1] :]
+    @torch.no_grad()
+    def save_adapter(self, params: Params, folder: str | Path) -> None:
+        """Save what was learnt as an adapter of PEFT: its prompt tuning."""
+        prompt_PD = params["prompt"]
+        config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(prompt_PD))
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore", FutureWarning)  # of a property that PEFT asks
+            tuned: Any = get_peft_model(self.score.copy_bare(), config)
+        tuned.prompt_encoder["default"].embedding.weight.copy_(prompt_PD)
+        tuned.save_pretrained(str(folder))
 
 
 @torch.no_grad()

@@ -10,7 +10,9 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from moiety.core.extras import import_extra
 from moiety.core.files import json_to_bytes, replace_file
 from moiety.core.protocols import Kept
 from moiety.core.streams import stream
-from moiety.core.types import Batch
+from moiety.core.types import Batch, Params
 from moiety.models.gated import GatedExperts
 from moiety.serve.adapt import AdaptiveServe
 from moiety.serve.predictor import Predictor
@@ -180,21 +182,47 @@ def export_model(served: Predictor, path: Path, form: str) -> float:
     Args:
         served: the model; of ``ddome`` a personal one.
         path: of the file; ``path`` with ``.json`` behind describes it.
-        form: ``torch`` or ``onnx``.
+        form: ``torch`` or ``onnx``; or ``peft``, a folder, of what was learnt beside a language
+            model.
 
     Returns:
-        The largest difference from the model's own answers on rows that were drawn.
+        The largest difference from the model's own answers on rows that were drawn; 0 of ``peft``.
 
     Raises:
         UnknownNameError: for another form.
         RunError: for a model that cannot be exported, and where answers differ.
     """
-    if form not in EXPORT_FORMATS:
-        raise UnknownNameError(f"format {form!r}; choose one of {tuple(EXPORT_FORMATS)}")
+    programs = {name: partial(export_program, write) for name, write in EXPORT_FORMATS.items()}
+    formats = {**programs, "peft": export_adapter}
+    if form not in formats:
+        raise UnknownNameError(f"format {form!r}; choose one of {tuple(formats)}")
+    return formats[form](served, path)
+
+
+@runtime_checkable
+class Adapting(Protocol):
+    """A model that is learnt beside a frozen one, and saved without it."""
+
+    def save_adapter(self, params: Params, folder: str | Path) -> None: ...
+
+
+def export_adapter(served: Predictor, path: Path) -> float:
+    """Write what was learnt beside a language model as a folder that PEFT opens."""
+    if not isinstance(served.model, Adapting):
+        raise RunError(
+            f"a model of {served.note.get('method', 'this method')} is no adapter of a language "
+            f"model; choose --format {' or '.join(EXPORT_FORMATS)}"
+        )
+    served.model.save_adapter(served.params, path)
+    return 0.0
+
+
+def export_program(write: WriteFile, served: Predictor, path: Path) -> float:
+    """Write a model as a file that runs, as ``export_model`` says."""
     program = trace_model(served)
     beside = path.with_name(f".{path.name}.new.{path.suffix.removeprefix('.') or 'model'}")
     try:
-        gap = measure_gap(served, write_file(EXPORT_FORMATS[form], program, beside))
+        gap = measure_gap(served, write_file(write, program, beside))
         if gap > NEAR:
             raise RunError(
                 f"the file answered otherwise than the model, by {gap:.2g}, and was taken away; "

@@ -71,8 +71,8 @@ class RecordsAdapter:
 
     def draw(self, count: int, shape: tuple[int, ...], rng: Generator, /) -> Tensor:
         raise ValueError(
-            "prompts of a language model are no file of their own without it; save them as an "
-            "adapter of PEFT by moiety.prompts.save_adapter"
+            "what was learnt beside a language model is no file of its own without it; choose "
+            "--format peft, a folder that PEFT opens beside it"
         )
 
     def answers(

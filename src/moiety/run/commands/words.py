@@ -19,6 +19,9 @@ POSITIONAL: Mapping[str, bool] = {"positional": True}
 BESIDE: Mapping[str, bool] = {"beside": True}
 """What stands beside a record whose fields are said without its name."""
 
+FOLDER = ".folder"
+"""An option of a network that ends so is also said by the network's name: ``--lm FOLDER``."""
+
 EXPECTED: Mapping[type, str] = {int: "a whole number", float: "a number", Path: "a path"}
 
 
@@ -129,9 +132,13 @@ def find_option(options: Sequence[Option], flag: str, prog: str) -> Option:
     """
     named = {o.flag: o for o in options if "positional" not in o.marks}
     named |= {o.off: o for o in options if o.hint is bool}
+    alone = {o.flag.removesuffix(FOLDER): o for o in named.values() if o.flag.endswith(FOLDER)}
+    named = alone | named
     spelled = spell_flag(flag) if flag.startswith("--") else flag
     if spelled not in named:
+        inner = [o.flag for o in options if o.flag.startswith(f"{spelled}.")]
         near = suggest_nearest(spelled, named) or f"; {prog} --help lists them"
+        near = f"; it has {', '.join(inner)}" if inner else near
         raise UsageError(f"{flag} is no option of {prog}{near}")
     return named[spelled]
 
