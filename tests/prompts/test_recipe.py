@@ -243,6 +243,7 @@ REFUSED = [
     (["--lm.dtype", "int3"], "lm.dtype='int3'"),
     (["--lm.length", "2"], "lm.length=2; choose at least 4"),
     (["--lm.length", "600"], "lm.length=600, but the language model reads 512 tokens"),
+    (["--lm.experts", "0"], "lm.experts=0; choose a whole number of at least 1"),
     (["--lm.gate-layer", "9"], "gate_layer=9, but the model has 2 blocks"),
     (["--lm.top-k", "9"], "top_k=9 of num_experts=4"),
     (["--drop", "a"], "records do not read --drop"),

@@ -118,9 +118,7 @@ def test_onnx_answers_as_the_model(build, tmp_path, monkeypatch):
 def test_what_cannot_be_a_file_is_refused(tmp_path):
     with pytest.raises(RunError, match="moiety personalize"):
         export_model(mixture(k=2), tmp_path / "a", "torch")
-    with pytest.raises(
-        UnknownNameError, match=r"'onyx'; choose one of \('torch', 'onnx', 'peft'\)"
-    ):
+    with pytest.raises(UnknownNameError, match=r"'onyx'; choose .*'torch', 'onnx', 'peft'"):
         export_model(mixture(), tmp_path / "a", "onyx")
     with pytest.raises(RunError, match="no adapter of a language model; choose --format torch or"):
         export_model(numbers(), tmp_path / "a", "peft")

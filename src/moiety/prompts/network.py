@@ -44,6 +44,9 @@ def build_prompted(rng: Generator, choices: Mapping[str, Any]) -> PromptedLM:
             "shapes alone; measure its first rounds by moiety profile"
         )
     where = choices["folder"], choices["dtype"], choices["attention"]
+    for name in ("experts", "prompts", "gate_hidden"):
+        if choices[name] < 1:
+            raise ValueError(f"lm.{name}={choices[name]}; choose a whole number of at least 1")
     language = open_language(*where)
     check_length(language.model, choices["length"])
     tuned = open_tuned(*where, *(choices[name] for name in SHAPE))

@@ -158,8 +158,9 @@ class Predictor:
         elif experts is not None or not isinstance(serve, EstimatedPrior):
             method = self.note.get("method", "this method")
             raise RunError(
-                f"a model of {method} has no gated experts to choose among; choose a run of ddome, "
-                "or a run of any method with --serve.prior em, and leave --experts out"
+                f"a model of {method} has no gated experts that a worker's rows choose among (each "
+                "request finds its prompts: moiety export --format peft writes them); choose a run "
+                "of ddome, or of any method with --serve.prior em, and leave --experts out"
             )
         if not isinstance(serve, EstimatedPrior):
             return base
