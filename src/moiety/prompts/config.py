@@ -190,7 +190,7 @@ class MopsConfig(PeftConfig):
 
 
 def check_list(name: str, given: Any, kind: type) -> None:
-    """Refuse what is no list of values of a kind, or has numbers that are none; None is left out.
+    """Refuse what is no list of a kind, or has numbers that are not finite; None is left out.
 
     Raises:
         ValueError: with the field and its value.

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-MARK = ".mops_"
+PROMPTS_MARK = ".mops_"
 """What names of the method's tensors have; others (embeddings, say) may lie beside them."""
 
 
-def check_names(held: Collection[str], known: Collection[str], adapter: str) -> None:
+def check_tensor_names(held: Collection[str], known: Collection[str], adapter: str) -> None:
     """Refuse a file that lacks tensors of an adapter, or has some that its choices do not have.
 
     Args:
@@ -23,10 +23,10 @@ def check_names(held: Collection[str], known: Collection[str], adapter: str) -> 
     """
     wanted = {
         name for name in known
-        if MARK in name and (f".{adapter}." in name or name.endswith(f".{adapter}"))
+        if PROMPTS_MARK in name and (f".{adapter}." in name or name.endswith(f".{adapter}"))
     }  # fmt: skip
     missing = sorted(wanted - {*held})
-    spare = sorted(name for name in held if MARK in name and name not in wanted)
+    spare = sorted(name for name in held if PROMPTS_MARK in name and name not in wanted)
     if missing or spare:
         told = f"lacks {missing[0]}" if missing else f"has {spare[0]}, which its choices do not"
         raise ValueError(

@@ -22,7 +22,7 @@ from moiety.prompts.below import Below, replace_input, start_at_block
 from moiety.prompts.families import find_family
 from moiety.prompts.flow import flow_prompts
 from moiety.prompts.layer import MopsLayer
-from moiety.prompts.loaded import check_loaded, check_names
+from moiety.prompts.loaded import check_loaded, check_tensor_names
 from moiety.prompts.places import check_base, place_adapter
 from moiety.prompts.request import (
     Attached,
@@ -130,7 +130,7 @@ class MopsModel(BaseTuner):
     ) -> dict[str, Tensor]:
         check_loaded(state_dict, adapter_name)
         found = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        check_names(found, model.state_dict(), adapter_name)
+        check_tensor_names(found, model.state_dict(), adapter_name)
         return found
 
     def walk_layers(self) -> Iterator[MopsLayer]:

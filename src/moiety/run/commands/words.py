@@ -19,7 +19,7 @@ POSITIONAL: Mapping[str, bool] = {"positional": True}
 BESIDE: Mapping[str, bool] = {"beside": True}
 """What stands beside a record whose fields are said without its name."""
 
-FOLDER = ".folder"
+BY_FOLDER = ".folder"
 """An option of a network that ends so is also said by the network's name: ``--lm FOLDER``."""
 
 EXPECTED: Mapping[type, str] = {int: "a whole number", float: "a number", Path: "a path"}
@@ -132,7 +132,9 @@ def find_option(options: Sequence[Option], flag: str, prog: str) -> Option:
     """
     named = {o.flag: o for o in options if "positional" not in o.marks}
     named |= {o.off: o for o in options if o.hint is bool}
-    alone = {o.flag.removesuffix(FOLDER): o for o in named.values() if o.flag.endswith(FOLDER)}
+    alone = {
+        o.flag.removesuffix(BY_FOLDER): o for o in named.values() if o.flag.endswith(BY_FOLDER)
+    }
     named = alone | named
     spelled = spell_flag(flag) if flag.startswith("--") else flag
     if spelled not in named:
