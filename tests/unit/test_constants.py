@@ -126,14 +126,19 @@ def test_the_final_model_has_what_is_frozen(tmp_path):
 
 
 def test_experts_share_what_is_frozen(tmp_path):
-    """Five experts, one backbone: it is counted once, and the mixture answers after a load."""
+    """Five experts and the common one, one backbone: it is counted once; the mixture loads."""
     task, workers = world()
     model = from_module(net())
     x = workers[0].take(torch.arange(20))["x"]
     task = replace(task, model=model, common=common_expert(model, model.params, x))
     method = moiety.METHODS["ddome"].make(task, experts=5, k=2)
-    shared = {name: t for name, t in method.constants.items() if name.startswith("constant.")}
-    assert count_bytes(shared) == count_bytes(find_constants(model)) == 4 * (8 * 10 + 10 + 110)
+    assert count_bytes(find_constants(model)) == 4 * (8 * 10 + 10 + 110)
+    own = count_bytes(model.params) + 2 * 4 * 10  # of the common expert, and of its 10 features
+    assert count_bytes(method.constants) == count_bytes(find_constants(model)) + own
+    other = from_module(net(seed=2))
+    apart = replace(task, model=other)  # another backbone than the common expert's
+    more = count_bytes(moiety.METHODS["ddome"].make(apart).constants)
+    assert more == count_bytes(method.constants) + count_bytes(find_constants(other))
     how = moiety.TrainConfig(rounds=2, size=4)
     state = moiety.train(method, workers, tmp_path / "run", how)
     served = moiety.load_model(tmp_path / "run", module=from_module(net(seed=5)))

@@ -106,9 +106,13 @@ class GatedExperts:
 
     @property
     def constants(self) -> Params:
-        """Give the common expert, and what the experts share and do not train."""
-        shared = find_constants(self.expert)
-        return {**self.common.constants(), **{CONSTANT + name: t for name, t in shared.items()}}
+        """Give the common expert, and what the experts share and do not train.
+
+        What is frozen of the common expert too is downloaded once, under its name there.
+        """
+        theirs = find_constants(self.common.model)
+        own = {n: t for n, t in find_constants(self.expert).items() if theirs.get(n) is not t}
+        return {**self.common.constants(), **{CONSTANT + name: t for name, t in own.items()}}
 
     def log_gate(self, params: Params, batch: Batch, /) -> Tensor:
         """Give the log of the gate's scores over all experts, [B, E]."""
@@ -147,9 +151,18 @@ class GatedExperts:
 def find_saved_constants(model: FeatureModel | GatedExperts) -> Params:
     """Find the frozen tensors that are saved with a model and set again by whoever loads it.
 
-    A language model is not: its folder is named.
+    A language model, or a pretrained encoder, is not: its folder is named.
     """
-    return find_constants(model) if isinstance(model, TakesConstants | GatedExperts) else {}
+    if not isinstance(model, GatedExperts):
+        return model.constants if isinstance(model, TakesConstants) else {}
+    parts = {COMMON: model.common.model, CONSTANT: model.expert}
+    elsewhere = {
+        prefix + name
+        for prefix, part in parts.items()
+        if not isinstance(part, TakesConstants)
+        for name in find_constants(part)
+    }
+    return {name: t for name, t in model.constants.items() if name not in elsewhere}
 
 
 def score_gate(params: Params, batch: Batch) -> Tensor:

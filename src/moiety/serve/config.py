@@ -108,7 +108,7 @@ def rebuild_gated(
     net = restore_constants(rebuild_model(config["common"], module), named)
     params = {name: t for name, t in named.items() if name not in find_constants(net)}
     common = Common(net, params, mean, std)
-    shared = select_prefix(constants, CONSTANT)
+    shared = {**named, **select_prefix(constants, CONSTANT)}
     expert = restore_constants(rebuild_model(config["expert"], module), shared)
     rng = torch.Generator().manual_seed(0)
     starts = [expert.params] * config["experts"]
