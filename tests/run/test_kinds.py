@@ -55,6 +55,14 @@ def named(monkeypatch):
     monkeypatch.setattr(datasets, "DATASETS", {**datasets.DATASETS, **known})
 
 
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    """Give a folder of a tiny encoder, for a network that reads tokens of one."""
+    from tests.encoders import save_encoder  # skips where transformers is not installed
+
+    return save_encoder(tmp_path_factory.mktemp("encoder"))
+
+
 def of_kind(tiny, kind: str, net: str):
     """Give a record on data of a kind with a network."""
     people = {"scheme": "all", "shared_test": True, "unseen": 0, "anchors": 0, "public": 0.0,
@@ -66,8 +74,10 @@ def of_kind(tiny, kind: str, net: str):
 
 @pytest.mark.parametrize("kind", MADE)
 @pytest.mark.parametrize("net", NETWORKS)
-def test_a_network_is_built_on_the_kinds_it_reads_and_refused_on_others(tiny, kind, net):
+def test_a_network_is_built_on_the_kinds_it_reads_and_refused_on_others(tiny, kind, net, encoder):
     record = of_kind(tiny, kind, net)
+    if NETWORKS[net].reads.tokens:
+        record = override_fields(record, {net: {"folder": encoder}})
     if kind not in NETWORKS[net].reads.kinds:
         with pytest.raises(ValueError, match=f"network '{net}' reads .* but the data are {kind}"):
             build_run(record, "fedavg", 0)

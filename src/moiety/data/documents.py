@@ -49,6 +49,7 @@ class DocumentEncoding:
     """
 
     kind: ClassVar[str] = "documents"
+    unit: ClassVar[str] = "words"
     column: str
     words: tuple[str, ...] = (PADDING, UNKNOWN)
     length: int = 1

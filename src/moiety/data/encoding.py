@@ -179,6 +179,9 @@ class CategoryEncoding:
 class Encoding(Protocol):
     """How the columns of a table become rows."""
 
+    unit: ClassVar[str]
+    """What rows are made of."""
+
     @property
     def needed(self) -> Mapping[str, bool]:
         """The columns that are read, and whether as they stand."""
@@ -219,6 +222,7 @@ class ColumnsEncoding:
     """Numbers of several columns beside each other, float32 [N, D]."""
 
     kind: ClassVar[str] = "columns"
+    unit: ClassVar[str] = "numbers"
     columns: tuple[ColumnEncoding, ...]
 
     @property

@@ -82,7 +82,10 @@ def find_reason_to_leave(column: Column) -> str:
     if not is_mostly_distinct(words):
         return ""
     if are_texts(words):
-        return f"holds texts, and is left out (--features {column.name} --net bag reads it alone)"
+        return (
+            f"holds texts, and is left out (--features {column.name} reads it alone, by --net bag, "
+            "encoder or pretrained)"
+        )
     return (
         f"has {len(set(words))} values in {len(words)} rows: taken for names, and left out "
         "(--features takes it in)"

@@ -28,8 +28,8 @@ class NodeConfig:
         folder: on its disk: what it keeps between rounds.
         rows: a file of rows that it alone has, on which it trains; empty for those of ``data``.
         test: what it reads as the test file of the run, where that has one.
-        model: folder of the language model, or of the one that is the common expert
-            (``common.model``), where the run has one.
+        model: folder of the language model, of the pretrained encoder, or of the one that is the
+            common expert (``common.model``), where the run has one.
     """
 
     name: str

@@ -40,6 +40,13 @@ class TakesConstants(HasConstants, Protocol):
 
 
 @runtime_checkable
+class Placeable(Protocol):
+    """A model that brings its first values and what is frozen of it to a device by itself."""
+
+    def place(self, device: str, /) -> FeatureModel: ...
+
+
+@runtime_checkable
 class Teachable(Protocol):
     """A model of which something is taught on rows set apart, before any worker begins."""
 

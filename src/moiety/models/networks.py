@@ -20,10 +20,12 @@ class Reads:
     Args:
         kinds: of data, by name (``moiety.recipes.kinds``).
         flat: whether rows are flattened first.
+        tokens: whether texts come as tokens of the folder that its options name.
     """
 
     kinds: tuple[str, ...]
     flat: bool = False
+    tokens: bool = False
 
 
 MEASURES = Reads(("table", "images"), flat=True)
@@ -31,6 +33,7 @@ IMAGES = Reads(("images",))
 TEXTS = Reads(("text",))
 GRAPHS = Reads(("graph",))
 DOCUMENTS = Reads(("documents",))
+TOKENS = Reads(("documents",), tokens=True)
 RECORDS = Reads(("records",))
 
 
@@ -97,6 +100,7 @@ NETWORKS: Registry[NetworkLine, NetworkEntry] = Registry(
         "gpt": NetworkLine("transformer", TEXTS),
         "bag": NetworkLine("bag", DOCUMENTS),
         "encoder": NetworkLine("encoder", DOCUMENTS),
+        "pretrained": NetworkLine("pretrained", TOKENS),
         "lm": NetworkLine("language", RECORDS, folder="serve"),
         "vit": NetworkLine("vit", IMAGES),
     },

@@ -13,6 +13,7 @@ from moiety.methods.task import Task
 from moiety.models.base import FeatureModel
 from moiety.models.gated import Common, common_expert
 from moiety.plan.abstract import META, AbstractMode
+from moiety.recipes.ahead import outline_ahead
 from moiety.recipes.kinds import DataKind, read_rows
 from moiety.recipes.loaded import open_common
 from moiety.recipes.options import make_network
@@ -79,7 +80,7 @@ def abstract_run(record: Federation, seed: int, choose: ChooseCohort | None = No
         objective=objective, losses=kind.losses,
         population=size if record.participation.fixed else len(places.train),
     )  # fmt: skip
-    opened = kind.open(data)
+    opened = kind.open(outline_ahead(kind, data))
     rows = {worker: opened(TRAIN, places.train[worker]) for worker in cohort}
     return AbstractRun(task, rows, record, seed, kind, known=not count or bool(places.anchors))
 

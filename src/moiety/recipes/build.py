@@ -199,7 +199,7 @@ def prepare_common(
                 f"population.anchors={count}, but net {record.net!r} has no common expert to find "
                 "anchors with; set population.anchors 0"
             )
-        found = find_anchors(common.frozen, base.data.x, places.train, count, task.seed)
+        found = find_anchors(common.frozen, base.opened.x, places.train, count, task.seed)
         places = add_anchors(places, found)
     return places, common
 
@@ -258,7 +258,7 @@ def open_all_rows(
 
     Training rows know their worker's label shares where its loss is adjusted by them.
     """
-    rows_of = base.kind.open(base.data)
+    rows_of = base.kind.open(base.opened)
     train = {w: rows_of(TRAIN, rows) for w, rows in base.places.train.items()}
     if adjusts:
         shares = LabelShares(train.__getitem__, base.objective.outputs)

@@ -55,8 +55,7 @@ def describe_features(data: Dataset) -> str:
     shape = "x".join(map(str, data.x.shape[1:]))
     if data.encoding is None:
         return f"inputs of shape {shape}"
-    unit = "words" if data.encoding.vocabulary else "numbers"
-    return f"features {list_names(list(data.encoding.needed))} ({shape} {unit})"
+    return f"features {list_names(list(data.encoding.needed))} ({shape} {data.encoding.unit})"
 
 
 def describe_target(data: Dataset) -> str:

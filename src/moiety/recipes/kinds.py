@@ -25,6 +25,7 @@ from moiety.recipes.record import Federation, Population, Subgraphs
 from moiety.recipes.records import read_record_data
 from moiety.recipes.scaling import scale_measures, scale_pixels
 from moiety.recipes.source import read_data
+from moiety.recipes.tokens import read_token_data
 from moiety.serve.adapters import Adapter, GraphAdapter, TableAdapter, TextAdapter
 from moiety.tasks.objectives import Arrange, NodeLosses, RowLosses
 
@@ -52,6 +53,8 @@ class DataKind:
         losses: how rows lie in outputs, for the objective's loss of each.
         shape: of a row, as a network is made for it.
         subnets: the method that assigns subnets on such data; plans compare with it.
+        ahead: what may stand in the place of inputs [B, ...], because something frozen reads them
+            first; None where nothing does.
     """
 
     name: str
@@ -64,6 +67,7 @@ class DataKind:
     losses: Arrange = RowLosses
     shape: Callable[[Dataset], Sequence[int]] = read_row_shape
     subnets: str = "ist"
+    ahead: Callable[[Tensor], Tensor] | None = None
 
 
 def keep_rows(data: Dataset, choice: Subgraphs) -> Dataset:
@@ -155,6 +159,9 @@ def read_rows(record: Federation) -> tuple[DataKind, Dataset]:
     data = read_data(record)
     kind = find_kind(data)
     check_reads(record.net, kind, data)
+    if NETWORKS[record.net].reads.tokens:
+        data, ahead = read_token_data(record, data)
+        kind = replace(kind, ahead=ahead)
     data = kind.read(data, record.graph)
     return kind, replace(data, x=data.x.flatten(1)) if NETWORKS[record.net].reads.flat else data
 
@@ -175,7 +182,10 @@ def check_reads(name: str, kind: DataKind, data: Dataset) -> None:
     reads = NETWORKS[name].reads
     if kind.name not in reads.kinds:
         fit = [other for other, entry in NETWORKS.items() if kind.name in entry.reads.kinds]
+        # Notes say which column of texts was left out beside others.
+        notes = "".join(f"; {note}" for note in data.notes if DOCUMENTS.name in reads.kinds)
         raise ValueError(
             f"network {name!r} reads {' or '.join(reads.kinds)}, but the data are {kind.name}, "
-            f"rows of shape {tuple(data.x.shape[1:])}; choose --net {', '.join(fit)}, or other data"
+            f"rows of shape {tuple(data.x.shape[1:])}; choose --net {', '.join(fit)}, or other "
+            f"data{notes}"
         )

@@ -40,7 +40,7 @@ def rehearse(task: Task, base: SeedData, anchors: Mapping[int, int]) -> Task:
     if isinstance(task.model, Teachable):
         return replace(task, anchors=anchors)
     with torch.no_grad():
-        rows = base.data.x[base.places.public[:2]]
+        rows = base.opened.x[base.places.public[:2]]
         common = freeze_common(task.model, task.model.params, rows)
     return replace(task, common=common, anchors=anchors)
 

@@ -18,6 +18,7 @@ from moiety.core.protocols import Method
 from moiety.core.rows import Rows
 from moiety.data.dataset import Dataset
 from moiety.data.joined import FormError, join_test
+from moiety.recipes.ahead import read_ahead
 from moiety.recipes.build import open_all_rows
 from moiety.recipes.kinds import read_rows
 from moiety.recipes.prepare import encode_placed, prepare_seed_data, scale_rows
@@ -89,7 +90,8 @@ def open_own_rows(record: Federation, method: Method, seed: int, path: str) -> R
     scaled, _ = scale_rows(base.kind, joined, base.places, base.taken)
     mine = torch.arange(sample.size, joined.size)
     places = replace(base.places, train={0: mine}, groups={})
-    ready = replace(base, data=move_dataset(scaled, record.device), places=places)
+    moved = move_dataset(scaled, record.device)
+    ready = replace(base, data=moved, opened=read_ahead(base.kind, moved, mine), places=places)
     return open_all_rows(ready, method, adjusts=record.local.adjusts)[0](0)
 
 

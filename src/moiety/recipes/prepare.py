@@ -17,6 +17,7 @@ from moiety.core.types import Params
 from moiety.data.dataset import Dataset, FeatureScale
 from moiety.models.base import FeatureModel, Teachable
 from moiety.models.gated import Common
+from moiety.recipes.ahead import list_placed, read_ahead
 from moiety.recipes.common import (
     CommonRows,
     EpochWatcher,
@@ -35,11 +36,11 @@ from moiety.recipes.loaded import (
     open_common,
     take_common,
 )
-from moiety.recipes.options import keep_options, make_network
+from moiety.recipes.options import get_options, keep_options, make_network
 from moiety.recipes.population import Partition, resolve_population
 from moiety.recipes.record import Federation, Population
 from moiety.recipes.scaling import encode_rows, move_dataset, move_model
-from moiety.recipes.source import fingerprint_data, stamp_file
+from moiety.recipes.source import fingerprint_data, list_folder, stamp_file
 from moiety.serve.predictor import Predictor
 
 
@@ -47,11 +48,21 @@ from moiety.serve.predictor import Predictor
 class SeedData:
     """Data, scaled and on their device, who holds what, and that in words.
 
-    ``taken`` is the model that is to be the common expert, where one is not trained.
+    Args:
+        kind: of the data.
+        data: rows as they come to a finished model.
+        opened: the same as they are opened in a run: ``moiety.recipes.ahead``.
+        scale: of the rows.
+        objective: what is learnt.
+        places: who holds what.
+        data_fingerprint: tells the data from others.
+        about: in words.
+        taken: the model that is to be the common expert, where one is not trained.
     """
 
     kind: DataKind
     data: Dataset
+    opened: Dataset
     scale: FeatureScale
     objective: Objective
     places: Partition
@@ -108,7 +119,9 @@ def prepare_seed_common(record: Federation, seed: int, watch: EpochWatcher) -> S
 
 def stamp_files(record: Federation) -> tuple[int, ...]:
     """Tell the files that a seed's data and common expert are of from what they were before."""
-    return stamp_file(record.data, record.test, name_model_file(record.common))
+    chosen = get_options(record.options, record.net)
+    folder = list_folder(chosen.get("folder", ""))
+    return stamp_file(record.data, record.test, name_model_file(record.common), *folder)
 
 
 @functools.lru_cache(maxsize=2)
@@ -127,7 +140,8 @@ def build_seed_data(record: Federation, seed: int, now: tuple[int, ...]) -> Seed
         objective = fit_like(objective, taken)
     about = describe_run_data(data, places, population, record.population.unseen)
     data = move_dataset(data, record.device)
-    return SeedData(kind, data, scale, objective, places, fingerprint, about, taken)
+    opened = read_ahead(kind, data, list_placed(places))
+    return SeedData(kind, data, opened, scale, objective, places, fingerprint, about, taken)
 
 
 @functools.lru_cache(maxsize=2)
@@ -135,7 +149,7 @@ def train_seed_common(run: CommonRun) -> SeedCommon:
     """Train on the rows set apart: a pure function of what is compared, but for its seconds."""
     record, seed, begun = run.record, run.seed, time.perf_counter()
     base = build_seed_data(record, seed, run.now)
-    net, (x, y) = make_seed_network(record, base, seed), (base.data.x, base.data.y)
+    net, (x, y) = make_seed_network(record, base, seed), (base.opened.x, base.opened.y)
     assert y is not None
     known, held = base.places.public, base.places.validation
     if isinstance(net, Teachable):

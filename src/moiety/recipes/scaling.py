@@ -10,7 +10,7 @@ from torch import Tensor
 
 from moiety.data.dataset import Dataset, FeatureScale, fit_scale
 from moiety.data.encoding import Encoding
-from moiety.models.base import FeatureModel
+from moiety.models.base import FeatureModel, Placeable
 
 
 def scale_measures(data: Dataset, known: Tensor) -> tuple[Dataset, FeatureScale]:
@@ -57,7 +57,9 @@ def move_dataset(data: Dataset, device: str) -> Dataset:
 
 
 def move_model(net: FeatureModel, device: str) -> FeatureModel:
-    """Move a model's first values."""
+    """Move a model's first values, and what is frozen of it where it says how."""
+    if isinstance(net, Placeable):
+        return net.place(device)
     params = {name: t.to(device) for name, t in net.params.items()}
     record: Any = net  # every model is a record with params
     return replace(record, params=params)

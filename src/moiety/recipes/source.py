@@ -119,6 +119,13 @@ def resolve_options(record: Federation) -> Mapping[str, Mapping[str, str]]:
     return {record.net: {"folder": resolve_path(folder)}} if folder else {}
 
 
+def list_folder(name: str) -> list[str]:
+    """List the files in a folder by their paths; none where none is named, or it is not there."""
+    folder = Path(name)
+    there = bool(name) and folder.is_dir()
+    return sorted(str(path) for path in folder.iterdir() if path.is_file()) if there else []
+
+
 def stamp_file(*names: str) -> tuple[int, ...]:
     """Tell files from what they were before: when they changed and how long they are."""
     found: list[int] = []
@@ -135,7 +142,9 @@ def fingerprint_data(data: Dataset) -> str:
     Names count as rows do: a class or a category that was renamed means another thing.
     """
     digest = hashlib.blake2b(digest_size=8)
-    encoding = None if data.encoding is None else data.encoding.to_json()
+    told = None if data.encoding is None else data.encoding.to_json()
+    # Nodes have a folder elsewhere; a mark beside it tells what is in it.
+    encoding = told and {name: value for name, value in told.items() if name != "folder"}
     named = [data.find_objective().names, data.holders, data.columns, encoding]
     digest.update(json.dumps(named).encode())
     edges = None if data.graph is None else data.graph.edges

@@ -15,6 +15,7 @@ from moiety.engine.ranks import Ranks
 from moiety.recipes.build import RunInputs, build_run
 from moiety.recipes.common import EpochWatcher, ignore_epoch
 from moiety.recipes.fields import override_fields
+from moiety.recipes.options import get_options
 from moiety.recipes.prepare import prepare_seed_data
 from moiety.recipes.record import Federation, write_read_fields
 from moiety.recipes.source import resolve_files, resolve_options
@@ -167,15 +168,17 @@ def continue_run(folder: Path, at: int | None, ranks: Ranks, display: Display) -
     before = read_settings(folder / CONFIG).get("data", built.data_fingerprint)
     if before != built.data_fingerprint:
         raise RunError(
-            f"the data of {folder} ({spec.record.data}{name_common(spec.record)}) are not those it "
+            f"the data of {folder} ({spec.record.data}{name_models(spec.record)}) are not those it "
             "began with; bring them back, or start a run anew"
         )
     play_run(spec, built, folder, at, ranks, display)
 
 
-def name_common(record: Federation) -> str:
-    """Name the model that is the common expert, where one is."""
-    return f", or common.model {record.common.model}" if record.common.model else ""
+def name_models(record: Federation) -> str:
+    """Name the models that a run takes from elsewhere, where there are some."""
+    folder = get_options(record.options, record.net).get("folder")
+    named = {"common.model": record.common.model, f"{record.net}.folder": folder}
+    return "".join(f", or {field} {where}" for field, where in named.items() if where)
 
 
 def resume_runs(

@@ -25,6 +25,7 @@ from moiety.data.records import RecordColumns
 from moiety.data.roles import Columns
 from moiety.data.tables import read_encoded
 from moiety.data.texts import read_text
+from moiety.data.tokens import TokenEncoding
 from moiety.serve.named import Inputs, NamedAdapter, forms_from_json, refuse_edges, require_array
 from moiety.serve.predictions import Predictions, TextPredictions, predict_rows
 from moiety.serve.records import RecordsAdapter
@@ -210,6 +211,7 @@ def rebuild_records(raw: Mapping[str, Any]) -> RecordsAdapter:
 ENCODINGS_OF_ROWS: Mapping[str, Callable[[Mapping[str, Any]], Encoding]] = {
     ColumnsEncoding.kind: ColumnsEncoding.from_json,
     DocumentEncoding.kind: DocumentEncoding.from_json,
+    TokenEncoding.kind: TokenEncoding.from_json,
 }
 """Kind -> what builds it, from its ``to_json()``."""
 
