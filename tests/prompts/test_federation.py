@@ -261,6 +261,7 @@ def test_refusals():
         ({"merge": "loud"}, "mops.merge='loud'"),
         ({"gate_rate": -0.5}, "gate_rate=-0.5"),
         ({"gate_rate": float("nan")}, "gate_rate=nan"),
+        ({"gate_rate": float("inf")}, "gate_rate=inf"),
         ({"least_usage": 1.5}, "mops.least_usage=1.5"),
         ({"merge": "holders", "least_usage": 0.1}, "read by merge='usage' alone"),
         ({"random": True}, "k=0 gives all; set k"),

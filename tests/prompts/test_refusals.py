@@ -6,7 +6,16 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from moiety.prompts import MopsConfig, add_expert, drop_expert, join_adapters, pretrain_gate
+from moiety.prompts import (
+    GateTraining,
+    MopsConfig,
+    add_expert,
+    drop_expert,
+    join_adapters,
+    pretrain_gate,
+    read_requests,
+    sum_adapters,
+)
 from moiety.prompts.base import check_numbers, read_folder
 from moiety.prompts.network import check_length
 from tests.prompts.conftest import (
@@ -149,8 +158,14 @@ def test_rows():
     oracle = tune(make_base(), gate_mode="oracle")
     with pytest.raises(ValueError, match="say expert_ids="):
         oracle(input_ids=ids)
-    with pytest.raises(ValueError, match=r"expert_ids=\[0, 3\]; choose from 0 to 2"):
+    with pytest.raises(ValueError, match=r"expert_ids=\[0, 3\]; choose whole numbers from 0 to 2"):
         oracle(input_ids=ids, expert_ids=[0, 3])
+    with pytest.raises(ValueError, match=r"expert_ids=\[0\.5, 1\.0\]; choose whole numbers"):
+        oracle(input_ids=ids, expert_ids=[0.5, 1.0])
+    with pytest.raises(ValueError, match="expert_ids is read with gate_mode='oracle' alone"):
+        model(input_ids=ids, expert_ids=[0, 1])
+    with pytest.raises(ValueError, match=r"labels have shape \[2\], but tokens \[2, 9\]"):
+        model(input_ids=ids, labels=torch.zeros(2, dtype=torch.int64))
 
 
 def test_merging_and_attention_changed_afterwards():
@@ -179,6 +194,20 @@ def test_experts_and_gates():
         pretrain_gate(model, z, torch.zeros(4))
     with pytest.raises(ValueError, match="3 labels of 4 requests"):
         pretrain_gate(model, z, torch.zeros(3))
+    with pytest.raises(ValueError, match="labels_N is a list; number the skills"):
+        pretrain_gate(model, z, ["a", "b", "a", "b"])
+    for wrong in (torch.tensor([0.5, 1, 2, 3]), torch.tensor([-1, 0, 1, 2])):
+        with pytest.raises(ValueError, match="not whole numbers of at least 0"):
+            pretrain_gate(model, z, wrong)
+    with pytest.raises(ValueError, match=r"z_ND has shape \[4, 7\], but the gate reads \[N, 16\]"):
+        pretrain_gate(model, z[:, :7], torch.arange(4))
+    for wrong in ({"held_out": 1.0}, {"steps": -1}, {"batch": 0}, {"lr": float("inf")}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.*; choose"):
+            pretrain_gate(model, z, torch.arange(4), training=GateTraining(**wrong))
+    with pytest.raises(ValueError, match="no batch of requests"):
+        read_requests(model, [])
+    with pytest.raises(ValueError, match="are not all finite"):
+        sum_adapters(model, ["default"], [float("nan")], "sum")
     with pytest.raises(ValueError, match="what the gate reads of request 2 is not finite"):
         pretrain_gate(model, z.index_fill(0, torch.tensor([2]), torch.nan), torch.arange(4))
     bare = tune(make_base(), gate_mode="none")

@@ -6,6 +6,7 @@ arXiv:2310.02842; the gate, the query and the split are those of arXiv:2306.0858
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -122,7 +123,7 @@ def find_gate_rate(model: GatedPrompts, asked: float) -> float:
         ValueError: for a factor below 0 that is not -1.
     """
     if asked != AS_TAUGHT:
-        if not asked >= 0:
+        if not 0 <= asked < math.inf:
             raise ValueError(f"mops.gate_rate={asked}; choose a number of at least 0, or -1 to "
                              "keep a gate that was taught")  # fmt: skip
         return asked

@@ -7,6 +7,7 @@ old parameters: make it afterwards. Letters: E experts, H hidden units of a gate
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -212,6 +213,8 @@ def sum_adapters(model: Any, adapters: Sequence[str], weights: Sequence[float], 
     configs = [find_config(tuner, one) for one in adapters]
     if not adapters or len(weights) != len(adapters):
         raise ValueError(f"{len(adapters)} adapters with {len(weights)} weights; give one for each")
+    if not all(math.isfinite(weight) for weight in weights):
+        raise ValueError(f"weights={[*weights]} are not all finite; give numbers")
     if name in tuner.peft_config:
         raise ValueError(f"adapter {name!r} is there already; choose another name")
     facts = (*ALIKE, "num_experts", "gate_hidden_size")

@@ -81,16 +81,25 @@ def open_experts(expert_B: Tensor, num_experts: int) -> Tensor:
     Raises:
         ValueError: if there is no such expert.
     """
-    if expert_B.min() < 0 or expert_B.max() >= num_experts:
-        raise ValueError(f"expert_ids={expert_B.tolist()}; choose from 0 to {num_experts - 1}")
+    if expert_B.is_floating_point() or expert_B.min() < 0 or expert_B.max() >= num_experts:
+        raise ValueError(f"expert_ids={expert_B.tolist()}; choose whole numbers from 0 to "
+                         f"{num_experts - 1}")  # fmt: skip
     open_BE = F.one_hot(expert_B.long(), num_experts).bool()
     return torch.zeros(open_BE.shape, device=open_BE.device).masked_fill(~open_BE, -torch.inf)
 
 
 def find_instruction(attended_BT: Tensor, labels_BT: Tensor | None) -> Tensor:
-    """Mark the tokens of the request, [B, T]: attended, and before the first that has a label."""
+    """Mark the tokens of the request, [B, T]: attended, and before the first that has a label.
+
+    Raises:
+        ValueError: for labels that are not of tokens.
+    """
     if labels_BT is None:
         return attended_BT
+    shapes = [list(one.shape) for one in (labels_BT, attended_BT)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"labels have shape {shapes[0]}, but tokens {shapes[1]}; give a causal "
+                         "language model a label for each token")  # fmt: skip
     return attended_BT & ((labels_BT != -100).cumsum(-1) == 0)
 
 

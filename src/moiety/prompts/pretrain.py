@@ -5,6 +5,7 @@ Letters: N requests, D width, E experts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,18 @@ class GateTraining:
     held_out: float = 0.1
     seed: int = 0
 
+    def check(self) -> None:
+        """Refuse what no gate can be taught by.
+
+        Raises:
+            ValueError: with the remedy.
+        """
+        if not (0 < self.held_out < 1 and self.steps >= 1 and self.batch >= 1):
+            raise ValueError(f"{self}; choose held_out between 0 and 1, and at least one step of a "
+                             "batch of one")  # fmt: skip
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr={self.lr}; choose a finite number above 0")
+
 
 @torch.no_grad()
 def read_requests(
@@ -68,7 +81,10 @@ def read_requests(
 ) -> Tensor:
     """Give what the gate reads of requests, [N, D]; it does not change while prompts learn."""
     tuner = find_tuner(model)
-    return torch.cat([tuner.read_gate(adapter, **batch) for batch in batches])
+    found = [tuner.read_gate(adapter, **batch) for batch in batches]
+    if not found:
+        raise ValueError("no batch of requests came; give at least one")
+    return torch.cat(found)
 
 
 def pretrain_gate(
@@ -106,10 +122,15 @@ def fit_gate(
     gate: Any, config: MopsConfig, z_ND: Tensor, labels_N: Tensor | None, training: GateTraining
 ) -> GateFit:
     """Teach a gate afresh, in place; arguments are those of ``pretrain_gate``."""
+    training.check()
+    width = gate.hidden.in_features
+    if z_ND.ndim != 2 or z_ND.shape[1] != width:
+        raise ValueError(f"z_ND has shape {list(z_ND.shape)}, but the gate reads [N, {width}]; "
+                         "take what read_requests gives")  # fmt: skip
     expert_N = assign_experts(z_ND, labels_N, config.num_experts, training.seed)
     gate.redraw(training.seed)
     order = torch.randperm(len(z_ND), generator=stream(training.seed, "gate", "held out"))
-    held = max(1, round(training.held_out * len(order)))
+    held = min(max(1, round(training.held_out * len(order))), len(order) - 1)
     apart, known = order[:held], order[held:]
     steps = teach_gate(gate, config, (z_ND, expert_N), (known, apart), training)
     accuracy, confidence = judge_gate(gate, config, z_ND[apart], expert_N[apart])
@@ -131,11 +152,17 @@ def assign_experts(z_ND: Tensor, labels_N: Tensor | None, count: int, seed: int)
         rng = np.random.default_rng(hash_address(seed, "gate", "clusters"))
         z = standardise(z_ND).cpu().double().numpy()
         return torch.as_tensor(label_by_kmeans(z, np.ones(len(z)), count, rng)).long()
+    if not isinstance(labels_N, Tensor):
+        raise ValueError(  # noqa: TRY004  (a user's choice, as others)
+            f"labels_N is a {type(labels_N).__name__}; number the skills, in a tensor of int64 [N]"
+        )
     if len(labels_N) != len(z_ND):
         raise ValueError(f"{len(labels_N)} labels of {len(z_ND)} requests; give one for each")
     if len(labels_N.unique()) < 2:
         raise ValueError("all requests have one label, so there is nothing for a gate to learn; "
                          "give others too, or use gate_mode='none'")  # fmt: skip
+    if labels_N.is_floating_point() or int(labels_N.min()) < 0:
+        raise ValueError("labels_N are not whole numbers of at least 0; number the skills")
     return labels_N.long() % count
 
 

@@ -207,14 +207,28 @@ def open_request(
     if rows is not None:
         rows = [name for name in rows for _ in range(shape[0] // len(rows))]
         check_rows(rows, shape[0], adapters)
-    ids = calling.expert_ids
     return Request(
         adapters,
         attended_BT,
         instruction_BT,
         rows,
-        None if ids is None else spread_rows(ids, shape[0]),
+        spread_experts(calling.expert_ids, shape[0], adapters),
     )
+
+
+def spread_experts(
+    ids: Tensor | None, rows: int, adapters: Mapping[str, Attached]
+) -> Tensor | None:
+    """Repeat the experts that were said for beams.
+
+    Raises:
+        ValueError: if no active adapter reads them.
+    """
+    if ids is None:
+        return None
+    if not any(one.config.gate_mode == "oracle" for one in adapters.values()):
+        raise ValueError("expert_ids is read with gate_mode='oracle' alone; leave it out")
+    return spread_rows(ids, rows)
 
 
 def describe_request(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
