@@ -178,6 +178,9 @@ PLACES: Mapping[str, Setting] = {**SETTINGS, **MAPPED}
 ADJUSTED = ("fedavg", "ddome")
 PLAIN = ("common", "fedavg", "ddome", "fedprox", "ensemble", "fedmix")
 
+BLIND = {"population": {"anchors": 0}}
+"""Nobody is an anchor."""
+
 VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddome-all": ("ddome", {"ddome": {"k": 5, "serve": "soft"}}),
     "ddome-all-common": ("ddome", {"ddome": {"k": 5, "serve": "soft", "from_common": True}}),
@@ -195,6 +198,14 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddome-soft": ("ddome", {"ddome": {"serve": "soft"}}),
     "ddome-soft-all": ("ddome", {"ddome": {"serve": "soft", "serve_k": 5}}),
     "ddome-common": ("ddome", {"ddome": {"from_common": True}}),
+    "ddome-gate-rows": ("ddome", {"ddome": {"gate_input": "rows"}}),
+    "ddome-gate-rows-8": ("ddome", {"ddome": {"gate_input": "rows", "gate_hidden": 8}}),
+    "ddome-gate-answers": ("ddome", {"ddome": {"gate_input": "answers"}}),
+    "ddome-gate-raw": ("ddome", {"ddome": {"gate_input": "raw"}}),
+    "ddome-late": ("ddome", {"ddome": {"opens": [50, 100]}}),
+    "ddome-blind": ("ddome", BLIND),
+    "ddome-blind-late": ("ddome", {**BLIND, "ddome": {"opens": [50, 100]}}),
+    "ddome-blind-lend": ("ddome", {**BLIND, "ddome": {"lend_idle": True}}),
     "fedrc": ("fedem", {"fedem": {"robust": True}}),
 }
 """Name -> method and options."""

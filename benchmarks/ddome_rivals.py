@@ -77,6 +77,7 @@ def play_cell(cell: Cell) -> dict[str, Any]:
         start_run(spec, replace(built, groups={}), folder)  # scored once, at the end, below
         state = read_end(folder, spec, built)
         told = read_ledger(folder / LEDGER)
+    built = replace(built, method=built.stages[-1].method, later_stages=())
     found: dict[str, Any] = {"seconds": round(time.perf_counter() - begun, 1)}
     found["down_bytes"] = sum(one.down_bytes for one in told.rounds)
     found["up_bytes"] = sum(one.up_bytes for one in told.rounds)

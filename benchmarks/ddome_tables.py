@@ -17,6 +17,14 @@ OPTIONS: Mapping[str, str] = {
     "ddome-even": "`--ddome.capacity 2`",
     "ddome-explore": "`--ddome.explore 0.2`",
     "ddome-common": "`--ddome.from-common`",
+    "ddome-gate-rows": "`--ddome.gate-input rows`",
+    "ddome-gate-rows-8": "`--ddome.gate-input rows --ddome.gate-hidden 8`",
+    "ddome-gate-answers": "`--ddome.gate-input answers`",
+    "ddome-gate-raw": "`--ddome.gate-input raw`",
+    "ddome-late": "`--ddome.opens 50 100`",
+    "ddome-blind": "`--population.anchors 0`",
+    "ddome-blind-late": "`--population.anchors 0 --ddome.opens 50 100`",
+    "ddome-blind-lend": "`--population.anchors 0 --ddome.lend-idle`",
 }
 """Variant -> how it is said; of the table of options, and of no other."""
 

@@ -80,7 +80,7 @@ METHODS: Registry[MethodLine, MethodEntry] = Registry(
         "apfl": MethodLine(),
         "asyncdrop": MethodLine(),
         "data_parallel": MethodLine(),
-        "ddome": MethodLine(needs_common=True),
+        "ddome": MethodLine(needs_common=True, stages="make_ddome_stages"),
         "diloco": MethodLine(),
         "ditto": MethodLine(),
         "dmoe": MethodLine(starts_common=False, cannot="CANNOT"),

@@ -6,8 +6,9 @@ hand, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,9 +16,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from moiety.core.axes import Axes
+from moiety.core.errors import UnknownNameError
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
 from moiety.models.base import FeatureModel, TakesConstants, find_constants
+from moiety.models.gate_input import GATE_INPUTS, HIDDEN, RAW, ROWS
 from moiety.models.init import draw_uniform
 from moiety.models.stacked import (
     EXPERT,
@@ -35,19 +38,23 @@ COMMON, CONSTANT = "common.", "constant."
 
 @dataclass(frozen=True)
 class Common:
-    """The frozen common expert: its last hidden layer, standardised, is what the gate reads.
+    """The frozen common expert; its last hidden layer, standardised, is what the gate reads.
 
     Args:
         model: of any architecture.
         params: trained elsewhere, never again.
-        mean: of each feature over the rows it was trained on, [D].
+        mean: of each number that is read over the rows it was trained on, [D].
         std: likewise, [D].
+        reads: what the gate reads instead: a name of ``GATE_INPUTS``.
+        known: those rows [N, ...], until it is settled what is read.
     """
 
     model: FeatureModel
     params: Params
     mean: Tensor
     std: Tensor
+    reads: str = HIDDEN
+    known: Tensor | None = field(default=None, repr=False)
 
     def __call__(self, batch: Batch, /) -> Batch:
         """Add the column ``embed`` [B, D]."""
@@ -55,21 +62,46 @@ class Common:
 
     def embed(self, batch: Batch) -> Tensor:
         """Embed rows, [B, D]."""
-        return (self.model.features(self.params, batch) - self.mean) / self.std
+        return (GATE_INPUTS[self.reads](self.model, self.params, batch) - self.mean) / self.std
 
     def constants(self) -> Params:
-        """Give what every worker downloads once."""
-        frozen = {**find_constants(self.model), **self.params}
+        """Give what every worker downloads once; who reads rows needs no model for it."""
+        frozen = {} if self.reads == ROWS else {**find_constants(self.model), **self.params}
         named = {COMMON + name: t for name, t in frozen.items()}
         return {**named, COMMON + "mean": self.mean, COMMON + "std": self.std}
 
 
 def common_expert(model: FeatureModel, params: Params, x: Tensor) -> Common:
-    """Freeze a trained model; ``x`` are the rows that standardise its features."""
+    """Freeze a trained model; ``x`` are the rows that standardise what a gate reads."""
+    return standardise_input(model, params, x, HIDDEN)
+
+
+def standardise_input(model: FeatureModel, params: Params, x: Tensor, reads: str) -> Common:
+    """Freeze a trained model of which a gate reads one of ``GATE_INPUTS``."""
     with torch.no_grad():
-        features = model.features(params, {"x": x})
-    std = features.std(0, correction=0)
-    return Common(model, params, features.mean(0), torch.where(std > 1e-6, std, 1.0))
+        seen_ND = GATE_INPUTS[reads](model, params, {"x": x})
+    mean, std = seen_ND.mean(0), seen_ND.std(0, correction=0)
+    if reads == RAW:
+        mean, std = torch.zeros_like(mean), torch.ones_like(std)
+    return Common(model, params, mean, torch.where(std > 1e-6, std, 1.0), reads, x)
+
+
+def settle_input(common: Common, reads: str) -> Common:
+    """Settle what a gate reads of a common expert, and let go of the rows that standardise it.
+
+    Raises:
+        ValueError: for what is none, or cannot be read of such rows.
+    """
+    if reads not in GATE_INPUTS:
+        raise UnknownNameError(f"ddome.gate_input={reads!r}; choose one of {[*GATE_INPUTS]}")
+    if reads != common.reads:
+        if common.known is None:
+            raise ValueError(
+                f"ddome.gate_input={reads!r} is standardised by the rows of the common expert, "
+                "which this one has no more; make it by common_expert(model, trained, rows)"
+            )
+        common = standardise_input(common.model, common.params, common.known, reads)
+    return replace(common, known=None)
 
 
 @dataclass(frozen=True)
@@ -84,6 +116,8 @@ class GatedExperts:
         expert: the model of one expert.
         common: the common expert; its embedding is the column ``embed`` of a batch.
         buffers: those of the experts.
+        closed: places of experts that are not open yet: their scores are 0, and the gate's rows of
+            them learn nothing.
     """
 
     params: Params
@@ -93,15 +127,20 @@ class GatedExperts:
     buffers: Mapping[str, str]
     draws_noise: bool = False
     uses_batch_statistics: bool = False
+    closed: tuple[int, ...] = ()
 
     def config(self) -> Mapping[str, Any]:
         """Say how to build this model again."""
+        reads = {} if self.common.reads == HIDDEN else {"gate_input": self.common.reads}
+        closed = {"closed": list(self.closed)} if self.closed else {}
         return {
             "kind": "gated",
             "expert": self.expert.config(),
             "common": self.common.model.config(),
             "experts": len(next(t for n, t in self.params.items() if n.startswith(PREFIX))),
             "hidden": len(self.params["gate.layer1.w"]),
+            **reads,
+            **closed,
         }
 
     @property
@@ -110,13 +149,13 @@ class GatedExperts:
 
         What is frozen of the common expert too is downloaded once, under its name there.
         """
-        theirs = find_constants(self.common.model)
-        own = {n: t for n, t in find_constants(self.expert).items() if theirs.get(n) is not t}
-        return {**self.common.constants(), **{CONSTANT + name: t for name, t in own.items()}}
+        theirs, frozen = self.common.constants(), find_constants(self.expert)
+        own = {name: t for name, t in frozen.items() if theirs.get(COMMON + name) is not t}
+        return {**theirs, **{CONSTANT + name: t for name, t in own.items()}}
 
     def log_gate(self, params: Params, batch: Batch, /) -> Tensor:
         """Give the log of the gate's scores over all experts, [B, E]."""
-        return score_gate(params, batch)
+        return score_gate(params, batch, self.closed)
 
     def one(self, params: Params, place: int) -> Params:
         """Take one of the experts at hand."""
@@ -165,8 +204,8 @@ def find_saved_constants(model: FeatureModel | GatedExperts) -> Params:
     return {name: t for name, t in model.constants.items() if name not in elsewhere}
 
 
-def score_gate(params: Params, batch: Batch) -> Tensor:
-    """Give the log of a gate's scores over all that it scores, [B, E].
+def score_gate(params: Params, batch: Batch, closed: tuple[int, ...] = ()) -> Tensor:
+    """Give the log of a gate's scores over all that it scores, [B, E]; of those closed -inf.
 
     Raises:
         ValueError: if the rows lack the column that it reads.
@@ -176,7 +215,11 @@ def score_gate(params: Params, batch: Batch) -> Tensor:
             "the gate reads the column 'embed', which these rows lack; open them through "
             "moiety.TransformedRows(open, method.transform)"
         )
-    return rate_experts(params, batch["embed"]).float().log_softmax(-1)
+    rated_BE = rate_experts(params, batch["embed"]).float()
+    if closed:
+        places = torch.tensor(closed, device=rated_BE.device)
+        rated_BE = rated_BE.index_fill(-1, places, -math.inf)
+    return rated_BE.log_softmax(-1)
 
 
 def rate_experts(params: Params, embed_BD: Tensor) -> Tensor:

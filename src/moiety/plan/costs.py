@@ -23,7 +23,7 @@ from moiety.plan.outline import AbstractRun
 from moiety.plan.profile import JobCost, profile_job, profile_query
 from moiety.plan.speed import time_idle_round, time_job, time_step
 from moiety.recipes.common import require_common
-from moiety.recipes.options import find_method, make_method
+from moiety.recipes.options import find_method, make_stages
 from moiety.recipes.passage import apply_passage, unmask_record
 from moiety.recipes.record import Federation
 from moiety.rounds.synchronous import initialise_state, make_jobs, query_jobs
@@ -199,7 +199,7 @@ def profile_round(
 
 
 def make_forecast_method(name: str, task: Task, record: Federation) -> Method:
-    """Make a method, or say why a plan cannot.
+    """Make a method as its first rounds have it, or say why a plan cannot.
 
     Raises:
         ValueError: with the reason.
@@ -208,7 +208,7 @@ def make_forecast_method(name: str, task: Task, record: Federation) -> Method:
         require_common(name, int(task.common is not None))
     if not find_method(name).trains:
         raise ValueError("it never trains")
-    made = make_method(name, task, record.options)
+    made = make_stages(name, task, record.options)[0].method
     return apply_passage(made, record, task.workers, task.seed)
 
 

@@ -121,9 +121,9 @@ def make_whole_run(
 
     def finish(state: State) -> None:
         if ranks.leads:
-            method = built.stages[-1].method
+            method = built.stages[state.stage].method  # of an earlier one, where that was best
             params = method.calibrate(state.params, built.sample)
-            served = make_run_predictor(spec, built, params, state.round)
+            served = make_run_predictor(spec, built, method, params, state.round)
             fitted = fit_serve(method, params, {}, built.groups)
             write_model(replace(served, serve=fitted.serve), folder / "final")
 
@@ -172,7 +172,7 @@ def make_block_run(spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks) 
     evaluate = BlockEvaluation(rounds, built.groups, built.sample)
 
     def finish(shards: Shards) -> None:
-        about = describe_model(make_run_predictor(spec, built, {}, shards.round))
+        about = describe_model(make_run_predictor(spec, built, built.method, {}, shards.round))
         write_block_model(shards, evaluate.calibrate(shards), about, folder)
 
     return Run(
@@ -191,8 +191,10 @@ def make_block_run(spec: RunSpec, built: RunInputs, folder: Path, ranks: Ranks) 
     )
 
 
-def make_run_predictor(spec: RunSpec, built: RunInputs, params: Params, rounds: int) -> Predictor:
-    """Make the finished model of a run ready for use."""
+def make_run_predictor(
+    spec: RunSpec, built: RunInputs, method: Method, params: Params, rounds: int
+) -> Predictor:
+    """Make the finished model of a run ready for use, as the method of its stage serves it."""
     names = built.objective.names
     input_spec = InputSpec(built.shape, built.scale, names, built.columns, built.adapter)
     note: dict[str, Any] = {"recipe": spec.recipe, "method": spec.method, "seed": spec.seed}
@@ -205,7 +207,7 @@ def make_run_predictor(spec: RunSpec, built: RunInputs, params: Params, rounds: 
         "group": group,
         "own": list_own_parameters(built.method),
     }
-    return make_predictor(built.stages[-1].method, params, input_spec, note)
+    return make_predictor(method, params, input_spec, note)
 
 
 def list_own_parameters(method: Method) -> list[str]:

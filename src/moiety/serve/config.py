@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from moiety.core.protocols import Serve
 from moiety.core.types import Params
 from moiety.models.base import FeatureModel, TakesConstants, find_constants
 from moiety.models.components import Components, components
+from moiety.models.gate_input import HIDDEN, ROWS
 from moiety.models.gated import COMMON, CONSTANT, PREFIX, Common, GatedExperts, gated_experts
 from moiety.models.llama import rebuild_llama
 from moiety.models.low_rank import low_rank
@@ -105,14 +107,16 @@ def rebuild_gated(
     """Build a mixture from its ``config()`` and what is frozen of it."""
     named = select_prefix(constants, COMMON)
     mean, std = named.pop("mean"), named.pop("std")
-    net = restore_constants(rebuild_model(config["common"], module), named)
+    net, reads = rebuild_model(config["common"], module), config.get("gate_input", HIDDEN)
+    net = net if reads == ROWS else restore_constants(net, named)  # nothing of it was saved then
     params = {name: t for name, t in named.items() if name not in find_constants(net)}
-    common = Common(net, params, mean, std)
+    common = Common(net, params, mean, std, reads)
     shared = {**named, **select_prefix(constants, CONSTANT)}
     expert = restore_constants(rebuild_model(config["expert"], module), shared)
     rng = torch.Generator().manual_seed(0)
     starts = [expert.params] * config["experts"]
-    return gated_experts(expert, common, starts, rng, hidden=config["hidden"])
+    made = gated_experts(expert, common, starts, rng, hidden=config["hidden"])
+    return replace(made, closed=tuple(config.get("closed", ())))
 
 
 def rebuild_components(config: Mapping[str, Any], module: FeatureModel | None) -> Components:

@@ -172,7 +172,7 @@ class Predictor:
         """Keep the experts that rows choose, and what the gate says of them."""
         model, serve = self.model, self.serve
         assert isinstance(model, GatedExperts) and isinstance(serve, Routed)  # noqa: PT018
-        count = model.held(self.params) - serve.shared
+        count = model.held(self.params) - serve.shared - len(model.closed)
         if experts is not None and not 1 <= experts <= count:
             raise RunError(f"--experts {experts}, but the model has {count}; choose 1 to {count}")
         counted = replace(serve, k=min(2, count) if experts is None else experts, cover=1.0)
@@ -180,7 +180,8 @@ class Predictor:
         part = (serve if chooses else counted).choose(self.params, self.open(x))
         kept = part.axes[EXPERT]
         piece = cut_experts(self.params, model.axes, kept)
-        small, note = replace(model, params=piece), cut_note(self.note, count + serve.shared, kept)
+        small = replace(model, params=piece, closed=())
+        note = cut_note(self.note, model.held(self.params), kept)
         kept_serve = Routed(small, None, serve.mode, self.objective, serve.shared)
         return Predictor(piece, small, kept_serve, self.input_spec, note)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from moiety.core.errors import RunError
 from moiety.core.streams import stream
 from moiety.core.types import Params
+from moiety.models.gate_input import ROWS
 from moiety.models.gated import GatedExperts, common_expert, rate_experts
 from moiety.models.stacked import PREFIX, stack_models
 from moiety.serve.cards import (
@@ -119,6 +120,16 @@ def take_mixture(served: Predictor) -> GatedExperts:
         raise RunError(
             "an expert of this model is everyone's (ddome.shared), and the others learned what it "
             "does not know; play the run without it to edit its experts"
+        )
+    if served.model.common.reads == ROWS:
+        raise RunError(
+            "the gate of this model reads rows (ddome.gate_input='rows'), so that it has no frozen "
+            "model beside which experts are trained; play the run with 'hidden' or 'answers'"
+        )
+    if served.model.closed:
+        raise RunError(
+            f"the run of this model ended before {len(served.model.closed)} of its experts opened "
+            "(ddome.opens); play it to the end to edit its experts"
         )
     return served.model
 

@@ -5,6 +5,7 @@ Letters: W workers, E experts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -37,6 +38,9 @@ class Gated:
         size: length of the axis; needed to choose at random, and where some is shared.
         shared: how many of its last indices everyone holds besides.
         explore: the chance that a worker gets random ones in a round, whatever it answered.
+        closed: how many of those before the shared ones nobody gets.
+        lend: give each open index that nobody of a round would hold to a worker at random, in place
+            of the last of its choice, if another holds that.
     """
 
     axis: str
@@ -47,10 +51,18 @@ class Gated:
     size: int = 0
     shared: int = 0
     explore: float = 0.0
+    closed: int = 0
+    lend: bool = False
+
+    @property
+    def open(self) -> int:
+        """Count the indices that may be chosen, the first ones."""
+        return self.size - self.shared - self.closed
 
     def __call__(self, state: State, turn: Turn, /) -> Mapping[int, Share]:
         del state
         held = self.choose(turn)
+        held = self.lend_idle(turn, held) if self.lend else held
         return {
             worker: Share(self.cut(torch.tensor([self.anchors[worker]])), ANCHOR)
             if worker in self.anchors
@@ -64,7 +76,7 @@ class Gated:
 
     def draw(self, turn: Turn) -> Tensor:
         """Draw k indices for a worker."""
-        return torch.randperm(self.size - self.shared, generator=turn.rng)[: self.k]
+        return torch.randperm(self.open, generator=turn.rng)[: self.k]
 
     def choose(self, turn: Turn) -> Mapping[int, Tensor]:
         """Choose for the workers without an anchor."""
@@ -82,8 +94,23 @@ class Gated:
         if not free:
             return {}
         score_WE = torch.stack([turn.answers[worker]["score"] for worker in free])
-        kept = fill_by_score(score_WE, self.k, self.capacity)
+        most = score_WE.shape[1] - self.closed
+        kept = fill_by_score(score_WE[:, :most], self.k, self.capacity)
         return dict(zip(free, kept, strict=True))
+
+    def lend_idle(self, turn: Turn, held: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
+        """Give indices that nobody of the round would hold to workers without an anchor."""
+        bound = [self.anchors[worker] for worker in turn.cohort if worker in self.anchors]
+        lent = {worker: ids.tolist() for worker, ids in held.items()}
+        holders = Counter([*bound, *(index for ids in lent.values() for index in ids)])
+        free = [[*lent][place] for place in torch.randperm(len(lent), generator=turn.rng).tolist()]
+        for idle in [index for index in range(self.open) if not holders[index]]:
+            worker = next((one for one in free if holders[lent[one][-1]] > 1), None)
+            if worker is not None:  # the index that it gives up has another holder
+                holders[lent[worker].pop()] -= 1
+                lent[worker].append(idle)
+                free.remove(worker)
+        return {worker: torch.tensor(ids) for worker, ids in lent.items()}
 
 
 def read_choice(answer: Params) -> Tensor:
