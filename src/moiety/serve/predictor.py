@@ -177,8 +177,7 @@ class Predictor:
             raise RunError(f"--experts {experts}, but the model has {count}; choose 1 to {count}")
         counted = replace(serve, k=min(2, count) if experts is None else experts, cover=1.0)
         chooses = experts is None and serve.cover < 1
-        part = (serve if chooses else counted).choose(self.params, self.open(x))
-        kept = part.axes[EXPERT]
+        kept = (serve if chooses else counted).choose(self.params, self.open(x)).axes[EXPERT]
         piece = cut_experts(self.params, model.axes, kept)
         small = replace(model, params=piece, closed=())
         note = cut_note(self.note, model.held(self.params), kept)
