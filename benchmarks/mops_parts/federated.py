@@ -61,7 +61,7 @@ def make_drawn(task: Task) -> Method:
 
 
 METHODS: Mapping[str, Federated] = {
-    "FedPrompt": Federated(lambda task, _: fedprompt(task), (3e-2, 1e-2)),
+    "FedPrompt": Federated(lambda task, _: fedprompt(task), (3e-2, 1e-2, 1e-1, 3e-1)),
     "MoPs": Federated(lambda task, _: mops(task), HIGHER),
     "MoPs, one expert a worker": Federated(lambda task, _: mops(task, k=1), HIGHER),
     "prefix tuning": Federated(

@@ -29,7 +29,7 @@ class Rival:
     """A method: what it puts into the model, and the learning rates that are tried."""
 
     add: Callable[[Study], Any]
-    rates: tuple[float, float]
+    rates: tuple[float, ...]
 
 
 def wrap_copy(study: Study, config: Any) -> Any:
@@ -154,20 +154,20 @@ def tell_rows(tuned: Any, some: Sequence[Record], labels_BT: Tensor) -> dict[str
 
 
 RIVALS: Mapping[str, Rival] = {
-    "prompt tuning": Rival(add_prompts, (1e-2, 3e-2)),
-    "MoPs": Rival(add_mixture, (1e-2, 3e-2)),
+    "prompt tuning": Rival(add_prompts, (1e-2, 3e-2, 1e-1)),
+    "MoPs": Rival(add_mixture, (1e-2, 3e-2, 3e-3)),
     "deep prompts, no gate": Rival(
-        lambda study: add_mixture(study, gate_mode="none"), (1e-2, 3e-2)
+        lambda study: add_mixture(study, gate_mode="none"), (1e-2, 3e-2, 3e-3)
     ),
-    "prefix tuning": Rival(add_prefix, (1e-2, 3e-2)),
-    "LoRA": Rival(add_lora, (1e-3, 3e-3)),
+    "prefix tuning": Rival(add_prefix, (1e-2, 3e-2, 1e-1)),
+    "LoRA": Rival(add_lora, (1e-3, 3e-3, 1e-2)),
     "oracle": Rival(lambda study: add_mixture(study, gate_mode="oracle"), (1e-2, 3e-2)),
     "MoPs, gate by clusters": Rival(lambda study: add_mixture(study, labels=False), (1e-2, 3e-2)),
     "MoPs, top 1": Rival(lambda study: add_mixture(study, top_k=1), (1e-2, 3e-2)),
     "MoPs, keys and values": Rival(
         lambda study: add_mixture(study, each=3, prompt_space="kv"), (1e-2, 3e-2)
     ),
-    "(IA)3": Rival(add_ia3, (1e-2, 3e-2)),
+    "(IA)3": Rival(add_ia3, (1e-2, 3e-2, 1e-1)),
     "MoPs, gate drawn and frozen": Rival(add_drawn, (1e-2, 3e-2)),
     "prompt tuning from noise": Rival(lambda study: add_prompts(study, noise=True), (1e-2, 3e-2)),
     "prefix tuning from noise": Rival(lambda study: add_prefix(study, noise=True), (1e-2, 3e-2)),
