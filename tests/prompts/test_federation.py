@@ -28,6 +28,7 @@ from moiety.prompts import (
     put_params,
     read_requests,
 )
+from moiety.recipes.scaling import move_model
 from moiety.tasks.tokens import Tokens
 from tests.prompts.conftest import choose, get_model, label_from, make_base, make_rows, score, tune
 from tests.prompts.test_adapters import load
@@ -83,6 +84,20 @@ def test_the_model_is_the_tuner():
             layer.mops_prompts["default"].copy_(piece[f"prompts.{place}"])
     one = model.logits(piece, {"x": ids, "y": y}, kept)
     assert_close(one, score(alone, ids), rtol=1e-4, atol=2e-5)
+
+
+def test_it_moves_to_a_device_whole():
+    """Prompts, gate and the frozen model: a machine's processor answers after it as before."""
+    model, batch = make_prompted(tune(make_base())), {"x": make_rows(2, 9)}
+    before = model.logits(model.params, batch, {})
+    here = move_model(model, "cpu")
+    assert torch.equal(here.logits(here.params, batch, {}), before)
+    assert (
+        here.constants["lm_head.weight"].data_ptr() == model.constants["lm_head.weight"].data_ptr()
+    )
+    away = move_model(here, "meta")
+    held = [*away.params.values(), *away.constants.values(), *away.tuned.parameters()]
+    assert {t.device.type for t in held} == {"meta"}
 
 
 def test_the_gate_sees_no_answer():

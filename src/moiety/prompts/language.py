@@ -21,6 +21,7 @@ from torch.func import functional_call
 from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.rows import split_batch
+from moiety.core.tensors import move_tensors
 from moiety.core.types import Batch, Params
 from moiety.data.records import PADDING, show_tokens
 from moiety.models.base import FeatureModel
@@ -118,6 +119,11 @@ class PromptedLM:
             return {"kind": "lm", **self.about, **more}
         return {"kind": "prompted", "class": type(find_tuner(self.tuned).model).__qualname__}
 
+    def place(self, device: str, /) -> PromptedLM:
+        """Bring prompts, gate and the frozen model to a device; the module itself moves."""
+        params = move_tensors(self.params, device)
+        return replace(self, params=params, constants=list_frozen(self.tuned.to(device)))
+
     def redraw(self, rng: Generator, /) -> Params:
         """Give the first values: they come from hidden states, and nothing of them is drawn."""
         del rng
@@ -210,6 +216,12 @@ def name_layer(config: MopsConfig, layer: int) -> str:
     return places[layer]
 
 
+def list_frozen(tuned: Any) -> Params:
+    """List the tensors of the frozen model, by its own names."""
+    held = find_tuner(tuned).model.named_parameters()
+    return {name: t.detach() for name, t in held if ".mops_" not in name}
+
+
 def make_prompted(tuned: Any, adapter: str = "default") -> PromptedLM:
     """Make a model of a language model that ``get_peft_model`` put prompts into.
 
@@ -231,11 +243,10 @@ def make_prompted(tuned: Any, adapter: str = "default") -> PromptedLM:
         for layer in config.injection_layers or ()
     }
     held = {name: gate.get_parameter(theirs).detach().clone() for name, theirs in GATE.items()}
-    constants = {n: p.detach() for n, p in tuner.model.named_parameters() if ".mops_" not in n}
     return PromptedLM(
         {**prompts, **{f"gate.{name}": tensor for name, tensor in held.items()}},
         dict.fromkeys(prompts, (PROMPT, None, None)) | {"gate.layer2.w": (None, None)},
-        constants,
+        list_frozen(tuned),
         RequestEmbedding(tuned, adapter),
         tuned,
         adapter,
