@@ -206,6 +206,14 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddome-blind": ("ddome", BLIND),
     "ddome-blind-late": ("ddome", {**BLIND, "ddome": {"opens": [50, 100]}}),
     "ddome-blind-lend": ("ddome", {**BLIND, "ddome": {"lend_idle": True}}),
+    "ddome-gate-rows-soft": (
+        "ddome",
+        {"ddome": {"gate_input": "rows", "serve": "soft", "serve_k": 5}},
+    ),
+    "ddome-gate-rows-all": (
+        "ddome",
+        {"ddome": {"gate_input": "rows", "k": 5, "serve": "soft"}},
+    ),
     "fedrc": ("fedem", {"fedem": {"robust": True}}),
 }
 """Name -> method and options."""
