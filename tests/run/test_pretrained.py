@@ -173,6 +173,7 @@ REFUSED = [
     (["--pretrained.blocks", "4"], "pretrained.blocks=4, but the encoder has 3"),
     (["--pretrained.length", "2"], "pretrained.length=2, but the encoder reads 3 to 24 tokens"),
     (["--pretrained.length", "25"], "pretrained.length=25, but the encoder reads 3 to 24 tokens"),
+    (["--methods", "ddome", "--ddome.gate-input", "rows"], "rows here are words or codes"),
     (["--methods", "ist", "--population.public", "0"], "nothing to assign"),
 ]
 
@@ -182,6 +183,13 @@ def test_choices_that_do_not_fit_are_refused(place, words, told, moiety):
     said = moiety("run", *ask(place), *TINY, "--out", "no", *words)
     assert said.code == 1
     assert told in said.err
+
+
+def test_a_common_expert_that_reads_other_tokens_is_refused(place, moiety):
+    choice = ["--common.model", str(place / "runs/common-seed0"), "--pretrained.length", "9"]
+    said = moiety("run", *ask(place), *choice, "--methods", "fedavg", "--out", "no")
+    assert said.code == 1
+    assert "reads 8 tokens of a text, but pretrained.length=9; say --pretrain" in said.err
 
 
 def test_numbers_are_no_texts(place, moiety, tmp_path):

@@ -103,9 +103,9 @@ def test_engines_agree_where_experts_are_closed():
     ("opens", "message"),
     [
         ((1, 2, 3, 4, 5), "closes 5 of 5 experts at the start; leave one open"),
-        ((4, 2), "choose rising numbers from 1 to 5"),
-        ((0, 2), "choose rising numbers from 1 to 5"),
-        ((6,), "choose rising numbers from 1 to 5, for the run has 6"),
+        ((4, 2), "choose numbers from 1 to 5, none below"),
+        ((0, 2), "choose numbers from 1 to 5, none below"),
+        ((6,), "numbers from 1 to 5, none below the one before: the run has 6"),
     ],
 )
 def test_openings_that_are_none_are_refused(opens, message):

@@ -186,6 +186,12 @@ def widen_config(where):
     (where / "config.json").write_text(json.dumps({**config, "intermediate_size": 13}))
 
 
+def drop_tokenizer(where):
+    """Take the tokenizer's files away: the library makes one of special tokens alone."""
+    for file in where.glob("tokenizer*"):
+        file.unlink()
+
+
 def add_words(where):
     make_tokenizer((*WORDS, "one", "two", "three", "four")).save_pretrained(where)
 
@@ -198,6 +204,7 @@ SPOILED = [
     (add_words, "its tokenizer has 17 tokens, but the encoder 16"),
     (lambda where: (where / "config.json").unlink(), "holds no encoder that opens"),
     (lambda where: (where / "tokenizer.json").unlink(), "holds no encoder that opens"),
+    (drop_tokenizer, "its tokenizer is not there, or knows no word; give a folder"),
     (lambda where: (where / "adapter_config.json").write_text("{}"), "holds an adapter"),
     (spoil_type, "of type 'gpt2', which is no encoder that is known here"),
     (spoil_numbers, "encoder.layer.1.output.dense.bias has numbers that are not finite"),

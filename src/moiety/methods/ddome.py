@@ -83,13 +83,13 @@ def ddome(
             ``answers``, its outputs before the softmax; ``rows``, the row itself, so that nobody
             downloads the common expert; each standardised by the rows it was trained on; or
             ``raw``, the hidden layer as it is.
-        opens: rounds after which the last experts open, one number each, rising; the others are
-            open from the start. Who is closed is held by nobody, scored 0, and serves nobody; its
-            anchor is until then a worker like others, and is asked what it prefers.
+        opens: rounds after which the last experts open, one number each, none below the one before;
+            the others are open from the start. Who is closed is held by nobody, scored 0, and
+            serves nobody; its anchor is until then a worker like others, asked what it prefers.
         lend_idle: an expert that nobody of a round would hold goes to a worker without an anchor,
             at random, in place of the last of its choice, if another holds that.
     """
-    check_ddome(task, experts, k, merge)
+    check_ddome(task, experts, k, merge, capacity, teach=teach)
     check_choosing(experts, cover, explore, serve_k, chosen=not (random or capacity))
     most = experts - count_closed(opens, begun, experts, task.rounds)
     more, k, served = int(shared), min(k, most), min(serve_k or k, most)
@@ -167,17 +167,26 @@ def count_closed(opens: Sequence[int], begun: int | None, experts: int, rounds: 
     if list(opens) != sorted(opens) or not 1 <= opens[0] <= opens[-1] < rounds:
         raise ValueError(
             f"ddome.opens={tuple(opens)} are rounds after which the last experts open; choose "
-            f"rising numbers from 1 to {rounds - 1}, for the run has {rounds}"
+            f"numbers from 1 to {rounds - 1}, none below the one before: the run has {rounds}"
         )
     return sum(opened > begun for opened in opens)
 
 
-def check_ddome(task: Task, experts: int, k: int, merge: str) -> None:
+def check_ddome(
+    task: Task, experts: int, k: int, merge: str, capacity: int, *, teach: bool
+) -> None:
     """Refuse choices that are none, and numbers that do not fit each other."""
     if merge not in MERGES:
         raise ValueError(f"ddome.merge={merge!r}; choose one of {MERGES}")
     if not 1 <= k <= experts:
         raise ValueError(f"{k=} experts per worker, but the model has {experts}; choose fewer")
+    if capacity < 0:
+        raise ValueError(f"ddome.{capacity=} workers an expert; choose at least 1, or 0 for any")
+    if not teach and not task.anchors:
+        raise ValueError(
+            "ddome.teach=False is about anchors, of which there are none; leave it out "
+            "(--ddome.no-teach), or raise population.anchors"
+        )
     if task.local.optimizer_state == "keep":
         raise ValueError(
             "optimizer_state='keep' keeps what a worker has for a fixed part, but ddome gives "
@@ -244,6 +253,8 @@ def make_expert_mixture(
     Those that are shared lie behind the others and start as the common expert.
     """
     assert task.common is not None
+    if hidden < 1:
+        raise ValueError(f"ddome.gate_hidden={hidden} units of the gate; choose at least 1")
     size = sum(t.numel() * t.element_size() for t in task.model.params.values())
     check_memory(experts * size, f"{experts=} of {size} bytes each", "choose fewer or smaller ones")
     starts = [

@@ -47,6 +47,15 @@ class Placeable(Protocol):
 
 
 @runtime_checkable
+class ReadsAhead(Protocol):
+    """A model in whose rows' place may stand what is frozen of it reads of them."""
+
+    def read_ahead(self, x: Tensor, /) -> Tensor:
+        """Give what the rest of it reads in place of rows."""
+        ...
+
+
+@runtime_checkable
 class Teachable(Protocol):
     """A model of which something is taught on rows set apart, before any worker begins."""
 

@@ -158,11 +158,14 @@ def refuse_others(config: Any, folder: str) -> None:
 
 
 def refuse_unfit(opened: EncoderFolder, folder: str) -> None:
-    """Refuse an encoder some of whose numbers are none, or that lacks some of its tokens.
+    """Refuse an encoder without a tokenizer, numbers that are not finite, or too few tokens.
 
     Raises:
         ValueError: with what is wrong.
     """
+    if not {*opened.tokenizer.get_vocab()} - {*opened.tokenizer.all_special_tokens}:
+        # where its files lack, the library makes one that knows no word
+        raise ValueError(f"{folder}: its tokenizer is not there, or knows no word; give {WANTED}")
     known, held = len(opened.tokenizer), opened.module.config.vocab_size
     if known > held:
         raise ValueError(f"{folder}: its tokenizer has {known} tokens, but the encoder {held}")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from moiety.core.types import Batch, Params
-from moiety.models.base import FeatureModel
+from moiety.models.base import FeatureModel, ReadsAhead
 
 
 def read_answers(model: FeatureModel, params: Params, batch: Batch) -> Tensor:
@@ -34,11 +34,11 @@ def read_row(model: FeatureModel, params: Params, batch: Batch) -> Tensor:
     Raises:
         ValueError: for a row that is no measures.
     """
-    del model, params
-    if not batch["x"].is_floating_point():
+    del params
+    if isinstance(model, ReadsAhead) or not batch["x"].is_floating_point():
         raise ValueError(
-            f"ddome.gate_input='rows' reads measures, but rows here are words or codes "
-            f"({batch['x'].dtype}), of which there is no mean; take 'hidden' or 'answers'"
+            "ddome.gate_input='rows' reads measures, but rows here are words or codes, of which "
+            "there is no mean; take 'hidden' or 'answers'"
         )
     return batch["x"].flatten(1)
 

@@ -13,6 +13,7 @@ from moiety.core.objective import Objective
 from moiety.core.types import Params
 from moiety.data.dataset import Dataset
 from moiety.data.encoding import Encoding
+from moiety.data.tokens import TokenEncoding
 from moiety.models.base import FeatureModel, find_constants
 from moiety.recipes.options import find_method
 from moiety.recipes.record import CommonExpert, Federation
@@ -76,7 +77,22 @@ def find_encoding(taken: Predictor, choice: CommonExpert, data: Dataset) -> Enco
             f"{list(mine)}, or these hold words where there were numbers; take a model of such "
             "data, or leave it out"
         )
+    if isinstance(like, TokenEncoding) and isinstance(data.encoding, TokenEncoding):
+        refuse_other_length(like, data.encoding, choice)
     return like
+
+
+def refuse_other_length(theirs: TokenEncoding, mine: TokenEncoding, choice: CommonExpert) -> None:
+    """Refuse to read other tokens of a text than a run was told to.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    if theirs.length != mine.length:
+        raise ValueError(
+            f"common.model={choice.model!r} reads {theirs.length} tokens of a text, but "
+            f"pretrained.length={mine.length}; say --pretrained.length {theirs.length}"
+        )
 
 
 def fit_like(objective: Objective, taken: Predictor) -> Objective:
