@@ -144,9 +144,8 @@ class MopsConfig(PeftConfig):
             )
         if self.top_k is not None and not self.has_gate:
             raise ValueError(f"top_k={self.top_k}, but gate_mode={self.gate_mode!r} has no gate")
-        defaults = {name: type(self).__dataclass_fields__[name].default for name in OF_GATES}
-        unread = OF_GATES if not self.has_gate else ("gate_context",)
-        said = [name for name in unread if getattr(self, name) != defaults[name]]
+        unread = list_unset(OF_GATES if not self.has_gate else ("gate_context",))
+        said = [name for name, unset in unread.items() if getattr(self, name) != unset]
         if said and (not self.has_gate or self.gate_pooling != "prefix"):
             raise ValueError(
                 f"{said[0]}={getattr(self, said[0])!r} is not read with "
@@ -187,6 +186,11 @@ class MopsConfig(PeftConfig):
         assert self.init_text is not None
         one = self.init_text
         return [one] * self.num_experts if isinstance(one, str) else one
+
+
+def list_unset(names: Sequence[str]) -> dict[str, Any]:
+    """List what fields are where nobody says anything of them."""
+    return {name: MopsConfig.__dataclass_fields__[name].default for name in names}
 
 
 def check_list(name: str, given: Any, kind: type) -> None:

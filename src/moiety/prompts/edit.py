@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moiety.prompts.config import OF_GATES, MopsConfig
+from moiety.prompts.config import OF_GATES, MopsConfig, list_unset
 from moiety.prompts.gate import MopsGate
 from moiety.prompts.layer import MopsLayer
 from moiety.prompts.model import MopsModel
@@ -33,6 +33,12 @@ def find_tuner(model: Any) -> MopsModel:
         raise TypeError(f"{type(model).__name__} has no mixture of prompts; make it by "
                         "get_peft_model(base, MopsConfig(...))")  # fmt: skip
     return tuner
+
+
+def list_frozen(tuned: Any) -> dict[str, Tensor]:
+    """List the tensors of the frozen model, by its own names."""
+    held = find_tuner(tuned).model.named_parameters()
+    return {name: t.detach() for name, t in held if ".mops_" not in name}
 
 
 def find_config(tuner: MopsModel, name: str) -> MopsConfig:
@@ -141,8 +147,8 @@ def drop_gate(model: Any, adapter: str) -> None:
         if adapter in layer.mops_gate:
             layer.mops_gate.pop(adapter)
     config.gate_mode, config.top_k = "none", None
-    for name in OF_GATES:
-        setattr(config, name, type(config).__dataclass_fields__[name].default)
+    for name, unset in list_unset(OF_GATES).items():
+        setattr(config, name, unset)
 
 
 def join_adapters(model: Any, target: str, source: str) -> None:

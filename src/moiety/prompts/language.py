@@ -27,7 +27,7 @@ from moiety.data.records import PADDING, show_tokens
 from moiety.models.base import FeatureModel
 from moiety.models.gated import score_gate
 from moiety.prompts.config import MopsConfig
-from moiety.prompts.edit import drop_gate, find_config, find_tuner
+from moiety.prompts.edit import drop_gate, find_config, find_tuner, list_frozen
 from moiety.prompts.gate import standardise, weigh_experts
 from moiety.prompts.low_rank import LowRankLM, make_low_rank
 from moiety.prompts.pretrain import GateTraining, fit_gate
@@ -214,12 +214,6 @@ def name_layer(config: MopsConfig, layer: int) -> str:
     """Name the attention of a block, as the tuner placed it."""
     places = dict(zip(config.injection_layers or (), config.target_modules or (), strict=True))
     return places[layer]
-
-
-def list_frozen(tuned: Any) -> Params:
-    """List the tensors of the frozen model, by its own names."""
-    held = find_tuner(tuned).model.named_parameters()
-    return {name: t.detach() for name, t in held if ".mops_" not in name}
 
 
 def make_prompted(tuned: Any, adapter: str = "default") -> PromptedLM:

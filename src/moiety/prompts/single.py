@@ -21,7 +21,7 @@ from moiety.core.axes import Axes
 from moiety.core.protocols import Kept
 from moiety.core.types import Batch, Params
 from moiety.data.records import show_tokens
-from moiety.prompts.edit import find_tuner
+from moiety.prompts.edit import find_tuner, list_frozen
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,6 @@ def make_single_prompt(tuned: Any, tokens: Tensor, about: Mapping[str, Any]) -> 
         )
     model: Any = find_tuner(tuned).model
     start_PD = model.get_input_embeddings()(tokens.flatten().to(model.device)).float().clone()
-    constants = {n: p.detach() for n, p in model.named_parameters() if ".mops_" not in n}
+    constants = list_frozen(tuned)
     told = {"kind": "lm", **about, "single": "input"}
     return FrozenLM({"prompt": start_PD}, constants, FrontScore(tuned), told)
